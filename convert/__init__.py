@@ -1,0 +1,1 @@
+"""Float graphs: checkpoint to NIR and back, by our own exporter on nir alone."""

@@ -1,0 +1,1 @@
+"""Integers: quantisation, chip rules, bundles, Lava processes."""

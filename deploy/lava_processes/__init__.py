@@ -1,0 +1,1 @@
+"""Lava processes of our own. Lava executes every file in this folder while it compiles."""

@@ -1,0 +1,1 @@
+"""What every room shares: the chip network, integer arithmetic, errors, protocol, games."""

@@ -1,0 +1,75 @@
+"""What the agent loop asks of a backend, and what a backend answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class ChipTrace:
+    """Every spike and membrane of one decision.
+
+    Attributes:
+        spikes: by population, bool (steps_per_decision, batch, *shape).
+        membranes: by population, int64 of the same shape, after the step (and its reset).
+    """
+
+    spikes: dict[str, NDArray[np.bool_]]
+    membranes: dict[str, NDArray[np.int64]]
+
+
+@dataclass(frozen=True)
+class Activity:
+    """Messages sent in one decision, summed over steps.
+
+    Attributes:
+        window: by source (populations and the input), int64 (batch, *shape): messages sent
+            within the source's own window of the decision.
+        drain: likewise, outside of it (pipeline steps before and after).
+    """
+
+    window: dict[str, NDArray[np.int64]] = field(default_factory=dict)
+    drain: dict[str, NDArray[np.int64]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Decision:
+    """A backend's answer to a batch of frames.
+
+    Attributes:
+        values: float64 (batch, actions), all actions, legal or not.
+        activity: messages sent.
+        trace: every spike and membrane, where it was asked for.
+    """
+
+    values: NDArray[np.float64]
+    activity: Activity
+    trace: ChipTrace | None = None
+
+
+class AgentBackend(Protocol):
+    """Something that plays: torch, the reference, Lava, an engine."""
+
+    name: str
+
+    def decide(
+        self, frames: NDArray[np.uint8], task: int, *, trace: bool = False
+    ) -> Decision:
+        """Answer a batch of frames of shape (batch, *input shape) under one task."""
+        ...
+
+    def close(self) -> None:
+        """Release processes and memory; safe to call twice."""
+        ...
+
+
+def greedy_actions(
+    values: NDArray[np.float64], legal_actions: tuple[int, ...]
+) -> NDArray[np.int64]:
+    """Best legal action of each row; the first one wins a tie."""
+    legal = np.asarray(legal_actions)
+    return legal[np.argmax(values[:, legal], axis=1)].astype(np.int64)

@@ -1,0 +1,70 @@
+"""The one game factory, used by training and by evaluation alike."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mtspark.core.errors import BadRequestError
+from mtspark.core.protocol import GameProtocol, Task
+
+if TYPE_CHECKING:
+    from ale_py.vector_env import AtariVectorEnv
+
+ALL_ACTIONS = 18
+"""Size of ALE's full action set; every agent head has this many outputs."""
+
+
+def task_for_game(game: str) -> Task:
+    """Describe an Atari game by its ALE name, with its minimal action set.
+
+    Raises:
+        BadRequestError: ALE has no such game.
+    """
+    import ale_py
+
+    rom = ale_py.roms.get_rom_path(game) if game in ale_py.roms.get_all_rom_ids() else None
+    if rom is None:
+        raise BadRequestError(
+            f"unknown game {game!r}: use an ALE name in snake case, for example pong or ms_pacman"
+        )
+    ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
+    emulator = ale_py.ALEInterface()
+    emulator.loadROM(rom)
+    actions = tuple(sorted(int(action.value) for action in emulator.getMinimalActionSet()))
+    return Task(name=game, game=game, legal_actions=actions)
+
+
+def make_games(
+    task: Task, protocol: GameProtocol, count: int, *, num_threads: int = 1
+) -> AtariVectorEnv:
+    """Make `count` copies of a game that step together.
+
+    Observations are uint8 of shape (count, stack, height, width); actions index ALE's full
+    set of 18; rewards are the game's own, never clipped. After a finished episode the next
+    step resets that game and its action is ignored (gymnasium's NEXT_STEP autoreset), so the
+    transition out of a finished episode must be left out of any learning or score.
+    """
+    import ale_py
+    from ale_py.vector_env import AtariVectorEnv
+    from gymnasium.vector import AutoresetMode
+
+    ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
+    return AtariVectorEnv(
+        task.game,
+        count,
+        num_threads=num_threads,
+        max_num_frames_per_episode=protocol.max_frames_per_episode,
+        repeat_action_probability=protocol.sticky_action_probability,
+        full_action_space=True,
+        autoreset_mode=AutoresetMode.NEXT_STEP,
+        img_height=protocol.screen_size,
+        img_width=protocol.screen_size,
+        grayscale=True,
+        stack_num=protocol.frame_stack,
+        frameskip=protocol.frame_skip,
+        maxpool=protocol.max_pool,
+        noop_max=protocol.noop_max,
+        episodic_life=protocol.life_loss_ends_episode,
+        reward_clipping=False,
+        use_fire_reset=protocol.fire_on_reset,
+    )

@@ -1,0 +1,189 @@
+"""The rules of a chip network, as small functions named as sentences.
+
+Each yields one text a violation: object, actual value, limit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from mtspark.core.arithmetic import (
+    BIAS_EXPONENTS,
+    BIAS_LIMIT,
+    DECAY_ONE,
+    THRESHOLD_LIMIT,
+    WEIGHT_EXPONENTS,
+)
+from mtspark.core.chip_network import (
+    INPUT,
+    ChipNetwork,
+    Connection,
+    ConnectionKind,
+    SignMode,
+)
+
+
+def violations(network: ChipNetwork) -> list[str]:
+    """All violations of all rules; the shape rules come first and alone if they fail."""
+    structural = [text for rule in STRUCTURE_RULES for text in rule(network)]
+    return structural or [text for rule in VALUE_RULES for text in rule(network)]
+
+
+def names_are_unique(network: ChipNetwork) -> Iterator[str]:
+    """Populations, connections and the input are told apart by name."""
+    names = [INPUT, *(p.name for p in network.populations)]
+    names += [c.name for c in network.connections]
+    for name in sorted({name for name in names if names.count(name) > 1}):
+        yield f"name {name!r} is used {names.count(name)} times, once is the limit"
+
+
+def connections_join_known_populations(network: ChipNetwork) -> Iterator[str]:
+    """Both ends of a connection exist, and so does the readout's population."""
+    known = {population.name for population in network.populations}
+    for link in network.connections:
+        if link.source not in known | {INPUT}:
+            yield f"connection {link.name!r} starts at unknown {link.source!r}"
+        if link.target not in known:
+            yield f"connection {link.name!r} ends at unknown {link.target!r}"
+    if network.readout.population not in known:
+        yield f"readout of unknown population {network.readout.population!r}"
+
+
+def steps_and_tasks_are_positive(network: ChipNetwork) -> Iterator[str]:
+    """There is at least one step and one task."""
+    if network.time_steps < 1:
+        yield f"{network.time_steps} time steps a decision, at least 1 is needed"
+    if not network.tasks:
+        yield "no task, at least 1 is needed"
+
+
+def arrays_have_the_declared_shapes(network: ChipNetwork) -> Iterator[str]:
+    """Thresholds, biases, weights and readout scales fit the populations."""
+    shapes = {p.name: p.shape for p in network.populations} | {INPUT: network.input.shape}
+    for population in network.populations:
+        wanted = (len(network.tasks), *population.shape)
+        if population.thresholds.shape != wanted:
+            yield (
+                f"population {population.name!r}: thresholds {population.thresholds.shape}, "
+                f"must be {wanted}"
+            )
+        if population.bias_mantissa.shape != population.shape:
+            yield (
+                f"population {population.name!r}: biases {population.bias_mantissa.shape}, "
+                f"must be {population.shape}"
+            )
+    for link in network.connections:
+        if link.source not in shapes or link.target not in shapes:
+            continue
+        made = _output_shape(link, shapes[link.source])
+        target = shapes[link.target]
+        if made != (target if link.kind is ConnectionKind.CONV else (int(np.prod(target)),)):
+            yield f"connection {link.name!r}: makes {made or 'nothing'}, its target is {target}"
+    actions = shapes.get(network.readout.population)
+    if actions is not None and network.readout.scale.shape != actions:
+        yield f"readout scale {network.readout.scale.shape}, its population is {actions}"
+
+
+def _output_shape(link: Connection, source: tuple[int, ...]) -> tuple[int, ...] | None:
+    if link.kind is ConnectionKind.DENSE:
+        fits = link.weights.ndim == 2 and link.weights.shape[1] == int(np.prod(source))
+        return (link.weights.shape[0],) if fits else None
+    if link.weights.ndim != 4 or len(source) != 3 or link.groups < 1:
+        return None
+    out, per_group, *kernel = link.weights.shape
+    if per_group * link.groups != source[0] or out % link.groups:
+        return None
+    sizes = [
+        (length + 2 * pad - dilation * (taps - 1) - 1) // stride + 1
+        for length, pad, dilation, taps, stride in zip(
+            source[1:], link.padding, link.dilation, kernel, link.stride, strict=True
+        )
+    ]
+    return (out, *sizes) if min(sizes) > 0 else None
+
+
+def weights_lie_on_the_grid_of_their_sign_mode(network: ChipNetwork) -> Iterator[str]:
+    """Weights have the range and the step that their sign mode and bits allow."""
+    for link in network.connections:
+        if not 1 <= link.weight_bits <= 8:
+            yield f"connection {link.name!r}: {link.weight_bits} weight bits, 1 to 8 exist"
+            continue
+        mixed = link.sign_mode is SignMode.MIXED
+        step = 2 ** (8 - link.weight_bits + (1 if mixed else 0))
+        lowest = {SignMode.MIXED: -256, SignMode.EXCITATORY: 0, SignMode.INHIBITORY: -255}
+        highest = {SignMode.MIXED: 254, SignMode.EXCITATORY: 255, SignMode.INHIBITORY: 0}
+        low, high = lowest[link.sign_mode], highest[link.sign_mode]
+        if link.weights.size and (link.weights.min() < low or link.weights.max() > high):
+            yield (
+                f"connection {link.name!r}: weights {link.weights.min()}..{link.weights.max()}, "
+                f"{link.sign_mode.value} ones are {low}..{high}"
+            )
+        elif np.any(link.weights % step):
+            yield f"connection {link.name!r}: weights must be multiples of {step}"
+
+
+def exponents_exist_on_the_chip(network: ChipNetwork) -> Iterator[str]:
+    """Weight and bias exponents have the chip's bits."""
+    for link in network.connections:
+        if link.exponent not in WEIGHT_EXPONENTS:
+            yield f"connection {link.name!r}: exponent {link.exponent}, -8 to 7 exist"
+    for population in network.populations:
+        if population.bias_exponent not in BIAS_EXPONENTS:
+            yield (
+                f"population {population.name!r}: bias exponent {population.bias_exponent}, "
+                "0 to 7 exist"
+            )
+
+
+def decays_thresholds_and_biases_are_in_range(network: ChipNetwork) -> Iterator[str]:
+    """Neuron constants have the chip's bits."""
+    for population in network.populations:
+        where = f"population {population.name!r}"
+        if not 0 <= population.current_decay <= DECAY_ONE - 1:
+            yield f"{where}: current decay {population.current_decay}, 0 to {DECAY_ONE - 1} exist"
+        if not 0 <= population.membrane_decay <= DECAY_ONE:
+            yield f"{where}: membrane decay {population.membrane_decay}, 0 to {DECAY_ONE} exist"
+        thresholds = population.thresholds
+        if thresholds.min() < 0 or thresholds.max() > THRESHOLD_LIMIT:
+            yield (
+                f"{where}: thresholds {thresholds.min()}..{thresholds.max()}, "
+                f"0 to {THRESHOLD_LIMIT} exist"
+            )
+        if np.abs(population.bias_mantissa).max() > BIAS_LIMIT:
+            yield (
+                f"{where}: bias mantissa of magnitude {np.abs(population.bias_mantissa).max()}, "
+                f"{BIAS_LIMIT} is the limit"
+            )
+
+
+def payloads_exist_on_the_chip(network: ChipNetwork) -> Iterator[str]:
+    """Inputs are binary, or graded with 8 bits."""
+    if network.input.payload_bits not in (0, 8):
+        yield f"input payload of {network.input.payload_bits} bits, 0 (binary) and 8 exist"
+
+
+def depths_are_defined(network: ChipNetwork) -> Iterator[str]:
+    """Sources come before targets and branches that meet have equal depth."""
+    from mtspark.core.errors import BadNetworkError
+
+    try:
+        _ = network.depths
+    except BadNetworkError as error:
+        yield str(error)
+
+
+STRUCTURE_RULES = (
+    names_are_unique,
+    connections_join_known_populations,
+    steps_and_tasks_are_positive,
+    arrays_have_the_declared_shapes,
+    depths_are_defined,
+)
+VALUE_RULES = (
+    weights_lie_on_the_grid_of_their_sign_mode,
+    exponents_exist_on_the_chip,
+    decays_thresholds_and_biases_are_in_range,
+    payloads_exist_on_the_chip,
+)

@@ -1,0 +1,1 @@
+"""Time: the reference, Lava, the agent loop, counts, energy, reports."""

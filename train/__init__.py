@@ -1,0 +1,1 @@
+"""Learning: PyTorch and snntorch only. Never Lava, numba or the chip."""

@@ -1,0 +1,105 @@
+"""A training run on disk: progress, checkpoints, resuming."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from mtspark.core.errors import BadRequestError
+from mtspark.train.checkpoint import load_plain, save_agent, save_whole
+from mtspark.train.config import TrainConfig
+from mtspark.train.pqn import Trainer
+
+RUN_FORMAT = "mtspark-training"
+AGENT_EVERY_S = 300
+
+
+def train(config: TrainConfig, folder: Path) -> Path:
+    """Train, or go on with what `folder` holds, until `config.total_steps`.
+
+    Writes ``log.jsonl`` (a line an update), ``resume.pt`` (at every checkpoint) and
+    ``agent.pt`` (also every five minutes). Returns the path of the agent.
+
+    Raises:
+        BadRequestError: the folder holds a run with another configuration.
+    """
+    trainer = Trainer(config)
+    resume, log, agent_path = folder / "resume.pt", folder / "log.jsonl", folder / "agent.pt"
+    if resume.exists():
+        saved = load_plain(resume, RUN_FORMAT)
+        if saved["config"] != json.loads(json.dumps(asdict(config))):
+            raise BadRequestError(
+                f"{folder}: holds a run with another configuration; choose another folder"
+            )
+        trainer.restore(saved["state"])
+    folder.mkdir(parents=True, exist_ok=True)
+    checkpoint_at = _next_checkpoint(trainer.progress.steps, config)
+    agent_saved = time.monotonic()
+    with _progress_bar(config) as show, log.open("a") as lines:
+        while not trainer.finished:
+            started = time.monotonic()
+            steps_before = trainer.progress.steps
+            loss = trainer.update()
+            progress = trainer.progress
+            record = {
+                "steps": progress.steps,
+                "episodes": progress.episodes,
+                "epsilon": round(trainer.epsilon, 4),
+                "loss": round(loss, 6),
+                "returns": progress.mean_returns(),
+                "steps_per_s": round(
+                    (progress.steps - steps_before) / (time.monotonic() - started), 1
+                ),
+            }
+            lines.write(json.dumps(record) + "\n")
+            lines.flush()
+            show(record)
+            if progress.steps >= checkpoint_at:
+                _save(trainer, resume)
+                trainer.restart_games()
+                checkpoint_at = _next_checkpoint(progress.steps, config)
+            if time.monotonic() - agent_saved > AGENT_EVERY_S:
+                save_agent(trainer.agent(), agent_path)
+                agent_saved = time.monotonic()
+    _save(trainer, resume)
+    save_agent(trainer.agent(), agent_path)
+    return agent_path
+
+
+def _next_checkpoint(steps: int, config: TrainConfig) -> int:
+    return (steps // config.checkpoint_every_steps + 1) * config.checkpoint_every_steps
+
+
+def _save(trainer: Trainer, path: Path) -> None:
+    content = {
+        "format": RUN_FORMAT,
+        "config": json.loads(json.dumps(asdict(trainer.config))),
+        "state": trainer.state(),
+    }
+    save_whole(content, path)
+
+
+@contextmanager
+def _progress_bar(config: TrainConfig) -> Iterator[Any]:
+    columns = (
+        TextColumn("training"),
+        BarColumn(),
+        TextColumn("{task.completed}/{task.total} decisions"),
+        TextColumn("{task.fields[returns]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns) as bar:
+        entry = bar.add_task("training", total=config.total_steps, returns="")
+
+        def show(record: dict[str, Any]) -> None:
+            returns = "  ".join(f"{name} {value}" for name, value in record["returns"].items())
+            bar.update(entry, completed=record["steps"], returns=returns)
+
+        yield show
