@@ -116,7 +116,9 @@ def load_plain(path: Path, expected_format: str) -> dict[str, Any]:
     except Exception as error:
         # torch.load raises whatever its unpickler and zip reader meet in a malformed file.
         reason = " ".join(str(error).split())[:120]
-        raise BadFileError(f"{path}: not a PyTorch checkpoint that is safe to load: {reason}") from error
+        raise BadFileError(
+            f"{path}: not a PyTorch checkpoint that is safe to load: {reason}"
+        ) from error
     if not isinstance(content, dict) or content.get("format") != expected_format:
         raise BadFileError(
             f"{path}: a PyTorch file, but no {expected_format} checkpoint; "
@@ -132,9 +134,7 @@ def _network_config(data: Any, path: Path) -> NetworkConfig:
     try:
         convolutions = tuple(ConvSize(**size) for size in data["convolutions"])
         shape = tuple(int(length) for length in data["observation_shape"])
-        config = NetworkConfig(
-            **{**data, "convolutions": convolutions, "observation_shape": shape}
-        )
+        config = NetworkConfig(**{**data, "convolutions": convolutions, "observation_shape": shape})
         MTSparkNetwork(config)
     except (TypeError, ValueError, RuntimeError) as error:
         raise BadFileError(f"{path}: network sizes cannot be built: {error}") from error

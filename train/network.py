@@ -88,7 +88,7 @@ class SpikingLayer(nn.Module):
 
     def folded_weight(self) -> Tensor:
         """The weights that act, standardisation folded in."""
-        return self.standardise(self.synapses.weight)  # type: ignore[no-any-return]
+        return self.standardise(self.synapses.weight)
 
     def current(self, spikes: Tensor) -> Tensor:
         """Input current of every neuron; `spikes` has a plain batch axis first."""

@@ -25,7 +25,7 @@ class _InverseSquareSpike(torch.autograd.Function):
 
 def spike_with_surrogate(overshoot: Tensor) -> Tensor:
     """Spike where the membrane is strictly above threshold; smooth gradient 1/(1+(2x)^2)."""
-    return _InverseSquareSpike.apply(overshoot)  # type: ignore[no-any-return, no-untyped-call]
+    return _InverseSquareSpike.apply(overshoot)  # type: ignore[no-untyped-call]
 
 
 class ZeroResetLeaky(snn.Leaky):  # type: ignore[misc]

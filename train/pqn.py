@@ -75,7 +75,10 @@ class Trainer:
         torch.manual_seed(config.seed)
         self.config = config
         self.tasks: tuple[Task, ...] = tuple(task_for_game(game) for game in config.games)
-        self.network = MTSparkNetwork(config.network).to(memory_format=torch.channels_last)
+        self.network = MTSparkNetwork(config.network)
+        for convolution in self.network.convolutions:
+            # Module.to(memory_format) is missing from torch's type stubs.
+            convolution.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.network.compiled = config.compiled
         self.target = copy.deepcopy(self.network)
         self.optimizer = torch.optim.RAdam(self.network.parameters(), lr=config.learning_rate)
@@ -110,9 +113,7 @@ class Trainer:
         seeds = np.random.SeedSequence([config.seed, self.progress.steps])
         self.generator = np.random.default_rng(seeds)
         first = self.generator.integers(0, 2**30, size=len(self.envs))
-        frames = [
-            env.reset(seed=int(seed))[0] for env, seed in zip(self.envs, first, strict=True)
-        ]
+        frames = [env.reset(seed=int(seed))[0] for env, seed in zip(self.envs, first, strict=True)]
         self.frames = torch.from_numpy(np.concatenate(frames))
         self.was_done = np.zeros(len(self.frames), dtype=bool)
         self.running_return = np.zeros(len(self.frames))
@@ -124,9 +125,7 @@ class Trainer:
             targets = self._targets(rollout)
         loss = self._learn(rollout, targets)
         with torch.no_grad():
-            for slow, fast in zip(
-                self.target.parameters(), self.network.parameters(), strict=True
-            ):
+            for slow, fast in zip(self.target.parameters(), self.network.parameters(), strict=True):
                 slow.lerp_(fast, self.config.target_rate)
         self.progress.updates += 1
         return loss
@@ -191,9 +190,7 @@ class Trainer:
                 self._values(self.target, frames, self.task_of_game)
                 .gather(1, best[:, None])
                 .squeeze(1)
-                for frames, best in zip(
-                    rollout["next_frames"], rollout["next_greedy"], strict=True
-                )
+                for frames, best in zip(rollout["next_frames"], rollout["next_greedy"], strict=True)
             ]
         )
         if self.config.rescale_values:

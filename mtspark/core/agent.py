@@ -56,9 +56,7 @@ class AgentBackend(Protocol):
 
     name: str
 
-    def decide(
-        self, frames: NDArray[np.uint8], task: int, *, trace: bool = False
-    ) -> Decision:
+    def decide(self, frames: NDArray[np.uint8], task: int, *, trace: bool = False) -> Decision:
         """Answer a batch of frames of shape (batch, *input shape) under one task."""
         ...
 

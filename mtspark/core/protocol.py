@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, fields
+from typing import Any, TypeVar
 
 from mtspark.core.errors import BadFileError, BadRequestError
 
@@ -55,6 +55,16 @@ class Task:
     legal_actions: tuple[int, ...]
 
 
+FIELD_TYPES: dict[str, type | tuple[type, ...]] = {
+    "int": int,
+    "bool": bool,
+    "float": (int, float),
+    "str": str,
+    "tuple[int, ...]": tuple,
+}
+Checked = TypeVar("Checked", GameProtocol, Task)
+
+
 def task_index(tasks: tuple[Task, ...], name: str) -> int:
     """Return the position of the task called `name`.
 
@@ -104,19 +114,18 @@ def tasks_from_json(data: Any, where: str) -> tuple[Task, ...]:
     return tuple(tasks)
 
 
-def _checked(kind: type, data: Any, where: str) -> Any:
+def _checked(kind: type[Checked], data: Any, where: str) -> Checked:
     if not isinstance(data, dict):
         raise BadFileError(f"{where}: {kind.__name__} must be an object of named fields")
     try:
         made = kind(**data)
     except TypeError as error:
         raise BadFileError(f"{where}: {kind.__name__}: {error}") from error
-    wanted = {"int": int, "bool": bool, "float": (int, float), "str": str}
-    for name, field in kind.__dataclass_fields__.items():
-        value, expected = getattr(made, name), wanted.get(str(field.type), tuple)
-        right_type = isinstance(value, expected) and (
-            str(field.type) == "bool" or not isinstance(value, bool)
-        )
-        if not right_type:
-            raise BadFileError(f"{where}: {kind.__name__}.{name} is {value!r}, not {field.type}")
+    for entry in fields(made):
+        value, expected = getattr(made, entry.name), FIELD_TYPES[str(entry.type)]
+        is_bool = isinstance(value, bool)
+        if not isinstance(value, expected) or is_bool != (expected is bool):
+            raise BadFileError(
+                f"{where}: {kind.__name__}.{entry.name} is {value!r}, not {entry.type}"
+            )
     return made

@@ -1,0 +1,170 @@
+"""A deployed agent as a folder: chip network, graphs, checkpoint, and a manifest of hashes.
+
+network.json + network.safetensors   the chip network
+graph.TASK.nir                       the float graph of every task
+agent.pt                             the checkpoint that it came from
+fidelity.json                        what conversion and quantisation did to it
+manifest.json                        sha256 of every file above
+runs/                                results of runs, outside the manifest
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from mtspark.core.chip_network import ChipNetwork
+from mtspark.core.errors import BadFileError, BadRequestError
+from mtspark.core.network_json import network_from_json, network_to_json
+
+FORMAT = "mtspark-bundle"
+VERSION = 1
+MANIFEST, NETWORK_JSON, NETWORK_ARRAYS = "manifest.json", "network.json", "network.safetensors"
+AGENT, FIDELITY, RUNS = "agent.pt", "fidelity.json", "runs"
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A verified bundle.
+
+    Attributes:
+        folder: where it lies.
+        network: its chip network.
+        network_hash: sha256 over network.json and network.safetensors; runs carry it.
+        files: the manifest, sha256 by file name.
+    """
+
+    folder: Path
+    network: ChipNetwork
+    network_hash: str
+    files: dict[str, str]
+
+    @property
+    def runs(self) -> Path:
+        """Folder of run results."""
+        return self.folder / RUNS
+
+
+def write_bundle(
+    folder: Path,
+    network: ChipNetwork,
+    write_more: Callable[[Path], None] | None = None,
+    *,
+    replace: bool = False,
+) -> Bundle:
+    """Write a bundle whole or not at all.
+
+    Args:
+        folder: must not exist, or with `replace` hold a bundle, whose runs are kept.
+        network: the chip network.
+        write_more: writes further files into the folder that it is given.
+        replace: overwrite an existing bundle.
+
+    Raises:
+        BadRequestError: the folder is taken.
+        BadFileError: the folder cannot be written.
+    """
+    if folder.exists() and not replace:
+        raise BadRequestError(f"{folder}: exists already; choose another -o or add --force")
+    if folder.exists() and not (folder / MANIFEST).is_file():
+        raise BadRequestError(f"{folder}: exists and is no mtspark bundle; choose another -o")
+    fresh = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
+    try:
+        fresh.mkdir(parents=True)
+        save_network(network, fresh)
+        if write_more is not None:
+            write_more(fresh)
+        names = sorted(path.name for path in fresh.iterdir())
+        manifest = {
+            "format": FORMAT,
+            "version": VERSION,
+            "files": {name: sha256(fresh / name) for name in names},
+        }
+        (fresh / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
+        if folder.exists():
+            folder.rename(old)
+            if (old / RUNS).is_dir():
+                (old / RUNS).rename(fresh / RUNS)
+        fresh.rename(folder)
+    except OSError as error:
+        raise BadFileError(f"{folder}: cannot be written: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+    return load_bundle(folder)
+
+
+def save_network(network: ChipNetwork, folder: Path) -> None:
+    """Write network.json and network.safetensors."""
+    data, arrays = network_to_json(network)
+    (folder / NETWORK_JSON).write_text(json.dumps(data, indent=2) + "\n")
+    save_file(arrays, folder / NETWORK_ARRAYS)
+
+
+def load_bundle(folder: Path) -> Bundle:
+    """Read a bundle and verify every file against its manifest.
+
+    Raises:
+        BadFileError: missing, incomplete, altered, or of another version.
+        BadNetworkError: its network breaks a rule.
+    """
+    manifest = _read_json(folder / MANIFEST, "a bundle's manifest; make one with mtspark export")
+    files = manifest.get("files")
+    if manifest.get("format") != FORMAT or not isinstance(files, dict):
+        raise BadFileError(f"{folder / MANIFEST}: not an mtspark bundle's manifest")
+    if manifest.get("version") != VERSION:
+        raise BadFileError(
+            f"{folder}: bundle version {manifest.get('version')!r}, this mtspark reads {VERSION}"
+        )
+    for name, expected in files.items():
+        path = folder / name
+        if Path(name).name != name or path.is_symlink() or not path.is_file():
+            raise BadFileError(f"{path}: named in the manifest but not a file of the bundle")
+        if sha256(path) != expected:
+            raise BadFileError(f"{path}: differs from its sha256 in the manifest; export again")
+    if not {NETWORK_JSON, NETWORK_ARRAYS} <= set(files):
+        raise BadFileError(f"{folder}: the manifest lists no chip network")
+    digest = hashlib.sha256((files[NETWORK_JSON] + files[NETWORK_ARRAYS]).encode()).hexdigest()
+    return Bundle(folder, load_network(folder), digest, dict(files))
+
+
+def load_network(folder: Path) -> ChipNetwork:
+    """Read network.json and network.safetensors, without a manifest.
+
+    Raises:
+        BadFileError: missing or malformed.
+        BadNetworkError: the network breaks a rule.
+    """
+    data = _read_json(folder / NETWORK_JSON, "a chip network")
+    try:
+        arrays = load_file(folder / NETWORK_ARRAYS)
+    except (OSError, SafetensorError, ValueError, KeyError) as error:
+        raise BadFileError(f"{folder / NETWORK_ARRAYS}: not readable: {error}") from error
+    return network_from_json(data, arrays, str(folder))
+
+
+def sha256(path: Path) -> str:
+    """Hex digest of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _read_json(path: Path, what: str) -> dict[str, Any]:
+    if not path.is_file():
+        raise BadFileError(f"{path}: no such file; expected {what}")
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise BadFileError(f"{path}: not readable as JSON: {error}") from error
+    if not isinstance(data, dict):
+        raise BadFileError(f"{path}: not a JSON object")
+    return data

@@ -1,0 +1,168 @@
+"""Chip networks as JSON plus named arrays, and back, with everything checked on the way in."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mtspark.core.chip_network import (
+    ChipNetwork,
+    Connection,
+    ConnectionKind,
+    FrameInput,
+    Population,
+    Readout,
+    SignMode,
+    check_network,
+)
+from mtspark.core.errors import BadFileError
+from mtspark.core.protocol import (
+    protocol_from_json,
+    protocol_to_json,
+    tasks_from_json,
+    tasks_to_json,
+)
+
+FORMAT = "mtspark-chip-network"
+VERSION = 1
+
+Arrays = dict[str, NDArray[Any]]
+
+
+def network_to_json(network: ChipNetwork) -> tuple[dict[str, Any], Arrays]:
+    """Split a network into plain JSON values and arrays in the narrowest fitting type."""
+    arrays: Arrays = {"readout.scale": network.readout.scale.astype(np.float64)}
+    populations, connections = [], []
+    for population in network.populations:
+        arrays[f"{population.name}.thresholds"] = population.thresholds.astype(np.int32)
+        arrays[f"{population.name}.bias_mantissa"] = population.bias_mantissa.astype(np.int16)
+        populations.append(
+            {
+                "name": population.name,
+                "shape": list(population.shape),
+                "current_decay": population.current_decay,
+                "membrane_decay": population.membrane_decay,
+                "bias_exponent": population.bias_exponent,
+            }
+        )
+    for link in network.connections:
+        arrays[f"{link.name}.weights"] = link.weights.astype(np.int16)
+        connections.append(
+            {
+                "name": link.name,
+                "source": link.source,
+                "target": link.target,
+                "kind": link.kind.value,
+                "sign_mode": link.sign_mode.value,
+                "exponent": link.exponent,
+                "weight_bits": link.weight_bits,
+                "stride": list(link.stride),
+                "padding": list(link.padding),
+                "dilation": list(link.dilation),
+                "groups": link.groups,
+            }
+        )
+    data = {
+        "format": FORMAT,
+        "version": VERSION,
+        "name": network.name,
+        "input": {
+            "shape": list(network.input.shape),
+            "payload_bits": network.input.payload_bits,
+        },
+        "populations": populations,
+        "connections": connections,
+        "readout": {"population": network.readout.population},
+        "tasks": tasks_to_json(network.tasks),
+        "time_steps": network.time_steps,
+        "protocol": protocol_to_json(network.protocol),
+        "provenance": dict(network.provenance),
+    }
+    return data, arrays
+
+
+def network_from_json(data: Any, arrays: Arrays, where: str) -> ChipNetwork:
+    """Rebuild and check a network; `where` names the file in errors.
+
+    Raises:
+        BadFileError: another format or version, a missing or mistyped field or array.
+        BadNetworkError: the network breaks a rule of its representation.
+    """
+    if not isinstance(data, dict) or data.get("format") != FORMAT:
+        raise BadFileError(f"{where}: not a chip network ({FORMAT}); make one with mtspark export")
+    if data.get("version") != VERSION:
+        raise BadFileError(
+            f"{where}: chip network version {data.get('version')!r}, this mtspark reads {VERSION}"
+        )
+    try:
+        network = ChipNetwork(
+            name=str(data["name"]),
+            input=FrameInput(_shape(data["input"]["shape"]), int(data["input"]["payload_bits"])),
+            populations=tuple(_population(entry, arrays) for entry in data["populations"]),
+            connections=tuple(_connection(entry, arrays) for entry in data["connections"]),
+            readout=Readout(
+                str(data["readout"]["population"]), arrays["readout.scale"].astype(np.float64)
+            ),
+            tasks=tasks_from_json(data["tasks"], where),
+            time_steps=int(data["time_steps"]),
+            protocol=protocol_from_json(data["protocol"], where),
+            provenance={str(key): str(value) for key, value in data["provenance"].items()},
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise BadFileError(
+            f"{where}: field missing or of the wrong type: {type(error).__name__} {error}"
+        ) from error
+    check_network(network)
+    return network
+
+
+def _shape(values: Any) -> tuple[int, ...]:
+    shape = tuple(int(value) for value in values)
+    if not shape or min(shape) < 1:
+        raise ValueError(f"shape {shape}")
+    return shape
+
+
+def _pair(values: Any) -> tuple[int, int]:
+    first, second = values
+    return int(first), int(second)
+
+
+def _population(entry: dict[str, Any], arrays: Arrays) -> Population:
+    name = str(entry["name"])
+    return Population(
+        name=name,
+        shape=_shape(entry["shape"]),
+        current_decay=int(entry["current_decay"]),
+        membrane_decay=int(entry["membrane_decay"]),
+        thresholds=_integers(arrays, f"{name}.thresholds"),
+        bias_mantissa=_integers(arrays, f"{name}.bias_mantissa"),
+        bias_exponent=int(entry["bias_exponent"]),
+    )
+
+
+def _connection(entry: dict[str, Any], arrays: Arrays) -> Connection:
+    name = str(entry["name"])
+    return Connection(
+        name=name,
+        source=str(entry["source"]),
+        target=str(entry["target"]),
+        kind=ConnectionKind(entry["kind"]),
+        weights=_integers(arrays, f"{name}.weights"),
+        sign_mode=SignMode(entry["sign_mode"]),
+        exponent=int(entry["exponent"]),
+        weight_bits=int(entry["weight_bits"]),
+        stride=_pair(entry["stride"]),
+        padding=_pair(entry["padding"]),
+        dilation=_pair(entry["dilation"]),
+        groups=int(entry["groups"]),
+    )
+
+
+def _integers(arrays: Arrays, key: str) -> NDArray[np.int64]:
+    values = arrays[key]
+    if values.dtype.kind not in "iu":
+        raise TypeError(f"array {key} holds {values.dtype}, integers are needed")
+    return values.astype(np.int64)

@@ -1,0 +1,217 @@
+"""The reference: a chip network step by step in plain NumPy, slow and obvious.
+
+Written from the specification of Lava's fixed-point LIF and Dense (lava-nc 0.10.0), in chip
+time. Every other simulator must equal it, spike for spike and membrane for membrane.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mtspark.core.agent import Activity, ChipTrace, Decision
+from mtspark.core.arithmetic import STATE_SHIFT, decay, saturate_membrane, shift, wrap_current
+from mtspark.core.chip_network import (
+    INPUT,
+    ChipNetwork,
+    Connection,
+    ConnectionKind,
+    Population,
+    check_network,
+)
+from mtspark.core.errors import BadRequestError
+
+Int = NDArray[np.int64]
+Floats = NDArray[Any]
+
+
+class ReferenceChip:
+    """A simulated chip that keeps its state from one decision to the next.
+
+    Raises:
+        BadNetworkError: the network breaks a rule.
+    """
+
+    name = "reference"
+
+    def __init__(self, network: ChipNetwork) -> None:
+        check_network(network)
+        self.network = network
+        self._synapses = {link.name: Synapses(link, network) for link in network.connections}
+        self._batch = 0
+        self._current: dict[str, Int] = {}
+        self._membrane: dict[str, Int] = {}
+        self._sent: dict[str, Int] = {}
+
+    def start(self, batch: int) -> None:
+        """Put `batch` chips at rest, as after switching on."""
+        self._batch = batch
+        for population in self.network.populations:
+            rest = np.zeros((batch, *population.shape), dtype=np.int64)
+            self._current[population.name] = rest
+            self._membrane[population.name] = rest
+            self._sent[population.name] = rest
+        self._sent[INPUT] = np.zeros((batch, *self.network.input.shape), dtype=np.int64)
+
+    def decide(self, frames: NDArray[np.uint8], task: int, *, trace: bool = False) -> Decision:
+        """Run the T + L steps of one decision.
+
+        Thresholds of `task` hold from the first step on. Every population is set to rest at
+        its own first step of the decision, so nothing of an earlier decision, or of another
+        task, reaches the window. A batch of another size starts from new chips.
+
+        Args:
+            frames: uint8 (batch, *input shape).
+            task: row of the threshold arrays.
+            trace: record every spike and membrane.
+
+        Raises:
+            BadRequestError: wrong shape of frames, or no such task.
+        """
+        network = self.network
+        check_request(network, frames, task)
+        if len(frames) != self._batch:
+            self.start(len(frames))
+        payload = frames.astype(np.int64)
+        if network.input.payload_bits == 0:
+            payload = (payload != 0).astype(np.int64)
+        names = [population.name for population in network.populations]
+        window = {name: np.zeros_like(self._sent[name]) for name in [INPUT, *names]}
+        drain = {name: np.zeros_like(self._sent[name]) for name in [INPUT, *names]}
+        spike_log: dict[str, list[Int]] = {name: [] for name in names}
+        membrane_log: dict[str, list[Int]] = {name: [] for name in names}
+        for step in range(network.steps_per_decision):
+            self._step(step, payload, task)
+            for name, sent in self._sent.items():
+                own = network.window(name)
+                counted = window if own.start <= step < own.stop else drain
+                counted[name] += sent != 0
+            if trace:
+                for name in names:
+                    spike_log[name].append(self._sent[name])
+                    membrane_log[name].append(self._membrane[name])
+        readout = network.readout
+        values = self._membrane[readout.population] * readout.scale
+        recorded = None
+        if trace:
+            recorded = ChipTrace(
+                spikes={name: np.stack(log).astype(bool) for name, log in spike_log.items()},
+                membranes={name: np.stack(log) for name, log in membrane_log.items()},
+            )
+        return Decision(values, Activity(window, drain), recorded)
+
+    def close(self) -> None:
+        """Nothing to release."""
+
+    def _step(self, step: int, payload: Int, task: int) -> None:
+        """One chip step: everyone receives what was sent one step ago, then sends."""
+        network = self.network
+        sending: dict[str, Int] = {
+            INPUT: payload if step < network.time_steps else np.zeros_like(payload)
+        }
+        for population in network.populations:
+            name = population.name
+            arriving = np.zeros_like(self._membrane[name])
+            for link in network.connections:
+                if link.target == name:
+                    synapses = self._synapses[link.name]
+                    arriving = arriving + synapses.deliver(self._sent[link.source])
+            if step == network.depths[name]:
+                self._current[name] = np.zeros_like(arriving)
+                self._membrane[name] = np.zeros_like(arriving)
+            self._current[name], self._membrane[name], sending[name] = integrate_and_fire(
+                population, self._current[name], self._membrane[name], arriving, task
+            )
+        self._sent = sending
+
+
+def check_request(network: ChipNetwork, frames: NDArray[np.uint8], task: int) -> None:
+    """Check what is asked of a chip before it runs.
+
+    Raises:
+        BadRequestError: wrong shape or type of frames, or no such task.
+    """
+    if frames.dtype != np.uint8 or frames.shape[1:] != network.input.shape or not len(frames):
+        raise BadRequestError(
+            f"frames are {frames.dtype} {frames.shape}, this network takes uint8 "
+            f"(batch, {', '.join(map(str, network.input.shape))})"
+        )
+    if not 0 <= task < len(network.tasks):
+        raise BadRequestError(f"task {task}: this network has tasks 0 to {len(network.tasks) - 1}")
+
+
+def integrate_and_fire(
+    population: Population, current: Int, membrane: Int, arriving: Int, task: int
+) -> tuple[Int, Int, Int]:
+    """One step of the neurons: new current, new membrane, spikes (0 or 1).
+
+    u <- wrap(T(u, du + 1) + (a << 6)); v <- saturate(T(v, dv) + u + bias);
+    a spike where v > threshold << 6, which sets v to 0. T rounds toward zero. The synaptic
+    decay counts from du + 1, so du = 4095 forgets at once.
+    """
+    current = wrap_current(decay(current, population.current_decay + 1) + (arriving << STATE_SHIFT))
+    bias = shift(population.bias_mantissa, population.bias_exponent)
+    membrane = saturate_membrane(decay(membrane, population.membrane_decay) + current + bias)
+    spikes = membrane > population.thresholds[task] << STATE_SHIFT
+    return current, np.where(spikes, 0, membrane), spikes.astype(np.int64)
+
+
+class Synapses:
+    """One connection, its weights laid out for products of exact floats.
+
+    float32 holds integers up to 2^24 exactly, float64 up to 2^53; the narrower one is used
+    where the largest possible sum, and with it every partial sum, stays within it.
+    """
+
+    def __init__(self, link: Connection, network: ChipNetwork) -> None:
+        self.link = link
+        self.target_shape = network.shape_of(link.target)
+        graded = link.source == INPUT and network.input.payload_bits
+        rows = np.abs(link.weights.reshape(len(link.weights), -1)).sum(1)
+        largest_sum = int(rows.max()) * (2**network.input.payload_bits - 1 if graded else 1)
+        self.dtype: type = np.float32 if largest_sum <= 2**24 else np.float64
+        out = len(link.weights) // link.groups
+        self.weights: list[Floats] = [
+            link.weights[group * out : (group + 1) * out].reshape(out, -1).T.astype(self.dtype)
+            for group in range(link.groups)
+        ]
+
+    def deliver(self, sent: Int) -> Int:
+        """What arrives at the target: the shifted sum of weights times messages.
+
+        Args:
+            sent: messages of the source, (batch, *source shape), 0 where silent.
+
+        Returns:
+            (batch, *target shape).
+        """
+        if not sent.any():
+            return np.zeros((len(sent), *self.target_shape), dtype=np.int64)
+        messages: Floats = sent.astype(self.dtype)
+        if self.link.kind is ConnectionKind.DENSE:
+            total = messages.reshape(len(sent), -1) @ self.weights[0]
+        else:
+            total = self._convolve(messages)
+        integers = total.astype(np.int64).reshape(len(sent), *self.target_shape)
+        return shift(integers, self.link.exponent)
+
+    def _convolve(self, messages: Floats) -> Floats:
+        """Cross-correlation with OIHW weights: gather each output's inputs, then multiply."""
+        link = self.link
+        _, per_group, *kernel = link.weights.shape
+        (pad_y, pad_x), (step_y, step_x) = link.padding, link.stride
+        padded = np.pad(messages, ((0, 0), (0, 0), (pad_y, pad_y), (pad_x, pad_x)))
+        reach = [dil * (taps - 1) + 1 for dil, taps in zip(link.dilation, kernel, strict=True)]
+        views = np.lib.stride_tricks.sliding_window_view(padded, reach, axis=(2, 3))
+        views = views[:, :, ::step_y, ::step_x, :: link.dilation[0], :: link.dilation[1]]
+        batch, _, rows, columns = views.shape[:4]
+        taps = views.transpose(0, 2, 3, 1, 4, 5)  # batch, row, column, channel, kernel y and x
+        results = []
+        for group, weights in enumerate(self.weights):
+            channels = taps[:, :, :, group * per_group : (group + 1) * per_group]
+            gathered = channels.reshape(batch * rows * columns, -1)
+            total = (gathered @ weights).reshape(batch, rows, columns, -1)
+            results.append(total.transpose(0, 3, 1, 2))
+        return np.concatenate(results, axis=1)
