@@ -1,0 +1,309 @@
+"""From a chip network to connected Lava processes, in two flavours.
+
+**Ours** uses our own processes, which switch tasks and are fast enough to play. **Stock**
+uses Lava's own Dense, Sparse and LIFReset for every synapse and every neuron; only what
+sends frames in and carries records out is ours. So stock is the proof that is not us
+against us; it is slower and holds the thresholds of one task for a whole run.
+"""
+
+from __future__ import annotations
+
+import importlib
+import mmap
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mtspark.core.arithmetic import CURRENT_LIMIT, STATE_SHIFT
+from mtspark.core.chip_network import (
+    INPUT,
+    ChipNetwork,
+    Connection,
+    ConnectionKind,
+    Population,
+    check_network,
+)
+from mtspark.core.errors import BadNetworkError, BadRequestError
+from mtspark.deploy.lava_shim import load_lava
+
+INT32_LIMIT = 2**31
+SINGLE_PRECISION_LIMIT = 2**24
+
+
+def largest_sum(network: ChipNetwork, link: Connection) -> int:
+    """Largest |sum of weight times input| that a connection can make, before its exponent."""
+    graded = link.source == INPUT and network.input.payload_bits > 0
+    largest_value = 2**network.input.payload_bits - 1 if graded else 1
+    per_output = np.abs(link.weights).reshape(len(link.weights), -1).sum(axis=1)
+    return int(per_output.max(initial=0)) * largest_value
+
+
+def check_fits_lava(network: ChipNetwork) -> None:
+    """Refuse what Lava, which adds in 32 bits and wraps currents once, could get wrong.
+
+    Raises:
+        BadNetworkError: the network breaks a rule of its format, or a sum or a current can
+            leave 32 bits.
+    """
+    check_network(network)
+    for population in network.populations:
+        total = 0
+        for link in network.connections:
+            if link.target == population.name:
+                raw = largest_sum(network, link)
+                if raw >= INT32_LIMIT:
+                    raise BadNetworkError(
+                        f"connection {link.name!r}: sums reach {raw}, Lava adds in 32 bits "
+                        f"(below {INT32_LIMIT}); use fewer inputs or smaller weights"
+                    )
+                # A negative sum rounds away from zero when shifted right.
+                total += raw << link.exponent if link.exponent >= 0 else (raw >> -link.exponent) + 1
+        added = total << STATE_SHIFT
+        # What one correction by 2^24 leaves over adds up until the next reset.
+        excess = max(0, added - 2 * CURRENT_LIMIT) if population.current_decay < 4095 else 0
+        reach = CURRENT_LIMIT + added + network.steps_per_decision * excess
+        if reach >= INT32_LIMIT:
+            raise BadNetworkError(
+                f"population {population.name!r}: currents can reach {reach}, Lava keeps them in "
+                f"32 bits (below {INT32_LIMIT}); lower the exponents of its connections"
+            )
+
+
+class LavaChip:
+    """A network as Lava processes, driven one decision at a time.
+
+    Lava forks one process for each of them at the first decision, so this belongs into a
+    process that can be killed together with all its children. Frames and records travel
+    through anonymous shared memory: between runs Lava is idle and the memory is ours.
+
+    Attributes:
+        network: what was built.
+        spikes: by population, bool (steps, *shape), of the last decision.
+        membranes: by recorded population, int32 of the same shape.
+    """
+
+    def __init__(self, network: ChipNetwork, *, stock: bool, task: int, trace: bool) -> None:
+        """Build the processes; nothing runs before the first decision.
+
+        Args:
+            network: that :func:`check_fits_lava` accepts.
+            stock: use Lava's own parts.
+            task: row of thresholds that holds at first (stock: always).
+            trace: record the membranes of all populations, not only of the readout.
+
+        Raises:
+            BackendMissingError: Lava is not installed.
+            BadNetworkError: the network does not fit.
+        """
+        check_fits_lava(network)
+        load_lava()
+        self.network = network
+        self.stock = stock
+        self.task = task
+        self.spikes: dict[str, NDArray[np.bool_]] = {}
+        self.membranes: dict[str, NDArray[np.int32]] = {}
+        self._frame = shared_array(self._lava_shape(network.input.shape), np.int32)
+        self._neurons: dict[str, Any] = {}
+        self._source = self._build_source()
+        for population in network.populations:
+            build = self._build_stock_neurons if stock else self._build_task_neurons
+            self._neurons[population.name] = build(population)
+        for link in network.connections:
+            self._connect(link)
+        recorded = (
+            network.populations if trace else (network.population(network.readout.population),)
+        )
+        self._recorders = [
+            self._build_recorder(population, population in recorded)
+            for population in network.populations
+        ]
+        self._running = False
+
+    def decide(self, frame: NDArray[np.uint8], task: int) -> None:
+        """Run the steps of one decision; `spikes` and `membranes` then hold its records.
+
+        Args:
+            frame: of the input's shape, 0 to 255; binary inputs send 1 for nonzero values.
+            task: whose thresholds hold from the first step on.
+
+        Raises:
+            BadRequestError: another task than the stock network was built for.
+        """
+        from lava.magma.core.run_conditions import RunSteps
+        from lava.magma.core.run_configs import Loihi2SimCfg
+
+        if task != self.task:
+            self._switch(task)
+        values = frame if self.network.input.payload_bits else frame != 0
+        self._frame[...] = values.reshape(self._frame.shape)
+        steps = RunSteps(num_steps=self.network.steps_per_decision)
+        self._source.run(steps, run_cfg=Loihi2SimCfg(select_tag="fixed_pt"))
+        self._running = True
+
+    def _switch(self, task: int) -> None:
+        if self.stock:
+            raise BadRequestError(
+                f"stock Lava holds the thresholds of task {self.task} and cannot switch to "
+                f"{task}; use the lava backend or another lava-stock one"
+            )
+        if not self._running:
+            raise BadRequestError(f"first decision under task {task}, built for {self.task}")
+        for neurons in self._neurons.values():
+            neurons.task.set(np.array([task], np.int32))
+        self.task = task
+
+    def _lava_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Stock connections are flat, so everything is; ours keep their shape."""
+        return (int(np.prod(shape)),) if self.stock else shape
+
+    def _build_source(self) -> Any:
+        from mtspark.deploy.lava_processes.processes import FrameSource
+
+        return FrameSource(
+            frame=self._frame,
+            steps=self.network.steps_per_decision,
+            active_steps=self.network.time_steps,
+        )
+
+    def _build_task_neurons(self, population: Population) -> Any:
+        from mtspark.deploy.lava_processes.processes import TaskLIF
+
+        return TaskLIF(
+            thresholds=population.thresholds,
+            current_decay=population.current_decay,
+            membrane_decay=population.membrane_decay,
+            bias_mantissa=population.bias_mantissa,
+            bias_exponent=population.bias_exponent,
+            task=self.task,
+            reset_interval=self.network.steps_per_decision,
+            reset_offset=self.network.depths[population.name] + 1,
+        )
+
+    def _build_stock_neurons(self, population: Population) -> Any:
+        from lava.proc.lif.process import LIFReset
+
+        # Not a documented feature: LIFReset declares one threshold, but its CPU model takes
+        # an array of them and compares neuron by neuron.
+        return LIFReset(
+            shape=(population.size,),
+            du=population.current_decay,
+            dv=population.membrane_decay,
+            vth=population.thresholds[self.task].reshape(-1).astype(np.int32),
+            bias_mant=population.bias_mantissa.reshape(-1).astype(np.int16),
+            bias_exp=population.bias_exponent,
+            reset_interval=self.network.steps_per_decision,
+            reset_offset=self.network.depths[population.name] + 1,
+        )
+
+    def _connect(self, link: Connection) -> None:
+        source = self._source if link.source == INPUT else self._neurons[link.source]
+        synapses = self._stock_synapses(link) if self.stock else self._our_synapses(link)
+        source.s_out.connect(synapses.s_in)
+        synapses.a_out.connect(self._neurons[link.target].a_in)
+
+    def _our_synapses(self, link: Connection) -> Any:
+        from mtspark.deploy.lava_processes.processes import Synapses
+
+        geometry = {
+            "kernel": link.weights.shape[2:],
+            "stride": link.stride,
+            "padding": link.padding,
+            "dilation": link.dilation,
+            "groups": link.groups,
+        }
+        return Synapses(
+            weights=link.weights,
+            source_shape=self.network.shape_of(link.source),
+            target_shape=self.network.shape_of(link.target),
+            exponent=link.exponent,
+            conv=geometry if link.kind is ConnectionKind.CONV else None,
+            single_precision=largest_sum(self.network, link) < SINGLE_PRECISION_LIMIT,
+        )
+
+    def _stock_synapses(self, link: Connection) -> Any:
+        from lava.proc.dense.process import Dense
+        from lava.proc.sparse.process import Sparse
+        from lava.utils.weightutils import SignMode
+
+        graded = link.source == INPUT and self.network.input.payload_bits > 0
+        options = {
+            "weight_exp": link.exponent,
+            "num_weight_bits": link.weight_bits,
+            "sign_mode": SignMode[link.sign_mode.name],
+            # One message bit means payloads, here 0 and 1: Sparse is four times faster so.
+            "num_message_bits": self.network.input.payload_bits if graded else 1,
+        }
+        if link.kind is ConnectionKind.DENSE:
+            return Dense(weights=link.weights.astype(np.int32), **options)
+        source, target = self.network.shape_of(link.source), self.network.shape_of(link.target)
+        return Sparse(weights=unrolled(link, source, target), **options)
+
+    def _build_recorder(self, population: Population, with_membranes: bool) -> Any:
+        from mtspark.deploy.lava_processes.processes import PortRecorder, RefRecorder
+
+        steps = self.network.steps_per_decision
+        lava_shape = (steps, *self._lava_shape(population.shape))
+        spikes = shared_array(lava_shape, np.bool_)
+        self.spikes[population.name] = spikes.reshape(steps, *population.shape)
+        membranes = shared_array(lava_shape, np.int32) if with_membranes else None
+        if membranes is not None:
+            self.membranes[population.name] = membranes.reshape(steps, *population.shape)
+        neurons = self._neurons[population.name]
+        recorder: Any
+        if self.stock and membranes is not None:
+            recorder = RefRecorder(spikes=spikes, membranes=membranes)
+            recorder.v_ref.connect_var(neurons.v)
+        else:
+            recorder = PortRecorder(spikes=spikes, membranes=membranes)
+            if membranes is not None:
+                neurons.v_out.connect(recorder.v_in)
+        neurons.s_out.connect(recorder.s_in)
+        return recorder
+
+
+def shared_array(shape: tuple[int, ...], kind: Any) -> Any:
+    """Zeros in memory that forked children share; it has no name, so nothing can be left over.
+
+    Args:
+        shape: of the array, not empty.
+        kind: its numpy type.
+    """
+    size = int(np.prod(shape)) * np.dtype(kind).itemsize
+    return np.frombuffer(mmap.mmap(-1, size), dtype=kind).reshape(shape)
+
+
+def unrolled(link: Connection, source: tuple[int, ...], target: tuple[int, ...]) -> Any:
+    """A convolution as a sparse matrix over flattened shapes, for Lava's Sparse.
+
+    Args:
+        link: of kind conv.
+        source, target: (channels, rows, columns) of its ends.
+
+    Returns:
+        scipy.sparse.csr_matrix, int32, (target size, source size); zero weights left out.
+    """
+    # scipy comes with Lava and not with mtspark, so it is looked up only here.
+    csr_matrix: Any = importlib.import_module("scipy.sparse").csr_matrix
+    out_per_group = target[0] // link.groups
+    in_per_group = link.weights.shape[1]
+    out, tap_in, tap_r, tap_c = (axis.reshape(-1) for axis in np.indices(link.weights.shape))
+    values = link.weights.reshape(-1)
+    out, tap_in, tap_r, tap_c, values = (
+        axis[values != 0] for axis in (out, tap_in, tap_r, tap_c, values)
+    )
+    channel = out // out_per_group * in_per_group + tap_in
+    rows, columns, entries = [], [], []
+    for row in range(target[1]):
+        at_row = row * link.stride[0] - link.padding[0] + tap_r * link.dilation[0]
+        for column in range(target[2]):
+            at_column = column * link.stride[1] - link.padding[1] + tap_c * link.dilation[1]
+            inside = (
+                (at_row >= 0) & (at_row < source[1]) & (at_column >= 0) & (at_column < source[2])
+            )
+            rows.append(((out * target[1] + row) * target[2] + column)[inside])
+            columns.append(((channel * source[1] + at_row) * source[2] + at_column)[inside])
+            entries.append(values[inside])
+    shape = (int(np.prod(target)), int(np.prod(source)))
+    positions = (np.concatenate(rows), np.concatenate(columns))
+    return csr_matrix((np.concatenate(entries).astype(np.int32), positions), shape=shape)

@@ -1,0 +1,136 @@
+"""What our Lava processes are: ports, variables and constants. The models say what they do.
+
+Lava must have been loaded by :func:`mtspark.deploy.lava_shim.load_lava` first. Shapes are
+(channels, rows, columns) or (neurons,); t counts Lava's steps from 1.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from lava.magma.core.process.ports.ports import InPort, OutPort, RefPort
+from lava.magma.core.process.process import AbstractProcess
+from lava.magma.core.process.variable import Var
+from numpy.typing import NDArray
+
+
+class FrameSource(AbstractProcess):  # type: ignore[misc]
+    """Sends the frame that lies in shared memory in the first steps of every decision.
+
+    Args:
+        frame: int32, shared with the driver, which writes it between runs.
+        steps: of a decision, T + L.
+        active_steps: T; in the remaining ones nothing (zeros) is sent.
+    """
+
+    def __init__(self, *, frame: NDArray[np.int32], steps: int, active_steps: int) -> None:
+        super().__init__(frame=frame, steps=steps, active_steps=active_steps)
+        self.s_out = OutPort(shape=frame.shape)
+
+
+class Synapses(AbstractProcess):  # type: ignore[misc]
+    """A dense or convolutional connection with a weight exponent; one step of latency.
+
+    Args:
+        weights: (out, in) for dense, (out, in / groups, rows, columns) for conv.
+        source_shape, target_shape: of the two ends.
+        exponent: the sum over inputs is shifted by this, rounding down.
+        conv: stride, padding, dilation as (rows, columns) and groups; None for dense.
+        single_precision: the caller has proven sum |w| |x| < 2^24 for every output, so that
+            float32 products are exact; otherwise float64 is used (exact below 2^53).
+    """
+
+    def __init__(
+        self,
+        *,
+        weights: NDArray[np.int64],
+        source_shape: tuple[int, ...],
+        target_shape: tuple[int, ...],
+        exponent: int,
+        conv: dict[str, Any] | None,
+        single_precision: bool,
+    ) -> None:
+        super().__init__(
+            exponent=exponent,
+            conv=conv,
+            single_precision=single_precision,
+            source_shape=source_shape,
+            target_shape=target_shape,
+        )
+        self.s_in = InPort(shape=source_shape)
+        self.a_out = OutPort(shape=target_shape)
+        self.weights = Var(shape=weights.shape, init=weights.astype(np.int32))
+
+
+class TaskLIF(AbstractProcess):  # type: ignore[misc]
+    """Leaky integrate-and-fire neurons with one threshold a neuron and task, and a reset.
+
+    Args:
+        thresholds: mantissas of shape (tasks, *shape).
+        current_decay, membrane_decay: of 4096.
+        bias_mantissa: of shape `shape`.
+        bias_exponent: of all biases.
+        task: row of the thresholds that holds at first; set the Var `task` to change it.
+        reset_interval, reset_offset: u and v become 0, before integration, in every step t
+            with t % interval == offset % interval.
+
+    The port `v_out` sends the membranes after the step to whoever is connected.
+    """
+
+    def __init__(
+        self,
+        *,
+        thresholds: NDArray[np.int64],
+        current_decay: int,
+        membrane_decay: int,
+        bias_mantissa: NDArray[np.int64],
+        bias_exponent: int,
+        task: int,
+        reset_interval: int,
+        reset_offset: int,
+    ) -> None:
+        super().__init__(reset_interval=reset_interval, reset_offset=reset_offset)
+        shape = thresholds.shape[1:]
+        self.a_in = InPort(shape=shape)
+        self.s_out = OutPort(shape=shape)
+        self.v_out = OutPort(shape=shape)
+        self.u = Var(shape=shape, init=0)
+        self.v = Var(shape=shape, init=0)
+        self.du = Var(shape=(1,), init=current_decay)
+        self.dv = Var(shape=(1,), init=membrane_decay)
+        self.bias_mant = Var(shape=shape, init=bias_mantissa.astype(np.int16))
+        self.bias_exp = Var(shape=shape, init=bias_exponent)
+        self.thresholds = Var(shape=thresholds.shape, init=thresholds.astype(np.int32))
+        self.task = Var(shape=(1,), init=task)
+
+
+class PortRecorder(AbstractProcess):  # type: ignore[misc]
+    """Writes what arrives at its ports into shared memory, one row a step of the decision.
+
+    Args:
+        spikes: bool (steps, *shape).
+        membranes: int32 of the same shape, or None to record no membranes; `v_in` then
+            stays unconnected.
+    """
+
+    def __init__(self, *, spikes: NDArray[np.bool_], membranes: NDArray[np.int32] | None) -> None:
+        super().__init__(spikes=spikes, membranes=membranes)
+        shape = spikes.shape[1:]
+        self.s_in = InPort(shape=shape)
+        self.v_in = InPort(shape=shape)
+
+
+class RefRecorder(AbstractProcess):  # type: ignore[misc]
+    """Like :class:`PortRecorder` for stock neurons, whose membranes are read by reference.
+
+    Args:
+        spikes: bool (steps, *shape).
+        membranes: int32 of the same shape; read in the phase after spiking of every step.
+    """
+
+    def __init__(self, *, spikes: NDArray[np.bool_], membranes: NDArray[np.int32]) -> None:
+        super().__init__(spikes=spikes, membranes=membranes)
+        shape = spikes.shape[1:]
+        self.s_in = InPort(shape=shape)
+        self.v_ref = RefPort(shape=shape)
