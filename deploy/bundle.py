@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save
 
 from mtspark.core.chip_network import ChipNetwork
 from mtspark.core.errors import BadFileError, BadRequestError
@@ -108,7 +108,7 @@ def save_network(network: ChipNetwork, folder: Path) -> None:
     """Write network.json and network.safetensors."""
     data, arrays = network_to_json(network)
     (folder / NETWORK_JSON).write_text(json.dumps(data, indent=2) + "\n")
-    save_file(arrays, folder / NETWORK_ARRAYS)
+    (folder / NETWORK_ARRAYS).write_bytes(save(arrays))
 
 
 def load_bundle(folder: Path) -> Bundle:

@@ -48,10 +48,13 @@ class QuantiseOptions:
     Attributes:
         weight_bits: 2 to 8.
         per_channel: one scale per output channel, otherwise one per layer.
+        keep_sums: round so that the sum of every kernel survives, see
+            :func:`round_keeping_sums`; otherwise each weight to the nearest integer.
     """
 
     weight_bits: int = 8
     per_channel: bool = True
+    keep_sums: bool = True
 
 
 def quantise(
@@ -146,9 +149,26 @@ def integer_weights(
     levels = 2 ** (options.weight_bits - 1) - 1
     step = 2 ** (9 - options.weight_bits)
     unit = np.where(largest > 0, largest, levels * step) / (levels * step)
-    shape = (-1,) + (1,) * (weight.ndim - 1)
-    integers = np.rint(weight / (unit.reshape(shape) * step)).astype(np.int64)
-    return np.clip(integers, -levels - 1, levels) * step, unit
+    exact = weight / (unit.reshape(-1, *[1] * (weight.ndim - 1)) * step)
+    integers = round_keeping_sums(exact) if options.keep_sums else np.rint(exact)
+    return np.clip(integers, -levels - 1, levels).astype(np.int64) * step, unit
+
+
+def round_keeping_sums(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Round each value up or down so that every kernel (or dense row) keeps its sum.
+
+    Largest-remainder rounding. What a neuron sees is mostly uniform (a game's background, a
+    mean spike rate), so an error in the sum of a kernel shifts every one of its neurons alike,
+    while errors that cancel within the kernel hardly matter.
+    """
+    groups = values.reshape(
+        -1, int(np.prod(values.shape[2:])) if values.ndim > 2 else values.shape[1]
+    )
+    low = np.floor(groups)
+    fraction = groups - low
+    up = np.rint(fraction.sum(1)).astype(np.int64)
+    rank = np.argsort(np.argsort(-fraction, axis=1, kind="stable"), axis=1, kind="stable")
+    return (low + (rank < up[:, None])).reshape(values.shape)
 
 
 def _quantise_layer(

@@ -1,0 +1,166 @@
+"""What several commands share: backends by name, progress, files of results."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from mtspark.core.errors import BadFileError, BadRequestError
+
+if TYPE_CHECKING:
+    from mtspark.core.agent import AgentBackend
+    from mtspark.core.chip_network import ChipNetwork
+    from mtspark.deploy.bundle import Bundle
+    from mtspark.sim.play import Moment
+
+console = Console()
+
+
+class BackendName(str, Enum):
+    """Who decides."""
+
+    REFERENCE = "reference"
+    LAVA = "lava"
+    LAVA_STOCK = "lava-stock"
+    TORCH = "torch"
+
+
+def one_thread_each() -> None:
+    """Keep matrix libraries to one thread unless the user chose otherwise.
+
+    The products here are small: threads that wait for one another cost more than they bring,
+    thirty times more where another process keeps a core busy. Must run before numpy loads.
+    """
+    for variable in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"):
+        os.environ.setdefault(variable, "1")
+
+
+@contextmanager
+def open_backend(
+    name: BackendName, bundle: Bundle, task: str, *, trace: bool = False
+) -> Iterator[AgentBackend]:
+    """Start a backend on a bundle and release it at the end, whatever happens.
+
+    Raises:
+        BadRequestError: unknown task.
+        BackendMissingError: Lava is not installed.
+        BadFileError: the bundle lacks its checkpoint, which torch needs.
+    """
+    backend = _start(name, bundle.network, bundle.folder, task, trace)
+    try:
+        yield backend
+    finally:
+        backend.close()
+
+
+def _start(
+    name: BackendName, network: ChipNetwork, folder: Path, task: str, trace: bool
+) -> AgentBackend:
+    row = network.task_index(task)
+    if name is BackendName.REFERENCE:
+        from mtspark.sim.reference import ReferenceChip
+
+        return ReferenceChip(network)
+    if name is BackendName.TORCH:
+        from mtspark.cli.torch_agent import TorchBackend
+        from mtspark.deploy.bundle import AGENT
+        from mtspark.train.checkpoint import load_agent
+
+        return TorchBackend(load_agent(folder / AGENT))
+    from mtspark.sim.lava_runner import LavaBackend
+
+    stock = name is BackendName.LAVA_STOCK
+    return LavaBackend(network, stock=stock, task=row, trace=trace)
+
+
+def one_at_a_time(name: BackendName) -> bool:
+    """Lava simulates one chip; the others take a batch of games."""
+    return name in (BackendName.LAVA, BackendName.LAVA_STOCK)
+
+
+@contextmanager
+def play_progress(title: str, episodes: int) -> Iterator[Callable[[Moment], None]]:
+    """A progress bar over episodes; yields an observer for the agent loop."""
+    import numpy as np
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed}/{task.total} episodes"),
+        TextColumn("{task.fields[detail]}"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as bar:
+        entry = bar.add_task(title, total=episodes, detail="")
+        decisions, score, ended = 0, 0.0, 0
+        before: Any = np.zeros(0, dtype=bool)
+
+        def observe(moment: Moment) -> None:
+            nonlocal decisions, score, ended, before
+            if len(before) == len(moment.active):
+                ended += int((before & ~moment.active).sum())
+            before = moment.active
+            decisions += int(moment.active.sum())
+            score += float(moment.rewards[moment.active].sum())
+            detail = f"{decisions} decisions, points {score:+.0f}"
+            bar.update(entry, completed=min(ended, episodes), detail=detail)
+
+        yield observe
+
+
+def writable_folder(folder: Path) -> Path:
+    """Make a folder and prove that files can be written there, before long work starts.
+
+    Raises:
+        BadFileError: it cannot be made or written.
+    """
+    probe = folder / f".{os.getpid()}.probe"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise BadFileError(
+            f"{folder}: cannot be written ({(error.strerror or str(error)).lower()}); "
+            "choose another folder"
+        ) from error
+    return folder
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Write JSON to a temporary name, then rename.
+
+    Raises:
+        BadFileError: it cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(json.dumps(data, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        temporary.replace(path)
+    except OSError as error:
+        raise BadFileError(
+            f"{path}: cannot be written ({(error.strerror or str(error)).lower()})"
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def check_json_target(path: Path | None) -> None:
+    """Refuse a result file that could not be written, before long work starts.
+
+    Raises:
+        BadRequestError: a folder, or in a folder that cannot be written.
+    """
+    if path is None:
+        return
+    if path.is_dir():
+        raise BadRequestError(f"{path}: is a folder; give the name of a file")
+    writable_folder(path.absolute().parent)

@@ -1,0 +1,69 @@
+"""The command ``mtspark demo``: the main job, end to end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mtspark.cli.common import BackendName, console, one_thread_each, writable_folder
+
+SHIPPED_AGENT = Path("examples/agents/pong/pong.pt")
+SCENES = 240
+
+
+def demo_command(
+    checkpoint: Annotated[Path, typer.Argument(help="A trained agent (.pt).")] = SHIPPED_AGENT,
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="Folder for everything that it makes.")
+    ] = Path("demo-output"),
+    lava_decisions: Annotated[
+        int, typer.Option(min=1, help="Decisions to compare with Lava on our processes.")
+    ] = 50,
+    stock_decisions: Annotated[
+        int, typer.Option(min=1, help="Decisions to compare with stock Lava.")
+    ] = 3,
+) -> None:
+    """Export an agent, prove the chip equal to Lava, play a full game, count and show it."""
+    one_thread_each()
+    from mtspark.cli.diff import diff_bundle, print_diff
+    from mtspark.cli.export import export_agent, print_export
+    from mtspark.cli.run import run_bundle, store_run
+    from mtspark.cli.tables import print_run
+    from mtspark.core.errors import BackendFailedError, BackendMissingError
+    from mtspark.deploy.lava_shim import installed_lava
+    from mtspark.sim.picture import Recorder, save_still, save_video
+
+    if installed_lava() is None:
+        raise BackendMissingError("the demo compares with Lava; run `mtspark install-lava` first")
+    writable_folder(output)
+    console.rule("1  from PyTorch to integers")
+    bundle, fidelity = export_agent(checkpoint, output / f"{checkpoint.stem}.deploy", replace=True)
+    print_export(bundle, fidelity)
+    task = bundle.network.tasks[0].name
+    console.rule("2  is it what Lava computes?")
+    for against, decisions in (
+        (BackendName.LAVA_STOCK, stock_decisions),
+        (BackendName.LAVA, lava_decisions),
+    ):
+        result = diff_bundle(bundle, against.value, task, decisions=decisions)
+        print_diff(result)
+        if not result["equal"]:
+            raise BackendFailedError(
+                f"the reference differs from {against.value}; see the first difference above"
+            )
+    console.rule(f"3  a game of {task} on the simulated chip")
+    recorder = Recorder(bundle.network, keep=SCENES)
+    run = run_bundle(
+        bundle, task, backend=BackendName.REFERENCE, episodes=1, seed=0, observe=recorder
+    )
+    stored = store_run(bundle, run)
+    print_run(run, bundle.network)
+    console.rule("4  to look at")
+    with console.status("drawing the last seconds of the game"):
+        still, video = output / f"{task}.png", output / f"{task}.gif"
+        save_still(recorder, task, still)
+        save_video(recorder, task, video)
+    for path in (video, still, stored):
+        console.print(f"wrote {path}")

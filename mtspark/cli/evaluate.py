@@ -1,0 +1,168 @@
+"""The command ``mtspark eval``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mtspark.cli.common import (
+    BackendName,
+    check_json_target,
+    console,
+    one_thread_each,
+    open_backend,
+    play_progress,
+    write_json,
+)
+
+if TYPE_CHECKING:
+    from mtspark.deploy.bundle import Bundle
+    from mtspark.sim.play import Moment, Run
+
+
+def evaluate_command(
+    folder: Annotated[Path, typer.Argument(help="A bundle made by mtspark export.")],
+    episodes: Annotated[int, typer.Option(min=2, help="Full games per row.")] = 30,
+    seed: Annotated[int, typer.Option(help="Of the first game of every row.")] = 0,
+    sticky: Annotated[
+        float, typer.Option(help="Sticky actions of the second pair of rows.")
+    ] = 0.25,
+    json_out: Annotated[
+        Path | None, typer.Option("--json", help="Write the result to this file.")
+    ] = None,
+) -> None:
+    """Score float network and chip on the same starts, without and with sticky actions.
+
+    Every task is played greedily over full, unclipped episodes. While the chip plays, the
+    float network is asked about the same frames: the share of equal actions is printed.
+    """
+    one_thread_each()
+    from mtspark.deploy.bundle import load_bundle
+
+    check_json_target(json_out)
+    bundle = load_bundle(folder)
+    rows = []
+    for task in bundle.network.tasks:
+        for stickiness in dict.fromkeys(
+            (bundle.network.protocol.sticky_action_probability, sticky)
+        ):
+            rows += _pair_of_rows(bundle, task.name, stickiness, episodes, seed)
+    _print(bundle, rows)
+    if json_out is not None:
+        write_json(
+            json_out,
+            {
+                "format": "mtspark-eval",
+                "version": 1,
+                "agent": bundle.network.name,
+                "network_sha256": bundle.network_hash,
+                "rows": rows,
+            },
+        )
+
+
+def _pair_of_rows(
+    bundle: Bundle, task: str, sticky: float, episodes: int, seed: int
+) -> list[dict[str, Any]]:
+    """Float and chip on the same starts; the chip's row has the agreement of actions."""
+    from mtspark.core.agent import greedy_actions
+    from mtspark.sim.play import play
+
+    network = bundle.network
+    index = network.task_index(task)
+    legal = network.tasks[index].legal_actions
+    same, asked = 0, 0
+    runs: dict[str, Run] = {}
+    with open_backend(BackendName.TORCH, bundle, task) as torch_agent:
+
+        def ask_torch(moment: Moment) -> None:
+            nonlocal same, asked
+            answer = torch_agent.decide(moment.frames, index)
+            agree = greedy_actions(answer.values, legal) == moment.actions
+            same += int(agree[moment.active].sum())
+            asked += int(moment.active.sum())
+
+        for name in (BackendName.TORCH, BackendName.REFERENCE):
+            title = f"{task}, sticky {sticky:g}, {name.value}"
+            with (
+                open_backend(name, bundle, task) as player,
+                play_progress(title, episodes) as progress,
+            ):
+                chip = name is BackendName.REFERENCE
+
+                def observe(moment: Moment, progress: Any = progress, chip: bool = chip) -> None:
+                    progress(moment)
+                    if chip:
+                        ask_torch(moment)
+
+                runs[name.value] = play(
+                    player,
+                    network,
+                    task,
+                    episodes=episodes,
+                    seed=seed,
+                    sticky=sticky,
+                    observe=observe,
+                )
+    rows = []
+    for backend, run in runs.items():
+        scores = [episode.score for episode in run.episodes]
+        low, high = confidence_interval(scores)
+        rows.append(
+            {
+                "task": task,
+                "backend": backend,
+                "sticky_action_probability": sticky,
+                "seed": seed,
+                "episodes": len(scores),
+                "distinct_episodes": run.distinct_episodes,
+                "unfinished_episodes": sum(not episode.finished for episode in run.episodes),
+                "mean_return": sum(scores) / len(scores),
+                "interval_95": [low, high],
+                "returns": scores,
+                "decisions": run.counts.decisions,
+                "action_agreement": same / asked if backend == "reference" else None,
+                "decisions_compared": asked if backend == "reference" else None,
+            }
+        )
+    return rows
+
+
+def confidence_interval(scores: list[float], resamples: int = 10_000) -> tuple[float, float]:
+    """95 % percentile bootstrap interval of the mean, seeded.
+
+    Greedy episodes repeat: with few distinct ones the interval is too narrow, so the number of
+    distinct ones stands beside it.
+    """
+    import numpy as np
+
+    generator = np.random.default_rng(0)
+    picks = generator.integers(0, len(scores), size=(resamples, len(scores)))
+    low, high = np.percentile(np.asarray(scores)[picks].mean(1), [2.5, 97.5])
+    return float(low), float(high)
+
+
+def _print(bundle: Bundle, rows: list[dict[str, Any]]) -> None:
+    from rich.table import Table
+
+    table = Table(title=f"{bundle.network.name}: greedy, full episodes, unclipped returns")
+    for column in ("task", "who", "sticky", "mean return", "95 %", "episodes", "distinct", "agree"):
+        table.add_column(column, justify="left" if column in ("task", "who") else "right")
+    for row in rows:
+        low, high = row["interval_95"]
+        agreement = row["action_agreement"]
+        table.add_row(
+            row["task"],
+            "float (torch)" if row["backend"] == "torch" else "chip (integers)",
+            f"{row['sticky_action_probability']:g}",
+            f"{row['mean_return']:.2f}",
+            f"{low:.1f} to {high:.1f}",
+            str(row["episodes"]),
+            str(row["distinct_episodes"]),
+            "" if agreement is None else f"{agreement:.1%}",
+        )
+    console.print(table)
+    compared = sum(row["decisions_compared"] or 0 for row in rows)
+    console.print(f"agree: share of equal actions of float and chip, {compared:,} decisions in all")

@@ -1,0 +1,157 @@
+"""The command ``mtspark export``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mtspark.cli.common import check_json_target, console, one_thread_each, write_json
+
+if TYPE_CHECKING:
+    from mtspark.deploy.bundle import Bundle
+
+
+def export_command(
+    checkpoint: Annotated[Path, typer.Argument(help="A trained agent (.pt).")],
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", help="Folder to make [default: NAME.deploy]."),
+    ] = None,
+    weight_bits: Annotated[int, typer.Option(help="Bits of a weight, 2 to 8.")] = 8,
+    scale_per_layer: Annotated[
+        bool, typer.Option(help="One weight scale a layer instead of one a channel.")
+    ] = False,
+    advantage_only: Annotated[
+        bool, typer.Option(help="Leave out the value stream: same greedy actions.")
+    ] = False,
+    force: Annotated[bool, typer.Option(help="Replace an existing bundle.")] = False,
+    json_out: Annotated[
+        Path | None, typer.Option("--json", help="Write the summary to this file.")
+    ] = None,
+) -> None:
+    """Turn a trained agent into a folder: NIR graphs and an integer chip network."""
+    one_thread_each()
+    check_json_target(json_out)
+    folder = output or Path.cwd() / f"{checkpoint.stem}.deploy"
+    bundle, fidelity = export_agent(
+        checkpoint,
+        folder,
+        weight_bits=weight_bits,
+        per_channel=not scale_per_layer,
+        advantage_only=advantage_only,
+        replace=force,
+    )
+    print_export(bundle, fidelity)
+    if json_out is not None:
+        write_json(json_out, {"folder": str(folder), "files": bundle.files, **fidelity})
+
+
+def export_agent(
+    checkpoint: Path,
+    folder: Path,
+    *,
+    weight_bits: int = 8,
+    per_channel: bool = True,
+    advantage_only: bool = False,
+    replace: bool = False,
+) -> tuple[Bundle, dict[str, Any]]:
+    """Convert, quantise and write a bundle; returns it with its fidelity figures."""
+    import json
+    import shutil
+    from dataclasses import asdict
+
+    import mtspark
+    from mtspark.convert.nir_export import Head, agent_to_nir, save_graph
+    from mtspark.core.errors import BadRequestError
+    from mtspark.deploy.bounds import headroom
+    from mtspark.deploy.bundle import AGENT, FIDELITY, sha256, write_bundle
+    from mtspark.deploy.quantise import QuantiseOptions, quantise
+    from mtspark.train.checkpoint import load_agent
+
+    if not 2 <= weight_bits <= 8:
+        raise BadRequestError(f"--weight-bits {weight_bits}: 2 to 8 exist on the chip")
+    agent = load_agent(checkpoint)
+    head = Head.ADVANTAGE if advantage_only else Head.DUELING
+    graphs = agent_to_nir(agent, head)
+    network = quantise(
+        graphs,
+        agent.tasks,
+        agent.protocol,
+        name=checkpoint.stem,
+        options=QuantiseOptions(weight_bits, per_channel),
+        provenance={
+            "checkpoint": checkpoint.name,
+            "checkpoint_sha256": sha256(checkpoint),
+            "mtspark": mtspark.__version__,
+        },
+    )
+    fidelity: dict[str, Any] = {
+        "headroom": [asdict(room) for room in headroom(network)],
+        "graph_against_torch": _graph_against_torch(agent, graphs),
+    }
+
+    def write_more(target: Path) -> None:
+        shutil.copyfile(checkpoint, target / AGENT)
+        for task, graph in graphs.items():
+            save_graph(graph, target / f"graph.{task}.nir")
+        (target / FIDELITY).write_text(json.dumps(fidelity, indent=2) + "\n")
+
+    return write_bundle(folder, network, write_more, replace=replace), fidelity
+
+
+def _graph_against_torch(agent: Any, graphs: Any) -> dict[str, list[dict[str, Any]]]:
+    """Compare each task's graph with torch on a few frames of its game, played at random."""
+    from dataclasses import asdict
+
+    import numpy as np
+
+    from mtspark.convert.compare import compare_with_torch
+    from mtspark.core.games import make_games
+
+    results = {}
+    for index, task in enumerate(agent.tasks):
+        generator = np.random.default_rng(0)
+        games = make_games(task, agent.protocol, 4)
+        games.reset(seed=0)
+        for _ in range(60):
+            frames = games.step(generator.choice(task.legal_actions, size=4))[0]
+        agreement = compare_with_torch(agent, graphs[task.name], frames.copy(), index)
+        results[task.name] = [asdict(layer) for layer in agreement]
+        games.close()
+    return results
+
+
+def print_export(bundle: Bundle, fidelity: dict[str, Any]) -> None:
+    """Show what was made."""
+    from rich.table import Table
+
+    network = bundle.network
+    table = Table(title=f"{bundle.folder.name}: {len(network.populations)} layers on the chip")
+    for column in ("layer", "neurons", "weights", "exponent", "worst current", "worst membrane"):
+        table.add_column(column, justify="left" if column == "layer" else "right")
+    rooms = {room["population"]: room for room in fidelity["headroom"]}
+    for population, link in zip(network.populations, network.connections, strict=True):
+        room = rooms[population.name]
+        table.add_row(
+            population.name,
+            str(population.size),
+            str(link.weights.size),
+            str(link.exponent),
+            f"{room['current']:.0%}",
+            f"{room['membrane']:.0%}",
+        )
+    console.print(table)
+    console.print(
+        "worst cases are over all inputs, of what the chip can hold: below 100 % no sum overflows"
+    )
+    for task, layers in fidelity["graph_against_torch"].items():
+        compared = sum(layer["compared"] for layer in layers)
+        different = sum(layer["different"] for layer in layers)
+        ties = sum(layer["different_ties"] for layer in layers)
+        console.print(
+            f"NIR graph of {task} against torch: {different} of {compared} spikes differ "
+            f"(and {ties} at ties with the threshold)"
+        )
+    console.print(f"wrote {bundle.folder}")

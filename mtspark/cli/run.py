@@ -1,0 +1,131 @@
+"""The command ``mtspark run``."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mtspark.cli.common import (
+    BackendName,
+    check_json_target,
+    console,
+    one_at_a_time,
+    one_thread_each,
+    open_backend,
+    play_progress,
+    writable_folder,
+    write_json,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mtspark.deploy.bundle import Bundle
+    from mtspark.sim.play import Moment
+
+
+def run_command(
+    folder: Annotated[Path, typer.Argument(help="A bundle made by mtspark export.")],
+    task: Annotated[str, typer.Option(help="Which game to play.")],
+    episodes: Annotated[int, typer.Option(min=1, help="Full games to play.")] = 1,
+    backend: Annotated[BackendName, typer.Option(help="Who decides.")] = BackendName.REFERENCE,
+    seed: Annotated[int, typer.Option(help="Of the first game; the next has seed + 1.")] = 0,
+    max_decisions: Annotated[
+        int | None, typer.Option(min=1, help="Cut every game off after this many decisions.")
+    ] = None,
+    sticky: Annotated[
+        float | None, typer.Option(help="Sticky action probability [default: the agent's own].")
+    ] = None,
+    json_out: Annotated[
+        Path | None, typer.Option("--json", help="Write the result to this file, too.")
+    ] = None,
+) -> None:
+    """Play Atari with a deployed agent and count spikes, operations and energy."""
+    one_thread_each()
+    from mtspark.cli.tables import print_run
+    from mtspark.deploy.bundle import load_bundle
+
+    check_json_target(json_out)
+    bundle = load_bundle(folder)
+    bundle.network.task_index(task)
+    writable_folder(bundle.runs)
+    result = run_bundle(
+        bundle,
+        task,
+        backend=backend,
+        episodes=episodes,
+        seed=seed,
+        max_decisions=max_decisions,
+        sticky=sticky,
+    )
+    stored = store_run(bundle, result)
+    if json_out is not None:
+        write_json(json_out, result)
+    print_run(result, bundle.network)
+    console.print(f"wrote {stored}")
+
+
+def run_bundle(
+    bundle: Bundle,
+    task: str,
+    *,
+    backend: BackendName,
+    episodes: int,
+    seed: int,
+    max_decisions: int | None = None,
+    sticky: float | None = None,
+    observe: Callable[[Moment], None] | None = None,
+) -> dict[str, Any]:
+    """Play with a progress bar; returns the run as JSON values."""
+    from mtspark.sim.play import play
+    from mtspark.sim.results import run_to_json
+
+    with (
+        open_backend(backend, bundle, task) as player,
+        play_progress(f"{task} on {backend.value}", episodes) as progress,
+    ):
+
+        def both(moment: Moment) -> None:
+            progress(moment)
+            if observe is not None:
+                observe(moment)
+
+        started = time.perf_counter()
+        run = play(
+            player,
+            bundle.network,
+            task,
+            episodes=episodes,
+            seed=seed,
+            max_decisions=max_decisions,
+            sticky=sticky,
+            one_at_a_time=one_at_a_time(backend),
+            observe=both,
+        )
+        seconds = time.perf_counter() - started
+    return run_to_json(
+        run,
+        bundle.network,
+        backend=backend.value,
+        task=task,
+        seed=seed,
+        network_hash=bundle.network_hash,
+        sticky=sticky,
+        host_s=seconds,
+    )
+
+
+def store_run(bundle: Bundle, result: dict[str, Any]) -> Path:
+    """Write a run into the bundle's runs folder, under a name of its own."""
+    stamp = result["date"].replace(":", "").replace("-", "").split("+")[0]
+    stem = f"{stamp}-{result['task']}-{result['backend']}-seed{result['seed']}"
+    writable_folder(bundle.runs)
+    path, number = bundle.runs / f"{stem}.json", 1
+    while path.exists():
+        number += 1
+        path = bundle.runs / f"{stem}-{number}.json"
+    write_json(path, result)
+    return path

@@ -1,0 +1,37 @@
+"""The trained float network as a backend of the agent loop."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mtspark.core.agent import Activity, Decision
+from mtspark.core.chip_network import INPUT
+from mtspark.train.checkpoint import Agent
+from mtspark.train.network import NetworkTrace
+
+
+class TorchBackend:
+    """Plays with the float network. It has no pipeline, so nothing is counted as drain."""
+
+    name = "torch"
+
+    def __init__(self, agent: Agent) -> None:
+        self.agent = agent
+
+    def decide(self, frames: NDArray[np.uint8], task: int, *, trace: bool = False) -> Decision:
+        """Q values and spikes of a batch; `trace` has no meaning, there are no chip steps."""
+        recorded = NetworkTrace()
+        with torch.no_grad():
+            tasks = torch.full((len(frames),), task, dtype=torch.long)
+            values = self.agent.network(torch.from_numpy(frames), tasks, recorded)
+        steps = self.agent.network.config.time_steps
+        window = {INPUT: (frames != 0).astype(np.int64) * steps}
+        for name, layer in recorded.layers.items():
+            window[name] = layer.spikes.sum(0).numpy().astype(np.int64)
+        drain = {name: np.zeros_like(messages) for name, messages in window.items()}
+        return Decision(values.double().numpy(), Activity(window, drain))
+
+    def close(self) -> None:
+        """Nothing to release."""

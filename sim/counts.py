@@ -1,0 +1,171 @@
+"""Counts: spikes, synaptic operations and neuron updates, from messages and fan-outs.
+
+A synaptic operation is one message meeting one synapse. Structural operations count every
+synapse of the connection, borders of convolutions exact and zero weights included, as
+hardware that stores zeros spends them; effective ones count nonzero weights only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mtspark.core.agent import Activity
+from mtspark.core.chip_network import INPUT, ChipNetwork, Connection, ConnectionKind
+
+Int = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Split:
+    """A count within the window of a decision and in the pipeline steps around it."""
+
+    window: int
+    drain: int
+
+    @property
+    def total(self) -> int:
+        """Both together: what the chip spends."""
+        return self.window + self.drain
+
+
+@dataclass(frozen=True)
+class LayerCounts:
+    """What one population did over a run.
+
+    Attributes:
+        name: of the population.
+        neurons: in it.
+        spikes: sent by it.
+        synops_structural: on its incoming synapses, zero weights included.
+        synops_effective: on its incoming synapses with nonzero weights.
+        neuron_updates: every neuron at every step.
+        silent_neurons: neurons that never spiked within the window; the readout's never do.
+    """
+
+    name: str
+    neurons: int
+    spikes: Split
+    synops_structural: Split
+    synops_effective: Split
+    neuron_updates: Split
+    silent_neurons: int
+
+
+@dataclass(frozen=True)
+class RunCounts:
+    """Counts of a whole run.
+
+    Attributes:
+        decisions: how many.
+        input_events: frame values sent as messages (nonzero ones), each time they are sent.
+        layers: by population, input side first.
+    """
+
+    decisions: int
+    input_events: Split
+    layers: tuple[LayerCounts, ...]
+
+    @property
+    def synops_structural(self) -> int:
+        """Of all layers, window and drain."""
+        return sum(layer.synops_structural.total for layer in self.layers)
+
+    @property
+    def neuron_updates(self) -> int:
+        """Of all layers, window and drain."""
+        return sum(layer.neuron_updates.total for layer in self.layers)
+
+
+def fan_out(link: Connection, source: tuple[int, ...], target: tuple[int, ...]) -> tuple[Int, Int]:
+    """Synapses that one message of each source neuron meets.
+
+    Returns:
+        Structural and effective fan-out, both of shape `source`.
+    """
+    if link.kind is ConnectionKind.DENSE:
+        effective = (link.weights != 0).sum(0).reshape(source)
+        return np.full(source, len(link.weights), dtype=np.int64), effective.astype(np.int64)
+    (pad_y, pad_x), (step_y, step_x) = link.padding, link.stride
+    channels, height, width = source
+    _, rows, columns = target
+    out_per_group, in_per_group = len(link.weights) // link.groups, link.weights.shape[1]
+    padded = (channels, height + 2 * pad_y, width + 2 * pad_x)
+    structural, effective = np.zeros(padded, np.int64), np.zeros(padded, np.int64)
+    # (group, input channel of the group, kernel y, kernel x): nonzero weights over its filters
+    shape = (link.groups, out_per_group, in_per_group, *link.weights.shape[2:])
+    nonzero = (link.weights != 0).reshape(shape).sum(1).reshape(channels, *shape[3:])
+    for tap_y in range(shape[3]):
+        for tap_x in range(shape[4]):
+            top, left = tap_y * link.dilation[0], tap_x * link.dilation[1]
+            where = (
+                slice(None),
+                slice(top, top + (rows - 1) * step_y + 1, step_y),
+                slice(left, left + (columns - 1) * step_x + 1, step_x),
+            )
+            structural[where] += out_per_group
+            effective[where] += nonzero[:, tap_y, tap_x][:, None, None]
+    inner = (slice(None), slice(pad_y, pad_y + height), slice(pad_x, pad_x + width))
+    return structural[inner], effective[inner]
+
+
+class Counter:
+    """Adds up the activity of decisions; exact, in integers."""
+
+    def __init__(self, network: ChipNetwork) -> None:
+        self.network = network
+        self.decisions = 0
+        names = [INPUT, *(population.name for population in network.populations)]
+        self.window = {name: np.zeros(network.shape_of(name), np.int64) for name in names}
+        self.drain = {name: np.zeros(network.shape_of(name), np.int64) for name in names}
+
+    def add(self, activity: Activity, active: NDArray[np.bool_] | None = None) -> None:
+        """Add one decision of each active member of a batch."""
+        for totals, parts in ((self.window, activity.window), (self.drain, activity.drain)):
+            for name, messages in parts.items():
+                totals[name] += (messages if active is None else messages[active]).sum(0)
+        batch = len(next(iter(activity.window.values())))
+        self.decisions += batch if active is None else int(active.sum())
+
+    def result(self, *, pipeline: bool = True) -> RunCounts:
+        """The counts so far.
+
+        Args:
+            pipeline: the backend ran in chip time, T + L steps; otherwise T steps and no drain.
+        """
+        network = self.network
+        drain_steps = network.depth if pipeline else 0
+        layers = []
+        for population in network.populations:
+            structural, effective = Split(0, 0), Split(0, 0)
+            for link in network.connections:
+                if link.target != population.name:
+                    continue
+                fans = fan_out(link, network.shape_of(link.source), population.shape)
+                structural = _plus(structural, self._operations(link.source, fans[0]))
+                effective = _plus(effective, self._operations(link.source, fans[1]))
+            updates = population.size * self.decisions
+            layers.append(
+                LayerCounts(
+                    name=population.name,
+                    neurons=population.size,
+                    spikes=self._operations(population.name, np.ones(population.shape, np.int64)),
+                    synops_structural=structural,
+                    synops_effective=effective,
+                    neuron_updates=Split(updates * network.time_steps, updates * drain_steps),
+                    silent_neurons=int((self.window[population.name] == 0).sum()),
+                )
+            )
+        ones = np.ones(network.input.shape, np.int64)
+        return RunCounts(self.decisions, self._operations(INPUT, ones), tuple(layers))
+
+    def _operations(self, source: str, weight: Int) -> Split:
+        return Split(
+            int((self.window[source] * weight).sum()), int((self.drain[source] * weight).sum())
+        )
+
+
+def _plus(one: Split, other: Split) -> Split:
+    return Split(one.window + other.window, one.drain + other.drain)

@@ -1,0 +1,172 @@
+"""The agent loop: any backend plays a game, and everything that it did is counted."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mtspark.core.agent import AgentBackend, Decision, greedy_actions
+from mtspark.core.chip_network import ChipNetwork
+from mtspark.core.errors import BadRequestError
+from mtspark.core.games import make_games
+from mtspark.sim.counts import Counter, RunCounts
+
+MAX_GAMES_AT_ONCE = 32
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One game from its start to its end.
+
+    Attributes:
+        seed: of its game; the same seed and agent give the same episode.
+        score: its unclipped return.
+        decisions: the agent's decisions in it.
+        finished: False where it was cut off by the decision limit.
+        trajectory: hash of all actions and rewards, to tell distinct episodes apart.
+    """
+
+    seed: int
+    score: float
+    decisions: int
+    finished: bool
+    trajectory: str
+
+
+@dataclass(frozen=True)
+class Moment:
+    """What an observer of the loop sees of one decision of all games.
+
+    Attributes:
+        frames: uint8 (games, *input shape), what the agent saw.
+        active: (games,) games whose episode still runs.
+        actions: (games,) what it chose.
+        rewards: (games,) what the game gave for it.
+        decision: the backend's answer.
+    """
+
+    frames: NDArray[np.uint8]
+    active: NDArray[np.bool_]
+    actions: NDArray[np.int64]
+    rewards: NDArray[np.float64]
+    decision: Decision
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run."""
+
+    episodes: tuple[Episode, ...]
+    counts: RunCounts
+
+    @property
+    def distinct_episodes(self) -> int:
+        """Episodes that differ in at least one action or reward."""
+        return len({episode.trajectory for episode in self.episodes})
+
+
+def play(
+    backend: AgentBackend,
+    network: ChipNetwork,
+    task: str,
+    *,
+    episodes: int,
+    seed: int,
+    max_decisions: int | None = None,
+    sticky: float | None = None,
+    one_at_a_time: bool = False,
+    trace: bool = False,
+    observe: Callable[[Moment], None] | None = None,
+) -> Run:
+    """Play whole episodes greedily; episode i is the game of seed `seed` + i.
+
+    Args:
+        backend: who decides.
+        network: gives protocol, tasks and the fan-outs that are counted.
+        task: name of the task.
+        episodes: how many.
+        seed: of the first episode.
+        max_decisions: cut every episode off after this many.
+        sticky: another probability of sticky actions than the protocol's.
+        one_at_a_time: play one game after another instead of side by side.
+        trace: ask the backend to record every spike and membrane, for `observe`.
+        observe: called after every decision.
+
+    Raises:
+        BadRequestError: unknown task, or numbers that are not positive.
+    """
+    if episodes < 1 or (max_decisions is not None and max_decisions < 1):
+        raise BadRequestError("episodes and max-decisions must be at least 1")
+    if not 0 <= seed < 2**30:
+        raise BadRequestError(f"seed {seed}: 0 to {2**30 - 1} can be used")
+    if sticky is not None:
+        if not 0 <= sticky < 1:
+            raise BadRequestError(f"sticky action probability {sticky}: 0 up to below 1")
+        protocol = replace(network.protocol, sticky_action_probability=sticky)
+        network = replace(network, protocol=protocol)
+    counter = Counter(network)
+    at_once = 1 if one_at_a_time else min(episodes, MAX_GAMES_AT_ONCE)
+    played: list[Episode] = []
+    while len(played) < episodes:
+        count = min(at_once, episodes - len(played))
+        first = seed + len(played)
+        played += _play_group(
+            backend, network, task, count, first, max_decisions, trace, counter, observe
+        )
+    pipeline = backend.name != "torch"
+    return Run(tuple(played), counter.result(pipeline=pipeline))
+
+
+def _play_group(
+    backend: AgentBackend,
+    network: ChipNetwork,
+    task: str,
+    count: int,
+    seed: int,
+    max_decisions: int | None,
+    trace: bool,
+    counter: Counter,
+    observe: Callable[[Moment], None] | None,
+) -> list[Episode]:
+    row = network.task_index(task)
+    legal = network.tasks[row].legal_actions
+    games = make_games(network.tasks[row], network.protocol, count)
+    try:
+        frames, _ = games.reset(seed=seed)
+        score, decisions = np.zeros(count), np.zeros(count, dtype=np.int64)
+        active = np.ones(count, dtype=bool)
+        finished = np.zeros(count, dtype=bool)
+        digests = [hashlib.sha256() for _ in range(count)]
+        while active.any():
+            decision = backend.decide(frames, row, trace=trace)
+            actions = greedy_actions(decision.values, legal)
+            counter.add(decision.activity, active)
+            following, rewards, ended, cut, _ = games.step(actions)
+            rewards = np.asarray(rewards, dtype=np.float64)
+            if observe is not None:
+                observe(Moment(frames, active.copy(), actions, rewards, decision))
+            score[active] += rewards[active]
+            decisions[active] += 1
+            for index in np.flatnonzero(active):
+                digests[index].update(np.array([actions[index], rewards[index]]).tobytes())
+            finished |= active & (ended | cut)
+            active &= ~(ended | cut)
+            if max_decisions is not None:
+                active &= decisions < max_decisions
+            frames = following.copy()
+    finally:
+        games.close()
+    return [
+        Episode(
+            seed=seed + index,
+            score=float(score[index]),
+            decisions=int(decisions[index]),
+            finished=bool(finished[index]),
+            trajectory=digests[index].hexdigest()[:16],
+        )
+        for index in range(count)
+    ]
