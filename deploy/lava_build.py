@@ -24,7 +24,7 @@ from mtspark.core.chip_network import (
     Population,
     check_network,
 )
-from mtspark.core.errors import BadNetworkError, BadRequestError
+from mtspark.core.errors import BackendFailedError, BadNetworkError, BadRequestError
 from mtspark.deploy.lava_shim import load_lava
 
 INT32_LIMIT = 2**31
@@ -129,6 +129,7 @@ class LavaChip:
 
         Raises:
             BadRequestError: another task than the stock network was built for.
+            BackendFailedError: one of Lava's processes raised an exception.
         """
         from lava.magma.core.run_conditions import RunSteps
         from lava.magma.core.run_configs import Loihi2SimCfg
@@ -138,8 +139,20 @@ class LavaChip:
         values = frame if self.network.input.payload_bits else frame != 0
         self._frame[...] = values.reshape(self._frame.shape)
         steps = RunSteps(num_steps=self.network.steps_per_decision)
-        self._source.run(steps, run_cfg=Loihi2SimCfg(select_tag="fixed_pt"))
+        try:
+            self._source.run(steps, run_cfg=Loihi2SimCfg(select_tag="fixed_pt"))
+        except RuntimeError as error:
+            raise BackendFailedError(f"Lava stopped: {self._cause() or error}") from error
         self._running = True
+
+    def _cause(self) -> str:
+        """The first exception of Lava's processes, which its own message only counts."""
+        messages = getattr(self._source.runtime, "_messaging_infrastructure", None)
+        for actor in messages.actors if messages else []:
+            if actor.exception:
+                raised, _ = actor.exception
+                return f"{type(raised).__name__}: {raised}"
+        return ""
 
     def _switch(self, task: int) -> None:
         if self.stock:

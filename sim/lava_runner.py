@@ -1,6 +1,6 @@
 """Lava as a backend that plays: in a session of its own, under a guard, with a time limit.
 
-See :mod:`mtspark.sim.lava_worker` for what happens when the caller is interrupted or killed.
+See :mod:`mtspark.sim.lava_guard` for what happens when the caller is interrupted or killed.
 """
 
 from __future__ import annotations
@@ -164,7 +164,7 @@ class LavaBackend:
             "MKL_NUM_THREADS": "1",
         }
         handles = (theirs.fileno(), watched)
-        command = [sys.executable, "-m", "mtspark.sim.lava_worker", str(os.getpid())]
+        command = [sys.executable, "-m", "mtspark.sim.lava_guard", str(os.getpid())]
         try:
             self._guard = subprocess.Popen(
                 [*command, *map(str, handles)],
@@ -199,16 +199,15 @@ class LavaBackend:
                 f"{self.name}: Lava's process ended unexpectedly ({self._last_words()})"
             ) from error
         if outcome == "failed":
-            raise BackendFailedError(f"{self.name}: Lava failed ({self._last_words() or rest[0]})")
+            raise BackendFailedError(f"{self.name}: {rest[0]}")
         return rest[0], rest[1]
 
     def _last_words(self) -> str:
-        """The last line of what Lava wrote that names an error other than Lava's summary."""
+        """The last line of what Lava wrote that names an error."""
         self._log.seek(0)
         text = self._log.read().decode("utf-8", errors="replace")
         lines = [line for line in text.splitlines() if _ERROR_LINE.match(line)]
-        telling = [line for line in lines if "Exception(s) occurred" not in line]
-        return (telling or lines or ["no message"])[-1]
+        return (lines or ["no message"])[-1]
 
     def _activity(
         self, frames: NDArray[np.uint8], spikes: dict[str, NDArray[np.bool_]]

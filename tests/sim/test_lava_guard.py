@@ -1,0 +1,190 @@
+"""Lava is gone when it should be: a killed caller, a dead part, a time limit, a failure."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mtspark.core.chip_network import (
+    INPUT,
+    ChipNetwork,
+    Connection,
+    ConnectionKind,
+    FrameInput,
+    Population,
+    Readout,
+    SignMode,
+)
+from mtspark.core.errors import BackendFailedError
+from mtspark.core.protocol import GameProtocol, Task
+from mtspark.deploy.lava_shim import installed_lava
+from mtspark.sim import lava_runner
+from mtspark.sim.lava_runner import LavaBackend
+
+pytestmark = [
+    pytest.mark.third_party,
+    pytest.mark.skipif(
+        installed_lava() is None, reason="lava-nc is missing: run `mtspark install-lava`"
+    ),
+]
+
+FRAME = np.full((1, 4), 200, np.uint8)
+
+
+def two_layers() -> ChipNetwork:
+    populations, links = [], []
+    for name, source, inputs, outputs in (("hidden", INPUT, 4, 6), ("out", "hidden", 6, 3)):
+        thresholds = np.full((1, outputs), 50)
+        zeros = np.zeros(outputs, np.int64)
+        populations.append(Population(name, (outputs,), 4095, 1024, thresholds, zeros))
+        weights = np.full((outputs, inputs), 2)
+        links.append(
+            Connection(f"to-{name}", source, name, ConnectionKind.DENSE, weights, SignMode.MIXED)
+        )
+    return ChipNetwork(
+        "two-layers",
+        FrameInput((4,), 8),
+        tuple(populations),
+        tuple(links),
+        Readout("out", np.ones(3)),
+        (Task("pong", "pong", (0,)),),
+        2,
+        GameProtocol(),
+    )
+
+
+def playing_backend() -> LavaBackend:
+    backend = LavaBackend(two_layers(), time_limit_s=60)
+    backend.decide(FRAME, 0)
+    return backend
+
+
+def session_members(leader: int) -> dict[int, str]:
+    """Living processes of a session (zombies left out) by id, with their command lines."""
+    members = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            fields = (folder / "stat").read_text().rpartition(")")[2].split()
+            command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+        except OSError:
+            continue
+        if int(fields[3]) == leader and fields[0] != "Z":
+            members[int(folder.name)] = command
+    return members
+
+
+def shared_segments(processes: dict[int, str]) -> set[Path]:
+    """Files in /dev/shm that any of the processes has mapped."""
+    found = set()
+    for number in processes:
+        try:
+            lines = Path(f"/proc/{number}/maps").read_text().splitlines()
+        except OSError:
+            continue
+        found |= {Path(line.split()[5]) for line in lines if " /dev/shm/" in line}
+    return {path for path in found if path.exists()}
+
+
+def assert_all_gone(leader: int, segments: set[Path], seconds: float = 15) -> None:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if not session_members(leader) and not any(path.exists() for path in segments):
+            return
+        time.sleep(0.05)
+    left = [str(path) for path in segments if path.exists()]
+    pytest.fail(f"left behind: {session_members(leader)}, {left}")
+
+
+PLAYER = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from test_lava_guard import FRAME, LavaBackend, two_layers
+backend = LavaBackend(two_layers())
+print(backend._guard.pid, flush=True)
+while True:
+    backend.decide(FRAME, 0)
+    print("played", flush=True)
+"""
+
+
+@pytest.mark.parametrize("playing", [True, False], ids=["playing", "compiling"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_a_killed_caller_leaves_no_process_and_no_shared_memory(number, playing):
+    command = [sys.executable, "-c", PLAYER, str(Path(__file__).parent)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as caller:
+        assert caller.stdout is not None
+        leader = int(caller.stdout.readline())
+        deadline = time.monotonic() + 60
+        if playing:
+            assert caller.stdout.readline() == b"played\n"
+        while not shared_segments(session_members(leader)):  # Lava begins with them.
+            assert time.monotonic() < deadline
+        members = session_members(leader)
+        segments = shared_segments(members)
+        assert len(members) > (8 if playing else 2)
+        caller.send_signal(number)
+        caller.stdout.close()
+    assert caller.returncode == -number
+    assert_all_gone(leader, segments)
+
+
+def find(leader: int, parent: int) -> list[int]:
+    """Children of a process within the session."""
+    stat = "/proc/{}/stat"
+    return [
+        number
+        for number in session_members(leader)
+        if Path(stat.format(number)).read_text().rpartition(")")[2].split()[1] == str(parent)
+    ]
+
+
+@pytest.mark.parametrize("which", ["worker", "part", "guard's group"])
+def test_a_dead_part_of_lava_is_one_line_and_nothing_is_left(which):
+    backend = playing_backend()
+    leader = backend._guard.pid
+    members = session_members(leader)
+    segments = shared_segments(members)
+    assert segments
+    (worker,) = find(leader, leader)
+    backend._time_limit_s = 2
+    if which == "worker":
+        os.kill(worker, signal.SIGKILL)
+    elif which == "part":
+        # The last child that was forked is a runtime service or a process of Lava's.
+        os.kill(max(find(leader, worker)), signal.SIGKILL)
+    else:
+        os.killpg(leader, signal.SIGTERM)
+    with pytest.raises(BackendFailedError) as caught:
+        backend.decide(FRAME, 0)
+    assert "\n" not in str(caught.value)
+    assert_all_gone(leader, segments)
+
+
+def test_a_stopped_lava_runs_into_the_time_limit():
+    backend = playing_backend()
+    leader = backend._guard.pid
+    segments = shared_segments(session_members(leader))
+    (worker,) = find(leader, leader)
+    os.kill(worker, signal.SIGSTOP)
+    backend._time_limit_s = 0.5
+    with pytest.raises(BackendFailedError, match=r"no answer within 0\.5 s"):
+        backend.decide(FRAME, 0)
+    assert_all_gone(leader, segments)
+
+
+def test_a_failure_while_building_is_one_line(monkeypatch):
+    network = two_layers()
+    broken = replace(network, connections=network.connections[1:])
+    monkeypatch.setattr(lava_runner, "check_fits_lava", lambda _: None)
+    backend = LavaBackend(broken, time_limit_s=20)
+    leader = backend._guard.pid
+    with pytest.raises(BackendFailedError, match="population 'hidden' has no input") as caught:
+        backend.decide(FRAME, 0)
+    assert "\n" not in str(caught.value)
+    assert_all_gone(leader, set())
