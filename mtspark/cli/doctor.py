@@ -1,0 +1,296 @@
+"""`mtspark doctor`: what is there, what is missing, what that disables, what brings it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import sysconfig
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+Status = Literal["ok", "missing", "too old", "broken"]
+
+TIME_LIMIT_S = 120.0
+"""For each question that is put to a fresh Python; a slow disk needs long to read torch."""
+
+EVERYTHING = "everything"
+
+
+@dataclass(frozen=True)
+class Part:
+    """A Python package that mtspark declares."""
+
+    package: str
+    module: str
+    disables: str
+    essential: bool = True
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What the doctor found about one part."""
+
+    name: str
+    status: Status
+    found: str
+    """Version or short description; for a part that is not ok, what is wrong."""
+    disables: str
+    """What does not work without this part."""
+    essential: bool
+    """Whether export, run and report need it."""
+    fix: str
+    """What brings the part; empty when it is ok."""
+
+
+PARTS = (
+    Part("numpy", "numpy", EVERYTHING),
+    Part("torch", "torch", "training, export, the torch backend"),
+    Part("snntorch", "snntorch", "training, export, the torch backend"),
+    Part("nir", "nir", "export, reading NIR graphs"),
+    Part("gymnasium", "gymnasium", "playing games, training"),
+    Part("ale-py", "ale_py", "playing games, training"),
+    Part("h5py", "h5py", "export, reading NIR graphs"),
+    Part("safetensors", "safetensors", "saving and loading chip networks"),
+    Part("onnx", "onnx", "export to ONNX", essential=False),
+    Part("onnxruntime", "onnxruntime", "checking an ONNX export", essential=False),
+    Part("numba", "numba", "the fast engine", essential=False),
+    Part("typer", "typer", "the command line"),
+    Part("rich", "rich", "tables and progress bars"),
+    Part("matplotlib", "matplotlib", "pictures", essential=False),
+)
+if sys.version_info < (3, 11):
+    PARTS += (Part("tomli", "tomli", "price cards"),)
+
+IMPORT = "import importlib, sys; importlib.import_module(sys.argv[1])"
+LOAD_LAVA = "from mtspark.deploy.lava_shim import check_lava; check_lava()"
+COUNT_GAMES = (
+    "import ale_py; from mtspark.core.games import task_for_game; task_for_game('pong'); "
+    "print(len(ale_py.roms.get_all_rom_ids()))"
+)
+
+
+def doctor_command(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """List what is installed, what is missing and the command that brings it."""
+    findings = examine()
+    works = all(finding.status == "ok" for finding in findings if finding.essential)
+    machine = describe_machine()
+    if as_json:
+        content = {
+            "main_job_works": works,
+            "machine": machine,
+            "parts": [asdict(finding) for finding in findings],
+        }
+        print(json.dumps(content, indent=2))
+    else:
+        _show(findings, machine, works)
+    if not works:
+        raise typer.Exit(1)
+
+
+def examine() -> list[Finding]:
+    """Check Python, every declared package, the games, Lava and the C++ compiler."""
+    bounds = declared_bounds()
+    # Each package is imported in a Python of its own: one that is broken may take the process
+    # with it, and two at a time keep the wait short on two cores.
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        packages = list(pool.map(lambda part: check_package(part, bounds), PARTS))
+        games, lava = pool.submit(check_games), pool.submit(check_lava)
+        return [check_python(), *packages, games.result(), lava.result(), check_compiler()]
+
+
+def describe_machine() -> dict[str, int | str | None]:
+    """Processors that this process may use, and memory in bytes (None where unknown)."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    memory: int | None
+    try:
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):
+        memory = None
+    return {
+        "python": sys.executable,
+        "processors": len(affinity(0)) if affinity else os.cpu_count(),
+        "memory_bytes": memory,
+    }
+
+
+def declared_bounds() -> dict[str, str]:
+    """Lower bound of each dependency, from the installed package's own metadata."""
+    try:
+        requirements = metadata.requires("mtspark") or []
+    except metadata.PackageNotFoundError:
+        return {}
+    own = (line for line in requirements if "extra ==" not in line)
+    matches = (re.match(r"([\w.-]+)\s*>=\s*([\d.]+)\s*(;|$)", line) for line in own)
+    return {match[1]: match[2] for match in matches if match}
+
+
+def installed_version(package: str) -> str | None:
+    """Version of an installed package, without importing it."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def check_python() -> Finding:
+    """Check the running Python's version."""
+    ok = sys.version_info >= (3, 10)
+    return Finding(
+        name="python",
+        status="ok" if ok else "too old",
+        found=".".join(map(str, sys.version_info[:3])),
+        disables=EVERYTHING,
+        essential=True,
+        fix="" if ok else "install Python 3.10 or newer",
+    )
+
+
+def check_package(part: Part, bounds: dict[str, str]) -> Finding:
+    """Check that a package is installed, new enough, and can be imported."""
+    bound = bounds.get(part.package)
+    requirement = f"{part.package}>={bound}" if bound else part.package
+    status: Status = "ok"
+    fix = _pip("install", requirement)
+    version = installed_version(part.package)
+    found = version or "not installed"
+    if version is None:
+        status = "missing"
+    elif bound and _numbers(version) < _numbers(bound):
+        status, found = "too old", f"{version}, needs {bound}"
+    else:
+        works, answer = ask_python(IMPORT, part.module)
+        if not works:
+            status, found = "broken", f"{version}: {answer}"
+            fix = _pip("install", "--force-reinstall", requirement)
+    return Finding(
+        name=part.package,
+        status=status,
+        found=found,
+        disables=part.disables,
+        essential=part.essential,
+        fix="" if status == "ok" else fix,
+    )
+
+
+def check_games() -> Finding:
+    """Check that ALE's Pong can be loaded, through the factory that every run uses."""
+    works, answer = ask_python(COUNT_GAMES)
+    return Finding(
+        name="game ROMs",
+        status="ok" if works else "broken",
+        found=f"{answer} games" if works else answer,
+        disables="playing games, training",
+        essential=True,
+        fix="" if works else _pip("install", "--force-reinstall", "ale-py"),
+    )
+
+
+def check_lava() -> Finding:
+    """Check that lava-nc is installed and that the shim can load it."""
+    version = installed_version("lava-nc")
+    status: Status = "ok"
+    if version is None:
+        status, found = "missing", "not installed"
+    else:
+        # Importing Lava changes how its process starts others: never here.
+        works, answer = ask_python(LOAD_LAVA)
+        found = version if works else f"{version}: {answer}"
+        status = "ok" if works else "broken"
+    fix = "mtspark install-lava"
+    if not (3, 10) <= sys.version_info[:2] <= (3, 13):
+        fix = "use Python 3.10 to 3.13, then: mtspark install-lava"
+    return Finding(
+        name="lava-nc",
+        status=status,
+        found=found,
+        disables="backends lava and lava-stock, comparing with them",
+        essential=False,
+        fix="" if status == "ok" else fix,
+    )
+
+
+def check_compiler() -> Finding:
+    """Check what torch.compile needs on a CPU: a C++ compiler and Python's headers."""
+    compiler = os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++")
+    path = shutil.which(compiler)
+    headers = Path(sysconfig.get_paths()["include"], "Python.h")
+    if path is None:
+        found, fix = f"no {compiler}", "install a C++ compiler, or name yours in CXX"
+    elif not headers.is_file():
+        found, fix = f"{path}, but no Python.h", "install Python's headers (python3-dev)"
+    else:
+        found, fix = path, ""
+    return Finding(
+        name="C++ compiler",
+        status="missing" if fix else "ok",
+        found=found,
+        disables="python -m mtspark.train --compiled",
+        essential=False,
+        fix=fix,
+    )
+
+
+def ask_python(code: str, *arguments: str, limit_s: float = TIME_LIMIT_S) -> tuple[bool, str]:
+    """Run `code` in a fresh Python: whether it ended well, and its last line or the reason."""
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", code, *arguments],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=limit_s,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return False, f"no answer within {limit_s:g} s"
+    if done.returncode < 0:
+        return False, f"died of signal {-done.returncode}"
+    lines = (done.stderr if done.returncode else done.stdout).strip().splitlines()
+    return done.returncode == 0, lines[-1] if lines else ""
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    match = re.match(r"\d+(\.\d+)*", version)
+    return tuple(map(int, match[0].split("."))) if match else ()
+
+
+def _pip(*arguments: str) -> str:
+    return shlex.join([sys.executable, "-m", "pip", *arguments])
+
+
+def _show(findings: list[Finding], machine: dict[str, int | str | None], works: bool) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    colours = {"ok": "green", "missing": "yellow", "too old": "yellow", "broken": "red"}
+    table = Table("part", "", "found", "without it, no")
+    for finding in findings:
+        colour = "red" if finding.essential and finding.status != "ok" else colours[finding.status]
+        # Text, not markup: a path or a message may hold square brackets.
+        table.add_row(
+            finding.name, Text(finding.status, colour), Text(finding.found), finding.disables
+        )
+    Console().print(table)
+    memory = machine["memory_bytes"]
+    size = f"{memory / 2**30:.1f} GiB" if isinstance(memory, int) else "unknown"
+    print(f"processors: {machine['processors']}, memory: {size}")
+    print(f"python: {machine['python']}")
+    for finding in findings:
+        if finding.fix:
+            # Plain lines, so that a command can be copied whole however narrow the terminal is.
+            print(f"to get {finding.name}: {finding.fix}")
+    print("The main job works." if works else "The main job does not work: see above.")

@@ -1,0 +1,177 @@
+"""The command line's frame: help without weight, one line an error, exit codes."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+import types
+
+import pytest
+
+import mtspark
+from mtspark.cli import main as cli
+from mtspark.core.errors import BadFileError, MtsparkError
+
+HEAVY = ("torch", "snntorch", "lava", "numba", "matplotlib", "onnx", "gymnasium", "nir", "h5py")
+
+HELP = """
+import sys
+from mtspark.cli.main import main
+sys.argv = ["mtspark", *sys.argv[1:]]
+try:
+    main()
+except SystemExit as end:
+    assert end.code == 0, end.code
+heavy = [name for name in {heavy!r} if name in sys.modules]
+assert not heavy, heavy
+"""
+
+
+@pytest.mark.parametrize("command", [None, *cli.COMMANDS])
+def test_help_imports_nothing_heavy(command):
+    arguments = [command, "--help"] if command else ["--help"]
+    done = subprocess.run(
+        [sys.executable, "-c", HELP.format(heavy=HEAVY), *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert f"mtspark {command or '[OPTIONS] COMMAND'}" in done.stdout
+
+
+def run(monkeypatch, *arguments, entry=cli.main):
+    """Run the console script in this process; its exit code."""
+    monkeypatch.setattr(sys, "argv", ["mtspark", *arguments])
+    with pytest.raises(SystemExit) as end:
+        entry()
+    return end.value.code or 0
+
+
+@pytest.fixture
+def command(monkeypatch):
+    """Register a command `planted` that runs the given function."""
+
+    def register(function, name="planted"):
+        module = types.ModuleType("planted_command")
+        module.command = function
+        monkeypatch.setitem(sys.modules, "planted_command", module)
+        monkeypatch.setitem(cli.COMMANDS, name, "planted_command:command")
+
+    return register
+
+
+def raising(error):
+    def function() -> None:
+        raise error
+
+    return function
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (MtsparkError("no such task"), "error: no such task"),
+        (BadFileError("a\nb\x1b[31m.pt: bad"), "error: a\\nb\\x1b[31m.pt: bad"),
+        (
+            PermissionError(errno.EACCES, "Permission denied", "d/x"),
+            "error: d/x: permission denied",
+        ),
+        (FileNotFoundError(errno.ENOENT, "No such file", "x"), "error: x: no such file"),
+        (
+            OSError(errno.EXDEV, "Cross-device link", "a", None, "b"),
+            "error: a -> b: cross-device link",
+        ),
+        (OSError(errno.ENOSPC, "No space left on device"), "error: no space left on device"),
+        (OSError(errno.EROFS, "Read-only file system", "r"), "error: r: read-only file system"),
+    ],
+)
+def test_an_error_is_one_line_and_code_2(monkeypatch, capsys, command, error, line):
+    command(raising(error))
+    assert run(monkeypatch, "planted") == 2
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert output.err == line + "\n"
+
+
+def test_ctrl_c_is_one_line_and_code_130(monkeypatch, capsys, command):
+    command(raising(KeyboardInterrupt()))
+    assert run(monkeypatch, "planted") == 130
+    assert capsys.readouterr().err == "interrupted\n"
+
+
+@pytest.mark.parametrize("error", [ValueError("bug"), OSError(errno.EBADF, "Bad descriptor")])
+def test_a_bug_keeps_its_traceback(monkeypatch, command, error):
+    command(raising(error))
+    monkeypatch.setattr(sys, "argv", ["mtspark", "planted"])
+    with pytest.raises(type(error)):
+        cli.main()
+
+
+def test_an_error_while_loading_a_command_is_one_line(monkeypatch, capsys):
+    def load(name):
+        raise MtsparkError(f"{name} is not for this machine")
+
+    monkeypatch.setattr(cli.importlib, "import_module", load)
+    assert run(monkeypatch, "run", "somewhere") == 2
+    assert capsys.readouterr().err == "error: mtspark.cli.run is not for this machine\n"
+
+
+@pytest.mark.parametrize("arguments", [("nonsense",), ("doctor", "--nonsense"), ("export",)])
+def test_a_wrong_call_is_code_2_on_stderr(monkeypatch, capsys, arguments):
+    assert run(monkeypatch, *arguments) == 2
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert output.err
+
+
+def test_a_mistyped_command_is_recognised(monkeypatch, capsys):
+    assert run(monkeypatch, "docter") == 2
+    assert "'doctor'" in capsys.readouterr().err
+
+
+def test_one_broken_command_leaves_the_others_alone(monkeypatch, capsys, command):
+    monkeypatch.setitem(cli.COMMANDS, "broken", "no_such_module:command")
+    command(lambda: print("fine"))
+    assert run(monkeypatch, "planted") == 0
+    assert capsys.readouterr().out == "fine\n"
+
+
+def test_export_script_is_the_export_command(monkeypatch, capsys, command):
+    def export(checkpoint: str) -> None:
+        print(f"exported {checkpoint}")
+
+    command(export, "export")
+    assert run(monkeypatch, "model.pt", entry=cli.export_main) == 0
+    assert capsys.readouterr().out == "exported model.pt\n"
+
+
+def test_version(monkeypatch, capsys):
+    assert run(monkeypatch, "--version") == 0
+    assert capsys.readouterr().out == f"mtspark {mtspark.__version__}\n"
+
+
+def test_help_documents_the_exit_codes(monkeypatch, capsys):
+    assert run(monkeypatch, "--help") == 0
+    assert "130 interrupted" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.skipif(os.name != "posix", reason="the closed pipe is a POSIX matter")
+def test_a_closed_pipe_ends_without_a_traceback():
+    code = (
+        "import sys, types; from mtspark.cli import main as cli; m = types.ModuleType('planted')\n"
+        "def command() -> None:\n    print('x' * 1_000_000, flush=True)\n"
+        "m.command = command; sys.modules['planted'] = m\n"
+        "cli.COMMANDS['planted'] = 'planted:command'; sys.argv = ['mtspark', 'planted']; cli.main()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.read(1)
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait(30) == 1
