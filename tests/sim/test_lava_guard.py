@@ -102,7 +102,9 @@ def assert_all_gone(leader: int, segments: set[Path], seconds: float = 15) -> No
 
 
 PLAYER = """
-import sys
+import signal, sys
+# A shell that starts this in the background may have left Ctrl-C ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 sys.path.insert(0, sys.argv[1])
 from test_lava_guard import FRAME, LavaBackend, two_layers
 backend = LavaBackend(two_layers())
