@@ -49,6 +49,7 @@ class LavaBackend:
         BackendMissingError: Lava is not installed.
         BadNetworkError: the network breaks a rule, or could overflow Lava's 32-bit sums.
         BadRequestError: stock with several tasks and none named, or an unknown one.
+        BackendFailedError: no process could be started for Lava.
     """
 
     def __init__(
@@ -180,9 +181,10 @@ class LavaBackend:
             os.close(watched)
         try:
             self._connection.send((self.network, stock, self._trace))
-        except BaseException:
+        except ConnectionError as error:
+            words = self._last_words()
             self.close()
-            raise
+            raise BackendFailedError(f"{self.name}: no process for Lava ({words})") from error
 
     def _ask(self, frame: NDArray[np.uint8], task: int) -> tuple[Any, Any]:
         """Spikes and membranes of one decision."""

@@ -190,3 +190,11 @@ def test_a_failure_while_building_is_one_line(monkeypatch):
         backend.decide(FRAME, 0)
     assert "\n" not in str(caught.value)
     assert_all_gone(leader, set())
+
+
+def test_a_process_that_cannot_start_is_one_line(monkeypatch):
+    network = two_layers()
+    monkeypatch.setattr(lava_runner.sys, "executable", "/bin/false")
+    with pytest.raises(BackendFailedError, match="lava: ") as caught:
+        LavaBackend(network, time_limit_s=20).decide(FRAME, 0)
+    assert "\n" not in str(caught.value)
