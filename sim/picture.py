@@ -14,10 +14,24 @@ from mtspark.sim.counts import fan_out
 from mtspark.sim.play import Moment
 
 ACTION_NAMES = (
-    ("noop", "fire", "up", "right", "left", "down")
-    + ("upright", "upleft", "downright", "downleft")
-    + ("upfire", "rightfire", "leftfire", "downfire")
-    + ("uprightfire", "upleftfire", "downrightfire", "downleftfire")
+    "noop",
+    "fire",
+    "up",
+    "right",
+    "left",
+    "down",
+    "upright",
+    "upleft",
+    "downright",
+    "downleft",
+    "upfire",
+    "rightfire",
+    "leftfire",
+    "downfire",
+    "uprightfire",
+    "upleftfire",
+    "downrightfire",
+    "downleftfire",
 )
 """ALE's 18 actions, in its order."""
 
@@ -131,12 +145,16 @@ def _stage(recorder: Recorder, task: str) -> tuple[Any, Any]:
         axis.set_facecolor("#101418")
         axis.set_title(title, **style)
         axis.tick_params(colors="#8fa1b3", labelsize=7)
+        axis.tick_params(axis="y", direction="in", pad=-24)
         for side in axis.spines.values():
             side.set_color("#3b4252")
     all_values = np.array([scene.values[list(legal)] for scene in scenes])
-    bars = values_axis.bar([ACTION_NAMES[action] for action in legal], all_values[0])
     margin = 0.05 * max(float(np.ptp(all_values)), 1e-6)
-    values_axis.set_ylim(float(all_values.min()) - margin, float(all_values.max()) + margin)
+    floor, ceiling = float(all_values.min()) - margin, float(all_values.max()) + margin
+    names = [ACTION_NAMES[action] for action in legal]
+    bars = values_axis.bar(names, np.zeros(len(legal)), bottom=floor)
+    values_axis.set_ylim(floor, ceiling)
+    values_axis.set_xlim(-1.2, len(legal) - 0.4)  # room for the labels inside
     values_axis.tick_params(axis="x", rotation=30)
     totals = [sum(int(counts.sum()) for counts in scene.spikes.values()) for scene in scenes]
     (curve,) = cost_axis.plot([], [], color="#88c0d0", linewidth=1)
@@ -149,7 +167,7 @@ def _stage(recorder: Recorder, task: str) -> tuple[Any, Any]:
         for image, layer in zip(images, layers, strict=True):
             image.set_data(_tile(scene.spikes[layer]))
         for bar, action in zip(bars, legal, strict=True):
-            bar.set_height(scene.values[action])
+            bar.set_height(scene.values[action] - floor)
             bar.set_color("#a3be8c" if action == scene.action else "#4c566a")
         curve.set_data(range(index + 1), totals[: index + 1])
         headline.set_text(

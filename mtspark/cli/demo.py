@@ -10,7 +10,7 @@ import typer
 from mtspark.cli.common import BackendName, console, one_thread_each, writable_folder
 
 SHIPPED_AGENT = Path("examples/agents/pong/pong.pt")
-SCENES = 240
+SCENES = 160
 
 
 def demo_command(

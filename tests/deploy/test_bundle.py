@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mtspark.core.errors import BadFileError, BadRequestError, MtsparkError
+from mtspark.deploy.bundle import load_bundle, sha256, write_bundle
+from tests.networks import three_neurons
+
+
+def test_a_bundle_comes_back_as_it_went(tmp_path: Path) -> None:
+    net = three_neurons()
+    written = write_bundle(tmp_path / "a.deploy", net)
+    read = load_bundle(tmp_path / "a.deploy")
+    assert read.network_hash == written.network_hash
+    for one, other in zip(net.connections, read.network.connections, strict=True):
+        assert np.array_equal(one.weights, other.weights)
+        assert (one.exponent, one.sign_mode) == (other.exponent, other.sign_mode)
+    for one, other in zip(net.populations, read.network.populations, strict=True):
+        assert np.array_equal(one.thresholds, other.thresholds)
+    assert read.network.tasks == net.tasks
+    assert read.network.protocol == net.protocol
+
+
+def test_the_same_network_gives_the_same_hash(tmp_path: Path) -> None:
+    first = write_bundle(tmp_path / "a", three_neurons())
+    assert first.network_hash == write_bundle(tmp_path / "b", three_neurons()).network_hash
+
+
+@pytest.mark.parametrize("name", ["network.json", "network.safetensors", "more.txt"])
+def test_an_altered_file_is_refused_by_name(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "a"
+    write_bundle(folder, three_neurons(), lambda target: _write(target / "more.txt"))
+    content = bytearray((folder / name).read_bytes())
+    content[-1] ^= 1
+    (folder / name).write_bytes(bytes(content))
+    with pytest.raises(BadFileError, match=name):
+        load_bundle(folder)
+
+
+def test_a_missing_file_is_refused_by_name(tmp_path: Path) -> None:
+    write_bundle(tmp_path / "a", three_neurons())
+    (tmp_path / "a" / "network.safetensors").unlink()
+    with pytest.raises(BadFileError, match=r"network\.safetensors"):
+        load_bundle(tmp_path / "a")
+
+
+def test_a_manifest_cannot_lead_out_of_its_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "a"
+    write_bundle(folder, three_neurons())
+    secret = tmp_path / "secret"
+    secret.write_text("x")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["files"]["../secret"] = sha256(secret)
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(BadFileError, match="not a file of the bundle"):
+        load_bundle(folder)
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[]", "{}", "\x00", '{"format": "mtspark-bundle", "files": 3}', "[" * 100_000]
+)
+def test_a_malformed_manifest_is_one_line(tmp_path: Path, content: str) -> None:
+    (tmp_path / "manifest.json").write_text(content)
+    with pytest.raises(MtsparkError) as caught:
+        load_bundle(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_existing_folder_is_kept_unless_it_is_a_bundle_and_replaced(tmp_path: Path) -> None:
+    other = tmp_path / "thesis"
+    other.mkdir()
+    (other / "chapter1").write_text("years of work")
+    for replace in (False, True):
+        with pytest.raises(BadRequestError):
+            write_bundle(other, three_neurons(), replace=replace)
+    assert (other / "chapter1").read_text() == "years of work"
+    bundle = write_bundle(tmp_path / "a", three_neurons())
+    with pytest.raises(BadRequestError, match="--force"):
+        write_bundle(tmp_path / "a", three_neurons())
+    bundle.runs.mkdir()
+    (bundle.runs / "run.json").write_text("{}")
+    write_bundle(tmp_path / "a", three_neurons(), replace=True)
+    assert (tmp_path / "a" / "runs" / "run.json").exists()
+
+
+def test_a_failure_half_way_leaves_nothing_and_the_old_bundle_whole(tmp_path: Path) -> None:
+    write_bundle(tmp_path / "a", three_neurons())
+
+    def fail(target: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(BadFileError, match="No space left"):
+        write_bundle(tmp_path / "a", three_neurons(), fail, replace=True)
+    assert os.listdir(tmp_path) == ["a"]  # noqa: PTH208
+    load_bundle(tmp_path / "a")
+
+
+def _write(path: Path) -> None:
+    path.write_text("more")

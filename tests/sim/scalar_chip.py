@@ -1,0 +1,95 @@
+"""A chip in plain Python integers, one synapse at a time: the oracle of the reference.
+
+Shares no code with mtspark's simulators; written from the equations of Lava's fixed-point
+neurons. Unbounded Python integers, no arrays, no convolution trick.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+
+def toward_zero(value: int, decay: int) -> int:
+    product = abs(value) * (4096 - decay) // 4096
+    return product if value >= 0 else -product
+
+
+def synapses(link: Any, source: tuple[int, ...], target: tuple[int, ...]) -> list[Any]:
+    """Every (source index, target index, weight) of a connection, zeros included."""
+    found = []
+    if link.kind.value == "dense":
+        for row, to in enumerate(itertools.product(*map(range, target))):
+            for column, origin in enumerate(itertools.product(*map(range, source))):
+                found.append((origin, to, int(link.weights[row, column])))
+        return found
+    out, per_group, high, wide = link.weights.shape
+    for o, y, x in itertools.product(*map(range, target)):
+        group = o // (out // link.groups)
+        for i, ky, kx in itertools.product(range(per_group), range(high), range(wide)):
+            sy = y * link.stride[0] - link.padding[0] + ky * link.dilation[0]
+            sx = x * link.stride[1] - link.padding[1] + kx * link.dilation[1]
+            if 0 <= sy < source[1] and 0 <= sx < source[2]:
+                origin = (group * per_group + i, sy, sx)
+                found.append((origin, (o, y, x), int(link.weights[o, i, ky, kx])))
+    return found
+
+
+class ScalarChip:
+    """One chip; :meth:`decide` returns spikes and membranes by (step, population, index)."""
+
+    def __init__(self, net: Any) -> None:
+        self.net = net
+        shapes = {"input": net.input.shape} | {p.name: p.shape for p in net.populations}
+        self.links = [(c, synapses(c, shapes[c.source], shapes[c.target])) for c in net.connections]
+        self.indices = {name: list(itertools.product(*map(range, s))) for name, s in shapes.items()}
+        self.u = {(p.name, i): 0 for p in net.populations for i in self.indices[p.name]}
+        self.v = dict(self.u)
+        self.sent: dict[Any, int] = {}
+        depth = {"input": 0}
+        for link in net.connections:
+            depth[link.target] = depth[link.source] + 1
+        self.depth = depth
+
+    def decide(self, frame: Any, task: int) -> tuple[dict[Any, int], dict[Any, int]]:
+        net, spikes, membranes = self.net, {}, {}
+        for step in range(1, net.time_steps + max(self.depth.values()) + 1):
+            sums: dict[Any, int] = {}
+            for link, parts in self.links:
+                totals: dict[Any, int] = {}
+                for origin, to, weight in parts:
+                    message = self.sent.get((link.source, origin), 0)
+                    totals[to] = totals.get(to, 0) + weight * message
+                for to, total in totals.items():
+                    moved = (
+                        total * 2**link.exponent
+                        if link.exponent >= 0
+                        else (total // 2**-link.exponent)
+                    )
+                    sums[link.target, to] = sums.get((link.target, to), 0) + moved
+            sending: dict[Any, int] = {}
+            if step <= net.time_steps:
+                for index in self.indices["input"]:
+                    value = int(frame[index])
+                    sending["input", index] = value if net.input.payload_bits else int(value != 0)
+            for p in net.populations:
+                for index in self.indices[p.name]:
+                    key = (p.name, index)
+                    u, v = self.u[key], self.v[key]
+                    if step == self.depth[p.name] + 1:
+                        u = v = 0
+                    u = toward_zero(u, p.current_decay + 1) + sums.get(key, 0) * 64
+                    if u > 2**23:
+                        u -= 2**24
+                    elif u <= -(2**23):
+                        u += 2**24
+                    bias = int(p.bias_mantissa[index]) * 2**p.bias_exponent
+                    v = toward_zero(v, p.membrane_decay) + u + bias
+                    v = max(-(2**23 - 1), min(2**23 - 1, v))
+                    fired = v > int(p.thresholds[(task, *index)]) * 64
+                    self.u[key], self.v[key] = u, 0 if fired else v
+                    sending[key] = int(fired)
+                    spikes[step, p.name, index] = int(fired)
+                    membranes[step, p.name, index] = self.v[key]
+            self.sent = sending
+        return spikes, membranes

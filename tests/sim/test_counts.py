@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mtspark.core.chip_network import ChipNetwork
+from mtspark.sim.counts import Counter, Split, fan_out
+from mtspark.sim.reference import ReferenceChip
+from tests.networks import frames_for, random_networks, three_neurons
+from tests.sim.scalar_chip import synapses
+
+
+def test_three_neurons_and_two_unequal_samples_by_hand() -> None:
+    """T = 2, depth 2. Sample A (1, 1): both inputs speak in both steps; hidden 0 fires twice.
+
+    Sample B (0, 1): input 1 speaks twice; hidden 1 gets 128 > 100 and fires twice.
+    Input messages: A 4, B 2. Structural operations on input->hidden: 2 a message, so 8 and 4.
+    Effective: input 0 meets two nonzero synapses, input 1 one (64, -64 and 0, 128): A 6, B 2.
+    hidden->out: one synapse a message, A 2 and B 2; nonzero only for hidden 0: A 2, B 0.
+    """
+    net = three_neurons()
+    counter = Counter(net)
+    counter.add(ReferenceChip(net).decide(np.array([[7, 1], [0, 255]], np.uint8), 0).activity)
+    result = counter.result()
+    hidden, out = result.layers
+    assert result.decisions == 2
+    assert result.input_events == Split(6, 0)
+    assert (hidden.spikes, out.spikes) == (Split(4, 0), Split(0, 0))
+    assert (hidden.synops_structural, hidden.synops_effective) == (Split(12, 0), Split(8, 0))
+    assert (out.synops_structural, out.synops_effective) == (Split(4, 0), Split(2, 0))
+    # Two samples, two steps of window and two of pipeline each.
+    assert (hidden.neuron_updates, out.neuron_updates) == (Split(8, 8), Split(4, 4))
+    assert (hidden.silent_neurons, out.silent_neurons) == (0, 1)
+    assert (result.synops_structural, result.neuron_updates) == (16, 24)
+
+
+def test_games_that_have_ended_are_not_counted() -> None:
+    net = three_neurons()
+    activity = ReferenceChip(net).decide(np.array([[7, 1], [0, 255]], np.uint8), 0).activity
+    counter = Counter(net)
+    counter.add(activity, np.array([False, True]))
+    result = counter.result()
+    assert (result.decisions, result.input_events) == (1, Split(2, 0))
+    assert result.layers[0].synops_structural == Split(4, 0)
+
+
+@given(net=random_networks())
+@settings(deadline=None, max_examples=40)
+def test_fan_out_equals_counting_synapses_one_by_one(net: ChipNetwork) -> None:
+    for link in net.connections:
+        source, target = net.shape_of(link.source), net.shape_of(link.target)
+        structural, effective = np.zeros(source, int), np.zeros(source, int)
+        for origin, _, weight in synapses(link, source, target):
+            structural[origin] += 1
+            effective[origin] += weight != 0
+        counted = fan_out(link, source, target)
+        assert np.array_equal(counted[0], structural)
+        assert np.array_equal(counted[1], effective)
+
+
+@given(net=random_networks(), seed=st.integers(0, 1000))
+@settings(deadline=None, max_examples=25)
+def test_operations_equal_walking_every_message_of_the_trace(net: ChipNetwork, seed: int) -> None:
+    frames = frames_for(net, 2, seed)
+    chip, counter = ReferenceChip(net), Counter(net)
+    chip.decide(frames, 0)
+    decision = chip.decide(frames, 0, trace=True)
+    counter.add(decision.activity)
+    assert decision.trace is not None
+    for link, layer in zip(net.connections, counter.result().layers, strict=True):
+        window, drain = 0, 0
+        parts = synapses(link, net.shape_of(link.source), net.shape_of(link.target))
+        if link.source == "input":
+            window = sum(int(frames[(m, *o)] != 0) for m in range(2) for o, _, _ in parts)
+            window *= net.time_steps
+        else:
+            spikes, own = decision.trace.spikes[link.source], net.window(link.source)
+            for step in range(net.steps_per_decision):
+                walked = sum(int(spikes[(step, m, *o)]) for m in range(2) for o, _, _ in parts)
+                inside = own.start <= step < own.stop
+                window, drain = window + walked * inside, drain + walked * (not inside)
+        assert layer.synops_structural == Split(window, drain)

@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from mtspark.core.agent import Activity, Decision
+from mtspark.core.chip_network import ChipNetwork
+from mtspark.core.errors import BadRequestError
+from mtspark.sim.play import Moment, play
+from tests.networks import PONG, dense, network, population
+
+
+class Scripted:
+    """Chooses actions from the frames alone: a backend without a network."""
+
+    name = "scripted"
+
+    def __init__(self, favourite: int) -> None:
+        self.favourite = favourite
+
+    def decide(self, frames: NDArray[np.uint8], task: int, *, trace: bool = False) -> Decision:
+        values = np.zeros((len(frames), 18))
+        values[:, self.favourite] = 1
+        # An illegal action with the best value must never be played.
+        values[:, 17] = 5
+        ones = {"input": np.ones((len(frames), 4, 84, 84), np.int64)}
+        return Decision(values, Activity(ones, {"input": np.zeros_like(ones["input"])}))
+
+    def close(self) -> None: ...
+
+
+@pytest.fixture(scope="module")
+def pong() -> ChipNetwork:
+    weights = np.zeros((18, 4 * 84 * 84), np.int64)
+    net = network(
+        (4, 84, 84),
+        [population("out", np.full((1, 18), 131071))],
+        [dense("input", "out", weights)],
+        payload_bits=8,
+        tasks=(PONG,),
+    )
+    return replace(net, protocol=replace(net.protocol, max_frames_per_episode=4000))
+
+
+def test_every_episode_is_one_game_of_its_own_seed(pong: ChipNetwork) -> None:
+    together = play(Scripted(3), pong, "pong", episodes=3, seed=5)
+    one_by_one = play(Scripted(3), pong, "pong", episodes=3, seed=5, one_at_a_time=True)
+    alone = play(Scripted(3), pong, "pong", episodes=1, seed=6)
+    assert together.episodes == one_by_one.episodes
+    assert together.episodes[1] == alone.episodes[0]
+    assert [episode.seed for episode in together.episodes] == [5, 6, 7]
+    assert together.counts.decisions == sum(e.decisions for e in together.episodes)
+    assert together.counts.decisions == one_by_one.counts.decisions
+
+
+def test_a_lost_game_of_pong_is_minus_21(pong: ChipNetwork) -> None:
+    run = play(Scripted(0), pong, "pong", episodes=1, seed=0)
+    assert run.episodes[0].finished
+    assert run.episodes[0].score == -21
+
+
+def test_only_legal_actions_are_played_and_rewards_add_up(pong: ChipNetwork) -> None:
+    seen: list[Moment] = []
+    run = play(Scripted(4), pong, "pong", episodes=2, seed=1, observe=seen.append)
+    assert {int(action) for moment in seen for action in moment.actions} == {4}
+    for game, episode in enumerate(run.episodes):
+        rewards = [moment.rewards[game] for moment in seen if moment.active[game]]
+        assert sum(rewards) == episode.score
+        assert len(rewards) == episode.decisions
+
+
+def test_a_limit_cuts_every_episode_off(pong: ChipNetwork) -> None:
+    run = play(Scripted(0), pong, "pong", episodes=2, seed=0, max_decisions=7)
+    assert [(e.decisions, e.finished) for e in run.episodes] == [(7, False), (7, False)]
+    assert run.counts.decisions == 14
+
+
+def test_equal_games_are_one_distinct_episode(pong: ChipNetwork) -> None:
+    run = play(Scripted(0), pong, "pong", episodes=4, seed=0, max_decisions=3)
+    assert run.distinct_episodes == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"task": "chess"}, "unknown task 'chess'"),
+        ({"episodes": 0}, "at least 1"),
+        ({"max_decisions": 0}, "at least 1"),
+        ({"seed": -1}, "seed -1"),
+        ({"sticky": 1.5}, "sticky action probability"),
+    ],
+)
+def test_a_wrong_request_is_refused(
+    pong: ChipNetwork, changes: dict[str, object], text: str
+) -> None:
+    request = {"task": "pong", "episodes": 1, "seed": 0, **changes}
+    with pytest.raises(BadRequestError, match=text):
+        play(Scripted(0), pong, **request)  # type: ignore[arg-type]

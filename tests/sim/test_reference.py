@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mtspark.core.chip_network import INPUT, ChipNetwork
+from mtspark.core.errors import BadRequestError
+from mtspark.sim.reference import ReferenceChip
+from tests.networks import dense, frames_for, network, population, random_networks, three_neurons
+from tests.sim.scalar_chip import ScalarChip
+
+
+@given(net=random_networks(), seed=st.integers(0, 1000), tasks=st.lists(st.integers(0, 1)))
+@settings(deadline=None, max_examples=40)
+def test_every_spike_and_membrane_equals_plain_integers(
+    net: ChipNetwork, seed: int, tasks: list[int]
+) -> None:
+    chip = ReferenceChip(net)
+    scalars = [ScalarChip(net), ScalarChip(net)]
+    for number, task in enumerate([0, *tasks[:2]]):
+        row = task % len(net.tasks)
+        frames = frames_for(net, 2, seed + number)
+        trace = chip.decide(frames, row, trace=True).trace
+        assert trace is not None
+        for member, scalar in enumerate(scalars):
+            spikes, membranes = scalar.decide(frames[member], row)
+            assert len(membranes) == sum(a[:, 0].size for a in trace.membranes.values())
+            for (step, name, index), expected in membranes.items():
+                where = (step - 1, member, *index)
+                assert trace.membranes[name][where] == expected
+                assert trace.spikes[name][where] == spikes[step, name, index]
+
+
+@given(net=random_networks(), seed=st.integers(0, 1000))
+@settings(deadline=None, max_examples=15)
+def test_a_batch_equals_a_loop_and_activity_equals_the_trace(net: ChipNetwork, seed: int) -> None:
+    frames = frames_for(net, 3, seed)
+    together = ReferenceChip(net).decide(frames, 0, trace=True)
+    assert together.trace is not None
+    for member in range(3):
+        alone = ReferenceChip(net).decide(frames[member : member + 1], 0, trace=True)
+        assert alone.trace is not None
+        for name, membranes in alone.trace.membranes.items():
+            assert np.array_equal(membranes[:, 0], together.trace.membranes[name][:, member])
+        assert np.array_equal(alone.values[0], together.values[member])
+    for name, spikes in together.trace.spikes.items():
+        window = spikes[net.window(name)].sum(0)
+        assert np.array_equal(together.activity.window[name], window)
+        assert np.array_equal(together.activity.drain[name], spikes.sum(0) - window)
+    assert np.array_equal(together.activity.window[INPUT], (frames != 0) * net.time_steps)
+    assert not together.activity.drain[INPUT].any()
+
+
+def test_three_neurons_by_hand() -> None:
+    """Input (1, 1): hidden 0 gets 64 > 50 and fires, hidden 1 gets 64 <= 100 and does not."""
+    trace = ReferenceChip(three_neurons()).decide(np.array([[9, 1]], np.uint8), 0, trace=True).trace
+    assert trace is not None
+    # Input in steps 1 and 2 arrives in steps 2 and 3; the readout hears it in steps 3 and 4.
+    assert trace.spikes["hidden"][:, 0].tolist() == [[0, 0], [1, 0], [1, 0], [0, 0]]
+    assert trace.membranes["hidden"][:, 0].tolist() == [[0, 0], [0, 4096], [0, 4096], [0, 0]]
+    assert trace.membranes["out"][:, 0, 0].tolist() == [0, 0, 128, 256]
+
+
+def test_a_bias_counts_only_from_its_own_window() -> None:
+    """Depth 2, bias 10, T = 2: two steps of bias are read, not the four that have passed."""
+    net = network(
+        (1,),
+        [
+            population("first", [[100]]),
+            population("out", [[131071]], membrane_decay=0, bias_mantissa=np.array([10])),
+        ],
+        [dense(INPUT, "first", [[0]]), dense("first", "out", [[0]])],
+        time_steps=2,
+    )
+    chip = ReferenceChip(net)
+    frame = np.zeros((1, 1), np.uint8)
+    assert chip.decide(frame, 0).values[0, 0] == 20
+    assert chip.decide(frame, 0).values[0, 0] == 20
+
+
+def test_decisions_are_independent_of_what_came_before() -> None:
+    net = three_neurons()
+    chip = ReferenceChip(net)
+    first = chip.decide(np.array([[1, 1]], np.uint8), 0).values
+    chip.decide(np.array([[0, 1]], np.uint8), 0)
+    assert np.array_equal(chip.decide(np.array([[1, 1]], np.uint8), 0).values, first)
+
+
+@pytest.mark.parametrize(
+    ("frames", "task"),
+    [
+        (np.zeros((1, 3), np.uint8), 0),
+        (np.zeros((1, 2), np.int64), 0),
+        (np.zeros((0, 2), np.uint8), 0),
+        (np.zeros((1, 2), np.uint8), 1),
+    ],
+)
+def test_a_wrong_request_is_refused(frames: np.ndarray, task: int) -> None:
+    with pytest.raises(BadRequestError):
+        ReferenceChip(three_neurons()).decide(frames, task)
+
+
+def test_lava_golden_trace_of_one_neuron(golden: Path) -> None:
+    """du 4095, dv 163, vth 25, w 10: Lava's own fixed-point run of the NIR paper, all steps."""
+    with (golden / "lif" / "lif_lava_cpu_fixed.csv").open() as file:
+        rows = [[float(cell) for cell in row] for row in csv.reader(file) if _is_number(row[0])]
+    sent = [int(row[0]) for row in rows]
+    # T one-step decisions would reset; one long decision cannot change its frame. So the steps
+    # are driven by hand, as the chip does it.
+    net = network(
+        (1,), [population("lif", [[25]], membrane_decay=163)], [dense(INPUT, "lif", [[10]])]
+    )
+    chip = ReferenceChip(net)
+    chip.start(1)
+    for number, (message, row) in enumerate(zip(sent, rows, strict=True)):
+        # Step index 0 is before the population's reset step (1), so no reset happens.
+        chip._step(0, np.array([[message]]), 0)
+        assert chip._membrane["lif"][0, 0] == row[1], f"step {number}"
+        assert chip._sent["lif"][0, 0] == row[2], f"step {number}"
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
