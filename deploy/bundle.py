@@ -73,10 +73,10 @@ def write_bundle(
         BadRequestError: the folder is taken.
         BadFileError: the folder cannot be written.
     """
-    if folder.exists() and not replace:
-        raise BadRequestError(f"{folder}: exists already; choose another -o or add --force")
     if folder.exists() and not (folder / MANIFEST).is_file():
         raise BadRequestError(f"{folder}: exists and is no mtspark bundle; choose another -o")
+    if folder.exists() and not replace:
+        raise BadRequestError(f"{folder}: exists already; choose another -o or add --force")
     fresh = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
     try:
