@@ -44,7 +44,7 @@ def run_to_json(
         "version": VERSION,
         "note": "ESTIMATE: no neuromorphic hardware was measured",
         "mtspark": mtspark.__version__,
-        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "date": datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
         "host": {"machine": platform.machine(), "python": platform.python_version()},
         "agent": network.name,
         "network_sha256": network_hash,

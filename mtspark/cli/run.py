@@ -120,7 +120,7 @@ def run_bundle(
 
 def store_run(bundle: Bundle, result: dict[str, Any]) -> Path:
     """Write a run into the bundle's runs folder, under a name of its own."""
-    stamp = result["date"].replace(":", "").replace("-", "").split("+")[0]
+    stamp = "".join(letter for letter in result["date"].split("+")[0] if letter.isalnum())
     stem = f"{stamp}-{result['task']}-{result['backend']}-seed{result['seed']}"
     writable_folder(bundle.runs)
     path, number = bundle.runs / f"{stem}.json", 1
