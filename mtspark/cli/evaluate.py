@@ -29,6 +29,9 @@ def evaluate_command(
     sticky: Annotated[
         float, typer.Option(help="Sticky actions of the second pair of rows.")
     ] = 0.25,
+    into: Annotated[
+        Path | None, typer.Option(help="Store the rows in this checkpoint, too.")
+    ] = None,
     json_out: Annotated[
         Path | None, typer.Option("--json", help="Write the result to this file.")
     ] = None,
@@ -43,6 +46,8 @@ def evaluate_command(
 
     check_json_target(json_out)
     bundle = load_bundle(folder)
+    if into is not None:
+        _check_same_agent(bundle, into)
     rows = []
     for task in bundle.network.tasks:
         for stickiness in dict.fromkeys(
@@ -50,6 +55,12 @@ def evaluate_command(
         ):
             rows += _pair_of_rows(bundle, task.name, stickiness, episodes, seed)
     _print(bundle, rows)
+    if into is not None:
+        from mtspark.train.checkpoint import load_agent, save_agent
+
+        agent = load_agent(into)
+        agent.evaluations = rows
+        save_agent(agent, into)
     if json_out is not None:
         write_json(
             json_out,
@@ -61,6 +72,25 @@ def evaluate_command(
                 "rows": rows,
             },
         )
+
+
+def _check_same_agent(bundle: Bundle, checkpoint: Path) -> None:
+    """Refuse to store the scores of one agent in the file of another.
+
+    Raises:
+        BadRequestError: the bundle was made of other weights.
+    """
+    import torch
+
+    from mtspark.core.errors import BadRequestError
+    from mtspark.deploy.bundle import AGENT
+    from mtspark.train.checkpoint import load_agent
+
+    own = load_agent(bundle.folder / AGENT).network.state_dict()
+    other = load_agent(checkpoint).network.state_dict()
+    same = own.keys() == other.keys() and all(torch.equal(own[key], other[key]) for key in own)
+    if not same:
+        raise BadRequestError(f"{checkpoint}: other weights than those of {bundle.folder}")
 
 
 def _pair_of_rows(
