@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -135,7 +136,12 @@ def _network_config(data: Any, path: Path) -> NetworkConfig:
         convolutions = tuple(ConvSize(**size) for size in data["convolutions"])
         shape = tuple(int(length) for length in data["observation_shape"])
         config = NetworkConfig(**{**data, "convolutions": convolutions, "observation_shape": shape})
+        if type(config.time_steps) is not int or config.time_steps < 1:
+            raise ValueError(f"{config.time_steps!r} time steps, at least 1 is needed")
+        if not (math.isfinite(config.beta) and math.isfinite(config.threshold)):
+            raise ValueError(f"beta {config.beta} and threshold {config.threshold} must be finite")
         MTSparkNetwork(config)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise BadFileError(f"{path}: network sizes cannot be built: {error}") from error
+    except (TypeError, ValueError, RuntimeError, ArithmeticError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise BadFileError(f"{path}: network sizes cannot be built: {reason}") from error
     return config

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import index
 from typing import Any
 
 import numpy as np
@@ -99,14 +100,14 @@ def network_from_json(data: Any, arrays: Arrays, where: str) -> ChipNetwork:
     try:
         network = ChipNetwork(
             name=str(data["name"]),
-            input=FrameInput(_shape(data["input"]["shape"]), int(data["input"]["payload_bits"])),
+            input=FrameInput(_shape(data["input"]["shape"]), index(data["input"]["payload_bits"])),
             populations=tuple(_population(entry, arrays) for entry in data["populations"]),
             connections=tuple(_connection(entry, arrays) for entry in data["connections"]),
             readout=Readout(
                 str(data["readout"]["population"]), arrays["readout.scale"].astype(np.float64)
             ),
             tasks=tasks_from_json(data["tasks"], where),
-            time_steps=int(data["time_steps"]),
+            time_steps=index(data["time_steps"]),
             protocol=protocol_from_json(data["protocol"], where),
             provenance={str(key): str(value) for key, value in data["provenance"].items()},
         )
@@ -119,7 +120,7 @@ def network_from_json(data: Any, arrays: Arrays, where: str) -> ChipNetwork:
 
 
 def _shape(values: Any) -> tuple[int, ...]:
-    shape = tuple(int(value) for value in values)
+    shape = tuple(index(value) for value in values)
     if not shape or min(shape) < 1:
         raise ValueError(f"shape {shape}")
     return shape
@@ -127,7 +128,7 @@ def _shape(values: Any) -> tuple[int, ...]:
 
 def _pair(values: Any) -> tuple[int, int]:
     first, second = values
-    return int(first), int(second)
+    return index(first), index(second)
 
 
 def _population(entry: dict[str, Any], arrays: Arrays) -> Population:
@@ -135,11 +136,11 @@ def _population(entry: dict[str, Any], arrays: Arrays) -> Population:
     return Population(
         name=name,
         shape=_shape(entry["shape"]),
-        current_decay=int(entry["current_decay"]),
-        membrane_decay=int(entry["membrane_decay"]),
+        current_decay=index(entry["current_decay"]),
+        membrane_decay=index(entry["membrane_decay"]),
         thresholds=_integers(arrays, f"{name}.thresholds"),
         bias_mantissa=_integers(arrays, f"{name}.bias_mantissa"),
-        bias_exponent=int(entry["bias_exponent"]),
+        bias_exponent=index(entry["bias_exponent"]),
     )
 
 
@@ -152,12 +153,12 @@ def _connection(entry: dict[str, Any], arrays: Arrays) -> Connection:
         kind=ConnectionKind(entry["kind"]),
         weights=_integers(arrays, f"{name}.weights"),
         sign_mode=SignMode(entry["sign_mode"]),
-        exponent=int(entry["exponent"]),
-        weight_bits=int(entry["weight_bits"]),
+        exponent=index(entry["exponent"]),
+        weight_bits=index(entry["weight_bits"]),
         stride=_pair(entry["stride"]),
         padding=_pair(entry["padding"]),
         dilation=_pair(entry["dilation"]),
-        groups=int(entry["groups"]),
+        groups=index(entry["groups"]),
     )
 
 

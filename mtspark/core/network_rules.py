@@ -92,6 +92,8 @@ def _output_shape(link: Connection, source: tuple[int, ...]) -> tuple[int, ...] 
         return (link.weights.shape[0],) if fits else None
     if link.weights.ndim != 4 or len(source) != 3 or link.groups < 1:
         return None
+    if min(*link.stride, *link.dilation) < 1 or min(link.padding) < 0:
+        return None
     out, per_group, *kernel = link.weights.shape
     if per_group * link.groups != source[0] or out % link.groups:
         return None

@@ -110,17 +110,28 @@ def tasks_from_json(data: Any, where: str) -> tuple[Task, ...]:
     for entry in data:
         if isinstance(entry, dict) and isinstance(entry.get("legal_actions"), list):
             entry = {**entry, "legal_actions": tuple(entry["legal_actions"])}
-        tasks.append(_checked(Task, entry, where))
+        task = _checked(Task, entry, where)
+        if not task.legal_actions or any(
+            type(action) is not int or action < 0 for action in task.legal_actions
+        ):
+            raise BadFileError(
+                f"{where}: Task.legal_actions is {list(task.legal_actions)!r}, "
+                "not a list of at least one action number"
+            )
+        tasks.append(task)
     return tuple(tasks)
 
 
 def _checked(kind: type[Checked], data: Any, where: str) -> Checked:
     if not isinstance(data, dict):
         raise BadFileError(f"{where}: {kind.__name__} must be an object of named fields")
-    try:
-        made = kind(**data)
-    except TypeError as error:
-        raise BadFileError(f"{where}: {kind.__name__}: {error}") from error
+    names = {entry.name for entry in fields(kind)}
+    if set(data) != names:
+        raise BadFileError(
+            f"{where}: {kind.__name__}: fields missing: {sorted(names - set(data))}, "
+            f"unknown: {sorted(map(str, set(data) - names))}"
+        )
+    made = kind(**data)
     for entry in fields(made):
         value, expected = getattr(made, entry.name), FIELD_TYPES[str(entry.type)]
         is_bool = isinstance(value, bool)
