@@ -1,0 +1,80 @@
+"""What the tests of several rooms share."""
+
+from __future__ import annotations
+
+import os
+
+# Before torch is imported anywhere: one thread, so that sums have one order.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import settings
+
+if TYPE_CHECKING:
+    from mtspark.train.checkpoint import Agent
+
+settings.register_profile("local", deadline=None, max_examples=30)
+settings.register_profile("ci", deadline=None, max_examples=30, derandomize=True)
+settings.load_profile("ci" if os.environ.get("CI") else "local")
+
+
+@pytest.fixture(scope="session")
+def golden() -> Path:
+    """Golden vectors that other people made: MTSPARK_GOLDEN, else beside the checkout."""
+    beside = Path(__file__).resolve().parents[2] / "shared" / "golden"
+    folder = Path(os.environ.get("MTSPARK_GOLDEN") or beside)
+    if not folder.is_dir():
+        pytest.skip(f"no golden vectors at {folder}: set MTSPARK_GOLDEN to their folder")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def make_agent() -> Callable[..., Agent]:
+    """Build a small untrained agent of two tasks; arguments replace network settings."""
+    return _make_agent
+
+
+@pytest.fixture
+def tiny_agent() -> Agent:
+    """Two tasks, two convolutions, 10 hidden neurons with 3 dendritic segments each."""
+    return _make_agent()
+
+
+def _make_agent(seed: int = 0, **changes: Any) -> Agent:
+    import torch
+
+    from mtspark.core.protocol import GameProtocol, Task
+    from mtspark.train.checkpoint import Agent
+    from mtspark.train.network import ConvSize, MTSparkNetwork, NetworkConfig
+
+    sizes: dict[str, Any] = {
+        "observation_shape": (2, 20, 20),
+        "convolutions": (ConvSize(3, 5, 3), ConvSize(4, 3, 1)),
+        "hidden": 10,
+        "tasks": 2,
+        "dendrite_segments": 3,
+    }
+    config = NetworkConfig(**{**sizes, **changes})
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        network = MTSparkNetwork(config)
+        with torch.no_grad():
+            # As after training: no bias, gain or head weight is left at its plain start.
+            for layer in (*network.convolutions, network.hidden):
+                layer.synapses.bias.uniform_(0.1, 0.6)
+                layer.standardise.gain.uniform_(0.7, 1.5)
+            for head in (network.advantage, network.value):
+                if head is not None:
+                    head.weight.normal_()
+                    head.bias.normal_()
+    tasks = (
+        Task("pong", "pong", (0, 1, 3, 4, 11, 12)),
+        Task("breakout", "breakout", (0, 1, 3, 4)),
+    )
+    channels, height, _ = config.observation_shape
+    protocol = GameProtocol(frame_stack=channels, screen_size=height)
+    return Agent(network.eval(), tasks[: config.tasks], protocol, {"steps": 0})

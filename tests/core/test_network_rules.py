@@ -1,0 +1,237 @@
+"""Every rule of a chip network fires, alone, with a text that names object, value, limit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mtspark.core import network_rules as rules
+from mtspark.core.chip_network import ChipNetwork, SignMode
+from mtspark.core.protocol import Task
+
+Change = Callable[[ChipNetwork], ChipNetwork]
+
+
+def population(index: int, **changes: Any) -> Change:
+    """Replace fields of a population; a function of its old value may stand for a value."""
+
+    def change(network: ChipNetwork) -> ChipNetwork:
+        parts = list(network.populations)
+        parts[index] = replace(parts[index], **_values(parts[index], changes))
+        return replace(network, populations=tuple(parts))
+
+    return change
+
+
+def connection(index: int, **changes: Any) -> Change:
+    """Likewise for a connection."""
+
+    def change(network: ChipNetwork) -> ChipNetwork:
+        parts = list(network.connections)
+        parts[index] = replace(parts[index], **_values(parts[index], changes))
+        return replace(network, connections=tuple(parts))
+
+    return change
+
+
+def network(**changes: Any) -> Change:
+    """Likewise for the network."""
+    return lambda chip: replace(chip, **_values(chip, changes))
+
+
+def _values(owner: Any, changes: dict[str, Any]) -> dict[str, Any]:
+    return {
+        key: value(getattr(owner, key)) if callable(value) else value
+        for key, value in changes.items()
+    }
+
+
+def put(value: int) -> Callable[[np.ndarray], np.ndarray]:
+    """Set the last entry of an array."""
+
+    def change(array: np.ndarray) -> np.ndarray:
+        changed = array.copy()
+        changed.flat[-1] = value
+        return changed
+
+    return change
+
+
+CASES: list[tuple[Callable[..., Any], Change, str]] = [
+    (rules.names_are_unique, connection(0, name="conv"), "name 'conv' is used 2 times"),
+    (rules.names_are_unique, connection(0, name="input"), "name 'input' is used 2 times"),
+    (
+        rules.connections_join_known_populations,
+        connection(1, source="nowhere"),
+        "connection 'second' starts at unknown 'nowhere'",
+    ),
+    (
+        rules.connections_join_known_populations,
+        connection(1, target="nowhere"),
+        "connection 'second' ends at unknown 'nowhere'",
+    ),
+    (
+        rules.connections_join_known_populations,
+        network(readout=lambda old: replace(old, population="input")),
+        "readout of unknown population 'input'",
+    ),
+    (rules.steps_and_tasks_are_positive, network(time_steps=0), "0 time steps a decision"),
+    (rules.steps_and_tasks_are_positive, network(tasks=()), "no task"),
+    (
+        rules.arrays_have_the_declared_shapes,
+        population(0, thresholds=lambda old: old[:1]),
+        r"population 'conv': thresholds \(1, 3, 3, 2\), must be \(2, 3, 3, 2\)",
+    ),
+    (
+        rules.arrays_have_the_declared_shapes,
+        population(0, bias_mantissa=lambda old: old.transpose(0, 2, 1)),
+        r"population 'conv': biases \(3, 2, 3\), must be \(3, 3, 2\)",
+    ),
+    (
+        rules.arrays_have_the_declared_shapes,
+        connection(1, weights=lambda old: old.T),
+        "connection 'second': makes nothing",
+    ),
+    (
+        rules.arrays_have_the_declared_shapes,
+        connection(0, weights=lambda old: old.transpose(0, 1, 3, 2)),
+        r"connection 'first': makes \(3, 3, 0\)|connection 'first': makes nothing",
+    ),
+    (
+        rules.arrays_have_the_declared_shapes,
+        connection(0, padding=(0, 0)),
+        r"connection 'first': makes \(3, 2, 2\), its target is \(3, 3, 2\)",
+    ),
+    (rules.arrays_have_the_declared_shapes, connection(0, stride=(0, 1)), "'first': makes nothing"),
+    (
+        rules.arrays_have_the_declared_shapes,
+        connection(0, dilation=(1, 0)),
+        "'first': makes nothing",
+    ),
+    (
+        rules.arrays_have_the_declared_shapes,
+        connection(0, padding=(-1, 0)),
+        "'first': makes nothing",
+    ),
+    (rules.arrays_have_the_declared_shapes, connection(0, groups=2), "'first': makes nothing"),
+    (
+        rules.arrays_have_the_declared_shapes,
+        network(readout=lambda old: replace(old, scale=old.scale[:3])),
+        r"readout scale \(3,\), its population is \(4,\)",
+    ),
+    (
+        rules.depths_are_defined,
+        network(populations=lambda old: old[::-1]),
+        "list sources before targets",
+    ),
+    (
+        rules.weights_lie_on_the_grid_of_their_sign_mode,
+        connection(0, weights=put(256)),
+        r"connection 'first': weights -?\d+..256, mixed ones are -256..254",
+    ),
+    (
+        rules.weights_lie_on_the_grid_of_their_sign_mode,
+        connection(0, weights=put(3)),
+        "connection 'first': weights must be multiples of 2",
+    ),
+    (
+        rules.weights_lie_on_the_grid_of_their_sign_mode,
+        connection(0, weight_bits=4, weights=lambda old: put(16)(0 * old)),
+        "connection 'first': weights must be multiples of 32",
+    ),
+    (
+        rules.weights_lie_on_the_grid_of_their_sign_mode,
+        connection(1, weights=put(-1)),
+        "connection 'second': weights -1..2.., excitatory ones are 0..255",
+    ),
+    (
+        rules.weights_lie_on_the_grid_of_their_sign_mode,
+        connection(1, sign_mode=SignMode.INHIBITORY),
+        "connection 'second': weights .*, inhibitory ones are -255..0",
+    ),
+    (
+        rules.weights_lie_on_the_grid_of_their_sign_mode,
+        connection(1, weight_bits=9),
+        "connection 'second': 9 weight bits, 1 to 8 exist",
+    ),
+    (
+        rules.exponents_exist_on_the_chip,
+        connection(0, exponent=-9),
+        "connection 'first': exponent -9, -8 to 7 exist",
+    ),
+    (
+        rules.exponents_exist_on_the_chip,
+        population(0, bias_exponent=8),
+        "population 'conv': bias exponent 8, 0 to 7 exist",
+    ),
+    (
+        rules.decays_thresholds_and_biases_are_in_range,
+        population(1, current_decay=4096),
+        "population 'out': current decay 4096, 0 to 4095 exist",
+    ),
+    (
+        rules.decays_thresholds_and_biases_are_in_range,
+        population(1, membrane_decay=-1),
+        "population 'out': membrane decay -1, 0 to 4096 exist",
+    ),
+    (
+        rules.decays_thresholds_and_biases_are_in_range,
+        population(0, thresholds=put(2**17)),
+        r"population 'conv': thresholds \d+..131072, 0 to 131071 exist",
+    ),
+    (
+        rules.decays_thresholds_and_biases_are_in_range,
+        population(0, thresholds=put(-1)),
+        r"population 'conv': thresholds -1..\d+, 0 to 131071 exist",
+    ),
+    (
+        rules.decays_thresholds_and_biases_are_in_range,
+        population(0, bias_mantissa=put(-4096)),
+        "population 'conv': bias mantissa of magnitude 4096, 4095 is the limit",
+    ),
+    (
+        rules.payloads_exist_on_the_chip,
+        network(input=lambda old: replace(old, payload_bits=7)),
+        "input payload of 7 bits",
+    ),
+]
+
+
+@pytest.mark.parametrize(("rule", "change", "text"), CASES)
+def test_rule_fires_with_a_readable_text(
+    chip: ChipNetwork, rule: Callable[..., Any], change: Change, text: str
+) -> None:
+    assert list(rule(chip)) == []
+    found = list(rule(change(chip)))
+    assert len(found) == 1
+    with pytest.raises(AssertionError, match=text):
+        raise AssertionError(found[0])
+    assert "\n" not in found[0]
+    assert found[0] in rules.violations(change(chip))
+
+
+def test_every_rule_has_a_case() -> None:
+    assert {case[0] for case in CASES} == {*rules.STRUCTURE_RULES, *rules.VALUE_RULES}
+
+
+def test_values_are_not_judged_where_the_structure_is_broken(chip: ChipNetwork) -> None:
+    broken = connection(0, exponent=99)(network(time_steps=0)(chip))
+    assert rules.violations(broken) == ["0 time steps a decision, at least 1 is needed"]
+
+
+def test_violations_of_many_objects_come_together(chip: ChipNetwork) -> None:
+    broken = connection(0, exponent=99)(population(0, bias_exponent=9)(chip))
+    broken = population(1, current_decay=5000)(broken)
+    assert len(rules.violations(broken)) == 3
+
+
+def test_extremes_of_every_range_are_allowed(chip: ChipNetwork) -> None:
+    allowed = connection(0, exponent=-8, weights=lambda old: put(-256)(put(254)(old)))(chip)
+    allowed = connection(1, exponent=7, sign_mode=SignMode.INHIBITORY, weights=np.negative)(allowed)
+    allowed = population(0, membrane_decay=4096, thresholds=put(0), bias_exponent=7)(allowed)
+    allowed = network(tasks=lambda old: (old[0], Task("x", "x", (17,))))(allowed)
+    assert rules.violations(allowed) == []
