@@ -1,0 +1,209 @@
+"""Lambda returns by hand, and what the trainer takes from its games."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mtspark.core.protocol import GameProtocol, Task
+from mtspark.train import pqn
+from mtspark.train.config import TrainConfig
+from mtspark.train.network import ConvSize, NetworkConfig
+from mtspark.train.pqn import Trainer, lambda_returns, rescale, unscale
+
+HALF = TrainConfig(discount=0.5, trace=0.5)
+LEGAL = {"pong": (0, 3), "breakout": (1, 2, 5)}
+SMALL = TrainConfig(
+    games=("pong", "breakout"),
+    total_steps=1000,
+    games_per_task=2,
+    rollout_steps=6,
+    minibatches=2,
+    bfloat16=False,
+    protocol=GameProtocol(frame_stack=1, screen_size=8),
+    network=NetworkConfig((1, 8, 8), (ConvSize(2, 4, 2),), hidden=5, actions=6, tasks=2),
+)
+
+
+class ScriptedGames:
+    """Two copies of a game: copy 0 ends at its third step, copy 1 is cut off at its fourth."""
+
+    def __init__(self, task: Task) -> None:
+        self.task, self.count = task, 0
+        self.actions: list[np.ndarray] = []
+        self.noise = np.random.default_rng(len(task.name))
+
+    def frames(self) -> np.ndarray:
+        return self.noise.integers(0, 256, (2, 1, 8, 8), dtype=np.uint8)
+
+    def reset(self, seed: int) -> tuple[np.ndarray, dict[str, Any]]:
+        self.count = 0
+        return self.frames(), {}
+
+    def send(self, actions: np.ndarray) -> None:
+        self.actions.append(actions.copy())
+        self.count += 1
+
+    def recv(self) -> tuple[Any, ...]:
+        terminated = np.array([self.count == 3, False])
+        truncated = np.array([False, self.count == 4])
+        # The reward of the step that resets a game is the one that must not count.
+        reward = np.array([0.0 if self.count == 4 else 5.0, -3.0])
+        return self.frames(), reward, terminated, truncated, {}
+
+
+@pytest.fixture
+def trainer(monkeypatch: pytest.MonkeyPatch) -> Trainer:
+    monkeypatch.setattr(pqn, "task_for_game", lambda game: Task(game, game, LEGAL[game]))
+    monkeypatch.setattr(pqn, "make_games", lambda task, *_, **__: ScriptedGames(task))
+    return Trainer(SMALL)
+
+
+def columns(*games: list[Any]) -> torch.Tensor:
+    return torch.tensor(list(zip(*games, strict=True)))
+
+
+def test_lambda_returns_by_hand() -> None:
+    """Games: one that goes on, one that terminates at step 1, one truncated at step 1."""
+    rewards = columns([1.0, 2.0, 3.0], [1.0, 2.0, 3.0], [1.0, 2.0, 3.0])
+    values = columns([10.0, 20.0, 30.0], [10.0, 20.0, 30.0], [10.0, 20.0, 30.0])
+    terminated = columns([False] * 3, [False, True, False], [False] * 3)
+    finished = columns([False] * 3, [False, True, False], [False, True, False])
+    returns = lambda_returns(rewards, terminated, finished, values, HALF)
+    # Last step: 3 + 0.5 * 30 = 18 in all three.
+    goes_on = [1 + 0.5 * (5 + 0.5 * 11.5), 2 + 0.5 * (10 + 9), 18]
+    ends = [1 + 0.5 * (5 + 0.5 * 2), 2, 18]
+    cut_off = [1 + 0.5 * (5 + 0.5 * 12), 2 + 0.5 * 20, 18]
+    torch.testing.assert_close(returns, columns(goes_on, ends, cut_off))
+
+
+def test_the_last_step_of_a_rollout_may_end_the_game() -> None:
+    arguments = columns([4.0]), columns([True]), columns([True]), columns([100.0])
+    assert lambda_returns(*arguments, HALF).tolist() == [[4.0]]
+
+
+@given(st.floats(0, 1), st.floats(0, 1))
+def test_lambda_1_sums_rewards_and_lambda_0_looks_one_step_ahead(
+    discount: float, seed: float
+) -> None:
+    generator = torch.Generator().manual_seed(int(seed * 1000))
+    rewards, values = torch.randn(2, 5, 3, generator=generator, dtype=torch.float64)
+    going_on = torch.zeros(5, 3, dtype=torch.bool)
+    far = TrainConfig(discount=discount, trace=1.0)
+    summed = values[-1]
+    for reward in rewards.flip(0):
+        summed = reward + discount * summed
+    torch.testing.assert_close(lambda_returns(rewards, going_on, going_on, values, far)[0], summed)
+    near = TrainConfig(discount=discount, trace=0.0)
+    torch.testing.assert_close(
+        lambda_returns(rewards, going_on, going_on, values, near), rewards + discount * values
+    )
+
+
+def test_rescale_by_hand() -> None:
+    values = rescale(torch.tensor([0.0, 3.0, -3.0, 99.0]))
+    torch.testing.assert_close(values, torch.tensor([0.0, 1.003, -1.003, 9.099]))
+
+
+@given(st.lists(st.floats(-1e4, 1e4), min_size=1, max_size=5))
+def test_unscale_undoes_rescale(values: list[float]) -> None:
+    tensor = torch.tensor(values, dtype=torch.float64)
+    torch.testing.assert_close(unscale(rescale(tensor)), tensor, rtol=1e-7, atol=1e-7)
+
+
+def test_rewards_are_clipped_for_learning_and_returns_are_not(trainer: Trainer) -> None:
+    rollout = trainer._play()
+    assert set(rollout["rewards"].unique().tolist()) <= {-1.0, 0.0, 1.0}
+    assert rollout["rewards"][0].tolist() == [1.0, -1.0, 1.0, -1.0]
+    # Copy 0: three steps of 5; copy 1: four steps of -3.
+    expected = {"pong": [15.0, -12.0], "breakout": [15.0, -12.0]}
+    assert {name: list(past) for name, past in trainer.progress.returns.items()} == expected
+    assert trainer.progress.mean_returns() == {"pong": 1.5, "breakout": 1.5}
+    assert trainer.progress.episodes == 4
+    assert trainer.progress.steps == 4 * 6
+
+
+def test_a_return_starts_anew_after_the_step_that_resets(trainer: Trainer) -> None:
+    trainer._play()
+    # Copy 0 of each game: step 4 resets, steps 5 and 6 give 5 each; copy 1: step 6 gives -3.
+    assert trainer.running_return.tolist() == [10.0, -3.0, 10.0, -3.0]
+
+
+def test_the_step_that_resets_a_game_is_invalid_and_only_that(trainer: Trainer) -> None:
+    rollout = trainer._play()
+    copy_0 = [True, True, True, False, True, True]
+    copy_1 = [True, True, True, True, False, True]
+    assert torch.equal(rollout["valid"], columns(copy_0, copy_1, copy_0, copy_1))
+    assert rollout["terminated"].nonzero().tolist() == [[2, 0], [2, 2]]
+    assert rollout["finished"].nonzero().tolist() == [[2, 0], [2, 2], [3, 1], [3, 3]]
+
+
+def test_invalid_steps_teach_nothing(trainer: Trainer) -> None:
+    rollout = trainer._play()
+    targets = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
+    other = targets.clone()
+    other[~rollout["valid"]] = 1e3
+    twin = copy.deepcopy(trainer)
+    loss = trainer._learn(rollout, targets)
+    assert twin._learn(rollout, other) == loss
+    for one, two in zip(trainer.network.parameters(), twin.network.parameters(), strict=True):
+        assert torch.equal(one, two)
+    other[rollout["valid"]] += 1
+    assert trainer._learn(rollout, targets) != twin._learn(rollout, other)
+
+
+@pytest.mark.parametrize("steps", [0, 1000])
+def test_only_legal_actions_are_played(trainer: Trainer, steps: int) -> None:
+    trainer.progress.steps = steps
+    assert trainer.epsilon == (1.0 if steps == 0 else SMALL.final_exploration)
+    for _ in range(3):
+        trainer._play()
+    envs: list[Any] = trainer.envs
+    for env in envs:
+        played = set(np.concatenate(env.actions).tolist())
+        assert played <= set(LEGAL[env.task.name])
+        assert steps or len(played) > 1
+
+
+def test_exploration_falls_linearly_to_its_floor(trainer: Trainer) -> None:
+    half = SMALL.total_steps * SMALL.exploration_fraction / 2
+    trainer.progress.steps = int(half)
+    assert trainer.epsilon == pytest.approx((1 + SMALL.final_exploration) / 2)
+
+
+def test_the_target_network_follows_slowly(trainer: Trainer) -> None:
+    before = [value.clone() for value in trainer.target.parameters()]
+    trainer.update()
+    triples = zip(before, trainer.target.parameters(), trainer.network.parameters(), strict=True)
+    for old, new, online in triples:
+        torch.testing.assert_close(new, 0.8 * old + 0.2 * online)
+    assert any(
+        not torch.equal(old, online)
+        for old, online in zip(before, trainer.network.parameters(), strict=True)
+    )
+
+
+def test_the_online_network_picks_and_the_target_network_values(trainer: Trainer) -> None:
+    rollout = trainer._play()
+    with torch.no_grad():
+        for value in trainer.target.parameters():
+            value.add_(torch.randn_like(value))
+        picked = trainer._values(trainer.network, rollout["next_frames"][0], trainer.task_of_game)
+        assert torch.equal(picked.argmax(1), rollout["next_greedy"][0])
+        targets = trainer._targets(rollout)
+        values = torch.stack(
+            [
+                trainer._values(trainer.target, frames, trainer.task_of_game)[range(4), best]
+                for frames, best in zip(rollout["next_frames"], rollout["next_greedy"], strict=True)
+            ]
+        )
+    expected = lambda_returns(
+        rollout["rewards"], rollout["terminated"], rollout["finished"], values, SMALL
+    )
+    torch.testing.assert_close(targets, expected)

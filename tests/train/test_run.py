@@ -1,0 +1,120 @@
+"""A training run that was stopped and resumed equals one that was not."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from mtspark.core.errors import BadFileError, BadRequestError
+from mtspark.core.protocol import GameProtocol
+from mtspark.train.checkpoint import load_agent
+from mtspark.train.config import TrainConfig
+from mtspark.train.network import ConvSize, NetworkConfig
+from mtspark.train.pqn import Trainer
+from mtspark.train.run import train
+
+# Six updates of eight decisions, a checkpoint after every second one.
+SMALL = TrainConfig(
+    games=("pong",),
+    total_steps=48,
+    games_per_task=2,
+    rollout_steps=4,
+    minibatches=2,
+    learning_rate=0.01,
+    checkpoint_every_steps=16,
+    bfloat16=False,
+    protocol=GameProtocol(frame_stack=2, screen_size=20),
+    network=NetworkConfig((2, 20, 20), (ConvSize(3, 5, 3),), hidden=16, threshold=0.3),
+)
+
+
+class PowerCut(Exception):
+    """Stops a run where a person, or the power, might."""
+
+
+def train_and_stop(config: TrainConfig, folder: Path, after: int) -> None:
+    """Stop a run in the middle of its update number `after` + 1."""
+    with pytest.MonkeyPatch.context() as patch:
+        plain = Trainer._learn
+
+        def learn(self: Trainer, *arguments: dict[str, torch.Tensor] | torch.Tensor) -> float:
+            if self.progress.updates == after:
+                raise PowerCut
+            return plain(self, *arguments)  # type: ignore[arg-type]
+
+        patch.setattr(Trainer, "_learn", learn)
+        with pytest.raises(PowerCut):
+            train(config, folder)
+
+
+def weights(path: Path) -> dict[str, torch.Tensor]:
+    return load_agent(path).network.state_dict()
+
+
+def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
+    return all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The agent of a run that nothing stopped."""
+    return train(SMALL, tmp_path_factory.mktemp("whole"))
+
+
+# After 0: before any checkpoint; 2: right after one; 3 and 5: between two, twice.
+@pytest.mark.parametrize("stops", [(0,), (2,), (3, 5)])
+def test_a_resumed_run_equals_an_uninterrupted_one(
+    whole: Path, tmp_path: Path, stops: tuple[int, ...]
+) -> None:
+    for after in stops:
+        train_and_stop(SMALL, tmp_path, after)
+        assert (tmp_path / "resume.pt").exists() == (after >= 2)
+    resumed = weights(train(SMALL, tmp_path))
+    assert list(resumed) == list(weights(whole))
+    assert same(resumed, weights(whole))
+
+
+def test_another_seed_gives_another_agent(whole: Path, tmp_path: Path) -> None:
+    # Otherwise equal weights would prove nothing.
+    assert not same(weights(train(replace(SMALL, seed=2), tmp_path)), weights(whole))
+
+
+def test_a_run_trains_and_logs_every_update(whole: Path) -> None:
+    torch.manual_seed(SMALL.seed)
+    start = Trainer(SMALL).network.state_dict()
+    assert not same(start, weights(whole))
+    lines = [json.loads(line) for line in whole.with_name("log.jsonl").read_text().splitlines()]
+    assert [line["steps"] for line in lines] == [8, 16, 24, 32, 40, 48]
+    assert set(lines[0]) == {"steps", "episodes", "epsilon", "loss", "returns", "steps_per_s"}
+
+
+def test_the_agent_file_carries_tasks_protocol_and_training(whole: Path) -> None:
+    agent = load_agent(whole)
+    assert [task.name for task in agent.tasks] == ["pong"]
+    assert agent.protocol == SMALL.protocol
+    assert agent.network.config == SMALL.network
+    assert agent.training["steps"] == 48
+
+
+def test_a_finished_run_is_not_trained_further(tmp_path: Path) -> None:
+    config = replace(SMALL, total_steps=8)
+    before = weights(train(config, tmp_path))
+    assert same(weights(train(config, tmp_path)), before)
+    assert len((tmp_path / "log.jsonl").read_text().splitlines()) == 1
+
+
+def test_a_folder_with_another_run_is_refused(tmp_path: Path) -> None:
+    config = replace(SMALL, total_steps=8)
+    train(config, tmp_path)
+    with pytest.raises(BadRequestError, match="another configuration; choose another folder"):
+        train(replace(config, learning_rate=0.02), tmp_path)
+
+
+def test_a_resume_file_that_is_not_ours_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "resume.pt").write_text("no checkpoint")
+    with pytest.raises(BadFileError, match="not a PyTorch checkpoint"):
+        train(SMALL, tmp_path)
