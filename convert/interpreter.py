@@ -99,7 +99,8 @@ def leaky_integrate_and_fire(node: nir.LIF, inputs: Float, dt: float) -> tuple[F
 
 
 def _convolve(node: nir.Conv2d, inputs: Float) -> Float:
-    flat = torch.from_numpy(inputs.reshape(-1, *inputs.shape[2:]))
+    # A frame repeated over the steps is a read-only view, which torch warns about.
+    flat = torch.from_numpy(np.require(inputs.reshape(-1, *inputs.shape[2:]), requirements="W"))
     result = torch.nn.functional.conv2d(
         flat,
         torch.from_numpy(np.asarray(node.weight, np.float64)),
