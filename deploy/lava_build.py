@@ -47,6 +47,12 @@ def check_fits_lava(network: ChipNetwork) -> None:
             leave 32 bits.
     """
     check_network(network)
+    for link in network.connections:
+        if link.delay:
+            raise BadNetworkError(
+                f"connection {link.name!r}: delay {link.delay}; the Lava backends run networks "
+                "without delays only, use the reference"
+            )
     for population in network.populations:
         total = 0
         for link in network.connections:
@@ -287,17 +293,19 @@ def shared_array(shape: tuple[int, ...], kind: Any) -> Any:
 
 
 def unrolled(link: Connection, source: tuple[int, ...], target: tuple[int, ...]) -> Any:
-    """A convolution as a sparse matrix over flattened shapes, for Lava's Sparse.
+    """A convolution or sparse connection as a sparse matrix, for Lava's Sparse.
 
     Args:
-        link: of kind conv.
-        source, target: (channels, rows, columns) of its ends.
+        link: of kind conv or sparse.
+        source, target: shapes of its ends; (channels, rows, columns) for a convolution.
 
     Returns:
         scipy.sparse.csr_matrix, int32, (target size, source size); zero weights left out.
     """
     # scipy comes with Lava and not with mtspark, so it is looked up only here.
     csr_matrix: Any = importlib.import_module("scipy.sparse").csr_matrix
+    if link.kind is ConnectionKind.SPARSE:
+        return csr_matrix(link.weights.astype(np.int32))
     out_per_group = target[0] // link.groups
     in_per_group = link.weights.shape[1]
     out, tap_in, tap_r, tap_c = (axis.reshape(-1) for axis in np.indices(link.weights.shape))

@@ -85,9 +85,11 @@ def fan_out(link: Connection, source: tuple[int, ...], target: tuple[int, ...]) 
     Returns:
         Structural and effective fan-out, both of shape `source`.
     """
-    if link.kind is ConnectionKind.DENSE:
-        effective = (link.weights != 0).sum(0).reshape(source)
-        return np.full(source, len(link.weights), dtype=np.int64), effective.astype(np.int64)
+    if link.kind is not ConnectionKind.CONV:
+        effective = (link.weights != 0).sum(0).reshape(source).astype(np.int64)
+        if link.kind is ConnectionKind.SPARSE:
+            return effective, effective
+        return np.full(source, len(link.weights), dtype=np.int64), effective
     (pad_y, pad_x), (step_y, step_x) = link.padding, link.stride
     channels, height, width = source
     _, rows, columns = target

@@ -44,6 +44,7 @@ class ReferenceChip:
         self._current: dict[str, Int] = {}
         self._membrane: dict[str, Int] = {}
         self._sent: dict[str, Int] = {}
+        self._history: list[dict[str, Int]] = []
 
     def start(self, batch: int) -> None:
         """Put `batch` chips at rest, as after switching on."""
@@ -54,6 +55,9 @@ class ReferenceChip:
             self._membrane[population.name] = rest
             self._sent[population.name] = rest
         self._sent[INPUT] = np.zeros((batch, *self.network.input.shape), dtype=np.int64)
+        # What was sent one step ago, two steps ago, ... as far back as any delay reaches.
+        reach = 1 + max(link.delay for link in self.network.connections)
+        self._history = [dict(self._sent)] * reach
 
     def decide(self, frames: NDArray[np.uint8], task: int, *, trace: bool = False) -> Decision:
         """Run the T + L steps of one decision.
@@ -106,7 +110,7 @@ class ReferenceChip:
         """Nothing to release."""
 
     def _step(self, step: int, payload: Int, task: int) -> None:
-        """One chip step: everyone receives what was sent one step ago, then sends."""
+        """One chip step: everyone receives what was sent 1 + delay steps ago, then sends."""
         network = self.network
         sending: dict[str, Int] = {
             INPUT: payload if step < network.time_steps else np.zeros_like(payload)
@@ -116,8 +120,8 @@ class ReferenceChip:
             arriving = np.zeros_like(self._membrane[name])
             for link in network.connections:
                 if link.target == name:
-                    synapses = self._synapses[link.name]
-                    arriving = arriving + synapses.deliver(self._sent[link.source])
+                    sent = self._history[link.delay][link.source]
+                    arriving = arriving + self._synapses[link.name].deliver(sent)
             if step == network.depths[name]:
                 self._current[name] = np.zeros_like(arriving)
                 self._membrane[name] = np.zeros_like(arriving)
@@ -125,6 +129,7 @@ class ReferenceChip:
                 population, self._current[name], self._membrane[name], arriving, task
             )
         self._sent = sending
+        self._history = [sending, *self._history[:-1]]
 
 
 def check_request(network: ChipNetwork, frames: NDArray[np.uint8], task: int) -> None:
@@ -190,7 +195,7 @@ class Synapses:
         if not sent.any():
             return np.zeros((len(sent), *self.target_shape), dtype=np.int64)
         messages: Floats = sent.astype(self.dtype)
-        if self.link.kind is ConnectionKind.DENSE:
+        if self.link.kind is not ConnectionKind.CONV:
             total = messages.reshape(len(sent), -1) @ self.weights[0]
         else:
             total = self._convolve(messages)

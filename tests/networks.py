@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -50,6 +51,11 @@ def dense(source: str, target: str, weights: Any, **changes: Any) -> Connection:
         weights=np.asarray(weights, dtype=np.int64),
         **{**fields, **changes},
     )
+
+
+def sparse(source: str, target: str, weights: Any, **changes: Any) -> Connection:
+    """A sparse connection of mixed sign unless told otherwise."""
+    return replace(dense(source, target, weights, **changes), kind=ConnectionKind.SPARSE)
 
 
 def conv(source: str, target: str, weights: Any, **changes: Any) -> Connection:
@@ -146,8 +152,8 @@ def random_weights(draw: st.DrawFn, shape: tuple[int, ...]) -> dict[str, Any]:
 
 
 @st.composite
-def random_networks(draw: st.DrawFn) -> ChipNetwork:
-    """A convolution, a dense layer and a readout, over a small asymmetric image."""
+def random_networks(draw: st.DrawFn, delays: bool = True) -> ChipNetwork:
+    """A convolution, a dense or sparse layer and a readout, over a small asymmetric image."""
     tasks = draw(st.integers(1, 2))
     channels, height, width = draw(
         st.tuples(st.integers(1, 2), st.integers(5, 6), st.integers(4, 7))
@@ -175,19 +181,24 @@ def random_networks(draw: st.DrawFn) -> ChipNetwork:
     first = draw(layers("first", (out, rows, columns), tasks))
     second = draw(layers("second", (5,), tasks))
     last = draw(layers("last", (3,), tasks))
+    delay = draw(st.sampled_from([0, 0, 0, 1, 3])) if delays else 0
+    skip = random_weights((3, first.size))
+    links = [
+        conv(
+            INPUT, "first", **draw(random_weights((out, channels // groups, *kernel))), **geometry
+        ),
+        draw(st.sampled_from([dense, sparse]))(
+            "first", "second", **draw(random_weights((5, first.size))), delay=delay
+        ),
+        dense("second", "last", **draw(random_weights((3, 5)))),
+    ]
+    if delays and draw(st.booleans()):
+        # A branch around the second layer, delayed so that both arrive together.
+        links.append(sparse("first", "last", **draw(skip), delay=delay + 1))
     return network(
         (channels, height, width),
         [first, second, last],
-        [
-            conv(
-                INPUT,
-                "first",
-                **draw(random_weights((out, channels // groups, *kernel))),
-                **geometry,
-            ),
-            dense("first", "second", **draw(random_weights((5, first.size)))),
-            dense("second", "last", **draw(random_weights((3, 5)))),
-        ],
+        links,
         payload_bits=draw(st.sampled_from([0, 8])),
         time_steps=draw(st.integers(1, 4)),
         tasks=(PONG, BREAKOUT)[:tasks],

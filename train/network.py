@@ -179,11 +179,14 @@ class MTSparkNetwork(nn.Module):
                 full = _batch_major(current).expand(steps, *spikes.shape[1:])
                 trace.layers[name] = LayerTrace(full, spikes)
         assert spikes is not None
-        rate = spikes.mean(0)
-        advantage = self.advantage(rate).float()
-        if self.value is None:
-            return advantage
-        return self.value(rate).float() + advantage - advantage.mean(1, keepdim=True)
+        # Action values differ in the third digit, which bfloat16 products would drown.
+        with torch.autocast(spikes.device.type, enabled=False):
+            rate = spikes.mean(0)
+            advantage: Tensor = self.advantage(rate)
+            if self.value is None:
+                return advantage
+            value: Tensor = self.value(rate)
+            return value + advantage - advantage.mean(1, keepdim=True)
 
 
 def _time_major(current: Tensor, batch: int) -> Tensor:

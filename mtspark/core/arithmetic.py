@@ -32,6 +32,9 @@ BIAS_LIMIT = 2**12 - 1
 BIAS_EXPONENTS = range(0, 8)
 """Bias exponents of the chip (3 bits)."""
 
+DELAYS = range(0, 63)
+"""Further steps that a connection can delay its messages (Lava's netx allows up to 62)."""
+
 WEIGHT_EXPONENTS = range(-8, 8)
 """Weight exponents of the chip (4 bits, signed)."""
 

@@ -1,9 +1,9 @@
 """The chip network: integers only, everything that a backend needs, no torch and no Lava.
 
-Time is chip time. A connection delivers in step t what its source sent in step t - 1, so a
-population at depth d (counted in connections from the input) works on a decision in the
-steps d + 1 to d + T of that decision, and a decision of a network of depth L takes T + L
-steps. Every population is set to rest at the first step of its own window.
+Time is chip time. A connection of delay k delivers in step t what its source sent in step
+t - 1 - k, so a population at depth d (the sum of 1 + k over the connections from the input)
+works on a decision in the steps d + 1 to d + T of that decision, and a decision of a network
+of depth L takes T + L steps. Every population is set to rest at the first step of its window.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ class ConnectionKind(str, Enum):
 
     DENSE = "dense"
     CONV = "conv"
+    SPARSE = "sparse"
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,8 @@ class Connection:
         source: population name, or :data:`INPUT`.
         target: population name.
         kind: dense: weights (out, in) over flattened shapes (channel, row, column order);
-            conv: weights (out, in / groups, height, width), cross-correlation.
+            conv: weights (out, in / groups, height, width), cross-correlation;
+            sparse: as dense, but where the weight is zero there is no synapse.
         weights: int64 in chip units: mixed -256..254 and even at 8 bits, excitatory 0..255,
             inhibitory -255..0.
         sign_mode: sets range and step of the weights.
@@ -83,6 +85,7 @@ class Connection:
         weight_bits: 1 to 8; fewer bits mean coarser steps.
         stride, padding, dilation: (rows, columns), conv only.
         groups: conv only.
+        delay: further steps on the way, 0 to 62.
     """
 
     name: str
@@ -97,6 +100,7 @@ class Connection:
     padding: tuple[int, int] = (0, 0)
     dilation: tuple[int, int] = (1, 1)
     groups: int = 1
+    delay: int = 0
 
 
 @dataclass(frozen=True)
@@ -155,7 +159,7 @@ class ChipNetwork:
 
     @cached_property
     def depths(self) -> dict[str, int]:
-        """Connections between the input (0) and each population.
+        """Steps that a message takes from the input (0) to each population.
 
         Raises:
             BadNetworkError: branches of unequal depth meet, or a source comes after its target.
@@ -169,11 +173,11 @@ class ChipNetwork:
                     f"population {population.name!r} has no input that is computed before it "
                     f"({unknown or 'no connection'}); list sources before targets, without loops"
                 )
-            reached = {depths[link.source] + 1 for link in incoming}
+            reached = {depths[link.source] + 1 + link.delay for link in incoming}
             if len(reached) > 1:
                 raise BadNetworkError(
                     f"branches of depths {sorted(reached)} meet at population "
-                    f"{population.name!r}; equal depths are needed"
+                    f"{population.name!r}; delay the shorter ones"
                 )
             depths[population.name] = reached.pop()
         return depths

@@ -63,6 +63,7 @@ def network_to_json(network: ChipNetwork) -> tuple[dict[str, Any], Arrays]:
                 "padding": list(link.padding),
                 "dilation": list(link.dilation),
                 "groups": link.groups,
+                "delay": link.delay,
             }
         )
     data = {
@@ -159,6 +160,7 @@ def _connection(entry: dict[str, Any], arrays: Arrays) -> Connection:
         padding=_pair(entry["padding"]),
         dilation=_pair(entry["dilation"]),
         groups=index(entry["groups"]),
+        delay=index(entry["delay"]),
     )
 
 

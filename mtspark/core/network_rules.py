@@ -13,6 +13,7 @@ from mtspark.core.arithmetic import (
     BIAS_EXPONENTS,
     BIAS_LIMIT,
     DECAY_ONE,
+    DELAYS,
     THRESHOLD_LIMIT,
     WEIGHT_EXPONENTS,
 )
@@ -87,7 +88,7 @@ def arrays_have_the_declared_shapes(network: ChipNetwork) -> Iterator[str]:
 
 
 def _output_shape(link: Connection, source: tuple[int, ...]) -> tuple[int, ...] | None:
-    if link.kind is ConnectionKind.DENSE:
+    if link.kind is not ConnectionKind.CONV:
         fits = link.weights.ndim == 2 and link.weights.shape[1] == int(np.prod(source))
         return (link.weights.shape[0],) if fits else None
     if link.weights.ndim != 4 or len(source) != 3 or link.groups < 1:
@@ -160,6 +161,13 @@ def decays_thresholds_and_biases_are_in_range(network: ChipNetwork) -> Iterator[
             )
 
 
+def delays_exist_on_the_chip(network: ChipNetwork) -> Iterator[str]:
+    """A message waits 0 to 62 further steps."""
+    for link in network.connections:
+        if link.delay not in DELAYS:
+            yield f"connection {link.name!r}: delay {link.delay}, 0 to {DELAYS[-1]} exist"
+
+
 def payloads_exist_on_the_chip(network: ChipNetwork) -> Iterator[str]:
     """Inputs are binary, or graded with 8 bits."""
     if network.input.payload_bits not in (0, 8):
@@ -179,6 +187,7 @@ def depths_are_defined(network: ChipNetwork) -> Iterator[str]:
 STRUCTURE_RULES = (
     names_are_unique,
     connections_join_known_populations,
+    delays_exist_on_the_chip,
     steps_and_tasks_are_positive,
     arrays_have_the_declared_shapes,
     depths_are_defined,

@@ -159,6 +159,11 @@ CASES: list[tuple[Callable[..., Any], Change, str]] = [
         "connection 'second': 9 weight bits, 1 to 8 exist",
     ),
     (
+        rules.delays_exist_on_the_chip,
+        connection(0, delay=63),
+        "connection 'first': delay 63, 0 to 62 exist",
+    ),
+    (
         rules.exponents_exist_on_the_chip,
         connection(0, exponent=-9),
         "connection 'first': exponent -9, -8 to 7 exist",

@@ -18,10 +18,11 @@ def toward_zero(value: int, decay: int) -> int:
 def synapses(link: Any, source: tuple[int, ...], target: tuple[int, ...]) -> list[Any]:
     """Every (source index, target index, weight) of a connection, zeros included."""
     found = []
-    if link.kind.value == "dense":
+    if link.kind.value != "conv":
         for row, to in enumerate(itertools.product(*map(range, target))):
             for column, origin in enumerate(itertools.product(*map(range, source))):
-                found.append((origin, to, int(link.weights[row, column])))
+                if link.kind.value == "dense" or link.weights[row, column]:
+                    found.append((origin, to, int(link.weights[row, column])))
         return found
     out, per_group, high, wide = link.weights.shape
     for o, y, x in itertools.product(*map(range, target)):
@@ -45,10 +46,10 @@ class ScalarChip:
         self.indices = {name: list(itertools.product(*map(range, s))) for name, s in shapes.items()}
         self.u = {(p.name, i): 0 for p in net.populations for i in self.indices[p.name]}
         self.v = dict(self.u)
-        self.sent: dict[Any, int] = {}
+        self.past: list[dict[Any, int]] = [{} for _ in range(64)]
         depth = {"input": 0}
         for link in net.connections:
-            depth[link.target] = depth[link.source] + 1
+            depth[link.target] = depth[link.source] + 1 + link.delay
         self.depth = depth
 
     def decide(self, frame: Any, task: int) -> tuple[dict[Any, int], dict[Any, int]]:
@@ -58,7 +59,7 @@ class ScalarChip:
             for link, parts in self.links:
                 totals: dict[Any, int] = {}
                 for origin, to, weight in parts:
-                    message = self.sent.get((link.source, origin), 0)
+                    message = self.past[link.delay].get((link.source, origin), 0)
                     totals[to] = totals.get(to, 0) + weight * message
                 for to, total in totals.items():
                     moved = (
@@ -91,5 +92,5 @@ class ScalarChip:
                     sending[key] = int(fired)
                     spikes[step, p.name, index] = int(fired)
                     membranes[step, p.name, index] = self.v[key]
-            self.sent = sending
+            self.past = [sending, *self.past[:-1]]
         return spikes, membranes
