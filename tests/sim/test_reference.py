@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mtspark.core.chip_network import INPUT, ChipNetwork
+from mtspark.core.chip_network import INPUT, ChipNetwork, SignMode
 from mtspark.core.errors import BadRequestError
 from mtspark.sim.reference import ReferenceChip
 from tests.networks import dense, frames_for, network, population, random_networks, three_neurons
@@ -81,6 +81,26 @@ def test_a_bias_counts_only_from_its_own_window() -> None:
     frame = np.zeros((1, 1), np.uint8)
     assert chip.decide(frame, 0).values[0, 0] == 20
     assert chip.decide(frame, 0).values[0, 0] == 20
+
+
+def test_sums_beyond_float32_stay_exact() -> None:
+    """A sum of 45 million that ends in 255 of 256: float32 would round it up, over the shift."""
+    weights = np.full((1, 700), 255)
+    weights[0, 0] = 1
+    net = network(
+        (700,),
+        [population("out", [[131071]], membrane_decay=0)],
+        [dense(INPUT, "out", weights, exponent=-8, sign_mode=SignMode.EXCITATORY)],
+        payload_bits=8,
+        time_steps=1,
+    )
+    frame = np.full((1, 700), 255, np.uint8)
+    frame[0, 0] = (255 - 699 * 255 * 255) % 256
+    total = 699 * 255 * 255 + int(frame[0, 0])
+    assert int(np.float32(total)) >> 8 == (total >> 8) + 1
+    # The current is beyond 2^23 and wraps, once.
+    expected = ((total >> 8) << 6) - 2**24
+    assert ReferenceChip(net).decide(frame, 0).values[0, 0] == expected
 
 
 def test_decisions_are_independent_of_what_came_before() -> None:
