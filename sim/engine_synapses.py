@@ -1,0 +1,322 @@
+"""Compiled loops of the engine: what one connection delivers in one step.
+
+Each function adds weights times messages to `sums` and returns how many synapses the
+messages met, counted as it walks them. `row` is a row of Plan.links, `origin` of
+Plan.sources; messages are bytes, pixel by pixel, 0 where silent.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from mtspark.sim.engine_plan import (
+    BLOCK,
+    CHANNELS,
+    COLUMNS,
+    DENSE_COST,
+    DENSE_WEIGHTS,
+    FAN_OUT,
+    G_COLUMNS,
+    G_ROWS,
+    G_TAPS,
+    GRADED,
+    GROUPS,
+    IN_PER_GROUP,
+    INDEX,
+    KERNEL_X,
+    KERNEL_Y,
+    KIND,
+    KIND_CONV,
+    KIND_DENSE,
+    KIND_LISTED,
+    NARROW,
+    OUT_COLUMNS,
+    OUT_PER_GROUP,
+    OUT_ROWS,
+    OUT_STRIDE,
+    PAD_X,
+    PAD_Y,
+    REACH_X,
+    REACH_Y,
+    ROW,
+    ROWS,
+    STEP_X,
+    STEP_Y,
+    STRIDE,
+    SUMS,
+    UNSIGNED,
+    WEIGHTS,
+)
+from mtspark.sim.engine_vectors import (
+    LANES,
+    PIXELS,
+    add1,
+    add2,
+    add4,
+    add_scaled,
+    compiled,
+    lowest_bit,
+    nonzero64,
+    product8,
+)
+
+AUTOMATIC, EVENTS, PRODUCT = range(3)
+"""How a convolution is computed: by the cheaper way, always by walking, always densely."""
+
+WALK_COST, PRODUCT_COST = 10, 6
+"""What one synapse costs on either path, in arbitrary units, where each is at its best."""
+
+
+@compiled
+def deliver(
+    row: Any,
+    origin: Any,
+    plan: Any,
+    messages: Any,
+    first: Any,
+    sent: Any,
+    scratch: Any,
+    path: Any,
+) -> Any:
+    """Add what a connection delivers to its sums.
+
+    Args:
+        row, origin: of the connection and its source.
+        plan: of the network.
+        messages: uint8, those of the source begin at `first`.
+        first: see above.
+        sent: how many messages are not zero.
+        scratch: memory of this thread, the sums among it.
+        path: AUTOMATIC, EVENTS or PRODUCT.
+
+    Returns:
+        Synapses met, zero weights of dense and convolutional connections included.
+    """
+    weights, geometry, sums = plan.weights, plan.geometry, scratch.sums
+    if row[KIND] == KIND_DENSE:
+        return _dense(row, origin, weights, messages, first, sums)
+    if row[KIND] == KIND_CONV:
+        product = path == PRODUCT
+        if path == AUTOMATIC:
+            product = sent * row[FAN_OUT] * WALK_COST > row[DENSE_COST] * PRODUCT_COST
+        if product and row[DENSE_WEIGHTS] >= 0:
+            return _conv_product(row, origin, geometry, weights, messages, first, sums, scratch)
+        return _conv_events(row, origin, geometry, weights, messages, first, sums, scratch.chosen)
+    if row[KIND] == KIND_LISTED:
+        return _sparse(
+            row, origin, geometry, plan.index32, weights, messages, first, scratch.wide_sums
+        )
+    if row[NARROW]:
+        return _sparse(row, origin, geometry, plan.index16, weights, messages, first, sums)
+    return _sparse(row, origin, geometry, plan.index32, weights, messages, first, sums)
+
+
+@compiled
+def _active(messages: Any, place: Any, left: Any) -> Any:
+    """Bits of the next (at most 64) messages, of `left` that remain in this pixel."""
+    word = nonzero64(messages, place)
+    if left < 64:
+        word &= (np.uint64(1) << np.uint64(left)) - np.uint64(1)
+    return word
+
+
+@compiled
+def _dense(row: Any, origin: Any, weights: Any, messages: Any, first: Any, sums: Any) -> Any:
+    """Rows of weights, four at a time where messages are binary."""
+    pixels = origin[ROWS] * origin[COLUMNS]
+    blocks = row[ROW] // LANES
+    target, base, length, unsigned = row[SUMS], row[WEIGHTS], row[ROW], row[UNSIGNED]
+    waiting, w0, w1, w2, met = 0, 0, 0, 0, 0
+    for pixel in range(pixels):
+        place = first + pixel * origin[STRIDE]
+        for chunk in range(0, origin[CHANNELS], 64):
+            word = _active(messages, place + chunk, origin[CHANNELS] - chunk)
+            while word:
+                channel = chunk + lowest_bit(word)
+                word &= word - np.uint64(1)
+                at = base + (channel * pixels + pixel) * length
+                met += row[FAN_OUT]
+                if row[GRADED]:
+                    message = np.int64(messages[place + channel])
+                    add_scaled(sums, target, weights, unsigned, at, blocks, message)
+                elif waiting == 3:
+                    add4(sums, target, weights, unsigned, w0, w1, w2, at, blocks)
+                    waiting = 0
+                else:
+                    w0, w1, w2 = w1, w2, at
+                    waiting += 1
+    if waiting == 3:
+        add1(sums, target, weights, unsigned, w0, blocks)
+    if waiting >= 2:
+        add1(sums, target, weights, unsigned, w1, blocks)
+    if waiting >= 1:
+        add1(sums, target, weights, unsigned, w2, blocks)
+    return met
+
+
+@compiled
+def _conv_events(
+    row: Any,
+    origin: Any,
+    geometry: Any,
+    weights: Any,
+    messages: Any,
+    first: Any,
+    sums: Any,
+    chosen: Any,
+) -> Any:
+    """For each pixel with messages, the runs of outputs that it reaches.
+
+    Messages of one pixel reach the same outputs: up to four are added in one pass.
+    """
+    met = 0
+    block, out, unsigned = row[BLOCK], row[OUT_PER_GROUP], row[UNSIGNED]
+    channel_step = row[KERNEL_Y] * row[KERNEL_X] * block
+    for y in range(origin[ROWS]):
+        row_first, row_last = geometry[row[G_ROWS] + y], geometry[row[G_ROWS] + y + 1]
+        for x in range(origin[COLUMNS]):
+            place = first + (y * origin[COLUMNS] + x) * origin[STRIDE]
+            for chunk in range(0, origin[CHANNELS], 64):
+                word = _active(messages, place + chunk, origin[CHANNELS] - chunk)
+                if word == 0:
+                    continue
+                count = 0
+                while word:
+                    chosen[count] = chunk + lowest_bit(word)
+                    word &= word - np.uint64(1)
+                    count += 1
+                column_first = geometry[row[G_COLUMNS] + x]
+                column_last = geometry[row[G_COLUMNS] + x + 1]
+                for vertical in range(row_first, row_last, 3):
+                    line = row[SUMS] + geometry[vertical] * row[OUT_COLUMNS] * row[OUT_STRIDE]
+                    tap_row = row[WEIGHTS] + geometry[vertical + 1] * row[KERNEL_X] * block
+                    for horizontal in range(column_first, column_last, 3):
+                        target = line + geometry[horizontal] * row[OUT_STRIDE]
+                        taps = tap_row + geometry[horizontal + 1] * block
+                        length = geometry[horizontal + 2]
+                        blocks = length * block // LANES
+                        met += count * length * out
+                        done = 0
+                        if row[GRADED] or row[GROUPS] > 1:
+                            for number in range(count):
+                                channel = chosen[number]
+                                lane = target + channel // row[IN_PER_GROUP] * out
+                                at = taps + channel * channel_step
+                                message = np.int64(messages[place + channel])
+                                add_scaled(sums, lane, weights, unsigned, at, blocks, message)
+                            continue
+                        while done + 4 <= count:
+                            w0 = taps + chosen[done] * channel_step
+                            w1 = taps + chosen[done + 1] * channel_step
+                            w2 = taps + chosen[done + 2] * channel_step
+                            w3 = taps + chosen[done + 3] * channel_step
+                            add4(sums, target, weights, unsigned, w0, w1, w2, w3, blocks)
+                            done += 4
+                        if done + 2 <= count:
+                            w0 = taps + chosen[done] * channel_step
+                            w1 = taps + chosen[done + 1] * channel_step
+                            add2(sums, target, weights, unsigned, w0, w1, blocks)
+                            done += 2
+                        if done < count:
+                            w0 = taps + chosen[done] * channel_step
+                            add1(sums, target, weights, unsigned, w0, blocks)
+    return met
+
+
+@compiled
+def _conv_product(
+    row: Any,
+    origin: Any,
+    geometry: Any,
+    weights: Any,
+    messages: Any,
+    first: Any,
+    sums: Any,
+    scratch: Any,
+) -> Any:
+    """The whole convolution, eight output pixels at a time, and the events it stands for."""
+    channels, pad_y, pad_x = origin[CHANNELS], row[PAD_Y], row[PAD_X]
+    width = origin[COLUMNS] + 2 * pad_x
+    image, tile, starts = scratch.image, scratch.tile, scratch.starts
+    image[: (origin[ROWS] + 2 * pad_y) * width * channels] = 0
+    met = 0
+    for y in range(origin[ROWS]):
+        row_taps = (geometry[row[G_ROWS] + y + 1] - geometry[row[G_ROWS] + y]) // 3
+        for x in range(origin[COLUMNS]):
+            place = first + (y * origin[COLUMNS] + x) * origin[STRIDE]
+            at = ((y + pad_y) * width + x + pad_x) * channels
+            active = 0
+            for channel in range(channels):
+                message = messages[place + channel]
+                image[at + channel] = message
+                active += message != 0
+            met += active * row_taps * geometry[row[G_TAPS] + x] * row[OUT_PER_GROUP]
+    pixels = row[OUT_ROWS] * row[OUT_COLUMNS]
+    kernel_x, per_group, block = row[KERNEL_X], row[IN_PER_GROUP], row[BLOCK]
+    # Taps that follow each other in the image and in the weights are one product.
+    joined = row[REACH_X] == 1 and row[GROUPS] == 1
+    parts = 1 if joined else kernel_x
+    length = kernel_x * channels if joined else per_group
+    for leader in range(0, pixels, PIXELS):
+        for pixel in range(PIXELS):
+            y, x = divmod(min(leader + pixel, pixels - 1), row[OUT_COLUMNS])
+            starts[pixel] = (y * row[STEP_Y] * width + x * row[STEP_X]) * channels
+        for group in range(row[GROUPS]):
+            for lane in range(0, block, LANES):
+                tile[:] = 0
+                for tap_y in range(row[KERNEL_Y]):
+                    for part in range(parts):
+                        offset = tap_y * row[REACH_Y] * width + part * row[REACH_X]
+                        tap = (group * row[KERNEL_Y] + tap_y) * kernel_x + part
+                        product8(
+                            tile,
+                            image,
+                            starts,
+                            offset * channels + group * per_group,
+                            weights,
+                            row[UNSIGNED],
+                            row[DENSE_WEIGHTS] + tap * per_group * block + lane,
+                            block,
+                            length,
+                        )
+                for pixel in range(min(PIXELS, pixels - leader)):
+                    target = row[SUMS] + (leader + pixel) * row[OUT_STRIDE]
+                    target += group * row[OUT_PER_GROUP] + lane
+                    for channel in range(LANES):
+                        sums[target + channel] += np.int32(tile[pixel * LANES + channel])
+    return met
+
+
+@compiled
+def _sparse(
+    row: Any,
+    origin: Any,
+    geometry: Any,
+    index: Any,
+    weights: Any,
+    messages: Any,
+    first: Any,
+    sums: Any,
+) -> Any:
+    """Each message walks its own list of synapses."""
+    pixels = origin[ROWS] * origin[COLUMNS]
+    met = 0
+    for pixel in range(pixels):
+        place = first + pixel * origin[STRIDE]
+        for chunk in range(0, origin[CHANNELS], 64):
+            word = _active(messages, place + chunk, origin[CHANNELS] - chunk)
+            while word:
+                channel = chunk + lowest_bit(word)
+                word &= word - np.uint64(1)
+                column = row[G_ROWS] + channel * pixels + pixel
+                message = np.int64(messages[place + channel])
+                for synapse in range(geometry[column], geometry[column + 1]):
+                    lane = row[SUMS] + index[row[INDEX] + synapse]
+                    weight = np.int64(weights[row[WEIGHTS] + synapse])
+                    if weight > 127 and not row[UNSIGNED]:
+                        weight -= 256
+                    sums[lane] += weight * message
+                met += geometry[column + 1] - geometry[column]
+    return met
