@@ -120,6 +120,7 @@ def quantise(
             **(provenance or {}),
             "weight_bits": str(options.weight_bits),
             "weight_scale": "per channel" if options.per_channel else "per layer",
+            "rounding": "keeps kernel sums" if options.keep_sums else "to nearest",
             "head": str(meta.get("head", "")),
         },
     )

@@ -23,6 +23,9 @@ def export_command(
     scale_per_layer: Annotated[
         bool, typer.Option(help="One weight scale a layer instead of one a channel.")
     ] = False,
+    round_nearest: Annotated[
+        bool, typer.Option(help="Round each weight alone instead of keeping each kernel's sum.")
+    ] = False,
     advantage_only: Annotated[
         bool, typer.Option(help="Leave out the value stream: same greedy actions.")
     ] = False,
@@ -40,6 +43,7 @@ def export_command(
         folder,
         weight_bits=weight_bits,
         per_channel=not scale_per_layer,
+        keep_sums=not round_nearest,
         advantage_only=advantage_only,
         replace=force,
     )
@@ -54,6 +58,7 @@ def export_agent(
     *,
     weight_bits: int = 8,
     per_channel: bool = True,
+    keep_sums: bool = True,
     advantage_only: bool = False,
     replace: bool = False,
 ) -> tuple[Bundle, dict[str, Any]]:
@@ -80,7 +85,7 @@ def export_agent(
         agent.tasks,
         agent.protocol,
         name=checkpoint.stem,
-        options=QuantiseOptions(weight_bits, per_channel),
+        options=QuantiseOptions(weight_bits, per_channel, keep_sums),
         provenance={
             "checkpoint": checkpoint.name,
             "checkpoint_sha256": sha256(checkpoint),
