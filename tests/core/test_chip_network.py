@@ -49,6 +49,15 @@ def test_branches_of_unequal_depth_may_not_meet(chip: ChipNetwork) -> None:
         _ = network.depths
 
 
+def test_a_delay_evens_out_branches_and_moves_the_window(chip: ChipNetwork) -> None:
+    links = (*chip.connections, replace(_skip(chip), delay=1))
+    assert replace(chip, connections=links).depths == chip.depths
+    slow = replace(chip, connections=(replace(chip.connections[0], delay=4), chip.connections[1]))
+    assert slow.depths == {INPUT: 0, "conv": 5, "out": 6}
+    assert slow.window("out") == slice(6, 9)
+    assert slow.steps_per_decision == 9
+
+
 def test_a_source_after_its_target_is_refused(chip: ChipNetwork) -> None:
     with pytest.raises(BadNetworkError, match="'out' has no input that is computed before"):
         _ = replace(chip, populations=chip.populations[::-1]).depths

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from gymnasium.spaces import Discrete
+from gymnasium.vector import AutoresetMode
 
 from mtspark.core.errors import BadRequestError
 from mtspark.core.games import ALL_ACTIONS, make_games, task_for_game
@@ -88,3 +91,49 @@ def test_an_episode_is_cut_off_at_its_frame_limit(pong: Task) -> None:
             break
     assert truncated[0]
     assert not terminated[0]
+
+
+@pytest.mark.parametrize("flag", [False, True])
+def test_every_setting_of_the_protocol_reaches_the_emulator(
+    monkeypatch: pytest.MonkeyPatch, flag: bool
+) -> None:
+    import ale_py.vector_env
+
+    given: dict[str, Any] = {}
+
+    def record(game: str, count: int, **settings: Any) -> None:
+        given.update(settings, game=game, count=count)
+
+    monkeypatch.setattr(ale_py.vector_env, "AtariVectorEnv", record)
+    protocol = GameProtocol(
+        frame_skip=3,
+        frame_stack=5,
+        screen_size=33,
+        max_pool=flag,
+        noop_max=7,
+        fire_on_reset=not flag,
+        life_loss_ends_episode=flag,
+        sticky_action_probability=0.25,
+        max_frames_per_episode=999,
+    )
+    make_games(Task("my pong", "pong", (0,)), protocol, 6, num_threads=2)
+    assert given == {
+        "game": "pong",
+        "count": 6,
+        "num_threads": 2,
+        "frameskip": 3,
+        "stack_num": 5,
+        "img_height": 33,
+        "img_width": 33,
+        "maxpool": flag,
+        "noop_max": 7,
+        "use_fire_reset": not flag,
+        "episodic_life": flag,
+        "repeat_action_probability": 0.25,
+        "max_num_frames_per_episode": 999,
+        # The same for every protocol: all 18 actions, true rewards, a step that resets.
+        "full_action_space": True,
+        "grayscale": True,
+        "reward_clipping": False,
+        "autoreset_mode": AutoresetMode.NEXT_STEP,
+    }
