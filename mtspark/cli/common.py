@@ -26,6 +26,7 @@ console = Console()
 class BackendName(str, Enum):
     """Who decides."""
 
+    ENGINE = "engine"
     REFERENCE = "reference"
     LAVA = "lava"
     LAVA_STOCK = "lava-stock"
@@ -64,6 +65,10 @@ def _start(
     name: BackendName, network: ChipNetwork, folder: Path, task: str, trace: bool
 ) -> AgentBackend:
     row = network.task_index(task)
+    if name is BackendName.ENGINE:
+        from mtspark.sim.engine import EngineChip
+
+        return EngineChip(network, threads=os.cpu_count() or 1)
     if name is BackendName.REFERENCE:
         from mtspark.sim.reference import ReferenceChip
 

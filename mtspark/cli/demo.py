@@ -44,6 +44,7 @@ def demo_command(
     task = bundle.network.tasks[0].name
     console.rule("2  is it what Lava computes?")
     for against, decisions in (
+        (BackendName.ENGINE, lava_decisions),
         (BackendName.LAVA_STOCK, stock_decisions),
         (BackendName.LAVA, lava_decisions),
     ):
@@ -55,9 +56,7 @@ def demo_command(
             )
     console.rule(f"3  a game of {task} on the simulated chip")
     recorder = Recorder(bundle.network, keep=SCENES)
-    run = run_bundle(
-        bundle, task, backend=BackendName.REFERENCE, episodes=1, seed=0, observe=recorder
-    )
+    run = run_bundle(bundle, task, backend=BackendName.ENGINE, episodes=1, seed=0, observe=recorder)
     stored = store_run(bundle, run)
     print_run(run, bundle.network)
     console.rule("4  to look at")

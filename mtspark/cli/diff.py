@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from mtspark.sim.diff import Comparison
 
 DEFAULT_DECISIONS = {
-    BackendName.REFERENCE: 50,
+    BackendName.ENGINE: 1000,
+    BackendName.REFERENCE: 1000,
     BackendName.LAVA: 50,
     BackendName.LAVA_STOCK: 3,
     BackendName.TORCH: 1000,
@@ -38,14 +39,14 @@ def diff_command(
     against: Annotated[
         str,
         typer.Option(
-            help="reference, lava, lava-stock, torch, or another bundle. What it is compared "
-            "with is the reference (for --against reference: lava)."
+            help="reference, engine, lava, lava-stock, torch, or another bundle. It is compared "
+            "with the reference; the reference itself with the engine."
         ),
     ],
     task: Annotated[str | None, typer.Option(help="Which game [default: the first].")] = None,
     decisions: Annotated[
         int | None,
-        typer.Option(min=1, help="How many [default: 50; lava-stock 3; torch 1000]."),
+        typer.Option(min=1, help="How many [default: 1000; lava 50; lava-stock 3]."),
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the game whose frames are used.")] = 0,
     json_out: Annotated[
@@ -54,7 +55,7 @@ def diff_command(
 ) -> None:
     """Find the first spike or membrane in which two simulations of an agent differ.
 
-    Both see the same real frames, those of a game that the reference plays. Exit code 0: all
+    Both see the same real frames, those of a game that the engine plays. Exit code 0: all
     equal; 1: a difference. Against torch, floats against integers, some spikes always differ:
     there the exit code is 0 and the agreement of actions is what counts.
     """
@@ -91,10 +92,10 @@ def diff_bundle(
     if other is BackendName.TORCH:
         with open_backend(other, bundle, task) as torch_agent:
             outcome = _against_torch(bundle, torch_agent, frames, row)
-        return {"expected": "reference", "against": against, "task": task, "seed": seed, **outcome}
+        return {"expected": "engine", "against": against, "task": task, "seed": seed, **outcome}
     first, second = BackendName.REFERENCE, other
     if other is BackendName.REFERENCE:
-        first, second = BackendName.LAVA, other
+        first, second = BackendName.ENGINE, other
     with (
         open_backend(first, bundle, task, trace=True) as one,
         open_backend(second, bundle, task, trace=True) as two,
@@ -132,11 +133,11 @@ def _against_bundle(
 
 
 def real_frames(bundle: Bundle, task: str, decisions: int, seed: int) -> NDArray[np.uint8]:
-    """Frames that the reference sees when it plays, (decisions, *input shape)."""
+    """Frames that the chip sees when it plays, (decisions, *input shape)."""
     import numpy as np
 
+    from mtspark.sim.engine import EngineChip
     from mtspark.sim.play import Moment, play
-    from mtspark.sim.reference import ReferenceChip
 
     seen: list[Any] = []
     while len(seen) < decisions:
@@ -146,7 +147,7 @@ def real_frames(bundle: Bundle, task: str, decisions: int, seed: int) -> NDArray
 
         left = decisions - len(seen)
         play(
-            ReferenceChip(bundle.network),
+            EngineChip(bundle.network),
             bundle.network,
             task,
             episodes=1,
@@ -188,9 +189,9 @@ def _against_torch(
     import numpy as np
 
     from mtspark.core.agent import greedy_actions
-    from mtspark.sim.reference import ReferenceChip
+    from mtspark.sim.engine import EngineChip
 
-    chip = ReferenceChip(bundle.network)
+    chip = EngineChip(bundle.network)
     legal = bundle.network.tasks[row].legal_actions
     same, compared, different = 0, 0, 0
     layers: dict[str, dict[str, int]] = {}

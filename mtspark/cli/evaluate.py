@@ -114,13 +114,13 @@ def _pair_of_rows(
             same += int(agree[moment.active].sum())
             asked += int(moment.active.sum())
 
-        for name in (BackendName.TORCH, BackendName.REFERENCE):
+        for name in (BackendName.TORCH, BackendName.ENGINE):
             title = f"{task}, sticky {sticky:g}, {name.value}"
             with (
                 open_backend(name, bundle, task) as player,
                 play_progress(title, episodes) as progress,
             ):
-                chip = name is BackendName.REFERENCE
+                chip = name is BackendName.ENGINE
 
                 def observe(moment: Moment, progress: Any = progress, chip: bool = chip) -> None:
                     progress(moment)
@@ -153,8 +153,8 @@ def _pair_of_rows(
                 "interval_95": [low, high],
                 "returns": scores,
                 "decisions": run.counts.decisions,
-                "action_agreement": same / asked if backend == "reference" else None,
-                "decisions_compared": asked if backend == "reference" else None,
+                "action_agreement": same / asked if backend == "engine" else None,
+                "decisions_compared": asked if backend == "engine" else None,
             }
         )
     return rows

@@ -31,7 +31,7 @@ def run_command(
     folder: Annotated[Path, typer.Argument(help="A bundle made by mtspark export.")],
     task: Annotated[str, typer.Option(help="Which game to play.")],
     episodes: Annotated[int, typer.Option(min=1, help="Full games to play.")] = 1,
-    backend: Annotated[BackendName, typer.Option(help="Who decides.")] = BackendName.REFERENCE,
+    backend: Annotated[BackendName, typer.Option(help="Who decides.")] = BackendName.ENGINE,
     seed: Annotated[int, typer.Option(help="Of the first game; the next has seed + 1.")] = 0,
     max_decisions: Annotated[
         int | None, typer.Option(min=1, help="Cut every game off after this many decisions.")

@@ -79,7 +79,7 @@ def test_run_writes_its_result_in_the_bundle_and_where_asked(bundle: Path, tmp_p
     )
     assert code == 0
     result = json.loads(out.read_text())
-    assert (result["backend"], result["task"], result["seed"]) == ("reference", "breakout", 4)
+    assert (result["backend"], result["task"], result["seed"]) == ("engine", "breakout", 4)
     assert [episode["decisions"] for episode in result["episodes"]] == [5, 5]
     assert [layer["name"] for layer in result["layers"]] == ["conv1", "conv2", "hidden", "head"]
     for layer in result["layers"]:
@@ -174,6 +174,14 @@ def test_diff_finds_the_weight_that_was_changed(bundle: Path, tmp_path: Path) ->
     assert first["expected"] != first["got"]
 
 
+def test_reference_and_engine_agree(bundle: Path, tmp_path: Path) -> None:
+    for against in ("reference", "engine"):
+        out = tmp_path / "diff.json"
+        arguments = ("--against", against, "--task", "breakout", "--decisions", "5")
+        assert mtspark("diff", str(bundle), *arguments, "--json", str(out)) == 0
+        assert json.loads(out.read_text())["equal"]
+
+
 @pytest.mark.third_party
 def test_lava_finds_the_weight_that_was_changed(bundle: Path, tmp_path: Path) -> None:
     pytest.importorskip("lava", reason="lava-nc is not installed")
@@ -234,7 +242,7 @@ def test_eval_scores_float_and_chip_on_the_same_starts(
         (task, backend, sticky)
         for task in ("pong", "breakout")
         for sticky in (0, 0.25)
-        for backend in ("torch", "reference")
+        for backend in ("torch", "engine")
     ]
     for row in rows:
         low, high = row["interval_95"]

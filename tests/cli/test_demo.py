@@ -89,7 +89,7 @@ def test_the_demo_does_the_main_job(checkpoint: Path, tmp_path: Path) -> None:
     demo = start(checkpoint, tmp_path / "out", "--lava-decisions", "4", "--stock-decisions", "1")
     output, errors = demo.communicate(timeout=300)
     assert demo.returncode == 0, errors
-    assert " ".join(output.split()).count("spikes and membranes are equal") == 2
+    assert " ".join(output.split()).count("spikes and membranes are equal") == 3
     (run,) = (tmp_path / "out" / "tiny.deploy" / "runs").glob("*.json")
     assert json.loads(run.read_text())["episodes"][0]["finished"]
     assert (tmp_path / "out" / "pong.gif").read_bytes()[:6] == b"GIF89a"
