@@ -34,11 +34,12 @@ def train(config: TrainConfig, folder: Path) -> Path:
     resume, log, agent_path = folder / "resume.pt", folder / "log.jsonl", folder / "agent.pt"
     if resume.exists():
         saved = load_plain(resume, RUN_FORMAT)
-        if saved["config"] != json.loads(json.dumps(asdict(config))):
+        if saved.get("config") != json.loads(json.dumps(asdict(config))):
             raise BadRequestError(
                 f"{folder}: holds a run with another configuration; choose another folder"
             )
         trainer.restore(saved["state"])
+        _forget_later_updates(log, trainer.progress.steps)
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint_at = _next_checkpoint(trainer.progress.steps, config)
     agent_saved = time.monotonic()
@@ -71,6 +72,13 @@ def train(config: TrainConfig, folder: Path) -> Path:
     _save(trainer, resume)
     save_agent(trainer.agent(), agent_path)
     return agent_path
+
+
+def _forget_later_updates(log: Path, steps: int) -> None:
+    """Drop log lines past the checkpoint: those updates are made again."""
+    lines = log.read_text().splitlines(keepends=True) if log.exists() else []
+    kept = [line for line in lines if json.loads(line)["steps"] <= steps]
+    log.write_text("".join(kept))
 
 
 def _next_checkpoint(steps: int, config: TrainConfig) -> int:

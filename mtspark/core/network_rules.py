@@ -184,6 +184,12 @@ def depths_are_defined(network: ChipNetwork) -> Iterator[str]:
         yield str(error)
 
 
+def readout_scales_are_finite(network: ChipNetwork) -> Iterator[str]:
+    """Action values are numbers."""
+    if not np.isfinite(network.readout.scale).all():
+        yield "readout scale has values that are not finite"
+
+
 STRUCTURE_RULES = (
     names_are_unique,
     connections_join_known_populations,
@@ -197,4 +203,5 @@ VALUE_RULES = (
     exponents_exist_on_the_chip,
     decays_thresholds_and_biases_are_in_range,
     payloads_exist_on_the_chip,
+    readout_scales_are_finite,
 )

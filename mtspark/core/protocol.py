@@ -90,7 +90,16 @@ def protocol_from_json(data: Any, where: str) -> GameProtocol:
     Raises:
         BadFileError: a field is unknown, missing or of the wrong type.
     """
-    return _checked(GameProtocol, data, where)
+    protocol = _checked(GameProtocol, data, where)
+    for name in ("frame_skip", "frame_stack", "screen_size", "max_frames_per_episode"):
+        if getattr(protocol, name) < 1:
+            raise BadFileError(f"{where}: GameProtocol.{name} must be at least 1")
+    if protocol.noop_max < 0 or not 0 <= protocol.sticky_action_probability < 1:
+        raise BadFileError(
+            f"{where}: GameProtocol: noop_max from 0 and sticky_action_probability from 0 to "
+            "below 1 can be played"
+        )
+    return protocol
 
 
 def tasks_to_json(tasks: tuple[Task, ...]) -> list[dict[str, Any]]:

@@ -203,6 +203,11 @@ CASES: list[tuple[Callable[..., Any], Change, str]] = [
         network(input=lambda old: replace(old, payload_bits=7)),
         "input payload of 7 bits",
     ),
+    (
+        rules.readout_scales_are_finite,
+        network(readout=lambda old: replace(old, scale=old.scale * np.nan)),
+        "readout scale has values that are not finite",
+    ),
 ]
 
 
