@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from mtspark.core import arithmetic
 from mtspark.core.arithmetic import CURRENT_LIMIT, MEMBRANE_LIMIT, STATE_SHIFT
 from mtspark.sim.engine_plan import (
     ARRIVING,
@@ -168,7 +171,7 @@ def _make_fire(decay_membrane: Any) -> Any:
         bias_scale: Any,
         clear: Any,
     ) -> Any:
-        total = 0
+        total = np.int32(0)
         stay = np.int32(0 if clear else -1)
         for lane in range(len(membrane)):
             arriving = sums[lane]
@@ -182,7 +185,7 @@ def _make_fire(decay_membrane: Any) -> Any:
             membrane[lane] = np.int32(0) if fired else value
             sent[lane] = fired
             counted[lane] += np.uint8(fired)
-            total += fired
+            total = np.int32(total + np.int32(fired))
         return total
 
     return fire
@@ -209,7 +212,7 @@ def _fire_lasting(
     clear: Any,
 ) -> Any:
     """As :func:`_make_fire`, with a current that lasts."""
-    total = 0
+    total = np.int32(0)
     stay = np.int32(0 if clear else -1)
     for lane in range(len(membrane)):
         arriving = sums[lane]
@@ -225,7 +228,7 @@ def _fire_lasting(
         membrane[lane] = np.int32(0) if fired else value
         sent[lane] = fired
         counted[lane] += np.uint8(fired)
-        total += fired
+        total = np.int32(total + np.int32(fired))
     return total
 
 
@@ -285,17 +288,28 @@ def _combine(sums: Any, arriving: Any, row: Any, clear: Any) -> Any:
 @compiled
 def _take_frame(frame: Any, origin: Any, binary: Any, steps: Any, bytes_: Any, sent: Any) -> Any:
     """Lay a frame out pixel by pixel, note its messages, and return how many there are."""
-    pixels = origin[ROWS] * origin[COLUMNS]
-    channels = origin[CHANNELS]
-    total = 0
+    pixels, channels, total = origin[ROWS] * origin[COLUMNS], origin[CHANNELS], 0
     for neuron in range(len(frame)):
         active = frame[neuron] != 0
         sent[neuron] = steps if active else 0
         total += active
-    for pixel in range(pixels):
+    if channels == 4:
+        # A stack of four frames, the common case: written so that LLVM interleaves vectors.
+        one, two = frame[:pixels], frame[pixels : 2 * pixels]
+        three, four = frame[2 * pixels : 3 * pixels], frame[3 * pixels :]
+        for pixel in range(pixels):
+            bytes_[4 * pixel] = one[pixel]
+            bytes_[4 * pixel + 1] = two[pixel]
+            bytes_[4 * pixel + 2] = three[pixel]
+            bytes_[4 * pixel + 3] = four[pixel]
+    else:
         for channel in range(channels):
-            value = frame[channel * pixels + pixel]
-            bytes_[pixel * channels + channel] = np.uint8(value != 0) if binary else value
+            plane = frame[channel * pixels : (channel + 1) * pixels]
+            for pixel in range(pixels):
+                bytes_[pixel * channels + channel] = plane[pixel]
+    if binary:
+        for place in range(len(frame)):
+            bytes_[place] = bytes_[place] != 0
     return total
 
 
@@ -415,94 +429,112 @@ def _fire_narrow(
     )  # fmt: skip
 
 
-@njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]
-def run(
-    plan: Any,
-    state: Any,
-    scratch: Any,
-    trace: Any,
-    frames: Any,
-    window: Any,
-    drain: Any,
-    walked: Any,
-    request: Any,
-    options: Any,
-) -> None:
-    """Run one decision of some members of a batch, step by step.
+def _sources_digest() -> int:
+    """A number that changes with every source file whose code ends up in :func:`run`."""
+    files = [Path(arithmetic.__file__), *sorted(Path(__file__).parent.glob("engine*.py"))]
+    digest = hashlib.sha256(b"".join(file.read_bytes() for file in files)).digest()
+    return int.from_bytes(digest[:7], "big")
 
-    Populations are taken from last to first, so that each reads what its sources sent one
-    step earlier, before they send again.
 
-    Args:
-        plan, state, scratch: of network, batch and thread.
-        trace: filled where it is not empty.
-        frames: uint8 (batch, values).
-        window, drain: int64 (batch, neurons of all sources), zero at first; receive messages
-            sent within and outside of each source's own window.
-        walked: int64 (batch, connections); receives the synapses met.
-        request: first and last member, task, steps T and T + L, clock, whether input is binary.
-        options: whether sums of a frame are held, and the path of convolutions.
-    """
-    first_member, last_member, task = request[0], request[1], request[2]
-    steps, all_steps, clock = request[3], request[4], request[5]
-    origin = plan.sources[0]
-    for member in range(first_member, last_member):
-        frame_total = _take_frame(
-            frames[member], origin, request[6], steps, scratch.frame,
-            window[member, : origin[NEURONS]],
-        )  # fmt: skip
-        sent, totals = state.sent[member], state.totals[member]
-        for step in range(all_steps):
-            for number in range(len(plan.neurons) - 1, -1, -1):
-                row, own = plan.neurons[number], plan.sources[number + 1]
-                lane, size, depth = row[LANE], own[SIZE], own[DEPTH]
-                membrane = state.membrane[member, lane : lane + size]
-                counted = scratch.counted[lane : lane + size]
-                if step == depth:
-                    membrane[:] = 0
-                    if not row[READY]:
-                        if row[WIDE]:
-                            state.wide_current[member, row[CURRENT] : row[CURRENT] + size] = 0
-                        else:
-                            state.current[member, row[CURRENT] : row[CURRENT] + size] = 0
-                since_emptied = step - depth if depth <= step < depth + steps else step
-                if step in (depth, depth + steps) or since_emptied % MOST_COUNTED == 0:
-                    before = depth <= step - 1 < depth + steps
-                    totals_of = window if before else drain
-                    _empty_counters(
-                        scratch.counted, lane, own,
-                        totals_of[member, own[FIRST] : own[FIRST] + own[NEURONS]],
-                    )  # fmt: skip
-                slot = (clock + step) % own[RING]
-                begin = own[SENT] + slot * size
-                sending = sent[begin : begin + size]
-                clear = _deliver_all(
-                    number, step, clock, plan, steps, sent, totals, frame_total, scratch,
-                    options, walked[member],
-                )  # fmt: skip
-                if row[WIDE]:
-                    fired = _fire_wide(
-                        scratch.wide_sums[row[ARRIVING] : row[ARRIVING] + size], membrane,
-                        state.wide_current[member, row[CURRENT] :],
-                        plan.thresholds[task, lane : lane + size],
-                        plan.bias[lane : lane + size], sending, counted, row[KEEP],
-                        row[KEEP_CURRENT], row[BIAS_SCALE],
-                    )  # fmt: skip
-                else:
-                    fired = _fire_narrow(
-                        number, plan, task, clear, scratch.sums, membrane,
-                        state.current[member], sending, counted,
-                    )  # fmt: skip
-                totals[own[SLOTS] + slot] = fired
-                if len(trace.spikes):
-                    for place in range(size):
-                        trace.spikes[step, member, lane + place] = sending[place]
-                        trace.membranes[step, member, lane + place] = membrane[place]
-        for number in range(len(plan.neurons)):
-            own = plan.sources[number + 1]
-            inside = own[DEPTH] <= all_steps - 1 < own[DEPTH] + steps
-            totals_of = window if inside else drain
-            _empty_counters(
-                scratch.counted, plan.neurons[number, LANE], own,
-                totals_of[member, own[FIRST] : own[FIRST] + own[NEURONS]],
+def _make_run(version: int) -> Any:
+    """Compiled code kept on disk; numba looks only at this file and at `version` for changes."""
+
+    @njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]
+    def run(
+        plan: Any,
+        state: Any,
+        scratch: Any,
+        trace: Any,
+        frames: Any,
+        window: Any,
+        drain: Any,
+        walked: Any,
+        request: Any,
+        options: Any,
+    ) -> None:
+        """Run one decision of some members of a batch, step by step.
+
+        Populations are taken from last to first, so that each reads what its sources sent one
+        step earlier, before they send again.
+
+        Args:
+            plan, state, scratch: of network, batch and thread.
+            trace: filled where it is not empty.
+            frames: uint8 (batch, values).
+            window, drain: int64 (batch, neurons of all sources), zero at first; receive messages
+                sent within and outside of each source's own window.
+            walked: int64 (batch, connections); receives the synapses met.
+            request: first and last member, task, steps T and T + L, clock, whether input is binary.
+            options: whether sums of a frame are held, and the path of convolutions.
+        """
+        if version < 0:
+            return
+        first_member, last_member, task = request[0], request[1], request[2]
+        steps, all_steps, clock = request[3], request[4], request[5]
+        origin = plan.sources[0]
+        for member in range(first_member, last_member):
+            frame_total = _take_frame(
+                frames[member], origin, request[6], steps, scratch.frame,
+                window[member, : origin[NEURONS]],
             )  # fmt: skip
+            sent, totals = state.sent[member], state.totals[member]
+            for step in range(all_steps):
+                for number in range(len(plan.neurons) - 1, -1, -1):
+                    row, own = plan.neurons[number], plan.sources[number + 1]
+                    lane, size, depth = row[LANE], own[SIZE], own[DEPTH]
+                    membrane = state.membrane[member, lane : lane + size]
+                    counted = scratch.counted[lane : lane + size]
+                    if step == depth:
+                        membrane[:] = 0
+                        if not row[READY]:
+                            if row[WIDE]:
+                                state.wide_current[member, row[CURRENT] : row[CURRENT] + size] = 0
+                            else:
+                                state.current[member, row[CURRENT] : row[CURRENT] + size] = 0
+                    since_emptied = step - depth if depth <= step < depth + steps else step
+                    if step in (depth, depth + steps) or since_emptied % MOST_COUNTED == 0:
+                        before = depth <= step - 1 < depth + steps
+                        totals_of = window if before else drain
+                        _empty_counters(
+                            scratch.counted, lane, own,
+                            totals_of[member, own[FIRST] : own[FIRST] + own[NEURONS]],
+                        )  # fmt: skip
+                    slot = (clock + step) % own[RING]
+                    begin = own[SENT] + slot * size
+                    sending = sent[begin : begin + size]
+                    clear = _deliver_all(
+                        number, step, clock, plan, steps, sent, totals, frame_total, scratch,
+                        options, walked[member],
+                    )  # fmt: skip
+                    if row[WIDE]:
+                        fired = _fire_wide(
+                            scratch.wide_sums[row[ARRIVING] : row[ARRIVING] + size], membrane,
+                            state.wide_current[member, row[CURRENT] :],
+                            plan.thresholds[task, lane : lane + size],
+                            plan.bias[lane : lane + size], sending, counted, row[KEEP],
+                            row[KEEP_CURRENT], row[BIAS_SCALE],
+                        )  # fmt: skip
+                    else:
+                        fired = _fire_narrow(
+                            number, plan, task, clear, scratch.sums, membrane,
+                            state.current[member], sending, counted,
+                        )  # fmt: skip
+                    totals[own[SLOTS] + slot] = fired
+                    if len(trace.spikes):
+                        for place in range(size):
+                            trace.spikes[step, member, lane + place] = sending[place]
+                            trace.membranes[step, member, lane + place] = membrane[place]
+            for number in range(len(plan.neurons)):
+                own = plan.sources[number + 1]
+                inside = own[DEPTH] <= all_steps - 1 < own[DEPTH] + steps
+                totals_of = window if inside else drain
+                _empty_counters(
+                    scratch.counted, plan.neurons[number, LANE], own,
+                    totals_of[member, own[FIRST] : own[FIRST] + own[NEURONS]],
+                )  # fmt: skip
+
+    return run
+
+
+run = _make_run(_sources_digest())
+"""One decision of some members of a batch, in one call of compiled code."""

@@ -33,6 +33,9 @@ Int = NDArray[np.int64]
 SLACK = 128
 """Elements behind the last one that vectors may touch."""
 
+LARGEST_SUM = 2**31 - 1
+"""Sums that can exceed this are kept in 64 bits."""
+
 EXACT_FLOAT = 2**24
 """float32 holds every integer up to here."""
 
@@ -205,7 +208,7 @@ class PlanBuilder:
             if link.target != population.name:
                 continue
             largest = self._largest_sum(link)
-            if largest >= 2**31:
+            if largest > LARGEST_SUM:
                 return False
             left, right = max(link.exponent, 0), max(-link.exponent, 0)
             arriving += (largest << left >> right) + 1
@@ -230,7 +233,7 @@ class PlanBuilder:
         exponent = link.exponent + (1 if mixed else 0)
         row[ORIGIN] = self.names.index(link.source)
         row[NAME] = self.network.connections.index(link)
-        listed = self._largest_sum(link) >= 2**31
+        listed = self._largest_sum(link) > LARGEST_SUM
         row[SUMS] = self._sums(link.target, listed)
         row[UNSIGNED] = not mixed
         row[SIGN] = -1 if link.sign_mode is SignMode.INHIBITORY else 0
@@ -339,9 +342,7 @@ class PlanBuilder:
         row[FAN_OUT] = max(1, met // pixels)
         if self._largest_sum(link) <= EXACT_FLOAT:
             # (group, y, x, in, out): the taps of one output, in the order of the image.
-            row[DENSE_WEIGHTS] = self._store(
-                spread(grouped.transpose(0, 3, 4, 2, 1), block)
-            )
+            row[DENSE_WEIGHTS] = self._store(spread(grouped.transpose(0, 3, 4, 2, 1), block))
             image = (source[ROWS] + 2 * link.padding[0]) * (source[COLUMNS] + 2 * link.padding[1])
             self.sizes.image = max(self.sizes.image, int(image * source[CHANNELS]))
             tiles = -(-int(target[ROWS] * target[COLUMNS]) // PIXELS) * PIXELS

@@ -42,6 +42,7 @@ from mtspark.sim.engine_plan import (
     REACH_Y,
     ROW,
     ROWS,
+    SIZE,
     STEP_X,
     STEP_Y,
     STRIDE,
@@ -56,6 +57,7 @@ from mtspark.sim.engine_vectors import (
     add2,
     add4,
     add_scaled,
+    bits,
     compiled,
     lowest_bit,
     nonzero64,
@@ -125,20 +127,20 @@ def _active(messages: Any, place: Any, left: Any) -> Any:
 @compiled
 def _dense(row: Any, origin: Any, weights: Any, messages: Any, first: Any, sums: Any) -> Any:
     """Rows of weights, four at a time where messages are binary."""
-    pixels = origin[ROWS] * origin[COLUMNS]
-    blocks = row[ROW] // LANES
+    pixels, channels, stride = origin[ROWS] * origin[COLUMNS], origin[CHANNELS], origin[STRIDE]
     target, base, length, unsigned = row[SUMS], row[WEIGHTS], row[ROW], row[UNSIGNED]
-    waiting, w0, w1, w2, met = 0, 0, 0, 0, 0
+    blocks, graded = length // LANES, row[GRADED]
+    waiting, w0, w1, w2, sent = 0, 0, 0, 0, 0
     for pixel in range(pixels):
-        place = first + pixel * origin[STRIDE]
-        for chunk in range(0, origin[CHANNELS], 64):
-            word = _active(messages, place + chunk, origin[CHANNELS] - chunk)
+        place = first + pixel * stride
+        for chunk in range(0, channels, 64):
+            word = _active(messages, place + chunk, channels - chunk)
             while word:
                 channel = chunk + lowest_bit(word)
                 word &= word - np.uint64(1)
                 at = base + (channel * pixels + pixel) * length
-                met += row[FAN_OUT]
-                if row[GRADED]:
+                sent += 1
+                if graded:
                     message = np.int64(messages[place + channel])
                     add_scaled(sums, target, weights, unsigned, at, blocks, message)
                 elif waiting == 3:
@@ -153,7 +155,7 @@ def _dense(row: Any, origin: Any, weights: Any, messages: Any, first: Any, sums:
         add1(sums, target, weights, unsigned, w1, blocks)
     if waiting >= 1:
         add1(sums, target, weights, unsigned, w2, blocks)
-    return met
+    return sent * row[FAN_OUT]
 
 
 @compiled
@@ -171,57 +173,70 @@ def _conv_events(
 
     Messages of one pixel reach the same outputs: up to four are added in one pass.
     """
-    met = 0
-    block, out, unsigned = row[BLOCK], row[OUT_PER_GROUP], row[UNSIGNED]
-    channel_step = row[KERNEL_Y] * row[KERNEL_X] * block
-    for y in range(origin[ROWS]):
-        row_first, row_last = geometry[row[G_ROWS] + y], geometry[row[G_ROWS] + y + 1]
-        for x in range(origin[COLUMNS]):
-            place = first + (y * origin[COLUMNS] + x) * origin[STRIDE]
-            for chunk in range(0, origin[CHANNELS], 64):
-                word = _active(messages, place + chunk, origin[CHANNELS] - chunk)
-                if word == 0:
-                    continue
-                count = 0
-                while word:
-                    chosen[count] = chunk + lowest_bit(word)
-                    word &= word - np.uint64(1)
-                    count += 1
-                column_first = geometry[row[G_COLUMNS] + x]
-                column_last = geometry[row[G_COLUMNS] + x + 1]
-                for vertical in range(row_first, row_last, 3):
-                    line = row[SUMS] + geometry[vertical] * row[OUT_COLUMNS] * row[OUT_STRIDE]
-                    tap_row = row[WEIGHTS] + geometry[vertical + 1] * row[KERNEL_X] * block
-                    for horizontal in range(column_first, column_last, 3):
-                        target = line + geometry[horizontal] * row[OUT_STRIDE]
-                        taps = tap_row + geometry[horizontal + 1] * block
-                        length = geometry[horizontal + 2]
-                        blocks = length * block // LANES
-                        met += count * length * out
-                        done = 0
-                        if row[GRADED] or row[GROUPS] > 1:
-                            for number in range(count):
-                                channel = chosen[number]
-                                lane = target + channel // row[IN_PER_GROUP] * out
-                                at = taps + channel * channel_step
-                                message = np.int64(messages[place + channel])
-                                add_scaled(sums, lane, weights, unsigned, at, blocks, message)
-                            continue
-                        while done + 4 <= count:
-                            w0 = taps + chosen[done] * channel_step
-                            w1 = taps + chosen[done + 1] * channel_step
-                            w2 = taps + chosen[done + 2] * channel_step
-                            w3 = taps + chosen[done + 3] * channel_step
-                            add4(sums, target, weights, unsigned, w0, w1, w2, w3, blocks)
-                            done += 4
-                        if done + 2 <= count:
-                            w0 = taps + chosen[done] * channel_step
-                            w1 = taps + chosen[done + 1] * channel_step
-                            add2(sums, target, weights, unsigned, w0, w1, blocks)
-                            done += 2
-                        if done < count:
-                            w0 = taps + chosen[done] * channel_step
-                            add1(sums, target, weights, unsigned, w0, blocks)
+    # Everything is read into locals once: the compiler cannot know that adding to the sums
+    # changes no table.
+    met, unsigned = 0, row[UNSIGNED]
+    out_columns, out_stride, sums_first = row[OUT_COLUMNS], row[OUT_STRIDE], row[SUMS]
+    block, out, kernel_x, tap_first = row[BLOCK], row[OUT_PER_GROUP], row[KERNEL_X], row[WEIGHTS]
+    per_group, single = row[IN_PER_GROUP], row[GRADED] or row[GROUPS] > 1
+    geometry_rows, geometry_columns = row[G_ROWS], row[G_COLUMNS]
+    columns, stride = origin[COLUMNS], origin[STRIDE]
+    channel_step = row[KERNEL_Y] * kernel_x * block
+    size = origin[SIZE]
+    for start in range(0, size, 64):
+        word = _active(messages, first + start, size - start)
+        while word:
+            # All messages of one pixel within this word.
+            lane = start + lowest_bit(word)
+            pixel = np.int64(np.uint32(lane) // np.uint32(stride))
+            y = np.int64(np.uint32(pixel) // np.uint32(columns))
+            x = pixel - y * columns
+            place = first + pixel * stride
+            end = (pixel + 1) * stride - start
+            here = word
+            if end < 64:
+                here &= (np.uint64(1) << np.uint64(end)) - np.uint64(1)
+            word ^= here
+            count = 0
+            while here:
+                chosen[count] = start + lowest_bit(here) - pixel * stride
+                here &= here - np.uint64(1)
+                count += 1
+            column_first = geometry[geometry_columns + x]
+            column_last = geometry[geometry_columns + x + 1]
+            for vertical in range(geometry[geometry_rows + y], geometry[geometry_rows + y + 1], 3):
+                line = sums_first + geometry[vertical] * out_columns * out_stride
+                tap_row = tap_first + geometry[vertical + 1] * kernel_x * block
+                for horizontal in range(column_first, column_last, 3):
+                    target = line + geometry[horizontal] * out_stride
+                    taps = tap_row + geometry[horizontal + 1] * block
+                    length = geometry[horizontal + 2]
+                    blocks = length * block // LANES
+                    met += count * length * out
+                    done = 0
+                    if single:
+                        for number in range(count):
+                            channel = chosen[number]
+                            lane = target + channel // per_group * out
+                            at = taps + channel * channel_step
+                            message = np.int64(messages[place + channel])
+                            add_scaled(sums, lane, weights, unsigned, at, blocks, message)
+                        continue
+                    while done + 4 <= count:
+                        w0 = taps + chosen[done] * channel_step
+                        w1 = taps + chosen[done + 1] * channel_step
+                        w2 = taps + chosen[done + 2] * channel_step
+                        w3 = taps + chosen[done + 3] * channel_step
+                        add4(sums, target, weights, unsigned, w0, w1, w2, w3, blocks)
+                        done += 4
+                    if done + 2 <= count:
+                        w0 = taps + chosen[done] * channel_step
+                        w1 = taps + chosen[done + 1] * channel_step
+                        add2(sums, target, weights, unsigned, w0, w1, blocks)
+                        done += 2
+                    if done < count:
+                        w0 = taps + chosen[done] * channel_step
+                        add1(sums, target, weights, unsigned, w0, blocks)
     return met
 
 
@@ -242,17 +257,26 @@ def _conv_product(
     image, tile, starts = scratch.image, scratch.tile, scratch.starts
     image[: (origin[ROWS] + 2 * pad_y) * width * channels] = 0
     met = 0
+    columns, stride = origin[COLUMNS], origin[STRIDE]
+    # Without padding lanes a whole row of the map is one run.
+    runs = 1 if stride == channels else columns
+    run = columns * channels // runs
     for y in range(origin[ROWS]):
         row_taps = (geometry[row[G_ROWS] + y + 1] - geometry[row[G_ROWS] + y]) // 3
-        for x in range(origin[COLUMNS]):
-            place = first + (y * origin[COLUMNS] + x) * origin[STRIDE]
-            at = ((y + pad_y) * width + x + pad_x) * channels
-            active = 0
-            for channel in range(channels):
-                message = messages[place + channel]
-                image[at + channel] = message
-                active += message != 0
-            met += active * row_taps * geometry[row[G_TAPS] + x] * row[OUT_PER_GROUP]
+        line = first + y * columns * stride
+        active = 0
+        for x in range(columns):
+            sent = 0
+            for chunk in range(0, channels, 64):
+                sent += bits(_active(messages, line + x * stride + chunk, channels - chunk))
+            active += sent * geometry[row[G_TAPS] + x]
+        met += active * row_taps * row[OUT_PER_GROUP]
+        at = ((y + pad_y) * width + pad_x) * channels
+        for part in range(runs):
+            origin_part = messages[line + part * stride : line + part * stride + run]
+            image_part = image[at + part * channels : at + part * channels + run]
+            for place in range(run):
+                image_part[place] = origin_part[place]
     pixels = row[OUT_ROWS] * row[OUT_COLUMNS]
     kernel_x, per_group, block = row[KERNEL_X], row[IN_PER_GROUP], row[BLOCK]
     # Taps that follow each other in the image and in the weights are one product.

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar
 
 from numba import njit, types
@@ -76,6 +77,25 @@ def _splat(builder: Any, value: Any, lanes: int = LANES) -> Any:
     return builder.shuffle_vector(first, ir.Constant(vector, ir.Undefined), mask)
 
 
+def _over_blocks(builder: Any, blocks: Any, body: Callable[[Any], None]) -> None:
+    """Emit `body` for each block's offset: four at a time, then one at a time.
+
+    Runs of four and eight vectors are the usual ones; left alone, LLVM unrolls by eight and
+    does the rest in a loop.
+    """
+    kind = blocks.type
+    whole = builder.and_(blocks, ir.Constant(kind, -4))
+
+    def emit(first: Any, last: Any, step: int) -> None:
+        with cgutils.for_range_slice(builder, first, last, ir.Constant(kind, step)) as (index, _):
+            for number in range(step):
+                block = builder.add(index, ir.Constant(kind, number))
+                body(builder.mul(block, ir.Constant(kind, LANES)))
+
+    emit(ir.Constant(kind, 0), whole, 4)
+    emit(whole, blocks, 1)
+
+
 def _adder(rows: int) -> tuple[Any, Codegen]:
     """Signature and code that add `rows` rows of weights to one row of sums."""
 
@@ -85,17 +105,17 @@ def _adder(rows: int) -> tuple[Any, Codegen]:
         kind = signature.args[2]
         sources = [_pointer(context, builder, kind, weights, start) for start in starts]
 
-        def body(widen: Any) -> None:
-            with cgutils.for_range(builder, blocks) as loop:
-                offset = builder.mul(loop.index, ir.Constant(loop.index.type, LANES))
-                here = builder.gep(target, [offset])
-                total = _load(builder, here, ir.IntType(32), LANES, 4)
-                for source in sources:
-                    row = _weights(builder, builder.gep(source, [offset]), widen)
-                    total = builder.add(total, row)
-                builder.store(total, builder.bitcast(here, total.type.as_pointer()), align=4)
+        def add(widen: Any, offset: Any) -> None:
+            here = builder.gep(target, [offset])
+            total = _load(builder, here, ir.IntType(32), LANES, 4)
+            for source in sources:
+                row = _weights(builder, builder.gep(source, [offset]), widen)
+                total = builder.add(total, row)
+            builder.store(total, builder.bitcast(here, total.type.as_pointer()), align=4)
 
-        _for_both_signs(builder, unsigned, body)
+        _for_both_signs(
+            builder, unsigned, lambda widen: _over_blocks(builder, blocks, partial(add, widen))
+        )
         return context.get_dummy_value()
 
     return types.void(SUMS, INDEX, BYTES, *[INDEX] * (rows + 2)), codegen
@@ -153,16 +173,16 @@ def add_scaled(
         source = _pointer(context, builder, signature.args[2], weights_value, start)
         scale = _splat(builder, builder.trunc(factor, ir.IntType(32)))
 
-        def body(widen: Any) -> None:
-            with cgutils.for_range(builder, count) as loop:
-                offset = builder.mul(loop.index, ir.Constant(loop.index.type, LANES))
-                here = builder.gep(target, [offset])
-                row = _weights(builder, builder.gep(source, [offset]), widen)
-                total = _load(builder, here, ir.IntType(32), LANES, 4)
-                total = builder.add(total, builder.mul(row, scale))
-                builder.store(total, builder.bitcast(here, total.type.as_pointer()), align=4)
+        def add(widen: Any, offset: Any) -> None:
+            here = builder.gep(target, [offset])
+            row = _weights(builder, builder.gep(source, [offset]), widen)
+            total = _load(builder, here, ir.IntType(32), LANES, 4)
+            total = builder.add(total, builder.mul(row, scale))
+            builder.store(total, builder.bitcast(here, total.type.as_pointer()), align=4)
 
-        _for_both_signs(builder, unsigned_value, body)
+        _for_both_signs(
+            builder, unsigned_value, lambda widen: _over_blocks(builder, count, partial(add, widen))
+        )
         return context.get_dummy_value()
 
     return types.void(SUMS, INDEX, BYTES, INDEX, INDEX, INDEX, INDEX), codegen

@@ -1,0 +1,143 @@
+"""The networks and inputs that the benchmarks run: random weights, chosen activity.
+
+Weights are random and thresholds are calibrated, layer by layer, so that the wanted fraction
+of each population fires in a step: what a layer costs depends on how many messages it gets
+and not on what they mean.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mtspark.core.chip_network import (
+    INPUT,
+    ChipNetwork,
+    Connection,
+    ConnectionKind,
+    FrameInput,
+    Population,
+    Readout,
+    SignMode,
+)
+from mtspark.core.protocol import GameProtocol, Task
+from mtspark.sim.engine import EngineChip
+
+TASK = Task("pong", "pong", tuple(range(18)))
+NEVER = 131_071
+
+
+def nature_dqn(
+    *, width: float = 1.0, time_steps: int = 16, payload_bits: int = 0, seed: int = 0
+) -> ChipNetwork:
+    """4x84x84, conv 32 8x8/4, 64 4x4/2, 64 3x3/1, dense 512, dense 18; integrate and fire.
+
+    Args:
+        width: channels and hidden neurons are multiplied by it.
+        time_steps: T.
+        payload_bits: of the input, 0 binary or 8 graded.
+        seed: of the weights.
+    """
+    generator = np.random.default_rng(seed)
+    # (name, channels, kernel, stride)
+    sizes = [("conv1", 32, 8, 4), ("conv2", 64, 4, 2), ("conv3", 64, 3, 1)]
+    populations: list[Population] = []
+    connections: list[Connection] = []
+    source, shape = INPUT, (4, 84, 84)
+
+    def add(name: str, made: tuple[int, ...], weights: NDArray[np.int64], stride: int) -> None:
+        conv = weights.ndim == 4
+        populations.append(
+            Population(
+                name=name,
+                shape=made,
+                current_decay=4095,
+                membrane_decay=1024,
+                thresholds=np.full((1, *made), NEVER, np.int64),
+                bias_mantissa=generator.integers(-20, 20, made),
+            )
+        )
+        connections.append(
+            Connection(
+                name=f"{source}->{name}",
+                source=source,
+                target=name,
+                kind=ConnectionKind.CONV if conv else ConnectionKind.DENSE,
+                weights=weights,
+                sign_mode=SignMode.MIXED,
+                exponent=-6 if source == INPUT and payload_bits else 0,
+                stride=(stride, stride),
+            )
+        )
+
+    for name, channels, kernel, stride in sizes:
+        out = round(channels * width)
+        side = (shape[1] - kernel) // stride + 1
+        add(name, (out, side, side), _weights(generator, (out, shape[0], kernel, kernel)), stride)
+        source, shape = name, (out, side, side)
+    hidden = round(512 * width)
+    add("hidden", (hidden,), _weights(generator, (hidden, int(np.prod(shape)))), 1)
+    source = "hidden"
+    add("actions", (18,), _weights(generator, (18, hidden)), 1)
+    return ChipNetwork(
+        name="nature-dqn",
+        input=FrameInput((4, 84, 84), payload_bits),
+        populations=tuple(populations),
+        connections=tuple(connections),
+        readout=Readout("actions", np.ones(18)),
+        tasks=(TASK,),
+        time_steps=time_steps,
+        protocol=GameProtocol(),
+    )
+
+
+def _weights(generator: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.int64]:
+    """Even mixed weights, normal, up to +-254."""
+    values = np.clip(generator.normal(0, 64, shape), -254, 254)
+    return (values // 2).astype(np.int64) * 2
+
+
+def sparse_frames(
+    batch: int, activity: float, seed: int = 0, shape: tuple[int, ...] = (4, 84, 84)
+) -> NDArray[np.uint8]:
+    """Frames of which a fraction of all pixels is not zero."""
+    generator = np.random.default_rng(seed)
+    values = generator.integers(1, 256, (batch, *shape)).astype(np.uint8)
+    return values * (generator.random(values.shape) < activity).astype(np.uint8)
+
+
+def calibrated(network: ChipNetwork, frames: NDArray[np.uint8], activity: float) -> ChipNetwork:
+    """Set the thresholds so that each population but the last fires at about `activity`.
+
+    A layer's firing depends on the layers before it, so they are set one after another, each
+    by bisection over one threshold for the whole population.
+    """
+    for population in network.populations[:-1]:
+        low, high = 0, NEVER
+        while high - low > max(1, low // 50):
+            middle = (low + high) // 2
+            network = _with_threshold(network, population.name, middle)
+            if fired(network, frames)[population.name] > activity:
+                low = middle
+            else:
+                high = middle
+        network = _with_threshold(network, population.name, high)
+    return network
+
+
+def fired(network: ChipNetwork, frames: NDArray[np.uint8]) -> dict[str, float]:
+    """Fraction of each source's neurons that sends in a step of its window."""
+    chip = EngineChip(network)
+    activity = chip.decide(frames, 0).activity
+    chip.close()
+    return {name: float(a.mean()) / network.time_steps for name, a in activity.window.items()}
+
+
+def _with_threshold(network: ChipNetwork, name: str, mantissa: int) -> ChipNetwork:
+    populations = tuple(
+        replace(p, thresholds=np.full_like(p.thresholds, mantissa)) if p.name == name else p
+        for p in network.populations
+    )
+    return replace(network, populations=populations)
