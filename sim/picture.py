@@ -158,7 +158,7 @@ def _stage(recorder: Recorder, task: str) -> tuple[Any, Any]:
     values_axis.tick_params(axis="x", rotation=30)
     totals = [sum(int(counts.sum()) for counts in scene.spikes.values()) for scene in scenes]
     (curve,) = cost_axis.plot([], [], color="#88c0d0", linewidth=1)
-    cost_axis.set_xlim(0, max(len(scenes) - 1, 1))
+    cost_axis.set_xlim(-0.13 * len(scenes), max(len(scenes) - 1, 1))
     cost_axis.set_ylim(0, max(totals) * 1.1 + 1)
 
     def draw(index: int) -> None:

@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from mtspark.cli.common import console
 
 if TYPE_CHECKING:
     from mtspark.core.chip_network import ChipNetwork
+
+
+COUNTED = ("spikes", "spikes_drain", "synops_structural", "synops_effective", "neuron_updates")
+"""Counts of a layer, in the order of the table's columns."""
+
+
+def short(value: float) -> str:
+    """A count for people: 4 digits at most; the JSON has them all."""
+    for size, unit in ((1e6, "M"), (1e4, "k")):
+        if value >= size:
+            return f"{value / (1e3 if unit == 'k' else 1e6):.3g} {unit}"
+    return f"{value:.0f}" if value >= 100 or value == int(value) else f"{value:.1f}"
 
 
 def print_run(result: dict[str, Any], network: ChipNetwork) -> None:
@@ -37,43 +51,22 @@ def print_counts(result: dict[str, Any], network: ChipNetwork) -> None:
     """Counts of a mean decision, layer by layer."""
     decisions = result["decisions"]
     steps = result["steps_per_decision"]
-    table = Table(title=f"A mean decision ({steps} chip steps)")
+    table = Table(title=f"A mean decision ({steps} chip steps)", box=SIMPLE_HEAD)
     table.add_column("layer")
     for column in ("neurons", "spikes", "rate", "drain", "synops", "nonzero", "updates", "silent"):
         table.add_column(column, justify="right")
     events = result["input_events"]["total"] / decisions
-    sent = events / network.time_steps / max(_size(network.input.shape), 1)
-    table.add_row("input", "", f"{events:,.0f}", f"{sent:.1%}", "0", "", "", "", "")
+    sent = events / network.time_steps / math.prod(network.input.shape)
+    table.add_row("input", "", short(events), f"{sent:.1%}", "0", "", "", "", "")
     for layer in result["layers"]:
         rate = layer["spikes_window"] / decisions / network.time_steps / layer["neurons"]
-        table.add_row(
-            layer["name"],
-            f"{layer['neurons']:,}",
-            f"{layer['spikes'] / decisions:,.1f}",
-            f"{rate:.2%}",
-            f"{layer['spikes_drain'] / decisions:,.1f}",
-            f"{layer['synops_structural'] / decisions:,.0f}",
-            f"{layer['synops_effective'] / decisions:,.0f}",
-            f"{layer['neuron_updates'] / decisions:,.0f}",
-            f"{layer['silent_neurons']:,}",
-        )
+        counts = [short(layer[key] / decisions) for key in COUNTED]
+        neurons, silent = short(layer["neurons"]), short(layer["silent_neurons"])
+        table.add_row(layer["name"], neurons, counts[0], f"{rate:.1%}", *counts[1:], silent)
     table.add_section()
-    total = {
-        key: sum(layer[key] for layer in result["layers"])
-        for key in ("neurons", "spikes", "spikes_drain", "synops_structural", "synops_effective")
-    }
-    updates = sum(layer["neuron_updates"] for layer in result["layers"])
-    table.add_row(
-        "all",
-        f"{total['neurons']:,}",
-        f"{total['spikes'] / decisions:,.1f}",
-        "",
-        f"{total['spikes_drain'] / decisions:,.1f}",
-        f"{total['synops_structural'] / decisions:,.0f}",
-        f"{total['synops_effective'] / decisions:,.0f}",
-        f"{updates / decisions:,.0f}",
-        "",
-    )
+    total = {key: sum(layer[key] for layer in result["layers"]) for key in ("neurons", *COUNTED)}
+    counts = [short(total[key] / decisions) for key in COUNTED]
+    table.add_row("all", short(total["neurons"]), counts[0], "", *counts[1:], "")
     console.print(table)
     console.print(
         "spikes: all sent (input: values sent); rate: of a neuron in a step of its window; drain: "
@@ -85,7 +78,7 @@ def print_counts(result: dict[str, Any], network: ChipNetwork) -> None:
 def print_bill(bill: dict[str, Any]) -> None:
     """The price of a mean decision under one card."""
     word = "ESTIMATE, HYPOTHETICAL" if bill["hypothetical"] else "ESTIMATE"
-    table = Table(title=f"Energy of a mean decision: {bill['card']} ({word})")
+    table = Table(title=f"Energy of a mean decision, {word}", caption=bill["card"])
     table.add_column("term")
     for column in ("count", "price [pJ]", "energy [µJ]"):
         table.add_column(column, justify="right")
@@ -108,10 +101,3 @@ def print_bill(bill: dict[str, Any]) -> None:
             console.print(f"{term['term'].replace('_', ' ')}: {term['note']}")
     for reason in bill["hypothetical_because"]:
         console.print(f"hypothetical: {reason}")
-
-
-def _size(shape: tuple[int, ...]) -> int:
-    size = 1
-    for length in shape:
-        size *= length
-    return size
