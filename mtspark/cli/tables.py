@@ -51,7 +51,7 @@ def print_counts(result: dict[str, Any], network: ChipNetwork) -> None:
     """Counts of a mean decision, layer by layer."""
     decisions = result["decisions"]
     steps = result["steps_per_decision"]
-    table = Table(title=f"A mean decision ({steps} chip steps)", box=SIMPLE_HEAD)
+    table = Table(title=f"A mean decision ({steps} chip steps)", box=SIMPLE_HEAD, padding=0)
     table.add_column("layer")
     for column in ("neurons", "spikes", "rate", "drain", "synops", "nonzero", "updates", "silent"):
         table.add_column(column, justify="right")
