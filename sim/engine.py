@@ -183,28 +183,10 @@ class EngineChip:
         Raises:
             BadRequestError: wrong shape of frames, or no such task.
         """
-        network = self.network
-        check_request(network, frames, task)
-        batch = len(frames)
-        if batch != self._batch:
-            self.start(batch)
-        assert self._state is not None
-        steps = network.steps_per_decision
-        window = np.zeros((batch, self._neurons), np.int64)
-        drain = np.zeros((batch, self._neurons), np.int64)
-        walked = np.zeros((batch, len(network.connections)), np.int64)
-        recorded = self._no_trace
-        if trace:
-            lanes = (steps, batch, self._layout.sizes.lanes)
-            recorded = Trace(np.zeros(lanes, np.uint8), np.zeros(lanes, np.int32))
-        flat = np.ascontiguousarray(frames).reshape(batch, -1)
-        self._run(flat, task, recorded, window, drain, walked)
-        self._clock += steps
-        for name, count in zip(self.synops_walked, walked.sum(0), strict=True):
-            self.synops_walked[name] += int(count)
-        values = self._state.membrane[:, self._readout] * network.readout.scale
-        activity = Activity(self._by_source(window), self._by_source(drain))
-        return Decision(values, activity, self._chip_trace(recorded) if trace else None)
+        check_request(self.network, frames, task)
+        if len(frames) != self._batch:
+            self.start(len(frames))
+        return self._advance(frames, task, range(self.network.steps_per_decision), trace)
 
     def close(self) -> None:
         """End the threads; safe to call twice."""
@@ -219,50 +201,51 @@ class EngineChip:
         arrays = [*self._layout.plan, *state, *(a for part in self._scratch for a in part)]
         return int(sum(array.nbytes for array in arrays))
 
-    def _run(
-        self,
-        frames: NDArray[np.uint8],
-        task: int,
-        trace: Trace,
-        window: Int,
-        drain: Int,
-        walked: Int,
-    ) -> None:
-        """Call compiled code, once for each thread's share of the batch."""
+    def _advance(self, frames: NDArray[np.uint8], task: int, steps: range, trace: bool) -> Decision:
+        """Run some steps of a decision, counted from 0."""
+        assert self._state is not None
         network, batch = self.network, len(frames)
+        window = np.zeros((batch, self._neurons), np.int64)
+        drain = np.zeros((batch, self._neurons), np.int64)
+        walked = np.zeros((batch, len(network.connections)), np.int64)
+        recorded = self._no_trace
+        if trace:
+            lanes = (len(steps), batch, self._layout.sizes.lanes)
+            recorded = Trace(np.zeros(lanes, np.uint8), np.zeros(lanes, np.int32))
         shares = min(self._threads, batch)
         while len(self._scratch) < shares:
             self._scratch.append(new_scratch(self._layout.sizes, self._layout.plan))
         binary = network.input.payload_bits == 0
-        calls = []
+        flat = np.ascontiguousarray(frames).reshape(batch, -1)
+        calls: list[tuple[Any, ...]] = []
         for share in range(shares):
             members = (batch * share // shares, batch * (share + 1) // shares)
-            steps = (network.time_steps, network.steps_per_decision)
-            request = np.array([*members, task, *steps, self._clock, binary], np.int64)
-            calls.append(
-                (
-                    self._layout.plan,
-                    self._state,
-                    self._scratch[share],
-                    trace,
-                    frames,
-                    window,
-                    drain,
-                    walked,
-                    request,
-                    self._options,
-                )
-            )
+            when = (network.time_steps, steps.start, steps.stop, self._clock - steps.start)
+            request = np.array([*members, task, *when, binary], np.int64)
+            memory = (self._layout.plan, self._state, self._scratch[share], recorded, flat)
+            calls.append((*memory, window, drain, walked, request, self._options))
         with nullcontext() if run.signatures else _compiling_is_told():
-            if shares == 1:
-                run(*calls[0])
-                return
-            if self._pool is None:
-                self._pool = ThreadPoolExecutor(self._threads - 1)
-            others = [self._pool.submit(run, *call) for call in calls[1:]]
+            self._call(calls)
+        self._clock += len(steps)
+        for name, count in zip(self.synops_walked, walked.sum(0), strict=True):
+            self.synops_walked[name] += int(count)
+        shape = (batch, *network.shape_of(network.readout.population))
+        membrane = self._state.membrane[:, self._readout].reshape(shape)
+        values = membrane * network.readout.scale
+        activity = Activity(self._by_source(window), self._by_source(drain))
+        return Decision(values, activity, self._chip_trace(recorded) if trace else None)
+
+    def _call(self, calls: list[tuple[Any, ...]]) -> None:
+        """Run compiled code for each thread's share of the batch."""
+        if len(calls) == 1:
             run(*calls[0])
-            for other in others:
-                other.result()
+            return
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(self._threads - 1)
+        others = [self._pool.submit(run, *call) for call in calls[1:]]
+        run(*calls[0])
+        for other in others:
+            other.result()
 
     def _by_source(self, counts: Int) -> dict[str, Int]:
         batch = len(counts)

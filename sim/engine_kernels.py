@@ -464,21 +464,22 @@ def _make_run(version: int) -> Any:
             window, drain: int64 (batch, neurons of all sources), zero at first; receive messages
                 sent within and outside of each source's own window.
             walked: int64 (batch, connections); receives the synapses met.
-            request: first and last member, task, steps T and T + L, clock, whether input is binary.
+            request: first and last member, task, T, first and last step of the decision to run,
+                clock at step 0, whether input is binary.
             options: whether sums of a frame are held, and the path of convolutions.
         """
         if version < 0:
             return
         first_member, last_member, task = request[0], request[1], request[2]
-        steps, all_steps, clock = request[3], request[4], request[5]
+        steps, first_step, last_step, clock = request[3], request[4], request[5], request[6]
         origin = plan.sources[0]
         for member in range(first_member, last_member):
             frame_total = _take_frame(
-                frames[member], origin, request[6], steps, scratch.frame,
+                frames[member], origin, request[7], steps, scratch.frame,
                 window[member, : origin[NEURONS]],
             )  # fmt: skip
             sent, totals = state.sent[member], state.totals[member]
-            for step in range(all_steps):
+            for step in range(first_step, last_step):
                 for number in range(len(plan.neurons) - 1, -1, -1):
                     row, own = plan.neurons[number], plan.sources[number + 1]
                     lane, size, depth = row[LANE], own[SIZE], own[DEPTH]
@@ -500,8 +501,8 @@ def _make_run(version: int) -> Any:
                             totals_of[member, own[FIRST] : own[FIRST] + own[NEURONS]],
                         )  # fmt: skip
                     slot = (clock + step) % own[RING]
-                    begin = own[SENT] + slot * size
-                    sending = sent[begin : begin + size]
+                    place = own[SENT] + slot * size
+                    sending = sent[place : place + size]
                     clear = _deliver_all(
                         number, step, clock, plan, steps, sent, totals, frame_total, scratch,
                         options, walked[member],
@@ -521,12 +522,14 @@ def _make_run(version: int) -> Any:
                         )  # fmt: skip
                     totals[own[SLOTS] + slot] = fired
                     if len(trace.spikes):
-                        for place in range(size):
-                            trace.spikes[step, member, lane + place] = sending[place]
-                            trace.membranes[step, member, lane + place] = membrane[place]
+                        for offset in range(size):
+                            trace.spikes[step - first_step, member, lane + offset] = sending[offset]
+                            trace.membranes[step - first_step, member, lane + offset] = membrane[
+                                offset
+                            ]
             for number in range(len(plan.neurons)):
                 own = plan.sources[number + 1]
-                inside = own[DEPTH] <= all_steps - 1 < own[DEPTH] + steps
+                inside = own[DEPTH] <= last_step - 1 < own[DEPTH] + steps
                 totals_of = window if inside else drain
                 _empty_counters(
                     scratch.counted, plan.neurons[number, LANE], own,

@@ -36,9 +36,7 @@ def compiled(function: Function) -> Function:
 
     Division by zero gives what the processor gives; no function here divides by data.
     """
-    wrapped: Function = njit(
-        nogil=True, error_model="numpy", boundscheck=False, no_cpython_wrapper=True
-    )(function)
+    wrapped: Function = njit(nogil=True, error_model="numpy", no_cpython_wrapper=True)(function)
     return wrapped
 
 
