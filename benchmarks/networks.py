@@ -12,6 +12,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from mtspark.core.arithmetic import STATE_SHIFT
 from mtspark.core.chip_network import (
     INPUT,
     ChipNetwork,
@@ -30,12 +31,12 @@ NEVER = 131_071
 
 
 def nature_dqn(
-    *, width: float = 1.0, time_steps: int = 16, payload_bits: int = 0, seed: int = 0
+    *, side: int = 84, time_steps: int = 16, payload_bits: int = 0, seed: int = 0
 ) -> ChipNetwork:
-    """4x84x84, conv 32 8x8/4, 64 4x4/2, 64 3x3/1, dense 512, dense 18; integrate and fire.
+    """4 x side x side, conv 32 8x8/4, 64 4x4/2, 64 3x3/1, dense 512, dense 18; integrate and fire.
 
     Args:
-        width: channels and hidden neurons are multiplied by it.
+        side: of the image; twice the side is four times the neurons.
         time_steps: T.
         payload_bits: of the input, 0 binary or 8 graded.
         seed: of the weights.
@@ -45,7 +46,7 @@ def nature_dqn(
     sizes = [("conv1", 32, 8, 4), ("conv2", 64, 4, 2), ("conv3", 64, 3, 1)]
     populations: list[Population] = []
     connections: list[Connection] = []
-    source, shape = INPUT, (4, 84, 84)
+    source, shape = INPUT, (4, side, side)
 
     def add(name: str, made: tuple[int, ...], weights: NDArray[np.int64], stride: int) -> None:
         conv = weights.ndim == 4
@@ -73,17 +74,16 @@ def nature_dqn(
         )
 
     for name, channels, kernel, stride in sizes:
-        out = round(channels * width)
-        side = (shape[1] - kernel) // stride + 1
-        add(name, (out, side, side), _weights(generator, (out, shape[0], kernel, kernel)), stride)
-        source, shape = name, (out, side, side)
-    hidden = round(512 * width)
-    add("hidden", (hidden,), _weights(generator, (hidden, int(np.prod(shape)))), 1)
+        rows = (shape[1] - kernel) // stride + 1
+        weights = _weights(generator, (channels, shape[0], kernel, kernel))
+        add(name, (channels, rows, rows), weights, stride)
+        source, shape = name, (channels, rows, rows)
+    add("hidden", (512,), _weights(generator, (512, int(np.prod(shape)))), 1)
     source = "hidden"
-    add("actions", (18,), _weights(generator, (18, hidden)), 1)
+    add("actions", (18,), _weights(generator, (18, 512)), 1)
     return ChipNetwork(
         name="nature-dqn",
-        input=FrameInput((4, 84, 84), payload_bits),
+        input=FrameInput((4, side, side), payload_bits),
         populations=tuple(populations),
         connections=tuple(connections),
         readout=Readout("actions", np.ones(18)),
@@ -112,19 +112,29 @@ def calibrated(network: ChipNetwork, frames: NDArray[np.uint8], activity: float)
     """Set the thresholds so that each population but the last fires at about `activity`.
 
     A layer's firing depends on the layers before it, so they are set one after another, each
-    by bisection over one threshold for the whole population.
+    by bisection over one threshold for the whole population, inside one engine.
     """
+    chip = EngineChip(network)
+    thresholds = chip._layout.plan.thresholds
+    found = {}
     for population in network.populations[:-1]:
+        lanes = chip._lanes(population.name)
         low, high = 0, NEVER
-        while high - low > max(1, low // 50):
+        while high - low > max(1, low // 100):
             middle = (low + high) // 2
-            network = _with_threshold(network, population.name, middle)
-            if fired(network, frames)[population.name] > activity:
+            thresholds[:, lanes] = middle << STATE_SHIFT
+            sent = chip.decide(frames, 0).activity.window[population.name]
+            if sent.mean() / network.time_steps > activity:
                 low = middle
             else:
                 high = middle
-        network = _with_threshold(network, population.name, high)
-    return network
+        thresholds[:, lanes] = high << STATE_SHIFT
+        found[population.name] = high
+    populations = tuple(
+        replace(p, thresholds=np.full_like(p.thresholds, found.get(p.name, NEVER)))
+        for p in network.populations
+    )
+    return replace(network, populations=populations)
 
 
 def fired(network: ChipNetwork, frames: NDArray[np.uint8]) -> dict[str, float]:
@@ -133,11 +143,3 @@ def fired(network: ChipNetwork, frames: NDArray[np.uint8]) -> dict[str, float]:
     activity = chip.decide(frames, 0).activity
     chip.close()
     return {name: float(a.mean()) / network.time_steps for name, a in activity.window.items()}
-
-
-def _with_threshold(network: ChipNetwork, name: str, mantissa: int) -> ChipNetwork:
-    populations = tuple(
-        replace(p, thresholds=np.full_like(p.thresholds, mantissa)) if p.name == name else p
-        for p in network.populations
-    )
-    return replace(network, populations=populations)

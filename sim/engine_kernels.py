@@ -6,6 +6,7 @@ import hashlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numba
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
@@ -430,9 +431,10 @@ def _fire_narrow(
 
 
 def _sources_digest() -> int:
-    """A number that changes with every source file whose code ends up in :func:`run`."""
+    """A number that changes with whatever ends up in :func:`run` and numba does not look at."""
     files = [Path(arithmetic.__file__), *sorted(Path(__file__).parent.glob("engine*.py"))]
-    digest = hashlib.sha256(b"".join(file.read_bytes() for file in files)).digest()
+    checked = str(numba.config.BOUNDSCHECK).encode()
+    digest = hashlib.sha256(b"".join([*(file.read_bytes() for file in files), checked])).digest()
     return int.from_bytes(digest[:7], "big")
 
 

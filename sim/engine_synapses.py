@@ -67,8 +67,23 @@ from mtspark.sim.engine_vectors import (
 AUTOMATIC, EVENTS, PRODUCT = range(3)
 """How a convolution is computed: by the cheaper way, always by walking, always densely."""
 
-WALK_COST, PRODUCT_COST = 10, 6
-"""What one synapse costs on either path, in arbitrary units, where each is at its best."""
+PIXEL_WALKED, SENT_WALKED, SYNAPSE_WALKED, SYNAPSE_SCALED = 20_000, 1_000, 30, 100
+PIXEL_COPIED, SYNAPSE_MULTIPLIED = 2_500, 13
+"""What the two paths of a convolution cost, in about picoseconds; they only choose."""
+
+
+@compiled
+def _product_is_cheaper(row: Any, origin: Any, sent: Any) -> Any:
+    """Compare what walking `sent` messages costs with the whole product.
+
+    Messages of one pixel are walked together; of n messages over P pixels about
+    n P / (n + P) stand in pixels of their own.
+    """
+    pixels = origin[ROWS] * origin[COLUMNS]
+    a_synapse = SYNAPSE_SCALED if row[GRADED] or row[GROUPS] > 1 else SYNAPSE_WALKED
+    walking = PIXEL_WALKED * (sent * pixels // (sent + pixels))
+    walking += sent * (SENT_WALKED + row[FAN_OUT] * a_synapse)
+    return walking > SYNAPSE_MULTIPLIED * row[DENSE_COST] + PIXEL_COPIED * pixels
 
 
 @compiled
@@ -102,7 +117,7 @@ def deliver(
     if row[KIND] == KIND_CONV:
         product = path == PRODUCT
         if path == AUTOMATIC:
-            product = sent * row[FAN_OUT] * WALK_COST > row[DENSE_COST] * PRODUCT_COST
+            product = _product_is_cheaper(row, origin, sent)
         if product and row[DENSE_WEIGHTS] >= 0:
             return _conv_product(row, origin, geometry, weights, messages, first, sums, scratch)
         return _conv_events(row, origin, geometry, weights, messages, first, sums, scratch.chosen)

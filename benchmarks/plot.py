@@ -1,0 +1,55 @@
+"""The picture of the benchmark's sweeps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+from matplotlib import pyplot
+
+STYLES = {
+    "engine": "o-",
+    "walking": "x--",
+    "engine, 2 threads": "s--",
+    "NumPy": "^-",
+    "snntorch": "v-",
+    "ONNX Runtime": "d-",
+}
+
+
+def draw(results: dict[str, Any], file: Path) -> None:
+    """Four panels: activity, batch, size, and time against operations with its line."""
+    sweeps = results["sweeps"]
+    figure, axes = pyplot.subplots(2, 2, figsize=(10, 7.5), constrained_layout=True)
+    panels = (
+        ("activity", "active neurons and pixels, %", lambda key, row: float(key) * 100),
+        ("batch", "samples at once", lambda key, row: float(key)),
+        ("size", "neurons", lambda key, row: row["neurons"]),
+    )
+    for axis, (sweep, label, place) in zip(axes.flat, panels, strict=False):
+        rows = sweeps[sweep].items()
+        names = [name for name, value in next(iter(rows))[1].items() if isinstance(value, dict)]
+        for name in names:
+            across = [place(key, row) for key, row in rows]
+            times = [row[name] for _, row in rows]
+            axis.plot(across, [t["median"] * 1e3 for t in times], STYLES[name], label=name)
+            lows, highs = ([t[key] * 1e3 for t in times] for key in ("min", "max"))
+            axis.fill_between(across, lows, highs, alpha=0.15)
+        axis.set(xlabel=label, ylabel="µs a step and sample", xscale="log", yscale="log")
+        axis.legend(fontsize=8)
+    axis = axes.flat[3]
+    rows = sweeps["activity"].values()
+    operations = [row["operations"] / 1e6 for row in rows]
+    axis.plot(operations, [row["walking"]["median"] * 1e3 for row in rows], "o", label="measured")
+    fit = results["linear"]
+    line = [
+        fit["microseconds_fixed"] + fit["nanoseconds_an_operation"] * o * 1e3 for o in operations
+    ]
+    axis.plot(operations, line, "-", label=f"line, R² = {fit['r2']:.4f}")
+    axis.set(xlabel="synaptic operations walked a step, millions", ylabel="µs a step")
+    axis.legend(fontsize=8)
+    figure.savefig(file, dpi=110)
+    pyplot.close(figure)
