@@ -161,12 +161,13 @@ class EngineChip:
             BadRequestError: the state belongs to another network.
         """
         fresh = new_state(self._layout.sizes, state.batch)
-        same = [a.shape == b.shape for a, b in zip(fresh, state.arrays, strict=True)]
+        arrays: tuple[NDArray[Any], ...] = tuple(fresh)
+        same = [a.shape == b.shape for a, b in zip(arrays, state.arrays, strict=True)]
         if state.network != self.network.name or not all(same):
             raise BadRequestError(
                 f"a state of network {state.network!r} does not fit {self.network.name!r}"
             )
-        for array, saved in zip(fresh, state.arrays, strict=True):
+        for array, saved in zip(arrays, state.arrays, strict=True):
             array[...] = saved
         self._batch, self._clock, self._state = state.batch, state.clock, fresh
 

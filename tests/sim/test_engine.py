@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -223,21 +224,39 @@ def test_a_run_in_two_parts_equals_one_run(net: ChipNetwork, seed: int, split: i
     second.close()
 
 
-def test_restored_states_matter() -> None:
-    """The test above could not fail if decisions forgot everything: here is one that does not."""
+def test_messages_on_their_way_are_part_of_a_state() -> None:
+    """Biased neurons also fire after their window, into a delay of 3 that outlasts the decision.
+
+    The decision of 10 steps is no multiple of the ring of 4 in which messages wait, so their
+    place in it matters too.
+    """
+    first = population(
+        "one", [[40, 100, 55]], membrane_decay=0, bias_mantissa=np.array([700, 900, 1100])
+    )
     net = network(
         (1,),
-        [population("one", [[40]], membrane_decay=0), population("out", [[131_071]])],
-        [dense(INPUT, "one", [[32]]), dense("one", "out", [[2]], delay=3)],
+        [first, population("out", [[131_071]], membrane_decay=4096)],
+        [
+            dense(INPUT, "one", [[32]] * 3),
+            dense("one", "out", [[2, 16, 128]], delay=3),
+        ],
         time_steps=5,
     )
     frame = np.ones((1, 1), np.uint8)
     chip = EngineChip(net)
     fresh = chip.decide(frame, 0, trace=True)
-    after = chip.decide(frame, 0, trace=True)
+    saved = chip.state()
+    expected = chip.decide(frame, 0, trace=True)
     assert fresh.trace is not None
-    assert after.trace is not None
-    assert not np.array_equal(fresh.trace.membranes["out"], after.trace.membranes["out"])
+    assert expected.trace is not None
+    assert not np.array_equal(fresh.trace.membranes["out"], expected.trace.membranes["out"])
+    other = EngineChip(net)
+    other.restore(saved)
+    assert_same(other.decide(frame, 0, trace=True), expected)
+    other.restore(replace(saved, clock=0))
+    wrong = other.decide(frame, 0, trace=True)
+    assert wrong.trace is not None
+    assert not np.array_equal(wrong.trace.membranes["out"], expected.trace.membranes["out"])
 
 
 def test_another_batch_size_starts_new_chips_and_so_does_start() -> None:
@@ -271,7 +290,7 @@ def test_long_windows_are_counted_beyond_eight_bits() -> None:
     assert_same(EngineChip(net).decide(frames, 0, trace=True), expected)
 
 
-def test_sums_beyond_32_bits_are_exact(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sums_beyond_32_bits_are_exact() -> None:
     """40,000 full-scale pixels of one sign reach 2.6e9; the engine lists their synapses."""
     generator = np.random.default_rng(0)
     net = network(
