@@ -63,7 +63,7 @@ class _Teller(event.Listener):  # type: ignore[misc]
     def on_start(self, event: Any) -> None:
         if not self.told:
             self.told = True
-            print("compiling the engine; once on this machine, about a minute", file=sys.stderr)
+            print("compiling the engine; once on this machine, some 15 seconds", file=sys.stderr)
 
     def on_end(self, event: Any) -> None:
         pass

@@ -25,9 +25,8 @@ from mtspark.core.chip_network import (
     Readout,
     SignMode,
 )
-from mtspark.core.protocol import GameProtocol
+from mtspark.core.protocol import GameProtocol, Task
 from mtspark.sim.engine import EngineChip
-from tests.networks import PONG
 
 # layer of the file, its name, the layer before, steps before its own first step
 LAYERS = [
@@ -108,7 +107,7 @@ def _one_layer(layer: Any, source: tuple[int, ...], target: tuple[int, ...]) -> 
         populations=(population,),
         connections=(connection,),
         readout=Readout(name, np.ones(target)),
-        tasks=(PONG,),
+        tasks=(Task("pilotnet", "pong", (0,)),),
         time_steps=100,
         protocol=GameProtocol(),
     )
