@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from rich.console import Console
 
@@ -20,7 +22,9 @@ if TYPE_CHECKING:
     from mtspark.deploy.bundle import Bundle
     from mtspark.sim.play import Moment
 
-console = Console()
+console = Console(markup=False, emoji=False)
+"""Prints what it is given: names of files and tasks may look like markup. A line with styles
+asks for `markup=True` and escapes every name in it."""
 
 
 class BackendName(str, Enum):
@@ -97,7 +101,7 @@ def play_progress(title: str, episodes: int) -> Iterator[Callable[[Moment], None
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         TextColumn("{task.completed}/{task.total} episodes"),
         TextColumn("{task.fields[detail]}"),
@@ -141,31 +145,73 @@ def writable_folder(folder: Path) -> Path:
 
 
 def write_json(path: Path, data: Any) -> None:
-    """Write JSON to a temporary name, then rename.
+    """Write JSON whole or not at all; a link stays a link, a device or pipe is written into.
 
     Raises:
         BadFileError: it cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    text = json.dumps(data, indent=2, allow_nan=False) + "\n"
+    for stream in (sys.stdout, sys.stderr):
+        if _leads_to(path, stream):
+            # Opened a second time, a file behind it would be overwritten from its start.
+            stream.write(text)
+            stream.flush()
+            return
+    temporary = None
     try:
-        temporary.write_text(json.dumps(data, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-        temporary.replace(path)
+        if path.exists() and not path.is_file():
+            with path.open("w", encoding="utf-8") as file:
+                file.write(text)
+            return
+        target = _behind_links(path)
+        temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(target)
     except OSError as error:
-        raise BadFileError(
-            f"{path}: cannot be written ({(error.strerror or str(error)).lower()})"
-        ) from error
+        raise _unwritable(path, error) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
 
 
 def check_json_target(path: Path | None) -> None:
     """Refuse a result file that could not be written, before long work starts.
 
     Raises:
-        BadRequestError: a folder, or in a folder that cannot be written.
+        BadRequestError: a folder.
+        BadFileError: a device or pipe that may not be written, or a file in a folder that
+            cannot be written.
     """
     if path is None:
         return
-    if path.is_dir():
-        raise BadRequestError(f"{path}: is a folder; give the name of a file")
-    writable_folder(path.absolute().parent)
+    try:
+        if path.is_dir():
+            raise BadRequestError(f"{path}: is a folder; give the name of a file")
+        if path.exists() and not path.is_file():
+            if not os.access(path, os.W_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+            return
+        parent = _behind_links(path).parent
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    writable_folder(parent)
+
+
+def _behind_links(path: Path) -> Path:
+    try:
+        return path.resolve()
+    except RuntimeError as error:
+        # What Python before 3.13 says of links in a circle.
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP)) from error
+
+
+def _leads_to(path: Path, stream: TextIO) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(stream.fileno()))
+    except (OSError, ValueError):
+        return False
+
+
+def _unwritable(path: Path, error: OSError) -> BadFileError:
+    reason = (error.strerror or str(error)).lower()
+    return BadFileError(f"{path}: cannot be written ({reason}); choose another file")

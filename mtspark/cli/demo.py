@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mtspark.cli.common import BackendName, console, one_thread_each, writable_folder
+from mtspark.cli.common import BackendName, console, one_thread_each
 
 SHIPPED_AGENT = Path("examples/agents/pong/pong.pt")
 SCENES = 160
@@ -37,7 +37,6 @@ def demo_command(
 
     if installed_lava() is None:
         raise BackendMissingError("the demo compares with Lava; run `mtspark install-lava` first")
-    writable_folder(output)
     console.rule("1  from PyTorch to integers")
     bundle, fidelity = export_agent(checkpoint, output / f"{checkpoint.stem}.deploy", replace=True)
     print_export(bundle, fidelity)
@@ -65,4 +64,4 @@ def demo_command(
         save_still(recorder, task, still)
         save_video(recorder, task, video)
     for path in (video, still, stored):
-        console.print(f"wrote {path}")
+        console.print(f"wrote {path}", soft_wrap=True)

@@ -43,10 +43,10 @@ def diff_command(
             "with the reference; the reference itself with the engine."
         ),
     ],
-    task: Annotated[str | None, typer.Option(help="Which game [default: the first].")] = None,
+    task: Annotated[str | None, typer.Option(help="Which game (default: the first).")] = None,
     decisions: Annotated[
         int | None,
-        typer.Option(min=1, help="How many [default: 1000; lava 50; lava-stock 3]."),
+        typer.Option(min=1, help="How many (default: 1000; lava 50; lava-stock 3)."),
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the game whose frames are used.")] = 0,
     json_out: Annotated[
@@ -253,23 +253,29 @@ def _result(
 
 def print_diff(result: dict[str, Any]) -> None:
     """Say how much was compared and where the first difference is."""
-    what = f"{result['expected']} against {result['against']}, {result['decisions']} decisions"
+    from rich.markup import escape
+
+    names = escape(f"{result['expected']} against {result['against']}")
+    what = f"{names}, {result['decisions']} decisions"
     if "action_agreement" in result:
         console.print(
             f"{what}: [bold]{result['action_agreement']:.1%}[/bold] of the actions agree; spike "
-            f"counts of {result['different']:,} of {result['compared']:,} neurons differ"
+            f"counts of {result['different']:,} of {result['compared']:,} neurons differ",
+            markup=True,
         )
         for name, layer in result["layers"].items():
             share = layer["different"] / layer["compared"]
             console.print(f"  {name}: {share:.2%} of the neurons' spike counts differ")
     elif result["equal"]:
         console.print(
-            f"{what}: all [bold]{result['compared']:,}[/bold] spikes and membranes are equal"
+            f"{what}: all [bold]{result['compared']:,}[/bold] spikes and membranes are equal",
+            markup=True,
         )
     else:
         console.print(
             f"{what}: [bold red]{result['different']:,}[/bold red] of {result['compared']:,} "
-            "spikes and membranes differ"
+            "spikes and membranes differ",
+            markup=True,
         )
     first = result["first_divergence"]
     if first is not None:

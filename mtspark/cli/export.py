@@ -17,7 +17,7 @@ def export_command(
     checkpoint: Annotated[Path, typer.Argument(help="A trained agent (.pt).")],
     output: Annotated[
         Path | None,
-        typer.Option("-o", "--output", help="Folder to make [default: NAME.deploy]."),
+        typer.Option("-o", "--output", help="Folder to make (default: NAME.deploy)."),
     ] = None,
     weight_bits: Annotated[int, typer.Option(help="Bits of a weight, 2 to 8.")] = 8,
     scale_per_layer: Annotated[
@@ -159,4 +159,4 @@ def print_export(bundle: Bundle, fidelity: dict[str, Any]) -> None:
             f"NIR graph of {task} against torch: {different} of {compared} spikes differ "
             f"(and {ties} at ties with the threshold)"
         )
-    console.print(f"wrote {bundle.folder}")
+    console.print(f"wrote {bundle.folder}", soft_wrap=True)

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from mtspark.cli.common import check_json_target, write_json
+
 
 def install_lava_command(
     json_out: Annotated[
@@ -15,12 +17,11 @@ def install_lava_command(
     ] = None,
 ) -> None:
     """Bring the Lava backend (lava-nc 0.10.0) into this environment and prove that it imports."""
-    import json
     from dataclasses import asdict
 
-    from mtspark.core.errors import BadFileError
     from mtspark.deploy.lava_install import install_lava
 
+    check_json_target(json_out)
     found = install_lava()
     state = "installed" if found.installed_now else "already there"
     typer.echo(
@@ -28,7 +29,4 @@ def install_lava_command(
         f"{found.numpy}; the backends lava and lava-stock are available"
     )
     if json_out is not None:
-        try:
-            json_out.write_text(json.dumps(asdict(found), indent=2) + "\n", encoding="utf-8")
-        except OSError as error:
-            raise BadFileError(f"{json_out}: cannot be written ({error.strerror})") from error
+        write_json(json_out, asdict(found))

@@ -6,21 +6,16 @@ Commands are loaded when they are named, and load their own rooms when they run,
 
 from __future__ import annotations
 
-import errno
 import importlib
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from functools import partial
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 import mtspark
-from mtspark.core.errors import MtsparkError
-
-EXIT_BAD_INPUT = 2
-EXIT_INTERRUPTED = 130
+from mtspark.core.console import errors_as_one_line, run_program
 
 COMMANDS = {
     "demo": "mtspark.cli.demo:demo_command",
@@ -39,9 +34,6 @@ EPILOG = (
     "part missing) or mtspark itself failed; 2 the request or a file is bad, said in one line on "
     "stderr; 130 interrupted."
 )
-
-# A write that fails for one of these reasons often carries no file name, and is no bug of ours.
-_DISK_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG})
 
 
 class LazyCommands(TyperGroup):
@@ -95,42 +87,11 @@ def _options(
     """From a PyTorch spiking agent to a neuromorphic chip: integers, proof, play, energy."""
 
 
-@contextmanager
-def errors_as_one_line() -> Iterator[None]:
-    """Turn an error that the user can act on into one line on stderr and an exit code."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        _stop("interrupted", EXIT_INTERRUPTED)
-    except MtsparkError as error:
-        _stop(f"error: {error}", EXIT_BAD_INPUT)
-    except OSError as error:
-        # A closed pipe (`mtspark report | head`) is typer's to end quietly; an OSError about no
-        # file at all is a bug and deserves its traceback.
-        about_a_file = error.filename is not None or error.errno in _DISK_ERRORS
-        if error.errno == errno.EPIPE or not about_a_file:
-            raise
-        _stop(f"error: {_describe(error)}", EXIT_BAD_INPUT)
-
-
-def _describe(error: OSError) -> str:
-    names = [str(name) for name in (error.filename, error.filename2) if name is not None]
-    reason = (error.strerror or type(error).__name__).lower()
-    return f"{' -> '.join(names)}: {reason}" if names else reason
-
-
-def _stop(message: str, code: int) -> None:
-    # A file name may hold line breaks or terminal codes: the one line shows them, escaped.
-    line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in message)
-    print(line, file=sys.stderr)
-    raise SystemExit(code)
-
-
 def main() -> None:
     """Run `mtspark`."""
-    app(prog_name="mtspark")
+    run_program(partial(app, prog_name="mtspark"))
 
 
 def export_main() -> None:
     """Run `mtspark-export CHECKPOINT`, which is `mtspark export CHECKPOINT`."""
-    app(["export", *sys.argv[1:]], prog_name="mtspark")
+    run_program(partial(app, ["export", *sys.argv[1:]], prog_name="mtspark"))

@@ -37,7 +37,7 @@ def run_command(
         int | None, typer.Option(min=1, help="Cut every game off after this many decisions.")
     ] = None,
     sticky: Annotated[
-        float | None, typer.Option(help="Sticky action probability [default: the agent's own].")
+        float | None, typer.Option(help="Sticky action probability (default: the agent's own).")
     ] = None,
     json_out: Annotated[
         Path | None, typer.Option("--json", help="Write the result to this file, too.")
@@ -65,7 +65,7 @@ def run_command(
     if json_out is not None:
         write_json(json_out, result)
     print_run(result, bundle.network)
-    console.print(f"wrote {stored}")
+    console.print(f"wrote {stored}", soft_wrap=True)
 
 
 def run_bundle(

@@ -6,7 +6,9 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
+from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from mtspark.cli.common import console
 
@@ -32,10 +34,11 @@ def print_run(result: dict[str, Any], network: ChipNetwork) -> None:
     scores = ", ".join(f"{episode['return']:g}" for episode in episodes)
     cut = sum(not episode["finished"] for episode in episodes)
     console.print(
-        f"[bold]{result['task']}[/bold] on {result['backend']}: mean return "
+        f"[bold]{escape(result['task'])}[/bold] on {escape(result['backend'])}: mean return "
         f"[bold]{result['mean_return']:g}[/bold] over {len(episodes)} episodes "
         f"({result['distinct_episodes']} distinct{f', {cut} cut off' if cut else ''}), "
-        f"{result['decisions']} decisions"
+        f"{result['decisions']} decisions",
+        markup=True,
     )
     console.print(f"returns: {scores}")
     print_counts(result, network)
@@ -93,7 +96,7 @@ def print_bill(bill: dict[str, Any]) -> None:
         )
     table.add_section()
     dynamic = bill["dynamic_j_per_decision"] * 1e6
-    table.add_row("dynamic, priced terms", "", "", f"[bold]{dynamic:,.2f}[/bold]")
+    table.add_row("dynamic, priced terms", "", "", Text(f"{dynamic:,.2f}", "bold"))
     console.print(table)
     console.print(f"source: {bill['source']}; {bill['evidence']}; {bill['scope']}")
     for term in bill["terms"]:

@@ -1,0 +1,79 @@
+"""How a console program ends: errors as one line on stderr, and exit codes."""
+
+from __future__ import annotations
+
+import errno
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn
+
+from mtspark.core.errors import MtsparkError
+
+EXIT_BAD_INPUT = 2
+EXIT_INTERRUPTED = 130
+
+# A write that fails for one of these reasons often carries no file name, and is no bug of ours.
+_DISK_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG})
+
+
+@contextmanager
+def errors_as_one_line() -> Iterator[None]:
+    """Turn an error that the user can act on into one line on stderr and an exit code."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        stop("interrupted", EXIT_INTERRUPTED)
+    except MtsparkError as error:
+        stop(f"error: {error}", EXIT_BAD_INPUT)
+    except OSError as error:
+        # A closed pipe (`mtspark report | head`) is typer's to end quietly; an OSError about no
+        # file at all is a bug and deserves its traceback.
+        about_a_file = error.filename is not None or error.errno in _DISK_ERRORS
+        if error.errno == errno.EPIPE or not about_a_file:
+            raise
+        stop(f"error: {_describe(error)}", EXIT_BAD_INPUT)
+
+
+def run_program(command: Callable[..., Any]) -> NoReturn:
+    """Run typer's `command(standalone_mode=False)`; a wrong call is one line, too.
+
+    Typer would draw a box of five lines around "no such option".
+    """
+    import typer
+
+    # Typer carries click inside or beside it, depending on its version: this finds either's.
+    usage_error = typer.BadParameter.__mro__[1]
+    try:
+        with errors_as_one_line():
+            code = command(standalone_mode=False)
+    except usage_error as error:
+        # Called without arguments: the help, which says how to call it, is already printed.
+        if type(error).__name__ == "NoArgsIsHelpError":
+            raise SystemExit(EXIT_BAD_INPUT) from None
+        stop(_usage_line(error), EXIT_BAD_INPUT)
+    except typer.Abort:
+        stop("interrupted", EXIT_INTERRUPTED)
+    # Without standalone mode typer hands back the code of typer.Exit.
+    raise SystemExit(code if isinstance(code, int) else 0)
+
+
+def _usage_line(error: Any) -> str:
+    message = " ".join(error.format_message().split()).rstrip(".")
+    start = message[:1].lower() + message[1:]
+    where = f"; see {error.ctx.command_path} --help" if error.ctx is not None else ""
+    return f"error: {start}{where}"
+
+
+def stop(message: str, code: int) -> NoReturn:
+    """Print one line on stderr and exit."""
+    # A file name may hold line breaks or terminal codes: the one line shows them, escaped.
+    line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in message)
+    print(line, file=sys.stderr)
+    raise SystemExit(code)
+
+
+def _describe(error: OSError) -> str:
+    names = [str(name) for name in (error.filename, error.filename2) if name is not None]
+    reason = (error.strerror or type(error).__name__).lower()
+    return f"{' -> '.join(names)}: {reason}" if names else reason
