@@ -27,6 +27,9 @@ STEP_S = 1e-4
 """The time step that published NIR graphs imply; only tau / dt matters here."""
 
 
+SMALLEST_GAIN = 1e-12
+
+
 class Head(str, Enum):
     """Which action values the exported head computes.
 
@@ -45,7 +48,7 @@ def agent_to_nir(agent: Agent, head: Head = Head.DUELING) -> dict[str, nir.NIRGr
     is that of the torch network divided by g.
 
     Raises:
-        BadNetworkError: a decay of 1 (no leak has no LIF form), or gains that are not positive.
+        BadNetworkError: a decay of 1 (no leak has no LIF form), or gains that are not finite.
     """
     config = agent.network.config
     if not 0 <= config.beta < 1:
@@ -111,8 +114,11 @@ def _graph_nodes(agent: Agent, task: int, head: Head) -> dict[str, nir.NIRNode]:
 def dendritic_gains(agent: Agent, task: int) -> NDArray[np.float64]:
     """Gain of every hidden neuron under a task, (hidden,); ones without dendrites.
 
+    A gain near 0 means off. It is kept above :data:`SMALLEST_GAIN`, where the threshold is far
+    beyond any membrane, because a graph must not hold an infinite threshold.
+
     Raises:
-        BadNetworkError: a gain that is not positive and finite.
+        BadNetworkError: a gain that is not finite.
     """
     network = agent.network
     if network.dendrites is None:
@@ -121,12 +127,9 @@ def dendritic_gains(agent: Agent, task: int) -> NDArray[np.float64]:
     context[0, task] = 1.0
     with torch.no_grad():
         gains = network.dendrites(context)[0].double().numpy()
-    if not (np.isfinite(gains).all() and (gains > 0).all()):
-        raise BadNetworkError(
-            f"task {agent.tasks[task].name!r}: dendritic gains must be positive, "
-            f"the smallest is {gains.min()}"
-        )
-    return gains
+    if not np.isfinite(gains).all():
+        raise BadNetworkError(f"task {agent.tasks[task].name!r}: dendritic gains are not finite")
+    return np.maximum(gains, SMALLEST_GAIN)
 
 
 def fold_head(agent: Agent, head: Head) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -41,7 +41,7 @@ class Headroom:
     @property
     def proven(self) -> bool:
         """Neither sum can overflow, whatever the input."""
-        return self.current < 1 and self.membrane < 1
+        return 0 <= self.current < 1 and 0 <= self.membrane < 1
 
 
 def headroom(network: ChipNetwork) -> list[Headroom]:

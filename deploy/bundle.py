@@ -64,7 +64,8 @@ def write_bundle(
     """Write a bundle whole or not at all.
 
     Args:
-        folder: must not exist, or with `replace` hold a bundle, whose runs are kept.
+        folder: must not exist, or with `replace` hold a bundle; its runs, and other files
+            that do not belong to the bundle, are kept.
         network: the chip network.
         write_more: writes further files into the folder that it is given.
         replace: overwrite an existing bundle.
@@ -73,6 +74,7 @@ def write_bundle(
         BadRequestError: the folder is taken.
         BadFileError: the folder cannot be written.
     """
+    folder = folder.resolve()
     if folder.exists() and not (folder / MANIFEST).is_file():
         raise BadRequestError(f"{folder}: exists and is no mtspark bundle; choose another -o")
     if folder.exists() and not replace:
@@ -92,16 +94,34 @@ def write_bundle(
         }
         (fresh / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
         if folder.exists():
-            folder.rename(old)
-            if (old / RUNS).is_dir():
-                (old / RUNS).rename(fresh / RUNS)
-        fresh.rename(folder)
+            _swap(fresh, folder, old)
+        else:
+            fresh.rename(folder)
     except OSError as error:
         raise BadFileError(f"{folder}: cannot be written: {error.strerror or error}") from error
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
     return load_bundle(folder)
+
+
+def _swap(fresh: Path, folder: Path, old: Path) -> None:
+    """Put `fresh` in the place of `folder`; what is no file of a bundle moves along.
+
+    Whatever interrupts it, the old bundle or the new one stands at `folder`, and everything
+    that was in it is in one of the two.
+    """
+    made = set(json.loads((folder / MANIFEST).read_text(encoding="utf-8")).get("files", {}))
+    for path in folder.iterdir():
+        if path.name not in made | {MANIFEST}:
+            kept = shutil.copytree if path.is_dir() else shutil.copy2
+            kept(path, fresh / path.name)
+    folder.rename(old)
+    try:
+        fresh.rename(folder)
+    except BaseException:
+        old.rename(folder)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def save_network(network: ChipNetwork, folder: Path) -> None:

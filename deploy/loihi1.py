@@ -1,5 +1,6 @@
 """Which limits of Loihi 1 a network breaks. Each rule is a function named as a sentence.
 
+The rules are necessary, not sufficient: whether all of it fits together, a mapping must show.
 Limits are those that nengo-loihi 1.1.0 validates against (its hardware constants).
 """
 
@@ -15,6 +16,8 @@ NEURONS_PER_CORE = 1024
 CORES_PER_CHIP = 128
 THRESHOLDS_PER_CORE = 8
 LARGEST_DECAY = 4095
+INPUT_AXONS_PER_CORE = 4096
+SYNAPSE_BITS_PER_CORE = 1_048_576
 SMALLEST_WEIGHT_EXPONENT = -7
 
 
@@ -59,6 +62,34 @@ def weight_exponents_are_not_too_small(network: ChipNetwork) -> Iterator[str]:
             yield f"{link.name!r} has weight exponent {link.exponent}, -7 is the smallest"
 
 
+def weights_have_bits_that_exist(network: ChipNetwork) -> Iterator[str]:
+    """Loihi 1 stores weights of 1 to 6 bits or of 8."""
+    for link in network.connections:
+        if link.weight_bits == 7:
+            yield f"{link.name!r} has 7-bit weights, 1 to 6 and 8 exist"
+
+
+def neurons_listen_to_few_axons(network: ChipNetwork) -> Iterator[str]:
+    """One neuron's sources must fit the input axons of its core."""
+    for link in network.connections:
+        fan_in = link.weights[0].size
+        if fan_in > INPUT_AXONS_PER_CORE:
+            yield (
+                f"a neuron of {link.target!r} hears {fan_in} axons, "
+                f"{INPUT_AXONS_PER_CORE} a core is the limit"
+            )
+
+
+def synapses_fit_one_chip(network: ChipNetwork) -> Iterator[str]:
+    """All synapses, each stored once for each neuron, fit the memory of a chip."""
+    bits = 0
+    for link in network.connections:
+        outputs = network.population(link.target).size
+        bits += outputs * link.weights[0].size * link.weight_bits
+    if bits > CORES_PER_CHIP * SYNAPSE_BITS_PER_CORE:
+        yield (f"synapses take {bits} bits, one chip has {CORES_PER_CHIP * SYNAPSE_BITS_PER_CORE}")
+
+
 def neurons_fit_one_chip(network: ChipNetwork) -> Iterator[str]:
     """Populations take whole cores of one chip."""
     cores = sum(-(-population.size // NEURONS_PER_CORE) for population in network.populations)
@@ -71,5 +102,8 @@ RULES = (
     each_core_has_few_distinct_thresholds,
     decays_are_below_one,
     weight_exponents_are_not_too_small,
+    weights_have_bits_that_exist,
+    neurons_listen_to_few_axons,
+    synapses_fit_one_chip,
     neurons_fit_one_chip,
 )

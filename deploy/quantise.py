@@ -206,9 +206,9 @@ def _quantise_layer(
         if fitted is None:
             continue
         if thresholds is None:
-            mantissas = np.full((tasks, *layer.output_shape), THRESHOLD_LIMIT, dtype=np.int64)
+            mantissas = np.full((tasks, *layer.output_shape), float(THRESHOLD_LIMIT))
         else:
-            mantissas = np.rint(thresholds / layer.drive * gain).astype(np.int64)
+            mantissas = np.rint(thresholds / layer.drive * gain)
         population = Population(
             name=layer.name,
             shape=layer.output_shape,
@@ -216,7 +216,7 @@ def _quantise_layer(
             membrane_decay=layer.membrane_decay,
             # No membrane can reach the largest threshold (proven below), so a neuron whose
             # threshold is capped is off, as it was with its own larger threshold.
-            thresholds=np.minimum(mantissas, THRESHOLD_LIMIT),
+            thresholds=np.minimum(mantissas, THRESHOLD_LIMIT).astype(np.int64),
             bias_mantissa=fitted[0],
             bias_exponent=fitted[1],
         )
@@ -249,7 +249,7 @@ def _fits(
 def fit_bias(bias: NDArray[np.float64]) -> tuple[NDArray[np.int64], int] | None:
     """Mantissas and the finest common exponent for biases in membrane units; None: too large."""
     for exponent in BIAS_EXPONENTS:
-        mantissa = np.rint(bias / 2**exponent).astype(np.int64)
+        mantissa = np.rint(bias / 2**exponent)
         if np.abs(mantissa).max() <= BIAS_LIMIT:
-            return mantissa, exponent
+            return mantissa.astype(np.int64), exponent
     return None

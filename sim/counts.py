@@ -32,6 +32,23 @@ class Split:
 
 
 @dataclass(frozen=True)
+class ConnectionCounts:
+    """Synaptic operations of one connection over a run.
+
+    Attributes:
+        name, source, target: of the connection.
+        synops_structural: zero weights included (of a sparse connection: none are stored).
+        synops_effective: on nonzero weights.
+    """
+
+    name: str
+    source: str
+    target: str
+    synops_structural: Split
+    synops_effective: Split
+
+
+@dataclass(frozen=True)
 class LayerCounts:
     """What one population did over a run.
 
@@ -62,11 +79,13 @@ class RunCounts:
         decisions: how many.
         input_events: frame values sent as messages (nonzero ones), each time they are sent.
         layers: by population, input side first.
+        connections: in the order of the network.
     """
 
     decisions: int
     input_events: Split
     layers: tuple[LayerCounts, ...]
+    connections: tuple[ConnectionCounts, ...]
 
     @property
     def synops_structural(self) -> int:
@@ -139,29 +158,32 @@ class Counter:
         """
         network = self.network
         drain_steps = network.depth if pipeline else 0
+        connections = []
+        for link in network.connections:
+            fans = fan_out(link, network.shape_of(link.source), network.shape_of(link.target))
+            structural, effective = (self._operations(link.source, fan) for fan in fans)
+            connections.append(
+                ConnectionCounts(link.name, link.source, link.target, structural, effective)
+            )
         layers = []
         for population in network.populations:
-            structural, effective = Split(0, 0), Split(0, 0)
-            for link in network.connections:
-                if link.target != population.name:
-                    continue
-                fans = fan_out(link, network.shape_of(link.source), population.shape)
-                structural = _plus(structural, self._operations(link.source, fans[0]))
-                effective = _plus(effective, self._operations(link.source, fans[1]))
+            incoming = [link for link in connections if link.target == population.name]
             updates = population.size * self.decisions
             layers.append(
                 LayerCounts(
                     name=population.name,
                     neurons=population.size,
                     spikes=self._operations(population.name, np.ones(population.shape, np.int64)),
-                    synops_structural=structural,
-                    synops_effective=effective,
+                    synops_structural=_sum([link.synops_structural for link in incoming]),
+                    synops_effective=_sum([link.synops_effective for link in incoming]),
                     neuron_updates=Split(updates * network.time_steps, updates * drain_steps),
                     silent_neurons=int((self.window[population.name] == 0).sum()),
                 )
             )
         ones = np.ones(network.input.shape, np.int64)
-        return RunCounts(self.decisions, self._operations(INPUT, ones), tuple(layers))
+        return RunCounts(
+            self.decisions, self._operations(INPUT, ones), tuple(layers), tuple(connections)
+        )
 
     def _operations(self, source: str, weight: Int) -> Split:
         return Split(
@@ -169,5 +191,5 @@ class Counter:
         )
 
 
-def _plus(one: Split, other: Split) -> Split:
-    return Split(one.window + other.window, one.drain + other.drain)
+def _sum(splits: list[Split]) -> Split:
+    return Split(sum(split.window for split in splits), sum(split.drain for split in splits))

@@ -28,6 +28,7 @@ class Episode:
         decisions: the agent's decisions in it.
         finished: False where it was cut off by the decision limit.
         trajectory: hash of all actions and rewards, to tell distinct episodes apart.
+        actions: all actions, as indices of ALE's 18.
     """
 
     seed: int
@@ -35,6 +36,7 @@ class Episode:
     decisions: int
     finished: bool
     trajectory: str
+    actions: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -103,11 +105,13 @@ def play(
         raise BadRequestError("episodes and max-decisions must be at least 1")
     if not 0 <= seed < 2**30:
         raise BadRequestError(f"seed {seed}: 0 to {2**30 - 1} can be used")
+    # A lost life may end an episode in training; a score is that of the whole game.
+    protocol = replace(network.protocol, life_loss_ends_episode=False)
     if sticky is not None:
         if not 0 <= sticky < 1:
             raise BadRequestError(f"sticky action probability {sticky}: 0 up to below 1")
-        protocol = replace(network.protocol, sticky_action_probability=sticky)
-        network = replace(network, protocol=protocol)
+        protocol = replace(protocol, sticky_action_probability=sticky)
+    network = replace(network, protocol=protocol)
     counter = Counter(network)
     at_once = 1 if one_at_a_time else min(episodes, MAX_GAMES_AT_ONCE)
     played: list[Episode] = []
@@ -141,6 +145,7 @@ def _play_group(
         active = np.ones(count, dtype=bool)
         finished = np.zeros(count, dtype=bool)
         digests = [hashlib.sha256() for _ in range(count)]
+        played: list[list[int]] = [[] for _ in range(count)]
         while active.any():
             decision = backend.decide(frames, row, trace=trace)
             actions = greedy_actions(decision.values, legal)
@@ -152,6 +157,7 @@ def _play_group(
             score[active] += rewards[active]
             decisions[active] += 1
             for index in np.flatnonzero(active):
+                played[index].append(int(actions[index]))
                 digests[index].update(np.array([actions[index], rewards[index]]).tobytes())
             finished |= active & (ended | cut)
             active &= ~(ended | cut)
@@ -167,6 +173,7 @@ def _play_group(
             decisions=int(decisions[index]),
             finished=bool(finished[index]),
             trajectory=digests[index].hexdigest()[:16],
+            actions=tuple(played[index]),
         )
         for index in range(count)
     ]

@@ -61,6 +61,7 @@ def run_to_json(
                 "decisions": episode.decisions,
                 "finished": episode.finished,
                 "trajectory": episode.trajectory,
+                "actions": " ".join(map(str, episode.actions)),
             }
             for episode in run.episodes
         ],
@@ -69,6 +70,7 @@ def run_to_json(
         "decisions": run.counts.decisions,
         "input_events": _split(run.counts.input_events),
         "layers": _layers(run.counts),
+        "connections": _connections(run.counts),
         "energy": [_bill(bill)],
         "host_time": {
             "seconds": round(host_s, 3),
@@ -94,6 +96,19 @@ def _layers(counts: RunCounts) -> list[dict[str, Any]]:
         entry["silent_neurons"] = layer.silent_neurons
         layers.append(entry)
     return layers
+
+
+def _connections(counts: RunCounts) -> list[dict[str, Any]]:
+    connections = []
+    for link in counts.connections:
+        entry: dict[str, Any] = {"name": link.name, "source": link.source, "target": link.target}
+        for key in ("synops_structural", "synops_effective"):
+            split: Split = getattr(link, key)
+            entry[key] = split.total
+            entry[f"{key}_window"] = split.window
+            entry[f"{key}_drain"] = split.drain
+        connections.append(entry)
+    return connections
 
 
 def _bill(bill: Bill) -> dict[str, Any]:

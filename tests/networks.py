@@ -82,6 +82,10 @@ def network(
 ) -> ChipNetwork:
     """A network that reads out its last population with scale 1."""
     last = populations[-1]
+    tasks = tuple(
+        replace(task, legal_actions=tuple(a for a in task.legal_actions if a < last.size))
+        for task in tasks
+    )
     return ChipNetwork(
         name="test",
         input=FrameInput(shape, payload_bits),

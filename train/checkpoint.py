@@ -86,6 +86,9 @@ def load_agent(path: Path) -> Agent:
     tasks = tasks_from_json(content.get("tasks"), str(path))
     if len(tasks) != config.tasks:
         raise BadFileError(f"{path}: {len(tasks)} tasks listed, network built for {config.tasks}")
+    training, evaluations = content.get("training", {}), content.get("evaluations", [])
+    if not isinstance(training, dict) or not isinstance(evaluations, list):
+        raise BadFileError(f"{path}: 'training' must be an object and 'evaluations' a list")
     network = MTSparkNetwork(config)
     try:
         network.load_state_dict(content["state"])
@@ -95,12 +98,20 @@ def load_agent(path: Path) -> Agent:
     for name, value in network.state_dict().items():
         if value.is_floating_point() and not bool(torch.isfinite(value).all()):
             raise BadFileError(f"{path}: {name} has values that are not finite")
+    protocol = protocol_from_json(content.get("protocol"), str(path))
+    if protocol.observation_shape != config.observation_shape:
+        raise BadFileError(
+            f"{path}: protocol gives frames of {protocol.observation_shape}, the network takes "
+            f"{config.observation_shape}"
+        )
+    if max(action for task in tasks for action in task.legal_actions) >= config.actions:
+        raise BadFileError(f"{path}: a legal action lies outside the {config.actions} outputs")
     return Agent(
         network=network.eval(),
         tasks=tasks,
-        protocol=protocol_from_json(content.get("protocol"), str(path)),
-        training=dict(content.get("training") or {}),
-        evaluations=list(content.get("evaluations") or []),
+        protocol=protocol,
+        training=training,
+        evaluations=evaluations,
     )
 
 

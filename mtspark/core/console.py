@@ -43,7 +43,7 @@ def run_program(command: Callable[..., Any]) -> NoReturn:
     import typer
 
     # Typer carries click inside or beside it, depending on its version: this finds either's.
-    usage_error = typer.BadParameter.__mro__[1]
+    usage_error: Any = typer.BadParameter.__mro__[1]
     try:
         with errors_as_one_line():
             code = command(standalone_mode=False)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mtspark.core.errors import BadRequestError
-from mtspark.core.protocol import GameProtocol, Task
+from mtspark.core.protocol import EMULATOR_ACTIONS, GameProtocol, Task
 
 if TYPE_CHECKING:
     from ale_py.vector_env import AtariVectorEnv
 
-ALL_ACTIONS = 18
-"""Size of ALE's full action set; every agent head has this many outputs."""
+ALL_ACTIONS = EMULATOR_ACTIONS
+"""Every agent head has this many outputs."""
 
 
 def task_for_game(game: str) -> Task:
@@ -22,11 +23,7 @@ def task_for_game(game: str) -> Task:
     """
     import ale_py
 
-    rom = ale_py.roms.get_rom_path(game) if game in ale_py.roms.get_all_rom_ids() else None
-    if rom is None:
-        raise BadRequestError(
-            f"unknown game {game!r}: use an ALE name in snake case, for example pong or ms_pacman"
-        )
+    rom = _rom(game)
     ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
     emulator = ale_py.ALEInterface()
     emulator.loadROM(rom)
@@ -43,11 +40,15 @@ def make_games(
     set of 18; rewards are the game's own, never clipped. After a finished episode the next
     step resets that game and its action is ignored (gymnasium's NEXT_STEP autoreset), so the
     transition out of a finished episode must be left out of any learning or score.
+
+    Raises:
+        BadRequestError: ALE has no such game.
     """
     import ale_py
     from ale_py.vector_env import AtariVectorEnv
     from gymnasium.vector import AutoresetMode
 
+    _rom(task.game)
     ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
     return AtariVectorEnv(
         task.game,
@@ -68,3 +69,16 @@ def make_games(
         reward_clipping=False,
         use_fire_reset=protocol.fire_on_reset,
     )
+
+
+def _rom(game: str) -> Path:
+    import ale_py
+
+    known = game in ale_py.roms.get_all_rom_ids()
+    rom = ale_py.roms.get_rom_path(game) if known else None
+    if rom is None:
+        raise BadRequestError(
+            f"unknown game {game[:80]!r}: use an ALE name in snake case, for example pong or "
+            "ms_pacman"
+        )
+    return rom

@@ -60,6 +60,22 @@ def steps_and_tasks_are_positive(network: ChipNetwork) -> Iterator[str]:
         yield "no task, at least 1 is needed"
 
 
+def tasks_are_told_apart_and_have_actions_of_the_readout(network: ChipNetwork) -> Iterator[str]:
+    """Task names are unique and every legal action has an output."""
+    names = [task.name for task in network.tasks]
+    for name in sorted({name for name in names if names.count(name) > 1}):
+        yield f"task {name!r} is listed {names.count(name)} times, once is the limit"
+    for population in network.populations:
+        if population.name != network.readout.population:
+            continue
+        for task in network.tasks:
+            if max(task.legal_actions, default=0) >= population.size:
+                yield (
+                    f"task {task.name!r} has action {max(task.legal_actions)}, the readout has "
+                    f"{population.size} outputs"
+                )
+
+
 def arrays_have_the_declared_shapes(network: ChipNetwork) -> Iterator[str]:
     """Thresholds, biases, weights and readout scales fit the populations."""
     shapes = {p.name: p.shape for p in network.populations} | {INPUT: network.input.shape}
@@ -154,10 +170,11 @@ def decays_thresholds_and_biases_are_in_range(network: ChipNetwork) -> Iterator[
                 f"{where}: thresholds {thresholds.min()}..{thresholds.max()}, "
                 f"0 to {THRESHOLD_LIMIT} exist"
             )
-        if np.abs(population.bias_mantissa).max() > BIAS_LIMIT:
+        biases = population.bias_mantissa
+        if biases.min() < -BIAS_LIMIT or biases.max() > BIAS_LIMIT:
             yield (
-                f"{where}: bias mantissa of magnitude {np.abs(population.bias_mantissa).max()}, "
-                f"{BIAS_LIMIT} is the limit"
+                f"{where}: bias mantissas {biases.min()}..{biases.max()}, "
+                f"{-BIAS_LIMIT} to {BIAS_LIMIT} exist"
             )
 
 
@@ -195,6 +212,7 @@ STRUCTURE_RULES = (
     connections_join_known_populations,
     delays_exist_on_the_chip,
     steps_and_tasks_are_positive,
+    tasks_are_told_apart_and_have_actions_of_the_readout,
     arrays_have_the_declared_shapes,
     depths_are_defined,
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass, fields
 from typing import Any, TypeVar
 
@@ -62,6 +63,20 @@ FIELD_TYPES: dict[str, type | tuple[type, ...]] = {
     "str": str,
     "tuple[int, ...]": tuple,
 }
+PROTOCOL_RANGES: dict[str, tuple[float, float]] = {
+    "frame_skip": (1, 1000),
+    "frame_stack": (1, 64),
+    "screen_size": (1, 1024),
+    "max_frames_per_episode": (1, 10_000_000),
+    "noop_max": (0, 10_000),
+    "sticky_action_probability": (0, 0.99),
+}
+TASK_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+"""Task names become file names and words on the command line."""
+
+EMULATOR_ACTIONS = 18
+"""Size of ALE's full action set."""
+
 Checked = TypeVar("Checked", GameProtocol, Task)
 
 
@@ -91,14 +106,12 @@ def protocol_from_json(data: Any, where: str) -> GameProtocol:
         BadFileError: a field is unknown, missing or of the wrong type.
     """
     protocol = _checked(GameProtocol, data, where)
-    for name in ("frame_skip", "frame_stack", "screen_size", "max_frames_per_episode"):
-        if getattr(protocol, name) < 1:
-            raise BadFileError(f"{where}: GameProtocol.{name} must be at least 1")
-    if protocol.noop_max < 0 or not 0 <= protocol.sticky_action_probability < 1:
-        raise BadFileError(
-            f"{where}: GameProtocol: noop_max from 0 and sticky_action_probability from 0 to "
-            "below 1 can be played"
-        )
+    for name, (low, high) in PROTOCOL_RANGES.items():
+        if not low <= getattr(protocol, name) <= high:
+            raise BadFileError(
+                f"{where}: GameProtocol.{name} is {getattr(protocol, name)}, "
+                f"{low} to {high} can be played"
+            )
     return protocol
 
 
@@ -115,17 +128,26 @@ def tasks_from_json(data: Any, where: str) -> tuple[Task, ...]:
     """
     if not isinstance(data, list) or not data:
         raise BadFileError(f"{where}: 'tasks' must be a list of at least one task")
-    tasks = []
+    tasks: list[Task] = []
     for entry in data:
         if isinstance(entry, dict) and isinstance(entry.get("legal_actions"), list):
             entry = {**entry, "legal_actions": tuple(entry["legal_actions"])}
         task = _checked(Task, entry, where)
-        if not task.legal_actions or any(
-            type(action) is not int or action < 0 for action in task.legal_actions
+        legal = task.legal_actions
+        if (
+            not legal
+            or any(type(action) is not int for action in legal)
+            or not set(legal) <= set(range(EMULATOR_ACTIONS))
+            or len(set(legal)) < len(legal)
         ):
             raise BadFileError(
-                f"{where}: Task.legal_actions is {list(task.legal_actions)!r}, "
-                "not a list of at least one action number"
+                f"{where}: Task.legal_actions is {str(list(legal))[:80]}, not a list of distinct "
+                f"action numbers from 0 to {EMULATOR_ACTIONS - 1}"
+            )
+        if not TASK_NAME.fullmatch(task.name) or task.name in [known.name for known in tasks]:
+            raise BadFileError(
+                f"{where}: task name {task.name[:80]!r}: names must differ and have 1 to 64 "
+                "letters, digits, '.', '_' or '-'"
             )
         tasks.append(task)
     return tuple(tasks)

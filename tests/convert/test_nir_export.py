@@ -120,11 +120,16 @@ def test_without_dendrites_every_threshold_is_the_networks(make_agent: MakeAgent
     assert graph.nodes["hidden_lif"].v_threshold.tolist() == [0.75] * 10
 
 
-def test_a_gain_of_zero_is_refused(tiny_agent: Agent) -> None:
+def test_a_gain_of_zero_means_off_and_stays_finite(tiny_agent: Agent) -> None:
     assert tiny_agent.network.dendrites is not None
     with torch.no_grad():
         tiny_agent.network.dendrites.segments[4, :, 1] = -200.0
-    with pytest.raises(BadNetworkError, match="task 'breakout': dendritic gains must be positive"):
+    thresholds = agent_to_nir(tiny_agent)["breakout"].nodes["hidden_lif"].v_threshold
+    assert np.isfinite(thresholds).all()
+    assert thresholds[4] == tiny_agent.network.config.threshold / 1e-12
+    with torch.no_grad():
+        tiny_agent.network.dendrites.segments[4, :, 1] = torch.nan
+    with pytest.raises(BadNetworkError, match="dendritic gains are not finite"):
         agent_to_nir(tiny_agent)
 
 

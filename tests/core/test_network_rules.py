@@ -196,12 +196,17 @@ CASES: list[tuple[Callable[..., Any], Change, str]] = [
     (
         rules.decays_thresholds_and_biases_are_in_range,
         population(0, bias_mantissa=put(-4096)),
-        "population 'conv': bias mantissa of magnitude 4096, 4095 is the limit",
+        r"population 'conv': bias mantissas -4096..-?\d+, -4095 to 4095 exist",
     ),
     (
         rules.payloads_exist_on_the_chip,
         network(input=lambda old: replace(old, payload_bits=7)),
         "input payload of 7 bits",
+    ),
+    (
+        rules.tasks_are_told_apart_and_have_actions_of_the_readout,
+        network(tasks=lambda old: (replace(old[0], legal_actions=(0, 17)), *old[1:])),
+        "task 'pong' has action 17, the readout has 4 outputs",
     ),
     (
         rules.readout_scales_are_finite,
@@ -243,5 +248,5 @@ def test_extremes_of_every_range_are_allowed(chip: ChipNetwork) -> None:
     allowed = connection(0, exponent=-8, weights=lambda old: put(-256)(put(254)(old)))(chip)
     allowed = connection(1, exponent=7, sign_mode=SignMode.INHIBITORY, weights=np.negative)(allowed)
     allowed = population(0, membrane_decay=4096, thresholds=put(0), bias_exponent=7)(allowed)
-    allowed = network(tasks=lambda old: (old[0], Task("x", "x", (17,))))(allowed)
+    allowed = network(tasks=lambda old: (old[0], Task("x", "x", (3,))))(allowed)
     assert rules.violations(allowed) == []

@@ -40,3 +40,26 @@ def test_graded_input_and_small_exponents_break_limits() -> None:
     texts = " / ".join(loihi1_violations(net))
     assert "8-bit messages" in texts
     assert "exponent -8" in texts
+
+
+def test_each_limit_of_memory_and_axons_is_seen_alone() -> None:
+    wide = np.zeros((2, 4097), int)
+    net = network((4097,), [population("p", [[1, 1]])], [dense(INPUT, "p", wide)])
+    assert loihi1_violations(net) == ["a neuron of 'p' hears 4097 axons, 4096 a core is the limit"]
+    # 8,193 neurons with 2,048 synapses of 8 bits: one neuron more than 128 cores of 1 Mbit hold.
+    big = np.zeros((8193, 2048), int)
+    net = network((2048,), [population("p", np.ones((1, 8193)))], [dense(INPUT, "p", big)])
+    (text,) = loihi1_violations(net)
+    assert text == "synapses take 134234112 bits, one chip has 134217728"
+
+
+def test_seven_bit_weights_do_not_exist() -> None:
+    net = fitting(np.full((1, 4), 10))
+    net = replace(net, connections=(replace(net.connections[0], weight_bits=7),))
+    assert loihi1_violations(net) == ["'input->p' has 7-bit weights, 1 to 6 and 8 exist"]
+
+
+def test_a_chip_has_128_cores() -> None:
+    links = [dense(INPUT, "p", np.zeros((131073, 1), int))]
+    net = network((1,), [population("p", np.ones((1, 131073)))], links)
+    assert loihi1_violations(net) == ["neurons need 129 cores, one chip has 128"]

@@ -164,8 +164,9 @@ def test_thresholds_carry_scale_and_gain() -> None:
     assert np.array_equal(hidden.thresholds[0, 3:], hidden.thresholds[1, 3:])
 
 
-def test_a_gain_near_zero_means_off() -> None:
-    gain = np.array([1e-9, 1, 1, 1, 1, 1, 1, 1])
+@pytest.mark.parametrize("smallest", [1e-5, 1e-9, 1e-30])
+def test_a_gain_near_zero_means_off(smallest: float) -> None:
+    gain = np.array([smallest, 1, 1, 1, 1, 1, 1, 1])
     net = deploy(small_graph(1, gain))
     assert net.population("hidden").thresholds[0, 0] == 131071
     full = np.full((1, 2, 7, 6), 255, np.uint8)
@@ -190,20 +191,38 @@ def test_no_input_can_overflow_what_is_proven(seed: int, bias: float) -> None:
 
 
 def test_exponents_are_as_large_as_the_proof_allows() -> None:
+    """With one bit more, biases and readout scaled alike, some sum of the layer can overflow."""
     net = deploy(small_graph(0, np.ones(8)))
     for index, link in enumerate(net.connections):
-        raised = replace(link, exponent=link.exponent + 1)
-        links = list(net.connections)
-        links[index] = raised
-        louder = [
-            room
-            for room in headroom(replace(net, connections=tuple(links)))
-            if room.population == link.target
+        target = net.population(link.target)
+        populations = [
+            replace(p, bias_exponent=p.bias_exponent + 1) if p is target else p
+            for p in net.populations
         ]
-        # One more bit either overflows, or its biases would not have fitted.
-        bias = np.abs(net.population(link.target).bias_mantissa).max()
-        scaled_bias = bias * 2 ** (net.population(link.target).bias_exponent + 1)
-        assert not louder[0].proven or louder[0].membrane > 0.5 or scaled_bias > 4095 << 7
+        links = list(net.connections)
+        links[index] = replace(link, exponent=link.exponent + 1)
+        louder = replace(net, populations=tuple(populations), connections=tuple(links))
+        (room,) = [room for room in headroom(louder) if room.population == link.target]
+        assert not room.proven
+
+
+def test_resistance_is_a_gain_of_the_current() -> None:
+    """Twice the resistance and half the weights and biases: the same neurons."""
+    graph, other = small_graph(3, np.ones(8)), small_graph(3, np.ones(8))
+    other.nodes["hidden"].weight = graph.nodes["hidden"].weight / 2
+    other.nodes["hidden"].bias = graph.nodes["hidden"].bias / 2
+    other.nodes["hidden_lif"].r = graph.nodes["hidden_lif"].r * 2
+    one, two = deploy(graph).population("hidden"), deploy(other).population("hidden")
+    assert np.array_equal(one.thresholds, two.thresholds)
+    assert np.array_equal(one.bias_mantissa, two.bias_mantissa)
+
+
+@pytest.mark.parametrize("huge", [1e17, 1e30, 1e300])
+def test_biases_beyond_all_integers_are_refused(huge: float) -> None:
+    graph = small_graph(0, np.ones(8))
+    graph.nodes["hidden"].bias[0] = huge
+    with pytest.raises(BadNetworkError, match="'hidden'"):
+        deploy(graph)
 
 
 @pytest.mark.parametrize(

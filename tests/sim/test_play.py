@@ -9,7 +9,9 @@ from numpy.typing import NDArray
 from mtspark.core.agent import Activity, Decision
 from mtspark.core.chip_network import ChipNetwork
 from mtspark.core.errors import BadRequestError
+from mtspark.core.protocol import GameProtocol
 from mtspark.sim.play import Moment, play
+from mtspark.sim.reference import ReferenceChip
 from tests.networks import PONG, dense, network, population
 
 
@@ -30,6 +32,17 @@ class Scripted:
         return Decision(values, Activity(ones, {"input": np.zeros_like(ones["input"])}))
 
     def close(self) -> None: ...
+
+
+class Alternating(Scripted):
+    """Right, left, right, left: what sticky actions garble most."""
+
+    def __init__(self) -> None:
+        super().__init__(4)
+
+    def decide(self, frames: NDArray[np.uint8], task: int, *, trace: bool = False) -> Decision:
+        self.favourite = 7 - self.favourite
+        return super().decide(frames, task, trace=trace)
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +94,85 @@ def test_a_limit_cuts_every_episode_off(pong: ChipNetwork) -> None:
 def test_equal_games_are_one_distinct_episode(pong: ChipNetwork) -> None:
     run = play(Scripted(0), pong, "pong", episodes=4, seed=0, max_decisions=3)
     assert run.distinct_episodes == 1
+
+
+def test_sticky_actions_change_the_game_and_can_be_repeated(pong: ChipNetwork) -> None:
+    request = {"episodes": 2, "seed": 3, "max_decisions": 150}
+    plain = play(Alternating(), pong, "pong", **request)
+    sticky = play(Alternating(), pong, "pong", sticky=0.9, **request)
+    again = play(Alternating(), pong, "pong", sticky=0.9, **request)
+    assert sticky.episodes == again.episodes
+    seen: list[list[bytes]] = []
+    for probability in (0.0, 0.9):
+        frames: list[bytes] = []
+        play(
+            Alternating(),
+            pong,
+            "pong",
+            sticky=probability,
+            observe=lambda moment, frames=frames: frames.append(moment.frames[0].tobytes()),
+            **request,
+        )
+        seen.append(frames)
+    assert seen[0] != seen[1]
+    assert plain.episodes[0].actions == sticky.episodes[0].actions == (3, 4) * 75
+
+
+class TwoShortGames:
+    """Every step gives each game a point; game 0 ends after 2 steps, game 1 after 4."""
+
+    def __init__(self) -> None:
+        self.steps = 0
+
+    def reset(self, seed: int) -> tuple[np.ndarray, dict[str, object]]:
+        return np.zeros((2, 1), np.uint8), {}
+
+    def step(self, actions: np.ndarray) -> tuple[object, ...]:
+        self.steps += 1
+        ended = np.array([self.steps == 2, False])
+        cut = np.array([False, self.steps == 4])
+        return np.zeros((2, 1), np.uint8), np.ones(2), ended, cut, {}
+
+    def close(self) -> None: ...
+
+
+def test_points_after_the_end_of_an_episode_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    import mtspark.sim.play as module
+
+    monkeypatch.setattr(module, "make_games", lambda *_: TwoShortGames())
+    weights = np.zeros((18, 1), int)
+    net = network((1,), [population("out", [[131071] * 18])], [dense("input", "out", weights)])
+    run = play(ReferenceChip(net), net, "pong", episodes=2, seed=0)
+    assert [(e.score, e.decisions, e.finished) for e in run.episodes] == [
+        (2, 2, True),
+        (4, 4, True),
+    ]
+    assert run.counts.decisions == 6
+    assert [len(e.actions) for e in run.episodes] == [2, 4]
+
+
+def test_a_game_that_is_cut_off_by_its_protocol_has_finished(pong: ChipNetwork) -> None:
+    short = replace(pong, protocol=replace(pong.protocol, max_frames_per_episode=400))
+    run = play(Scripted(0), short, "pong", episodes=1, seed=0)
+    assert run.episodes[0].finished
+    assert 50 < run.episodes[0].decisions <= 100
+
+
+def test_a_lost_life_never_ends_a_scored_episode(monkeypatch: pytest.MonkeyPatch) -> None:
+    import mtspark.sim.play as module
+
+    given = []
+
+    def make_games(task: object, protocol: GameProtocol, count: int) -> object:
+        given.append(protocol)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "make_games", make_games)
+    net = network((1,), [population("out", [[1] * 18])], [dense("input", "out", [[0]] * 18)])
+    net = replace(net, protocol=replace(net.protocol, life_loss_ends_episode=True))
+    with pytest.raises(KeyboardInterrupt):
+        play(Scripted(0), net, "pong", episodes=1, seed=0)
+    assert not given[0].life_loss_ends_episode
 
 
 @pytest.mark.parametrize(
