@@ -14,12 +14,19 @@ from mtspark.cli.common import (
     one_thread_each,
     open_backend,
     play_progress,
+    writable_folder,
     write_json,
 )
 
 if TYPE_CHECKING:
     from mtspark.deploy.bundle import Bundle
     from mtspark.sim.play import Moment, Run
+
+SEEDS = 2**30
+"""Games can be seeded with 0 to one less."""
+
+QUANTISATION = ("weight_bits", "weight_scale", "rounding")
+"""Entries of a network's provenance that say how its weights became integers."""
 
 
 def evaluate_command(
@@ -42,25 +49,28 @@ def evaluate_command(
     float network is asked about the same frames: the share of equal actions is printed.
     """
     one_thread_each()
+    from mtspark.core.errors import BadRequestError
     from mtspark.deploy.bundle import load_bundle
 
     check_json_target(json_out)
     bundle = load_bundle(folder)
+    if not 0 <= sticky < 1:
+        raise BadRequestError(f"--sticky {sticky:g}: 0 up to below 1 is a probability; change it")
+    if not 0 <= seed <= SEEDS - episodes:
+        raise BadRequestError(
+            f"--seed {seed}: 0 to {SEEDS - episodes} can be used with {episodes} episodes"
+        )
     if into is not None:
         _check_same_agent(bundle, into)
-    rows = []
+        # A link to a checkpoint stays a link.
+        into = into.resolve()
+        writable_folder(into.parent)
+    rows: list[dict[str, Any]] = []
     for task in bundle.network.tasks:
         for stickiness in dict.fromkeys(
             (bundle.network.protocol.sticky_action_probability, sticky)
         ):
             rows += _pair_of_rows(bundle, task.name, stickiness, episodes, seed)
-    _print(bundle, rows)
-    if into is not None:
-        from mtspark.train.checkpoint import load_agent, save_agent
-
-        agent = load_agent(into)
-        agent.evaluations = rows
-        save_agent(agent, into)
     if json_out is not None:
         write_json(
             json_out,
@@ -72,6 +82,13 @@ def evaluate_command(
                 "rows": rows,
             },
         )
+    if into is not None:
+        from mtspark.train.checkpoint import load_agent, save_agent
+
+        agent = load_agent(into)
+        agent.evaluations = rows
+        save_agent(agent, into)
+    _print(bundle, rows)
 
 
 def _check_same_agent(bundle: Bundle, checkpoint: Path) -> None:
@@ -144,6 +161,8 @@ def _pair_of_rows(
             {
                 "task": task,
                 "backend": backend,
+                "network_sha256": bundle.network_hash,
+                **{key: network.provenance.get(key) for key in QUANTISATION},
                 "sticky_action_probability": sticky,
                 "seed": seed,
                 "episodes": len(scores),

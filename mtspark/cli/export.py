@@ -12,6 +12,9 @@ from mtspark.cli.common import check_json_target, console, one_thread_each, writ
 if TYPE_CHECKING:
     from mtspark.deploy.bundle import Bundle
 
+GAMES, RANDOM_STEPS, MOMENTS = 4, 60, 4
+"""The graph is compared on the frames of 4 games at 4 moments of 60 random steps."""
+
 
 def export_command(
     checkpoint: Annotated[Path, typer.Argument(help="A trained agent (.pt).")],
@@ -65,10 +68,11 @@ def export_agent(
     """Convert, quantise and write a bundle; returns it with its fidelity figures."""
     import json
     import shutil
+    import tempfile
     from dataclasses import asdict
 
     import mtspark
-    from mtspark.convert.nir_export import Head, agent_to_nir, save_graph
+    from mtspark.convert.nir_export import Head, agent_to_nir, load_graph, save_graph
     from mtspark.core.errors import BadRequestError
     from mtspark.deploy.bounds import headroom
     from mtspark.deploy.bundle import AGENT, FIDELITY, sha256, write_bundle
@@ -92,39 +96,62 @@ def export_agent(
             "mtspark": mtspark.__version__,
         },
     )
-    fidelity: dict[str, Any] = {
-        "headroom": [asdict(room) for room in headroom(network)],
-        "graph_against_torch": _graph_against_torch(agent, graphs),
-    }
+    with tempfile.TemporaryDirectory() as scratch:
+        # What is compared is what was written: a graph that NIR does not carry whole is found.
+        written = {name: Path(scratch, f"graph.{name}.nir") for name in graphs}
+        for name, graph in graphs.items():
+            save_graph(graph, written[name])
+        read_back = {name: load_graph(path) for name, path in written.items()}
+        fidelity: dict[str, Any] = {
+            "headroom": [asdict(room) for room in headroom(network)],
+            "graph_against_torch": _graph_against_torch(agent, read_back),
+        }
 
-    def write_more(target: Path) -> None:
-        shutil.copyfile(checkpoint, target / AGENT)
-        for task, graph in graphs.items():
-            save_graph(graph, target / f"graph.{task}.nir")
-        (target / FIDELITY).write_text(json.dumps(fidelity, indent=2) + "\n")
+        def write_more(target: Path) -> None:
+            shutil.copyfile(checkpoint, target / AGENT)
+            for path in written.values():
+                shutil.copyfile(path, target / path.name)
+            (target / FIDELITY).write_text(json.dumps(fidelity, indent=2) + "\n")
 
-    return write_bundle(folder, network, write_more, replace=replace), fidelity
+        return write_bundle(folder, network, write_more, replace=replace), fidelity
 
 
 def _graph_against_torch(agent: Any, graphs: Any) -> dict[str, list[dict[str, Any]]]:
-    """Compare each task's graph with torch on a few frames of its game, played at random."""
+    """Compare each task's graph with torch on frames of its game, played at random.
+
+    Raises:
+        BadNetworkError: a spike differs that is no tie with the threshold.
+    """
     from dataclasses import asdict
 
     import numpy as np
 
     from mtspark.convert.compare import compare_with_torch
+    from mtspark.core.errors import BadNetworkError
     from mtspark.core.games import make_games
 
     results = {}
     for index, task in enumerate(agent.tasks):
         generator = np.random.default_rng(0)
-        games = make_games(task, agent.protocol, 4)
-        games.reset(seed=0)
-        for _ in range(60):
-            frames = games.step(generator.choice(task.legal_actions, size=4))[0]
-        agreement = compare_with_torch(agent, graphs[task.name], frames.copy(), index)
+        games = make_games(task, agent.protocol, GAMES)
+        try:
+            games.reset(seed=0)
+            kept = []
+            for step in range(1, RANDOM_STEPS + 1):
+                frames = games.step(generator.choice(task.legal_actions, size=GAMES))[0]
+                if step % (RANDOM_STEPS // MOMENTS) == 0:
+                    kept.append(frames.copy())
+        finally:
+            games.close()
+        agreement = compare_with_torch(agent, graphs[task.name], np.concatenate(kept), index)
+        for layer in agreement:
+            if layer.different:
+                raise BadNetworkError(
+                    f"task {task.name!r}, layer {layer.name!r}: {layer.different} of "
+                    f"{layer.compared} spikes of the NIR graph differ from torch, none may; "
+                    "nothing was written; please report this checkpoint"
+                )
         results[task.name] = [asdict(layer) for layer in agreement]
-        games.close()
     return results
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -57,22 +56,16 @@ def latest_runs(bundle: Bundle) -> tuple[list[dict[str, Any]], int]:
     """The latest run of each task, backend and stickiness; and how many are of other networks.
 
     Raises:
-        BadFileError: a run file is not readable.
+        BadFileError: a file in the folder of runs is no run.
     """
-    from mtspark.core.errors import BadFileError
-    from mtspark.sim.results import FORMAT, VERSION
+    from mtspark.cli.run_file import read_run
 
     latest: dict[tuple[str, str, float], dict[str, Any]] = {}
     others = 0
     for path in sorted(bundle.runs.glob("*.json")):
-        try:
-            result = json.loads(path.read_text(encoding="utf-8"))
-            if (result["format"], result["version"]) != (FORMAT, VERSION):
-                raise ValueError(f"format {result['format']!r} {result['version']!r}")
-            sticky = float(result["protocol"]["sticky_action_probability"])
-            key = (str(result["task"]), str(result["backend"]), sticky)
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise BadFileError(f"{path}: not a run of mtspark: {error}; delete it") from error
+        result = read_run(path)
+        sticky = float(result["protocol"]["sticky_action_probability"])
+        key = (result["task"], result["backend"], sticky)
         if result["network_sha256"] != bundle.network_hash:
             others += 1
         elif key not in latest or result["date"] >= latest[key]["date"]:
