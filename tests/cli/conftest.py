@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
+from mtspark.cli import main as cli
 from mtspark.core.games import task_for_game
 from mtspark.core.protocol import GameProtocol
 from mtspark.train.checkpoint import Agent, save_agent
@@ -24,3 +27,28 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("agent") / "tiny.pt"
     save_agent(Agent(network, tasks, GameProtocol()), path)
     return path
+
+
+@pytest.fixture(scope="session")
+def call() -> Callable[..., int]:
+    """Run `mtspark` with these arguments in this process; its exit code."""
+
+    def run(*arguments: object) -> int:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "argv", ["mtspark", *map(str, arguments)])
+            with pytest.raises(SystemExit) as end:
+                cli.main()
+        return int(end.value.code or 0)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def played(
+    checkpoint: Path, call: Callable[..., int], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A bundle with one run in it, in a folder whose name looks like markup; copy it to change."""
+    folder = tmp_path_factory.mktemp("c") / "br[/red].deploy"
+    assert call("export", checkpoint, "-o", folder) == 0
+    assert call("run", folder, "--task", "pong", "--max-decisions", 3) == 0
+    return folder

@@ -9,6 +9,7 @@ import sys
 import types
 
 import pytest
+import typer
 
 import mtspark
 from mtspark.cli import main as cli
@@ -119,12 +120,51 @@ def test_an_error_while_loading_a_command_is_one_line(monkeypatch, capsys):
     assert capsys.readouterr().err == "error: mtspark.cli.run is not for this machine\n"
 
 
-@pytest.mark.parametrize("arguments", [("nonsense",), ("doctor", "--nonsense"), ("export",)])
-def test_a_wrong_call_is_code_2_on_stderr(monkeypatch, capsys, arguments):
+@pytest.mark.parametrize(
+    ("arguments", "what", "see"),
+    [
+        (("nonsense",), "no such command 'nonsense'", "mtspark"),
+        (("doctor", "--nonsense"), "--nonsense", "mtspark doctor"),
+        (("--nonsense",), "--nonsense", "mtspark"),
+        (("export",), "missing argument", "mtspark export"),
+        (("run", "somewhere"), "missing option '--task'", "mtspark run"),
+        (("run", "b", "--task", "pong", "--episodes", "many"), "'--episodes'", "mtspark run"),
+        (("run", "b", "--task", "pong", "--episodes", "0"), "'--episodes'", "mtspark run"),
+        (("run", "b", "--task", "pong", "--backend", "x"), "'reference'", "mtspark run"),
+        (("diff", "b", "--against", "engine", "extra\nline"), "extra", "mtspark diff"),
+    ],
+)
+def test_a_wrong_call_is_one_line_and_code_2(monkeypatch, capsys, arguments, what, see):
     assert run(monkeypatch, *arguments) == 2
     output = capsys.readouterr()
     assert output.out == ""
-    assert output.err
+    (line,) = output.err.splitlines()
+    assert line.startswith("error: ")
+    assert line.endswith(f"; see {see} --help")
+    assert what in line.lower()
+
+
+def test_no_arguments_show_the_help(monkeypatch, capsys):
+    assert run(monkeypatch) == 2
+    output = capsys.readouterr()
+    assert "install-lava" in output.out + output.err
+    assert "error:" not in output.err
+
+
+def test_a_command_chooses_its_own_exit_code(monkeypatch, capsys, command):
+    command(raising(typer.Exit(1)))
+    assert run(monkeypatch, "planted") == 1
+    command(raising(typer.Exit()))
+    assert run(monkeypatch, "planted") == 0
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_no_help_text_is_lost_as_markup(name):
+    # Typer reads [words in square brackets] as a style and shows nothing of them.
+    planted = cli.LazyCommands().get_command(None, name)
+    texts = [planted.help, *(getattr(option, "help", None) for option in planted.params)]
+    assert not [text for text in texts if text and "[" in text]
 
 
 def test_a_mistyped_command_is_recognised(monkeypatch, capsys):

@@ -1,0 +1,87 @@
+"""Names of folders, files and tasks are shown as they are, whatever they look like."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mtspark.cli.common import play_progress
+from mtspark.cli.diff import print_diff
+
+NAME = "br[/red].deploy"
+"""Markup that closes a style which is not open; rich raises an error over it."""
+
+
+def shown(capsys: pytest.CaptureFixture[str]) -> str:
+    output = capsys.readouterr()
+    assert output.err == ""
+    return output.out.replace("\n", "")
+
+
+@pytest.mark.parametrize("name", [NAME, "a[bold]b.deploy", "c:smile:d.deploy"])
+def test_export_shows_the_folder(
+    name: str,
+    checkpoint: Path,
+    call: Callable[..., int],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert call("export", checkpoint, "-o", tmp_path / name) == 0
+    output = shown(capsys)
+    assert f"wrote {tmp_path / name}" in output
+    assert f"{Path(name).name}: 4 layers on the chip" in output
+
+
+def test_run_shows_the_folder(
+    played: Path, call: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call("run", played, "--task", "pong", "--max-decisions", 2) == 0
+    assert f"wrote {played / 'runs'}" in shown(capsys)
+
+
+def test_report_shows_the_folder(
+    played: Path, call: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (played / "runs" / "other.json").write_text(
+        next((played / "runs").glob("*.json"))
+        .read_text()
+        .replace('"network_sha256": "', '"network_sha256": "0')
+    )
+    try:
+        capsys.readouterr()
+        assert call("report", played) == 0
+        output = shown(capsys)
+        assert "pong on engine: mean return" in output
+        assert f"1 runs of an earlier network in {played / 'runs'}" in output.replace("  ", " ")
+    finally:
+        (played / "runs" / "other.json").unlink()
+
+
+def test_diff_shows_both_folders(
+    played: Path, call: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call("diff", played, "--against", played, "--decisions", 1) == 0
+    assert shown(capsys).count(NAME) == 2
+
+
+@pytest.mark.parametrize("different", [0, 3])
+def test_a_difference_is_shown_beside_any_name(
+    different: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = {"decision": 0, "step": 1, "layer": "l[/b]", "neuron": [1], "quantity": "spike"}
+    result = {
+        **{"expected": "x[/y]", "against": "z[bold]", "decisions": 2, "compared": 9},
+        **{"equal": not different, "different": different},
+        "first_divergence": {**first, "expected": 1, "got": 0} if different else None,
+    }
+    print_diff(result)
+    output = shown(capsys)
+    assert "x[/y] against z[bold], 2 decisions" in output
+    assert ("layer l[/b], neuron (1,)" in output) == bool(different)
+
+
+def test_progress_takes_any_task_name() -> None:
+    with play_progress("po[/red]ng on engine", 1):
+        pass

@@ -1,0 +1,185 @@
+"""The report on damaged runs: one line that names the file, never a traceback."""
+
+from __future__ import annotations
+
+import copy
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mtspark.cli.common import console
+from mtspark.cli.run_file import NEVER_EMPTY, RUN, read_run
+from mtspark.cli.tables import print_run
+from mtspark.core.errors import BadFileError
+from mtspark.deploy.bundle import load_bundle
+
+Keys = tuple[str | int, ...]
+MISSING = object()
+HUGE, NAN = 10**400, float("nan")
+WRONG = (MISSING, None, "text", [], [[]], {}, -1, 0, True, 0.5, 1e300, HUGE, NAN)
+
+
+def paths(content: Any, keys: Keys = ()) -> Iterator[Keys]:
+    """Every place in nested objects; of lists the first item."""
+    if keys:
+        yield keys
+    if isinstance(content, dict):
+        for key, inner in content.items():
+            yield from paths(inner, (*keys, key))
+    elif isinstance(content, list) and content:
+        yield from paths(content[0], (*keys, 0))
+
+
+def damaged(run: dict[str, Any], keys: Keys, value: Any) -> dict[str, Any]:
+    result = copy.deepcopy(run)
+    place: Any = result
+    for key in keys[:-1]:
+        place = place[key]
+    if value is MISSING:
+        del place[keys[-1]]
+    else:
+        place[keys[-1]] = value
+    return result
+
+
+@pytest.fixture(scope="module")
+def run(played: Path) -> dict[str, Any]:
+    (path,) = (played / "runs").glob("*.json")
+    return dict(read_run(path))
+
+
+@pytest.fixture
+def folder(played: Path, tmp_path: Path) -> Path:
+    shutil.copytree(played, tmp_path / "b")
+    return tmp_path / "b"
+
+
+def test_what_the_reader_lets_through_can_be_shown(
+    run: dict[str, Any], played: Path, tmp_path: Path
+) -> None:
+    network = load_bundle(played).network
+    path, shown = tmp_path / "r.json", 0
+    refusals: list[str] = []
+    # Of the run itself, not of what the reader checks: a field that it forgot is found.
+    for keys in paths(run):
+        for value in WRONG:
+            if value is MISSING and isinstance(keys[-1], int):
+                continue
+            path.write_text(json.dumps(damaged(run, keys, value)))
+            try:
+                result = read_run(path)
+            except BadFileError as error:
+                refusals.append(str(error))
+                continue
+            with console.capture():
+                print_run(result, network)
+            json.dumps(result, allow_nan=False)
+            shown += 1
+    assert shown > 100
+    assert all(text.startswith(f"{path}: not a run of mtspark: ") for text in refusals)
+
+
+@pytest.mark.parametrize("keys", sorted(set(paths(RUN)), key=str), ids=str)
+def test_every_field_is_checked(run: dict[str, Any], keys: Keys, tmp_path: Path) -> None:
+    path, refused = tmp_path / "r.json", []
+    for value in WRONG:
+        if value is not MISSING or not isinstance(keys[-1], int):
+            path.write_text(json.dumps(damaged(run, keys, value)))
+            try:
+                read_run(path)
+            except BadFileError:
+                refused.append(value)
+    always = [HUGE, NAN, [[]], *([] if isinstance(keys[-1], int) else [MISSING])]
+    assert all(any(value is bad or value == bad for bad in refused) for value in always)
+    # Other types than the field's are most of these values.
+    assert len(refused) >= 6
+
+
+def test_a_damaged_run_is_one_line_and_code_2(
+    run: dict[str, Any],
+    folder: Path,
+    call: Callable[..., int],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = folder / "runs" / "z.json"
+    path.write_text(json.dumps(damaged(run, ("layers", 0, "neurons"), "many")))
+    capsys.readouterr()
+    assert call("report", folder) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == (
+        f"error: {path}: not a run of mtspark: layers[0].neurons cannot be 'many'; delete it"
+    )
+
+
+@pytest.mark.parametrize("key", ["decisions", "distinct_episodes", "steps_per_decision"])
+def test_nothing_is_divided_by_zero(run: dict[str, Any], key: str, tmp_path: Path) -> None:
+    (tmp_path / "r.json").write_text(json.dumps(damaged(run, (key,), 0)))
+    with pytest.raises(BadFileError, match=rf"r\.json: not a run of mtspark: {key} cannot be 0"):
+        read_run(tmp_path / "r.json")
+
+
+@pytest.mark.parametrize("key", NEVER_EMPTY)
+def test_a_run_has_episodes_and_layers(run: dict[str, Any], key: str, tmp_path: Path) -> None:
+    (tmp_path / "r.json").write_text(json.dumps(damaged(run, (key,), [])))
+    with pytest.raises(BadFileError, match=f"{key} is empty"):
+        read_run(tmp_path / "r.json")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"a poem",
+        b"[]",
+        b"null",
+        b"\xff\xfe",
+        b"[" * 100_000,
+        b'{"a":' * 100_000,
+        b'{"format": "mtspark-run", "version": 2}',
+        b"1" * 5000,
+    ],
+    ids=lambda content: str(content[:12]),
+)
+def test_what_is_no_run_at_all(
+    content: bytes, folder: Path, call: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = folder / "runs" / "z.json"
+    path.write_bytes(content)
+    capsys.readouterr()
+    assert call("report", folder) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: {path}: not a run of mtspark: ")
+    assert line.endswith("; delete it")
+
+
+@pytest.mark.parametrize("text", ["NaN", "Infinity", "1e999"])
+def test_a_number_that_is_none_is_refused_even_where_nobody_reads_it(
+    run: dict[str, Any], text: str, tmp_path: Path
+) -> None:
+    line = json.dumps({**run, "unread": "PLACE"}).replace('"PLACE"', text)
+    (tmp_path / "r.json").write_text(line)
+    with pytest.raises(BadFileError, match="is no finite number"):
+        read_run(tmp_path / "r.json")
+
+
+@pytest.mark.parametrize("text", ["\x1b[2J", "a\nb", "\ud800"])
+def test_a_text_that_the_terminal_would_obey_is_refused(
+    run: dict[str, Any], text: str, tmp_path: Path
+) -> None:
+    (tmp_path / "r.json").write_text(json.dumps({**run, "backend": text}))
+    with pytest.raises(BadFileError, match="backend cannot be"):
+        read_run(tmp_path / "r.json")
+
+
+def test_a_folder_among_the_runs_is_one_line(
+    folder: Path, call: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "runs" / "x.json").mkdir()
+    capsys.readouterr()
+    assert call("report", folder) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "x.json" in line

@@ -1,0 +1,178 @@
+"""``python -m mtspark.train``: what it refuses, in one line, before anything is built."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import mtspark.train.run as runs
+from mtspark.core.console import run_program
+from mtspark.core.protocol import GameProtocol
+from mtspark.train.__main__ import STATE, app
+from mtspark.train.config import TrainConfig
+from mtspark.train.network import ConvSize, NetworkConfig
+from mtspark.train.pqn import Trainer
+
+
+@pytest.fixture
+def trained(monkeypatch: pytest.MonkeyPatch) -> list[tuple[TrainConfig, Path]]:
+    """The runs that were started; none really is."""
+    started: list[tuple[TrainConfig, Path]] = []
+
+    def train(config: TrainConfig, folder: Path) -> Path:
+        started.append((config, folder))
+        return folder / "agent.pt"
+
+    monkeypatch.setattr(runs, "train", train)
+    return started
+
+
+def call(*arguments: object) -> int:
+    command = partial(app, [*map(str, arguments)], prog_name="train")
+    with pytest.raises(SystemExit) as end:
+        run_program(command)
+    return int(end.value.code or 0)
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        (("--game", "chess"), "unknown game 'chess'"),
+        (("--game", "pong", "--game", "pong"), "--game pong: given 2 times"),
+        (("--seed", -1), "'--seed'"),
+        (("--seed", 2**64), "'--seed'"),
+        (("--threads", 0), "'--threads'"),
+        (("--games-per-task", 0), "'--games-per-task'"),
+        (("--steps", 0), "'--steps'"),
+        (("--steps", "many"), "'--steps'"),
+        (("--nonsense",), "--nonsense"),
+    ],
+)
+def test_bad_options_are_one_line_and_code_2(
+    options: tuple[object, ...],
+    text: str,
+    tmp_path: Path,
+    trained: list[Any],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert call(tmp_path / "run", *options) == 2
+    output = capsys.readouterr()
+    (line,) = output.err.splitlines()
+    assert line.startswith("error: ")
+    assert text in line
+    assert output.out == ""
+    assert not trained
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        (b"a poem", "not a PyTorch checkpoint"),
+        (b"", "not a PyTorch checkpoint"),
+        ({"format": "mtspark-agent"}, "no mtspark-training checkpoint"),
+        ({"format": "mtspark-training"}, "without network, target"),
+        ({"format": "mtspark-training", "state": [1]}, "without network, target"),
+        (
+            {"format": "mtspark-training", "state": dict.fromkeys(STATE[:-1], 0)},
+            "without returns; remove it to start again",
+        ),
+    ],
+    ids=["text", "empty", "agent", "bare", "list", "a key less"],
+)
+def test_a_corrupt_resume_file_is_one_line_and_code_2(
+    content: Any,
+    text: str,
+    tmp_path: Path,
+    trained: list[Any],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    resume = tmp_path / "resume.pt"
+    if isinstance(content, bytes):
+        resume.write_bytes(content)
+    else:
+        torch.save(content, resume)
+    assert call(tmp_path) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert str(resume) in line
+    assert text in line
+    assert not trained
+
+
+@pytest.mark.parametrize("inside", ["", "deeper/still"])
+def test_a_file_where_the_folder_should_be(
+    inside: str, tmp_path: Path, trained: list[Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    assert call(tmp_path / "file" / inside) == 2
+    assert capsys.readouterr().err == (
+        f"error: {tmp_path / 'file'}: a file, not a folder; choose another folder\n"
+    )
+    assert not trained
+
+
+def test_a_folder_that_cannot_be_written(
+    tmp_path: Path,
+    trained: list[Any],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Asked of the system, because a privileged user may write everywhere.
+    monkeypatch.setattr("os.access", lambda path, mode: Path(path) != tmp_path)
+    assert call(tmp_path / "run") == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: {tmp_path}: no permission")
+    assert not trained
+
+
+def test_the_options_reach_the_run(
+    tmp_path: Path, trained: list[tuple[TrainConfig, Path]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ("--game", "pong", "--game", "breakout", "--seed", 0, "--steps", 7, "--threads", 2)
+    assert call(tmp_path, *options, "--games-per-task", 3, "--wide", "--rescale-values") == 0
+    ((config, folder),) = trained
+    assert folder == tmp_path
+    assert (config.games, config.seed, config.total_steps) == (("pong", "breakout"), 0, 7)
+    assert (config.threads, config.games_per_task, config.rescale_values) == (2, 3, True)
+    assert (config.network.hidden, config.network.tasks) == (512, 2)
+    assert capsys.readouterr().out == f"{tmp_path / 'agent.pt'}\n"
+
+
+def test_a_saved_state_has_the_keys_that_are_asked_for() -> None:
+    trainer = Trainer(
+        TrainConfig(
+            games_per_task=1,
+            protocol=GameProtocol(frame_stack=2, screen_size=20),
+            network=NetworkConfig((2, 20, 20), (ConvSize(3, 5, 3),), hidden=4),
+        )
+    )
+    assert set(trainer.state()) == set(STATE)
+
+
+def test_ctrl_c_is_one_line_and_code_130(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def train(config: TrainConfig, folder: Path) -> Path:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runs, "train", train)
+    assert call(tmp_path) == 130
+    assert capsys.readouterr().err == "interrupted\n"
+
+
+def test_the_module_itself_ends_with_one_line_and_code_2(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "mtspark.train", tmp_path / "run", "--game", "chess"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: unknown game 'chess'")
