@@ -39,7 +39,7 @@ class Bundle:
     Attributes:
         folder: where it lies.
         network: its chip network.
-        network_hash: sha256 over network.json and network.safetensors; runs carry it.
+        network_hash: of everything in the chip network but its provenance; runs carry it.
         files: the manifest, sha256 by file name.
     """
 
@@ -154,8 +154,13 @@ def load_bundle(folder: Path) -> Bundle:
             raise BadFileError(f"{path}: differs from its sha256 in the manifest; export again")
     if not {NETWORK_JSON, NETWORK_ARRAYS} <= set(files):
         raise BadFileError(f"{folder}: the manifest lists no chip network")
-    digest = hashlib.sha256((files[NETWORK_JSON] + files[NETWORK_ARRAYS]).encode()).hexdigest()
-    return Bundle(folder, load_network(folder), digest, dict(files))
+    network = load_network(folder)
+    data, _ = network_to_json(network)
+    # Where a network came from does not change what it does: the same checkpoint with other
+    # notes in it gives the same network, and its runs stay valid.
+    del data["provenance"]
+    text = json.dumps(data, sort_keys=True) + files[NETWORK_ARRAYS]
+    return Bundle(folder, network, hashlib.sha256(text.encode()).hexdigest(), dict(files))
 
 
 def load_network(folder: Path) -> ChipNetwork:

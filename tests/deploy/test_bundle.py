@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,10 @@ def test_a_bundle_comes_back_as_it_went(tmp_path: Path) -> None:
 def test_the_same_network_gives_the_same_hash(tmp_path: Path) -> None:
     first = write_bundle(tmp_path / "a", three_neurons())
     assert first.network_hash == write_bundle(tmp_path / "b", three_neurons()).network_hash
+    elsewhere = replace(three_neurons(), provenance={"checkpoint": "other.pt"})
+    assert first.network_hash == write_bundle(tmp_path / "c", elsewhere).network_hash
+    slower = replace(three_neurons(), time_steps=5)
+    assert first.network_hash != write_bundle(tmp_path / "d", slower).network_hash
 
 
 @pytest.mark.parametrize("name", ["network.json", "network.safetensors", "more.txt"])
