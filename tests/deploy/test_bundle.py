@@ -80,9 +80,9 @@ def test_an_existing_folder_is_kept_unless_it_is_a_bundle_and_replaced(tmp_path:
     other = tmp_path / "thesis"
     other.mkdir()
     (other / "chapter1").write_text("years of work")
-    for replace in (False, True):
+    for force in (False, True):
         with pytest.raises(BadRequestError):
-            write_bundle(other, three_neurons(), replace=replace)
+            write_bundle(other, three_neurons(), replace=force)
     assert (other / "chapter1").read_text() == "years of work"
     bundle = write_bundle(tmp_path / "a", three_neurons())
     with pytest.raises(BadRequestError, match="--force"):
