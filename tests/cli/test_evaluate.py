@@ -13,10 +13,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+import mtspark.sim.play as loop
 from mtspark.cli import evaluate
 from mtspark.cli.common import BackendName
 from mtspark.cli.evaluate import confidence_interval
 from mtspark.core.agent import Decision, greedy_actions
+from mtspark.core.games import make_games
 from mtspark.core.protocol import GameProtocol
 from mtspark.deploy.bundle import Bundle, load_bundle
 from mtspark.sim.engine import EngineChip
@@ -31,7 +33,7 @@ def short(
     """A bundle whose games end after 50 decisions; its checkpoint lies beside it."""
     folder = tmp_path_factory.mktemp("eval")
     agent = load_agent(checkpoint)
-    protocol = GameProtocol(max_frames_per_episode=200, noop_max=30)
+    protocol = GameProtocol(max_frames_per_episode=200)
     save_agent(Agent(agent.network, agent.tasks, protocol), folder / "short.pt")
     arguments = ("--weight-bits", 7, "--round-nearest", "--scale-per-layer")
     assert call("export", folder / "short.pt", "-o", folder / "b.deploy", *arguments) == 0
@@ -63,6 +65,22 @@ class Contrary:
         self.chip.close()
 
 
+class FirstEndsEarly:
+    """Games of which the first is cut off after ten decisions."""
+
+    def __init__(self, games: Any) -> None:
+        self.games = games
+        self.reset, self.close = games.reset, games.close
+        self.steps = 0
+
+    def step(self, actions: Any) -> tuple[Any, ...]:
+        frames, rewards, ended, cut, more = self.games.step(actions)
+        self.steps += 1
+        cut = cut.copy()
+        cut[0] |= self.steps >= 10
+        return frames, rewards, ended, cut, more
+
+
 def test_agreement_is_the_share_of_equal_actions_in_running_games(
     short: Path, call: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -77,6 +95,7 @@ def test_agreement_is_the_share_of_equal_actions_in_running_games(
                 yield player
 
     monkeypatch.setattr(evaluate, "open_backend", planted)
+    monkeypatch.setattr(loop, "make_games", lambda *a, **k: FirstEndsEarly(make_games(*a, **k)))
     out = tmp_path / "eval.json"
     assert call("eval", short, "--episodes", 3, "--seed", 5, "--sticky", 0, "--json", out) == 0
     bundle = load_bundle(short)
@@ -90,6 +109,8 @@ def test_agreement_is_the_share_of_equal_actions_in_running_games(
 
         chip = EngineChip(bundle.network)
         play(chip, bundle.network, row["task"], episodes=3, seed=5, observe=count)
+        # The first game was asked about no more once it had ended.
+        assert active == [3] * 10 + [2] * (len(active) - 10)
         equal = sum(games for number, games in enumerate(active, 1) if number % 4)
         assert 0.6 < equal / sum(active) < 0.9
         assert row["action_agreement"] == pytest.approx(equal / sum(active), abs=1e-12)
