@@ -72,12 +72,20 @@ def numpy_im2col(network: ChipNetwork, frames: NDArray[np.uint8]) -> Decide:
     return decide
 
 
-def snntorch_eager(network: ChipNetwork, frames: NDArray[np.uint8]) -> Decide:
-    """snntorch's Leaky between torch's Conv2d and Linear, without gradients."""
+def snntorch_eager(
+    network: ChipNetwork, frames: NDArray[np.uint8], *, compiled: str = ""
+) -> Decide:
+    """snntorch's Leaky between torch's Conv2d and Linear, without gradients.
+
+    With `compiled`, torch.compile of one step of all layers, which the first call waits for:
+    of "snntorch", which is no single graph since Leaky writes to itself, or of what it
+    computes, written in "plain" torch.
+    """
     import snntorch
     import torch
 
     torch.set_num_threads(1)
+    torch._dynamo.config.recompile_limit = 64  # Else it gives up on a fifth layer.
     layers: list[Any] = []
     for link, population in zip(network.connections, network.populations, strict=True):
         weights = torch.tensor(link.weights, dtype=torch.float32)
@@ -85,7 +93,8 @@ def snntorch_eager(network: ChipNetwork, frames: NDArray[np.uint8]) -> Decide:
             out, inner, *kernel = link.weights.shape
             synapses: Any = torch.nn.Conv2d(inner, out, kernel, link.stride, bias=False)
         else:
-            synapses = torch.nn.Linear(*link.weights.shape[::-1], bias=False)
+            out, inner = link.weights.shape
+            synapses = torch.nn.Linear(inner, out, bias=False)
         synapses.weight.data = weights
         threshold = torch.tensor(population.thresholds[0], dtype=torch.float32)
         neurons = snntorch.Leaky(
@@ -95,17 +104,38 @@ def snntorch_eager(network: ChipNetwork, frames: NDArray[np.uint8]) -> Decide:
         layers.append((link.kind is ConnectionKind.DENSE, synapses, bias, neurons))
     first = torch.tensor((frames != 0).astype(np.float32))
 
+    def step(sent: Any, membranes: list[Any]) -> tuple[Any, list[Any]]:
+        after = []
+        for (flat, synapses, bias, neurons), membrane in zip(layers, membranes, strict=True):
+            current = synapses(sent.flatten(1) if flat else sent) + bias
+            sent, new = neurons(current, membrane)
+            after.append(new)
+        return sent, after
+
+    def plain(sent: Any, membranes: list[Any]) -> tuple[Any, list[Any]]:
+        after = []
+        for (flat, synapses, bias, neurons), membrane in zip(layers, membranes, strict=True):
+            current = synapses(sent.flatten(1) if flat else sent) + bias
+            new = KEEP * membrane + current
+            spikes = new > neurons.threshold
+            after.append(torch.where(spikes, 0.0, new))
+            sent = spikes.to(torch.float32)
+        return sent, after
+
+    run: Any = step
+    if compiled:
+        run = torch.compile(plain if compiled == "plain" else step, dynamic=False)
+
     def decide() -> Any:
         with torch.inference_mode():
-            membranes = [neurons.init_leaky() for _, _, _, neurons in layers]
-            fired = 0
+            shapes = [(len(frames), *p.shape) for p in network.populations]
+            membranes = [torch.zeros(shape) for shape in shapes]
             for _ in range(network.time_steps):
-                sent = first
-                for number, (flat, synapses, bias, neurons) in enumerate(layers):
-                    current = synapses(sent.flatten(1) if flat else sent) + bias
-                    sent, membranes[number] = neurons(current, membranes[number])
-            return fired
+                sent, membranes = run(first, membranes)
+            return sent, membranes
 
+    for _ in range(3 if compiled else 0):
+        decide()  # Some of it is compiled anew when it is met the second time.
     return decide
 
 

@@ -2,7 +2,8 @@
 
 One run, one thread, the same network and input for all; contenders take turns, so that a
 busy moment of the machine hits all of them. Prints tables, writes docs/benchmarks.json and
-draws docs/benchmarks.png. `--bundle DIR` adds recorded frames and the closed loop.
+draws docs/benchmarks.png. `--bundle DIR` adds recorded frames and the closed loop; `--peers
+PYTHON` adds the simulators that peers.py can import with that Python.
 """
 # ruff: noqa: E402 (libraries read the number of threads when they are imported)
 
@@ -31,7 +32,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import contenders
 import numpy as np
 from closed_loop import closed_loop
-from networks import calibrated, nature_dqn, sparse_frames
+from networks import calibrated, dense_net, nature_dqn, sparse_frames
 from plot import draw
 
 from mtspark.core.chip_network import INPUT, ChipNetwork
@@ -46,6 +47,73 @@ TARGETS = {
     "NumPy im2col float32": 30,
 }
 Times = dict[str, list[float]]
+
+
+class Peers:
+    """The program peers.py, running under another Python, which takes a turn when asked to."""
+
+    def __init__(self, python: str, network: ChipNetwork, frames: Any, batch: Any) -> None:
+        """Write the networks to a file, start the program, wait until it is ready."""
+        self.dense, self.dense_frames = dense_net()
+        arrays = _arrays(network, frames) | {"batch": batch != 0, "steps": network.time_steps}
+        arrays["batch_activity"] = _arrays(network, batch)["activity"]
+        for name, values in _arrays(self.dense, self.dense_frames).items():
+            arrays[f"dense_{name}"] = values
+        script = Path(__file__).with_name("peers.py")
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "network.npz"
+            np.savez(file, **arrays)
+            self._program = subprocess.Popen(
+                [python, str(script), str(file), "turns"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                text=True,
+            )
+            self.about = json.loads(self._answer())
+        for name, found in self.about.items():
+            if "failed" in found:
+                print(f"{name}: left out: {found['failed']}", file=sys.stderr)
+        self.names = [name for name, found in self.about.items() if "failed" not in found]
+
+    def _answer(self) -> str:
+        assert self._program.stdout
+        return self._program.stdout.readline() or "{}"
+
+    def turn(self, name: str) -> Callable[[], Milliseconds]:
+        """Ask for one turn of a contender."""
+
+        def ask() -> Milliseconds:
+            assert self._program.stdin
+            self._program.stdin.write(f"{name}\n")
+            self._program.stdin.flush()
+            return Milliseconds(self._answer())
+
+        return ask
+
+    def close(self) -> None:
+        """End the program, which ends when it is asked for nothing more."""
+        assert self._program.stdin
+        self._program.stdin.close()
+        self._program.wait()
+
+
+class Milliseconds(float):
+    """What a contender in another program took for a step and sample, by its own clock."""
+
+
+def _arrays(network: ChipNetwork, frames: Any) -> dict[str, Any]:
+    """A network and its input as arrays, and what the engine finds to be active."""
+    activity = described(network, frames)["activity"]
+    arrays: dict[str, Any] = {"frames": frames != 0, "layers": len(network.connections)}
+    arrays["activity"] = [activity[population.name] for population in network.populations]
+    for i, (link, population) in enumerate(
+        zip(network.connections, network.populations, strict=True)
+    ):
+        arrays |= {f"w{i}": link.weights, f"s{i}": link.stride[0]}
+        arrays[f"t{i}"] = population.thresholds.flat[0]
+        arrays[f"b{i}"] = population.bias_mantissa / contenders.SCALE
+    return arrays
 
 
 def spread(times: list[float]) -> dict[str, float]:
@@ -68,8 +136,10 @@ def take_turns(
     for turn in range(repeats + 1):
         for name, decide in decides.items():
             began = clock()
-            decide()
-            if turn:
+            took = decide()
+            if turn and isinstance(took, Milliseconds):
+                times[name].append(float(took))
+            elif turn:
                 times[name].append((clock() - began) / per[name] * 1e3)
     return times
 
@@ -96,7 +166,7 @@ def described(network: ChipNetwork, frames: Any) -> dict[str, Any]:
     }
 
 
-def side_by_side(repeats: int, lava: bool) -> dict[str, Any]:
+def side_by_side(repeats: int, lava: bool, python: str | None = None) -> dict[str, Any]:
     """The table of the issue: everyone at 5 % activity, batch 1 and (float ones) 32."""
     network, frames = network_at(0.05)
     few = replace(network, time_steps=8)
@@ -109,19 +179,32 @@ def side_by_side(repeats: int, lava: bool) -> dict[str, Any]:
         "NumPy im2col float32": contenders.numpy_im2col(few, frames),
         "snntorch eager": contenders.snntorch_eager(few, frames),
         "snntorch eager, batch 32": contenders.snntorch_eager(few, batch),
+        "torch.compile of snntorch": contenders.snntorch_eager(few, frames, compiled="snntorch"),
+        "torch.compile, plain torch": contenders.snntorch_eager(few, frames, compiled="plain"),
+        "torch.compile, batch 32": contenders.snntorch_eager(few, batch, compiled="plain"),
         "ONNX Runtime": contenders.onnx_runtime(few, frames),
     }
     per = dict.fromkeys(decides, few.time_steps)
+    per["torch.compile, batch 32"] = few.time_steps * 32
     per["engine"] = per["engine, conv1 each step"] = network.time_steps
     per["engine, batch 32"] = network.time_steps * 32
     per["snntorch eager, batch 32"] = few.time_steps * 32
+    peers = Peers(python, few, frames, batch) if python else None
+    if peers:
+        dense = contenders.engine(peers.dense, peers.dense_frames, hold_frame=False)
+        decides |= {name: peers.turn(name) for name in peers.names}
+        decides["engine, dense net"] = dense
+        per["engine, dense net"] = peers.dense.time_steps
     times = take_turns(decides, per, repeats)
+    if peers:
+        peers.close()
     if lava:
         times["Lava, its own Conv"] = lava_stock(network, frames)
         times["Lava, our Conv"] = lava_ours(few, frames, repeats)
     return {
         "described": described(network, frames),
         "times": {name: spread(values) for name, values in times.items() if values},
+        "peers": peers.about if peers else None,
     }
 
 
@@ -227,13 +310,23 @@ def show(results: dict[str, Any]) -> None:
     walked = table["times"]["engine, conv1 each step"]["median"]
     print(f"  {'':26} {'median':>9} {'min':>9} {'max':>9} {'ratio':>8} {'conv1 each step':>16}")
     for name, times in table["times"].items():
-        base = table["times"]["engine, batch 32"]["median"] if "batch 32" in name else mine
+        base = mine
+        for other in ("batch 32", "dense net"):
+            base = table["times"][f"engine, {other}"]["median"] if other in name else base
         goal = f"   wanted {TARGETS[name]}" if name in TARGETS else ""
         if name == "snntorch eager, batch 32":
             goal = "   wanted 8"
         cells = [times[key] for key in ("median", "min", "max")]
-        ratios = f"{cells[0] / base:8.1f} {cells[0] / walked:16.1f}"
+        each = f"{cells[0] / walked:16.1f}" if base == mine else " " * 16
+        ratios = f"{cells[0] / base:8.1f} {each}"
         print(f"  {name:26} {cells[0]:9.4f} {cells[1]:9.4f} {cells[2]:9.4f} {ratios}{goal}")
+    for name, found in (table["peers"] or {}).items():
+        if "failed" not in found:
+            active = ["/".join(f"{a:.4f}" for a in pair) for pair in _pairs(found)]
+            print(f"  active in {name} / in the engine, layer by layer: {', '.join(active)}")
+    if not table["peers"]:
+        print("  sinabs, SpikingJelly, nengo-loihi, XyloSim: left out; they come with --peers")
+        print("  PYTHON, a Python that can import them (see docs/benchmarks.md)")
     for axis, rows in results.get("sweeps", {}).items():
         print(f"\n{axis}: median ms a step and sample")
         for key, row in rows.items():
@@ -247,6 +340,10 @@ def show(results: dict[str, Any]) -> None:
         )
     for name, value in results.get("closed_loop", {}).items():
         print(f"{name}: {value:.4g}")
+
+
+def _pairs(found: dict[str, Any]) -> list[tuple[float, float]]:
+    return list(zip(found["activity"], found["engine_activity"], strict=True))
 
 
 def linear(activity: dict[str, Any]) -> dict[str, float]:
@@ -268,11 +365,13 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="fewer repeats, no largest network")
     parser.add_argument("--no-lava", action="store_true", help="leave Lava out")
     parser.add_argument("--bundle", type=Path, help="a .deploy folder for the closed loop")
+    parser.add_argument("--peers", metavar="PYTHON", help="a Python that has other simulators")
     parser.add_argument("--out", type=Path, default=ROOT / "docs", help="folder of JSON and plot")
     options = parser.parse_args()
     repeats = 5 if options.quick else 15
     began = time.perf_counter()
-    results: dict[str, Any] = {"side_by_side": side_by_side(repeats, not options.no_lava)}
+    table = side_by_side(repeats, not options.no_lava, options.peers)
+    results: dict[str, Any] = {"side_by_side": table}
     results["sweeps"] = sweeps(max(3, repeats // 2), options.quick)
     results["linear"] = linear(results["sweeps"]["activity"])
     if options.bundle:

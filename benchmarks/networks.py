@@ -93,6 +93,41 @@ def nature_dqn(
     )
 
 
+def dense_net() -> tuple[ChipNetwork, NDArray[np.uint8]]:
+    """As much dense network as a Xylo holds: 16 inputs, 1000 neurons, 8 outputs; 4 inputs on."""
+    generator = np.random.default_rng(0)
+    populations, connections, source = [], [], INPUT
+    for name, inputs, outputs in (("hidden", 16, 1000), ("actions", 1000, 8)):
+        never = np.full((1, outputs), NEVER, np.int64)
+        populations.append(
+            Population(name, (outputs,), 2048, 1024, never, np.zeros(outputs, np.int64))
+        )
+        connections.append(
+            Connection(
+                name=f"{source}->{name}",
+                source=source,
+                target=name,
+                kind=ConnectionKind.DENSE,
+                weights=_weights(generator, (outputs, inputs)),
+                sign_mode=SignMode.MIXED,
+            )
+        )
+        source = name
+    network = ChipNetwork(
+        name="dense",
+        input=FrameInput((16, 1, 1), 0),
+        populations=tuple(populations),
+        connections=tuple(connections),
+        readout=Readout("actions", np.ones(8)),
+        tasks=(Task("pong", "pong", tuple(range(8))),),
+        time_steps=64,
+        protocol=GameProtocol(),
+    )
+    frames = np.zeros((1, 16, 1, 1), np.uint8)
+    frames[0, :4] = 255
+    return calibrated(network, frames, 0.05), frames
+
+
 def _weights(generator: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.int64]:
     """Even mixed weights, normal, up to +-254."""
     values = np.clip(generator.normal(0, 64, shape), -254, 254)
