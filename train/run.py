@@ -12,7 +12,7 @@ from typing import Any
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from mtspark.core.errors import BadRequestError
+from mtspark.core.errors import BadFileError, BadRequestError
 from mtspark.train.checkpoint import load_plain, save_agent, save_whole
 from mtspark.train.config import TrainConfig
 from mtspark.train.pqn import Trainer
@@ -29,6 +29,7 @@ def train(config: TrainConfig, folder: Path) -> Path:
 
     Raises:
         BadRequestError: the folder holds a run with another configuration.
+        BadFileError: its checkpoint is damaged.
     """
     trainer = Trainer(config)
     resume, log, agent_path = folder / "resume.pt", folder / "log.jsonl", folder / "agent.pt"
@@ -38,7 +39,13 @@ def train(config: TrainConfig, folder: Path) -> Path:
             raise BadRequestError(
                 f"{folder}: holds a run with another configuration; choose another folder"
             )
-        trainer.restore(saved["state"])
+        try:
+            trainer.restore(saved["state"])
+        except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+            reason = " ".join(str(error).split())[:120]
+            raise BadFileError(
+                f"{resume}: does not hold this run's state ({reason}); choose another folder"
+            ) from error
         _forget_later_updates(log, trainer.progress.steps)
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint_at = _next_checkpoint(trainer.progress.steps, config)

@@ -118,3 +118,13 @@ def test_a_resume_file_that_is_not_ours_is_refused(tmp_path: Path) -> None:
     (tmp_path / "resume.pt").write_text("no checkpoint")
     with pytest.raises(BadFileError, match="not a PyTorch checkpoint"):
         train(SMALL, tmp_path)
+
+
+def test_a_damaged_state_is_one_line(tmp_path: Path) -> None:
+    config = replace(SMALL, total_steps=8)
+    train(config, tmp_path)
+    content = torch.load(tmp_path / "resume.pt", weights_only=True)
+    content["state"]["optimizer"] = {"state": 3}
+    torch.save(content, tmp_path / "resume.pt")
+    with pytest.raises(BadFileError, match="does not hold this run's state"):
+        train(config, tmp_path)
