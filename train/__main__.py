@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated
 
+import torch
 import typer
 
 from mtspark.core.console import errors_as_one_line, run_program
@@ -41,6 +43,8 @@ def train_command(
         games = tuple(game or ["pong"])
         check_games(games)
         check_folder(folder)
+        if compiled:
+            check_compiler()
         network = NetworkConfig(
             convolutions=NATURE_CONVOLUTIONS if wide else SMALL_CONVOLUTIONS,
             hidden=512 if wide else 256,
@@ -60,6 +64,22 @@ def train_command(
         from mtspark.train.run import train
 
         print(train(config, folder))
+
+
+def check_compiler() -> None:
+    """Check that torch.compile can work here.
+
+    Raises:
+        BadRequestError: no C++ compiler, or PyTorch lies under a path with a space in it,
+            which its compiler calls cannot take.
+    """
+    if shutil.which(os.environ.get("CXX", "g++")) is None:
+        raise BadRequestError("--compiled: no C++ compiler (g++); install one or leave it out")
+    if " " in torch.__file__:
+        raise BadRequestError(
+            f"--compiled: PyTorch cannot compile under a path with a space ({torch.__file__}); "
+            "leave it out"
+        )
 
 
 def check_games(games: tuple[str, ...]) -> None:

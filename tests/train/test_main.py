@@ -176,3 +176,19 @@ def test_the_module_itself_ends_with_one_line_and_code_2(tmp_path: Path) -> None
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
     assert line.startswith("error: unknown game 'chess'")
+
+
+def test_compiling_is_refused_where_it_cannot_work(
+    trained: list[tuple[TrainConfig, Path]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    assert call(tmp_path, "--compiled") == 2
+    assert "no C++ compiler" in capsys.readouterr().err
+    monkeypatch.setenv("CXX", sys.executable)
+    monkeypatch.setattr(torch, "__file__", "/a folder/torch/__init__.py")
+    assert call(tmp_path, "--compiled") == 2
+    assert "a path with a space" in capsys.readouterr().err
+    assert not trained
