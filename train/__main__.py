@@ -54,7 +54,7 @@ def train_command(
             TrainConfig(),
             games=games,
             total_steps=steps,
-            games_per_task=games_per_task,
+            games_per_task=(games_per_task,),
             rescale_values=rescale_values,
             seed=seed,
             threads=threads,

@@ -5,15 +5,18 @@ from __future__ import annotations
 import copy
 from collections import deque
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
+from mtspark.core.errors import BadRequestError
 from mtspark.core.games import make_games, task_for_game
 from mtspark.core.protocol import Task
-from mtspark.train.checkpoint import Agent
+from mtspark.train.checkpoint import Agent, load_agent
 from mtspark.train.config import TrainConfig
 from mtspark.train.network import MTSparkNetwork, legal_action_mask, mask_illegal
 
@@ -48,6 +51,32 @@ def lambda_returns(
         following = rewards[step] + config.discount * mixed * (~terminated[step]).float()
         returns[step] = following
     return returns
+
+
+def load_teachers(
+    paths: tuple[str, ...], tasks: tuple[Task, ...]
+) -> list[tuple[MTSparkNetwork, int] | None]:
+    """Load each game's teacher and the index of the game among the teacher's own tasks.
+
+    Raises:
+        BadFileError: a teacher's file cannot be read.
+        BadRequestError: not one entry a game, or a teacher that does not know its game.
+    """
+    if not paths:
+        return [None] * len(tasks)
+    if len(paths) != len(tasks):
+        raise BadRequestError(f"{len(paths)} teachers for {len(tasks)} games; give one each")
+    teachers: list[tuple[MTSparkNetwork, int] | None] = []
+    for path, task in zip(paths, tasks, strict=True):
+        if not path:
+            teachers.append(None)
+            continue
+        agent = load_agent(Path(path))
+        known = [entry.game for entry in agent.tasks]
+        if task.game not in known:
+            raise BadRequestError(f"{path}: knows {', '.join(known)}, cannot teach {task.game}")
+        teachers.append((agent.network, known.index(task.game)))
+    return teachers
 
 
 @dataclass
@@ -88,7 +117,11 @@ class Trainer:
         self.progress = Progress(
             returns={task.name: deque(maxlen=RETURN_WINDOW) for task in self.tasks}
         )
-        self.task_of_game = torch.arange(len(self.tasks)).repeat_interleave(config.games_per_task)
+        self.task_of_game = torch.arange(len(self.tasks)).repeat_interleave(
+            torch.tensor(config.copies)
+        )
+        self.teachers = load_teachers(config.teachers, self.tasks)
+        self.taught = torch.tensor([teacher is not None for teacher in self.teachers])
         self.generator = np.random.default_rng(config.seed)
         self.restart_games()
 
@@ -107,8 +140,8 @@ class Trainer:
         """Start every game afresh, from seeds that depend on the run's seed and its step."""
         config = self.config
         self.envs = [
-            make_games(task, config.protocol, config.games_per_task, num_threads=config.threads)
-            for task in self.tasks
+            make_games(task, config.protocol, copies, num_threads=config.threads)
+            for task, copies in zip(self.tasks, config.copies, strict=True)
         ]
         seeds = np.random.SeedSequence([config.seed, self.progress.steps])
         self.generator = np.random.default_rng(seeds)
@@ -116,6 +149,7 @@ class Trainer:
         frames = [env.reset(seed=int(seed))[0] for env, seed in zip(self.envs, first, strict=True)]
         self.frames = torch.from_numpy(np.concatenate(frames))
         self.was_done = np.zeros(len(self.frames), dtype=bool)
+        self.lives = np.zeros(len(self.frames), dtype=np.int64)
         self.running_return = np.zeros(len(self.frames))
 
     def update(self) -> float:
@@ -135,10 +169,11 @@ class Trainer:
             return mask_illegal(network(frames, task), self.mask[task])
 
     def _step_games(self, actions: np.ndarray) -> tuple[np.ndarray, ...]:
-        per_task = np.split(actions, len(self.envs))
+        per_task = np.split(actions, np.cumsum(self.config.copies)[:-1])
         for env, chosen in zip(self.envs, per_task, strict=True):
             env.send(chosen)
-        results = [env.recv()[:4] for env in self.envs]
+        received = [env.recv() for env in self.envs]
+        results = [(*parts, info["lives"]) for *parts, info in received]
         return tuple(np.concatenate(parts) for parts in zip(*results, strict=True))
 
     @torch.no_grad()
@@ -152,13 +187,16 @@ class Trainer:
             for game in np.flatnonzero(explore):
                 legal = self.tasks[int(self.task_of_game[game])].legal_actions
                 chosen[game] = self.generator.choice(legal)
-            observation, reward, done, cut, *_ = self._step_games(chosen)
+            observation, reward, done, cut, lives = self._step_games(chosen)
+            lost_life = (lives < self.lives) & ~self.was_done
+            self.lives = lives.astype(np.int64)
+            terminal = done | lost_life if config.life_loss_is_terminal else done
             frames.append(self.frames)
             greedy.append(best)
             actions.append(torch.from_numpy(chosen))
             rewards.append(torch.from_numpy(np.sign(reward).astype(np.float32)))
-            terminated.append(torch.from_numpy(done.copy()))
-            finished.append(torch.from_numpy(done | cut))
+            terminated.append(torch.from_numpy(terminal.copy()))
+            finished.append(torch.from_numpy(terminal | cut))
             valid.append(torch.from_numpy(~self.was_done))
             self._count_returns(reward, done | cut)
             self.frames = torch.from_numpy(observation.copy())
@@ -211,6 +249,7 @@ class Trainer:
         valid = rollout["valid"].flatten().float()
         goals = targets.flatten()
         tasks = self.task_of_game.repeat(config.rollout_steps)
+        advice = self._advice(frames, tasks) if bool(self.taught.any()) else None
         size = len(goals) // config.minibatches
         losses = []
         for _ in range(config.epochs):
@@ -218,14 +257,43 @@ class Trainer:
             for chunk in order[: size * config.minibatches].split(size):
                 values = self._values(self.network, frames[chunk], tasks[chunk])
                 error = values.gather(1, actions[chunk][:, None]).squeeze(1) - goals[chunk]
+                taught = self.taught[tasks[chunk]]
+                losses_each = 0.5 * error * error
+                if advice is not None:
+                    losses_each = torch.where(
+                        taught, self._distillation(values, advice[chunk]), losses_each
+                    )
                 weight = valid[chunk]
-                loss = 0.5 * (weight * error * error).sum() / weight.sum().clamp(min=1)
+                loss = (weight * losses_each).sum() / weight.sum().clamp(min=1)
                 self.optimizer.zero_grad()
                 loss.backward()
                 torch.nn.utils.clip_grad_norm_(self.network.parameters(), config.gradient_norm)
                 self.optimizer.step()
                 losses.append(loss.detach())
         return float(torch.stack(losses).mean())
+
+    @torch.no_grad()
+    def _advice(self, frames: Tensor, tasks: Tensor) -> Tensor:
+        """The teachers' action values, (decisions, actions); zeros where there is no teacher."""
+        advice = torch.zeros(len(frames), self.config.network.actions)
+        for index, teacher in enumerate(self.teachers):
+            if teacher is None:
+                continue
+            network, own_task = teacher
+            for chunk in torch.nonzero(tasks == index).squeeze(1).split(512):
+                asked = torch.full((len(chunk),), own_task)
+                with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.config.bfloat16):
+                    values = network(frames[chunk], asked)
+                advice[chunk] = mask_illegal(values, self.mask[tasks[chunk]])
+        return advice
+
+    def _distillation(self, values: Tensor, advice: Tensor) -> Tensor:
+        """Kullback-Leibler divergence of the student's softmax policy from the teacher's."""
+        warmth = self.config.distillation_temperature
+        wanted = functional.log_softmax(advice / warmth, dim=1)
+        given = functional.log_softmax(values / warmth, dim=1)
+        divergence = (wanted.exp() * (wanted - given)).sum(1)
+        return self.config.distillation_weight * warmth * divergence
 
     def agent(self) -> Agent:
         """The agent as it is now, ready to be saved and evaluated."""
