@@ -22,6 +22,8 @@ from mtspark.core.chip_network import (
     Connection,
     ConnectionKind,
     Population,
+    ReadoutKind,
+    Reset,
     check_network,
 )
 from mtspark.core.errors import BackendFailedError, BadNetworkError, BadRequestError
@@ -47,7 +49,27 @@ def check_fits_lava(network: ChipNetwork) -> None:
             leave 32 bits.
     """
     check_network(network)
+    if not network.input.held or network.readout.kind is not ReadoutKind.MEMBRANE:
+        raise BadNetworkError(
+            f"{network.name}: takes a series or reads out spikes; the Lava backends hold one frame "
+            "and read membranes, use the reference or the engine"
+        )
+    for population in network.populations:
+        one_decay = isinstance(population.current_decay, int) and isinstance(
+            population.membrane_decay, int
+        )
+        if population.reset is not Reset.ZERO or not one_decay:
+            raise BadNetworkError(
+                f"population {population.name!r}: reset {population.reset.value!r}, "
+                f"{'one decay' if one_decay else 'a decay for each neuron'}; the Lava backends "
+                "run zero reset and one decay a population, use the reference or the engine"
+            )
     for link in network.connections:
+        if link.recurrent:
+            raise BadNetworkError(
+                f"connection {link.name!r}: recurrent; the Lava backends run networks without "
+                "loops only, use the reference or the engine"
+            )
         if link.delay:
             raise BadNetworkError(
                 f"connection {link.name!r}: delay {link.delay}; the Lava backends run networks "
@@ -67,7 +89,7 @@ def check_fits_lava(network: ChipNetwork) -> None:
                 total += raw << link.exponent if link.exponent >= 0 else (raw >> -link.exponent) + 1
         added = total << STATE_SHIFT
         # What one correction by 2^24 leaves over adds up until the next reset.
-        excess = max(0, added - 2 * CURRENT_LIMIT) if population.current_decay < 4095 else 0
+        excess = max(0, added - 2 * CURRENT_LIMIT) if np.min(population.current_decay) < 4095 else 0
         reach = CURRENT_LIMIT + added + network.steps_per_decision * excess
         if reach >= INT32_LIMIT:
             raise BadNetworkError(

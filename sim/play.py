@@ -106,7 +106,7 @@ def play(
     if not 0 <= seed < 2**30:
         raise BadRequestError(f"seed {seed}: 0 to {2**30 - 1} can be used")
     # A lost life may end an episode in training; a score is that of the whole game.
-    protocol = replace(network.protocol, life_loss_ends_episode=False)
+    protocol = replace(network.game_protocol, life_loss_ends_episode=False)
     if sticky is not None:
         if not 0 <= sticky < 1:
             raise BadRequestError(f"sticky action probability {sticky}: 0 up to below 1")
@@ -138,7 +138,7 @@ def _play_group(
 ) -> list[Episode]:
     row = network.task_index(task)
     legal = network.tasks[row].legal_actions
-    games = make_games(network.tasks[row], network.protocol, count)
+    games = make_games(network.tasks[row], network.game_protocol, count)
     try:
         frames, _ = games.reset(seed=seed)
         score, decisions = np.zeros(count), np.zeros(count, dtype=np.int64)

@@ -6,6 +6,7 @@ time. Every other simulator must equal it, spike for spike and membrane for memb
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,8 @@ from mtspark.core.chip_network import (
     Connection,
     ConnectionKind,
     Population,
+    ReadoutKind,
+    Reset,
     check_network,
 )
 from mtspark.core.errors import BadRequestError
@@ -67,7 +70,8 @@ class ReferenceChip:
         task, reaches the window. A batch of another size starts from new chips.
 
         Args:
-            frames: uint8 (batch, *input shape).
+            frames: uint8 (batch, *input shape), or (batch, T, *input shape) where the input
+                is a series.
             task: row of the threshold arrays.
             trace: record every spike and membrane.
 
@@ -81,13 +85,14 @@ class ReferenceChip:
         payload = frames.astype(np.int64)
         if network.input.payload_bits == 0:
             payload = (payload != 0).astype(np.int64)
+        slices = [payload] * network.time_steps if network.input.held else payload.swapaxes(0, 1)
         names = [population.name for population in network.populations]
         window = {name: np.zeros_like(self._sent[name]) for name in [INPUT, *names]}
         drain = {name: np.zeros_like(self._sent[name]) for name in [INPUT, *names]}
         spike_log: dict[str, list[Int]] = {name: [] for name in names}
         membrane_log: dict[str, list[Int]] = {name: [] for name in names}
         for step in range(network.steps_per_decision):
-            self._step(step, payload, task)
+            self._step(step, slices, task)
             for name, sent in self._sent.items():
                 own = network.window(name)
                 counted = window if own.start <= step < own.stop else drain
@@ -97,7 +102,8 @@ class ReferenceChip:
                     spike_log[name].append(self._sent[name])
                     membrane_log[name].append(self._membrane[name])
         readout = network.readout
-        values = self._membrane[readout.population] * readout.scale
+        read = window if readout.kind is ReadoutKind.SPIKES else self._membrane
+        values = read[readout.population] * readout.scale
         recorded = None
         if trace:
             recorded = ChipTrace(
@@ -109,27 +115,33 @@ class ReferenceChip:
     def close(self) -> None:
         """Nothing to release."""
 
-    def _step(self, step: int, payload: Int, task: int) -> None:
+    def _step(self, step: int, slices: Sequence[Int], task: int) -> None:
         """One chip step: everyone receives what was sent 1 + delay steps ago, then sends."""
         network = self.network
-        sending: dict[str, Int] = {
-            INPUT: payload if step < network.time_steps else np.zeros_like(payload)
-        }
+        silent = np.zeros((self._batch, *network.input.shape), dtype=np.int64)
+        sending: dict[str, Int] = {INPUT: slices[step] if step < network.time_steps else silent}
         for population in network.populations:
             name = population.name
             arriving = np.zeros_like(self._membrane[name])
             for link in network.connections:
-                if link.target == name:
+                if link.target == name and self._delivers(link, step):
                     sent = self._history[link.delay][link.source]
                     arriving = arriving + self._synapses[link.name].deliver(sent)
+            fired = self._sent[name]
             if step == network.depths[name]:
                 self._current[name] = np.zeros_like(arriving)
                 self._membrane[name] = np.zeros_like(arriving)
+                fired = np.zeros_like(fired)
             self._current[name], self._membrane[name], sending[name] = integrate_and_fire(
-                population, self._current[name], self._membrane[name], arriving, task
+                population, self._current[name], self._membrane[name], fired, arriving, task
             )
         self._sent = sending
         self._history = [sending, *self._history[:-1]]
+
+    def _delivers(self, link: Connection, step: int) -> bool:
+        """A recurrent connection knows only the window of its source in this decision."""
+        own = self.network.window(link.source)
+        return not link.recurrent or own.start <= step - 1 - link.delay < own.stop
 
 
 def check_request(network: ChipNetwork, frames: NDArray[np.uint8], task: int) -> None:
@@ -138,29 +150,50 @@ def check_request(network: ChipNetwork, frames: NDArray[np.uint8], task: int) ->
     Raises:
         BadRequestError: wrong shape or type of frames, or no such task.
     """
-    if frames.dtype != np.uint8 or frames.shape[1:] != network.input.shape or not len(frames):
+    series = () if network.input.held else (network.time_steps,)
+    wanted = (*series, *network.input.shape)
+    if frames.dtype != np.uint8 or frames.shape[1:] != wanted or not len(frames):
         raise BadRequestError(
             f"frames are {frames.dtype} {frames.shape}, this network takes uint8 "
-            f"(batch, {', '.join(map(str, network.input.shape))})"
+            f"(batch, {', '.join(map(str, wanted))})"
         )
     if not 0 <= task < len(network.tasks):
         raise BadRequestError(f"task {task}: this network has tasks 0 to {len(network.tasks) - 1}")
 
 
 def integrate_and_fire(
-    population: Population, current: Int, membrane: Int, arriving: Int, task: int
+    population: Population, current: Int, membrane: Int, fired: Int, arriving: Int, task: int
 ) -> tuple[Int, Int, Int]:
     """One step of the neurons: new current, new membrane, spikes (0 or 1).
 
     u <- wrap(T(u, du + 1) + (a << 6)); v <- saturate(T(v, dv) + u + bias);
     a spike where v > threshold << 6, which sets v to 0. T rounds toward zero. The synaptic
-    decay counts from du + 1, so du = 4095 forgets at once.
+    decay counts from du + 1, so du = 4095 forgets at once. Other resets: see :class:`Reset`.
+
+    Args:
+        population: the neurons.
+        current: u, like all arrays (batch, *shape).
+        membrane: v.
+        fired: the spikes of the step before.
+        arriving: a, summed over connections.
+        task: row of the thresholds.
     """
     current = wrap_current(decay(current, population.current_decay + 1) + (arriving << STATE_SHIFT))
     bias = shift(population.bias_mantissa, population.bias_exponent)
-    membrane = saturate_membrane(decay(membrane, population.membrane_decay) + current + bias)
-    spikes = membrane > population.thresholds[task] << STATE_SHIFT
-    return current, np.where(spikes, 0, membrane), spikes.astype(np.int64)
+    threshold = population.thresholds[task] << STATE_SHIFT
+    membrane = decay(membrane, population.membrane_decay) + current + bias
+    if population.reset is Reset.SUBTRACT_LATE:
+        membrane = membrane - fired * threshold
+    membrane = saturate_membrane(membrane)
+    if population.reset is Reset.SUBTRACT_GUARDED:
+        spikes = membrane - fired * threshold > threshold
+    else:
+        spikes = membrane > threshold
+    if population.reset is Reset.ZERO:
+        membrane = np.where(spikes, 0, membrane)
+    elif population.reset in (Reset.SUBTRACT, Reset.SUBTRACT_GUARDED):
+        membrane = membrane - spikes * threshold
+    return current, membrane, spikes.astype(np.int64)
 
 
 class Synapses:

@@ -35,7 +35,7 @@ def run_to_json(
 
     Counts are totals over the run; divide by ``decisions`` for a mean decision.
     """
-    protocol = protocol_to_json(network.protocol)
+    protocol = protocol_to_json(network.game_protocol)
     if sticky is not None:
         protocol["sticky_action_probability"] = sticky
     bill = price(run.counts, network, load_card(card))

@@ -16,12 +16,15 @@ from mtspark.core.chip_network import (
     FrameInput,
     Population,
     Readout,
+    ReadoutKind,
+    Reset,
     SignMode,
 )
 from mtspark.core.protocol import GameProtocol, Task
 
 PONG = Task("pong", "pong", (0, 1, 3, 4, 11, 12))
 BREAKOUT = Task("breakout", "breakout", (0, 1, 3, 4))
+DELAYS = st.sampled_from([0, 0, 1, 3])
 RANGES = {
     SignMode.MIXED: (-256, 254, 2),
     SignMode.EXCITATORY: (0, 255, 1),
@@ -156,6 +159,35 @@ def random_weights(draw: st.DrawFn, shape: tuple[int, ...]) -> dict[str, Any]:
 
 
 @st.composite
+def varied_networks(draw: st.DrawFn) -> ChipNetwork:
+    """As :func:`random_networks`, with every reset, decays a neuron, loops and series inputs."""
+    net = draw(random_networks())
+    populations = []
+    for entry in net.populations:
+        generator = np.random.default_rng(draw(st.integers(0, 2**31)))
+        decays: dict[str, Any] = {}
+        if draw(st.booleans()):
+            decays["current_decay"] = generator.choice([4095, 0, 2048, 163], entry.shape)
+        if draw(st.booleans()):
+            decays["membrane_decay"] = generator.choice([4096, 0, 2048, 163], entry.shape)
+        populations.append(replace(entry, reset=draw(st.sampled_from(list(Reset))), **decays))
+    loops = []
+    if draw(st.booleans()):
+        weights = draw(random_weights((5, 5)))
+        loops.append(dense("second", "second", **weights, recurrent=True, delay=draw(DELAYS)))
+    if draw(st.booleans()):
+        weights = draw(random_weights((5, 3)))
+        loops.append(dense("last", "second", **weights, recurrent=True, delay=draw(DELAYS)))
+    return replace(
+        net,
+        populations=tuple(populations),
+        connections=(*net.connections, *loops),
+        input=replace(net.input, held=draw(st.booleans())),
+        readout=replace(net.readout, kind=draw(st.sampled_from(list(ReadoutKind)))),
+    )
+
+
+@st.composite
 def random_networks(draw: st.DrawFn, delays: bool = True) -> ChipNetwork:
     """A convolution, a dense or sparse layer and a readout, over a small asymmetric image."""
     tasks = draw(st.integers(1, 2))
@@ -210,9 +242,10 @@ def random_networks(draw: st.DrawFn, delays: bool = True) -> ChipNetwork:
 
 
 def frames_for(net: ChipNetwork, batch: int, seed: int) -> np.ndarray:
-    """Frames that differ within a batch: random, one empty, one full."""
+    """Frames (or series) that differ within a batch: random, one empty, one full."""
     generator = np.random.default_rng(seed)
-    frames = generator.integers(0, 256, (batch, *net.input.shape)).astype(np.uint8)
+    series = () if net.input.held else (net.time_steps,)
+    frames = generator.integers(0, 256, (batch, *series, *net.input.shape)).astype(np.uint8)
     frames *= generator.random(frames.shape) < 0.6
     if seed % 5 == 0:
         frames[0] = 0

@@ -68,7 +68,7 @@ def evaluate_command(
     rows: list[dict[str, Any]] = []
     for task in bundle.network.tasks:
         for stickiness in dict.fromkeys(
-            (bundle.network.protocol.sticky_action_probability, sticky)
+            (bundle.network.game_protocol.sticky_action_probability, sticky)
         ):
             rows += _pair_of_rows(bundle, task.name, stickiness, episodes, seed)
     if json_out is not None:

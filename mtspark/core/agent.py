@@ -41,7 +41,7 @@ class Decision:
     """A backend's answer to a batch of frames.
 
     Attributes:
-        values: float64 (batch, actions), all actions, legal or not.
+        values: float64 (batch, *shape of the readout), of all actions, legal or not.
         activity: messages sent.
         trace: every spike and membrane, where it was asked for.
     """
@@ -57,7 +57,14 @@ class AgentBackend(Protocol):
     name: str
 
     def decide(self, frames: NDArray[np.uint8], task: int, *, trace: bool = False) -> Decision:
-        """Answer a batch of frames of shape (batch, *input shape) under one task."""
+        """Answer a batch of frames under one task.
+
+        Args:
+            frames: (batch, *input shape), or (batch, T, *input shape) where the input is a
+                series.
+            task: row of the task.
+            trace: record every spike and membrane.
+        """
         ...
 
     def close(self) -> None:

@@ -39,8 +39,8 @@ WEIGHT_EXPONENTS = range(-8, 8)
 """Weight exponents of the chip (4 bits, signed)."""
 
 
-def decay(value: Int, factor: int) -> Int:
-    """value * (4096 - factor) / 4096, rounded toward zero."""
+def decay(value: Int, factor: int | Int) -> Int:
+    """value * (4096 - factor) / 4096, rounded toward zero; one factor, or one for each value."""
     product = np.abs(value) * (DECAY_ONE - factor)
     return np.sign(value) * (product >> 12)
 

@@ -4,6 +4,10 @@ Time is chip time. A connection of delay k delivers in step t what its source se
 t - 1 - k, so a population at depth d (the sum of 1 + k over the connections from the input)
 works on a decision in the steps d + 1 to d + T of that decision, and a decision of a network
 of depth L takes T + L steps. Every population is set to rest at the first step of its window.
+
+A recurrent connection closes a loop and has no part in depths. It too delivers what was sent
+1 + k steps ago, but only what its source sent in its window of the current decision: seen from
+source and target at their own windows, it lags by depth(source) + 1 + k - depth(target) steps.
 """
 
 from __future__ import annotations
@@ -38,9 +42,42 @@ class ConnectionKind(str, Enum):
     SPARSE = "sparse"
 
 
+class Reset(str, Enum):
+    """What a spike does to its membrane v; theta is the threshold in membrane units.
+
+    Loihi 1 and Lava's LIF have ZERO. The others are small programs of a Loihi 2 neuron. The
+    membrane that is recorded is v at the end of the step.
+
+    * ZERO: v is set to 0 in the step of the spike.
+    * SUBTRACT: v loses theta in the step of the spike.
+    * SUBTRACT_LATE: v loses theta in the step after the spike, after its decay; snntorch's
+      default.
+    * SUBTRACT_GUARDED: as SUBTRACT, but right after a spike a neuron fires only above
+      2 theta; snntorch's ``reset_delay=False`` with ``reset_mechanism="subtract"``.
+    * NONE: nothing.
+    """
+
+    ZERO = "zero"
+    SUBTRACT = "subtract"
+    SUBTRACT_LATE = "subtract late"
+    SUBTRACT_GUARDED = "subtract guarded"
+    NONE = "none"
+
+
+class ReadoutKind(str, Enum):
+    """What of a population is read at the end of a decision."""
+
+    MEMBRANE = "membrane"
+    SPIKES = "spikes"
+
+
+Decay = int | NDArray[np.int64]
+"""A decay of 4096, for the whole population or (an array of its shape) for each neuron."""
+
+
 @dataclass(frozen=True)
 class Population:
-    """Leaky integrate-and-fire neurons that share their decays; a spike resets to zero.
+    """Leaky integrate-and-fire neurons.
 
     Attributes:
         name: unique in the network.
@@ -51,15 +88,17 @@ class Population:
             membrane is strictly above threshold << 6.
         bias_mantissa: int64 of shape `shape`, added as mantissa << exponent at every step.
         bias_exponent: of all biases of the population.
+        reset: what a spike does to the membrane.
     """
 
     name: str
     shape: tuple[int, ...]
-    current_decay: int
-    membrane_decay: int
+    current_decay: Decay
+    membrane_decay: Decay
     thresholds: NDArray[np.int64]
     bias_mantissa: NDArray[np.int64]
     bias_exponent: int = 0
+    reset: Reset = Reset.ZERO
 
     @property
     def size(self) -> int:
@@ -86,6 +125,7 @@ class Connection:
         stride, padding, dilation: (rows, columns), conv only.
         groups: conv only.
         delay: further steps on the way, 0 to 62.
+        recurrent: closes a loop, see the module text.
     """
 
     name: str
@@ -101,34 +141,42 @@ class Connection:
     dilation: tuple[int, int] = (1, 1)
     groups: int = 1
     delay: int = 0
+    recurrent: bool = False
 
 
 @dataclass(frozen=True)
 class FrameInput:
-    """The source of frames: the whole frame is sent in each of the T steps of a decision.
+    """The source of messages.
 
     Attributes:
         shape: (channels, height, width) or (values,).
         payload_bits: 0 sends binary spikes for nonzero values, 8 sends values 0..255.
+        held: one frame is sent in each of the T steps of a decision; otherwise a decision is
+            given a series of T slices, one a step.
+        scale: the float value that a message of 1 stands for; the chip never sees it.
     """
 
     shape: tuple[int, ...]
     payload_bits: int
+    held: bool = True
+    scale: float = 1.0
 
 
 @dataclass(frozen=True)
 class Readout:
     """How the end of a decision becomes action values.
 
-    The membranes of `population` after the last step, times `scale`, are the values.
-
     Attributes:
-        population: one neuron for each action; it integrates and never fires.
-        scale: float64 of shape (actions,).
+        population: one neuron for each action (or class).
+        scale: float64 of the population's shape.
+        kind: the values are the membranes after the last step of the decision (of a
+            population that integrates and never fires), or the spikes in its window; each
+            times `scale`.
     """
 
     population: str
     scale: NDArray[np.float64]
+    kind: ReadoutKind = ReadoutKind.MEMBRANE
 
 
 @dataclass(frozen=True)
@@ -142,8 +190,8 @@ class ChipNetwork:
         connections: likewise.
         readout: of the action values.
         tasks: row i of every threshold array belongs to task i.
-        time_steps: T, how often a frame is sent for one decision.
-        protocol: how the games are played.
+        time_steps: T, how many frames or slices are sent for one decision.
+        protocol: how the games are played; None for a network that plays none.
         provenance: where it came from: file hashes, tool versions, quantisation settings.
     """
 
@@ -154,7 +202,7 @@ class ChipNetwork:
     readout: Readout
     tasks: tuple[Task, ...]
     time_steps: int
-    protocol: GameProtocol
+    protocol: GameProtocol | None
     provenance: dict[str, str] = field(default_factory=dict)
 
     @cached_property
@@ -166,12 +214,17 @@ class ChipNetwork:
         """
         depths = {INPUT: 0}
         for population in self.populations:
-            incoming = [link for link in self.connections if link.target == population.name]
+            incoming = [
+                link
+                for link in self.connections
+                if link.target == population.name and not link.recurrent
+            ]
             unknown = [link.source for link in incoming if link.source not in depths]
             if not incoming or unknown:
                 raise BadNetworkError(
                     f"population {population.name!r} has no input that is computed before it "
-                    f"({unknown or 'no connection'}); list sources before targets, without loops"
+                    f"({unknown or 'no connection'}); list sources before targets and mark the "
+                    "connections that close loops as recurrent"
                 )
             reached = {depths[link.source] + 1 + link.delay for link in incoming}
             if len(reached) > 1:
@@ -180,6 +233,15 @@ class ChipNetwork:
                     f"{population.name!r}; delay the shorter ones"
                 )
             depths[population.name] = reached.pop()
+        for link in self.connections:
+            if not link.recurrent or not {link.source, link.target} <= set(depths):
+                continue
+            lag = depths[link.source] + 1 + link.delay - depths[link.target]
+            if lag < 1:
+                raise BadNetworkError(
+                    f"loop through {link.name!r} is tighter than its synapses: its messages come "
+                    f"{1 - lag} steps too late; delay the loop by {1 - lag} steps in the model"
+                )
         return depths
 
     @property
@@ -212,6 +274,17 @@ class ChipNetwork:
                 return population
         known = ", ".join(population.name for population in self.populations)
         raise BadRequestError(f"no population {name!r}; this network has {known}")
+
+    @property
+    def game_protocol(self) -> GameProtocol:
+        """How the games are played.
+
+        Raises:
+            BadRequestError: the network plays none.
+        """
+        if self.protocol is None:
+            raise BadRequestError(f"{self.name}: plays no game; give it recorded inputs instead")
+        return self.protocol
 
     def task_index(self, task: str) -> int:
         """Row of a task in the threshold arrays.

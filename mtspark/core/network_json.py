@@ -12,9 +12,12 @@ from mtspark.core.chip_network import (
     ChipNetwork,
     Connection,
     ConnectionKind,
+    Decay,
     FrameInput,
     Population,
     Readout,
+    ReadoutKind,
+    Reset,
     SignMode,
     check_network,
 )
@@ -27,7 +30,11 @@ from mtspark.core.protocol import (
 )
 
 FORMAT = "mtspark-chip-network"
-VERSION = 1
+VERSION = 2
+
+DECAYS = ("current_decay", "membrane_decay")
+PER_NEURON = "per neuron"
+"""Stands in the JSON for a decay that is an array."""
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -39,13 +46,17 @@ def network_to_json(network: ChipNetwork) -> tuple[dict[str, Any], Arrays]:
     for population in network.populations:
         arrays[f"{population.name}.thresholds"] = population.thresholds.astype(np.int32)
         arrays[f"{population.name}.bias_mantissa"] = population.bias_mantissa.astype(np.int16)
+        for key in DECAYS:
+            value = getattr(population, key)
+            if not isinstance(value, int):
+                arrays[f"{population.name}.{key}"] = value.astype(np.int16)
         populations.append(
             {
                 "name": population.name,
                 "shape": list(population.shape),
-                "current_decay": population.current_decay,
-                "membrane_decay": population.membrane_decay,
+                **{key: _decay_entry(getattr(population, key)) for key in DECAYS},
                 "bias_exponent": population.bias_exponent,
+                "reset": population.reset.value,
             }
         )
     for link in network.connections:
@@ -64,6 +75,7 @@ def network_to_json(network: ChipNetwork) -> tuple[dict[str, Any], Arrays]:
                 "dilation": list(link.dilation),
                 "groups": link.groups,
                 "delay": link.delay,
+                "recurrent": link.recurrent,
             }
         )
     data = {
@@ -73,13 +85,18 @@ def network_to_json(network: ChipNetwork) -> tuple[dict[str, Any], Arrays]:
         "input": {
             "shape": list(network.input.shape),
             "payload_bits": network.input.payload_bits,
+            "held": network.input.held,
+            "scale": network.input.scale,
         },
         "populations": populations,
         "connections": connections,
-        "readout": {"population": network.readout.population},
+        "readout": {
+            "population": network.readout.population,
+            "kind": network.readout.kind.value,
+        },
         "tasks": tasks_to_json(network.tasks),
         "time_steps": network.time_steps,
-        "protocol": protocol_to_json(network.protocol),
+        "protocol": None if network.protocol is None else protocol_to_json(network.protocol),
         "provenance": dict(network.provenance),
     }
     return data, arrays
@@ -96,20 +113,30 @@ def network_from_json(data: Any, arrays: Arrays, where: str) -> ChipNetwork:
         raise BadFileError(f"{where}: not a chip network ({FORMAT}); make one with mtspark export")
     if data.get("version") != VERSION:
         raise BadFileError(
-            f"{where}: chip network version {data.get('version')!r}, this mtspark reads {VERSION}"
+            f"{where}: chip network version {data.get('version')!r}, this mtspark reads {VERSION}; "
+            "export it again"
         )
     try:
         network = ChipNetwork(
             name=str(data["name"]),
-            input=FrameInput(_shape(data["input"]["shape"]), index(data["input"]["payload_bits"])),
+            input=FrameInput(
+                _shape(data["input"]["shape"]),
+                index(data["input"]["payload_bits"]),
+                held=_flag(data["input"]["held"]),
+                scale=_number(data["input"]["scale"]),
+            ),
             populations=tuple(_population(entry, arrays) for entry in data["populations"]),
             connections=tuple(_connection(entry, arrays) for entry in data["connections"]),
             readout=Readout(
-                str(data["readout"]["population"]), arrays["readout.scale"].astype(np.float64)
+                str(data["readout"]["population"]),
+                arrays["readout.scale"].astype(np.float64),
+                ReadoutKind(data["readout"]["kind"]),
             ),
             tasks=tasks_from_json(data["tasks"], where),
             time_steps=index(data["time_steps"]),
-            protocol=protocol_from_json(data["protocol"], where),
+            protocol=(
+                None if data["protocol"] is None else protocol_from_json(data["protocol"], where)
+            ),
             provenance={str(key): str(value) for key, value in data["provenance"].items()},
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -137,11 +164,12 @@ def _population(entry: dict[str, Any], arrays: Arrays) -> Population:
     return Population(
         name=name,
         shape=_shape(entry["shape"]),
-        current_decay=index(entry["current_decay"]),
-        membrane_decay=index(entry["membrane_decay"]),
+        current_decay=_decay(entry, "current_decay", arrays),
+        membrane_decay=_decay(entry, "membrane_decay", arrays),
         thresholds=_integers(arrays, f"{name}.thresholds"),
         bias_mantissa=_integers(arrays, f"{name}.bias_mantissa"),
         bias_exponent=index(entry["bias_exponent"]),
+        reset=Reset(entry["reset"]),
     )
 
 
@@ -161,7 +189,30 @@ def _connection(entry: dict[str, Any], arrays: Arrays) -> Connection:
         dilation=_pair(entry["dilation"]),
         groups=index(entry["groups"]),
         delay=index(entry["delay"]),
+        recurrent=_flag(entry["recurrent"]),
     )
+
+
+def _decay_entry(value: Decay) -> int | str:
+    return value if isinstance(value, int) else PER_NEURON
+
+
+def _decay(entry: dict[str, Any], key: str, arrays: Arrays) -> Decay:
+    if entry[key] == PER_NEURON:
+        return _integers(arrays, f"{entry['name']}.{key}")
+    return index(entry[key])
+
+
+def _number(value: Any) -> float:
+    if type(value) not in (int, float):
+        raise TypeError(f"{value!r} where a number is needed")
+    return float(value)
+
+
+def _flag(value: Any) -> bool:
+    if type(value) is not bool:
+        raise TypeError(f"{value!r} where true or false is needed")
+    return value
 
 
 def _integers(arrays: Arrays, key: str) -> NDArray[np.int64]:

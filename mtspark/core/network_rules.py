@@ -86,6 +86,15 @@ def arrays_have_the_declared_shapes(network: ChipNetwork) -> Iterator[str]:
                 f"population {population.name!r}: thresholds {population.thresholds.shape}, "
                 f"must be {wanted}"
             )
+        for kind, value in (
+            ("current", population.current_decay),
+            ("membrane", population.membrane_decay),
+        ):
+            if not isinstance(value, int) and value.shape != population.shape:
+                yield (
+                    f"population {population.name!r}: {kind} decays {value.shape}, must be one "
+                    f"number or {population.shape}"
+                )
         if population.bias_mantissa.shape != population.shape:
             yield (
                 f"population {population.name!r}: biases {population.bias_mantissa.shape}, "
@@ -160,10 +169,14 @@ def decays_thresholds_and_biases_are_in_range(network: ChipNetwork) -> Iterator[
     """Neuron constants have the chip's bits."""
     for population in network.populations:
         where = f"population {population.name!r}"
-        if not 0 <= population.current_decay <= DECAY_ONE - 1:
-            yield f"{where}: current decay {population.current_decay}, 0 to {DECAY_ONE - 1} exist"
-        if not 0 <= population.membrane_decay <= DECAY_ONE:
-            yield f"{where}: membrane decay {population.membrane_decay}, 0 to {DECAY_ONE} exist"
+        for kind, value, largest in (
+            ("current", population.current_decay, DECAY_ONE - 1),
+            ("membrane", population.membrane_decay, DECAY_ONE),
+        ):
+            low, high = int(np.min(value)), int(np.max(value))
+            if low < 0 or high > largest:
+                found = str(low) if low == high else f"{low}..{high}"
+                yield f"{where}: {kind} decay {found}, 0 to {largest} exist"
         thresholds = population.thresholds
         if thresholds.min() < 0 or thresholds.max() > THRESHOLD_LIMIT:
             yield (
@@ -201,10 +214,19 @@ def depths_are_defined(network: ChipNetwork) -> Iterator[str]:
         yield str(error)
 
 
-def readout_scales_are_finite(network: ChipNetwork) -> Iterator[str]:
-    """Action values are numbers."""
+def scales_are_finite(network: ChipNetwork) -> Iterator[str]:
+    """Inputs and action values are numbers."""
     if not np.isfinite(network.readout.scale).all():
         yield "readout scale has values that are not finite"
+    if not (np.isfinite(network.input.scale) and network.input.scale > 0):
+        yield f"input scale {network.input.scale}, a positive number is needed"
+
+
+def games_have_a_protocol(network: ChipNetwork) -> Iterator[str]:
+    """A network that plays says how its games are played."""
+    games = [task.name for task in network.tasks if task.game]
+    if games and network.protocol is None:
+        yield f"task {games[0]!r} is a game, and no protocol says how it is played"
 
 
 STRUCTURE_RULES = (
@@ -221,5 +243,6 @@ VALUE_RULES = (
     exponents_exist_on_the_chip,
     decays_thresholds_and_biases_are_in_range,
     payloads_exist_on_the_chip,
-    readout_scales_are_finite,
+    scales_are_finite,
+    games_have_a_protocol,
 )

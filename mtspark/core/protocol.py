@@ -43,12 +43,13 @@ class GameProtocol:
 
 @dataclass(frozen=True)
 class Task:
-    """One game that an agent knows.
+    """One thing that a network can do.
 
     Attributes:
         name: what the user calls it, for example ``pong``.
-        game: the ALE game name (snake case).
-        legal_actions: the game's minimal action set, as indices of ALE's 18 actions.
+        game: the ALE game name (snake case); empty for a task that is no game.
+        legal_actions: the game's minimal action set, as indices of ALE's 18 actions; of a task
+            that is no game, the outputs that belong to it, none for all of them.
     """
 
     name: str
@@ -134,12 +135,14 @@ def tasks_from_json(data: Any, where: str) -> tuple[Task, ...]:
             entry = {**entry, "legal_actions": tuple(entry["legal_actions"])}
         task = _checked(Task, entry, where)
         legal = task.legal_actions
-        if (
-            not legal
-            or any(type(action) is not int for action in legal)
-            or not set(legal) <= set(range(EMULATOR_ACTIONS))
-            or len(set(legal)) < len(legal)
-        ):
+        distinct = all(type(action) is int for action in legal) and len(set(legal)) == len(legal)
+        if not task.game:
+            if not distinct or min(legal, default=0) < 0:
+                raise BadFileError(
+                    f"{where}: Task.legal_actions is {str(list(legal))[:80]}, not a list of "
+                    "distinct output numbers from 0"
+                )
+        elif not legal or not distinct or not set(legal) <= set(range(EMULATOR_ACTIONS)):
             raise BadFileError(
                 f"{where}: Task.legal_actions is {str(list(legal))[:80]}, not a list of distinct "
                 f"action numbers from 0 to {EMULATOR_ACTIONS - 1}"

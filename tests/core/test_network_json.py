@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from mtspark.core.chip_network import ChipNetwork, SignMode
 from mtspark.core.errors import BadFileError, BadNetworkError
 from mtspark.core.network_json import Arrays, network_from_json, network_to_json
+from tests.networks import varied_networks
 
 
 def as_file(network: ChipNetwork) -> tuple[Any, Arrays]:
@@ -72,6 +73,17 @@ def test_round_trip_is_exact_for_any_values(chip: ChipNetwork, data: st.DataObje
         time_steps=data.draw(st.integers(1, 100)),
         provenance={data.draw(st.text()): data.draw(st.text())},
     )
+    assert_same(network_from_json(*as_file(network), "here"), network)
+
+
+@given(net=varied_networks())
+def test_round_trip_is_exact_for_resets_loops_and_decays_a_neuron(net: ChipNetwork) -> None:
+    assert_same(network_from_json(*as_file(net), "here"), net)
+
+
+def test_a_network_that_plays_no_game_makes_the_round_trip(chip: ChipNetwork) -> None:
+    tasks = tuple(replace(task, game="", legal_actions=()) for task in chip.tasks)
+    network = replace(chip, tasks=tasks, protocol=None)
     assert_same(network_from_json(*as_file(network), "here"), network)
 
 
@@ -177,8 +189,8 @@ def test_another_format_is_refused(content: Any) -> None:
 
 def test_another_version_is_refused(chip: ChipNetwork) -> None:
     content, arrays = as_file(chip)
-    with pytest.raises(BadFileError, match="version 2, this mtspark reads 1"):
-        network_from_json({**content, "version": 2}, arrays, "here")
+    with pytest.raises(BadFileError, match="version 9, this mtspark reads 2"):
+        network_from_json({**content, "version": 9}, arrays, "here")
 
 
 def test_every_field_is_needed(chip: ChipNetwork) -> None:

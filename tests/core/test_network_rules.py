@@ -209,7 +209,27 @@ CASES: list[tuple[Callable[..., Any], Change, str]] = [
         "task 'pong' has action 17, the readout has 4 outputs",
     ),
     (
-        rules.readout_scales_are_finite,
+        rules.scales_are_finite,
+        network(input=lambda old: replace(old, scale=0.0)),
+        "input scale 0.0, a positive number is needed",
+    ),
+    (
+        rules.games_have_a_protocol,
+        network(protocol=lambda old: None),
+        "task 'pong' is a game, and no protocol says how it is played",
+    ),
+    (
+        rules.decays_thresholds_and_biases_are_in_range,
+        population(0, membrane_decay=lambda old: put(4097)(np.full((3, 3, 2), old))),
+        r"population 'conv': membrane decay \d+..4097, 0 to 4096 exist",
+    ),
+    (
+        rules.arrays_have_the_declared_shapes,
+        population(0, current_decay=lambda old: np.zeros(3, np.int64)),
+        r"population 'conv': current decays \(3,\), must be one number or \(",
+    ),
+    (
+        rules.scales_are_finite,
         network(readout=lambda old: replace(old, scale=old.scale * np.nan)),
         "readout scale has values that are not finite",
     ),

@@ -36,6 +36,10 @@ def synapses(link: Any, source: tuple[int, ...], target: tuple[int, ...]) -> lis
     return found
 
 
+def own(decay: Any, index: tuple[int, ...]) -> int:
+    return decay if isinstance(decay, int) else int(decay[index])
+
+
 class ScalarChip:
     """One chip; :meth:`decide` returns spikes and membranes by (step, population, index)."""
 
@@ -49,6 +53,8 @@ class ScalarChip:
         self.past: list[dict[Any, int]] = [{} for _ in range(64)]
         depth = {"input": 0}
         for link in net.connections:
+            if link.recurrent:
+                continue
             depth[link.target] = depth[link.source] + 1 + link.delay
         self.depth = depth
 
@@ -57,6 +63,9 @@ class ScalarChip:
         for step in range(1, net.time_steps + max(self.depth.values()) + 1):
             sums: dict[Any, int] = {}
             for link, parts in self.links:
+                sent_in_layer_step = step - 1 - link.delay - self.depth[link.source]
+                if link.recurrent and not 1 <= sent_in_layer_step <= net.time_steps:
+                    continue
                 totals: dict[Any, int] = {}
                 for origin, to, weight in parts:
                     message = self.past[link.delay].get((link.source, origin), 0)
@@ -71,24 +80,30 @@ class ScalarChip:
             sending: dict[Any, int] = {}
             if step <= net.time_steps:
                 for index in self.indices["input"]:
-                    value = int(frame[index])
+                    value = int(frame[index] if net.input.held else frame[(step - 1, *index)])
                     sending["input", index] = value if net.input.payload_bits else int(value != 0)
             for p in net.populations:
                 for index in self.indices[p.name]:
                     key = (p.name, index)
-                    u, v = self.u[key], self.v[key]
+                    u, v, again = self.u[key], self.v[key], self.past[0].get(key, 0)
                     if step == self.depth[p.name] + 1:
-                        u = v = 0
-                    u = toward_zero(u, p.current_decay + 1) + sums.get(key, 0) * 64
+                        u = v = again = 0
+                    u = toward_zero(u, own(p.current_decay, index) + 1) + sums.get(key, 0) * 64
                     if u > 2**23:
                         u -= 2**24
                     elif u <= -(2**23):
                         u += 2**24
                     bias = int(p.bias_mantissa[index]) * 2**p.bias_exponent
-                    v = toward_zero(v, p.membrane_decay) + u + bias
+                    theta = int(p.thresholds[(task, *index)]) * 64
+                    v = toward_zero(v, own(p.membrane_decay, index)) + u + bias
+                    if p.reset.value == "subtract late" and again:
+                        v -= theta
                     v = max(-(2**23 - 1), min(2**23 - 1, v))
-                    fired = v > int(p.thresholds[(task, *index)]) * 64
-                    self.u[key], self.v[key] = u, 0 if fired else v
+                    guarded = p.reset.value == "subtract guarded" and again
+                    fired = v > (2 * theta if guarded else theta)
+                    if fired:
+                        v = {"zero": 0, "subtract late": v, "none": v}.get(p.reset.value, v - theta)
+                    self.u[key], self.v[key] = u, v
                     sending[key] = int(fired)
                     spikes[step, p.name, index] = int(fired)
                     membranes[step, p.name, index] = self.v[key]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,15 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mtspark.core.chip_network import INPUT, ChipNetwork, SignMode
-from mtspark.core.errors import BadRequestError
+from mtspark.core.chip_network import INPUT, ChipNetwork, ReadoutKind, Reset, SignMode
+from mtspark.core.errors import BadNetworkError, BadRequestError
 from mtspark.sim.reference import ReferenceChip
-from tests.networks import dense, frames_for, network, population, random_networks, three_neurons
+from tests.networks import dense, frames_for, network, population, three_neurons, varied_networks
 from tests.sim.scalar_chip import ScalarChip
 
 
-@given(net=random_networks(), seed=st.integers(0, 1000), tasks=st.lists(st.integers(0, 1)))
-@settings(deadline=None, max_examples=40)
+@given(net=varied_networks(), seed=st.integers(0, 1000), tasks=st.lists(st.integers(0, 1)))
+@settings(deadline=None, max_examples=80)
 def test_every_spike_and_membrane_equals_plain_integers(
     net: ChipNetwork, seed: int, tasks: list[int]
 ) -> None:
@@ -36,8 +37,8 @@ def test_every_spike_and_membrane_equals_plain_integers(
                 assert trace.spikes[name][where] == spikes[step, name, index]
 
 
-@given(net=random_networks(), seed=st.integers(0, 1000))
-@settings(deadline=None, max_examples=15)
+@given(net=varied_networks(), seed=st.integers(0, 1000))
+@settings(deadline=None, max_examples=25)
 def test_a_batch_equals_a_loop_and_activity_equals_the_trace(net: ChipNetwork, seed: int) -> None:
     frames = frames_for(net, 3, seed)
     together = ReferenceChip(net).decide(frames, 0, trace=True)
@@ -52,7 +53,8 @@ def test_a_batch_equals_a_loop_and_activity_equals_the_trace(net: ChipNetwork, s
         window = spikes[net.window(name)].sum(0)
         assert np.array_equal(together.activity.window[name], window)
         assert np.array_equal(together.activity.drain[name], spikes.sum(0) - window)
-    assert np.array_equal(together.activity.window[INPUT], (frames != 0) * net.time_steps)
+    sent = (frames != 0) * net.time_steps if net.input.held else (frames != 0).sum(1)
+    assert np.array_equal(together.activity.window[INPUT], sent)
     assert not together.activity.drain[INPUT].any()
 
 
@@ -64,6 +66,103 @@ def test_three_neurons_by_hand() -> None:
     assert trace.spikes["hidden"][:, 0].tolist() == [[0, 0], [1, 0], [1, 0], [0, 0]]
     assert trace.membranes["hidden"][:, 0].tolist() == [[0, 0], [0, 4096], [0, 4096], [0, 0]]
     assert trace.membranes["out"][:, 0, 0].tolist() == [0, 0, 128, 256]
+
+
+@pytest.mark.parametrize(
+    ("reset", "membranes", "spikes"),
+    [
+        # 10 a step, threshold 25: 10, 20, 30 (fires) ...
+        (Reset.ZERO, [10, 20, 0, 10, 20, 0], [0, 0, 1, 0, 0, 1]),
+        (Reset.SUBTRACT, [10, 20, 5, 15, 25, 10], [0, 0, 1, 0, 0, 1]),
+        (Reset.SUBTRACT_LATE, [10, 20, 30, 15, 25, 35], [0, 0, 1, 0, 0, 1]),
+        (Reset.NONE, [10, 20, 30, 40, 50, 60], [0, 0, 1, 1, 1, 1]),
+    ],
+)
+def test_resets_by_hand(reset: Reset, membranes: list[int], spikes: list[int]) -> None:
+    net = network(
+        (1,),
+        [population("out", [[25]], membrane_decay=0, bias_mantissa=np.array([640]), reset=reset)],
+        [dense(INPUT, "out", [[0]])],
+        time_steps=6,
+    )
+    trace = ReferenceChip(net).decide(np.zeros((1, 1), np.uint8), 0, trace=True).trace
+    assert trace is not None
+    assert [value // 64 for value in trace.membranes["out"][1:, 0, 0]] == membranes
+    assert trace.spikes["out"][1:, 0, 0].tolist() == spikes
+
+
+def test_a_guarded_reset_fires_twice_in_a_row_only_above_twice_the_threshold() -> None:
+    """30 a step, threshold 25: 30 fires, 35 does not, 65 fires, 70 fires (above 50)."""
+    net = network(
+        (1,),
+        [
+            population(
+                "out",
+                [[25]],
+                membrane_decay=0,
+                bias_mantissa=np.array([1920]),
+                reset=Reset.SUBTRACT_GUARDED,
+            )
+        ],
+        [dense(INPUT, "out", [[0]])],
+        time_steps=4,
+    )
+    trace = ReferenceChip(net).decide(np.zeros((1, 1), np.uint8), 0, trace=True).trace
+    assert trace is not None
+    assert trace.spikes["out"][1:, 0, 0].tolist() == [1, 0, 1, 1]
+    assert [value // 64 for value in trace.membranes["out"][1:, 0, 0]] == [5, 35, 40, 45]
+
+
+def test_a_loop_brings_a_spike_back_after_its_delay_and_not_into_the_next_decision() -> None:
+    """One neuron, fired once by the input, fires again two steps later through a delay of 1."""
+    net = network(
+        (1,),
+        [population("out", [[50]], membrane_decay=4096)],
+        [
+            dense(INPUT, "out", [[64]]),
+            dense("out", "out", [[64]], recurrent=True, delay=1),
+        ],
+        time_steps=4,
+    )
+    net = replace(
+        net,
+        input=replace(net.input, held=False),
+        readout=replace(net.readout, kind=ReadoutKind.SPIKES),
+    )
+    chip = ReferenceChip(net)
+    once = np.array([[[1], [0], [0], [0]]], np.uint8)
+    decision = chip.decide(once, 0, trace=True)
+    assert decision.trace is not None
+    assert decision.trace.spikes["out"][:, 0, 0].tolist() == [0, 1, 0, 1, 0]
+    assert decision.values.tolist() == [[2.0]]
+    late = np.array([[[0], [0], [1], [1]]], np.uint8)
+    assert chip.decide(late, 0).values.tolist() == [[2.0]]
+    assert chip.decide(np.zeros_like(once), 0).values.tolist() == [[0.0]]
+
+
+def test_a_loop_tighter_than_its_synapses_is_refused() -> None:
+    """A loop that would have to deliver within the step in which its message is made."""
+    net = network(
+        (1,),
+        [population("first", [[50]]), population("second", [[50]])],
+        [
+            dense(INPUT, "first", [[64]]),
+            dense("first", "second", [[64]], delay=1),
+            dense("second", "first", [[64]], recurrent=True),
+        ],
+    )
+    assert net.depths == {"input": 0, "first": 1, "second": 3}
+    tight = replace(
+        net,
+        populations=tuple(reversed(net.populations)),
+        connections=(
+            dense(INPUT, "second", [[64]]),
+            dense("second", "first", [[64]]),
+            dense("second", "first", [[64]], recurrent=True),
+        ),
+    )
+    with pytest.raises(BadNetworkError, match="1 steps too late; delay the loop by 1"):
+        _ = tight.depths
 
 
 def test_a_bias_counts_only_from_its_own_window() -> None:

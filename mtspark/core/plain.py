@@ -1,0 +1,87 @@
+"""Plain values as bytes: what a process that read a hostile file hands over.
+
+Numbers, texts, lists, tuples, dicts and numeric arrays, as one JSON header and the arrays'
+bytes. Decoding runs no code of the sender and takes no more memory than the bytes it was given.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import numpy as np
+
+from mtspark.core.errors import BadFileError
+
+_KINDS = "biuf"
+_PREFIX = 8
+
+
+def encode(value: Any) -> list[bytes]:
+    """Pieces of bytes, to be joined: length of the header, header, arrays.
+
+    Raises:
+        BadFileError: a value of another kind.
+    """
+    arrays: list[bytes] = []
+    header = json.dumps(_tagged(value, arrays, [0])).encode()
+    return [len(header).to_bytes(_PREFIX, "little"), header, *arrays]
+
+
+def decode(data: bytes) -> Any:
+    """The value again; arrays are writable copies.
+
+    Raises:
+        BadFileError: not made by :func:`encode`.
+    """
+    try:
+        length = int.from_bytes(data[:_PREFIX], "little")
+        header = json.loads(data[_PREFIX : _PREFIX + length])
+        return _plain(header, memoryview(data)[_PREFIX + length :])
+    except (ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
+        raise BadFileError(f"damaged hand-over: {type(error).__name__}") from error
+
+
+def _tagged(value: Any, arrays: list[bytes], end: list[int]) -> Any:
+    if value is None or isinstance(value, (bool, str)) or type(value) is int:
+        return value
+    if type(value) is float:
+        return value if math.isfinite(value) else {"f": str(value)}
+    if isinstance(value, (np.ndarray, np.generic)):
+        array = np.asarray(value)
+        if array.dtype.kind not in _KINDS or array.dtype.itemsize > 8:
+            raise BadFileError(f"an array of {array.dtype} cannot be handed over")
+        data = np.ascontiguousarray(array, array.dtype.newbyteorder("<")).tobytes()
+        start, end[0] = end[0], end[0] + len(data)
+        arrays.append(data)
+        tag = "a" if isinstance(value, np.ndarray) else "n"
+        return {tag: [array.dtype.newbyteorder("<").str, list(array.shape), start, len(data)]}
+    if isinstance(value, dict):
+        if any(type(key) not in (str, int) for key in value):
+            raise BadFileError("keys must be texts or whole numbers")
+        return {"d": [[key, _tagged(item, arrays, end)] for key, item in value.items()]}
+    if isinstance(value, (list, tuple)):
+        tag = "l" if isinstance(value, list) else "t"
+        return {tag: [_tagged(item, arrays, end) for item in value]}
+    raise BadFileError(f"a value of type {type(value).__name__} cannot be handed over")
+
+
+def _plain(value: Any, data: memoryview) -> Any:
+    if not isinstance(value, dict):
+        return value
+    ((tag, content),) = value.items()
+    if tag == "d":
+        return {key: _plain(item, data) for key, item in content}
+    if tag == "l":
+        return [_plain(item, data) for item in content]
+    if tag == "t":
+        return tuple(_plain(item, data) for item in content)
+    if tag == "f":
+        return float(content)
+    kind, shape, start, length = content
+    if tag not in ("a", "n") or kind[1] not in _KINDS:
+        raise ValueError(tag)
+    array = np.frombuffer(data[start : start + length], np.dtype(kind)).reshape(shape).copy()
+    array = array.astype(array.dtype.newbyteorder("="), copy=False)
+    return array if tag == "a" else array[()]

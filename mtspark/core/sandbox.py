@@ -1,0 +1,210 @@
+"""Reading a file in a process of its own, with limits of memory, time and rights.
+
+The child is a fork of this process, so that it costs milliseconds. It reads, checks and hands
+over plain values (:mod:`mtspark.core.plain`); whatever it meets, this process gets a value or
+an error of mtspark. The child may write no file, and its memory and processor time are limited
+by the kernel.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+from mtspark.core import errors
+from mtspark.core.errors import BackendFailedError, BadFileError, MtsparkError
+from mtspark.core.limits import FileLimits, chosen_policy, one_line
+from mtspark.core.plain import decode, encode
+
+CLOCK_FACTOR = 4
+"""Seconds by the clock for each second of processor time, for a busy computer."""
+
+BUG = "its reader failed"
+"""Stands in the message of an error that no check foresaw."""
+
+
+def read_guarded(
+    what: str,
+    read: Callable[[FileLimits], Any],
+    limits: FileLimits | None = None,
+    trust: bool | None = None,
+) -> Any:
+    """Call `read(limits)` in a limited child process and return its plain value.
+
+    Args:
+        what: the file, for errors.
+        read: reads and checks; returns numbers, texts, lists, dicts and numeric arrays.
+        limits: default: those in force.
+        trust: call it in this process instead, with the limits of sizes only; default: what
+            the user said.
+
+    Raises:
+        MtsparkError: what `read` raised.
+        BadFileError: any other failure: memory, time, a crash.
+        BackendFailedError: this system cannot start a limited process.
+    """
+    policy = chosen_policy(limits, trust)
+    if policy.trust:
+        return _in_this_process(what, read, policy.limits)
+    if sys.platform == "win32" or not hasattr(os, "fork"):
+        raise BackendFailedError(
+            f"{what}: this system has no limited processes to read files in; add --trust if you "
+            "know where the file is from"
+        )
+    return _in_a_child(what, read, policy.limits)
+
+
+def _in_this_process(what: str, read: Callable[[FileLimits], Any], limits: FileLimits) -> Any:
+    try:
+        return read(limits)
+    except MtsparkError:
+        raise
+    except Exception as error:
+        raise _unforeseen(what, error, limits) from error
+
+
+def _unforeseen(what: str, error: BaseException, limits: FileLimits) -> MtsparkError:
+    if isinstance(error, MemoryError):
+        return BadFileError(
+            f"{what}: needs more than {limits.memory_bytes:,} bytes of memory to read; if you "
+            "trust the file, raise it with --limit memory_bytes=N"
+        )
+    if isinstance(error, RecursionError):
+        return BadFileError(f"{what}: nested too deeply")
+    return BadFileError(f"{what}: {BUG} ({type(error).__name__}: {one_line(error)})")
+
+
+def _in_a_child(what: str, read: Callable[[FileLimits], Any], limits: FileLimits) -> Any:
+    receive, send = os.pipe()
+    try:
+        with warnings.catch_warnings():
+            # Python 3.12 warns of forks beside threads; the child only reads and ends.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            child = os.fork()
+    except OSError as error:
+        os.close(receive)
+        os.close(send)
+        raise BackendFailedError(f"{what}: no process to read it in: {one_line(error)}") from error
+    if child == 0:
+        os.close(receive)
+        _work(send, what, read, limits)
+    os.close(send)
+    data, late = b"", False
+    status = None
+    try:
+        data, late = _receive(receive, limits)
+    finally:
+        os.close(receive)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child, signal.SIGKILL)
+        _, status = os.waitpid(child, 0)
+    if late:
+        raise BadFileError(
+            f"{what}: took more than {limits.seconds} s to read; if you trust the file, raise it "
+            "with --limit seconds=N"
+        )
+    if not data:
+        raise _ended(what, status, limits)
+    answer = decode(data)
+    if "value" in answer:
+        return answer["value"]
+    kind = getattr(errors, str(answer.get("error")), BadFileError)
+    if not (isinstance(kind, type) and issubclass(kind, MtsparkError)):
+        kind = BadFileError
+    raise kind(one_line(answer.get("text", what), 2000))
+
+
+def _ended(what: str, status: int, limits: FileLimits) -> MtsparkError:
+    number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
+    if number == getattr(signal, "SIGXCPU", -1):
+        return BadFileError(
+            f"{what}: took more than {limits.seconds} s to read; if you trust the file, raise it "
+            "with --limit seconds=N"
+        )
+    if number == signal.SIGKILL or not number:
+        return _unforeseen(what, MemoryError(), limits)
+    return BadFileError(f"{what}: damaged so that reading it crashes (signal {number})")
+
+
+def _receive(receive: int, limits: FileLimits) -> tuple[bytes, bool]:
+    """Everything that the child sends until it closes its end; True where it is late."""
+    deadline = time.monotonic() + limits.seconds * CLOCK_FACTOR
+    pieces, size = [], 0
+    while True:
+        left = deadline - time.monotonic()
+        if left <= 0 or not select.select([receive], [], [], left)[0]:
+            return b"", True
+        piece = os.read(receive, 2**20)
+        if not piece:
+            return b"".join(pieces), False
+        pieces.append(piece)
+        size += len(piece)
+        if size > limits.memory_bytes:
+            return b"", False
+
+
+def _work(send: int, what: str, read: Callable[[FileLimits], Any], limits: FileLimits) -> NoReturn:
+    """The child: limit itself, read, hand over, and end without any cleaning up."""
+    code = 1
+    try:
+        _limit_this_process(limits)
+        try:
+            answer = encode({"value": read(limits)})
+        except MtsparkError as error:
+            answer = encode({"error": type(error).__name__, "text": one_line(error, 2000)})
+        except Exception as error:
+            text = str(_unforeseen(what, error, limits))
+            answer = encode({"error": "BadFileError", "text": text})
+        for piece in answer:
+            view = memoryview(piece)
+            while view:
+                view = view[os.write(send, view) :]
+        code = 0
+    except BaseException:
+        # Out of memory even for the answer: the parent sees an end without one.
+        code = 1
+    finally:
+        os._exit(code)
+
+
+def _limit_this_process(limits: FileLimits) -> None:
+    import resource
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGXCPU):
+        signal.signal(number, signal.SIG_DFL)
+    # Readers in C print what they met.
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.dup2(nowhere, 2)
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        # A fork has none of the threads that a product of tensors would wait for.
+        torch.set_num_threads(1)
+    memory = _address_space() + limits.memory_bytes
+    for kind, value in (
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_FSIZE, 0),
+        (resource.RLIMIT_CPU, limits.seconds),
+        (resource.RLIMIT_AS, memory),
+    ):
+        hard = resource.getrlimit(kind)[1]
+        value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(kind, (value, hard))
+
+
+def _address_space() -> int:
+    """Bytes of address space in use; where it is unknown, as much as any start needs."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+        return pages * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError):
+        return 64 * 2**30
