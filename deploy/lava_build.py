@@ -212,8 +212,8 @@ class LavaChip:
 
         return TaskLIF(
             thresholds=population.thresholds,
-            current_decay=population.current_decay,
-            membrane_decay=population.membrane_decay,
+            current_decay=int(population.current_decay),
+            membrane_decay=int(population.membrane_decay),
             bias_mantissa=population.bias_mantissa,
             bias_exponent=population.bias_exponent,
             task=self.task,

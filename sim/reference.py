@@ -85,7 +85,8 @@ class ReferenceChip:
         payload = frames.astype(np.int64)
         if network.input.payload_bits == 0:
             payload = (payload != 0).astype(np.int64)
-        slices = [payload] * network.time_steps if network.input.held else payload.swapaxes(0, 1)
+        held = network.input.held
+        slices = [payload] * network.time_steps if held else list(payload.swapaxes(0, 1))
         names = [population.name for population in network.populations]
         window = {name: np.zeros_like(self._sent[name]) for name in [INPUT, *names]}
         drain = {name: np.zeros_like(self._sent[name]) for name in [INPUT, *names]}

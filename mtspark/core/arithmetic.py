@@ -41,7 +41,7 @@ WEIGHT_EXPONENTS = range(-8, 8)
 
 def decay(value: Int, factor: int | Int) -> Int:
     """value * (4096 - factor) / 4096, rounded toward zero; one factor, or one for each value."""
-    product = np.abs(value) * (DECAY_ONE - factor)
+    product: Int = np.abs(value) * (DECAY_ONE - factor)
     return np.sign(value) * (product >> 12)
 
 
