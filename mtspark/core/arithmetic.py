@@ -41,7 +41,8 @@ WEIGHT_EXPONENTS = range(-8, 8)
 
 def decay(value: Int, factor: int | Int) -> Int:
     """value * (4096 - factor) / 4096, rounded toward zero; one factor, or one for each value."""
-    product: Int = np.abs(value) * (DECAY_ONE - factor)
+    kept: Int = np.asarray(DECAY_ONE - factor, dtype=np.int64)
+    product = np.abs(value) * kept
     return np.sign(value) * (product >> 12)
 
 
