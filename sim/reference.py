@@ -182,12 +182,13 @@ def integrate_and_fire(
     current = wrap_current(decay(current, population.current_decay + 1) + (arriving << STATE_SHIFT))
     bias = shift(population.bias_mantissa, population.bias_exponent)
     threshold = population.thresholds[task] << STATE_SHIFT
+    above = membrane > threshold
     membrane = decay(membrane, population.membrane_decay) + current + bias
     if population.reset is Reset.SUBTRACT_LATE:
         membrane = membrane - fired * threshold
     membrane = saturate_membrane(membrane)
     if population.reset is Reset.SUBTRACT_GUARDED:
-        spikes = membrane - fired * threshold > threshold
+        spikes = membrane - above * threshold > threshold
     else:
         spikes = membrane > threshold
     if population.reset is Reset.ZERO:

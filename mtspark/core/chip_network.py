@@ -52,8 +52,9 @@ class Reset(str, Enum):
     * SUBTRACT: v loses theta in the step of the spike.
     * SUBTRACT_LATE: v loses theta in the step after the spike, after its decay; snntorch's
       default.
-    * SUBTRACT_GUARDED: as SUBTRACT, but right after a spike a neuron fires only above
-      2 theta; snntorch's ``reset_delay=False`` with ``reset_mechanism="subtract"``.
+    * SUBTRACT_GUARDED: as SUBTRACT, but a neuron whose membrane was above theta at the end of
+      the step before (after its reset, before its decay) fires only above 2 theta; snntorch's
+      ``reset_delay=False`` with ``reset_mechanism="subtract"``.
     * NONE: nothing.
     """
 

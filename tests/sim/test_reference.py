@@ -91,26 +91,24 @@ def test_resets_by_hand(reset: Reset, membranes: list[int], spikes: list[int]) -
     assert trace.spikes["out"][1:, 0, 0].tolist() == spikes
 
 
-def test_a_guarded_reset_fires_twice_in_a_row_only_above_twice_the_threshold() -> None:
-    """30 a step, threshold 25: 30 fires, 35 does not, 65 fires, 70 fires (above 50)."""
+def test_a_guarded_reset_wants_twice_the_threshold_where_a_membrane_stayed_above_it() -> None:
+    """Threshold 25, no memory: 60 leaves 35, which is above, so 40 does not fire, nor 40 again.
+
+    60 is above 50 and fires again; 10 leaves nothing above, and then 30 fires twice in a row.
+    """
     net = network(
         (1,),
-        [
-            population(
-                "out",
-                [[25]],
-                membrane_decay=0,
-                bias_mantissa=np.array([1920]),
-                reset=Reset.SUBTRACT_GUARDED,
-            )
-        ],
-        [dense(INPUT, "out", [[0]])],
-        time_steps=4,
+        [population("out", [[25]], membrane_decay=4096, reset=Reset.SUBTRACT_GUARDED)],
+        [dense(INPUT, "out", [[2]])],
+        payload_bits=8,
+        time_steps=7,
     )
-    trace = ReferenceChip(net).decide(np.zeros((1, 1), np.uint8), 0, trace=True).trace
+    net = replace(net, input=replace(net.input, held=False))
+    series = np.array([[[30], [20], [20], [30], [5], [15], [15]]], np.uint8)
+    trace = ReferenceChip(net).decide(series, 0, trace=True).trace
     assert trace is not None
-    assert trace.spikes["out"][1:, 0, 0].tolist() == [1, 0, 1, 1]
-    assert [value // 64 for value in trace.membranes["out"][1:, 0, 0]] == [5, 35, 40, 45]
+    assert trace.spikes["out"][1:, 0, 0].tolist() == [1, 0, 0, 1, 0, 1, 1]
+    assert [value // 64 for value in trace.membranes["out"][1:, 0, 0]] == [35, 40, 40, 35, 10, 5, 5]
 
 
 def test_a_loop_brings_a_spike_back_after_its_delay_and_not_into_the_next_decision() -> None:
