@@ -67,6 +67,8 @@ PARTS = (
     Part("typer", "typer", "the command line"),
     Part("rich", "rich", "tables and progress bars"),
     Part("matplotlib", "matplotlib", "pictures", essential=False),
+    Part("pyzmq", "zmq", "hardware in the loop", essential=False),
+    Part("msgpack", "msgpack", "hardware in the loop", essential=False),
 )
 if sys.version_info < (3, 11):
     PARTS += (Part("tomli", "tomli", "price cards"),)
