@@ -1,0 +1,240 @@
+"""Image sets as tasks of one network: MNIST, Fashion-MNIST and CIFAR-10 in one shape.
+
+Every image becomes uint8 (3, 32, 32): grey digits and clothes are padded from 28 to 32 pixels
+and repeated in the three channels. Files are looked for in a local folder first; without one,
+scikit-learn fetches the set from OpenML.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import math
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mtspark.core.errors import BadFileError, BadRequestError
+
+IMAGE_SHAPE = (3, 32, 32)
+CLASSES = 10
+SPLITS = ("train", "test")
+
+CIFAR10_CLASSES = (
+    *("airplane", "automobile", "bird", "cat", "deer"),
+    *("dog", "frog", "horse", "ship", "truck"),
+)
+OPENML = {
+    "mnist": ("mnist_784", 60_000),
+    "fashion-mnist": ("Fashion-MNIST", 60_000),
+    "cifar10": ("CIFAR_10", 50_000),
+}
+"""Name on OpenML, and how many of its images, the first ones, are for training."""
+
+LARGEST_MEMBER = 2**20
+"""A 32x32 JPEG has about 1 kB; a larger file in a zip is no image of these sets."""
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """One split of one image set.
+
+    Attributes:
+        name: of the set.
+        images: uint8 (count, 3, 32, 32).
+        labels: int64 (count,), 0 to 9.
+        origin: where the images came from, for the record.
+    """
+
+    name: str
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+    origin: str
+
+    def subset(self, count: int, seed: int) -> ImageSet:
+        """A random choice of `count` images (0: all of them), the same for the same seed."""
+        if count <= 0 or count >= len(self.labels):
+            return self
+        picked = np.random.default_rng(seed).permutation(len(self.labels))[:count]
+        return ImageSet(self.name, self.images[picked], self.labels[picked], self.origin)
+
+
+def load_images(name: str, split: str, folder: Path | None = None) -> ImageSet:
+    """Load one split of one image set.
+
+    Args:
+        name: mnist, fashion-mnist or cifar10.
+        split: train or test.
+        folder: where files lie, in any of these forms: ``NAME_SPLIT.npz`` with `images`
+            (count, height, width[, 3]) and `labels`; the IDX files of MNIST's and Fashion-MNIST's
+            authors, plain or gzipped, in the folder itself (MNIST) or in ``fashion-mnist/``;
+            ``cifar10_jpeg.zip`` with ``SPLIT/CLASS/*.jpg``. None: fetch from OpenML.
+
+    Raises:
+        BadRequestError: no such set or split, or a library for it is missing.
+        BadFileError: the folder has none of these files, or one is damaged.
+    """
+    if name not in OPENML:
+        raise BadRequestError(f"image set {name!r}: choose {', '.join(OPENML)}")
+    if split not in SPLITS:
+        raise BadRequestError(f"split {split!r} of {name}: choose {' or '.join(SPLITS)}")
+    if folder is None:
+        return _from_openml(name, split)
+    if not folder.is_dir():
+        raise BadFileError(f"{folder}: no such folder; give the one that holds {name}")
+    for find in (_from_npz, _from_idx, _from_jpeg_zip):
+        found = find(name, split, folder)
+        if found is not None:
+            return found
+    raise BadFileError(
+        f"{folder}: no {split} images of {name} (NAME_SPLIT.npz, IDX files or cifar10_jpeg.zip); "
+        "leave the folder out to download them"
+    )
+
+
+def as_rgb32(images: NDArray[Any], where: str) -> NDArray[np.uint8]:
+    """Bring (count, height, width) or (count, height, width, 3) pixels to (count, 3, 32, 32).
+
+    Smaller images are padded with black, centred; grey ones fill all three channels.
+
+    Raises:
+        BadFileError: no uint8 pixels, or larger than 32 x 32.
+    """
+    if images.dtype != np.uint8 or images.ndim not in (3, 4) or images.shape[3:] not in ((), (3,)):
+        raise BadFileError(f"{where}: images are {images.dtype} {images.shape}, not uint8 pixels")
+    height, width = images.shape[1:3]
+    if height > 32 or width > 32:
+        raise BadFileError(f"{where}: images of {height} x {width} pixels, 32 x 32 is the limit")
+    result = np.zeros((len(images), *IMAGE_SHAPE), np.uint8)
+    top, left = (32 - height) // 2, (32 - width) // 2
+    channels = images[:, None] if images.ndim == 3 else images.transpose(0, 3, 1, 2)
+    result[:, :, top : top + height, left : left + width] = channels
+    return result
+
+
+def read_idx(path: Path) -> NDArray[np.uint8]:
+    """Read an array of the IDX format (http://yann.lecun.com/exdb/mnist/), plain or gzipped.
+
+    Raises:
+        BadFileError: no IDX file of bytes, or shorter or longer than its header says.
+    """
+    try:
+        data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    except (OSError, EOFError) as error:
+        raise BadFileError(f"{path}: cannot be read ({error}); download it again") from error
+    if len(data) < 4 or data[:3] != b"\0\0\x08" or len(data) < 4 + 4 * data[3]:
+        raise BadFileError(f"{path}: not an IDX file of bytes; download it again")
+    start = 4 + 4 * data[3]
+    shape = tuple(int(n) for n in np.frombuffer(data[4:start], ">u4"))
+    if len(data) - start != math.prod(shape):
+        raise BadFileError(
+            f"{path}: {len(data) - start} bytes of data, its header says {math.prod(shape)}; "
+            "download it again"
+        )
+    return np.frombuffer(data, np.uint8, offset=start).reshape(shape)
+
+
+def _checked(
+    name: str, images: NDArray[Any], labels: NDArray[Any], where: str, origin: str
+) -> ImageSet:
+    if labels.shape != images.shape[:1] or not len(labels):
+        raise BadFileError(f"{where}: {len(images)} images with labels of shape {labels.shape}")
+    if labels.dtype.kind not in "ui" or labels.min() < 0 or labels.max() >= CLASSES:
+        raise BadFileError(f"{where}: labels must be integers from 0 to {CLASSES - 1}")
+    return ImageSet(name, as_rgb32(images, where), labels.astype(np.int64), origin)
+
+
+def _from_npz(name: str, split: str, folder: Path) -> ImageSet | None:
+    path = folder / f"{name}_{split}.npz"
+    if not path.is_file():
+        return None
+    try:
+        with np.load(path, allow_pickle=False) as content:
+            images, labels = content["images"], content["labels"]
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise BadFileError(f"{path}: no arrays 'images' and 'labels' in it ({error})") from error
+    return _checked(name, images, labels, str(path), path.name)
+
+
+def _from_idx(name: str, split: str, folder: Path) -> ImageSet | None:
+    if name == "cifar10":
+        return None
+    place = folder / "fashion-mnist" if name == "fashion-mnist" else folder
+    prefix = "train" if split == "train" else "t10k"
+    arrays = []
+    for kind in ("images-idx3-ubyte", "labels-idx1-ubyte"):
+        paths = [place / f"{prefix}-{kind}{end}" for end in ("", ".gz")]
+        existing = [path for path in paths if path.is_file()]
+        if not existing:
+            return None
+        arrays.append(read_idx(existing[0]))
+    images, labels = arrays
+    return _checked(name, images, labels, str(place), "IDX files")
+
+
+def _from_jpeg_zip(name: str, split: str, folder: Path) -> ImageSet | None:
+    path = folder / "cifar10_jpeg.zip"
+    if name != "cifar10" or not path.is_file():
+        return None
+    image_module = _library("PIL.Image", "pillow")
+    images, labels = [], []
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for member in archive.infolist():
+                part, _, rest = member.filename.partition("/")
+                label = rest.partition("/")[0]
+                if part != split or label not in CIFAR10_CLASSES or member.is_dir():
+                    continue
+                if member.file_size > LARGEST_MEMBER:
+                    raise BadFileError(
+                        f"{path}: {member.filename} has {member.file_size} bytes, "
+                        f"{LARGEST_MEMBER} is the limit"
+                    )
+                with image_module.open(io.BytesIO(archive.read(member))) as image:
+                    images.append(np.asarray(image.convert("RGB")))
+                labels.append(CIFAR10_CLASSES.index(label))
+        stacked = np.stack(images) if images else np.zeros((0, 32, 32, 3), np.uint8)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise BadFileError(f"{path}: damaged ({error}); download it again") from error
+    return _checked(name, stacked, np.asarray(labels, int), str(path), "JPEG copies, lossy")
+
+
+def _from_openml(name: str, split: str) -> ImageSet:
+    datasets: Any = _library("sklearn.datasets", "scikit-learn pandas")
+    _library("pandas", "scikit-learn pandas")
+    known_as, training = OPENML[name]
+    fetch: Callable[..., Any] = datasets.fetch_openml
+    try:
+        pixels, labels = fetch(
+            known_as, version=1, return_X_y=True, as_frame=False, parser="pandas"
+        )
+    except Exception as error:
+        # urllib, OpenML and the parser each raise their own kinds.
+        reason = " ".join(str(error).split())[:120]
+        raise BadRequestError(
+            f"{name}: cannot be fetched from OpenML ({reason}); give a local folder"
+        ) from error
+    part = slice(0, training) if split == "train" else slice(training, None)
+    flat = np.asarray(pixels)[part].astype(np.uint8)
+    if name == "cifar10":
+        images = flat.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+    else:
+        images = flat.reshape(-1, 28, 28)
+    classes = np.asarray(labels)[part].astype(np.int64)
+    return _checked(name, images, classes, known_as, f"OpenML {known_as}")
+
+
+def _library(module: str, package: str) -> Any:
+    import importlib
+
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise BadRequestError(
+            f"these images need {module}; install it with `pip install {package}`"
+        ) from error
