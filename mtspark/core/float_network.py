@@ -1,0 +1,416 @@
+"""The float network: what every importer makes and every quantiser reads. NumPy only.
+
+Time is layer-synchronous: within one step every population sees what its sources send in the
+same step, unless the connection has a delay. (The chip's own time, where each synapse layer
+costs a step, begins in ``deploy``.) One step of a population, all per neuron:
+
+    current  i_t = current_keep * i_(t-1) + sum of incoming connections + bias_current
+    membrane v_t = membrane_keep * v_(t-1) + gain * i_t + membrane_bias  [and the reset]
+    spike    s_t = v_t > threshold (strictly)
+
+A connection of delay k carries what its source sent in step t - k; before its first step a
+source sent nothing. A loop needs delay: with delay 0 a source must be listed before its target.
+A population without thresholds never fires and sends its membrane. The source CONSTANT sends
+1 in every step, so a delayed bias is a dense connection from it. Reset kinds: see FloatReset.
+
+API: FloatNetwork(name, input, populations, connections, output, tasks, dt, time_steps, notes),
+checked by check_float_network; merge_tasks joins networks that differ in thresholds only.
+mtspark.core.float_simulator.run_float(network, series, task) runs a (T, batch, *shape) series
+and returns every spike, membrane and current of every population, and the output's values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from enum import Enum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mtspark.core.chip_network import INPUT
+from mtspark.core.errors import BadNetworkError
+
+Float = NDArray[np.float64]
+
+CONSTANT = "constant"
+"""Name of a source of one value that is 1 in every step."""
+
+
+class FloatReset(str, Enum):
+    """What a spike does to the membrane (theta is the threshold).
+
+    zero: v becomes 0 in the step of the spike.
+    zero_late: the whole membrane of the next step is 0, its input included (snntorch's
+        Synaptic, RLeaky and RSynaptic with ``reset_mechanism="zero"`` and delay).
+    subtract: v loses theta in the step of the spike.
+    subtract_late: v loses theta in the next step, undecayed (snntorch's default).
+    subtract_guarded: as subtract, but a neuron whose membrane was above theta at the end of the
+        step before (after its reset) fires only above 2 theta; snntorch's ``reset_delay=False``.
+    none: nothing.
+    """
+
+    ZERO = "zero"
+    ZERO_LATE = "zero_late"
+    SUBTRACT = "subtract"
+    SUBTRACT_LATE = "subtract_late"
+    SUBTRACT_GUARDED = "subtract_guarded"
+    NONE = "none"
+
+
+class FloatKind(str, Enum):
+    """How the weights of a connection are laid out.
+
+    dense: (targets, sources) over flattened shapes, row-major.
+    conv: (out channels, in channels / groups, rows, columns), cross-correlation.
+    diagonal: (neurons,), one factor for each pair of neurons of equal index.
+    """
+
+    DENSE = "dense"
+    CONV = "conv"
+    DIAGONAL = "diagonal"
+
+
+class OutputKind(str, Enum):
+    """What a run answers.
+
+    membrane: the membrane after the last step. mean: that, divided by the number of steps.
+    spikes: the number of spikes.
+    """
+
+    MEMBRANE = "membrane"
+    MEAN = "mean"
+    SPIKES = "spikes"
+
+
+@dataclass(frozen=True)
+class FloatPopulation:
+    """Neurons; every array has the population's shape unless another is given.
+
+    Attributes:
+        name: unique in the network.
+        shape: without batch, for example (neurons,) or (channels, rows, columns).
+        membrane_keep: beta, what a membrane keeps from step to step, 0 to 1.
+        current_keep: alpha, what a current keeps from step to step; 0 has no memory.
+        gain: of the current into the membrane.
+        thresholds: (tasks, *shape), or None where the neurons never fire.
+        reset: what a spike does.
+        bias_current: added to the current in every step.
+        membrane_bias: added to the membrane in every step.
+        initial_current, initial_membrane: before the first step.
+        membrane_offset: to be added to a membrane to give the potential of the original.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    membrane_keep: Float
+    current_keep: Float
+    gain: Float
+    thresholds: Float | None
+    reset: FloatReset
+    bias_current: Float
+    membrane_bias: Float
+    initial_current: Float
+    initial_membrane: Float
+    membrane_offset: Float
+
+    @property
+    def size(self) -> int:
+        """Number of neurons."""
+        return int(np.prod(self.shape))
+
+    @property
+    def spiking(self) -> bool:
+        """Whether the neurons fire."""
+        return self.thresholds is not None
+
+    @property
+    def has_current_memory(self) -> bool:
+        """Whether any current outlasts its step."""
+        return bool(np.any(self.current_keep))
+
+
+@dataclass(frozen=True)
+class FloatConnection:
+    """Synapses from one population, :data:`INPUT` or :data:`CONSTANT` to a population.
+
+    Attributes:
+        name: unique in the network.
+        source, target: names.
+        kind: layout of the weights.
+        weights: float64.
+        input_shape, output_shape: conv only, (channels, rows, columns); their sizes are those
+            of source and target, whose own shapes may be flattened.
+        stride, padding, dilation: (rows, columns), conv only.
+        groups: conv only.
+        delay: in steps; a connection that closes a loop needs at least 1.
+        notional_delay: part of `delay` that no file asked for: the step that a loop needs.
+    """
+
+    name: str
+    source: str
+    target: str
+    kind: FloatKind
+    weights: Float
+    input_shape: tuple[int, ...] = ()
+    output_shape: tuple[int, ...] = ()
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[int, int] = (0, 0)
+    dilation: tuple[int, int] = (1, 1)
+    groups: int = 1
+    delay: int = 0
+    notional_delay: int = 0
+
+
+@dataclass(frozen=True)
+class FloatInput:
+    """The source of the series.
+
+    Attributes:
+        shape: of one step, without batch.
+        scale: value of one payload unit: a chip sends integers, the network saw integer * scale.
+    """
+
+    shape: tuple[int, ...]
+    scale: float = 1.0
+
+
+@dataclass(frozen=True)
+class FloatOutput:
+    """What is read: a population, and how (see :class:`OutputKind`)."""
+
+    population: str
+    kind: OutputKind
+
+
+@dataclass(frozen=True)
+class FloatNetwork:
+    """A spiking network in float64.
+
+    Attributes:
+        name: of the file or model it came from.
+        input: the source of the series.
+        populations: a source comes before its target, except over delayed connections.
+        connections: in any order; several may join the same two populations.
+        output: what is read.
+        tasks: names; row i of every threshold array belongs to task i.
+        dt: time step in the unit of the original's time constants, for information.
+        time_steps: T of one decision, or 0 where the origin does not say.
+        notes: choices that were made while reading, for the user, one sentence each.
+    """
+
+    name: str
+    input: FloatInput
+    populations: tuple[FloatPopulation, ...]
+    connections: tuple[FloatConnection, ...]
+    output: FloatOutput
+    tasks: tuple[str, ...] = ("default",)
+    dt: float = 1e-4
+    time_steps: int = 0
+    notes: tuple[str, ...] = ()
+
+    def population(self, name: str) -> FloatPopulation:
+        """Return a population by name.
+
+        Raises:
+            BadNetworkError: there is none.
+        """
+        for population in self.populations:
+            if population.name == name:
+                return population
+        known = ", ".join(population.name for population in self.populations)
+        raise BadNetworkError(f"{self.name}: no population {name!r}; there are {known}")
+
+    def size_of(self, name: str) -> int:
+        """Number of values that a source sends in a step."""
+        if name == INPUT:
+            return int(np.prod(self.input.shape))
+        return 1 if name == CONSTANT else self.population(name).size
+
+    def incoming(self, name: str) -> list[FloatConnection]:
+        """Connections that end at a population."""
+        return [link for link in self.connections if link.target == name]
+
+
+def leaky_population(
+    name: str,
+    shape: tuple[int, ...],
+    *,
+    membrane_keep: Float | float,
+    gain: Float | float = 1.0,
+    thresholds: Float | None = None,
+    current_keep: Float | float = 0.0,
+    reset: FloatReset = FloatReset.ZERO,
+    bias_current: Float | float = 0.0,
+    membrane_bias: Float | float = 0.0,
+    initial_current: Float | float = 0.0,
+    initial_membrane: Float | float = 0.0,
+    membrane_offset: Float | float = 0.0,
+) -> FloatPopulation:
+    """Build a population, numbers standing for all of its neurons.
+
+    Args:
+        name: unique in the network.
+        shape: of the population.
+        thresholds: (tasks, *shape) or what broadcasts to it along the neurons; None: never fires.
+        membrane_keep, gain, current_keep, reset, bias_current, membrane_bias, initial_current,
+        initial_membrane, membrane_offset: see :class:`FloatPopulation`.
+    """
+
+    def full(value: Float | float) -> Float:
+        return np.broadcast_to(np.asarray(value, np.float64), shape).copy()
+
+    if thresholds is not None:
+        rows = np.asarray(thresholds, np.float64)
+        rows = rows.reshape(1) if rows.ndim == 0 else rows
+        thresholds = np.stack([full(row) for row in rows])
+    return FloatPopulation(
+        name=name,
+        shape=shape,
+        membrane_keep=full(membrane_keep),
+        current_keep=full(current_keep),
+        gain=full(gain),
+        thresholds=thresholds,
+        reset=reset,
+        bias_current=full(bias_current),
+        membrane_bias=full(membrane_bias),
+        initial_current=full(initial_current),
+        initial_membrane=full(initial_membrane),
+        membrane_offset=full(membrane_offset),
+    )
+
+
+def check_float_network(network: FloatNetwork) -> None:
+    """Check names, order, shapes and numbers; all violations are reported together.
+
+    Raises:
+        BadNetworkError: one line that lists each violation.
+    """
+    found = [*_structure(network)] or [*_values(network)]
+    if found:
+        raise BadNetworkError(f"{network.name}: " + "; ".join(found))
+
+
+def _structure(network: FloatNetwork) -> list[str]:
+    found = []
+    names = [INPUT, CONSTANT, *(p.name for p in network.populations)]
+    found += [f"name {n!r} is used twice" for n in sorted({n for n in names if names.count(n) > 1})]
+    links = [link.name for link in network.connections]
+    found += [f"connection {n!r} is there twice" for n in sorted(set(links)) if links.count(n) > 1]
+    position = {name: index for index, name in enumerate(names)}
+    for link in network.connections:
+        if link.source not in position or link.target not in position:
+            found.append(f"connection {link.name!r} joins unknown {link.source!r}, {link.target!r}")
+        elif link.delay < 0 or (link.delay == 0 and position[link.source] >= position[link.target]):
+            found.append(
+                f"connection {link.name!r} of delay {link.delay} starts at or after its target"
+            )
+    if network.output.population not in names[2:]:
+        found.append(f"output of unknown population {network.output.population!r}")
+    return found
+
+
+def _values(network: FloatNetwork) -> list[str]:
+    found = []
+    for link in network.connections:
+        ends = network.size_of(link.target), network.size_of(link.source)
+        if link.kind is FloatKind.DENSE:
+            fits = link.weights.shape == ends
+        elif link.kind is FloatKind.DIAGONAL:
+            fits = link.weights.shape == (ends[0],) and ends[0] == ends[1]
+        else:
+            made = conv_output_shape(link) if len(link.input_shape) == 3 else None
+            fits = made == link.output_shape and (
+                int(np.prod(link.output_shape)),
+                int(np.prod(link.input_shape)),
+            ) == (ends[0], ends[1])
+        if not fits:
+            found.append(
+                f"connection {link.name!r}: {link.kind.value} weights {link.weights.shape} do not "
+                f"lead from {ends[1]} values to {ends[0]}"
+            )
+        if not np.isfinite(link.weights).all():
+            found.append(f"connection {link.name!r} has weights that are not finite")
+    for population in network.populations:
+        arrays = {
+            key: value for key, value in vars(population).items() if isinstance(value, np.ndarray)
+        }
+        for key, value in arrays.items():
+            wanted = population.shape
+            if key == "thresholds":
+                wanted = (len(network.tasks), *wanted)
+                if np.isnan(value).any():
+                    found.append(f"population {population.name!r}: thresholds are not numbers")
+            elif not np.isfinite(value).all():
+                found.append(f"population {population.name!r}: {key} is not finite")
+            if value.shape != wanted:
+                found.append(f"population {population.name!r}: {key} {value.shape}, not {wanted}")
+        for key in ("membrane_keep", "current_keep"):
+            if np.any(arrays[key] < 0) or np.any(arrays[key] > 1):
+                found.append(f"population {population.name!r}: {key} must be within 0 and 1")
+    if network.output.kind is OutputKind.SPIKES:
+        population = network.population(network.output.population)
+        if not population.spiking:
+            found.append(f"output counts spikes of {population.name!r}, which never fires")
+    return found
+
+
+def conv_output_shape(link: FloatConnection) -> tuple[int, ...] | None:
+    """(channels, rows, columns) that a convolution makes of its input shape; None: no fit."""
+    if link.weights.ndim != 4 or link.groups < 1:
+        return None
+    out, per_group, *kernel = link.weights.shape
+    if per_group * link.groups != link.input_shape[0] or out % link.groups:
+        return None
+    if min(*link.stride, *link.dilation) < 1 or min(link.padding) < 0:
+        return None
+    sizes = [
+        (length + 2 * pad - dilation * (taps - 1) - 1) // stride + 1
+        for length, pad, dilation, taps, stride in zip(
+            link.input_shape[1:], link.padding, link.dilation, kernel, link.stride, strict=True
+        )
+    ]
+    return (out, *sizes) if min(sizes) > 0 else None
+
+
+def merge_tasks(networks: Sequence[FloatNetwork], tasks: Sequence[str]) -> FloatNetwork:
+    """Join networks that differ in their thresholds only, one for each task.
+
+    Raises:
+        BadNetworkError: something else differs between two of them.
+    """
+    first, *others = networks
+    for task, other in zip(tasks[1:], others, strict=True):
+        _check_same(first, other, f"tasks {tasks[0]!r} and {task!r}")
+    populations = []
+    for index, population in enumerate(first.populations):
+        rows = [network.populations[index].thresholds for network in networks]
+        joined = [row for row in rows if row is not None]
+        populations.append(
+            replace(population, thresholds=np.concatenate(joined) if joined else None)
+        )
+    return replace(first, populations=tuple(populations), tasks=tuple(tasks))
+
+
+def _check_same(first: FloatNetwork, other: FloatNetwork, where: str) -> None:
+    if (first.input, first.output, first.time_steps, first.dt) != (
+        other.input,
+        other.output,
+        other.time_steps,
+        other.dt,
+    ):
+        raise BadNetworkError(f"{where} differ in input, output or time")
+    for kind in ("populations", "connections"):
+        ones, twos = getattr(first, kind), getattr(other, kind)
+        if [one.name for one in ones] != [two.name for two in twos]:
+            raise BadNetworkError(f"{where} differ in {kind}")
+        for one, two in zip(ones, twos, strict=True):
+            for key, value in vars(one).items():
+                if key == "thresholds":
+                    same = (value is None) == (two.thresholds is None)
+                else:
+                    same = np.array_equal(value, vars(two)[key])
+                if not same:
+                    raise BadNetworkError(
+                        f"{one.name}.{key} differs between {where}; only thresholds may"
+                    )

@@ -1,0 +1,221 @@
+"""A plain simulator of float networks in layer-synchronous time; float64, NumPy only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mtspark.core.chip_network import INPUT
+from mtspark.core.errors import BadRequestError
+from mtspark.core.float_network import (
+    CONSTANT,
+    Float,
+    FloatConnection,
+    FloatKind,
+    FloatNetwork,
+    FloatPopulation,
+    FloatReset,
+    OutputKind,
+)
+
+GATHERED_VALUES = 2**23
+"""Largest number of values that a convolution lays out at once (64 MiB)."""
+
+
+@dataclass(frozen=True)
+class FloatRun:
+    """Everything of one run; arrays are (T, batch, *shape) by population.
+
+    Attributes:
+        spikes: 0 or 1 as float64; empty for populations that never fire.
+        membranes: those compared with the threshold, before any reset (without the offset).
+        rests: after the reset, as the next step begins from (without the offset).
+        currents: i_t.
+        values: the output, (batch, *output shape).
+    """
+
+    spikes: dict[str, Float]
+    membranes: dict[str, Float]
+    rests: dict[str, Float]
+    currents: dict[str, Float]
+    values: Float
+
+
+def run_float(network: FloatNetwork, series: Float, task: int = 0) -> FloatRun:
+    """Run a series from the initial state.
+
+    Args:
+        network: see :mod:`mtspark.core.float_network`.
+        series: (T, batch, *input shape), in the network's own values (payload * scale).
+        task: row of the thresholds.
+
+    Raises:
+        BadRequestError: wrong shape of the series, or no such task.
+    """
+    if series.ndim < 2 or series.shape[2:] != network.input.shape or not series.shape[0]:
+        raise BadRequestError(
+            f"series {series.shape}, {network.name} takes (T, batch, "
+            f"{', '.join(map(str, network.input.shape))})"
+        )
+    if not 0 <= task < len(network.tasks):
+        raise BadRequestError(f"task {task}: there are tasks 0 to {len(network.tasks) - 1}")
+    steps, batch = series.shape[:2]
+    sent: dict[str, Float] = {
+        INPUT: series.reshape(steps, batch, -1).astype(np.float64),
+        CONSTANT: np.ones((steps, batch, 1)),
+    }
+    states: dict[str, _State] = {}
+    for names in _groups(network):
+        group = [network.population(name) for name in names]
+        for population in group:
+            states[population.name] = _State(population, steps, batch, task)
+            sent[population.name] = states[population.name].sent
+        inside = set(names)
+        # What comes from outside of a loop is known for all steps at once.
+        for population in group:
+            state = states[population.name]
+            for link in network.incoming(population.name):
+                if link.source not in inside:
+                    state.drive += delayed(deliver(link, sent[link.source]), link.delay)
+        loops = [link for name in names for link in network.incoming(name) if link.source in inside]
+        for step in range(steps):
+            for population in group:
+                state = states[population.name]
+                for link in loops:
+                    if link.target == population.name and step >= link.delay:
+                        source = sent[link.source][step - link.delay][None]
+                        state.drive[step] += deliver(link, source)[0]
+                state.advance(step)
+    return FloatRun(
+        spikes={n: s.shaped(s.sent) for n, s in states.items() if s.population.spiking},
+        membranes={name: state.shaped(state.membranes) for name, state in states.items()},
+        rests={name: state.shaped(state.rests) for name, state in states.items()},
+        currents={name: state.shaped(state.currents) for name, state in states.items()},
+        values=_values(network, states, steps),
+    )
+
+
+def _values(network: FloatNetwork, states: dict[str, _State], steps: int) -> Float:
+    state = states[network.output.population]
+    if network.output.kind is OutputKind.SPIKES:
+        return np.asarray(state.shaped(state.sent).sum(0))
+    final = state.shaped(state.membranes)[-1] + state.population.membrane_offset
+    return final / steps if network.output.kind is OutputKind.MEAN else final
+
+
+def _groups(network: FloatNetwork) -> list[list[str]]:
+    """Populations in order, those of a common loop together.
+
+    A connection of delay k back to an earlier population ties everything between.
+    """
+    names = [population.name for population in network.populations]
+    position = {name: index for index, name in enumerate(names)}
+    reach: dict[str, list[int]] = {link.target: [] for link in network.connections}
+    for link in network.connections:
+        if link.source in position:
+            reach[link.target].append(position[link.source])
+    groups: list[list[str]] = []
+    start = 0
+    while start < len(names):
+        end, index = start, start
+        while index <= end:
+            end = max([end, *reach.get(names[index], [])])
+            index += 1
+        groups.append(names[start : end + 1])
+        start = end + 1
+    return groups
+
+
+class _State:
+    """What one population goes through, flattened: (T, batch, neurons)."""
+
+    def __init__(self, population: FloatPopulation, steps: int, batch: int, task: int) -> None:
+        self.population = population
+        self.batch = batch
+        full = (steps, batch, population.size)
+        self.drive = np.zeros(full) + population.bias_current.reshape(-1)
+        self.currents, self.membranes, self.rests = np.zeros(full), np.zeros(full), np.zeros(full)
+        self.sent = np.zeros(full)
+        self.current = np.zeros(full[1:]) + population.initial_current.reshape(-1)
+        self.membrane = np.zeros(full[1:]) + population.initial_membrane.reshape(-1)
+        self.spikes = np.zeros(full[1:])
+        self.threshold = None
+        if population.thresholds is not None:
+            self.threshold = population.thresholds[task].reshape(-1)
+        self.keeps = population.membrane_keep.reshape(-1), population.current_keep.reshape(-1)
+        self.gain, self.bias = population.gain.reshape(-1), population.membrane_bias.reshape(-1)
+
+    def shaped(self, values: Float) -> Float:
+        """Undo the flattening."""
+        return values.reshape(*values.shape[:2], *self.population.shape)
+
+    def advance(self, step: int) -> None:
+        """One step, from ``drive[step]`` to ``sent[step]``; the equations of FloatReset."""
+        keep, current_keep = self.keeps
+        self.current = current_keep * self.current + self.drive[step]
+        new = keep * self.membrane + self.gain * self.current + self.bias
+        self.currents[step] = self.current
+        if self.threshold is None:
+            self.membrane = self.sent[step] = self.membranes[step] = self.rests[step] = new
+            return
+        reset, threshold = self.population.reset, self.threshold
+        if reset is FloatReset.SUBTRACT_LATE:
+            new = new - np.where(self.spikes > 0, threshold, 0.0)
+        elif reset is FloatReset.ZERO_LATE:
+            new = np.where(self.spikes > 0, 0.0, new)
+        guard = np.zeros_like(new)
+        if reset is FloatReset.SUBTRACT_GUARDED:
+            guard = np.where(self.membrane > threshold, threshold, 0.0)
+        fired = (new - guard > threshold).astype(np.float64)
+        after = new
+        if reset is FloatReset.ZERO:
+            after = np.where(fired > 0, 0.0, new)
+        elif reset in (FloatReset.SUBTRACT, FloatReset.SUBTRACT_GUARDED):
+            after = new - np.where(fired > 0, threshold, 0.0)
+        self.membranes[step], self.sent[step], self.rests[step] = new, fired, after
+        self.membrane, self.spikes = after, fired
+
+
+def delayed(values: Float, delay: int) -> Float:
+    """Shift a series (T, ...) by `delay` steps; nothing comes before its start."""
+    if not delay:
+        return values
+    shifted = np.zeros_like(values)
+    shifted[delay:] = values[:-delay]
+    return shifted
+
+
+def deliver(link: FloatConnection, sent: Float) -> Float:
+    """What arrives over a connection, without its delay: (T, batch, sources) -> (..., targets)."""
+    if link.kind is FloatKind.DIAGONAL:
+        return sent * link.weights
+    if link.kind is FloatKind.DENSE:
+        return sent @ link.weights.T
+    flat = sent.reshape(-1, *link.input_shape)
+    return convolve(link, flat).reshape(*sent.shape[:2], -1)
+
+
+def convolve(link: FloatConnection, values: Float) -> Float:
+    """Cross-correlation of (n, channels, rows, columns) with OIHW weights."""
+    out, per_group, *kernel = link.weights.shape
+    (pad_y, pad_x), (step_y, step_x) = link.padding, link.stride
+    reach = [dil * (taps - 1) + 1 for dil, taps in zip(link.dilation, kernel, strict=True)]
+    weights = link.weights.reshape(link.groups, out // link.groups, -1).transpose(0, 2, 1)
+    size = link.groups * weights.shape[1] * int(np.prod(link.output_shape[1:]))
+    chunk = max(1, GATHERED_VALUES // size)
+    result = np.empty((len(values), *link.output_shape))
+    for start in range(0, len(values), chunk):
+        part = values[start : start + chunk]
+        padded = np.pad(part, ((0, 0), (0, 0), (pad_y, pad_y), (pad_x, pad_x)))
+        views = np.lib.stride_tricks.sliding_window_view(padded, reach, axis=(2, 3))
+        views = views[:, :, ::step_y, ::step_x, :: link.dilation[0], :: link.dilation[1]]
+        count, _, rows, columns = views.shape[:4]
+        taps = views.reshape(count, link.groups, per_group, rows, columns, *kernel)
+        # group, (n, row, column), (channel, kernel row, kernel column)
+        gathered = taps.transpose(1, 0, 3, 4, 2, 5, 6).reshape(link.groups, -1, weights.shape[1])
+        made = (gathered @ weights).reshape(link.groups, count, rows, columns, -1)
+        result[start : start + chunk] = made.transpose(1, 0, 4, 2, 3).reshape(
+            count, *link.output_shape
+        )
+    return result
