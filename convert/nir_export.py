@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from mtspark.convert.nir_file import read_nir
 from mtspark.core.errors import BadFileError, BadNetworkError
 from mtspark.train.checkpoint import Agent
 from mtspark.train.network import SpikingLayer
@@ -182,14 +183,9 @@ def load_graph(path: Path) -> nir.NIRGraph:
     """Read a graph that mtspark wrote.
 
     Raises:
-        BadFileError: missing, or not a NIR graph with mtspark's metadata.
+        BadFileError: missing, hostile, or not a NIR graph with mtspark's metadata.
     """
-    if not path.is_file():
-        raise BadFileError(f"{path}: no such file; give the path of a NIR graph (.nir)")
-    try:
-        graph = nir.read(str(path))
-    except (OSError, ValueError, KeyError, TypeError, AssertionError, RecursionError) as error:
-        raise BadFileError(f"{path}: not a readable NIR graph: {error}") from error
+    graph = read_nir(path)
     if "mtspark" not in graph.metadata:
         raise BadFileError(f"{path}: NIR graph without mtspark's metadata (dt, steps, scale)")
     return graph

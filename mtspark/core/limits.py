@@ -125,6 +125,8 @@ def check_file_size(path: Path, limits: FileLimits) -> int:
     """
     try:
         regular, size = path.is_file(), path.stat().st_size
+    except FileNotFoundError as error:
+        raise BadFileError(f"{path}: no such file") from error
     except (OSError, ValueError) as error:
         raise BadFileError(f"{path}: cannot be opened ({_reason(error)})") from error
     if not regular:

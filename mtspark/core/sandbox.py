@@ -9,6 +9,7 @@ by the kernel.
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import os
 import select
 import signal
@@ -137,7 +138,8 @@ def _ended(what: str, status: int, limits: FileLimits) -> MtsparkError:
 def _receive(receive: int, limits: FileLimits) -> tuple[bytes, bool]:
     """Everything that the child sends until it closes its end; True where it is late."""
     deadline = time.monotonic() + limits.seconds * CLOCK_FACTOR
-    pieces, size = [], 0
+    pieces: list[bytes] = []
+    size = 0
     while True:
         left = deadline - time.monotonic()
         if left <= 0 or not select.select([receive], [], [], left)[0]:
@@ -180,7 +182,8 @@ def _limit_this_process(limits: FileLimits) -> None:
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGXCPU):
         signal.signal(number, signal.SIG_DFL)
-    # Readers in C print what they met.
+    # Readers in C print what they met, and Python what it was doing when they crashed.
+    faulthandler.disable()
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)
     os.dup2(nowhere, 2)

@@ -225,12 +225,12 @@ def test_a_file_that_is_no_graph_of_ours_is_refused(tiny_agent: Agent, tmp_path:
     with pytest.raises(BadFileError, match="no such file"):
         load_graph(path)
     path.write_text("no graph")
-    with pytest.raises(BadFileError, match="not a readable NIR graph"):
+    with pytest.raises(BadFileError, match="no HDF5 file"):
         load_graph(path)
     graph = agent_to_nir(tiny_agent)["pong"]
     save_graph(graph, path)
     path.write_bytes(path.read_bytes()[:-2000])
-    with pytest.raises(BadFileError, match="not a readable NIR graph"):
+    with pytest.raises(BadFileError, match="damaged HDF5 file"):
         load_graph(path)
     graph.metadata.clear()
     nir.write(str(path), graph)

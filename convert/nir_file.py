@@ -1,0 +1,68 @@
+"""Reading a NIR file from anywhere: scanned, in a limited process, then checked by nir."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import nir
+
+from mtspark.core.errors import BadFileError
+from mtspark.core.hdf5_scan import read_hdf5, text_of_nir
+from mtspark.core.limits import FileLimits, one_line
+
+
+def read_nir(
+    path: Path,
+    limits: FileLimits | None = None,
+    trust: bool | None = None,
+    *,
+    type_check: bool = True,
+) -> nir.NIRGraph:
+    """Read a NIR graph by any tool.
+
+    Args:
+        path: the file.
+        limits, trust: see :func:`mtspark.core.sandbox.read_guarded`.
+        type_check: have nir check that shapes along the edges agree; some published graphs
+            (Rockpool's) have loose ends and need False.
+
+    Raises:
+        BadFileError: no HDF5 file, no NIR graph, or anything in it that
+            :mod:`mtspark.core.hdf5_scan` refuses.
+    """
+
+    def check(content: dict[str, Any]) -> None:
+        _graph(path, content, type_check)
+
+    return _graph(path, read_hdf5(path, text_of_nir, limits, trust, check), type_check)
+
+
+def _graph(path: Path, content: dict[str, Any], type_check: bool) -> nir.NIRGraph:
+    node = content.get("node")
+    if not isinstance(node, dict) or node.get("type") != "NIRGraph":
+        raise BadFileError(f"{path}: an HDF5 file, but no NIR graph (no group /node of one)")
+    if "type_check" in node:
+        raise BadFileError(f"{path}: /node/type_check is no part of a NIR graph")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            # nir changes the dicts that it reads.
+            graph = nir.dict2NIRNode({**_copied(node), "type_check": type_check})
+    except (MemoryError, RecursionError):
+        raise
+    except Exception as error:
+        # nir raises assertions, type, key, value and attribute errors on malformed nodes.
+        reason = one_line(error) or type(error).__name__
+        raise BadFileError(f"{path}: not a readable NIR graph: {reason}") from error
+    if not isinstance(graph, nir.NIRGraph):
+        raise BadFileError(f"{path}: no NIR graph")
+    return graph
+
+
+def _copied(content: dict[str, Any]) -> dict[str, Any]:
+    """The dicts anew, the arrays shared."""
+    return {
+        key: _copied(value) if isinstance(value, dict) else value for key, value in content.items()
+    }

@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mtspark.core.errors import BackendFailedError, BadFileError, BadNetworkError, MtsparkError
+from mtspark.core.limits import FileLimits
+from mtspark.core.sandbox import BUG, read_guarded
+
+LIMITS = FileLimits(seconds=1, memory_bytes=256 * 2**20)
+
+
+def refused(read: Any, limits: FileLimits = LIMITS) -> str:
+    with pytest.raises(MtsparkError) as caught:
+        read_guarded("some.file", read, limits)
+    text = str(caught.value)
+    assert "some.file" in text
+    assert "\n" not in text
+    return text
+
+
+def test_a_value_comes_from_another_process() -> None:
+    value = read_guarded("f", lambda limits: {"pid": os.getpid(), "a": np.arange(9)}, LIMITS)
+    assert value["pid"] != os.getpid()
+    assert np.array_equal(value["a"], np.arange(9))
+    assert read_guarded("f", lambda limits: os.getpid(), LIMITS, trust=True) == os.getpid()
+
+
+def test_our_errors_keep_their_kind_and_text() -> None:
+    def read(limits: FileLimits) -> None:
+        raise BadNetworkError("some.file: breaks a rule\nof two lines")
+
+    with pytest.raises(BadNetworkError, match="breaks a rule of two lines"):
+        read_guarded("some.file", read, LIMITS)
+
+
+def test_other_errors_become_one_line_of_ours() -> None:
+    def read(limits: FileLimits) -> None:
+        raise ZeroDivisionError("first\nsecond")
+
+    assert BUG in refused(read)
+    with pytest.raises(BadFileError, match="ZeroDivisionError"):
+        read_guarded("some.file", read, LIMITS, trust=True)
+
+
+def test_memory_is_limited() -> None:
+    began = time.monotonic()
+    assert "memory" in refused(lambda limits: np.ones(2**30).sum())
+    assert time.monotonic() - began < 5
+
+
+def test_memory_of_many_small_objects_is_limited() -> None:
+    assert "memory" in refused(lambda limits: [bytes(1000) for _ in range(10**7)])
+
+
+def test_processor_time_is_limited() -> None:
+    def read(limits: FileLimits) -> None:
+        while True:
+            pass
+
+    assert "took more than 1 s" in refused(read)
+
+
+def test_waiting_is_limited() -> None:
+    began = time.monotonic()
+    assert "took more than 1 s" in refused(lambda limits: time.sleep(60))
+    assert time.monotonic() - began < 20
+
+
+def test_a_crash_is_one_line() -> None:
+    text = refused(lambda limits: os.kill(os.getpid(), signal.SIGSEGV))
+    assert f"signal {signal.SIGSEGV.value}" in text
+
+
+def test_the_child_writes_no_file(tmp_path: Path) -> None:
+    refused(lambda limits: (tmp_path / "made").write_bytes(b"x" * 10))
+    assert not (tmp_path / "made").exists() or not (tmp_path / "made").stat().st_size
+
+
+def test_a_value_that_cannot_be_handed_over_is_refused() -> None:
+    with pytest.raises(BadFileError, match="cannot be handed over"):
+        read_guarded("f", lambda limits: object(), LIMITS)
+
+
+def test_a_recursion_is_one_line() -> None:
+    def read(limits: FileLimits) -> Any:
+        return read(limits)
+
+    assert "nested too deeply" in refused(read)
+
+
+def test_no_child_is_left_behind() -> None:
+    for read in (lambda limits: 1, lambda limits: os._exit(3)):
+        with contextlib.suppress(BadFileError):
+            read_guarded("f", read, LIMITS)
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+
+
+def test_a_system_without_fork_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "fork")
+    with pytest.raises(BackendFailedError, match="--trust"):
+        read_guarded("f", lambda limits: 1, LIMITS)
+    assert read_guarded("f", lambda limits: 1, LIMITS, trust=True) == 1
