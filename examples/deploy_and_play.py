@@ -10,7 +10,8 @@ from pathlib import Path
 
 from mtspark.convert.nir_export import agent_to_nir
 from mtspark.deploy.quantise import quantise
-from mtspark.sim.energy import load_card, price
+from mtspark.sim.energy import price
+from mtspark.sim.energy_cards import load_card
 from mtspark.sim.engine import EngineChip
 from mtspark.sim.play import play
 from mtspark.train.checkpoint import load_agent

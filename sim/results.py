@@ -11,7 +11,8 @@ import mtspark
 from mtspark.core.chip_network import ChipNetwork
 from mtspark.core.protocol import protocol_to_json
 from mtspark.sim.counts import RunCounts, Split
-from mtspark.sim.energy import Bill, load_card, price
+from mtspark.sim.energy import Bill, price
+from mtspark.sim.energy_cards import load_card
 from mtspark.sim.play import Run
 
 FORMAT = "mtspark-run"
@@ -71,7 +72,7 @@ def run_to_json(
         "input_events": _split(run.counts.input_events),
         "layers": _layers(run.counts),
         "connections": _connections(run.counts),
-        "energy": [_bill(bill)],
+        "energy": [bill_to_json(bill)],
         "host_time": {
             "seconds": round(host_s, 3),
             "decisions_per_s": round(run.counts.decisions / host_s, 2),
@@ -111,9 +112,11 @@ def _connections(counts: RunCounts) -> list[dict[str, Any]]:
     return connections
 
 
-def _bill(bill: Bill) -> dict[str, Any]:
+def bill_to_json(bill: Bill) -> dict[str, Any]:
+    """A bill as JSON values."""
     return {
         "card": bill.card.name,
+        "card_key": bill.card.key,
         "chip": bill.card.chip,
         "source": bill.card.source,
         "evidence": bill.card.evidence,
@@ -122,6 +125,11 @@ def _bill(bill: Bill) -> dict[str, Any]:
         "hypothetical_because": list(bill.hypothetical),
         "terms": [asdict(term) for term in bill.terms],
         "dynamic_j_per_decision": bill.dynamic_j_per_decision,
-        "static_j_per_decision": None,
-        "static_note": "not priced",
+        "dynamic_low_j_per_decision": bill.dynamic_low_j,
+        "dynamic_high_j_per_decision": bill.dynamic_high_j,
+        "dynamic_j_per_decision_by_layer": bill.layers_j,
+        "static_j_per_decision": bill.static_j_per_decision,
+        "static_note": bill.static_note,
+        "total_j_per_decision": bill.total_j_per_decision,
+        "fitted": bill.card.fitted,
     }
