@@ -9,51 +9,34 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mtspark.train.neurons import ActiveDendrites, ZeroResetLeaky, run_layer
+from mtspark.train.dendrites import ActiveDendrites, TaskContext
+from mtspark.train.network_config import (
+    HIDDEN,
+    NATURE_CONVOLUTIONS,
+    SMALL_CONVOLUTIONS,
+    ConvSize,
+    NetworkConfig,
+    check_network_config,
+)
+from mtspark.train.neurons import DeployableLeaky, NeuronConstants, run_layer
+
+__all__ = [
+    "HIDDEN",
+    "ILLEGAL_ACTION_VALUE",
+    "NATURE_CONVOLUTIONS",
+    "SMALL_CONVOLUTIONS",
+    "ConvSize",
+    "LayerTrace",
+    "MTSparkNetwork",
+    "NetworkConfig",
+    "NetworkTrace",
+    "ScaledStandardisation",
+    "SpikingLayer",
+    "legal_action_mask",
+    "mask_illegal",
+]
 
 ILLEGAL_ACTION_VALUE = -1e9
-
-
-@dataclass(frozen=True)
-class ConvSize:
-    """One convolution: output channels, square kernel, stride."""
-
-    channels: int
-    kernel: int
-    stride: int
-
-
-SMALL_CONVOLUTIONS = (ConvSize(16, 8, 4), ConvSize(32, 4, 2), ConvSize(32, 3, 1))
-NATURE_CONVOLUTIONS = (ConvSize(32, 8, 4), ConvSize(64, 4, 2), ConvSize(64, 3, 1))
-
-
-@dataclass(frozen=True)
-class NetworkConfig:
-    """Sizes and neuron constants of an MTSpark network.
-
-    Attributes:
-        observation_shape: channels, height, width of a frame stack (uint8 pixels).
-        convolutions: spiking convolutions, in order, without padding.
-        hidden: width of the spiking fully connected layer that carries the dendrites.
-        actions: width of the shared action head.
-        tasks: number of tasks, the size of the one-hot context.
-        dendrite_segments: K segments a neuron; 0 leaves the dendrites out.
-        dueling: value and advantage streams; otherwise one linear head.
-        time_steps: T, how often a frame is presented for one decision.
-        beta: membrane decay a step; a multiple of 1/4096 is exact on the chip.
-        threshold: firing threshold, strictly above fires.
-    """
-
-    observation_shape: tuple[int, int, int] = (4, 84, 84)
-    convolutions: tuple[ConvSize, ...] = SMALL_CONVOLUTIONS
-    hidden: int = 256
-    actions: int = 18
-    tasks: int = 1
-    dendrite_segments: int = 1
-    dueling: bool = True
-    time_steps: int = 4
-    beta: float = 0.5
-    threshold: float = 1.0
 
 
 class ScaledStandardisation(nn.Module):
@@ -76,23 +59,33 @@ class ScaledStandardisation(nn.Module):
 
 
 class SpikingLayer(nn.Module):
-    """A synapse layer with standardised weights and the LIF neurons that it drives."""
+    """A synapse layer with standardised weights and the neurons that it drives."""
 
-    def __init__(self, synapses: nn.Conv2d | nn.Linear, config: NetworkConfig) -> None:
+    def __init__(
+        self, synapses: nn.Conv2d | nn.Linear, constants: NeuronConstants, drive: float = 1.0
+    ) -> None:
         super().__init__()
         self.synapses = synapses
         self.standardise = ScaledStandardisation(synapses.weight.shape[0])
-        self.neuron = ZeroResetLeaky(config.beta, config.threshold)
+        self.neuron = DeployableLeaky(constants)
+        self.drive = drive
         assert synapses.bias is not None
         nn.init.constant_(synapses.bias, 0.3)
 
     def folded_weight(self) -> Tensor:
-        """The weights that act, standardisation folded in."""
-        return self.standardise(self.synapses.weight)
+        """The weights that act, standardisation and drive folded in."""
+        weight: Tensor = self.standardise(self.synapses.weight)
+        return weight if self.drive == 1 else weight * self.drive
+
+    def folded_bias(self) -> Tensor:
+        """The biases that act, drive folded in."""
+        bias = self.synapses.bias
+        assert bias is not None
+        return bias if self.drive == 1 else bias * self.drive
 
     def current(self, spikes: Tensor) -> Tensor:
         """Input current of every neuron; `spikes` has a plain batch axis first."""
-        weight, bias = self.folded_weight(), self.synapses.bias
+        weight, bias = self.folded_weight(), self.folded_bias()
         if isinstance(self.synapses, nn.Conv2d):
             return functional.conv2d(spikes, weight, bias, stride=self.synapses.stride)
         return functional.linear(spikes, weight, bias)
@@ -118,26 +111,36 @@ class MTSparkNetwork(nn.Module):
 
     State starts at rest for every decision. Only mean spikes of the last spiking layer reach
     the head, so Q is linear in the spikes: a rate readout.
+
+    Raises:
+        BadNetworkError: a choice of the configuration that does not exist.
     """
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
+        check_network_config(config)
         self.config = config
         self.compiled = False
         channels, height, width = config.observation_shape
+        self.layer_shapes = config.layer_shapes
         self.convolutions = nn.ModuleList()
-        for size in config.convolutions:
+        for name, size in zip(config.layer_names, config.convolutions, strict=False):
             synapses = nn.Conv2d(channels, size.channels, size.kernel, size.stride)
-            self.convolutions.append(SpikingLayer(synapses, config))
-            channels = size.channels
-            height = (height - size.kernel) // size.stride + 1
-            width = (width - size.kernel) // size.stride + 1
-        self.hidden = SpikingLayer(nn.Linear(channels * height * width, config.hidden), config)
-        self.dendrites = (
-            ActiveDendrites(config.hidden, config.dendrite_segments, config.tasks)
-            if config.dendrite_segments
-            else None
+            constants = config.neuron_constants(name)
+            self.convolutions.append(SpikingLayer(synapses, constants, config.drive))
+            channels, height, width = self.layer_shapes[name]
+        self.hidden = SpikingLayer(
+            nn.Linear(channels * height * width, config.hidden),
+            config.neuron_constants(HIDDEN),
+            config.drive,
         )
+        self.context = TaskContext(config.context, config.tasks, config.context_size)
+        made = {
+            name: ActiveDendrites(*shape, config.dendrite_selection)
+            for name, shape in config.segment_shapes.items()
+        }
+        self.dendrites = made.pop(HIDDEN, None)
+        self.conv_dendrites = nn.ModuleDict(made)
         self.advantage = nn.Linear(config.hidden, config.actions)
         self.value = nn.Linear(config.hidden, 1) if config.dueling else None
         for head in (self.advantage, self.value):
@@ -148,33 +151,78 @@ class MTSparkNetwork(nn.Module):
     @property
     def layer_names(self) -> list[str]:
         """Names of the spiking layers, input side first."""
-        return [f"conv{index + 1}" for index in range(len(self.convolutions))] + ["hidden"]
+        return list(self.config.layer_names)
+
+    def layer(self, name: str) -> SpikingLayer:
+        """The spiking layer of a name."""
+        found = self.hidden if name == HIDDEN else self.convolutions[self.layer_names.index(name)]
+        assert isinstance(found, SpikingLayer)
+        return found
+
+    def gains(self, name: str, contexts: Tensor) -> Tensor | None:
+        """Dendritic gain of every neuron of a layer, None where it has no dendrites.
+
+        Args:
+            name: of the layer.
+            contexts: (batch, context size); of the tasks: ``network.context()``.
+
+        Returns:
+            (batch, *shape of the layer).
+        """
+        if name not in self.config.gated_layers:
+            return None
+        dendrites = self.dendrites if name == HIDDEN else self.conv_dendrites[name]
+        assert dendrites is not None
+        gains: Tensor = dendrites(contexts)
+        shape = self.layer_shapes[name]
+        if gains.shape[1] < math.prod(shape):
+            return gains[:, :, None, None].expand(-1, *shape)
+        return gains.view(-1, *shape)
+
+    def folded_head(self, *, with_value: bool = True) -> tuple[Tensor, Tensor]:
+        """Value and advantage streams as one affine layer: float64 weight and bias.
+
+        W = 1 W_V + (I - 11'/n) W_A and likewise for the biases; V + A - mean A is then one
+        product. Without the value stream it is A - mean A, which picks the same actions.
+        """
+        weight, bias = self.advantage.weight.double(), self.advantage.bias.double()
+        if self.value is not None:
+            weight, bias = weight - weight.mean(0), bias - bias.mean()
+            if with_value:
+                weight, bias = weight + self.value.weight, bias + self.value.bias
+        return weight, bias
 
     def forward(self, frames: Tensor, task: Tensor, trace: NetworkTrace | None = None) -> Tensor:
         """Compute Q values.
 
         Args:
             frames: (batch, channels, height, width) uint8 pixels.
-            task: (batch,) task indices.
+            task: (batch,) task indices, or any float context vectors (batch, context size).
             trace: filled with every layer's currents and spikes when given.
 
         Returns:
             (batch, actions) values of all actions, legal or not.
         """
-        steps, batch = self.config.time_steps, frames.shape[0]
+        spiking = self.config.neuron == "lif"
+        steps, batch = self.config.time_steps if spiking else 1, frames.shape[0]
         pixels = (frames.float() / 255.0).contiguous(memory_format=torch.channels_last)
-        context = functional.one_hot(task, self.config.tasks).float()
         spikes: Tensor | None = None
-        for name, layer in zip(self.layer_names, [*self.convolutions, self.hidden], strict=True):
-            assert isinstance(layer, SpikingLayer)
+        for name in self.layer_names:
+            layer = self.layer(name)
             # A constant frame gives a constant current: one product serves all T steps.
             drive = pixels if spikes is None else spikes.flatten(0, 1)
-            if name == "hidden":
+            if name == HIDDEN:
                 drive = drive.flatten(1)
             current = _time_major(layer.current(drive).float(), batch)
-            if name == "hidden" and self.dendrites is not None:
-                current = current * self.dendrites(context).float()
-            spikes = _batch_major(run_layer(layer.neuron, current, steps, compiled=self.compiled))
+            gains = self._gains_of_samples(name, task)
+            if gains is not None:
+                current = current * gains
+            sent = (
+                run_layer(layer.neuron, current, steps, compiled=self.compiled)
+                if spiking
+                else self._rectify(name, current)
+            )
+            spikes = _batch_major(sent)
             if trace is not None:
                 full = _batch_major(current).expand(steps, *spikes.shape[1:])
                 trace.layers[name] = LayerTrace(full, spikes)
@@ -187,6 +235,25 @@ class MTSparkNetwork(nn.Module):
                 return advantage
             value: Tensor = self.value(rate)
             return value + advantage - advantage.mean(1, keepdim=True)
+
+    def _gains_of_samples(self, name: str, task: Tensor) -> Tensor | None:
+        """Gains of each sample's task, laid out as :func:`_time_major` lays out currents."""
+        known = not task.is_floating_point()
+        with torch.autocast(task.device.type, enabled=False):
+            gains = self.gains(name, self.context() if known else task)
+        if gains is None:
+            return None
+        gains = gains[task] if known else gains
+        return gains.permute(0, 2, 3, 1) if gains.dim() == 4 else gains
+
+    def _rectify(self, name: str, current: Tensor) -> Tensor:
+        """ReLU in place of spikes; with k-winners, only the largest stay."""
+        active = current.relu()
+        winners = self.config.neuron_constants(name).winners
+        if winners and winners < active.shape[-1]:
+            least = active.topk(winners, dim=-1).values[..., -1:]
+            active = torch.where(active >= least, active, torch.zeros_like(active))
+        return active
 
 
 def _time_major(current: Tensor, batch: int) -> Tensor:

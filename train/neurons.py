@@ -1,68 +1,147 @@
-"""Spiking neurons as they deploy: snntorch's Leaky with zero reset and no reset delay."""
+"""Spiking neurons as they deploy: snntorch's Leaky with zero reset and no reset delay.
+
+Other resets and surrogate gradients serve comparisons; :mod:`mtspark.train.variants` says what
+deploys.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from typing import Any, NamedTuple
 
 import snntorch as snn
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+
+SURROGATES = {
+    "inverse_square": 2.0,
+    "atan": 2.0,
+    "sigmoid": 4.0,
+    "fast_sigmoid": 25.0,
+    "triangle": 1.0,
+}
+"""Names of surrogate derivatives and their usual slopes, see :func:`surrogate_derivative`."""
+
+RESETS = ("zero", "subtract", "none")
 
 
-class _InverseSquareSpike(torch.autograd.Function):
-    """Heaviside step with the surrogate derivative 1 / (1 + (2 x)^2)."""
+class NeuronConstants(NamedTuple):
+    """What all neurons of a layer share.
+
+    Attributes:
+        beta: membrane decay a step.
+        threshold: strictly above it a neuron fires.
+        reset: zero: a spike sets the membrane to 0; subtract: it takes the threshold off; both
+            in the step of the spike; none: it does nothing.
+        detach_reset: no gradient flows through the reset.
+        surrogate: name of the derivative that stands in for the step's.
+        slope: of that derivative.
+        winners: at most this many neurons of the layer, those of the highest membranes, may
+            fire in a step; 0: all.
+    """
+
+    beta: float = 0.5
+    threshold: float = 1.0
+    reset: str = "zero"
+    detach_reset: bool = True
+    surrogate: str = "inverse_square"
+    slope: float = 2.0
+    winners: int = 0
+
+
+def surrogate_derivative(overshoot: Tensor, surrogate: str, slope: float) -> Tensor:
+    """Derivative that stands in for that of a step, x = membrane - threshold, a = slope.
+
+    inverse_square: 1 / (1 + (a x)^2). atan: (a/2) / (1 + (pi a x / 2)^2) (Fang et al. 2021,
+    doi:10.1109/ICCV48922.2021.00266). sigmoid: a s (1 - s), s = sigmoid(a x). fast_sigmoid:
+    1 / (1 + a |x|)^2 (Zenke and Ganguli 2018, doi:10.1162/neco_a_01086). triangle:
+    max(0, 1 - a |x|) (Bellec et al. 2018, arXiv:1803.09574).
+    """
+    if surrogate == "inverse_square":
+        scaled = slope * overshoot
+        return 1 / (1 + scaled * scaled)
+    if surrogate == "atan":
+        return slope / 2 / (1 + (math.pi / 2 * slope * overshoot) ** 2)
+    if surrogate == "sigmoid":
+        level = torch.sigmoid(slope * overshoot)
+        return slope * level * (1 - level)
+    if surrogate == "fast_sigmoid":
+        return 1 / (1 + slope * overshoot.abs()) ** 2
+    return (1 - slope * overshoot.abs()).clamp(min=0)
+
+
+class _SurrogateSpike(torch.autograd.Function):
+    """Heaviside step with a surrogate derivative."""
 
     @staticmethod
-    def forward(ctx: Any, overshoot: Tensor) -> Tensor:
+    def forward(ctx: Any, overshoot: Tensor, surrogate: str, slope: float) -> Tensor:
         ctx.save_for_backward(overshoot)
+        ctx.surrogate, ctx.slope = surrogate, slope
         return (overshoot > 0).to(overshoot.dtype)
 
     @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> Tensor:
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None, None]:
         (overshoot,) = ctx.saved_tensors
-        return grad_outputs[0] / (1 + 4 * overshoot * overshoot)
+        derivative = surrogate_derivative(overshoot, ctx.surrogate, ctx.slope)
+        return grad_outputs[0] * derivative, None, None
 
 
-def spike_with_surrogate(overshoot: Tensor) -> Tensor:
-    """Spike where the membrane is strictly above threshold; smooth gradient 1/(1+(2x)^2)."""
-    return _InverseSquareSpike.apply(overshoot)  # type: ignore[no-untyped-call]
+def spike_with_surrogate(
+    overshoot: Tensor, surrogate: str = "inverse_square", slope: float = 2.0
+) -> Tensor:
+    """Spike where the membrane is strictly above threshold; smooth gradient."""
+    return _SurrogateSpike.apply(overshoot, surrogate, slope)  # type: ignore[no-untyped-call]
 
 
-class ZeroResetLeaky(snn.Leaky):  # type: ignore[misc]
+class DeployableLeaky(snn.Leaky):  # type: ignore[misc]
     """snntorch ``Leaky(reset_mechanism="zero", reset_delay=False)`` with a detached reset.
 
     Same spikes and membranes as the parent; only the gradient differs: the parent lets it
-    flow through the reset when there is no reset delay, which learned worse.
+    flow through the reset when there is no reset delay, which learned worse. Other constants
+    than the parent's make it the neuron that they describe.
     """
 
-    def __init__(self, beta: float, threshold: float) -> None:
+    def __init__(self, constants: NeuronConstants) -> None:
         super().__init__(
-            beta=beta,
-            threshold=threshold,
+            beta=constants.beta,
+            threshold=constants.threshold,
             spike_grad=spike_with_surrogate,
-            reset_mechanism="zero",
+            reset_mechanism=constants.reset,
             reset_delay=False,
         )
-        self.constants = (float(beta), float(threshold))
+        self.constants = constants
 
     def forward(self, current: Tensor, mem: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """One time step: integrate, fire, reset. Shapes of `current`, `mem`, results agree."""
-        return _step(current, mem, *self.constants)
+        return step(current, mem, self.constants)
 
 
-def _step(
-    current: Tensor, mem: Tensor | None, beta: float, threshold: float
-) -> tuple[Tensor, Tensor]:
-    mem = current if mem is None else beta * mem + current
-    spike = spike_with_surrogate(mem - threshold)
-    return spike, mem * (1.0 - spike.detach())
+def step(current: Tensor, mem: Tensor | None, constants: NeuronConstants) -> tuple[Tensor, Tensor]:
+    """One time step from membrane `mem` (None: rest); spikes and the membrane after reset."""
+    mem = current if mem is None else constants.beta * mem + current
+    spike = spike_with_surrogate(mem - constants.threshold, constants.surrogate, constants.slope)
+    if constants.winners:
+        spike = spike * _winners(mem, constants.winners)
+    fired = spike.detach() if constants.detach_reset else spike
+    if constants.reset == "zero":
+        return spike, mem * (1.0 - fired)
+    if constants.reset == "subtract":
+        return spike, mem - constants.threshold * fired
+    return spike, mem
 
 
-def _all_steps(currents: Tensor, beta: float, threshold: float, time_steps: int) -> Tensor:
+def _winners(mem: Tensor, count: int) -> Tensor:
+    """1 for the `count` highest membranes of each sample's layer, 0 for the others."""
+    flat = mem.flatten(1)
+    chosen = flat.topk(min(count, flat.shape[1]), dim=1).indices
+    return torch.zeros_like(flat).scatter(1, chosen, 1.0).view_as(mem)
+
+
+def _all_steps(currents: Tensor, constants: NeuronConstants, time_steps: int) -> Tensor:
     spikes = []
     mem: Tensor | None = None
-    for step in range(time_steps):
-        spike, mem = _step(currents[step if currents.shape[0] > 1 else 0], mem, beta, threshold)
+    for number in range(time_steps):
+        spike, mem = step(currents[number if currents.shape[0] > 1 else 0], mem, constants)
         spikes.append(spike)
     return torch.stack(spikes)
 
@@ -73,7 +152,7 @@ _all_steps_compiled = torch.compile(_all_steps, dynamic=False)
 
 
 def run_layer(
-    neuron: ZeroResetLeaky, currents: Tensor, time_steps: int, *, compiled: bool = False
+    neuron: DeployableLeaky, currents: Tensor, time_steps: int, *, compiled: bool = False
 ) -> Tensor:
     """Run one layer over a decision from rest.
 
@@ -89,23 +168,4 @@ def run_layer(
     """
     run = _all_steps_compiled if compiled else _all_steps
     with torch.autocast(currents.device.type, enabled=False):
-        return run(currents, *neuron.constants, time_steps)
-
-
-class ActiveDendrites(nn.Module):
-    """A gain per neuron and task: sigmoid of the strongest dendritic segment.
-
-    Each neuron has K segments over a context vector; the segment with the largest absolute
-    response is chosen and its signed value gates the neuron's input current, bias included
-    (Iyer et al. 2022, doi:10.3389/fnbot.2022.846219, with the gate on the current).
-    """
-
-    def __init__(self, neurons: int, segments: int, context_size: int) -> None:
-        super().__init__()
-        self.segments = nn.Parameter(0.5 * torch.randn(neurons, segments, context_size))
-
-    def forward(self, context: Tensor) -> Tensor:
-        """Gains in (0, 1) of shape (batch, neurons) for contexts (batch, context_size)."""
-        responses = torch.einsum("nkc,bc->bnk", self.segments, context)
-        strongest = responses.abs().argmax(dim=-1, keepdim=True)
-        return torch.sigmoid(responses.gather(-1, strongest).squeeze(-1))
+        return run(currents, neuron.constants, time_steps)

@@ -11,7 +11,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtspark.train.neurons import ActiveDendrites, ZeroResetLeaky, run_layer, spike_with_surrogate
+from mtspark.train.dendrites import ActiveDendrites
+from mtspark.train.neurons import DeployableLeaky, NeuronConstants, run_layer, spike_with_surrogate
 
 
 def stock(beta: float, threshold: float) -> snn.Leaky:
@@ -31,7 +32,7 @@ def random_currents(seed: int, steps: int) -> torch.Tensor:
     st.sampled_from([0.3, 1.0, 1.7]),
 )
 def test_steps_equal_snntorchs_leaky_bit_for_bit(seed: int, beta: float, threshold: float) -> None:
-    ours, theirs = ZeroResetLeaky(beta, threshold), stock(beta, threshold)
+    ours, theirs = DeployableLeaky(NeuronConstants(beta, threshold)), stock(beta, threshold)
     currents = random_currents(seed, 12)
     our_mem: torch.Tensor | None = None
     their_mem = theirs.reset_mem()
@@ -46,7 +47,7 @@ def test_steps_equal_snntorchs_leaky_bit_for_bit(seed: int, beta: float, thresho
 def test_a_layer_equals_snntorchs_leaky_bit_for_bit(seed: int, beta: float, constant: bool) -> None:
     theirs = stock(beta, 1.0)
     currents = random_currents(seed, 1 if constant else 6)
-    spikes = run_layer(ZeroResetLeaky(beta, 1.0), currents, 6, compiled=False)
+    spikes = run_layer(DeployableLeaky(NeuronConstants(beta)), currents, 6, compiled=False)
     mem = theirs.reset_mem()
     for step in range(6):
         expected, mem = theirs(currents[0 if constant else step], mem)
@@ -54,7 +55,7 @@ def test_a_layer_equals_snntorchs_leaky_bit_for_bit(seed: int, beta: float, cons
 
 
 def test_random_currents_make_some_neurons_fire_and_some_not() -> None:
-    spikes = run_layer(ZeroResetLeaky(0.5, 1.0), random_currents(0, 6), 6)
+    spikes = run_layer(DeployableLeaky(NeuronConstants()), random_currents(0, 6), 6)
     assert 0.05 < spikes.mean().item() < 0.6
 
 
@@ -65,14 +66,14 @@ def test_random_currents_make_some_neurons_fire_and_some_not() -> None:
 )
 def test_compiled_steps_fire_the_same_spikes() -> None:
     currents = random_currents(1, 6)
-    neuron = ZeroResetLeaky(0.5, 1.0)
+    neuron = DeployableLeaky(NeuronConstants())
     fused = run_layer(neuron, currents, 6, compiled=True)
     assert torch.equal(fused, run_layer(neuron, currents, 6, compiled=False))
 
 
 def test_one_neuron_by_hand() -> None:
     """beta 0.5: membranes .75, 1.125 (fires, to 0), .75; exactly at threshold is no spike."""
-    neuron = ZeroResetLeaky(0.5, 1.0)
+    neuron = DeployableLeaky(NeuronConstants())
     spikes = run_layer(neuron, torch.tensor([[[0.75]]]), 4)
     assert spikes.flatten().tolist() == [0, 1, 0, 1]
     at_threshold = run_layer(neuron, torch.tensor([[[1.0]], [[0.5]], [[0.5]], [[0.5]]]), 4)
@@ -85,7 +86,7 @@ def test_gradient_is_the_surrogate_and_stops_at_the_reset() -> None:
     assert overshoot.grad is not None
     assert overshoot.grad.tolist() == pytest.approx([1 / 5, 1.0, 1 / 2])
     current = torch.tensor([2.0], requires_grad=True)
-    _, mem = ZeroResetLeaky(0.5, 1.0)(current)
+    _, mem = DeployableLeaky(NeuronConstants())(current)
     (gradient,) = torch.autograd.grad(mem.sum(), current)
     assert gradient.item() == 0.0  # the neuron fired: mem = current * (1 - 1), reset detached
 

@@ -1,0 +1,173 @@
+"""What a network is made of: sizes, neurons, dendrites; and the checks of these choices."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+
+from mtspark.core.errors import BadNetworkError
+from mtspark.train.dendrites import CONTEXTS, SELECTIONS
+from mtspark.train.neurons import RESETS, SURROGATES, NeuronConstants
+
+HIDDEN = "hidden"
+"""Name of the fully connected layer; the convolutions are conv1, conv2 and so on."""
+
+
+@dataclass(frozen=True)
+class ConvSize:
+    """One convolution: output channels, square kernel, stride."""
+
+    channels: int
+    kernel: int
+    stride: int
+
+
+SMALL_CONVOLUTIONS = (ConvSize(16, 8, 4), ConvSize(32, 4, 2), ConvSize(32, 3, 1))
+NATURE_CONVOLUTIONS = (ConvSize(32, 8, 4), ConvSize(64, 4, 2), ConvSize(64, 3, 1))
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """Sizes and neuron constants of an MTSpark network.
+
+    Attributes:
+        observation_shape: channels, height, width of a frame stack (uint8 pixels).
+        convolutions: spiking convolutions, in order, without padding.
+        hidden: width of the spiking fully connected layer after them.
+        actions: width of the shared action head.
+        tasks: number of tasks.
+        dendrite_segments: K segments a neuron; 0 leaves the dendrites out.
+        dueling: value and advantage streams; otherwise one linear head.
+        time_steps: T, how often a frame is presented for one decision.
+        beta: membrane decay a step; a multiple of 1/4096 is exact on the chip.
+        threshold: firing threshold, strictly above fires.
+        neuron: lif, or relu for a network that does not spike (time steps mean nothing to it).
+        reset: what a spike does to the membrane: zero, subtract or none.
+        detach_reset: no gradient flows through the reset.
+        drive: factor on the input current; 1 - beta makes the LIF of a time constant.
+        surrogate: derivative of the spike: inverse_square, atan, sigmoid, fast_sigmoid, triangle.
+        surrogate_slope: its steepness; 0 for the usual one of its kind.
+        dendrite_layers: the layers that carry dendrites: hidden, conv1, conv2, ...
+        conv_gate: neuron: each neuron of a convolution has segments of its own; channel: the
+            neurons of a channel share them.
+        dendrite_selection: which segment of a neuron counts: absolute_max or max.
+        context: the tasks' context vectors: one_hot, embedding (learned) or prototype.
+        context_size: length of an embedding or a prototype; one_hot has one entry a task.
+        k_winners: share of the hidden neurons that may fire in a step; 0 for all of them.
+    """
+
+    observation_shape: tuple[int, int, int] = (4, 84, 84)
+    convolutions: tuple[ConvSize, ...] = SMALL_CONVOLUTIONS
+    hidden: int = 256
+    actions: int = 18
+    tasks: int = 1
+    dendrite_segments: int = 1
+    dueling: bool = True
+    time_steps: int = 4
+    beta: float = 0.5
+    threshold: float = 1.0
+    neuron: str = "lif"
+    reset: str = "zero"
+    detach_reset: bool = True
+    drive: float = 1.0
+    surrogate: str = "inverse_square"
+    surrogate_slope: float = 0.0
+    dendrite_layers: tuple[str, ...] = (HIDDEN,)
+    conv_gate: str = "neuron"
+    dendrite_selection: str = "absolute_max"
+    context: str = "one_hot"
+    context_size: int = 0
+    k_winners: float = 0.0
+
+    @property
+    def layer_names(self) -> tuple[str, ...]:
+        """Names of the spiking layers, input side first."""
+        return (*(f"conv{index + 1}" for index in range(len(self.convolutions))), HIDDEN)
+
+    @property
+    def layer_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shape of every spiking layer, input side first."""
+        shapes: dict[str, tuple[int, ...]] = {}
+        height, width = self.observation_shape[1:]
+        for name, size in zip(self.layer_names, self.convolutions, strict=False):
+            height = (height - size.kernel) // size.stride + 1
+            width = (width - size.kernel) // size.stride + 1
+            shapes[name] = (size.channels, height, width)
+        return {**shapes, HIDDEN: (self.hidden,)}
+
+    @property
+    def gated_layers(self) -> tuple[str, ...]:
+        """Names of the layers that carry dendrites, input side first."""
+        if not self.dendrite_segments:
+            return ()
+        return tuple(name for name in self.layer_names if name in self.dendrite_layers)
+
+    @property
+    def segment_shapes(self) -> dict[str, tuple[int, int, int]]:
+        """Dendritic segments of every gated layer: (neurons or channels, K, context size)."""
+        shapes = {}
+        for name in self.gated_layers:
+            shape = self.layer_shapes[name]
+            shared = len(shape) > 1 and self.conv_gate == "channel"
+            shapes[name] = (
+                shape[0] if shared else math.prod(shape),
+                self.dendrite_segments,
+                self.context_size or self.tasks,
+            )
+        return shapes
+
+    def neuron_constants(self, layer: str) -> NeuronConstants:
+        """What the neurons of a layer share."""
+        return NeuronConstants(
+            beta=float(self.beta),
+            threshold=float(self.threshold),
+            reset=self.reset,
+            detach_reset=self.detach_reset,
+            surrogate=self.surrogate,
+            slope=float(self.surrogate_slope or SURROGATES[self.surrogate]),
+            winners=math.ceil(self.k_winners * self.hidden) if layer == HIDDEN else 0,
+        )
+
+
+FIRST_FIELDS = tuple(entry.name for entry in fields(NetworkConfig))[:10]
+"""Fields that every saved network has; files from before the others existed take their defaults."""
+
+
+def check_network_config(config: NetworkConfig) -> None:
+    """Check the choices of a network.
+
+    Raises:
+        BadNetworkError: one line that names the first choice that does not exist.
+    """
+    choices = {
+        "neuron": (config.neuron, ("lif", "relu")),
+        "reset": (config.reset, RESETS),
+        "surrogate": (config.surrogate, tuple(SURROGATES)),
+        "conv_gate": (config.conv_gate, ("neuron", "channel")),
+        "dendrite_selection": (config.dendrite_selection, SELECTIONS),
+        "context": (config.context, CONTEXTS),
+    }
+    for name, (value, known) in choices.items():
+        if value not in known:
+            raise BadNetworkError(f"network {name} {value!r}: choose {', '.join(known)}")
+    unknown = sorted(set(config.dendrite_layers) - set(config.layer_names))
+    if unknown:
+        raise BadNetworkError(
+            f"dendrite_layers {', '.join(unknown)}: this network has "
+            f"{', '.join(config.layer_names)}"
+        )
+    if (config.context == "one_hot") != (config.context_size == 0):
+        raise BadNetworkError(
+            f"context_size {config.context_size} with context {config.context}: an embedding or "
+            "prototype needs a size, one_hot takes none (0)"
+        )
+    if config.time_steps < 1 or config.tasks < 1 or config.dendrite_segments < 0:
+        raise BadNetworkError(
+            f"{config.time_steps} time steps, {config.tasks} tasks, {config.dendrite_segments} "
+            "segments: at least 1, 1 and 0 are needed"
+        )
+    if not 0 <= config.k_winners <= 1 or not config.surrogate_slope >= 0 or not config.drive > 0:
+        raise BadNetworkError(
+            f"k_winners {config.k_winners}, surrogate_slope {config.surrogate_slope}, drive "
+            f"{config.drive}: a share from 0 to 1, 0 or more, and above 0 are needed"
+        )

@@ -1,0 +1,89 @@
+"""Named networks and neurons, and which of them a chip can run."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from mtspark.core.errors import BadRequestError
+from mtspark.train.network_config import NetworkConfig
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "dqn": {"neuron": "relu", "dendrite_segments": 0, "dueling": False},
+    "dueling-dqn": {"neuron": "relu", "dendrite_segments": 0, "dueling": True},
+    "dsqn": {"neuron": "lif", "dendrite_segments": 0, "dueling": False},
+    "mtspark-ad": {"neuron": "lif", "dendrite_segments": 1, "dueling": False},
+    "mtspark-add": {"neuron": "lif", "dendrite_segments": 1, "dueling": True},
+}
+"""What each variant of the papers is: DQN and dueling DQN do not spike; DSQN is the plain
+spiking network; AD adds active dendrites, ADD a dueling head as well (arXiv:2412.04847)."""
+
+NEURONS: dict[str, dict[str, Any]] = {
+    # What learns best here and deploys as it is.
+    "mtspark": {
+        **{"beta": 0.5, "drive": 1.0, "surrogate": "inverse_square", "surrogate_slope": 2.0},
+        **{"reset": "zero", "detach_reset": True},
+    },
+    # SwitchMT's public code: SpikingJelly LIF, tau 2, sigmoid surrogate (arXiv:2504.13541).
+    "switchmt": {
+        **{"beta": 0.5, "drive": 0.5, "surrogate": "sigmoid", "surrogate_slope": 4.0},
+        **{"reset": "zero", "detach_reset": False},
+    },
+    # Liu et al. 2022 (arXiv:2201.07211): LIF tau 2, arc tangent, 64 steps.
+    "liu2022": {
+        **{"beta": 0.5, "drive": 0.5, "surrogate": "atan", "surrogate_slope": 2.0},
+        **{"reset": "zero", "detach_reset": False, "time_steps": 64},
+    },
+    # Chen et al. 2022 (arXiv:2201.09754): LIF, arc tangent, detached reset, 8 steps.
+    "chen2022": {
+        **{"beta": 0.5, "drive": 0.5, "surrogate": "atan", "surrogate_slope": 2.0},
+        **{"reset": "zero", "detach_reset": True, "time_steps": 8},
+    },
+}
+"""Neuron constants by source; each is a set of fields of the configuration."""
+
+
+def with_variant(config: NetworkConfig, variant: str, neuron: str | None = None) -> NetworkConfig:
+    """The same network as another variant, with the neuron constants of a source.
+
+    A configuration that already has more than one segment a neuron keeps its number.
+
+    Raises:
+        BadRequestError: no such variant or source.
+    """
+    if variant not in VARIANTS:
+        raise BadRequestError(f"network variant {variant!r}: choose {', '.join(VARIANTS)}")
+    if neuron is not None and neuron not in NEURONS:
+        raise BadRequestError(f"neuron constants {neuron!r}: choose {', '.join(NEURONS)}")
+    fields = {**(NEURONS[neuron] if neuron else {}), **VARIANTS[variant]}
+    if fields["dendrite_segments"]:
+        fields["dendrite_segments"] = max(1, config.dendrite_segments)
+    return replace(config, **fields)
+
+
+def why_not_deployable(config: NetworkConfig) -> str | None:
+    """Why a chip cannot run such a network; None where it can.
+
+    Dendrites never stand in the way: for a given task every gain is one number a neuron,
+    whatever made it, and a gain is a threshold.
+    """
+    if config.neuron != "lif":
+        return (
+            f"its neurons are {config.neuron}: they send numbers where a chip's neurons send "
+            "spikes; train a spiking variant (dsqn, mtspark-ad, mtspark-add)"
+        )
+    if config.k_winners:
+        return (
+            f"k_winners {config.k_winners:g} compares the membranes of a whole layer in every "
+            "step, and a chip's neuron sees only its own; train with k_winners = 0"
+        )
+    if config.reset != "zero":
+        return (
+            f"reset {config.reset!r}: the exported LIF sets its membrane to zero; train with "
+            "reset = 'zero'"
+        )
+    if not 0 <= config.beta < 1:
+        return f"beta {config.beta:g}: a leaky neuron needs 0 <= beta < 1; change beta"
+    if not config.threshold > 0:
+        return f"threshold {config.threshold:g}: a neuron at rest would fire; use one above 0"
+    return None
