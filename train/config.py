@@ -3,39 +3,68 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from mtspark.core.protocol import GameProtocol
 from mtspark.train.network import NetworkConfig
 
 
 @dataclass(frozen=True)
-class TrainConfig:
-    """PQN (Gallici et al. 2024, arXiv:2407.04811) with a soft target network and double Q.
+class ReplayConfig:
+    """Of DQN only.
 
     Attributes:
+        capacity: decisions kept of each task.
+        warmup: decisions of a task before it is learned.
+        batch_size: transitions of each active task in a gradient step.
+        update_every: decisions for one gradient step.
+        target_every: gradient steps between two copies into the target network.
+    """
+
+    capacity: int = 100_000
+    warmup: int = 5_000
+    batch_size: int = 32
+    update_every: int = 4
+    target_every: int = 2_000
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """One training run on games.
+
+    Attributes:
+        algorithm: pqn (vectorised games, no replay) or dqn (double DQN, a replay a task).
+        schedule: interleaved, sequential, interval or performance, see
+            :class:`mtspark.train.schedule.Schedule`.
+        switch_every_steps: of the schedule interval.
+        switch_episodes, switch_change: of the schedule performance.
         games: ALE games, in the order of the task context.
         total_steps: agent decisions over all games; the schedules end there.
         games_per_task: copies of each game that play together; one number for all games, or
             one for each.
         rollout_steps: decisions a copy plays between two updates.
-        epochs: passes over a rollout.
-        minibatches: minibatches an epoch.
+        epochs: passes over a rollout (pqn).
+        minibatches: minibatches an epoch (pqn).
         learning_rate: RAdam's, at the start.
         final_learning_rate_fraction: it falls linearly to this fraction of itself.
         gradient_norm: gradients are clipped to this norm.
         discount: gamma, per decision.
-        trace: lambda of the lambda returns.
+        trace: lambda of the lambda returns (pqn).
         final_exploration: epsilon after its fall from 1.
         exploration_fraction: epsilon falls linearly over this fraction of `total_steps`.
-        target_rate: share of the online network mixed into the target after each rollout.
+        target_rate: share of the online network mixed into the target after each rollout (pqn).
         rescale_values: learn h(Q), h(x) = sign(x)(sqrt(|x|+1)-1) + 0.001x (Pohlen et al.
             2018, arXiv:1805.11593), so that games with large returns do not drown others.
+        reward_clipping: learn the sign of a reward.
+        reward_scales: without clipping, a factor for the rewards of each game; none for 1.
         life_loss_is_terminal: a lost life ends the return that is learned, not the episode.
         teachers: an agent file for each game, or "" where the game is learned from its
             rewards; none for no game at all. A taught game is learned by policy distillation
             on the student's own play (Rusu et al. 2016, arXiv:1511.06295).
         distillation_temperature: action values are divided by this before the softmax.
         distillation_weight: of a taught game's loss, times the temperature, beside the others'.
+        replay: of dqn.
+        device: cpu or cuda.
         seed: of weights, games and exploration.
         threads: CPU threads of PyTorch.
         bfloat16: products in bfloat16; membranes stay float32.
@@ -47,6 +76,11 @@ class TrainConfig:
     """
 
     games: tuple[str, ...] = ("pong",)
+    algorithm: Literal["pqn", "dqn"] = "pqn"
+    schedule: Literal["interleaved", "sequential", "interval", "performance"] = "interleaved"
+    switch_every_steps: int = 100_000
+    switch_episodes: int = 25
+    switch_change: float = 0.1
     total_steps: int = 2_500_000
     games_per_task: tuple[int, ...] = (64,)
     rollout_steps: int = 32
@@ -61,10 +95,14 @@ class TrainConfig:
     exploration_fraction: float = 0.15
     target_rate: float = 0.2
     rescale_values: bool = False
+    reward_clipping: bool = True
+    reward_scales: tuple[float, ...] = ()
     life_loss_is_terminal: bool = False
     teachers: tuple[str, ...] = ()
     distillation_temperature: float = 0.02
     distillation_weight: float = 0.5
+    replay: ReplayConfig = field(default_factory=ReplayConfig)
+    device: str = "cpu"
     seed: int = 1
     threads: int = 1
     bfloat16: bool = True
@@ -72,6 +110,32 @@ class TrainConfig:
     checkpoint_every_steps: int = 400_000
     protocol: GameProtocol = field(default_factory=GameProtocol)
     network: NetworkConfig = field(default_factory=NetworkConfig)
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be trained.
+
+        Raises:
+            ValueError: numbers of entries that do not fit the games, or out of range.
+        """
+        games = len(self.games)
+        if not games or len(set(self.games)) < games:
+            raise ValueError(f"games {list(self.games)}: at least one, each once")
+        for name in ("games_per_task", "reward_scales", "teachers"):
+            entries = len(getattr(self, name))
+            allowed = {games, 1} if name == "games_per_task" else {games, 0}
+            if entries not in allowed:
+                raise ValueError(f"{name} has {entries} entries for {games} games")
+        if self.network.tasks != games:
+            raise ValueError(f"network.tasks is {self.network.tasks}, {games} games are given")
+        positive = ("total_steps", "rollout_steps", "epochs", "minibatches", "threads")
+        for name in (*positive, "checkpoint_every_steps", "learning_rate", "exploration_fraction"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} is {getattr(self, name)}, must be above 0")
+        if min(self.games_per_task) < 1:
+            raise ValueError(f"games_per_task is {min(self.games_per_task)}, must be at least 1")
+        for name in ("discount", "trace", "final_exploration", "target_rate"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, must be from 0 to 1")
 
     @property
     def copies(self) -> tuple[int, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -15,7 +15,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from mtspark.core.errors import BadFileError, BadRequestError
 from mtspark.train.checkpoint import load_plain, save_agent, save_whole
 from mtspark.train.config import TrainConfig
-from mtspark.train.pqn import Trainer
+from mtspark.train.pqn import PqnTrainer
+from mtspark.train.trainer import Trainer
 
 RUN_FORMAT = "mtspark-training"
 AGENT_EVERY_S = 300
@@ -31,7 +32,7 @@ def train(config: TrainConfig, folder: Path) -> Path:
         BadRequestError: the folder holds a run with another configuration.
         BadFileError: its checkpoint is damaged.
     """
-    trainer = Trainer(config)
+    trainer = make_trainer(config)
     resume, log, agent_path = folder / "resume.pt", folder / "log.jsonl", folder / "agent.pt"
     if resume.exists():
         saved = load_plain(resume, RUN_FORMAT)
@@ -40,6 +41,7 @@ def train(config: TrainConfig, folder: Path) -> Path:
                 f"{folder}: holds a run with another configuration; choose another folder"
             )
         try:
+            trainer.load_experience(folder)
             trainer.restore(saved["state"])
         except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
             reason = " ".join(str(error).split())[:120]
@@ -50,18 +52,19 @@ def train(config: TrainConfig, folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint_at = _next_checkpoint(trainer.progress.steps, config)
     agent_saved = time.monotonic()
-    with _progress_bar(config) as show, log.open("a") as lines:
+    with _progress_bar(config) as show, log.open("a") as lines, _board(folder) as board:
         while not trainer.finished:
             started = time.monotonic()
-            steps_before = trainer.progress.steps
+            steps_before, playing = trainer.progress.steps, trainer.active
             loss = trainer.update()
             progress = trainer.progress
             record = {
                 "steps": progress.steps,
-                "episodes": progress.episodes,
+                "episodes": trainer.episodes,
                 "epsilon": round(trainer.epsilon, 4),
                 "loss": round(loss, 6),
-                "returns": progress.mean_returns(),
+                "tasks": [config.games[index] for index in playing],
+                "returns": trainer.mean_returns(),
                 "steps_per_s": round(
                     (progress.steps - steps_before) / (time.monotonic() - started), 1
                 ),
@@ -69,6 +72,7 @@ def train(config: TrainConfig, folder: Path) -> Path:
             lines.write(json.dumps(record) + "\n")
             lines.flush()
             show(record)
+            board(record)
             if progress.steps >= checkpoint_at:
                 _save(trainer, resume)
                 trainer.restart_games()
@@ -79,6 +83,24 @@ def train(config: TrainConfig, folder: Path) -> Path:
     _save(trainer, resume)
     save_agent(trainer.agent(), agent_path)
     return agent_path
+
+
+def make_trainer(config: TrainConfig) -> Trainer:
+    """The trainer of a configuration's algorithm.
+
+    Raises:
+        BadRequestError: the device does not exist here.
+    """
+    import torch
+
+    if config.device != "cpu" and not torch.cuda.is_available():
+        raise BadRequestError(f"device {config.device}: PyTorch finds no CUDA here; use cpu")
+    if config.algorithm == "pqn":
+        return PqnTrainer(config)
+    # torchrl takes seconds to import.
+    from mtspark.train.dqn import DqnTrainer
+
+    return DqnTrainer(config)
 
 
 def _forget_later_updates(log: Path, steps: int) -> None:
@@ -98,7 +120,26 @@ def _save(trainer: Trainer, path: Path) -> None:
         "config": json.loads(json.dumps(asdict(trainer.config))),
         "state": trainer.state(),
     }
+    trainer.save_experience(path.parent)
     save_whole(content, path)
+
+
+@contextmanager
+def _board(folder: Path) -> Iterator[Callable[[dict[str, Any]], None]]:
+    """TensorBoard's scalars of the run; show them with ``tensorboard --logdir FOLDER``."""
+    from tensorboardX import SummaryWriter
+
+    with SummaryWriter(str(folder / "tensorboard")) as writer:
+
+        def note(record: dict[str, Any]) -> None:
+            step = record["steps"]
+            for name in ("loss", "epsilon", "steps_per_s", "episodes"):
+                writer.add_scalar(f"training/{name}", record[name], step)
+            for task, value in record["returns"].items():
+                if value is not None:
+                    writer.add_scalar(f"return/{task}", value, step)
+
+        yield note
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,17 +13,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mtspark.core.protocol import GameProtocol, Task
-from mtspark.train import pqn
+from mtspark.train import games
+from mtspark.train import trainer as trainer_module
 from mtspark.train.config import TrainConfig
-from mtspark.train.network import ConvSize, NetworkConfig
-from mtspark.train.pqn import Trainer, lambda_returns, rescale, unscale
+from mtspark.train.distil import advice, divergence
+from mtspark.train.network import ConvSize, NetworkConfig, mask_illegal
+from mtspark.train.pqn import PqnTrainer, lambda_returns
+from mtspark.train.trainer import rescale, unscale
 
 HALF = TrainConfig(discount=0.5, trace=0.5)
 LEGAL = {"pong": (0, 3), "breakout": (1, 2, 5)}
 SMALL = TrainConfig(
     games=("pong", "breakout"),
     total_steps=1000,
-    games_per_task=2,
+    games_per_task=(2,),
     rollout_steps=6,
     minibatches=2,
     bfloat16=False,
@@ -44,7 +48,11 @@ class ScriptedGames:
 
     def reset(self, seed: int) -> tuple[np.ndarray, dict[str, Any]]:
         self.count = 0
-        return self.frames(), {}
+        return self.frames(), self.info()
+
+    def info(self) -> dict[str, Any]:
+        """Copy 1 loses a life at its second step."""
+        return {"lives": np.array([3, 2 if 2 <= self.count < 5 else 3])}
 
     def send(self, actions: np.ndarray) -> None:
         self.actions.append(actions.copy())
@@ -55,14 +63,19 @@ class ScriptedGames:
         truncated = np.array([False, self.count == 4])
         # The reward of the step that resets a game is the one that must not count.
         reward = np.array([0.0 if self.count == 4 else 5.0, -3.0])
-        return self.frames(), reward, terminated, truncated, {}
+        return self.frames(), reward, terminated, truncated, self.info()
 
 
 @pytest.fixture
-def trainer(monkeypatch: pytest.MonkeyPatch) -> Trainer:
-    monkeypatch.setattr(pqn, "task_for_game", lambda game: Task(game, game, LEGAL[game]))
-    monkeypatch.setattr(pqn, "make_games", lambda task, *_, **__: ScriptedGames(task))
-    return Trainer(SMALL)
+def scripted(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = {name: Task(name, name, legal) for name, legal in LEGAL.items()}
+    monkeypatch.setattr(trainer_module, "task_for_game", known.__getitem__)
+    monkeypatch.setattr(games, "make_games", lambda task, *_, **__: ScriptedGames(task))
+
+
+@pytest.fixture
+def trainer(scripted: None) -> PqnTrainer:
+    return PqnTrainer(SMALL)
 
 
 def columns(*games: list[Any]) -> torch.Tensor:
@@ -117,26 +130,26 @@ def test_unscale_undoes_rescale(values: list[float]) -> None:
     torch.testing.assert_close(unscale(rescale(tensor)), tensor, rtol=1e-7, atol=1e-7)
 
 
-def test_rewards_are_clipped_for_learning_and_returns_are_not(trainer: Trainer) -> None:
-    rollout = trainer._play()
+def test_rewards_are_clipped_for_learning_and_returns_are_not(trainer: PqnTrainer) -> None:
+    rollout = trainer.roll_out()
     assert set(rollout["rewards"].unique().tolist()) <= {-1.0, 0.0, 1.0}
     assert rollout["rewards"][0].tolist() == [1.0, -1.0, 1.0, -1.0]
     # Copy 0: three steps of 5; copy 1: four steps of -3.
     expected = {"pong": [15.0, -12.0], "breakout": [15.0, -12.0]}
-    assert {name: list(past) for name, past in trainer.progress.returns.items()} == expected
-    assert trainer.progress.mean_returns() == {"pong": 1.5, "breakout": 1.5}
-    assert trainer.progress.episodes == 4
-    assert trainer.progress.steps == 4 * 6
+    assert {game.task.name: list(game.returns) for game in trainer.games} == expected
+    assert trainer.mean_returns() == {"pong": 1.5, "breakout": 1.5}
+    assert trainer.episodes == 4
 
 
-def test_a_return_starts_anew_after_the_step_that_resets(trainer: Trainer) -> None:
-    trainer._play()
+def test_a_return_starts_anew_after_the_step_that_resets(trainer: PqnTrainer) -> None:
+    trainer.roll_out()
     # Copy 0 of each game: step 4 resets, steps 5 and 6 give 5 each; copy 1: step 6 gives -3.
-    assert trainer.running_return.tolist() == [10.0, -3.0, 10.0, -3.0]
+    for game in trainer.games:
+        assert game._running_return.tolist() == [10.0, -3.0]
 
 
-def test_the_step_that_resets_a_game_is_invalid_and_only_that(trainer: Trainer) -> None:
-    rollout = trainer._play()
+def test_the_step_that_resets_a_game_is_invalid_and_only_that(trainer: PqnTrainer) -> None:
+    rollout = trainer.roll_out()
     copy_0 = [True, True, True, False, True, True]
     copy_1 = [True, True, True, True, False, True]
     assert torch.equal(rollout["valid"], columns(copy_0, copy_1, copy_0, copy_1))
@@ -144,40 +157,90 @@ def test_the_step_that_resets_a_game_is_invalid_and_only_that(trainer: Trainer) 
     assert rollout["finished"].nonzero().tolist() == [[2, 0], [2, 2], [3, 1], [3, 3]]
 
 
-def test_invalid_steps_teach_nothing(trainer: Trainer) -> None:
-    rollout = trainer._play()
+def test_a_lost_life_ends_the_learned_return_and_not_the_episode(scripted: None) -> None:
+    trainer = PqnTrainer(replace(SMALL, life_loss_is_terminal=True))
+    rollout = trainer.roll_out()
+    assert rollout["terminated"].nonzero().tolist() == [[1, 1], [1, 3], [2, 0], [2, 2]]
+    assert [list(game.returns) for game in trainer.games] == [[15.0, -12.0]] * 2
+
+
+def test_unclipped_rewards_are_scaled_for_each_game(scripted: None) -> None:
+    config = replace(SMALL, reward_clipping=False, reward_scales=(2.0, 0.5))
+    rewards = PqnTrainer(config).roll_out()["rewards"]
+    assert rewards[0].tolist() == [10.0, -6.0, 2.5, -1.5]
+
+
+def test_a_taught_game_learns_the_policy_of_its_teacher(
+    trainer: PqnTrainer, scripted: None
+) -> None:
+    """Pong is taught, Breakout is not: only Pong's values move towards the teacher's order."""
+    teacher = copy.deepcopy(trainer.network)
+    with torch.no_grad():
+        for value in teacher.parameters():
+            value.add_(torch.randn_like(value))
+    trainer.teachers = [(teacher, 0), None]
+    rollout = trainer.roll_out()
+    frames, task = rollout["frames"].flatten(0, 1), rollout["task"].repeat(6)
+    advised = advice(trainer.teachers, frames, task, trainer.mask, bfloat16=False)
+    assert not advised[task == 1].any()
+    with torch.no_grad():
+        own = mask_illegal(teacher(frames, torch.zeros_like(task)), trainer.mask[task])
+    assert torch.equal(advised[task == 0], own[task == 0])
+
+    def distance() -> float:
+        with torch.no_grad():
+            values = trainer.values(trainer.network, frames, task)
+            return float(divergence(values, advised, 0.02)[task == 0].mean())
+
+    before = distance()
+    for _ in range(40):
+        trainer.learn(rollout, torch.zeros(6, 4))
+    assert distance() < 0.5 * before
+
+
+def test_a_policy_diverges_from_itself_by_nothing() -> None:
+    values = torch.tensor([[0.1, 0.3, -1e9], [1.0, 0.0, 0.0]])
+    assert divergence(values, values, 0.02).tolist() == [0.0, 0.0]
+    # Two actions, log odds 1 / 0.5 apart: p ln(p / 0.5) + q ln(q / 0.5), times 0.5.
+    p = 1 / (1 + np.exp(-2))
+    expected = 0.5 * (p * np.log(2 * p) + (1 - p) * np.log(2 * (1 - p)))
+    found = divergence(torch.zeros(1, 2), torch.tensor([[1.0, 0.0]]), 0.5)
+    assert found.item() == pytest.approx(expected)
+
+
+def test_invalid_steps_teach_nothing(trainer: PqnTrainer) -> None:
+    rollout = trainer.roll_out()
     targets = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
     other = targets.clone()
     other[~rollout["valid"]] = 1e3
     twin = copy.deepcopy(trainer)
-    loss = trainer._learn(rollout, targets)
-    assert twin._learn(rollout, other) == loss
+    loss = trainer.learn(rollout, targets)
+    assert twin.learn(rollout, other) == loss
     for one, two in zip(trainer.network.parameters(), twin.network.parameters(), strict=True):
         assert torch.equal(one, two)
     other[rollout["valid"]] += 1
-    assert trainer._learn(rollout, targets) != twin._learn(rollout, other)
+    assert trainer.learn(rollout, targets) != twin.learn(rollout, other)
 
 
 @pytest.mark.parametrize("steps", [0, 1000])
-def test_only_legal_actions_are_played(trainer: Trainer, steps: int) -> None:
+def test_only_legal_actions_are_played(trainer: PqnTrainer, steps: int) -> None:
     trainer.progress.steps = steps
     assert trainer.epsilon == (1.0 if steps == 0 else SMALL.final_exploration)
     for _ in range(3):
-        trainer._play()
-    envs: list[Any] = trainer.envs
-    for env in envs:
-        played = set(np.concatenate(env.actions).tolist())
-        assert played <= set(LEGAL[env.task.name])
+        trainer.roll_out()
+    for game in trainer.games:
+        played = set(np.concatenate(game._games.actions).tolist())  # type: ignore[attr-defined]
+        assert played <= set(LEGAL[game.task.name])
         assert steps or len(played) > 1
 
 
-def test_exploration_falls_linearly_to_its_floor(trainer: Trainer) -> None:
+def test_exploration_falls_linearly_to_its_floor(trainer: PqnTrainer) -> None:
     half = SMALL.total_steps * SMALL.exploration_fraction / 2
     trainer.progress.steps = int(half)
     assert trainer.epsilon == pytest.approx((1 + SMALL.final_exploration) / 2)
 
 
-def test_the_target_network_follows_slowly(trainer: Trainer) -> None:
+def test_the_target_network_follows_slowly(trainer: PqnTrainer) -> None:
     before = [value.clone() for value in trainer.target.parameters()]
     trainer.update()
     triples = zip(before, trainer.target.parameters(), trainer.network.parameters(), strict=True)
@@ -189,17 +252,17 @@ def test_the_target_network_follows_slowly(trainer: Trainer) -> None:
     )
 
 
-def test_the_online_network_picks_and_the_target_network_values(trainer: Trainer) -> None:
-    rollout = trainer._play()
+def test_the_online_network_picks_and_the_target_network_values(trainer: PqnTrainer) -> None:
+    rollout = trainer.roll_out()
     with torch.no_grad():
         for value in trainer.target.parameters():
             value.add_(torch.randn_like(value))
-        picked = trainer._values(trainer.network, rollout["next_frames"][0], trainer.task_of_game)
+        picked = trainer.values(trainer.network, rollout["next_frames"][0], trainer.task_of_copy())
         assert torch.equal(picked.argmax(1), rollout["next_greedy"][0])
-        targets = trainer._targets(rollout)
+        targets = trainer.targets(rollout)
         values = torch.stack(
             [
-                trainer._values(trainer.target, frames, trainer.task_of_game)[range(4), best]
+                trainer.values(trainer.target, frames, trainer.task_of_copy())[range(4), best]
                 for frames, best in zip(rollout["next_frames"], rollout["next_greedy"], strict=True)
             ]
         )

@@ -12,16 +12,17 @@ import torch
 from mtspark.core.errors import BadFileError, BadRequestError
 from mtspark.core.protocol import GameProtocol
 from mtspark.train.checkpoint import load_agent
-from mtspark.train.config import TrainConfig
+from mtspark.train.config import ReplayConfig, TrainConfig
 from mtspark.train.network import ConvSize, NetworkConfig
-from mtspark.train.pqn import Trainer
+from mtspark.train.pqn import PqnTrainer
 from mtspark.train.run import train
+from mtspark.train.trainer import Trainer
 
 # Six updates of eight decisions, a checkpoint after every second one.
 SMALL = TrainConfig(
     games=("pong",),
     total_steps=48,
-    games_per_task=2,
+    games_per_task=(2,),
     rollout_steps=4,
     minibatches=2,
     learning_rate=0.01,
@@ -39,14 +40,14 @@ class PowerCut(Exception):
 def train_and_stop(config: TrainConfig, folder: Path, after: int) -> None:
     """Stop a run in the middle of its update number `after` + 1."""
     with pytest.MonkeyPatch.context() as patch:
-        plain = Trainer._learn
+        plain = Trainer.set_learning_rate
 
-        def learn(self: Trainer, *arguments: dict[str, torch.Tensor] | torch.Tensor) -> float:
-            if self.progress.updates == after:
+        def fall(self: Trainer) -> None:
+            if self.progress.updates == after + 1:
                 raise PowerCut
-            return plain(self, *arguments)  # type: ignore[arg-type]
+            plain(self)
 
-        patch.setattr(Trainer, "_learn", learn)
+        patch.setattr(Trainer, "set_learning_rate", fall)
         with pytest.raises(PowerCut):
             train(config, folder)
 
@@ -78,6 +79,22 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
     assert same(resumed, weights(whole))
 
 
+def test_a_resumed_dqn_run_equals_an_uninterrupted_one(tmp_path: Path) -> None:
+    config = replace(
+        SMALL,
+        algorithm="dqn",
+        rollout_steps=8,
+        total_steps=96,
+        checkpoint_every_steps=32,
+        replay=ReplayConfig(capacity=64, warmup=16, batch_size=4, update_every=4, target_every=3),
+    )
+    whole = weights(train(config, tmp_path / "whole"))
+    train_and_stop(config, tmp_path / "stopped", 3)
+    assert (tmp_path / "stopped" / "replay.pong").is_dir()
+    assert same(weights(train(config, tmp_path / "stopped")), whole)
+    assert not same(weights(train(replace(config, seed=3), tmp_path / "other")), whole)
+
+
 def test_another_seed_gives_another_agent(whole: Path, tmp_path: Path) -> None:
     # Otherwise equal weights would prove nothing.
     assert not same(weights(train(replace(SMALL, seed=2), tmp_path)), weights(whole))
@@ -85,11 +102,19 @@ def test_another_seed_gives_another_agent(whole: Path, tmp_path: Path) -> None:
 
 def test_a_run_trains_and_logs_every_update(whole: Path) -> None:
     torch.manual_seed(SMALL.seed)
-    start = Trainer(SMALL).network.state_dict()
+    start = PqnTrainer(SMALL).network.state_dict()
     assert not same(start, weights(whole))
     lines = [json.loads(line) for line in whole.with_name("log.jsonl").read_text().splitlines()]
     assert [line["steps"] for line in lines] == [8, 16, 24, 32, 40, 48]
-    assert set(lines[0]) == {"steps", "episodes", "epsilon", "loss", "returns", "steps_per_s"}
+    assert set(lines[0]) == {
+        "steps",
+        "episodes",
+        "epsilon",
+        "loss",
+        "tasks",
+        "returns",
+        "steps_per_s",
+    }
 
 
 def test_the_agent_file_carries_tasks_protocol_and_training(whole: Path) -> None:

@@ -1,0 +1,84 @@
+"""Learning from teachers, on the student's own play (Rusu et al. 2016, arXiv:1511.06295)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from mtspark.core.errors import BadRequestError
+from mtspark.core.protocol import Task
+from mtspark.train.checkpoint import load_agent
+from mtspark.train.network import MTSparkNetwork, mask_illegal
+
+Teacher = tuple[MTSparkNetwork, int]
+"""A network and the index of the taught game among its own tasks."""
+
+
+def load_teachers(paths: tuple[str, ...], tasks: tuple[Task, ...]) -> list[Teacher | None]:
+    """Load the teacher of each task; None where its path is empty.
+
+    Raises:
+        BadFileError: a teacher's file cannot be read.
+        BadRequestError: not one path a task, or a teacher that does not know its game.
+    """
+    if not paths:
+        return [None] * len(tasks)
+    if len(paths) != len(tasks):
+        raise BadRequestError(
+            f"teachers: {len(paths)} for {len(tasks)} games; name one for each, '' for none"
+        )
+    teachers: list[Teacher | None] = []
+    for path, task in zip(paths, tasks, strict=True):
+        if not path:
+            teachers.append(None)
+            continue
+        agent = load_agent(Path(path))
+        known = [entry.game for entry in agent.tasks]
+        if task.game not in known:
+            raise BadRequestError(
+                f"teachers: {path} plays {', '.join(known)}, it cannot teach {task.game}"
+            )
+        teachers.append((agent.network, known.index(task.game)))
+    return teachers
+
+
+@torch.no_grad()
+def advice(
+    teachers: list[Teacher | None], frames: Tensor, tasks: Tensor, mask: Tensor, *, bfloat16: bool
+) -> Tensor:
+    """The teachers' action values for a batch of frames.
+
+    Args:
+        teachers: by task.
+        frames: uint8 (batch, stack, height, width).
+        tasks: (batch,) task indices.
+        mask: (tasks, actions) legal actions.
+        bfloat16: products in bfloat16.
+
+    Returns:
+        (batch, actions), illegal ones out of reach; zeros where a task has no teacher.
+    """
+    values = torch.zeros(len(frames), mask.shape[1], device=frames.device)
+    for index, teacher in enumerate(teachers):
+        if teacher is None:
+            continue
+        network, own_task = teacher
+        for chunk in torch.nonzero(tasks == index).squeeze(1).split(512):
+            asked = torch.full((len(chunk),), own_task, device=frames.device)
+            with torch.autocast(frames.device.type, dtype=torch.bfloat16, enabled=bfloat16):
+                values[chunk] = mask_illegal(network(frames[chunk], asked), mask[tasks[chunk]])
+    return values
+
+
+def divergence(values: Tensor, advised: Tensor, temperature: float) -> Tensor:
+    """Kullback-Leibler divergence of the student's softmax policy from the teacher's.
+
+    Both are softmax(values / temperature), (batch, actions); the result, (batch,), is
+    multiplied by the temperature, so that its gradient does not grow as it falls.
+    """
+    wanted = functional.log_softmax(advised / temperature, dim=1)
+    given = functional.log_softmax(values / temperature, dim=1)
+    return temperature * (wanted.exp() * (wanted - given)).sum(1)

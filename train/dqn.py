@@ -1,0 +1,113 @@
+"""Double DQN with a replay of each task (van Hasselt et al. 2016, arXiv:1509.06461)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from mtspark.train.config import TrainConfig
+from mtspark.train.distil import advice, divergence
+from mtspark.train.replay import Replay
+from mtspark.train.trainer import Trainer, Turn, rescale, unscale
+
+
+class DqnTrainer(Trainer):
+    """Chunks of play into replays; one batch of each active task in every gradient step."""
+
+    def __init__(self, config: TrainConfig) -> None:
+        super().__init__(config)
+        stack = config.protocol.frame_stack
+        self.replays = [
+            Replay(config.replay.capacity, stack, config.replay.batch_size) for _ in self.tasks
+        ]
+        self._gradient_steps = 0
+
+    def update(self) -> float:
+        """Play a chunk, store it, learn from the replays; return the mean loss."""
+        episodes, active = self.episodes, self.active
+        turns = [self.play() for _ in range(self.config.rollout_steps)]
+        decisions = sum(len(turn.actions) for turn in turns)
+        self._store(turns, active)
+        self.count(decisions, episodes)
+        self.set_learning_rate()
+        ready = all(len(self.replays[index]) >= self.config.replay.warmup for index in active)
+        steps = decisions // self.config.replay.update_every if ready else 0
+        losses = [self.learn(active) for _ in range(steps)]
+        return float(torch.stack(losses).mean()) if losses else 0.0
+
+    def _store(self, turns: list[Turn], active: tuple[int, ...]) -> None:
+        first = 0
+        for position, index in enumerate(active):
+            own = slice(first, first + self.games[index].copies)
+            first = own.stop
+            steps = [turn.steps[position] for turn in turns]
+            self.replays[index].add(
+                torch.stack([turn.frames[own, -1].cpu() for turn in turns]),
+                torch.stack([turn.actions[own] for turn in turns]),
+                torch.stack([turn.rewards[own] for turn in turns]),
+                torch.stack([torch.from_numpy(step.terminal) for step in steps]),
+                torch.stack([torch.from_numpy(step.valid) for step in steps]),
+            )
+
+    def learn(self, active: tuple[int, ...]) -> Tensor:
+        """One gradient step on a batch of each active task; returns the loss."""
+        config = self.config
+        losses = []
+        for index in active:
+            batch = self.replays[index].sample()
+            task = torch.full((len(batch.actions),), index, device=self.device)
+            frames = batch.frames.to(self.device)
+            values = self.values(self.network, frames, task)
+            if self.teachers[index] is not None:
+                advised = advice(self.teachers, frames, task, self.mask, bfloat16=config.bfloat16)
+                lesson = divergence(values, advised, config.distillation_temperature)
+                losses.append(config.distillation_weight * lesson.mean())
+                continue
+            goals = self._goals(
+                batch.next_frames.to(self.device),
+                batch.rewards.to(self.device),
+                batch.terminal.to(self.device),
+                task,
+            )
+            chosen = values.gather(1, batch.actions.to(self.device)[:, None]).squeeze(1)
+            losses.append(functional.smooth_l1_loss(chosen, goals))
+        loss = torch.stack(losses).mean()
+        self.step_optimizer(loss)
+        self._gradient_steps += 1
+        if self._gradient_steps % config.replay.target_every == 0:
+            self.target.load_state_dict(self.network.state_dict())
+        return loss.detach()
+
+    @torch.no_grad()
+    def _goals(self, frames: Tensor, rewards: Tensor, terminal: Tensor, task: Tensor) -> Tensor:
+        """The online network picks the next action, the target network values it."""
+        best = self.values(self.network, frames, task).argmax(1, keepdim=True)
+        following = self.values(self.target, frames, task).gather(1, best).squeeze(1)
+        if self.config.rescale_values:
+            following = unscale(following)
+        goals = rewards + self.config.discount * following * (~terminal).float()
+        return rescale(goals) if self.config.rescale_values else goals
+
+    def state(self) -> dict[str, object]:
+        """As of every trainer, with the count of gradient steps."""
+        return {**super().state(), "gradient_steps": self._gradient_steps}
+
+    def restore(self, state: dict[str, object]) -> None:
+        """Go on from :meth:`state`."""
+        super().restore(state)
+        self._gradient_steps = int(str(state["gradient_steps"]))
+
+    def save_experience(self, folder: Path) -> None:
+        """One folder a task."""
+        for task, replay in zip(self.tasks, self.replays, strict=True):
+            if len(replay):
+                replay.save(folder / f"replay.{task.name}")
+
+    def load_experience(self, folder: Path) -> None:
+        """Take the replays back; a task that has not played has none."""
+        for task, replay in zip(self.tasks, self.replays, strict=True):
+            if (folder / f"replay.{task.name}").exists():
+                replay.load(folder / f"replay.{task.name}")

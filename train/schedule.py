@@ -1,0 +1,91 @@
+"""Which tasks learn now: all of them together, or one after the other."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mtspark.train.config import TrainConfig
+
+CHANGES_IN_MEAN = 5
+
+
+class Schedule:
+    """The turn of the tasks.
+
+    * ``interleaved``: all tasks in every update.
+    * ``sequential``: one task after the other, an equal share of all decisions each.
+    * ``interval``: the next task after every `switch_every_steps` decisions, in a ring.
+    * ``performance``: the next task once this one has settled: more than `switch_episodes`
+      episodes are over and the mean of the last five changes of the weights,
+      mean over tensors of |w - w'| / |w| from one finished episode to the next, is below
+      `switch_change` (SwitchMT, arXiv:2504.13541).
+    """
+
+    def __init__(self, config: TrainConfig) -> None:
+        self.config = config
+        self.current = 0
+        self._since = 0
+        self._episodes = 0
+        self._changes: deque[float] = deque(maxlen=CHANGES_IN_MEAN)
+        self._weights: list[Tensor] = []
+
+    def active(self, steps: int) -> tuple[int, ...]:
+        """Indices of the tasks that learn after `steps` decisions."""
+        tasks = len(self.config.games)
+        if self.config.schedule == "interleaved":
+            return tuple(range(tasks))
+        if self.config.schedule == "sequential":
+            return (min(steps * tasks // self.config.total_steps, tasks - 1),)
+        return (self.current,)
+
+    def after_update(self, decisions: int, episodes: int, network: nn.Module) -> None:
+        """Take note of an update: decisions played, episodes finished in it."""
+        self._since += decisions
+        self._episodes += episodes
+        due = False
+        if self.config.schedule == "interval":
+            due = self._since >= self.config.switch_every_steps
+        elif self.config.schedule == "performance":
+            if episodes:
+                self._note_change(network)
+            settled = len(self._changes) == CHANGES_IN_MEAN and (
+                sum(self._changes) / CHANGES_IN_MEAN < self.config.switch_change
+            )
+            due = settled and self._episodes > self.config.switch_episodes
+        if due:
+            self.current = (self.current + 1) % len(self.config.games)
+            self._since = self._episodes = 0
+            self._changes.clear()
+            self._weights = []
+
+    def _note_change(self, network: nn.Module) -> None:
+        now = [value.detach().clone() for value in network.parameters()]
+        if self._weights:
+            ratios = [
+                (new - old).norm() / new.norm().clamp(min=1e-12)
+                for new, old in zip(now, self._weights, strict=True)
+            ]
+            self._changes.append(float(torch.stack(ratios).mean()))
+        self._weights = now
+
+    def state(self) -> dict[str, Any]:
+        """Plain values and tensors that :meth:`restore` takes."""
+        return {
+            "current": self.current,
+            "since": self._since,
+            "episodes": self._episodes,
+            "changes": list(self._changes),
+            "weights": self._weights,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from :meth:`state`."""
+        self.current = state["current"]
+        self._since = state["since"]
+        self._episodes = state["episodes"]
+        self._changes.extend(state["changes"])
+        self._weights = list(state["weights"])
