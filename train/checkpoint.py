@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import os
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, astuple, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from mtspark.core.errors import BadFileError
+from mtspark.core.errors import BadFileError, BadNetworkError
+from mtspark.core.limits import FileLimits, chosen_policy, one_line, over
 from mtspark.core.protocol import (
     GameProtocol,
     Task,
@@ -19,7 +20,10 @@ from mtspark.core.protocol import (
     tasks_from_json,
     tasks_to_json,
 )
-from mtspark.train.network import ConvSize, MTSparkNetwork, NetworkConfig
+from mtspark.core.sandbox import read_guarded
+from mtspark.train.checkpoint_file import read_tensors, with_tensors
+from mtspark.train.network import HIDDEN, ConvSize, MTSparkNetwork, NetworkConfig
+from mtspark.train.network_config import FIRST_FIELDS, check_network_config
 
 FORMAT = "mtspark-agent"
 VERSION = 1
@@ -32,14 +36,14 @@ class Agent:
     Attributes:
         network: the network, on the CPU, in eval mode.
         tasks: the games it knows, in the order of its context.
-        protocol: how those games are played.
+        protocol: how those games are played; None where no task is a game.
         training: how it was trained (configuration, steps, returns), plain values.
         evaluations: measured returns, each with backend, seed, episodes and protocol.
     """
 
     network: MTSparkNetwork
     tasks: tuple[Task, ...]
-    protocol: GameProtocol
+    protocol: GameProtocol | None
     training: dict[str, Any] = field(default_factory=dict)
     evaluations: list[dict[str, Any]] = field(default_factory=list)
 
@@ -51,7 +55,7 @@ def save_agent(agent: Agent, path: Path) -> None:
         "version": VERSION,
         "network": asdict(agent.network.config),
         "tasks": tasks_to_json(agent.tasks),
-        "protocol": protocol_to_json(agent.protocol),
+        "protocol": None if agent.protocol is None else protocol_to_json(agent.protocol),
         "training": agent.training,
         "evaluations": agent.evaluations,
         "state": {name: value.cpu() for name, value in agent.network.state_dict().items()},
@@ -60,7 +64,8 @@ def save_agent(agent: Agent, path: Path) -> None:
 
 
 def save_whole(content: dict[str, Any], path: Path) -> None:
-    """torch.save to a temporary name, then rename."""
+    """torch.save to a temporary name, then rename; a link stays a link to what it led to."""
+    path = path.resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -70,41 +75,54 @@ def save_whole(content: dict[str, Any], path: Path) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def load_agent(path: Path) -> Agent:
+def load_agent(path: Path, limits: FileLimits | None = None, trust: bool | None = None) -> Agent:
     """Read an agent file, tensors and plain values only: no code in it is ever run.
 
+    Args:
+        path: the file.
+        limits, trust: see :func:`mtspark.core.sandbox.read_guarded`.
+
     Raises:
-        BadFileError: the file is missing, is no checkpoint, or does not fit its own sizes.
+        BadFileError: the file is missing, is no checkpoint, is over a limit, or does not fit
+            its own sizes.
     """
-    content = load_plain(path, FORMAT)
+
+    def read(bounds: FileLimits) -> dict[str, Any]:
+        content = _read_plain(path, FORMAT, bounds)
+        _agent(path, with_tensors(content), bounds)
+        return content
+
+    content = with_tensors(read_guarded(str(path), read, limits, trust))
+    return _agent(path, content, chosen_policy(limits, trust).limits)
+
+
+def _agent(path: Path, content: dict[str, Any], limits: FileLimits) -> Agent:
     if content.get("version") != VERSION:
         raise BadFileError(
             f"{path}: agent format version {content.get('version')!r}, this mtspark reads "
             f"{VERSION}; export it with the mtspark that wrote it"
         )
-    config = _network_config(content.get("network"), path)
+    config = _network_config(content.get("network"), path, limits)
     tasks = tasks_from_json(content.get("tasks"), str(path))
     if len(tasks) != config.tasks:
         raise BadFileError(f"{path}: {len(tasks)} tasks listed, network built for {config.tasks}")
     training, evaluations = content.get("training", {}), content.get("evaluations", [])
     if not isinstance(training, dict) or not isinstance(evaluations, list):
         raise BadFileError(f"{path}: 'training' must be an object and 'evaluations' a list")
-    network = MTSparkNetwork(config)
-    try:
-        network.load_state_dict(content["state"])
-    except (KeyError, RuntimeError, AttributeError, TypeError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise BadFileError(f"{path}: weights do not fit the network sizes: {reason}") from error
+    network = _built(path, config, content.get("state"))
     for name, value in network.state_dict().items():
         if value.is_floating_point() and not bool(torch.isfinite(value).all()):
             raise BadFileError(f"{path}: {name} has values that are not finite")
-    protocol = protocol_from_json(content.get("protocol"), str(path))
-    if protocol.observation_shape != config.observation_shape:
+    protocol = None
+    if any(task.game for task in tasks) or content.get("protocol") is not None:
+        protocol = protocol_from_json(content.get("protocol"), str(path))
+    if protocol is not None and protocol.observation_shape != config.observation_shape:
         raise BadFileError(
             f"{path}: protocol gives frames of {protocol.observation_shape}, the network takes "
             f"{config.observation_shape}"
         )
-    if max(action for task in tasks for action in task.legal_actions) >= config.actions:
+    legal = [action for task in tasks for action in task.legal_actions]
+    if max(legal, default=0) >= config.actions:
         raise BadFileError(f"{path}: a legal action lies outside the {config.actions} outputs")
     return Agent(
         network=network.eval(),
@@ -115,22 +133,32 @@ def load_agent(path: Path) -> Agent:
     )
 
 
-def load_plain(path: Path, expected_format: str) -> dict[str, Any]:
-    """torch.load restricted to tensors and plain values, with its format name checked.
+def load_plain(
+    path: Path,
+    expected_format: str,
+    limits: FileLimits | None = None,
+    trust: bool | None = None,
+) -> dict[str, Any]:
+    """A file of ours as tensors and plain values, with its format name checked.
+
+    Args:
+        path: the file.
+        expected_format: what it must say that it is.
+        limits, trust: see :func:`mtspark.core.sandbox.read_guarded`.
 
     Raises:
-        BadFileError: missing, unreadable, or another format.
+        BadFileError: missing, unreadable, over a limit, or another format.
     """
-    if not path.is_file():
-        raise BadFileError(f"{path}: no such file; give the path of a checkpoint (.pt)")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        # torch.load raises whatever its unpickler and zip reader meet in a malformed file.
-        reason = " ".join(str(error).split())[:120]
-        raise BadFileError(
-            f"{path}: not a PyTorch checkpoint that is safe to load: {reason}"
-        ) from error
+
+    def read(bounds: FileLimits) -> dict[str, Any]:
+        return _read_plain(path, expected_format, bounds)
+
+    content: dict[str, Any] = with_tensors(read_guarded(str(path), read, limits, trust))
+    return content
+
+
+def _read_plain(path: Path, expected_format: str, limits: FileLimits) -> dict[str, Any]:
+    content = read_tensors(path, limits)
     if not isinstance(content, dict) or content.get("format") != expected_format:
         raise BadFileError(
             f"{path}: a PyTorch file, but no {expected_format} checkpoint; "
@@ -139,20 +167,86 @@ def load_plain(path: Path, expected_format: str) -> dict[str, Any]:
     return content
 
 
-def _network_config(data: Any, path: Path) -> NetworkConfig:
+def _network_config(data: Any, path: Path, limits: FileLimits) -> NetworkConfig:
     names = {entry.name for entry in fields(NetworkConfig)}
-    if not isinstance(data, dict) or set(data) != names:
+    if not isinstance(data, dict) or not set(FIRST_FIELDS) <= set(data) <= names:
         raise BadFileError(f"{path}: network sizes must be exactly the fields {sorted(names)}")
+    if "dendrite_layers" in data:
+        data = {**data, "dendrite_layers": tuple(data["dendrite_layers"])}
     try:
         convolutions = tuple(ConvSize(**size) for size in data["convolutions"])
-        shape = tuple(int(length) for length in data["observation_shape"])
+        channels, height, width = (int(length) for length in data["observation_shape"])
+        shape = (channels, height, width)
         config = NetworkConfig(**{**data, "convolutions": convolutions, "observation_shape": shape})
         if type(config.time_steps) is not int or config.time_steps < 1:
             raise ValueError(f"{config.time_steps!r} time steps, at least 1 is needed")
         if not (math.isfinite(config.beta) and math.isfinite(config.threshold)):
             raise ValueError(f"beta {config.beta} and threshold {config.threshold} must be finite")
-        MTSparkNetwork(config)
-    except (TypeError, ValueError, RuntimeError, ArithmeticError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise BadFileError(f"{path}: network sizes cannot be built: {reason}") from error
+        sizes = (*shape, config.hidden, config.actions, config.tasks, config.dendrite_segments + 1)
+        sizes += tuple(size for conv in convolutions for size in astuple(conv))
+        if any(type(size) is not int or size < 1 for size in sizes):
+            raise ValueError(f"sizes {str(sizes)[:80]} must be whole numbers from 1")
+        if type(config.context_size) is not int or config.context_size < 0:
+            raise ValueError(f"context_size {config.context_size!r} must be a whole number from 0")
+        check_network_config(config)
+    except (TypeError, ValueError, RuntimeError, ArithmeticError, BadNetworkError) as error:
+        raise BadFileError(f"{path}: network sizes cannot be built: {one_line(error)}") from error
+    if config.time_steps > limits.time_steps:
+        raise over("time_steps", f"{path}", config.time_steps, limits)
+    largest = max(math.prod(shape), config.hidden, *map(math.prod, activation_shapes(config)))
+    if largest > limits.neurons:
+        raise over("neurons", f"{path}: one layer of", largest, limits)
     return config
+
+
+def _built(path: Path, config: NetworkConfig, state: Any) -> MTSparkNetwork:
+    """The network with its weights; built only after the weights were seen to have its sizes."""
+    found = {} if not isinstance(state, dict) else state
+    for name, shape in weight_shapes(config).items():
+        value = found.get(name)
+        if not isinstance(value, torch.Tensor) or value.shape != shape:
+            have = tuple(value.shape) if isinstance(value, torch.Tensor) else "missing"
+            raise BadFileError(
+                f"{path}: weights do not fit the network sizes: {name} is {have}, {shape} needed"
+            )
+    try:
+        network = MTSparkNetwork(config)
+        network.load_state_dict(found)
+    except (
+        KeyError,
+        RuntimeError,
+        AttributeError,
+        TypeError,
+        ValueError,
+        ArithmeticError,
+    ) as error:
+        reason = one_line(error, 200)
+        raise BadFileError(f"{path}: weights do not fit the network sizes: {reason}") from error
+    return network
+
+
+def weight_shapes(config: NetworkConfig) -> dict[str, tuple[int, ...]]:
+    """Shapes of the weights of a network of these sizes, which is most of its memory."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    before = config.observation_shape
+    for index, size in enumerate(config.convolutions):
+        name = f"convolutions.{index}.synapses.weight"
+        shapes[name] = (size.channels, before[0], size.kernel, size.kernel)
+        before = activation_shapes(config)[index]
+    shapes["hidden.synapses.weight"] = (config.hidden, math.prod(before))
+    for layer, segments in config.segment_shapes.items():
+        place = "dendrites" if layer == HIDDEN else f"conv_dendrites.{layer}"
+        shapes[f"{place}.segments"] = segments
+    shapes["advantage.weight"] = (config.actions, config.hidden)
+    return shapes
+
+
+def activation_shapes(config: NetworkConfig) -> list[tuple[int, int, int]]:
+    """Channels, height and width behind every convolution."""
+    _, height, width = config.observation_shape
+    shapes = []
+    for size in config.convolutions:
+        height = (height - size.kernel) // size.stride + 1
+        width = (width - size.kernel) // size.stride + 1
+        shapes.append((size.channels, height, width))
+    return shapes

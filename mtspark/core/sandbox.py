@@ -159,7 +159,11 @@ def _work(send: int, what: str, read: Callable[[FileLimits], Any], limits: FileL
     try:
         _limit_this_process(limits)
         try:
-            answer = encode({"value": read(limits)})
+            value = read(limits)
+            try:
+                answer = encode({"value": value})
+            except BadFileError as error:
+                raise BadFileError(f"{what}: {error}") from error
         except MtsparkError as error:
             answer = encode({"error": type(error).__name__, "text": one_line(error, 2000)})
         except Exception as error:

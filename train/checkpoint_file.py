@@ -1,0 +1,150 @@
+"""PyTorch files of strangers: the archive is looked at, then only tensors are read from it."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO
+
+import numpy as np
+import torch
+
+from mtspark.core.errors import BackendMissingError, BadFileError
+from mtspark.core.limits import FileLimits, check_file_size, one_line, over
+
+SAFE_TORCH = (2, 10)
+"""In older versions, reading weights only could still be made to run code (CVE-2025-32434 and
+later ones)."""
+
+
+def read_tensors(path: Path, limits: FileLimits) -> Any:
+    """Read a PyTorch file; tensors become arrays, everything else is plain already.
+
+    Raises:
+        BadFileError: missing, no archive as torch.save writes it, anything but tensors and
+            plain values in it, or over a limit.
+        BackendMissingError: torch is too old to do this safely.
+    """
+    check_torch(torch.__version__)
+    if not path.is_file():
+        raise BadFileError(f"{path}: no such file; give the path of a checkpoint (.pt)")
+    check_file_size(path, limits)
+    try:
+        with path.open("rb") as file:
+            _check_archive(path, file, limits)
+            file.seek(0)
+            content = torch.load(file, map_location="cpu", weights_only=True)
+    except (BadFileError, MemoryError, RecursionError):
+        raise
+    except Exception as error:
+        # torch.load raises whatever its unpickler and zip reader meet in a malformed file.
+        raise _unsafe(path, one_line(error, 120)) from error
+    return _Arrays(path, limits).plain(content, 0)
+
+
+def with_tensors(content: Any) -> Any:
+    """Turn arrays back into tensors, which share their memory."""
+    if isinstance(content, np.ndarray):
+        return torch.from_numpy(content)
+    if isinstance(content, dict):
+        return {key: with_tensors(value) for key, value in content.items()}
+    if isinstance(content, (list, tuple)):
+        return type(content)(with_tensors(value) for value in content)
+    return content
+
+
+def check_torch(version: str) -> None:
+    """Refuse versions of torch that are not safe to read files with.
+
+    Raises:
+        BackendMissingError: older than :data:`SAFE_TORCH`.
+    """
+    numbers = tuple(int(part) for part in version.partition("+")[0].split(".")[:2])
+    if numbers < SAFE_TORCH:
+        raise BackendMissingError(
+            f"torch {version} is not safe to read checkpoints with; install torch >= "
+            f"{SAFE_TORCH[0]}.{SAFE_TORCH[1]}"
+        )
+
+
+def _unsafe(path: Path, why: str) -> BadFileError:
+    return BadFileError(f"{path}: not a PyTorch checkpoint that is safe to load: {why}")
+
+
+def _check_archive(path: Path, file: BinaryIO, limits: FileLimits) -> None:
+    """torch.save writes a zip of stored (uncompressed) members below one folder."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            members = archive.infolist()
+    except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError) as error:
+        raise _unsafe(path, f"no zip archive ({one_line(error, 60)}); save it again") from error
+    if len(members) > limits.objects:
+        raise over("objects", f"{path}: an archive", len(members), limits)
+    names = [member.filename for member in members]
+    if len(set(names)) < len(names):
+        raise _unsafe(path, "two members of its archive have one name")
+    total = 0
+    for member in members:
+        name = PurePosixPath(member.filename)
+        if name.is_absolute() or ".." in name.parts or "\\" in member.filename:
+            raise _unsafe(path, "a member of its archive leads out of it")
+        if not member.filename.isprintable() or len(member.filename) > 2 * limits.name_length:
+            raise _unsafe(path, "a member of its archive has a name that cannot be shown")
+        if member.compress_type != zipfile.ZIP_STORED or member.flag_bits & 1:
+            raise _unsafe(path, "a member of its archive is compressed or encrypted")
+        if member.file_size != member.compress_size:
+            raise _unsafe(path, "a member of its archive declares another size than it has")
+        total += member.file_size
+    if total > limits.total_bytes:
+        raise over("total_bytes", f"{path}: an archive", total, limits)
+
+
+class _Arrays:
+    """Tensors to arrays, with every declared size checked against what is stored."""
+
+    def __init__(self, path: Path, limits: FileLimits) -> None:
+        self.path, self.limits = path, limits
+        self.objects = self.total = self.text = 0
+
+    def plain(self, value: Any, depth: int) -> Any:
+        """The value with arrays in place of tensors."""
+        limits = self.limits
+        self.objects += 1
+        if isinstance(value, torch.Tensor):
+            return self._array(value)
+        if isinstance(value, str):
+            self.text += len(value)
+            if self.text > limits.text_bytes:
+                raise over("text_bytes", f"{self.path}", self.text, limits)
+        # Histories of returns are long lists of numbers; what costs is bounded by memory.
+        if self.objects > 100 * limits.objects:
+            raise over("objects", f"{self.path}", self.objects, limits)
+        if depth > limits.depth:
+            raise over("depth", f"{self.path}: values", depth, limits)
+        if isinstance(value, dict):
+            return {key: self.plain(item, depth + 1) for key, item in value.items()}
+        if isinstance(value, (list, tuple)):
+            made = [self.plain(item, depth + 1) for item in value]
+            return tuple(made) if isinstance(value, tuple) else made
+        return value
+
+    def _array(self, value: torch.Tensor) -> np.ndarray[Any, Any]:
+        plain = type(value) in (torch.Tensor, torch.nn.Parameter)
+        if not plain or value.layout != torch.strided or value.device.type != "cpu":
+            raise BadFileError(f"{self.path}: holds a tensor of a special kind; only plain ones")
+        size = value.numel() * value.element_size()
+        if size > self.limits.array_bytes:
+            raise over("array_bytes", f"{self.path}: a tensor declares", size, self.limits)
+        if size > value.untyped_storage().nbytes():
+            raise BadFileError(
+                f"{self.path}: a tensor declares {value.numel()} values and stores fewer"
+            )
+        self.total += size
+        if self.total > self.limits.total_bytes:
+            raise over("total_bytes", f"{self.path}: tensors", self.total, self.limits)
+        try:
+            return value.detach().numpy()
+        except (TypeError, RuntimeError) as error:
+            raise BadFileError(
+                f"{self.path}: holds a tensor of {value.dtype}; save it as float32"
+            ) from error
