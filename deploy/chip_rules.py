@@ -1,0 +1,215 @@
+"""Which limits of a chip a network breaks, whatever its mapping. Rules named as sentences.
+
+These rules are necessary, not sufficient: whether all of it fits together a mapping must show
+(:mod:`mtspark.deploy.mapping`), which reports them together with what it finds itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from mtspark.core.arithmetic import THRESHOLD_LIMIT
+from mtspark.core.chip_network import ChipNetwork, ConnectionKind, Population, Reset
+from mtspark.deploy.chip_model import ChipModel, load_chip
+
+
+@dataclass(frozen=True)
+class Violation:
+    """A limit that is broken.
+
+    Attributes:
+        subject: population, connection or core.
+        actual: what it has.
+        limit: what the chip has.
+        remedy: what to do about it.
+    """
+
+    subject: str
+    actual: str
+    limit: str
+    remedy: str
+
+    @property
+    def text(self) -> str:
+        """One line."""
+        return f"{self.subject}: {self.actual}, the limit is {self.limit}; {self.remedy}"
+
+
+def chip_violations(network: ChipNetwork, chip: ChipModel) -> list[Violation]:
+    """Every limit that no mapping could mend."""
+    return [found for rule in RULES for found in rule(network, chip)]
+
+
+def broken_limits(network: ChipNetwork, chip_name: str) -> list[str]:
+    """One line for each limit of a chip that the network breaks under its mapping.
+
+    Args:
+        network: the network.
+        chip_name: of a chip that ships with mtspark, a description's path, or "" for no chip.
+
+    Raises:
+        BadFileError: unknown chip or malformed description.
+    """
+    from mtspark.deploy.mapping import map_network
+
+    if not chip_name:
+        return []
+    mapping = map_network(network, load_chip(chip_name), place=False)
+    return [found.text for found in mapping.violations]
+
+
+def messages_carry_few_bits(network: ChipNetwork, chip: ChipModel) -> Iterator[Violation]:
+    """A payload is no wider than the chip's messages."""
+    bits, limit = network.input.payload_bits, chip.limit("payload_bits")
+    if limit is not None and bits > limit:
+        carries = f"{limit}-bit payloads" if limit else "spikes without a payload"
+        yield Violation(
+            "input",
+            f"sends {bits}-bit payloads",
+            carries,
+            "encode frames as spikes or take a chip with graded spikes (loihi2)",
+        )
+
+
+def decays_exist_on_the_chip(network: ChipNetwork, chip: ChipModel) -> Iterator[Violation]:
+    """Decays do not exceed the chip's largest."""
+    limit = chip.limit("largest_decay")
+    for population in network.populations:
+        decays = {"current": population.current_decay, "membrane": population.membrane_decay}
+        for kind, decay in decays.items():
+            largest = int(np.max(decay))
+            if limit is not None and largest > limit:
+                yield Violation(
+                    repr(population.name),
+                    f"{kind} decay {largest}",
+                    str(limit),
+                    f"train with a decay up to {limit} of 4096",
+                )
+
+
+def weight_exponents_exist_on_the_chip(
+    network: ChipNetwork, chip: ChipModel
+) -> Iterator[Violation]:
+    """Weight exponents lie in the chip's range."""
+    low, high = chip.limit("smallest_weight_exponent"), chip.limit("largest_weight_exponent")
+    for link in network.connections:
+        if low is not None and link.exponent < low:
+            yield Violation(
+                repr(link.name),
+                f"weight exponent {link.exponent}",
+                f"{low} or more",
+                "quantise with smaller weights or fewer bits in the layers before it",
+            )
+        if high is not None and link.exponent > high:
+            yield Violation(
+                repr(link.name),
+                f"weight exponent {link.exponent}",
+                f"{high} or less",
+                "scale the layer's weights up",
+            )
+
+
+def weights_have_bits_that_exist(network: ChipNetwork, chip: ChipModel) -> Iterator[Violation]:
+    """The chip stores weights of this many bits."""
+    known = chip.limit("weight_bits")
+    for link in network.connections:
+        if known is not None and link.weight_bits not in known:
+            yield Violation(
+                repr(link.name),
+                f"{link.weight_bits}-bit weights",
+                f"{', '.join(map(str, known))} bits",
+                "quantise with one of these",
+            )
+
+
+def delays_exist_on_the_chip(network: ChipNetwork, chip: ChipModel) -> Iterator[Violation]:
+    """Delays are no longer than the chip's."""
+    limit = chip.limit("largest_delay")
+    for link in network.connections:
+        if limit is not None and link.delay > limit:
+            yield Violation(
+                repr(link.name),
+                f"{link.delay} further steps of delay",
+                str(limit),
+                "insert a relay population or shorten the branch",
+            )
+
+
+def resets_exist_on_the_chip(network: ChipNetwork, chip: ChipModel) -> Iterator[Violation]:
+    """What a spike does to the membrane is something that the chip can do."""
+    known = chip.limit("resets")
+    for population in network.populations:
+        if known is None or population.reset.value in known or never_fires(population):
+            continue
+        yield Violation(
+            repr(population.name),
+            f"reset {population.reset.value!r}",
+            ", ".join(known),
+            "train with one of these or take a chip with programmable neurons (loihi2)",
+        )
+
+
+def never_fires(population: Population) -> bool:
+    """No membrane reaches the largest threshold, so without reset it needs nothing of one."""
+    return population.reset is Reset.NONE and bool((population.thresholds >= THRESHOLD_LIMIT).all())
+
+
+def neurons_hear_few_synapses(network: ChipNetwork, chip: ChipModel) -> Iterator[Violation]:
+    """One neuron's synapses, and the axons that it hears, fit a core."""
+    limits = {
+        "fan_in": (chip.limit("fan_in"), "synapses a neuron"),
+        "in_axons_per_core": (
+            None if chip.shares_convolutions else chip.limit("in_axons_per_core"),
+            "axons a core",
+        ),
+    }
+    for population in network.populations:
+        heard = 0
+        for link in network.connections:
+            if link.target != population.name:
+                continue
+            if link.kind is ConnectionKind.SPARSE:
+                heard += int((link.weights != 0).sum(1).max())
+            else:
+                heard += link.weights[0].size
+        for limit, unit in limits.values():
+            if limit is not None and heard > limit:
+                yield Violation(
+                    repr(population.name),
+                    f"a neuron hears {heard} axons",
+                    f"{limit} {unit}",
+                    "make the layer before it smaller, or the connection sparse",
+                )
+
+
+def neurons_reach_few_synapses(network: ChipNetwork, chip: ChipModel) -> Iterator[Violation]:
+    """One neuron's outgoing synapses are no more than the chip allows."""
+    limit = chip.limit("fan_out")
+    if limit is None:
+        return
+    from mtspark.deploy.mapping_synapses import fan_out_of
+
+    for population in network.populations:
+        reached = fan_out_of(network, population.name)
+        if reached > limit:
+            yield Violation(
+                repr(population.name),
+                f"a neuron reaches {reached} synapses",
+                f"{limit} synapses a neuron",
+                "make the layer after it smaller, or the connection sparse",
+            )
+
+
+RULES = (
+    messages_carry_few_bits,
+    decays_exist_on_the_chip,
+    weight_exponents_exist_on_the_chip,
+    weights_have_bits_that_exist,
+    delays_exist_on_the_chip,
+    resets_exist_on_the_chip,
+    neurons_hear_few_synapses,
+    neurons_reach_few_synapses,
+)

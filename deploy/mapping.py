@@ -1,0 +1,368 @@
+"""Which neuron lies on which core: the mapping of a chip network, and what it breaks.
+
+A core holds neurons of one population, as with Intel's compiler. Populations are divided over
+as few cores as the limits allow (or as Intel's compiler divides), cores are placed on the mesh
+so that spikes travel short ways, and every limit that is broken is reported together with the
+others. A mapping that breaks a limit is still made: its costs are HYPOTHETICAL.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from collections.abc import Mapping as Dictionary
+from dataclasses import dataclass, replace
+from enum import Enum
+from functools import cached_property
+from math import ceil
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mtspark.core.chip_network import INPUT, ChipNetwork
+from mtspark.core.errors import BadRequestError
+from mtspark.deploy.chip_model import ChipModel
+from mtspark.deploy.chip_rules import Violation, chip_violations
+from mtspark.deploy.mapping_place import placed_cores
+from mtspark.deploy.mapping_split import Divider, Use
+from mtspark.deploy.mapping_synapses import Box, Part, synapses_per_axon
+
+Int = NDArray[np.int64]
+
+
+class Division(str, Enum):
+    """How populations are divided."""
+
+    FEWEST = "fewest"
+    INTEL = "intel"
+
+
+class InputPlace(str, Enum):
+    """Who sends the frame: neurons on cores that hold it, or the host in every step."""
+
+    CORES = "cores"
+    HOST = "host"
+
+
+@dataclass(frozen=True)
+class Core:
+    """One core and what it holds.
+
+    Attributes:
+        population: name, or :data:`INPUT` for neurons that hold and send the frame.
+        neurons: flat indices into the population, rising.
+        box: (start, stop) of channels, rows and columns, for images.
+        use: neurons, memory, axons in, thresholds and decays taken.
+        out_axons: (source neuron, destination core) pairs.
+        chip, column, row, place: where it lies; column and row of its router on the chip.
+    """
+
+    population: str
+    neurons: Int
+    box: Box | None
+    use: Use
+    out_axons: int
+    chip: int
+    column: int
+    row: int
+    place: int
+
+    @property
+    def router(self) -> tuple[int, int, int]:
+        """Chip, column and row: cores of one router exchange messages without a hop."""
+        return self.chip, self.column, self.row
+
+
+@dataclass(frozen=True)
+class ChipMapping:
+    """A network on cores.
+
+    Attributes:
+        network: its name.
+        chip: the chip's key, as given to `load_chip`.
+        chip_name: for people.
+        division: how populations were divided.
+        input_place: who sends the frame.
+        cores: the input's first, then in the order of the populations.
+        chips: in use.
+        violations: every broken limit; empty if the network fits.
+    """
+
+    network: str
+    chip: str
+    chip_name: str
+    division: Division
+    input_place: InputPlace
+    cores: tuple[Core, ...]
+    chips: int
+    violations: tuple[Violation, ...]
+
+    @property
+    def fits(self) -> bool:
+        """No limit is broken."""
+        return not self.violations
+
+    @property
+    def hypothetical(self) -> bool:
+        """Costs under this mapping are of a chip that does not exist."""
+        return bool(self.violations)
+
+    @cached_property
+    def layers(self) -> dict[str, list[int]]:
+        """Indices of the cores of each population."""
+        found: dict[str, list[int]] = {}
+        for index, core in enumerate(self.cores):
+            found.setdefault(core.population, []).append(index)
+        return found
+
+    @property
+    def routers(self) -> int:
+        """Routers with at least one core in use."""
+        return len({core.router for core in self.cores})
+
+    def owners(self, name: str, size: int) -> Int | None:
+        """The core of each neuron: int64 (size,); None for an input that the host sends."""
+        if name not in self.layers:
+            return None
+        owners = np.full(size, -1, np.int64)
+        for index in self.layers[name]:
+            owners[self.cores[index].neurons] = index
+        return owners
+
+
+def map_network(
+    network: ChipNetwork,
+    chip: ChipModel,
+    *,
+    division: Division = Division.FEWEST,
+    input_place: InputPlace | None = None,
+    spread_thresholds: bool = False,
+    rates: Dictionary[str, NDArray[np.float64]] | None = None,
+    place: bool = True,
+) -> ChipMapping:
+    """Map a network to a chip.
+
+    Args:
+        network: the network.
+        chip: the chip.
+        division: as few cores as possible, or as Intel's compiler divides.
+        input_place: who sends the frame; without it cores where the frame is held, else the
+            host.
+        spread_thresholds: take more cores where neurons have more distinct thresholds than a
+            core has registers; without it that is a violation.
+        rates: messages by source, of the source's shape, that weigh the ways between cores;
+            without them every neuron speaks equally often.
+        place: shorten ways by swaps; otherwise cores lie in the order of their populations.
+    """
+    if input_place is None:
+        input_place = InputPlace.CORES if network.input.held else InputPlace.HOST
+    names = [INPUT] * (input_place is InputPlace.CORES)
+    names += [population.name for population in network.populations]
+    dividers = {
+        name: Divider(network, name, chip, spread_thresholds=spread_thresholds) for name in names
+    }
+    broken: list[Violation] = []
+    parts: dict[str, list[Part]] = {}
+    for name, divider in dividers.items():
+        found = divider.fewest() if division is Division.FEWEST else divider.as_intel()
+        if found is None:
+            broken.append(_does_not_fit(divider, chip))
+            found = divider.by_neurons()
+        parts[name] = found
+    if division is Division.FEWEST:
+        _divide_for_out_axons(network, chip, dividers, parts)
+    flat = [part for name in names for part in parts[name]]
+    traffic = expected_traffic(network, flat, rates)
+    out = _out_axons(network, flat)
+    uses = [dividers[part.population].use(part) for part in flat]
+    where, chips = placed_cores(traffic, chip, improve=place)
+    cores = tuple(
+        Core(part.population, part.neurons, part.box, use, int(axons), *at)
+        for part, use, axons, at in zip(flat, uses, out, where, strict=True)
+    )
+    mapping = ChipMapping(
+        network.name, chip.key, chip.name, division, input_place, cores, chips, ()
+    )
+    broken = [*chip_violations(network, chip), *broken]
+    broken += [found for rule in RULES for found in rule(network, mapping, chip)]
+    return replace(mapping, violations=tuple(dict.fromkeys(broken)))
+
+
+def expected_traffic(
+    network: ChipNetwork,
+    parts: list[Part],
+    rates: Dictionary[str, NDArray[np.float64]] | None = None,
+) -> NDArray[np.float64]:
+    """Messages from each core to each other: float64 (cores, cores).
+
+    Args:
+        network: the network.
+        parts: what each core holds.
+        rates: messages of each source neuron; one each without them.
+    """
+    traffic = np.zeros((len(parts), len(parts)))
+    owners: dict[str, Int] = {}
+    for index, part in enumerate(parts):
+        size = int(np.prod(network.shape_of(part.population)))
+        owners.setdefault(part.population, np.full(size, -1, np.int64))[part.neurons] = index
+    for link in network.connections:
+        if link.source not in owners:
+            continue
+        source, target = network.shape_of(link.source), network.shape_of(link.target)
+        sent = np.ones(int(np.prod(source))) if rates is None else rates[link.source].reshape(-1)
+        for index, part in enumerate(parts):
+            if part.population == link.target:
+                heard = synapses_per_axon(link, source, target, part) > 0
+                traffic[:, index] += np.bincount(
+                    owners[link.source], weights=heard * sent, minlength=len(parts)
+                )
+    return traffic
+
+
+def _out_axons(network: ChipNetwork, parts: list[Part]) -> NDArray[np.float64]:
+    return expected_traffic(network, parts).sum(1)
+
+
+def _divide_for_out_axons(
+    network: ChipNetwork,
+    chip: ChipModel,
+    dividers: dict[str, Divider],
+    parts: dict[str, list[Part]],
+) -> None:
+    """Divide a population further while a core of it has too many outgoing axons."""
+    limit = chip.limit("out_axons_per_core")
+    if limit is None:
+        return
+    # More cores of a target mean more axons of its sources, so targets come first.
+    for name in reversed(list(parts)):
+        while True:
+            flat = [part for each in parts.values() for part in each]
+            out = _out_axons(network, flat)
+            own = [out[index] for index, part in enumerate(flat) if part.population == name]
+            if max(own) <= limit:
+                break
+            further = dividers[name].fewest(max(ceil(sum(own) / limit), len(parts[name]) + 1))
+            if further is None:
+                break
+            parts[name] = further
+
+
+def _does_not_fit(divider: Divider, chip: ChipModel) -> Violation:
+    """Why a population cannot be divided so that every core fits."""
+    part = divider.hardest_neuron()
+    name, ratio = divider.worst(part)
+    figure = chip.limits[name]
+    if ratio <= 1:
+        return Violation(
+            repr(divider.name),
+            f"needs more than {divider.cores_there_are} cores",
+            f"{divider.cores_there_are} cores on {chip.limit('chips')} chips",
+            "make the layer smaller or take a chip with more memory",
+        )
+    return Violation(
+        repr(divider.name),
+        f"one neuron alone takes {ratio * figure.value:,.0f} {figure.unit} of {name}",
+        f"{figure.value:,}",
+        "make the layer before it smaller, or the connection sparse",
+    )
+
+
+def cores_have_registers_for_their_thresholds(
+    network: ChipNetwork, mapping: ChipMapping, chip: ChipModel
+) -> Iterator[Violation]:
+    """No core has more distinct thresholds than registers."""
+    limit = chip.limit("thresholds_per_core")
+    if limit is None:
+        return
+    for population in network.populations:
+        held = [mapping.cores[index] for index in mapping.layers[population.name]]
+        worst = max(core.use.thresholds for core in held)
+        if worst <= limit:
+            continue
+        divider = Divider(network, population.name, chip, spread_thresholds=True)
+        spread = divider.fewest()
+        more = "more cores than there are" if spread is None else f"{len(spread)} cores"
+        yield Violation(
+            repr(population.name),
+            f"up to {worst} distinct thresholds on each of its {len(held)} cores",
+            f"{limit} a core",
+            f"cluster them into a palette of {limit} thresholds a core, or spread the layer over "
+            f"{more} (--spread-thresholds)",
+        )
+
+
+def cores_have_axons_for_their_destinations(
+    network: ChipNetwork, mapping: ChipMapping, chip: ChipModel
+) -> Iterator[Violation]:
+    """No core sends to more (neuron, core) pairs than it has outgoing axons."""
+    limit = chip.limit("out_axons_per_core")
+    if limit is None:
+        return
+    for name, indices in mapping.layers.items():
+        worst = max(mapping.cores[index].out_axons for index in indices)
+        if worst > limit:
+            yield Violation(
+                repr(name),
+                f"{worst:,} outgoing axons on a core",
+                f"{limit:,} a core",
+                "make the layer after it smaller, so that it takes fewer cores",
+            )
+
+
+def cores_hold_what_they_can(
+    network: ChipNetwork, mapping: ChipMapping, chip: ChipModel
+) -> Iterator[Violation]:
+    """No core holds more neurons, memory, axons or configurations than it can.
+
+    Only a division that could not keep a limit breaks one here.
+    """
+    for name, indices in mapping.layers.items():
+        ratios = [mapping.cores[i].use.ratios(chip, thresholds=False) for i in indices]
+        for limit in ratios[0]:
+            worst = max(each[limit] for each in ratios)
+            if worst > 1:
+                figure = chip.limits[limit]
+                yield Violation(
+                    repr(name),
+                    f"{worst * figure.value:,.0f} {figure.unit} on a core",
+                    f"{figure.value:,} ({limit})",
+                    "make the layer smaller",
+                )
+
+
+def cores_exist(network: ChipNetwork, mapping: ChipMapping, chip: ChipModel) -> Iterator[Violation]:
+    """There are as many cores as are needed."""
+    limit = chip.limit("chips")
+    if mapping.chips > limit:
+        yield Violation(
+            "the network",
+            f"{len(mapping.cores):,} cores on {mapping.chips} chips",
+            f"{limit} chips of {chip.limit('cores_per_chip')} cores",
+            "make the network smaller or quantise to fewer bits",
+        )
+
+
+RULES = (
+    cores_hold_what_they_can,
+    cores_have_registers_for_their_thresholds,
+    cores_have_axons_for_their_destinations,
+    cores_exist,
+)
+
+
+def check_same_network(mapping: ChipMapping, network: ChipNetwork) -> None:
+    """Refuse a mapping of another network.
+
+    Raises:
+        BadRequestError: a population is missing, or has neurons on no core or on two.
+    """
+    wanted = {population.name: population.size for population in network.populations}
+    if mapping.input_place is InputPlace.CORES:
+        wanted[INPUT] = int(np.prod(network.input.shape))
+    for name in sorted(wanted.keys() | mapping.layers.keys()):
+        held = [mapping.cores[index].neurons for index in mapping.layers.get(name, [])]
+        joined = np.sort(np.concatenate(held)) if held else np.zeros(0, np.int64)
+        if not np.array_equal(joined, np.arange(wanted.get(name, 0))):
+            raise BadRequestError(
+                f"the mapping has {len(joined)} neurons of {name!r}, the network has "
+                f"{wanted.get(name, 0)}; map this network anew with mtspark map"
+            )

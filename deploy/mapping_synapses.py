@@ -1,0 +1,215 @@
+"""What a part of a population needs of the core that it is put on: synapses, axons, memory.
+
+A part is given by its flat neuron indices (channel, row, column order) and, for images, by the
+box that they fill. Everything about a connection into a part follows from one array: how many
+synapses each source neuron's axon has there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mtspark.core.chip_network import (
+    ChipNetwork,
+    Connection,
+    ConnectionKind,
+    Population,
+    SignMode,
+)
+from mtspark.deploy.chip_model import ChipModel, Encoding
+
+Int = NDArray[np.int64]
+Box = tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some neurons of one population (or of the input).
+
+    Attributes:
+        population: its name.
+        neurons: flat indices, rising.
+        box: (start, stop) of channels, rows and columns, for populations of that shape.
+    """
+
+    population: str
+    neurons: Int
+    box: Box | None = None
+
+
+def box_part(name: str, shape: tuple[int, ...], box: Box) -> Part:
+    """The part of a population that fills a box of its shape."""
+    axes = [np.arange(start, stop) for start, stop in box]
+    return Part(name, np.ravel_multi_index(np.ix_(*axes), shape).reshape(-1), box)
+
+
+def synapses_per_axon(
+    link: Connection, source: tuple[int, ...], target: tuple[int, ...], part: Part
+) -> Int:
+    """How many synapses each source neuron has on the part: int64 of shape (source neurons,)."""
+    if link.kind is ConnectionKind.DENSE:
+        return np.full(int(np.prod(source)), len(part.neurons), np.int64)
+    if link.kind is ConnectionKind.SPARSE:
+        return np.asarray((link.weights[part.neurons] != 0).sum(0), np.int64)
+    box = part.box or _bounding_box(part, target)
+    filters = _filters_by_group(link, box[0])
+    rows, columns = (
+        _meetings(
+            source[axis + 1],
+            box[axis + 1],
+            link.weights.shape[axis + 2],
+            link.stride[axis],
+            link.padding[axis],
+            link.dilation[axis],
+        )
+        for axis in (0, 1)
+    )
+    channels = np.repeat(filters, link.weights.shape[1])
+    return np.asarray(
+        channels[:, None, None] * rows[None, :, None] * columns[None, None, :], np.int64
+    ).reshape(-1)
+
+
+def synapse_bits(
+    link: Connection,
+    source: tuple[int, ...],
+    target: tuple[int, ...],
+    part: Part,
+    chip: ChipModel,
+) -> int:
+    """Memory that the synapses of a connection into a part take on one core."""
+    encoding = encoding_of(link, chip)
+    bits = stored_weight_bits(link, chip) + int(link.delay).bit_length()
+    if link.kind is ConnectionKind.DENSE:
+        per_axon = axon_bits(len(part.neurons), bits, encoding)
+        return int(np.prod(source)) * per_axon
+    if link.kind is ConnectionKind.CONV and chip.shares_convolutions:
+        # One axon for each tap of the kernel and input channel, with the filters of this core.
+        filters = _filters_by_group(link, (part.box or _bounding_box(part, target))[0])
+        per_group = int(link.weights[0].size)
+        return sum(per_group * axon_bits(int(count), bits, encoding) for count in filters)
+    sizes, counts = np.unique(synapses_per_axon(link, source, target, part), return_counts=True)
+    return sum(
+        int(count) * axon_bits(int(size), bits, encoding)
+        for size, count in zip(sizes, counts, strict=True)
+    )
+
+
+def in_axons(
+    link: Connection, source: tuple[int, ...], target: tuple[int, ...], part: Part, chip: ChipModel
+) -> int:
+    """Axons that a connection needs at a part's core: one a source neuron that is heard.
+
+    A shared convolution needs one, which says where in the kernel a message falls.
+    """
+    if link.kind is ConnectionKind.CONV and chip.shares_convolutions:
+        return 1
+    return int(np.count_nonzero(synapses_per_axon(link, source, target, part)))
+
+
+def axon_bits(synapses: int, bits: int, encoding: Encoding) -> int:
+    """Memory of one axon's synapses, of `bits` weight and delay bits each."""
+    if synapses == 0:
+        return 0
+    block = encoding.block_synapses or synapses
+    whole, rest = divmod(synapses, block)
+    sizes = [block] * min(whole, 1) + [rest] * (rest > 0)
+    words = [
+        -(-(size * (bits + encoding.index_bits) + encoding.header_bits) // encoding.word_bits)
+        for size in sizes
+    ]
+    total = words[0] * whole + words[-1] * (rest > 0) if whole else words[0]
+    return total * encoding.word_bits
+
+
+def encoding_of(link: Connection, chip: ChipModel) -> Encoding:
+    """How a chip stores a connection's synapses."""
+    if link.kind is ConnectionKind.CONV and chip.shares_convolutions:
+        return chip.encodings["convolution"]
+    return chip.encodings["sparse" if link.kind is ConnectionKind.SPARSE else "dense"]
+
+
+def stored_weight_bits(link: Connection, chip: ChipModel) -> int:
+    """Fewest bits that store the weights exactly.
+
+    Weights that use only part of the range are stored larger by a power of two and the
+    exponent is lowered by as much, as Lava's ``optimize_weight_bits`` does; the chip's
+    smallest exponent bounds that.
+    """
+    mixed = link.sign_mode is SignMode.MIXED
+    full = 9 if mixed else 8
+    joined = int(np.bitwise_or.reduce(np.abs(link.weights), axis=None))
+    if joined == 0:
+        needed = 1
+    else:
+        zeros = (joined & -joined).bit_length() - 1
+        low, high = int(link.weights.min()) >> zeros, int(link.weights.max()) >> zeros
+        if mixed:
+            needed = 1 + max(high.bit_length(), (-low - 1).bit_length() if low < 0 else 0)
+        else:
+            needed = max(high, -low).bit_length()
+        lowest = chip.limit("smallest_weight_exponent")
+        room = full if lowest is None else max(link.exponent - lowest, 0)
+        needed = max(needed, full - zeros - room)
+    needed = min(max(needed, 1), link.weight_bits)
+    known = chip.limit("weight_bits") or range(1, 9)
+    return min((bits for bits in known if bits >= needed), default=link.weight_bits)
+
+
+def distinct_thresholds(population: Population, neurons: Int) -> int:
+    """Threshold registers that these neurons need: neurons that share one do so in all tasks."""
+    profiles = population.thresholds.reshape(len(population.thresholds), -1)[:, neurons]
+    return int(np.unique(profiles, axis=1).shape[1])
+
+
+def compartment_configs(population: Population, neurons: Int) -> int:
+    """Distinct pairs of decays among these neurons."""
+    pairs = [
+        np.broadcast_to(np.asarray(decay), population.shape).reshape(-1)[neurons]
+        for decay in (population.current_decay, population.membrane_decay)
+    ]
+    return int(np.unique(np.stack(pairs), axis=1).shape[1])
+
+
+def fan_out_of(network: ChipNetwork, name: str) -> int:
+    """Most synapses that one neuron of a population (or of the input) reaches."""
+    shape = network.shape_of(name)
+    reached = np.zeros(int(np.prod(shape)), np.int64)
+    for link in network.connections:
+        if link.source == name:
+            whole = whole_part(link.target, network.shape_of(link.target))
+            reached += synapses_per_axon(link, shape, network.shape_of(link.target), whole)
+    return int(reached.max(initial=0))
+
+
+def whole_part(name: str, shape: tuple[int, ...]) -> Part:
+    """All of a population."""
+    if len(shape) == 3:
+        return box_part(name, shape, tuple((0, length) for length in shape))
+    return Part(name, np.arange(int(np.prod(shape))))
+
+
+def _bounding_box(part: Part, target: tuple[int, ...]) -> Box:
+    axes = np.unravel_index(part.neurons, target)
+    box = tuple((int(axis.min()), int(axis.max()) + 1) for axis in axes)
+    assert np.prod([stop - start for start, stop in box]) == len(part.neurons), "part is no box"
+    return box
+
+
+def _filters_by_group(link: Connection, channels: tuple[int, int]) -> Int:
+    """Filters of each group among the output channels [start, stop)."""
+    per_group = len(link.weights) // link.groups
+    return np.bincount(np.arange(*channels) // per_group, minlength=link.groups)
+
+
+def _meetings(
+    length: int, outputs: tuple[int, int], kernel: int, stride: int, padding: int, dilation: int
+) -> Int:
+    """Along one axis: how many (output, tap) pairs meet each input position."""
+    met = (
+        np.arange(*outputs)[:, None] * stride - padding + np.arange(kernel)[None, :] * dilation
+    ).reshape(-1)
+    return np.bincount(met[(met >= 0) & (met < length)], minlength=length)
