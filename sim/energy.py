@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from mtspark.core.chip_network import INPUT, ChipNetwork
+from mtspark.deploy.chip_rules import broken_limits
 from mtspark.sim.counts import RunCounts
-from mtspark.sim.energy_cards import CHIP_RULES, OPERATIONS, PriceCard, TermPrice
+from mtspark.sim.energy_cards import OPERATIONS, PriceCard, TermPrice
 from mtspark.sim.energy_memory import memory_terms
 
 PICO = 1e-12
@@ -86,6 +87,15 @@ class Device:
     hops_east_west: float | None
     hops_north_south: float | None
     steps: int
+
+    def traffic(self, term: str) -> float | None:
+        """The count that a term of communication prices."""
+        counts = {
+            "message": self.messages,
+            "hop_east_west": self.hops_east_west,
+            "hop_north_south": self.hops_north_south,
+        }
+        return counts[term]
 
 
 @dataclass(frozen=True)
@@ -204,13 +214,13 @@ def price_events(events: Events, card: PriceCard, device: Device | None = None) 
             layers[layer] = layers.get(layer, 0.0) + energy
     if card.model == "events":
         for term in COMMUNICATION:
-            count = None if device is None else getattr(device, _field(term))
-            totals.add(term, count, card.terms.get(term))
+            crossed = None if device is None else device.traffic(term)
+            totals.add(term, crossed, card.terms.get(term))
     terms = totals.terms(card)
     static, note = static_energy(card, device)
     return Bill(
         card=card,
-        hypothetical=tuple(CHIP_RULES[card.chip](events.network)),
+        hypothetical=tuple(broken_limits(events.network, card.chip)),
         terms=terms,
         dynamic_j_per_decision=sum(line.energy_j_per_decision or 0.0 for line in terms),
         dynamic_low_j=sum(line.low_j or 0.0 for line in terms),
@@ -300,10 +310,6 @@ def _mean_price(
     if len(prices) == 1:
         return next(iter(prices))
     return energy[0] / count / PICO if energy and count else None
-
-
-def _field(term: str) -> str:
-    return {"message": "messages"}.get(term, term.replace("hop_", "hops_"))
 
 
 def _size(shape: tuple[int, ...]) -> int:

@@ -28,13 +28,15 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from mtspark.core.chip_network import ChipNetwork
 from mtspark.core.errors import BadFileError
-from mtspark.deploy.loihi1 import loihi1_violations
+from mtspark.deploy.chip_model import known_chips
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -65,7 +67,6 @@ sends. message: a packet to another core. hop_*: a packet crosses a link of the 
 PARAMETERS = ("access_pj", "access_pj_per_bit", "add_pj", "multiply_pj", "word_bits")
 """What a card of the model "memory" needs in its table [parameters]."""
 
-CHIP_RULES = {"loihi1": loihi1_violations, "loihi2": lambda network: [], "": lambda network: []}
 TEXTS = ("name", "chip", "model", "source", "evidence", "scope")
 LARGEST_PRICE = 1e15
 
@@ -180,8 +181,8 @@ def read_card(text: str, key: str, where: str) -> PriceCard:
 def _card(data: dict[str, Any], key: str) -> PriceCard:
     _only(data, (*TEXTS, "terms", "not_priced", "parameters", "fitted"), "the card")
     texts = {entry: _text(data, entry, "the card") for entry in TEXTS}
-    if texts["chip"] not in CHIP_RULES:
-        known = ", ".join(sorted(filter(None, CHIP_RULES)))
+    if texts["chip"] not in ("", *known_chips()):
+        known = ", ".join(known_chips())
         raise ValueError(f"chip is {texts['chip'][:40]!r}; {known} exist, or '' for none")
     if texts["model"] not in ("events", "memory"):
         raise ValueError(f"model is {texts['model'][:40]!r}; events and memory exist")
