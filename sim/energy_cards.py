@@ -28,13 +28,11 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from mtspark.core.chip_network import ChipNetwork
 from mtspark.core.errors import BadFileError
 from mtspark.deploy.chip_model import known_chips
 
