@@ -1,0 +1,281 @@
+"""Any NIR graph, by any tool, as one float network, or one line that says why not.
+
+What NIR leaves open (time step, integrator, reset, see ImportOptions) is chosen explicitly and
+told in the network's notes; metadata that mtspark wrote itself decide before any option.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import nir
+import numpy as np
+
+from mtspark.convert.nir_file import read_nir
+from mtspark.convert.nir_import_graph import FlatGraph, flatten_graph
+from mtspark.convert.nir_import_loops import break_loops, computing_order
+from mtspark.convert.nir_import_maps import Shape
+from mtspark.convert.nir_import_neurons import (
+    NEURONS,
+    Choices,
+    ImportOptions,
+    Order,
+    choose,
+    population_of,
+)
+from mtspark.convert.nir_import_nodes import fit, linear_effect, shape_of, size
+from mtspark.convert.nir_import_signals import Signal, connections_of, through, total
+from mtspark.core.chip_network import INPUT
+from mtspark.core.errors import BadNetworkError
+from mtspark.core.float_network import (
+    CONSTANT,
+    Float,
+    FloatInput,
+    FloatNetwork,
+    FloatOutput,
+    FloatPopulation,
+    FloatReset,
+    OutputKind,
+    check_float_network,
+    leaky_population,
+    merge_tasks,
+)
+
+METADATA = "mtspark"
+
+
+def import_nir(path: Path, options: ImportOptions | None = None) -> FloatNetwork:
+    """Read a file; it is treated as hostile, see :func:`mtspark.convert.nir_file.read_nir`.
+
+    Raises:
+        BadFileError: not a readable NIR file.
+        BadNetworkError: a network that cannot be understood, naming the node.
+    """
+    graph = read_nir(path, type_check=False)
+    try:
+        return import_graph(graph, options, name=path.stem)
+    except BadNetworkError as error:
+        raise BadNetworkError(f"{path}: {error}") from error
+
+
+def import_tasks(
+    graphs: Mapping[str, nir.NIRGraph], options: ImportOptions | None = None, name: str = "agent"
+) -> FloatNetwork:
+    """Join the graphs of several tasks, which differ in thresholds only.
+
+    Raises:
+        BadNetworkError: they differ elsewhere, or see :func:`import_graph`.
+    """
+    networks = [import_graph(graph, options, name=name) for graph in graphs.values()]
+    return merge_tasks(networks, list(graphs))
+
+
+def import_graph(
+    graph: nir.NIRGraph, options: ImportOptions | None = None, *, name: str = "graph"
+) -> FloatNetwork:
+    """Turn a graph in memory into a float network.
+
+    Args:
+        graph: its nodes may have shapes that nir does not check.
+        options: what NIR leaves open.
+        name: of the network.
+
+    Raises:
+        BadNetworkError: a node, a shape or a loop that cannot be understood, in one line.
+        BadRequestError: an option that means nothing.
+    """
+    options = options or ImportOptions()
+    own = graph.metadata.get(METADATA) if isinstance(graph.metadata, dict) else None
+    choices, notes = choose(options, own if isinstance(own, dict) else {})
+    flat = flatten_graph(graph, options.output)
+    for node_name in choices.resets:
+        if node_name not in flat.nodes:
+            raise BadNetworkError(f"a reset is given for {node_name!r}, which is no node")
+    notes += flat.notes
+    shapes = signal_shapes(flat, choices.dt)
+    names = _population_names(flat)
+    populations: dict[str, FloatPopulation] = {}
+    for node_name, short in names.items():
+        node = flat.nodes[node_name]
+        made, said = population_of(node_name, node, shapes[node_name], choices)
+        populations[short] = replace(made, name=short)
+        notes += said
+    signals = _signals(flat, shapes, names, choices)
+    arriving: dict[str, Signal] = {}
+    for node_name, short in names.items():
+        arriving[short] = total(signals, flat.sources[node_name], shapes[node_name])
+        cuba = isinstance(flat.nodes[node_name], (nir.CubaLI, nir.CubaLIF))
+        if cuba and choices.order is Order.MEMBRANE_FIRST:
+            arriving[short] = arriving[short].later(1)
+    output = _output(flat, signals, shapes, populations, arriving)
+    loops = break_loops(arriving)
+    notes += loops.notes
+    order = computing_order(arriving, loops)
+    network = FloatNetwork(
+        name=name,
+        input=FloatInput(shapes[flat.input], choices.input_scale),
+        populations=tuple(_with_bias(populations[one], arriving[one]) for one in order),
+        connections=tuple(
+            link for one in order for link in connections_of(one, arriving[one], loops.notional)
+        ),
+        output=output,
+        dt=choices.dt,
+        time_steps=choices.time_steps,
+        notes=(_told(choices, flat, populations), *notes),
+    )
+    check_float_network(network)
+    return network
+
+
+def signal_shapes(flat: FlatGraph, dt: float) -> dict[str, Shape]:
+    """Shape of what every node sends, from the input on.
+
+    Raises:
+        BadNetworkError: a shape that does not fit, or an input without one.
+    """
+    shapes: dict[str, Shape] = {flat.input: _input_shape(flat)}
+    changed = True
+    while changed:
+        changed = False
+        for name, node in flat.nodes.items():
+            if name in shapes:
+                continue
+            known = [shapes[source] for source in flat.sources[name] if source in shapes]
+            if not known:
+                continue
+            effect = linear_effect(name, node, known[0], dt)
+            if effect is not None:
+                shapes[name] = effect.shape
+            elif isinstance(node, NEURONS):
+                shapes[name] = _neuron_shape(name, node, known[0])
+            else:
+                raise BadNetworkError(
+                    f"node {name!r} is a {type(node).__name__}, which is not supported"
+                )
+            changed = True
+    for name in flat.nodes:
+        if name not in shapes:
+            raise BadNetworkError(f"node {name!r}: its shape cannot be worked out")
+        for source in flat.sources[name][1:]:
+            fit(name, shapes[source], shapes[flat.sources[name][0]])
+    return shapes
+
+
+def _input_shape(flat: FlatGraph) -> Shape:
+    node = flat.nodes[flat.input]
+    declared = node.input_type.get("input") if node.input_type else None
+    if declared is None and not isinstance(node, nir.Input):
+        raise BadNetworkError(f"input {flat.input!r} has no shape")
+    if declared is None or not np.asarray(declared).size:
+        # One node after it may say what it takes.
+        for name in flat.targets(flat.input):
+            taken = (flat.nodes[name].input_type or {}).get("input")
+            if taken is not None and np.asarray(taken).size:
+                return shape_of(taken)
+        raise BadNetworkError(f"input {flat.input!r} has no shape")
+    shape = shape_of(declared)
+    if min(shape) < 1:
+        raise BadNetworkError(f"input {flat.input!r} has shape {shape}")
+    return shape
+
+
+def _neuron_shape(name: str, node: nir.NIRNode, arriving: Shape) -> Shape:
+    """A neuron's own shape where it has one of that size, otherwise that of the signal."""
+    keys = ("v_threshold", "threshold", "r")
+    own = next(np.shape(getattr(node, key)) for key in keys if hasattr(node, key))
+    return fit(name, arriving, own) if own and size(own) == size(arriving) else arriving
+
+
+def _population_names(flat: FlatGraph) -> dict[str, str]:
+    """Name of every neuron node's population: the node's own.
+
+    Neurons "x_lif" after a node "x" are called "x", as mtspark writes them.
+    """
+    names: dict[str, str] = {}
+    for name, node in flat.nodes.items():
+        if isinstance(node, NEURONS):
+            short = name.removesuffix("_lif")
+            names[name] = _free(short if short in flat.sources[name] else name, names.values())
+    return names
+
+
+def _free(name: str, taken: Any) -> str:
+    while name in (INPUT, CONSTANT) or name in taken:
+        name += "_"
+    return name
+
+
+def _signals(
+    flat: FlatGraph, shapes: dict[str, Shape], names: dict[str, str], choices: Choices
+) -> dict[str, Signal]:
+    """What every node sends, as maps of what populations and the input send."""
+    signals = {name: Signal.of(short, size(shapes[name])) for name, short in names.items()}
+    signals[flat.input] = Signal.of(INPUT, size(shapes[flat.input]))
+    waiting = [name for name in flat.nodes if name not in signals]
+    while waiting:
+        ready = [n for n in waiting if all(source in signals for source in flat.sources[n])]
+        if not ready:
+            raise BadNetworkError(
+                f"loop without neurons through {', '.join(waiting[:5])}: nothing bounds it; put "
+                "neurons or remove an edge"
+            )
+        for name in ready:
+            arriving = shapes[flat.sources[name][0]]
+            effect = linear_effect(name, flat.nodes[name], arriving, choices.dt)
+            if effect is None:
+                raise BadNetworkError(f"node {name!r} is not linear")
+            try:
+                signals[name] = through(effect, total(signals, flat.sources[name], arriving))
+            except BadNetworkError as error:
+                raise BadNetworkError(f"node {name!r}: {error}") from error
+        waiting = [name for name in waiting if name not in signals]
+    return signals
+
+
+def _output(
+    flat: FlatGraph,
+    signals: dict[str, Signal],
+    shapes: dict[str, Shape],
+    populations: dict[str, FloatPopulation],
+    arriving: dict[str, Signal],
+) -> FloatOutput:
+    """A population that is read as it is, or a new one that sums what reaches the output."""
+    final = signals[flat.output]
+    direct = final.population()
+    if direct is not None and direct in populations:
+        spiking = populations[direct].spiking
+        return FloatOutput(direct, OutputKind.SPIKES if spiking else OutputKind.MEMBRANE)
+    sources = flat.sources[flat.output]
+    name = sources[0] if len(sources) == 1 and sources[0] != flat.input else "output"
+    name = _free(name, populations)
+    shape = shapes[flat.output]
+    populations[name] = leaky_population(name, shape, membrane_keep=1.0, reset=FloatReset.NONE)
+    arriving[name] = final
+    return FloatOutput(name, OutputKind.MEAN)
+
+
+def _with_bias(population: FloatPopulation, arriving: Signal) -> FloatPopulation:
+    bias: Float | None = arriving.constants.get(0)
+    if bias is None:
+        return population
+    return replace(population, bias_current=bias.reshape(population.shape).copy())
+
+
+def _told(choices: Choices, flat: FlatGraph, populations: Mapping[str, FloatPopulation]) -> str:
+    """What was chosen for this graph, in one sentence."""
+    kinds = {type(node) for node in flat.nodes.values()}
+    parts = [f"dt {choices.dt:g}"]
+    if kinds & {nir.LI, nir.LIF, nir.CubaLI, nir.CubaLIF}:
+        parts.append(f"integrator {choices.integrator.value}")
+    resets = sorted({p.reset.value for p in populations.values() if p.spiking})
+    if resets:
+        parts.append(f"reset {', '.join(resets)}")
+    if kinds & {nir.CubaLI, nir.CubaLIF}:
+        parts.append(choices.order.value)
+    if kinds & {nir.I, nir.IF}:
+        parts.append(f"IF and I count {'dt * r' if choices.if_gain_dt else 'r'} of their input")
+    parts.append(f"a spike {'at or ' if choices.fires_at_threshold else ''}above the threshold")
+    return "; ".join(parts)

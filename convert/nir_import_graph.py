@@ -1,0 +1,175 @@
+"""A NIR graph with its subgraphs opened: nodes by dotted name, edges, one input, one output."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import nir
+
+from mtspark.core.errors import BadNetworkError
+
+IMPLICIT = {"input": nir.Input, "output": nir.Output}
+"""Names that stand for the ends of a subgraph in files that leave those nodes out."""
+
+
+@dataclass
+class FlatGraph:
+    """Nodes and edges without subgraphs.
+
+    Attributes:
+        nodes: by name; a node of subgraph "a" is called "a.name". The ends of subgraphs, which
+            only pass values on, are nodes of type Input and Output too.
+        sources: of every node, the nodes that lead to it, in the file's order.
+        input, output: names of the two ends of the whole graph.
+        notes: what was decided on the way.
+    """
+
+    nodes: dict[str, nir.NIRNode] = field(default_factory=dict)
+    sources: dict[str, list[str]] = field(default_factory=dict)
+    input: str = ""
+    output: str = ""
+    notes: list[str] = field(default_factory=list)
+
+    def targets(self, name: str) -> list[str]:
+        """Nodes that a node leads to."""
+        return [target for target, sources in self.sources.items() if name in sources]
+
+
+def flatten_graph(graph: nir.NIRGraph, output: str | None = None) -> FlatGraph:
+    """Open all subgraphs and find the ends.
+
+    Args:
+        graph: of any depth.
+        output: name of the output node to keep where there are several.
+
+    Raises:
+        BadNetworkError: ends that are missing or more than one, edges that lead nowhere or are
+            listed twice, nodes that nothing reaches.
+    """
+    flat = FlatGraph()
+    edges: list[tuple[str, str]] = []
+    ends = _open(graph, "", flat, edges)
+    if len(set(edges)) < len(edges):
+        twice = next(edge for edge in edges if edges.count(edge) > 1)
+        raise BadNetworkError(f"edge {twice[0]!r} to {twice[1]!r} is listed twice")
+    for name in flat.nodes:
+        flat.sources[name] = [source for source, target in edges if target == name]
+    flat.input = _only("input", ends[0], None)
+    flat.output = _only("output", ends[1], output)
+    _prune(flat, set(ends[1]))
+    return flat
+
+
+def _only(kind: str, names: list[str], wanted: str | None) -> str:
+    if wanted is not None:
+        if wanted not in names:
+            raise BadNetworkError(f"no {kind} {wanted!r}; this graph has {', '.join(names)}")
+        return wanted
+    if len(names) != 1:
+        listed = ", ".join(names) or "none"
+        raise BadNetworkError(
+            f"{len(names)} {kind}s ({listed}), exactly 1 can be deployed"
+            + ("; name one with --output-node" if kind == "output" and names else "")
+        )
+    return names[0]
+
+
+def _open(
+    graph: nir.NIRGraph, prefix: str, flat: FlatGraph, edges: list[tuple[str, str]]
+) -> tuple[list[str], list[str]]:
+    """Add the nodes and edges of one level; returns the names of its inputs and outputs."""
+    where = f"subgraph {prefix[:-1]!r}" if prefix else "the graph"
+    inside: dict[str, tuple[list[str], list[str]]] = {}
+    for name, node in graph.nodes.items():
+        if isinstance(node, nir.NIRGraph):
+            inside[name] = _open(node, f"{prefix}{name}.", flat, edges)
+        else:
+            flat.nodes[prefix + name] = node
+    named = {end for edge in graph.edges for end in edge}
+    for name, kind in IMPLICIT.items():
+        if name in named and name not in graph.nodes and prefix:
+            flat.nodes[prefix + name] = kind({name: None})
+            flat.notes.append(f"{where} has edges to {name!r} but no such node: taken as its end")
+
+    def ends_of(name: str, which: int) -> str:
+        full = prefix + name
+        if name in inside:
+            found = inside[name][which]
+            if len(found) != 1:
+                raise BadNetworkError(
+                    f"subgraph {full!r} has {len(found)} {('inputs', 'outputs')[which]}, an edge "
+                    "needs exactly 1"
+                )
+            return found[0]
+        if full in flat.nodes:
+            return full
+        raise BadNetworkError(f"{where} has an edge to {name!r}, which it does not contain")
+
+    level = [(ends_of(source, 1), ends_of(target, 0)) for source, target in graph.edges]
+    edges += level
+    here = [prefix + name for name in (*graph.nodes, *IMPLICIT) if prefix + name in flat.nodes]
+    inputs = [name for name in dict.fromkeys(here) if isinstance(flat.nodes[name], nir.Input)]
+    outputs = [name for name in dict.fromkeys(here) if isinstance(flat.nodes[name], nir.Output)]
+    return (
+        inputs or _loose(graph, prefix, flat, level, inside, 0),
+        outputs or _loose(graph, prefix, flat, level, inside, 1),
+    )
+
+
+def _loose(
+    graph: nir.NIRGraph,
+    prefix: str,
+    flat: FlatGraph,
+    level: list[tuple[str, str]],
+    inside: dict[str, tuple[list[str], list[str]]],
+    which: int,
+) -> list[str]:
+    """The nodes of a level that nothing leads to (0), or that lead nowhere (1): its ends."""
+    taken = {edge[1 - which] for edge in level}
+    found: list[str] = []
+    for name in graph.nodes:
+        own = inside[name][which] if name in inside else [prefix + name]
+        found += [end for end in own if end not in taken]
+    if len(found) == 1:
+        kind = ("input", "output")[which]
+        flat.notes.append(f"no {kind} node: {found[0]!r} is taken as the {kind}")
+    return found
+
+
+def _prune(flat: FlatGraph, outputs: set[str]) -> None:
+    """Leave out what does not lead to the output; refuse what the input does not reach."""
+    leading = _reached([flat.output], flat.sources)
+    left_out = [name for name in flat.nodes if name not in leading]
+    if left_out:
+        flat.notes.append(f"left out, as they do not lead to the output: {', '.join(left_out)}")
+    targets: dict[str, list[str]] = {name: [] for name in flat.nodes}
+    for name, sources in flat.sources.items():
+        for source in sources:
+            targets[source].append(name)
+    reached = _reached([flat.input], targets)
+    for name in leading:
+        if name not in reached:
+            raise BadNetworkError(
+                f"node {name!r} leads to the output but the input does not reach it"
+            )
+        if not flat.sources[name] and name != flat.input:
+            raise BadNetworkError(f"node {name!r} has no incoming edge")
+    if flat.input not in leading:
+        raise BadNetworkError("the input does not lead to the output")
+    flat.nodes = {name: node for name, node in flat.nodes.items() if name in leading}
+    flat.sources = {
+        name: [source for source in flat.sources[name] if source in leading] for name in flat.nodes
+    }
+    passed = outputs & set(flat.nodes) - {flat.output}
+    if passed:
+        raise BadNetworkError(f"output {sorted(passed)[0]!r} leads on to other nodes")
+
+
+def _reached(start: list[str], following: dict[str, list[str]]) -> set[str]:
+    found, waiting = set(start), list(start)
+    while waiting:
+        for name in following[waiting.pop()]:
+            if name not in found:
+                found.add(name)
+                waiting.append(name)
+    return found

@@ -1,0 +1,335 @@
+"""NIR's neurons as populations of a float network, under choices that NIR does not store."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from typing import Any
+
+import nir
+import numpy as np
+
+from mtspark.convert.nir_import_maps import Shape
+from mtspark.convert.nir_import_nodes import broadcast
+from mtspark.core.errors import BadNetworkError, BadRequestError
+from mtspark.core.float_network import Float, FloatPopulation, FloatReset, leaky_population
+
+NEURONS = (nir.I, nir.LI, nir.IF, nir.LIF, nir.CubaLI, nir.CubaLIF, nir.Threshold)
+
+DEFAULT_DT = 1e-4
+"""The time step that published graphs imply."""
+
+SLOW = 1e-3
+"""dt / tau below this is a time constant of over a thousand steps: likely another unit."""
+
+SUBTRACTS = (FloatReset.SUBTRACT, FloatReset.SUBTRACT_LATE, FloatReset.SUBTRACT_GUARDED)
+
+
+class Integrator(str, Enum):
+    """How tau dv/dt = (v_leak - v) + R I becomes a step of dt.
+
+    euler: v keeps 1 - dt/tau, the drive counts dt/tau (norse, snntorch, SpiNNaker2, Lava).
+    exponential: v keeps e^(-dt/tau), the drive counts 1 - e^(-dt/tau): exact for a drive that
+        is constant within a step (nengo).
+    exponential-decay: v keeps e^(-dt/tau), the drive counts dt/tau (sinabs, Rockpool).
+    """
+
+    EULER = "euler"
+    EXPONENTIAL = "exponential"
+    EXPONENTIAL_DECAY = "exponential-decay"
+
+
+class Order(str, Enum):
+    """Which of a current-based neuron's states is updated first within a step.
+
+    current-first: the membrane sees the input of the same step (snntorch, Loihi).
+    membrane-first: it sees the current of the step before (norse's LIFCell).
+    """
+
+    CURRENT_FIRST = "current-first"
+    MEMBRANE_FIRST = "membrane-first"
+
+
+class Start(str, Enum):
+    """Where membranes start: at zero, or at rest (v_leak; v_reset where nothing leaks)."""
+
+    ZERO = "zero"
+    REST = "rest"
+
+
+@dataclass(frozen=True)
+class ImportOptions:
+    """What a NIR file does not say. None: what the file's own metadata say, else the default.
+
+    Attributes:
+        dt: time step in the unit of the time constants; default 1e-4.
+        integrator: default euler.
+        reset: what a spike does; default zero (to v_reset).
+        order: of current-based neurons; default current-first.
+        start: default zero.
+        if_gain_dt: IF and I nodes count dt * r of their input a step, as the equations say;
+            otherwise r, as all known tools do.
+        fires_at_threshold: a membrane equal to the threshold fires too (SpikingJelly, sinabs).
+        input_scale: value of one payload unit of the input; default 1.
+        time_steps: T of one run; default not set.
+        output: name of the output node to keep where there are several.
+        resets: reset by node name, before `reset` and before the file's metadata.
+    """
+
+    dt: float | None = None
+    integrator: Integrator | None = None
+    reset: FloatReset | None = None
+    order: Order | None = None
+    start: Start | None = None
+    if_gain_dt: bool | None = None
+    fires_at_threshold: bool | None = None
+    input_scale: float | None = None
+    time_steps: int | None = None
+    output: str | None = None
+    resets: Mapping[str, FloatReset] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Choices:
+    """The options with nothing left open; see :class:`ImportOptions`."""
+
+    dt: float
+    integrator: Integrator
+    reset: FloatReset
+    order: Order
+    start: Start
+    if_gain_dt: bool
+    fires_at_threshold: bool
+    input_scale: float
+    time_steps: int
+    resets: Mapping[str, FloatReset]
+
+
+DEFAULTS = Choices(
+    dt=DEFAULT_DT,
+    integrator=Integrator.EULER,
+    reset=FloatReset.ZERO,
+    order=Order.CURRENT_FIRST,
+    start=Start.ZERO,
+    if_gain_dt=False,
+    fires_at_threshold=False,
+    input_scale=1.0,
+    time_steps=0,
+    resets={},
+)
+
+
+def choose(options: ImportOptions, metadata: Mapping[str, Any]) -> tuple[Choices, list[str]]:
+    """Settle every choice: the file's own metadata, then the option, then the default.
+
+    Returns:
+        The choices, and a sentence for each option that the file overrules.
+
+    Raises:
+        BadRequestError: a value that means nothing.
+    """
+    kinds = {"integrator": Integrator, "reset": FloatReset, "order": Order, "start": Start}
+    chosen: dict[str, Any] = {}
+    notes = []
+    for key, default in vars(DEFAULTS).items():
+        if key == "resets":
+            chosen[key] = dict(options.resets)
+            continue
+        asked, stored = getattr(options, key), metadata.get(key)
+        if stored is not None:
+            try:
+                kind = kinds.get(key, type(default))
+                own = kind(np.asarray(stored).reshape(-1)[0].item())
+            except (ValueError, TypeError, IndexError) as error:
+                raise BadRequestError(f"the file's metadata: {key} {stored!r} is unknown") from (
+                    error
+                )
+            if asked is not None and asked != own:
+                notes.append(f"{key} {_shown(own)} is the file's own, not {_shown(asked)}")
+            chosen[key] = own
+        else:
+            chosen[key] = default if asked is None else asked
+    choices = Choices(**chosen)
+    for key in ("dt", "input_scale"):
+        value = getattr(choices, key)
+        if not (np.isfinite(value) and value > 0):
+            raise BadRequestError(f"{key} {value}: must be above 0")
+    if choices.time_steps < 0:
+        raise BadRequestError(f"time steps {choices.time_steps}: must be above 0")
+    return choices, notes
+
+
+def _shown(value: Any) -> str:
+    return str(value.value) if isinstance(value, Enum) else f"{value}"
+
+
+def population_of(
+    name: str, node: nir.NIRNode, shape: Shape, choices: Choices
+) -> tuple[FloatPopulation, list[str]]:
+    """The population of a neuron node; the name is its node's.
+
+    Args:
+        name: of the node, for errors.
+        node: one of :data:`NEURONS`.
+        shape: of the signal that arrives.
+        choices: what NIR does not store.
+
+    Returns:
+        The population, and sentences for the user.
+
+    Raises:
+        BadNetworkError: parameters that mean nothing, or that contradict a choice.
+    """
+    notes: list[str] = []
+
+    def parameter(key: str) -> Float:
+        value = getattr(node, key)
+        full = broadcast(name, key, 0.0 if value is None else value, shape)
+        if np.isnan(full).any() or (key != "v_threshold" and not np.isfinite(full).all()):
+            raise BadNetworkError(f"node {name!r}: {key} is not finite")
+        return full
+
+    if isinstance(node, nir.Threshold):
+        rows = _thresholds(parameter_of(name, node.threshold, shape), choices)
+        return leaky_population(name, shape, membrane_keep=0.0, thresholds=rows), notes
+    current_keep, input_gain = np.zeros(shape), np.ones(shape)
+    if isinstance(node, (nir.I, nir.IF)):
+        keep, counted, leak = np.ones(shape), np.zeros(shape), np.zeros(shape)
+        gain = parameter("r") * (choices.dt if choices.if_gain_dt else 1.0)
+    else:
+        cuba = isinstance(node, (nir.CubaLI, nir.CubaLIF))
+        time_constant = "tau_mem" if cuba else "tau"
+        keep, counted = _step(name, time_constant, _tau(name, node, time_constant, shape), choices)
+        gain, leak = parameter("r") * counted, parameter("v_leak")
+        if cuba:
+            current_keep, share = _step(
+                name, "tau_syn", _tau(name, node, "tau_syn", shape), choices
+            )
+            input_gain = parameter("w_in") * share
+        notes += _slow(name, keep)
+    if isinstance(node, (nir.I, nir.LI, nir.CubaLI)):
+        start = leak if choices.start is Start.REST else np.zeros(shape)
+        return (
+            leaky_population(
+                name,
+                shape,
+                membrane_keep=keep,
+                gain=gain * input_gain,
+                current_keep=current_keep,
+                membrane_bias=counted * leak,
+                initial_membrane=start,
+                reset=FloatReset.NONE,
+            ),
+            notes,
+        )
+    reset = choices.resets.get(name, _own_reset(name, node) or choices.reset)
+    offset = parameter("v_reset")
+    if np.any(offset != 0) and reset not in (FloatReset.ZERO, FloatReset.ZERO_LATE):
+        raise BadNetworkError(
+            f"node {name!r} resets to v_reset (not 0), which contradicts reset {reset.value!r}; "
+            "use --reset zero"
+        )
+    # With w = v - v_reset a spike sets w to 0, as on the chip.
+    rest = leak if not isinstance(node, nir.IF) else offset
+    start = (rest if choices.start is Start.REST else np.zeros(shape)) - offset
+    if np.any(leak != 0) or np.any(offset != 0):
+        notes.append(
+            f"{name}: v_leak or v_reset is not 0; membranes start at "
+            + ("rest" if choices.start is Start.REST else "0 (--start rest: at v_leak)")
+        )
+    thresholds = parameter("v_threshold") - offset
+    if reset in SUBTRACTS and np.any(thresholds <= 0):
+        raise BadNetworkError(f"node {name!r}: reset by subtraction needs thresholds above 0")
+    return (
+        leaky_population(
+            name,
+            shape,
+            membrane_keep=keep,
+            gain=gain * input_gain,
+            current_keep=current_keep,
+            thresholds=_thresholds(thresholds, choices),
+            reset=reset,
+            membrane_bias=counted * leak - (1 - keep) * offset,
+            initial_membrane=start,
+            membrane_offset=offset,
+        ),
+        notes,
+    )
+
+
+def parameter_of(name: str, value: Any, shape: Shape) -> Float:
+    """A threshold for every value; infinity means never.
+
+    Raises:
+        BadNetworkError: not a number.
+    """
+    full = broadcast(name, "threshold", value, shape)
+    if np.isnan(full).any():
+        raise BadNetworkError(f"node {name!r}: threshold is not a number")
+    return full
+
+
+def with_output_name(population: FloatPopulation, name: str) -> FloatPopulation:
+    """The same population under another name."""
+    return replace(population, name=name)
+
+
+def _thresholds(values: Float, choices: Choices) -> Float:
+    """(1, *shape); where equality fires, the next number below is the strict threshold."""
+    if choices.fires_at_threshold:
+        values = np.where(np.isfinite(values), np.nextafter(values, -np.inf), values)
+    return values[None]
+
+
+def _own_reset(name: str, node: nir.NIRNode) -> FloatReset | None:
+    """The reset that mtspark wrote into a node's metadata."""
+    own = node.metadata.get("mtspark") if isinstance(node.metadata, dict) else None
+    text = own.get("reset") if isinstance(own, dict) else None
+    if text is None:
+        return None
+    try:
+        return FloatReset(text.decode() if isinstance(text, bytes) else str(text))
+    except (ValueError, UnicodeDecodeError) as error:
+        raise BadNetworkError(f"node {name!r}: unknown reset {text!r} in its metadata") from error
+
+
+def _tau(name: str, node: nir.NIRNode, key: str, shape: Shape) -> Float:
+    """A time constant; infinity never forgets."""
+    tau = broadcast(name, key, getattr(node, key), shape)
+    if np.isnan(tau).any() or np.any(tau < 0):
+        raise BadNetworkError(
+            f"node {name!r}: {key} {tau[~(tau >= 0)].flat[0]:g}, time constants are above 0"
+        )
+    return tau
+
+
+def _step(name: str, key: str, tau: Float, choices: Choices) -> tuple[Float, Float]:
+    """What a step keeps of a state, and what it counts of a drive."""
+    with np.errstate(divide="ignore"):
+        ratio = np.where(tau > 0, choices.dt / np.where(tau > 0, tau, 1.0), np.inf)
+    if choices.integrator is Integrator.EULER:
+        # A hair above 1 is float32's way to say 1.
+        ratio = np.where(np.abs(ratio - 1) < 1e-6, 1.0, ratio)
+        if np.any(ratio > 1):
+            raise BadNetworkError(
+                f"node {name!r}: {key} {tau.min():g} is shorter than dt {choices.dt:g}, which "
+                "forward Euler cannot step; give a smaller --dt or --integrator exponential"
+            )
+        return 1 - ratio, ratio
+    keep = np.exp(-ratio)
+    if choices.integrator is Integrator.EXPONENTIAL:
+        return keep, -np.expm1(-ratio)
+    if not np.isfinite(ratio).all():
+        raise BadNetworkError(f"node {name!r}: {key} 0 has no dt / {key}; use exponential")
+    return keep, ratio
+
+
+def _slow(name: str, keep: Float) -> list[str]:
+    forgets = 1 - keep[keep < 1]
+    if forgets.size and forgets.max() < SLOW:
+        return [
+            f"{name}: a membrane forgets {forgets.max():.1e} a step; if the file counts time in "
+            "another unit, give --dt (1 where it counts steps)"
+        ]
+    return []

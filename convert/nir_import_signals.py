@@ -1,0 +1,141 @@
+"""What travels along an edge: sums of linear maps of what populations send, and constants."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from mtspark.convert.nir_import_maps import (
+    LinearMap,
+    Shape,
+    add,
+    compose,
+    dense,
+    diagonal,
+    identity,
+)
+from mtspark.convert.nir_import_nodes import Effect, size
+from mtspark.core.float_network import CONSTANT, Float, FloatConnection, FloatKind
+
+Key = tuple[str, int]
+"""Source (a population or the input) and delay in steps."""
+
+
+@dataclass
+class Signal:
+    """A sum over sources and delays of linear maps, plus constants that set in after a delay.
+
+    Attributes:
+        maps: by source and delay; several maps are summed.
+        constants: by delay; flattened.
+    """
+
+    maps: dict[Key, list[LinearMap]] = field(default_factory=dict)
+    constants: dict[int, Float] = field(default_factory=dict)
+
+    @staticmethod
+    def of(source: str, values: int) -> Signal:
+        """What a source sends, as it is."""
+        return Signal({(source, 0): [identity(values)]})
+
+    def population(self) -> str | None:
+        """The source whose values these are, unchanged; None if there is more to it."""
+        if len(self.maps) != 1 or self.constants:
+            return None
+        (((source, delay), maps),) = self.maps.items()
+        plain = len(maps) == 1 and maps[0].kind is FloatKind.DIAGONAL
+        return source if plain and delay == 0 and np.all(maps[0].weights == 1) else None
+
+    def later(self, steps: int) -> Signal:
+        """The same, some steps later."""
+        return Signal(
+            {(source, delay + steps): maps for (source, delay), maps in self.maps.items()},
+            {delay + steps: value for delay, value in self.constants.items()},
+        )
+
+    def include(self, key: Key, linear: LinearMap) -> None:
+        """Add a map, joined with one that is there where that is compact."""
+        there = self.maps.setdefault(key, [])
+        for index, other in enumerate(there):
+            joined = add(other, linear)
+            if joined is not None:
+                there[index] = joined
+                return
+        there.append(linear)
+
+    def include_constant(self, delay: int, value: Float) -> None:
+        """Add a constant."""
+        self.constants[delay] = self.constants.get(delay, 0.0) + value
+
+
+def total(signals: Mapping[str, Signal], sources: Iterable[str], shape: Shape) -> Signal:
+    """The sum of what several nodes send; `shape` is that of the first."""
+    result = Signal()
+    for source in sources:
+        for key, maps in signals[source].maps.items():
+            for linear in maps:
+                result.include(key, linear)
+        for delay, value in signals[source].constants.items():
+            result.include_constant(delay, value)
+    assert all(m.outputs == size(shape) for maps in result.maps.values() for m in maps)
+    return result
+
+
+def through(effect: Effect, signal: Signal) -> Signal:
+    """A signal after a node.
+
+    Raises:
+        BadNetworkError: a composition that would be too large.
+    """
+    result = Signal()
+    for key, maps in signal.maps.items():
+        for linear in maps:
+            result.include(key, compose(effect.map, linear))
+    for delay, value in signal.constants.items():
+        result.include_constant(delay, effect.map.apply(value.reshape(1, -1))[0])
+    if effect.bias is not None:
+        result.include_constant(0, effect.bias.reshape(-1))
+    if effect.delays is None:
+        return result
+    shifted = Signal()
+    for steps, mask in effect.delays.items():
+        for (source, delay), maps in result.maps.items():
+            for linear in maps:
+                shifted.include((source, delay + steps), compose(diagonal(mask), linear))
+        for delay, value in result.constants.items():
+            shifted.include_constant(delay + steps, value * mask)
+    return shifted
+
+
+def connections_of(
+    target: str, signal: Signal, notional: Mapping[tuple[str, int, str], int]
+) -> list[FloatConnection]:
+    """The connections that bring a signal to a population; zero maps bring nothing.
+
+    Args:
+        target: population.
+        signal: what it receives.
+        notional: steps to be added, by source, delay and target.
+    """
+    links: list[FloatConnection] = []
+    for (source, delay), maps in signal.maps.items():
+        extra = notional.get((source, delay, target), 0)
+        for linear in maps:
+            link = linear.connection(source=source, target=target)
+            links.append(_named(link, delay + extra, extra, links))
+    for delay, value in signal.constants.items():
+        if delay and np.any(value):
+            column = dense(value[:, None]).connection(source=CONSTANT, target=target)
+            links.append(_named(column, delay, 0, links))
+    return links
+
+
+def _named(
+    link: FloatConnection, delay: int, notional: int, others: list[FloatConnection]
+) -> FloatConnection:
+    name = f"{link.source}->{link.target}"
+    count = sum(other.source == link.source for other in others)
+    fields = {**vars(link), "name": f"{name}#{count + 1}" if count else name}
+    return FloatConnection(**{**fields, "delay": delay, "notional_delay": notional})
