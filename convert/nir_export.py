@@ -22,7 +22,8 @@ from torch import nn
 from mtspark.convert.nir_file import read_nir
 from mtspark.core.errors import BadFileError, BadNetworkError
 from mtspark.train.checkpoint import Agent
-from mtspark.train.network import SpikingLayer
+from mtspark.train.network import HIDDEN, SpikingLayer
+from mtspark.train.variants import why_not_deployable
 
 STEP_S = 1e-4
 """The time step that published NIR graphs imply; only tau / dt matters here."""
@@ -49,11 +50,12 @@ def agent_to_nir(agent: Agent, head: Head = Head.DUELING) -> dict[str, nir.NIRGr
     is that of the torch network divided by g.
 
     Raises:
-        BadNetworkError: a decay of 1 (no leak has no LIF form), or gains that are not finite.
+        BadNetworkError: a network that no chip can run, or gains that are not finite.
     """
     config = agent.network.config
-    if not 0 <= config.beta < 1:
-        raise BadNetworkError(f"beta {config.beta}: a leaky neuron needs 0 <= beta < 1")
+    reason = why_not_deployable(config)
+    if reason is not None:
+        raise BadNetworkError(f"this network cannot be exported: {reason}")
     graphs = {}
     for index, task in enumerate(agent.tasks):
         nodes = _graph_nodes(agent, index, head)
@@ -93,16 +95,17 @@ def _graph_nodes(agent: Agent, task: int, head: Head) -> dict[str, nir.NIRNode]:
             padding=(0, 0),
             dilation=(1, 1),
             groups=1,
-            bias=_array(_bias(synapses)),
+            bias=_array(layer.folded_bias()),
         )
         height = (height - synapses.kernel_size[0]) // stride[0] + 1
         width = (width - synapses.kernel_size[1]) // stride[1] + 1
         shape = np.array([synapses.out_channels, height, width])
-        nodes[f"conv{index + 1}_lif"] = _lif(config.beta, np.full(shape, config.threshold))
+        gains = dendritic_gains(agent, task, f"conv{index + 1}")
+        nodes[f"conv{index + 1}_lif"] = _lif(config.beta, config.threshold / gains)
     nodes["flatten"] = nir.Flatten(input_type={"input": shape}, start_dim=0, end_dim=-1)
     hidden = network.hidden
     nodes["hidden"] = nir.Affine(
-        weight=_array(hidden.folded_weight()), bias=_array(_bias(hidden.synapses))
+        weight=_array(hidden.folded_weight()), bias=_array(hidden.folded_bias())
     )
     thresholds = config.threshold / dendritic_gains(agent, task)
     nodes["hidden_lif"] = _lif(config.beta, thresholds)
@@ -112,8 +115,8 @@ def _graph_nodes(agent: Agent, task: int, head: Head) -> dict[str, nir.NIRNode]:
     return nodes
 
 
-def dendritic_gains(agent: Agent, task: int) -> NDArray[np.float64]:
-    """Gain of every hidden neuron under a task, (hidden,); ones without dendrites.
+def dendritic_gains(agent: Agent, task: int, layer: str = HIDDEN) -> NDArray[np.float64]:
+    """Gain of every neuron of a layer under a task; ones where it has no dendrites.
 
     A gain near 0 means off. It is kept above :data:`SMALLEST_GAIN`, where the threshold is far
     beyond any membrane, because a graph must not hold an infinite threshold.
@@ -122,31 +125,21 @@ def dendritic_gains(agent: Agent, task: int) -> NDArray[np.float64]:
         BadNetworkError: a gain that is not finite.
     """
     network = agent.network
-    if network.dendrites is None:
-        return np.ones(network.config.hidden)
-    context = torch.zeros(1, network.config.tasks)
-    context[0, task] = 1.0
     with torch.no_grad():
-        gains = network.dendrites(context)[0].double().numpy()
+        found = network.gains(layer, network.context()[task : task + 1])
+    if found is None:
+        return np.ones(network.layer_shapes[layer])
+    gains: NDArray[np.float64] = found[0].double().numpy()
     if not np.isfinite(gains).all():
         raise BadNetworkError(f"task {agent.tasks[task].name!r}: dendritic gains are not finite")
     return np.maximum(gains, SMALLEST_GAIN)
 
 
 def fold_head(agent: Agent, head: Head) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Fold value and advantage streams into one affine layer, in float64.
-
-    W = 1 W_V + (I - 11'/n) W_A and likewise for the biases; V + A - mean A is then one product.
-    """
-    network = agent.network
-    weight = _array(network.advantage.weight).astype(np.float64)
-    bias = _array(network.advantage.bias).astype(np.float64)
-    if network.value is not None:
-        weight, bias = weight - weight.mean(0), bias - bias.mean()
-        if head is Head.DUELING:
-            weight = weight + _array(network.value.weight)
-            bias = bias + _array(network.value.bias)
-    return weight.astype(np.float32), bias.astype(np.float32)
+    """Fold value and advantage streams into one affine layer, in float64."""
+    with torch.no_grad():
+        weight, bias = agent.network.folded_head(with_value=head is Head.DUELING)
+    return _array(weight.float()), _array(bias.float())
 
 
 def check_shared_weights(graphs: dict[str, nir.NIRGraph]) -> None:
@@ -201,11 +194,6 @@ def _lif(beta: float, thresholds: NDArray[np.float64]) -> nir.LIF:
         v_threshold=thresholds.astype(np.float64),
         v_reset=0 * like,
     )
-
-
-def _bias(synapses: Any) -> torch.Tensor:
-    assert synapses.bias is not None
-    return synapses.bias
 
 
 def _array(tensor: torch.Tensor) -> NDArray[Any]:
