@@ -16,7 +16,7 @@ import pytest
 
 from mtspark.core.chip_network import ChipNetwork, FrameInput
 from mtspark.core.errors import BadFileError
-from mtspark.deploy.loihi1 import loihi1_violations
+from mtspark.deploy.chip_rules import broken_limits
 from mtspark.sim.counts import Counter, RunCounts
 from mtspark.sim.energy import Bill, Device, price
 from mtspark.sim.energy_cards import known_cards, load_card, read_card
@@ -148,7 +148,7 @@ def test_static_energy_without_a_price_or_a_time_is_none_and_says_why() -> None:
 def test_a_network_that_breaks_a_limit_of_the_chip_makes_the_price_hypothetical() -> None:
     counts, net = counted()
     found = price(counts, net, load_card("loihi1_davies2018"))
-    assert list(found.hypothetical) == loihi1_violations(net)
+    assert list(found.hypothetical) == broken_limits(net, "loihi1")
     assert "membrane decay 4096" in found.hypothetical[0]
     assert not price(counts, net, load_card("ops45nm_int8")).hypothetical
 
