@@ -45,11 +45,12 @@ def _graph(path: Path, content: dict[str, Any], type_check: bool) -> nir.NIRGrap
         raise BadFileError(f"{path}: an HDF5 file, but no NIR graph (no group /node of one)")
     if "type_check" in node:
         raise BadFileError(f"{path}: /node/type_check is no part of a NIR graph")
+    _check_types(path, node, "")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             # nir changes the dicts that it reads.
-            graph = nir.dict2NIRNode({**_copied(node), "type_check": type_check})
+            graph = nir.dict2NIRNode(_unchecked(_copied(node), type_check))
     except (MemoryError, RecursionError):
         raise
     except Exception as error:
@@ -59,6 +60,32 @@ def _graph(path: Path, content: dict[str, Any], type_check: bool) -> nir.NIRGrap
     if not isinstance(graph, nir.NIRGraph):
         raise BadFileError(f"{path}: no NIR graph")
     return graph
+
+
+def _check_types(path: Path, node: dict[str, Any], prefix: str) -> None:
+    """Name a node of a type that NIR does not have; nir itself fails without a text."""
+    nodes = node.get("nodes")
+    for name, inner in nodes.items() if isinstance(nodes, dict) else ():
+        kind = inner.get("type") if isinstance(inner, dict) else None
+        known = getattr(nir.ir, kind, None) if isinstance(kind, str) else None
+        if not (isinstance(known, type) and issubclass(known, nir.NIRNode)):
+            raise BadFileError(
+                f"{path}: node {one_line(prefix + name)!r} has type {one_line(str(kind))!r}, "
+                f"which NIR {nir.version} does not have"
+            )
+        if kind == "NIRGraph":
+            _check_types(path, inner, f"{prefix}{name}.")
+
+
+def _unchecked(node: dict[str, Any], type_check: bool) -> dict[str, Any]:
+    """Tell a graph and the graphs in it, which nir would always check, whether to check."""
+    nodes = node.get("nodes")
+    if node.get("type") == "NIRGraph" and isinstance(nodes, dict):
+        for inner in nodes.values():
+            if isinstance(inner, dict) and inner.get("type") == "NIRGraph":
+                _unchecked(inner, type_check)
+        node["type_check"] = type_check
+    return node
 
 
 def _copied(content: dict[str, Any]) -> dict[str, Any]:
