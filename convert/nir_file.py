@@ -70,8 +70,8 @@ def _check_types(path: Path, node: dict[str, Any], prefix: str) -> None:
         known = getattr(nir.ir, kind, None) if isinstance(kind, str) else None
         if not (isinstance(known, type) and issubclass(known, nir.NIRNode)):
             raise BadFileError(
-                f"{path}: node {one_line(prefix + name)!r} has type {one_line(str(kind))!r}, "
-                f"which NIR {nir.version} does not have"
+                f"{path}: not a readable NIR graph: node {one_line(prefix + name)!r} has type "
+                f"{one_line(str(kind))!r}, which NIR {nir.version} does not have"
             )
         if kind == "NIRGraph":
             _check_types(path, inner, f"{prefix}{name}.")
