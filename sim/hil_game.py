@@ -1,0 +1,165 @@
+"""A game that passes one emulator frame at a time, seen as the agent loop sees it.
+
+ALE's vector environment repeats an action over a whole frame skip; with a chip in the loop an
+action may arrive between two frames. So the same environment runs here without skip, stack
+and resizing, and this module adds those, equal to ALE's to the last pixel (a test compares).
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mtspark.core.errors import BadRequestError
+from mtspark.core.games import task_for_game
+from mtspark.core.protocol import GameProtocol, Task
+
+Pixels = NDArray[np.uint8]
+Single = NDArray[np.float32]
+
+FRAME_RATE_HZ = 60.0
+"""Emulator frames in a second of a console's time, as the Atari literature counts them."""
+
+
+class FrameGame:
+    """One game, frame by frame.
+
+    Args:
+        task: which game.
+        protocol: how it is played.
+
+    Raises:
+        BadRequestError: ALE has no such game, or its picture would have to be enlarged.
+    """
+
+    def __init__(self, task: Task, protocol: GameProtocol) -> None:
+        import ale_py
+        from ale_py.vector_env import AtariVectorEnv
+        from gymnasium.vector import AutoresetMode
+
+        task_for_game(task.game)  # refuses an unknown game in one line
+        emulator = ale_py.ALEInterface()
+        rom = ale_py.roms.get_rom_path(task.game)
+        assert rom is not None
+        emulator.loadROM(rom)
+        height, width = emulator.getScreenDims()
+        if protocol.screen_size > min(height, width):
+            raise BadRequestError(
+                f"frames of {protocol.screen_size} pixels: {task.game} has {height} x {width}, "
+                "and hardware in the loop only shrinks pictures; use an agent with smaller frames"
+            )
+        self.protocol = protocol
+        self._resize = AreaResize((height, width), protocol.screen_size)
+        self._games = AtariVectorEnv(
+            task.game,
+            1,
+            num_threads=1,
+            max_num_frames_per_episode=protocol.max_frames_per_episode,
+            repeat_action_probability=protocol.sticky_action_probability,
+            full_action_space=True,
+            autoreset_mode=AutoresetMode.NEXT_STEP,
+            img_height=height,
+            img_width=width,
+            grayscale=True,
+            stack_num=1,
+            frameskip=1,
+            maxpool=False,
+            noop_max=protocol.noop_max,
+            episodic_life=False,
+            reward_clipping=False,
+            use_fire_reset=protocol.fire_on_reset,
+        )
+        # Within a skip of one frame ALE has no second frame to take a maximum with.
+        self._pools = protocol.max_pool and protocol.frame_skip > 1
+        self._stack: deque[Pixels] = deque(maxlen=protocol.frame_stack)
+        self._screens: deque[Pixels] = deque(maxlen=2 if self._pools else 1)
+
+    def reset(self, seed: int) -> None:
+        """Start the episode of a seed: the same start as that of the agent loop."""
+        screens, _ = self._games.reset(seed=seed)
+        blank = np.zeros((self.protocol.screen_size,) * 2, np.uint8)
+        self._stack.extend([blank] * self.protocol.frame_stack)
+        self._screens.clear()
+        self._screens.append(screens[0, 0].copy())
+
+    def act(self, action: int) -> tuple[float, bool]:
+        """Let one frame pass with an action (an index of ALE's 18) held.
+
+        Returns:
+            Reward, and whether the episode ended with this frame. After the end only
+            :meth:`reset` may follow.
+        """
+        screens, rewards, ended, cut, _ = self._games.step(np.array([action]))
+        self._screens.append(screens[0, 0].copy())
+        return float(rewards[0]), bool(ended[0] or cut[0])
+
+    def look(self) -> Pixels:
+        """What the agent sees now, uint8 (stack, height, width), oldest first.
+
+        Call it once at the start and then after each frame skip: every call adds to the stack.
+        """
+        screen = np.maximum.reduce(list(self._screens))
+        self._stack.append(self._resize(screen))
+        return np.stack(self._stack)
+
+    def close(self) -> None:
+        """Release the emulator; safe to call twice."""
+        self._games.close()
+
+
+@dataclass(frozen=True)
+class _Taps:
+    """For each target pixel along one axis, the source pixels under it and their shares.
+
+    Attributes:
+        index: (taps, target length).
+        weight: float32 of the same shape, 0 where a pixel needs fewer taps.
+    """
+
+    index: NDArray[np.int64]
+    weight: Single
+
+
+class AreaResize:
+    """Shrink a grey picture: each target pixel is the mean over the area that it covers.
+
+    Equal to OpenCV's INTER_AREA, which ALE uses: sums in float32, along rows first, from left
+    to right and from top to bottom, then rounded half to even. The order matters: few grey
+    levels on a coarse grid make exact halves common.
+    """
+
+    def __init__(self, source: tuple[int, int], target: int) -> None:
+        self._rows = _taps(source[0], target)
+        self._columns = _taps(source[1], target)
+
+    def __call__(self, picture: Pixels) -> Pixels:
+        """Shrink uint8 (height, width) to (target, target)."""
+        pixels = picture.astype(np.float32)
+        narrow = np.zeros((len(pixels), self._columns.index.shape[1]), np.float32)
+        for index, weight in zip(self._columns.index, self._columns.weight, strict=True):
+            narrow += pixels[:, index] * weight
+        small = np.zeros((self._rows.index.shape[1], narrow.shape[1]), np.float32)
+        for index, weight in zip(self._rows.index, self._rows.weight, strict=True):
+            small += narrow[index] * weight[:, None]
+        return np.rint(small).astype(np.uint8)
+
+
+def _taps(source: int, target: int) -> _Taps:
+    scale = source / target
+    lists: list[list[tuple[int, float]]] = []
+    for place in range(target):
+        start, end = place * scale, min((place + 1) * scale, source)
+        covered = range(math.floor(start + 1e-3), math.ceil(end - 1e-3))
+        shares = ((pixel, min(pixel + 1, end) - max(pixel, start)) for pixel in covered)
+        lists.append([(pixel, share / (end - start)) for pixel, share in shares])
+    most = max(map(len, lists))
+    index = np.zeros((most, target), np.int64)
+    weight = np.zeros((most, target), np.float32)
+    for place, taps in enumerate(lists):
+        for tap, (pixel, share) in enumerate(taps):
+            index[tap, place], weight[tap, place] = pixel, share
+    return _Taps(index, weight)
