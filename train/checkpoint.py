@@ -162,7 +162,7 @@ def _read_plain(path: Path, expected_format: str, limits: FileLimits) -> dict[st
     if not isinstance(content, dict) or content.get("format") != expected_format:
         raise BadFileError(
             f"{path}: a PyTorch file, but no {expected_format} checkpoint; "
-            "train one with `python -m mtspark.train`"
+            "train one with `mtspark train`"
         )
     return content
 

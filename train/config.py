@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 from mtspark.core.protocol import GameProtocol
 from mtspark.train.network import NetworkConfig
@@ -74,6 +74,9 @@ class TrainConfig:
         protocol: how the games are played.
         network: sizes of the network.
     """
+
+    # Of recipes: a field that does not exist, here or in a table, is told.
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
 
     games: tuple[str, ...] = ("pong",)
     algorithm: Literal["pqn", "dqn"] = "pqn"

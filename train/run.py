@@ -86,15 +86,7 @@ def train(config: TrainConfig, folder: Path) -> Path:
 
 
 def make_trainer(config: TrainConfig) -> Trainer:
-    """The trainer of a configuration's algorithm.
-
-    Raises:
-        BadRequestError: the device does not exist here.
-    """
-    import torch
-
-    if config.device != "cpu" and not torch.cuda.is_available():
-        raise BadRequestError(f"device {config.device}: PyTorch finds no CUDA here; use cpu")
+    """The trainer of a configuration's algorithm."""
     if config.algorithm == "pqn":
         return PqnTrainer(config)
     # torchrl takes seconds to import.

@@ -238,7 +238,7 @@ def check_compiler() -> Finding:
         name="C++ compiler",
         status="missing" if fix else "ok",
         found=found,
-        disables="python -m mtspark.train --compiled",
+        disables="mtspark train --compiled",
         essential=False,
         fix=fix,
     )

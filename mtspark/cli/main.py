@@ -19,6 +19,7 @@ from mtspark.core.console import errors_as_one_line, run_program
 
 COMMANDS = {
     "demo": "mtspark.cli.demo:demo_command",
+    "train": "mtspark.cli.train:train_command",
     "export": "mtspark.cli.export:export_command",
     "run": "mtspark.cli.run:run_command",
     "report": "mtspark.cli.report:report_command",
@@ -83,8 +84,28 @@ def _options(
             "--version", callback=_print_version, is_eager=True, help="Print the version."
         ),
     ] = False,
+    trust: Annotated[
+        bool,
+        typer.Option(
+            "--trust",
+            help="Read files in this process, without limits of memory and time: only files "
+            "whose origin you know.",
+        ),
+    ] = False,
+    limit: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--limit",
+            metavar="NAME=N",
+            help="What a file may ask for at most, for example array_bytes=2G; may be repeated. "
+            "A wrong name lists them all.",
+        ),
+    ] = None,
 ) -> None:
     """From a PyTorch spiking agent to a neuromorphic chip: integers, proof, play, energy."""
+    from mtspark.core.limits import Policy, changed_limits, limits_from_environment, set_policy
+
+    set_policy(Policy(changed_limits(limits_from_environment(), limit or []), trust))
 
 
 def main() -> None:

@@ -1,7 +1,8 @@
-"""``python -m mtspark.train``: what it refuses, in one line, before anything is built."""
+"""``mtspark train``: what it refuses, in one line, before anything is built."""
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from functools import partial
@@ -12,12 +13,15 @@ import pytest
 import torch
 
 import mtspark.train.run as runs
+from mtspark.cli.main import app
 from mtspark.core.console import run_program
+from mtspark.core.errors import BadFileError, BadRequestError
 from mtspark.core.protocol import GameProtocol
-from mtspark.train.__main__ import STATE, app
 from mtspark.train.config import TrainConfig
 from mtspark.train.network import ConvSize, NetworkConfig
-from mtspark.train.pqn import Trainer
+from mtspark.train.pqn import PqnTrainer
+from mtspark.train.recipe import override, read_recipe, shipped_recipes, to_config
+from mtspark.train.start import STATE
 
 
 @pytest.fixture
@@ -33,8 +37,10 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[tuple[TrainConfig, Path]]:
     return started
 
 
-def call(*arguments: object) -> int:
-    command = partial(app, [*map(str, arguments)], prog_name="train")
+def call(folder: Path, *arguments: object) -> int:
+    """Train by the recipe pong into a folder."""
+    words = ["train", "pong", "-o", str(folder), *map(str, arguments)]
+    command = partial(app, words, prog_name="mtspark")
     with pytest.raises(SystemExit) as end:
         run_program(command)
     return int(end.value.code or 0)
@@ -44,11 +50,19 @@ def call(*arguments: object) -> int:
     ("options", "text"),
     [
         (("--game", "chess"), "unknown game 'chess'"),
-        (("--game", "pong", "--game", "pong"), "--game pong: given 2 times"),
+        (("--game", "pong", "--game", "pong"), "games ['pong', 'pong']: at least one, each once"),
         (("--seed", -1), "'--seed'"),
-        (("--seed", 2**64), "'--seed'"),
-        (("--threads", 0), "'--threads'"),
-        (("--games-per-task", 0), "'--games-per-task'"),
+        (("--set", "threads=0"), "threads is 0, must be above 0"),
+        (("--set", "games_per_task=[0]"), "games_per_task is 0, must be at least 1"),
+        (("--set", "games_per_task=[1, 2]"), "games_per_task has 2 entries for 1 games"),
+        (("--set", "discount=1.5"), "discount is 1.5, must be from 0 to 1"),
+        (("--set", "hiden=5"), "hiden: "),
+        (("--set", "network.hiden=5"), "network.hiden: "),
+        (("--set", "network.hidden=wide"), "network.hidden: "),
+        (("--set", "algorithm=ppo"), "algorithm: "),
+        (("--set", "network"), "--set network: write name=value"),
+        (("--set", "games.deep=1"), "--set games.deep=1: games is no table"),
+        (("--device", "tpu"), "device tpu: PyTorch finds no such device here"),
         (("--steps", 0), "'--steps'"),
         (("--steps", "many"), "'--steps'"),
         (("--nonsense",), "--nonsense"),
@@ -134,20 +148,61 @@ def test_a_folder_that_cannot_be_written(
 def test_the_options_reach_the_run(
     tmp_path: Path, trained: list[tuple[TrainConfig, Path]], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    options = ("--game", "pong", "--game", "breakout", "--seed", 0, "--steps", 7, "--threads", 2)
-    assert call(tmp_path, *options, "--games-per-task", 3, "--wide", "--rescale-values") == 0
+    options = ("--game", "pong", "--game", "breakout", "--seed", 0, "--steps", 7)
+    fields = ("--set", "network.hidden=64", "--set", "threads=2", "--set", "games_per_task=[3]")
+    assert call(tmp_path, *options, *fields, "--set", "schedule=sequential") == 0
     ((config, folder),) = trained
     assert folder == tmp_path
     assert (config.games, config.seed, config.total_steps) == (("pong", "breakout"), 0, 7)
-    assert (config.threads, config.games_per_task, config.rescale_values) == (2, 3, True)
-    assert (config.network.hidden, config.network.tasks) == (512, 2)
-    assert capsys.readouterr().out == f"{tmp_path / 'agent.pt'}\n"
+    assert (config.threads, config.copies, config.schedule) == (2, (3, 3), "sequential")
+    assert (config.network.hidden, config.network.tasks) == (64, 2)
+    assert capsys.readouterr().out == f"wrote {tmp_path / 'agent.pt'}\n"
+
+
+def test_the_recipe_can_be_shown(
+    tmp_path: Path, trained: list[Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(tmp_path, "--show", "--set", "discount=0.5") == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert (shown["games"], shown["discount"], shown["network"]["hidden"]) == (["pong"], 0.5, 256)
+    assert not trained
+
+
+@pytest.mark.parametrize("name", shipped_recipes())
+def test_every_shipped_recipe_is_a_whole_configuration(name: str) -> None:
+    config = to_config(read_recipe(name), name)
+    assert config.network.tasks == len(config.games)
+
+
+def test_a_recipe_of_the_user(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text('games = ["breakout"]\n[network]\nhidden = 8\n')
+    fields = override(read_recipe(str(path)), ["network.beta=0.25", "schedule = interval"])
+    config = to_config(fields, "mine")
+    assert (config.games, config.network.hidden, config.network.beta) == (("breakout",), 8, 0.25)
+    assert config.schedule == "interval"
+    assert read_recipe(str(path)) == {"games": ["breakout"], "network": {"hidden": 8}}
+
+
+@pytest.mark.parametrize("content", [b"games = [", b"\xff\xfe"])
+def test_a_recipe_that_is_no_toml(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_bytes(content)
+    with pytest.raises(BadFileError, match=r"mine\.toml"):
+        read_recipe(str(path))
+    with pytest.raises(BadFileError, match="no such recipe; give a TOML file or one of pong"):
+        read_recipe("nowhere")
+
+
+def test_all_problems_of_a_recipe_are_told_together() -> None:
+    with pytest.raises(BadRequestError, match=r"mine: games: .*; seed: .*; speed: "):
+        to_config({"games": "pong", "seed": "x", "speed": 3}, "mine")
 
 
 def test_a_saved_state_has_the_keys_that_are_asked_for() -> None:
-    trainer = Trainer(
+    trainer = PqnTrainer(
         TrainConfig(
-            games_per_task=1,
+            games_per_task=(1,),
             protocol=GameProtocol(frame_stack=2, screen_size=20),
             network=NetworkConfig((2, 20, 20), (ConvSize(3, 5, 3),), hidden=4),
         )
@@ -166,9 +221,10 @@ def test_ctrl_c_is_one_line_and_code_130(
     assert capsys.readouterr().err == "interrupted\n"
 
 
-def test_the_module_itself_ends_with_one_line_and_code_2(tmp_path: Path) -> None:
+def test_the_program_itself_ends_with_one_line_and_code_2(tmp_path: Path) -> None:
+    code = "from mtspark.cli.main import main; main()"
     done = subprocess.run(
-        [sys.executable, "-m", "mtspark.train", tmp_path / "run", "--game", "chess"],
+        [sys.executable, "-c", code, "train", "-o", tmp_path / "run", "--game", "chess"],
         capture_output=True,
         text=True,
         check=False,

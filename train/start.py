@@ -1,0 +1,77 @@
+"""What is checked before a training run starts, so that it fails at once or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import torch
+
+from mtspark.core.errors import BadFileError, BadRequestError
+from mtspark.core.games import task_for_game
+
+STATE = ("network", "target", "optimizer", "schedule", "steps", "updates", "episodes", "returns")
+"""What the saved state of a run holds, whatever its algorithm."""
+
+
+def check_compiler() -> None:
+    """Check that torch.compile can work here.
+
+    Raises:
+        BadRequestError: no C++ compiler, or PyTorch lies under a path with a space in it,
+            which its compiler calls cannot take.
+    """
+    if shutil.which(os.environ.get("CXX", "g++")) is None:
+        raise BadRequestError("--compiled: no C++ compiler (g++); install one or leave it out")
+    if " " in torch.__file__:
+        raise BadRequestError(
+            f"--compiled: PyTorch cannot compile under a path with a space ({torch.__file__}); "
+            "leave it out"
+        )
+
+
+def check_device(device: str) -> None:
+    """Check that PyTorch has the device.
+
+    Raises:
+        BadRequestError: it does not.
+    """
+    if device == "cpu" or (device.split(":")[0] == "cuda" and torch.cuda.is_available()):
+        return
+    raise BadRequestError(f"device {device}: PyTorch finds no such device here; use cpu")
+
+
+def check_games(games: tuple[str, ...]) -> None:
+    """Check that every game exists.
+
+    Raises:
+        BadRequestError: ALE has no such game.
+    """
+    for game in games:
+        task_for_game(game)
+
+
+def check_folder(folder: Path) -> None:
+    """Check that a run can go on, or start, in a folder.
+
+    Raises:
+        BadFileError: it is a file or cannot be written, or its resume.pt holds no run.
+    """
+    whole = folder.absolute()
+    nearest = next(path for path in (whole, *whole.parents) if path.exists())
+    if not nearest.is_dir():
+        raise BadFileError(f"{nearest}: a file, not a folder; choose another folder")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise BadFileError(f"{nearest}: no permission to write there; choose another folder")
+    resume = folder / "resume.pt"
+    if resume.exists():
+        from mtspark.train.checkpoint import load_plain
+        from mtspark.train.run import RUN_FORMAT
+
+        state = load_plain(resume, RUN_FORMAT).get("state")
+        missing = [key for key in STATE if not isinstance(state, dict) or key not in state]
+        if missing:
+            raise BadFileError(
+                f"{resume}: a training run without {', '.join(missing)}; remove it to start again"
+            )
