@@ -6,7 +6,6 @@ import hashlib
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from enum import Enum
 from typing import Any, Protocol
 
 import numpy as np
@@ -19,6 +18,7 @@ from mtspark.core.protocol import GameProtocol
 from mtspark.sim.faults import Faults
 from mtspark.sim.hil_game import FRAME_RATE_HZ, FrameGame
 from mtspark.sim.hil_host import HostedChip
+from mtspark.sim.hil_options import Hold
 from mtspark.sim.hil_realtime import RealWay
 from mtspark.sim.hil_timing import (
     Answer,
@@ -32,15 +32,6 @@ from mtspark.sim.hil_timing import (
 )
 
 NOOP = 0
-
-
-class Hold(str, Enum):
-    """What the game gets while no new action has come."""
-
-    LAST = "last"
-    """The last action, for as long as it takes."""
-    NOOP = "noop"
-    """Nothing, once the last action was held for a frame skip."""
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from enum import Enum
 
 import numpy as np
 
@@ -12,19 +11,8 @@ from mtspark.core.agent import AgentBackend
 from mtspark.core.chip_network import ChipNetwork
 from mtspark.core.errors import BackendFailedError, BackendMissingError, BadRequestError
 from mtspark.sim.faults import CHIP_KINDS, SPIKE_KINDS, Faults, FaultyChip, break_network
+from mtspark.sim.hil_options import ChipBackend
 from mtspark.sim.hil_protocol import Decide, Decided, Hello, Welcome
-
-
-class ChipBackend(str, Enum):
-    """What stands for the chip."""
-
-    ENGINE = "engine"
-    REFERENCE = "reference"
-    LAVA = "lava"
-    LAVA_STOCK = "lava-stock"
-    LOIHI2 = "loihi2"
-    """A Loihi 2 board, through Lava's hardware run configuration."""
-
 
 Build = Callable[[ChipNetwork], AgentBackend]
 

@@ -20,7 +20,8 @@ import zmq
 
 from mtspark.core.errors import BadRequestError, MtsparkError
 from mtspark.sim.faults import FaultKind, Faults
-from mtspark.sim.hil_chip import Chip, ChipBackend
+from mtspark.sim.hil_chip import Chip
+from mtspark.sim.hil_options import ChipBackend
 from mtspark.sim.hil_protocol import ASKED, LARGEST_MESSAGE, Refused, decode, encode, identity_of
 
 ADDRESS = re.compile(r"tcp://[A-Za-z0-9.\-\[\]:*]+:(\d{1,5}|\*)")

@@ -11,30 +11,19 @@ import heapq
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from enum import Enum
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mtspark.core.errors import BadRequestError
 from mtspark.sim.faults import FaultKind, Faults
+from mtspark.sim.hil_options import Jitter
 
 Values = NDArray[np.float64]
 Frame = NDArray[np.uint8]
 LONGEST_MS = 60_000.0
 SAME_TIME_S = 1e-9
 """Times closer than this are the same; a step of float64 at an hour of play is far smaller."""
-
-
-class Jitter(str, Enum):
-    """How the additional delay of an answer is distributed; none is ever negative."""
-
-    UNIFORM = "uniform"
-    """From 0 to the given time."""
-    EXPONENTIAL = "exponential"
-    """With the given time as mean."""
-    NORMAL = "normal"
-    """The magnitude of a normal number with the given time as standard deviation."""
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ COMMANDS = {
     "train": "mtspark.cli.train:train_command",
     "export": "mtspark.cli.export:export_command",
     "run": "mtspark.cli.run:run_command",
+    "hil": "mtspark.cli.hil:hil_command",
     "report": "mtspark.cli.report:report_command",
     "diff": "mtspark.cli.diff:diff_command",
     "eval": "mtspark.cli.evaluate:evaluate_command",
