@@ -69,8 +69,21 @@ class Measurement:
 def pilotnet(folder: Path) -> tuple[ChipNetwork, RunCounts]:
     """Read PilotNet and count one recorded sample of it.
 
-    Each layer's 16 steps start when it was reset, as many steps after the input as it is deep.
     Its neurons are updated in 16 steps: samples follow one another without a pause.
+
+    Raises:
+        BadFileError: a file is missing, or is not what PilotNet's would be.
+    """
+    network, window = pilotnet_sample(folder)
+    counter = Counter(network)
+    counter.add(Activity(window, {name: np.zeros_like(sent) for name, sent in window.items()}))
+    return network, counter.result(pipeline=False)
+
+
+def pilotnet_sample(folder: Path) -> tuple[ChipNetwork, dict[str, NDArray[np.int64]]]:
+    """PilotNet and what its neurons sent in one recorded sample, by source, (1, *shape).
+
+    Each layer's 16 steps start when it was reset, as many steps after the input as it is deep.
 
     Raises:
         BadFileError: a file is missing, or is not what PilotNet's would be.
@@ -87,9 +100,7 @@ def pilotnet(folder: Path) -> tuple[ChipNetwork, RunCounts]:
                 f"{start + STEPS_PER_SAMPLE} are needed"
             )
         window[population.name] = (sample != 0).astype(np.int64).sum(0)[None]
-    counter = Counter(network)
-    counter.add(Activity(window, {name: np.zeros_like(sent) for name, sent in window.items()}))
-    return network, counter.result(pipeline=False)
+    return network, window
 
 
 def _network(folder: Path) -> ChipNetwork:
