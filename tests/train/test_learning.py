@@ -1,0 +1,118 @@
+"""A tiny spiking network learns a small game in seconds, by either algorithm."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mtspark.core.protocol import GameProtocol, Task
+from mtspark.train import games
+from mtspark.train import trainer as trainer_module
+from mtspark.train.config import ReplayConfig, TrainConfig
+from mtspark.train.network import ConvSize, NetworkConfig
+from mtspark.train.pqn import PqnTrainer
+from mtspark.train.trainer import Trainer
+
+SIZE, LEFT, STAY, RIGHT = 5, 4, 0, 3
+
+
+class Catch:
+    """Vectorised games: a block falls down 5 rows, the paddle must be under it: +1, else -1."""
+
+    def __init__(self, copies: int) -> None:
+        self.copies = copies
+
+    def reset(self, seed: int) -> tuple[np.ndarray, dict[str, Any]]:
+        self.noise = np.random.default_rng(seed)
+        self.row = np.zeros(self.copies, dtype=int)
+        self.block = self.noise.integers(0, SIZE, self.copies)
+        self.paddle = np.full(self.copies, SIZE // 2)
+        self.done = np.zeros(self.copies, dtype=bool)
+        return self._frames(), self._info()
+
+    def send(self, actions: np.ndarray) -> None:
+        assert set(actions) <= {LEFT, STAY, RIGHT}
+        self.actions = actions
+
+    def recv(self) -> tuple[Any, ...]:
+        again = self.done
+        moved = self.paddle + (self.actions == RIGHT) * 1 - (self.actions == LEFT) * 1
+        self.paddle = np.where(again, SIZE // 2, moved.clip(0, SIZE - 1))
+        self.block = np.where(again, self.noise.integers(0, SIZE, self.copies), self.block)
+        self.row = np.where(again, 0, self.row + 1)
+        self.done = self.row == SIZE - 1
+        caught = np.where(self.block == self.paddle, 1.0, -1.0)
+        reward = np.where(self.done, caught, 0.0)
+        never = np.zeros(self.copies, dtype=bool)
+        return self._frames(), reward, self.done.copy(), never, self._info()
+
+    def _frames(self) -> np.ndarray:
+        frames = np.zeros((self.copies, 1, SIZE, SIZE), np.uint8)
+        every = np.arange(self.copies)
+        frames[every, 0, self.row, self.block] = 255
+        frames[every, 0, SIZE - 1, self.paddle] = 255
+        return frames
+
+    def _info(self) -> dict[str, Any]:
+        return {"lives": np.zeros(self.copies, dtype=int)}
+
+
+CATCH = TrainConfig(
+    games=("catch",),
+    total_steps=8_000,
+    games_per_task=(32,),
+    rollout_steps=16,
+    minibatches=4,
+    learning_rate=5e-3,
+    discount=0.9,
+    exploration_fraction=0.4,
+    bfloat16=False,
+    protocol=GameProtocol(frame_stack=1, screen_size=SIZE),
+    network=NetworkConfig(
+        (1, SIZE, SIZE), (ConvSize(8, 2, 1),), hidden=48, dendrite_segments=1, tasks=1
+    ),
+)
+
+
+@pytest.fixture
+def catch(monkeypatch: pytest.MonkeyPatch) -> None:
+    task = Task("catch", "catch", (STAY, RIGHT, LEFT))
+    monkeypatch.setattr(trainer_module, "task_for_game", lambda name: task)
+    monkeypatch.setattr(games, "make_games", lambda task, protocol, copies, **_: Catch(copies))
+
+
+def mean_return_after(trainer: Trainer) -> float:
+    for game in trainer.games:
+        game.returns = type(game.returns)(maxlen=300)
+    while not trainer.finished:
+        trainer.update()
+    return float(np.mean(trainer.games[0].returns))
+
+
+def test_pqn_learns_to_catch(catch: None) -> None:
+    # A still paddle catches one block in five: -0.6.
+    assert mean_return_after(PqnTrainer(CATCH)) > 0.5
+
+
+def test_without_learning_it_does_not_catch(catch: None) -> None:
+    assert mean_return_after(PqnTrainer(replace(CATCH, learning_rate=1e-12))) < 0
+
+
+def test_dqn_learns_to_catch(catch: None) -> None:
+    pytest.importorskip("torchrl", reason="torchrl is not installed (pip install 'mtspark[dqn]')")
+    from mtspark.train.dqn import DqnTrainer
+
+    config = replace(
+        CATCH,
+        algorithm="dqn",
+        rollout_steps=32,
+        games_per_task=(16,),
+        learning_rate=5e-3,
+        replay=ReplayConfig(
+            capacity=8_000, warmup=1_000, batch_size=64, update_every=16, target_every=25
+        ),
+    )
+    assert mean_return_after(DqnTrainer(config)) > 0.3
