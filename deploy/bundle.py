@@ -17,14 +17,16 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save
+from safetensors.numpy import load, save
 
 from mtspark.core.chip_network import ChipNetwork
 from mtspark.core.errors import BadFileError, BadRequestError
+from mtspark.core.limits import FileLimits, check_file_size, one_line, over
 from mtspark.core.network_json import network_from_json, network_to_json
+from mtspark.core.sandbox import read_guarded
 
 FORMAT = "mtspark-bundle"
 VERSION = 1
@@ -131,14 +133,57 @@ def save_network(network: ChipNetwork, folder: Path) -> None:
     (folder / NETWORK_ARRAYS).write_bytes(save(arrays))
 
 
-def load_bundle(folder: Path) -> Bundle:
+def load_bundle(
+    folder: Path, limits: FileLimits | None = None, trust: bool | None = None
+) -> Bundle:
     """Read a bundle and verify every file against its manifest.
 
+    Args:
+        folder: the bundle.
+        limits, trust: see :func:`mtspark.core.sandbox.read_guarded`.
+
     Raises:
-        BadFileError: missing, incomplete, altered, or of another version.
+        BadFileError: missing, incomplete, altered, over a limit, or of another version.
         BadNetworkError: its network breaks a rule.
     """
-    manifest = _read_json(folder / MANIFEST, "a bundle's manifest; make one with mtspark export")
+
+    def read(bounds: FileLimits) -> dict[str, Any]:
+        files = _verified_files(folder, bounds)
+        return {"files": files, **_read_network(folder, bounds)}
+
+    content = read_guarded(str(folder), read, limits, trust)
+    files: dict[str, str] = content["files"]
+    network = network_from_json(content["data"], content["arrays"], str(folder), limits)
+    data, _ = network_to_json(network)
+    # Where a network came from does not change what it does: the same checkpoint with other
+    # notes in it gives the same network, and its runs stay valid.
+    del data["provenance"]
+    text = json.dumps(data, sort_keys=True) + files[NETWORK_ARRAYS]
+    return Bundle(folder, network, hashlib.sha256(text.encode()).hexdigest(), files)
+
+
+def load_network(
+    folder: Path, limits: FileLimits | None = None, trust: bool | None = None
+) -> ChipNetwork:
+    """Read network.json and network.safetensors, without a manifest.
+
+    Args:
+        folder: where they lie.
+        limits, trust: see :func:`mtspark.core.sandbox.read_guarded`.
+
+    Raises:
+        BadFileError: missing, malformed, or over a limit.
+        BadNetworkError: the network breaks a rule.
+    """
+    content = read_guarded(str(folder), lambda bounds: _read_network(folder, bounds), limits, trust)
+    return network_from_json(content["data"], content["arrays"], str(folder), limits)
+
+
+def _verified_files(folder: Path, limits: FileLimits) -> dict[str, str]:
+    """The manifest's sums, each compared with its file."""
+    manifest = _read_json(
+        folder / MANIFEST, "a bundle's manifest; make one with mtspark export", limits
+    )
     files = manifest.get("files")
     if manifest.get("format") != FORMAT or not isinstance(files, dict):
         raise BadFileError(f"{folder / MANIFEST}: not an mtspark bundle's manifest")
@@ -146,50 +191,67 @@ def load_bundle(folder: Path) -> Bundle:
         raise BadFileError(
             f"{folder}: bundle version {manifest.get('version')!r}, this mtspark reads {VERSION}"
         )
+    if len(files) > limits.objects:
+        raise over("objects", f"{folder / MANIFEST}", len(files), limits)
     for name, expected in files.items():
         path = folder / name
-        if Path(name).name != name or path.is_symlink() or not path.is_file():
-            raise BadFileError(f"{path}: named in the manifest but not a file of the bundle")
+        if (
+            Path(name).name != name
+            or not name.isprintable()
+            or path.is_symlink()
+            or not path.is_file()
+        ):
+            shown = one_line(str(path))
+            raise BadFileError(f"{shown}: named in the manifest but not a file of the bundle")
+        check_file_size(path, limits)
         if sha256(path) != expected:
             raise BadFileError(f"{path}: differs from its sha256 in the manifest; export again")
     if not {NETWORK_JSON, NETWORK_ARRAYS} <= set(files):
         raise BadFileError(f"{folder}: the manifest lists no chip network")
-    network = load_network(folder)
-    data, _ = network_to_json(network)
-    # Where a network came from does not change what it does: the same checkpoint with other
-    # notes in it gives the same network, and its runs stay valid.
-    del data["provenance"]
-    text = json.dumps(data, sort_keys=True) + files[NETWORK_ARRAYS]
-    return Bundle(folder, network, hashlib.sha256(text.encode()).hexdigest(), dict(files))
+    return dict(files)
 
 
-def load_network(folder: Path) -> ChipNetwork:
-    """Read network.json and network.safetensors, without a manifest.
-
-    Raises:
-        BadFileError: missing or malformed.
-        BadNetworkError: the network breaks a rule.
-    """
-    data = _read_json(folder / NETWORK_JSON, "a chip network")
+def _read_network(folder: Path, limits: FileLimits) -> dict[str, Any]:
+    """JSON and arrays of a chip network that was built once to see that it is one."""
+    data = _read_json(folder / NETWORK_JSON, "a chip network", limits)
+    path = folder / NETWORK_ARRAYS
+    check_file_size(path, limits)
     try:
-        arrays = load_file(folder / NETWORK_ARRAYS)
-    except (OSError, SafetensorError, ValueError, KeyError) as error:
-        raise BadFileError(f"{folder / NETWORK_ARRAYS}: not readable: {error}") from error
-    return network_from_json(data, arrays, str(folder))
+        content = path.read_bytes()
+        header = int.from_bytes(content[:8], "little")
+        if header > limits.text_bytes:
+            raise over("text_bytes", f"{path}: a header of", header, limits)
+        arrays = load(content)
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BadFileError(f"{path}: not readable: {one_line(error)}") from error
+    if len(arrays) > limits.objects:
+        raise over("objects", f"{path}", len(arrays), limits)
+    network_from_json(data, arrays, str(folder), limits)
+    return {"data": data, "arrays": arrays}
 
 
 def sha256(path: Path) -> str:
     """Hex digest of a file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(2**20):
+            digest.update(piece)
+    return digest.hexdigest()
 
 
-def _read_json(path: Path, what: str) -> dict[str, Any]:
-    if not path.is_file():
+def _read_json(path: Path, what: str, limits: FileLimits) -> dict[str, Any]:
+    if path.is_symlink() or not path.is_file():
         raise BadFileError(f"{path}: no such file; expected {what}")
+    if path.stat().st_size > limits.text_bytes:
+        raise over("text_bytes", f"{path}", path.stat().st_size, limits)
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
     except (OSError, ValueError, RecursionError) as error:
-        raise BadFileError(f"{path}: not readable as JSON: {error}") from error
+        raise BadFileError(f"{path}: not readable as JSON: {one_line(error)}") from error
     if not isinstance(data, dict):
         raise BadFileError(f"{path}: not a JSON object")
     return data
+
+
+def _refuse_constant(text: str) -> NoReturn:
+    raise ValueError(f"{text} is no number of JSON")

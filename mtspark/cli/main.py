@@ -23,6 +23,7 @@ COMMANDS = {
     "export": "mtspark.cli.export:export_command",
     "run": "mtspark.cli.run:run_command",
     "hil": "mtspark.cli.hil:hil_command",
+    "map": "mtspark.cli.map:map_command",
     "report": "mtspark.cli.report:report_command",
     "diff": "mtspark.cli.diff:diff_command",
     "eval": "mtspark.cli.evaluate:evaluate_command",

@@ -22,6 +22,8 @@ from mtspark.core.chip_network import (
     check_network,
 )
 from mtspark.core.errors import BadFileError
+from mtspark.core.limits import FileLimits, current_policy
+from mtspark.core.network_limits import check_network_limits
 from mtspark.core.protocol import (
     protocol_from_json,
     protocol_to_json,
@@ -102,11 +104,14 @@ def network_to_json(network: ChipNetwork) -> tuple[dict[str, Any], Arrays]:
     return data, arrays
 
 
-def network_from_json(data: Any, arrays: Arrays, where: str) -> ChipNetwork:
+def network_from_json(
+    data: Any, arrays: Arrays, where: str, limits: FileLimits | None = None
+) -> ChipNetwork:
     """Rebuild and check a network; `where` names the file in errors.
 
     Raises:
-        BadFileError: another format or version, a missing or mistyped field or array.
+        BadFileError: another format or version, a missing or mistyped field or array, or a
+            declared size over a limit.
         BadNetworkError: the network breaks a rule of its representation.
     """
     if not isinstance(data, dict) or data.get("format") != FORMAT:
@@ -143,6 +148,7 @@ def network_from_json(data: Any, arrays: Arrays, where: str) -> ChipNetwork:
         raise BadFileError(
             f"{where}: field missing or of the wrong type: {type(error).__name__} {error}"
         ) from error
+    check_network_limits(network, limits or current_policy().limits, where)
     check_network(network)
     return network
 

@@ -31,6 +31,7 @@ def test_a_wrong_limit_is_refused_by_name(setting: str) -> None:
 
 
 def test_the_environment_sets_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    set_policy(None)
     monkeypatch.setenv("MTSPARK_LIMIT_DEPTH", "3")
     assert limits_from_environment().depth == 3
     assert current_policy().limits.depth == 3
