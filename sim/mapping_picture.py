@@ -37,7 +37,7 @@ def draw_mapping(mapping: ChipMapping, chip: ChipModel, traffic: Traffic | None 
     height = chip.mesh.rows * slots[1]
     scale = 0.5 if mapping.chips == 1 else 0.25
     figure = Figure(
-        figsize=(max(across * width * scale + 0.6, 7.0), down * height * scale + 2.0),
+        figsize=(max(across * width * scale + 0.6, 7.0), down * height * scale + 1.3),
         layout="constrained",
     )
     axes = figure.subplots(down, across, squeeze=False).reshape(-1)
