@@ -1,0 +1,148 @@
+"""Does the float network do what the module did? Every spike and membrane of the recorded run.
+
+Each layer is given, in every step, the signals and the states that torch's own run had, so that
+one spike at a tie with its threshold does not spoil what follows; by induction over the steps
+this compares the whole run. The network's own run from rest is counted as well.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from mtspark.convert.compare import TIE
+from mtspark.convert.snntorch_trace import Traced
+from mtspark.convert.snntorch_trace_record import NeuronCall
+from mtspark.core.chip_network import INPUT
+from mtspark.core.errors import BadNetworkError
+from mtspark.core.float_network import CONSTANT, Float, FloatPopulation, FloatReset
+from mtspark.core.float_simulator import delayed, deliver, run_float
+
+
+@dataclass(frozen=True)
+class TraceAgreement:
+    """How one layer of the float network agrees with the module's own run.
+
+    Attributes:
+        name: of the layer.
+        compared: spikes compared (steps x batch x neurons), and as many membranes.
+        fired: spikes of the module among them.
+        ties: membranes within 1e-5 of threshold, relatively, where a difference is excused.
+        different: spikes that differ where there is no tie; always 0 in a network returned.
+        different_ties: spikes that differ at ties.
+        membrane_error: largest difference of a membrane, over the largest membrane.
+        different_alone: spikes that differ when the network runs on its own from rest.
+    """
+
+    name: str
+    compared: int
+    fired: int
+    ties: int
+    different: int
+    different_ties: int
+    membrane_error: float
+    different_alone: int
+
+
+def compare_with_recording(traced: Traced) -> list[TraceAgreement]:
+    """Compare every layer of the float network with the module's recorded run.
+
+    Raises:
+        BadNetworkError: a spike differs that is no tie, or a membrane by more than 1e-5.
+    """
+    network, recording = traced.network, traced.recording
+    steps, batch = recording.series.shape[:2]
+    sent: dict[str, Float] = {
+        INPUT: recording.series.reshape(steps, batch, -1),
+        CONSTANT: np.ones((steps, batch, 1)),
+    }
+    for name, calls in zip(traced.layers, recording.layers, strict=True):
+        sent[name] = np.stack([_fired(call) for call in calls]).reshape(steps, batch, -1)
+    alone = run_float(network, recording.series.reshape(steps, batch, *network.input.shape))
+    results = []
+    for name, calls in zip(traced.layers, recording.layers, strict=True):
+        population = network.population(name)
+        drive = np.zeros((steps, batch, population.size)) + population.bias_current.reshape(-1)
+        for link in network.incoming(name):
+            drive = drive + delayed(deliver(link, sent[link.source]), link.delay)
+        result = _compare_layer(population, calls, drive, sent[name])
+        if name in alone.spikes:
+            own = alone.spikes[name].reshape(sent[name].shape)
+            result = replace(result, different_alone=int((own != sent[name]).sum()))
+        if result.different or result.membrane_error > TIE:
+            raise BadNetworkError(
+                f"{calls[0].where}: {result.different} of {result.compared} spikes of layer "
+                f"{name!r} differ from the module's own run, none may (largest difference of a "
+                f"membrane {result.membrane_error:.1e}); nothing was written; does its forward "
+                "depend on anything but its input and states?"
+            )
+        results.append(result)
+    return results
+
+
+def _fired(call: NeuronCall) -> Float:
+    spikes = call.spikes.double().numpy()
+    value = call.module.graded_spikes_factor.detach().double().numpy()
+    return (spikes != 0).astype(np.float64) if np.all(value != 0) else (spikes > 0).astype(float)
+
+
+def _compare_layer(
+    population: FloatPopulation, calls: list[NeuronCall], drive: Float, fired: Float
+) -> TraceAgreement:
+    shape = drive.shape[1:]
+    keep, current_keep = population.membrane_keep.ravel(), population.current_keep.ravel()
+    gain = population.gain.ravel()
+    threshold = np.full(population.size, np.inf)
+    if population.thresholds is not None:
+        threshold = population.thresholds[0].ravel()
+    reset = population.reset
+    # With a reset in the step itself snntorch reports the membrane after it.
+    after = reset is FloatReset.SUBTRACT_GUARDED or (
+        reset is FloatReset.ZERO and not calls[0].module.reset_delay
+    )
+    current, membrane, before = np.zeros(shape), np.zeros(shape), np.zeros(shape)
+    ties = different = at_ties = 0
+    error = largest = 0.0
+    for step, call in enumerate(calls):
+        own = call.membrane.double().numpy().reshape(shape)
+        new_current = current_keep * current + drive[step]
+        new = keep * membrane + gain * new_current
+        guard = np.zeros(shape)
+        if reset is FloatReset.SUBTRACT_LATE:
+            new = new - before * np.where(np.isfinite(threshold), threshold, 0)
+        elif reset is FloatReset.SUBTRACT_GUARDED:
+            guard = np.where(membrane > threshold, threshold, 0)
+        scale = np.abs(new).max(initial=0) + np.abs(drive[step]).max(initial=0)
+        scale = max(scale, float(np.min(threshold)) if np.isfinite(threshold).any() else 1e-30)
+        margin = TIE * np.maximum(np.abs(threshold), scale if np.isfinite(scale) else 1.0)
+        tie = np.abs(new - guard - threshold) <= margin
+        if reset is FloatReset.SUBTRACT_GUARDED:
+            tie |= np.abs(membrane - threshold) <= margin
+        spikes = (new - guard > threshold).astype(np.float64)
+        wrong = (spikes != fired[step]) & np.isfinite(threshold)
+        ties, different = ties + int(tie.sum()), different + int((wrong & ~tie).sum())
+        at_ties += int((wrong & tie).sum())
+        rest = new
+        if reset is FloatReset.ZERO:
+            rest = np.where(fired[step] > 0, 0.0, new)
+        elif reset is FloatReset.SUBTRACT_GUARDED:
+            rest = new - fired[step] * threshold
+        off = np.abs((rest if after else new) - own)
+        error, largest = max(error, float(off[~(wrong & tie)].max(initial=0))), max(largest, scale)
+        # The next step begins from torch's own state.
+        membrane = np.where(fired[step] > 0, 0.0, own) if reset is FloatReset.ZERO else own
+        current = new_current
+        if call.current is not None:
+            current = call.current.double().numpy().reshape(shape)
+        before = fired[step]
+    return TraceAgreement(
+        name=population.name,
+        compared=int(fired.size),
+        fired=int(fired.sum()),
+        ties=ties,
+        different=different,
+        different_ties=at_ties,
+        membrane_error=float(error / largest) if largest else 0.0,
+        different_alone=0,
+    )

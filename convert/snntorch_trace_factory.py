@@ -1,0 +1,120 @@
+"""A module from the user's own source: ``file.py:factory`` and, beside it, its weights.
+
+The source is run, as Python runs any program: it must be the user's own. Weights are read as
+tensors only, in a limited process.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from mtspark.convert.snntorch_trace_record import construction_lines
+from mtspark.core.errors import BadFileError, BadRequestError
+from mtspark.core.limits import FileLimits
+from mtspark.core.sandbox import read_guarded
+from mtspark.train.checkpoint_file import read_tensors, with_tensors
+
+
+def is_factory(text: str) -> bool:
+    """Whether a command-line argument has the form ``file.py:factory``."""
+    path, colon, function = text.rpartition(":")
+    return bool(colon) and path.endswith(".py") and function.isidentifier()
+
+
+def build_module(text: str, weights: Path | None = None) -> tuple[nn.Module, dict[int, str]]:
+    """Run a factory and load weights into what it makes.
+
+    Args:
+        text: ``file.py:factory``; the factory takes no arguments and returns an nn.Module.
+        weights: a state_dict saved by torch.save; None: as the factory made them.
+
+    Returns:
+        The module, and the line of the source where each part was built, by id.
+
+    Raises:
+        BadRequestError: no such factory, or it fails, or returns something else.
+        BadFileError: the file is missing or no Python, or the weights do not fit.
+    """
+    name, _, function = text.rpartition(":")
+    path = Path(name)
+    if not path.is_file():
+        raise BadFileError(f"{path}: no such file; give file.py:factory")
+    source = _import(path)
+    factory = getattr(source, function, None)
+    if not callable(factory):
+        raise BadRequestError(f"{path}: has no function {function!r}; give file.py:factory")
+    with construction_lines() as lines, _beside(path):
+        try:
+            module = factory()
+        except Exception as error:
+            raise BadRequestError(
+                f"{path}: {function}() fails: {type(error).__name__}: {_one_line(error)}"
+            ) from error
+    if not isinstance(module, nn.Module):
+        raise BadRequestError(
+            f"{path}: {function}() returns {type(module).__name__}, not a torch.nn.Module"
+        )
+    if weights is not None:
+        _load(module, weights)
+    return module.eval(), lines
+
+
+def _import(path: Path) -> Any:
+    spec = importlib.util.spec_from_file_location(f"mtspark_user_{path.stem}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    with _beside(path):
+        # Dataclasses and pickles look their module up by its name.
+        sys.modules[spec.name] = module
+        try:
+            spec.loader.exec_module(module)
+        except Exception as error:
+            del sys.modules[spec.name]
+            line = getattr(error, "lineno", None)
+            where = f"{path}:{line}" if line else str(path)
+            raise BadFileError(
+                f"{where}: cannot be run: {type(error).__name__}: {_one_line(error)}"
+            ) from error
+    return module
+
+
+@contextmanager
+def _beside(path: Path) -> Iterator[None]:
+    """Let the file import what lies beside it, as ``python file.py`` does."""
+    folder = str(path.resolve().parent)
+    sys.path.insert(0, folder)
+    try:
+        yield
+    finally:
+        sys.path.remove(folder)
+
+
+def _load(module: nn.Module, path: Path) -> None:
+    def read(bounds: FileLimits) -> Any:
+        return read_tensors(path, bounds)
+
+    content = with_tensors(read_guarded(str(path), read))
+    for key in ("state_dict", "model_state_dict", "model", "state"):
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+    if not isinstance(content, Mapping) or not all(
+        isinstance(value, Tensor) for value in content.values()
+    ):
+        raise BadFileError(f"{path}: no state_dict; save it with torch.save(net.state_dict(), ...)")
+    state = {str(key).removeprefix("module."): value for key, value in content.items()}
+    try:
+        module.load_state_dict(state)
+    except RuntimeError as error:
+        raise BadFileError(f"{path}: does not fit the module: {_one_line(error)}") from error
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]

@@ -1,0 +1,328 @@
+"""What a recorded tensor is: a sum of linear maps of signals, and a constant.
+
+Signals are the input of a step and what spiking neurons send. Every operation of the recording
+is either carried out on such sums or kept as a refusal, which is raised only where a neuron or
+the output needs it: what a module computes for its own records does no harm.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from math import prod
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mtspark.convert.snntorch_trace_layers import LAYERS, refusal
+from mtspark.convert.snntorch_trace_ops import Chain, Gather, Scale, join
+from mtspark.convert.snntorch_trace_record import NeuronCall, Node
+from mtspark.convert.snntorch_trace_series import on_series
+from mtspark.convert.snntorch_trace_values import (
+    Form,
+    MixedInputError,
+    Series,
+    Source,
+    Term,
+    Value,
+    View,
+    nodes_in,
+    substitute,
+)
+from mtspark.core.errors import BadNetworkError
+from mtspark.core.float_network import Float
+
+INTO_SAME = {
+    "detach", "clone", "contiguous", "to", "float", "double", "type_as", "requires_grad_",
+    "get:data", "detach_", "alias", "cpu", "type",
+}  # fmt: skip
+"""Operations that leave every number as it is."""
+
+MOVES = {
+    "flatten", "view", "reshape", "__getitem__", "permute", "transpose", "squeeze", "unsqueeze",
+    "unflatten", "unbind", "split", "chunk", "narrow", "select", "movedim", "flip", "roll",
+    "pixel_shuffle", "pixel_unshuffle", "repeat", "expand", "expand_as", "index_select", "pad",
+    "view_as", "reshape_as", "swapaxes", "tile", "repeat_interleave", "channel_shuffle",
+}  # fmt: skip
+"""Operations that copy numbers to other places, or put zeros there."""
+
+SUMS = {"add", "sub", "__rsub__", "rsub", "add_", "sub_", "__add__", "__radd__", "__sub__"}
+PRODUCTS = {"mul", "mul_", "div", "div_", "true_divide", "multiply", "divide", "neg", "neg_"}
+
+
+@dataclass
+class Resolver:
+    """Works out the form of every node, in the order of recording.
+
+    Attributes:
+        batch: samples of the recorded run.
+        size: values of one input sample of one step.
+        values: what each node is.
+    """
+
+    batch: int
+    size: int
+    series: bool
+    values: dict[int, Value] = field(default_factory=dict)
+    _layers: dict[Any, Any] = field(default_factory=dict)
+
+    def add(self, node: Node) -> None:
+        """Work out one node; its arguments must have been added before."""
+        try:
+            self.values[id(node)] = self._value(node)
+        except BadNetworkError as error:
+            self.values[id(node)] = error
+        except (RuntimeError, TypeError, ValueError, IndexError, AttributeError) as error:
+            self.values[id(node)] = BadNetworkError(
+                f"{node.where}: {node.op} cannot be followed ({_one_line(error)}); use the layers "
+                "of torch.nn between spiking neurons"
+            )
+
+    def form(self, node: Node) -> Form:
+        """The form of a node.
+
+        Raises:
+            BadNetworkError: it is none, with the line that made it so.
+        """
+        value = self.values[id(node)]
+        if isinstance(value, BadNetworkError):
+            raise value
+        if isinstance(value, View):
+            return self._from_input(value, node)
+        if isinstance(value, Series):
+            raise BadNetworkError(
+                f"{node.where}: works on several time steps at once; write it inside the loop"
+            )
+        return value
+
+    def _value(self, node: Node) -> Value:
+        if node.op == "neuron":
+            assert node.call is not None
+            return self._of_neuron(node.call, node.quantity, node.shape[1:])
+        if node.op == "input":
+            raise AssertionError("inputs are added by their index")
+        signals = nodes_in((node.args, node.kwargs))
+        first = self.values[id(signals[0])]
+        for signal in signals:
+            value = self.values[id(signal)]
+            if isinstance(value, BadNetworkError):
+                return value
+        if node.op in ("stack", "__setitem__") or isinstance(first, Series):
+            return on_series(node, first, self.values, self.form)
+        if node.op in INTO_SAME:
+            return first
+        if isinstance(first, View) and node.op in MOVES - {"pad"} and len(signals) == 1:
+            return View(self._moved(node, signals[0], first.index), first.call)
+        return self._on_forms(node, signals)
+
+    def _of_neuron(self, call: NeuronCall, quantity: str, shape: tuple[int, ...]) -> Form:
+        size = prod(shape)
+        chain: Chain = ()
+        if quantity == "spikes":
+            factor = call.module.graded_spikes_factor.detach().double().numpy()
+            full = np.broadcast_to(factor, (1, *shape)).reshape(size).astype(np.float64)
+            chain = join((), Scale(full), call.where)
+        return Form(shape, (Term(Source(call, quantity), chain, call.where),), np.zeros(shape))
+
+    def _from_input(self, view: View, node: Node) -> Form:
+        """Read a view of the input as one slice of it, the same for every sample."""
+        index = view.index
+        if index.ndim < 1 or index.shape[0] != self.batch:
+            raise MixedInputError(
+                f"{node.where}: the input is used across samples or time steps; use one time "
+                "step at a time, samples first"
+            )
+        flat = index.reshape(self.batch, -1)
+        step, rest = np.divmod(flat, self.batch * self.size)
+        sample, place = np.divmod(rest, self.size)
+        good = (
+            (step == step.flat[0]).all()
+            and (sample == np.arange(self.batch)[:, None]).all()
+            and (place == place[0]).all()
+        )
+        if not good:
+            raise MixedInputError(
+                f"{node.where}: several samples or time steps of the input are mixed; use one "
+                "time step at a time, samples first"
+            )
+        chain = join((), Gather(place[0], self.size), node.where)
+        at = int(step.flat[0]) if self.series else None
+        if view.call >= 0:
+            at = view.call
+        shape = index.shape[1:]
+        return Form(shape, (Term(Source(None, "", at), chain, node.where),), np.zeros(shape))
+
+    def _moved(self, node: Node, signal: Node, index: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Let an operation that moves numbers move the numbers of the places."""
+        args, kwargs = substitute((node.args, node.kwargs), {id(signal): index + 1})
+        assert node.function is not None
+        result = node.function(*args, **kwargs)
+        if node.item is not None:
+            result = result[node.item]
+        return result.numpy() - 1
+
+    def _on_forms(self, node: Node, signals: list[Node]) -> Form:
+        forms = {id(signal): self.form(signal) for signal in signals}
+        first = forms[id(signals[0])]
+        if node.op in SUMS:
+            return self._sum(node, forms)
+        if node.op in PRODUCTS:
+            return self._product(node, forms)
+        if node.op in MOVES or node.op in ("cat", "concat", "concatenate", "hstack"):
+            return self._gathered(node, signals, forms)
+        if node.op in LAYERS and len(signals) == 1 and node.args and node.args[0] is signals[0]:
+            key = self._layer_key(node, first.shape)
+            if key not in self._layers:
+                # The arguments are kept as well, so that their ids stay theirs.
+                made = LAYERS[node.op](node.args, node.kwargs, first.shape, node.where)
+                self._layers[key] = (*made, node)
+            linear, bias, *_ = self._layers[key]
+            shape = node.shape[1:]
+            constant = self._constant(node, signals, forms, bias)
+            return first.mapped(shape, linear, constant, node.where)
+        raise refusal(node.op, node.where, len(signals), node.kwargs)
+
+    def _constant(
+        self, node: Node, signals: list[Node], forms: dict[int, Form], bias: Float | None
+    ) -> Float:
+        """The constant of a layer's result: the layer itself, in float64, on the constant."""
+        if not forms[id(signals[0])].constant.any():
+            zero = np.zeros(node.shape[1:])
+            if bias is None:
+                return zero
+            return zero + bias.reshape(-1, *[1] * (zero.ndim - 1)) if zero.ndim else zero + bias
+        given = {
+            id(signal): np.broadcast_to(
+                forms[id(signal)].constant, (self.batch, *forms[id(signal)].shape)
+            )
+            for signal in signals
+        }
+        args, kwargs = substitute((node.args, node.kwargs), given, double=True)
+        assert node.function is not None
+        with torch.no_grad():
+            result = node.function(*args, **kwargs)
+        return result.numpy()[0]
+
+    def _layer_key(self, node: Node, shape: tuple[int, ...]) -> Any:
+        def key(value: Any) -> Any:
+            if isinstance(value, (list, tuple)):
+                return tuple(key(entry) for entry in value)
+            return id(value) if isinstance(value, (Tensor, Node)) else repr(value)
+
+        rest = key(node.args[1:]), tuple((name, key(v)) for name, v in node.kwargs.items())
+        return node.op, shape, rest
+
+    def _sum(self, node: Node, forms: dict[int, Form]) -> Form:
+        shape = node.shape[1:]
+        left, right = node.args[0], node.args[1] if len(node.args) > 1 else node.kwargs["other"]
+        second = float(node.kwargs.get("alpha", 1))
+        signs = (1.0, second)
+        if node.op in ("sub", "sub_", "__sub__"):
+            signs = (1.0, -second)
+        elif node.op in ("__rsub__", "rsub"):
+            signs = (-1.0, 1.0)
+        terms: list[Term] = []
+        constant = np.zeros(shape)
+        for operand, sign in zip((left, right), signs, strict=True):
+            if isinstance(operand, Node):
+                form = self._broadcast(forms[id(operand)], shape, node)
+                scale = Scale(np.full(prod(shape), sign))
+                terms += [
+                    Term(term.source, join(term.chain, scale, node.where), node.where)
+                    for term in form.terms
+                ]
+                constant = constant + sign * form.constant
+            else:
+                constant = constant + sign * self._plain(operand, shape, node)
+        return Form(shape, tuple(terms), constant)
+
+    def _product(self, node: Node, forms: dict[int, Form]) -> Form:
+        shape = node.shape[1:]
+        if node.op.startswith("neg"):
+            factor = np.full(shape, -1.0)
+            (form,) = forms.values()
+        else:
+            operands = [*node.args[:2], *[node.kwargs[k] for k in ("other",) if k in node.kwargs]]
+            left, right = operands
+            if isinstance(left, Node) and isinstance(right, Node):
+                raise refusal(node.op, node.where, 2, node.kwargs)
+            if node.op.startswith(("div", "true_div")):
+                if not isinstance(left, Node) or node.kwargs.get("rounding_mode"):
+                    raise refusal(node.op, node.where, 2, node.kwargs)
+                factor = 1.0 / self._plain(right, shape, node)
+            else:
+                factor = self._plain(right if isinstance(left, Node) else left, shape, node)
+            form = forms[id(left if isinstance(left, Node) else right)]
+        form = self._broadcast(form, shape, node)
+        if not np.isfinite(factor).all():
+            raise BadNetworkError(f"{node.where}: a factor is not finite")
+        return form.mapped(shape, Scale(factor.reshape(-1)), form.constant * factor, node.where)
+
+    def _plain(self, value: Any, shape: tuple[int, ...], node: Node) -> Float:
+        """A number or plain tensor as one sample of `shape`."""
+        array = torch.as_tensor(value).detach().double().numpy()
+        if array.ndim == len(shape) + 1:
+            if not (array == array[:1]).all():
+                raise BadNetworkError(f"{node.where}: a constant differs between samples")
+            array = array[0]
+        return np.broadcast_to(array, shape).astype(np.float64)
+
+    def _broadcast(self, form: Form, shape: tuple[int, ...], node: Node) -> Form:
+        if form.shape == shape:
+            return form
+        size = prod(form.shape)
+        try:
+            places = np.broadcast_to(np.arange(size).reshape(form.shape), shape).reshape(-1)
+        except ValueError as error:
+            raise BadNetworkError(f"{node.where}: samples are mixed in a sum") from error
+        constant = np.broadcast_to(form.constant, shape)
+        return form.mapped(shape, Gather(places, size), constant, node.where)
+
+    def _gathered(self, node: Node, signals: list[Node], forms: dict[int, Form]) -> Form:
+        """Operations that move numbers, or join several signals side by side."""
+        terms: list[Term] = []
+        shape = node.shape[1:]
+        filling = node.args[3] if len(node.args) > 3 else node.kwargs.get("value")
+        if node.op == "pad" and filling:
+            raise BadNetworkError(f"{node.where}: padding with {filling}; pad with zeros")
+        if node.shape[:1] != (self.batch,):
+            raise BadNetworkError(f"{node.where}: {node.op} mixes samples; keep the batch first")
+        for chosen in {id(signal): signal for signal in signals}.values():
+            form = forms[id(chosen)]
+            size = prod(form.shape)
+            places = {
+                id(signal): np.zeros((self.batch, *forms[id(signal)].shape), np.int64)
+                for signal in signals
+            }
+            numbers = np.arange(self.batch * size).reshape(self.batch, *form.shape) + 1
+            places[id(chosen)] = numbers
+            args, kwargs = substitute((node.args, node.kwargs), places, zero_rest=True)
+            assert node.function is not None
+            moved = node.function(*args, **kwargs)
+            moved = (moved if node.item is None else moved[node.item]).numpy()
+            flat = moved.reshape(self.batch, -1) - 1
+            own = np.where(flat >= 0, flat - np.arange(self.batch)[:, None] * size, -1)
+            if not (own == own[0]).all() or own.max(initial=-1) >= size or own.min() < -1:
+                raise BadNetworkError(f"{node.where}: {node.op} mixes samples")
+            gather = Gather(own[0], size)
+            terms += [
+                Term(term.source, join(term.chain, gather, node.where), node.where)
+                for term in form.terms
+            ]
+        given = {
+            id(signal): np.broadcast_to(
+                forms[id(signal)].constant, (self.batch, *forms[id(signal)].shape)
+            )
+            for signal in signals
+        }
+        args, kwargs = substitute((node.args, node.kwargs), given)
+        assert node.function is not None
+        result = node.function(*args, **kwargs)
+        result = result if node.item is None else result[node.item]
+        return Form(shape, tuple(terms), result.numpy()[0].astype(np.float64))
+
+
+def _one_line(error: Exception) -> str:
+    return str(error).split("\n", 1)[0][:120] or type(error).__name__

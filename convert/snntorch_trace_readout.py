@@ -1,0 +1,220 @@
+"""Which of the things that a module returns is its answer, and how a chip reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from mtspark.convert.snntorch_trace_ops import Scale
+from mtspark.convert.snntorch_trace_ops import same as same_maps
+from mtspark.convert.snntorch_trace_styles import Recording
+from mtspark.convert.snntorch_trace_values import Form, Series, Term
+from mtspark.core.errors import BadNetworkError
+from mtspark.core.float_network import OutputKind
+
+
+@dataclass(frozen=True)
+class Readout:
+    """What is read.
+
+    Attributes:
+        layer: name of the population.
+        kind: how.
+        form: of a last linear layer without neurons, for one step; None where a layer of
+            neurons is read.
+        step: that `form` belongs to.
+        last_only: only the last step counts.
+        where: the line of the source, for errors.
+        notes: for the user.
+    """
+
+    layer: str
+    kind: OutputKind
+    form: Form | None = None
+    step: int = 0
+    last_only: bool = False
+    where: str = "the output"
+    notes: tuple[str, ...] = ()
+
+
+def choose_readout(
+    recording: Recording, names: list[str], sinks: set[str], wanted: str | None
+) -> Readout:
+    """Pick the answer among the tensors that the module returned.
+
+    A last linear layer without neurons comes first, then spikes of a layer that feeds no other
+    one, then its membranes; membranes come first where its spikes reset nothing.
+
+    Args:
+        recording: of the module.
+        names: of the layers.
+        sinks: layers that feed no other layer.
+        wanted: read this layer; None: the only one that there is.
+
+    Raises:
+        BadNetworkError: nothing can be read, or several things and none is chosen.
+    """
+    from mtspark.convert.snntorch_trace import HEAD
+
+    found: list[Readout] = []
+    refused: list[str] = []
+    for tensors in _returned(recording):
+        try:
+            readout = _readout(recording, names, tensors)
+        except BadNetworkError as error:
+            refused.append(str(error))
+            continue
+        if readout is not None:
+            found.append(readout)
+    if wanted is not None:
+        found = [readout for readout in found if readout.layer == wanted]
+        if not found and wanted in names:
+            found = [_plain(recording, names, wanted)]
+        if not found:
+            known = ", ".join([*names, HEAD])
+            raise BadNetworkError(f"no layer {wanted!r} to read; there are {known}")
+    ends = [readout for readout in found if readout.form is not None or readout.layer in sinks]
+    ranked = sorted(ends or found, key=lambda readout: _rank(recording, names, readout))
+    if not ranked:
+        if refused:
+            raise BadNetworkError(refused[0])
+        raise BadNetworkError(
+            "the module returns neither spikes nor membranes nor a linear layer of them; return "
+            "the spikes of its last layer"
+        )
+    best = ranked[0]
+    others = sorted({readout.layer for readout in ranked} - {best.layer})
+    if others and wanted is None and best.form is None:
+        raise BadNetworkError(
+            f"several last layers are returned: {', '.join([best.layer, *others])}; "
+            "choose with --readout NAME"
+        )
+    return best
+
+
+def _rank(recording: Recording, names: list[str], readout: Readout) -> int:
+    if readout.form is not None:
+        return 0
+    if readout.kind is OutputKind.SPIKES:
+        return 2
+    return 1 if _reset_is_none(recording, names, readout.layer) else 3
+
+
+def _reset_is_none(recording: Recording, names: list[str], layer: str) -> bool:
+    neuron = recording.layers[names.index(layer)][0].module
+    return getattr(neuron.state_function, "__name__", "") == "_base_int"
+
+
+def _plain(recording: Recording, names: list[str], layer: str) -> Readout:
+    kind = OutputKind.MEMBRANE if _reset_is_none(recording, names, layer) else OutputKind.SPIKES
+    return Readout(layer, kind)
+
+
+def _returned(recording: Recording) -> Iterator[list[Any]]:
+    """Every tensor that was returned, as its values over the calls."""
+    paths = [dict(_leaves(output, ())) for output in recording.outputs]
+    for path in paths[0]:
+        if all(path in entry for entry in paths):
+            yield [recording.form(entry[path]) for entry in paths]
+
+
+def _leaves(value: Any, path: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...], Tensor]]:
+    if isinstance(value, Tensor):
+        yield path, value
+    elif isinstance(value, dict):
+        for key, entry in value.items():
+            yield from _leaves(entry, (*path, key))
+    elif isinstance(value, (list, tuple)):
+        for index, entry in enumerate(value):
+            yield from _leaves(entry, (*path, index))
+
+
+def _readout(recording: Recording, names: list[str], values: list[Any]) -> Readout | None:
+    """What one returned tensor says; None for what is no answer (inputs, currents, constants)."""
+    if any(value is None for value in values):
+        return None
+    for value in values:
+        if isinstance(value, BadNetworkError):
+            raise value
+    if len(values) == 1 and isinstance(values[0], Series):
+        forms = values[0].forms
+    elif all(isinstance(value, Form) for value in values):
+        forms = list(values)
+    else:
+        return None
+    # By step: what a step adds to the answer. A sum over steps holds terms of all of them.
+    steps = recording.time_steps
+    by_step: dict[int, list[Term]] = {step: [] for step in range(steps)}
+    single = len(forms) == 1 and steps > 1
+    for at, form in enumerate(forms):
+        for term in form.terms:
+            if term.source.call is None:
+                step = term.source.step if term.source.step is not None else at
+            else:
+                step = recording.place(term.source.call)[1]
+            by_step[step if single else at].append(term)
+    constant = sum((form.constant for form in forms), np.zeros(forms[0].shape))
+    used = [step for step in range(steps) if by_step[step]]
+    if not used or any(term.source.quantity == "current" for term in by_step[used[-1]]):
+        return None
+    last = by_step[steps - 1]
+    if not last:
+        raise BadNetworkError(f"{by_step[used[0]][0].where}: the last time step is not returned")
+    layer = _single_layer(recording, names, last, constant)
+    if layer is not None and last[0].source.quantity == "membrane":
+        note = f"the membrane of {layer!r} after the last step is read"
+        return Readout(layer, OutputKind.MEMBRANE, where=last[0].where, notes=(note,))
+    if layer is not None:
+        note = f"the spikes of {layer!r} over all steps are counted"
+        return Readout(layer, OutputKind.SPIKES, where=last[0].where, notes=(note,))
+    if not all(term.source.quantity == "spikes" for term in last):
+        return None
+    return _head(forms, by_step, used, constant, steps)
+
+
+def _single_layer(
+    recording: Recording, names: list[str], terms: list[Term], constant: Any
+) -> str | None:
+    """The layer whose own values these are, up to one factor; None: they are something else."""
+    if len(terms) != 1 or np.any(constant):
+        return None
+    (term,) = terms
+    if term.source.call is None:
+        return None
+    if term.chain:
+        link = term.chain[0]
+        if not isinstance(link, Scale) or not (link.factor == link.factor[0]).all():
+            return None
+        if link.factor[0] <= 0:
+            return None
+    return names[recording.place(term.source.call)[0]]
+
+
+def _head(
+    forms: list[Form], by_step: dict[int, list[Term]], used: list[int], constant: Any, steps: int
+) -> Readout:
+    """A last linear layer: the same in every step, or in the last one only."""
+    from mtspark.convert.snntorch_trace import HEAD
+
+    last = by_step[steps - 1]
+    where = last[0].where
+    form = Form(forms[0].shape, tuple(last), constant)
+    if used == [steps - 1] and steps > 1:
+        note = "the last linear layer is read in the last step only"
+        return Readout(
+            HEAD, OutputKind.MEMBRANE, form, steps - 1, last_only=True, where=where, notes=(note,)
+        )
+    for step in range(steps):
+        if len(by_step[step]) != len(last) or not all(
+            same_maps(one.chain, two.chain) for one, two in zip(by_step[step], last, strict=True)
+        ):
+            raise BadNetworkError(
+                f"{where}: the steps do not count alike in the output; return their sum or mean"
+            )
+    form = Form(forms[0].shape, tuple(last), constant / steps)
+    note = "the last linear layer is summed over all steps"
+    return Readout(HEAD, OutputKind.MEMBRANE, form, steps - 1, where=where, notes=(note,))

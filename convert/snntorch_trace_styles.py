@@ -1,0 +1,389 @@
+"""How a module is called: one step at a time, or once with a loop over the steps inside.
+
+Tried in this order, the first that fits is taken: a series of steps first (T, batch, ...), a
+series of samples first (batch, T, ...), one frame (batch, ...). A series fits if every neuron
+is called T times and gets one slice of one sample at a time.
+"""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+import torch
+from snntorch import SpikingNeuron
+from torch import Tensor, nn
+
+from mtspark.convert.snntorch_trace_forms import Resolver
+from mtspark.convert.snntorch_trace_layers import Shape
+from mtspark.convert.snntorch_trace_record import NeuronCall, Node, Recorder
+from mtspark.convert.snntorch_trace_values import Form, MixedInputError, View
+from mtspark.core.errors import BadNetworkError, MtsparkError
+from mtspark.core.float_network import Float
+
+
+@dataclass(eq=False)
+class Recording:
+    """A module's own run.
+
+    Attributes:
+        layers: the calls of each spiking layer, one a step.
+        time_steps: T.
+        series: what went in, (T, batch, *input shape), float64.
+        outputs: what the module returned, one entry a call.
+        note: how it was called, one sentence.
+        recorder, resolver: of the run.
+    """
+
+    layers: list[list[NeuronCall]]
+    time_steps: int
+    series: Float
+    outputs: list[Any]
+    note: str
+    recorder: Recorder
+    resolver: Resolver
+
+    def __post_init__(self) -> None:
+        self._places = {
+            id(call): (layer, step)
+            for layer, calls in enumerate(self.layers)
+            for step, call in enumerate(calls)
+        }
+        self._order = {id(call): at for at, call in enumerate(self.recorder.calls)}
+
+    def shape(self, layer: int) -> Shape:
+        """Shape of a layer, without batch."""
+        return tuple(self.layers[layer][0].spikes.shape[1:])
+
+    def place(self, call: NeuronCall) -> tuple[int, int]:
+        """Layer and step of a call."""
+        return self._places[id(call)]
+
+    def position(self, layer: int) -> int:
+        """When a layer was called first."""
+        return self._order[id(self.layers[layer][0])]
+
+    def drive(self, layer: int, step: int) -> Form:
+        """What went into a layer.
+
+        Raises:
+            BadNetworkError: no linear map of signals.
+        """
+        call = self.layers[layer][step]
+        if call.drive is not None:
+            return self.resolver.form(call.drive)
+        assert call.constant is not None
+        constant = call.constant.double().numpy()
+        if not (constant == constant[:1]).all():
+            raise BadNetworkError(f"{call.where}: its constant input differs between samples")
+        return Form(constant.shape[1:], (), constant[0])
+
+    def form(self, tensor: Any) -> Any:
+        """What an output is; None where it carries no signal."""
+        node = self.recorder.node(tensor)
+        return None if node is None else self.resolver.values[id(node)]
+
+
+def record(
+    module: nn.Module, shape: Shape, time_steps: int | None, lines: dict[int, str]
+) -> Recording:
+    """Run a module on random inputs in the style that fits it.
+
+    Args:
+        module: with neurons of snntorch.
+        shape: of one step, without batch.
+        time_steps: T; None where the module says it.
+        lines: where modules were built, by id.
+
+    Raises:
+        BadNetworkError: no spiking neuron, no style fits, or no number of steps is known.
+    """
+    if not any(isinstance(part, SpikingNeuron) for part in module.modules()):
+        raise BadNetworkError(
+            f"{type(module).__name__}: no spiking neuron of snntorch in it; put snn.Leaky after "
+            "its layers"
+        )
+    module.eval()
+    # One size that no other axis has, so that the axes cannot be confused.
+    batch = next(size for size in (2, 3, 5, 7, 11) if size != time_steps and size not in shape)
+    failures: list[Exception] = []
+    if time_steps != 1:
+        for axis in (0, 1):
+            steps = time_steps or 6
+            try:
+                return _record_series(module, shape, steps, batch, axis, lines)
+            except Exception as error:
+                failures.append(error)
+    try:
+        return _record_frames(module, shape, time_steps, batch, lines)
+    except MtsparkError:
+        raise
+    except Exception as error:
+        series = "; ".join(_one_line(failure) for failure in failures)
+        raise BadNetworkError(
+            f"{type(module).__name__}: cannot be run on input of shape {(batch, *shape)} "
+            f"({_one_line(error)}), nor on a series of steps ({series}); check --input-shape"
+        ) from error
+
+
+def _record_series(
+    module: nn.Module, shape: Shape, steps: int, batch: int, axis: int, lines: dict[int, str]
+) -> Recording:
+    values = torch.rand(steps, batch, *shape)
+    index = np.arange(values.numel()).reshape(values.shape)
+    if axis == 1:
+        values, index = values.transpose(0, 1).contiguous(), index.swapaxes(0, 1)
+    recorder = _fresh(module, lines)
+    resolver = Resolver(batch, prod(shape), series=True)
+    _mark_input(recorder, resolver, values, index, -1)
+    with recorder.recording():
+        output = module(values)
+    layers = _layers(recorder, resolver)
+    if {len(calls) for calls in layers} != {steps}:
+        raise BadNetworkError("its neurons do not see one step of the series at a time")
+    order = "T, batch" if axis == 0 else "batch, T"
+    series = values if axis == 0 else values.transpose(0, 1)
+    recording = Recording(
+        layers,
+        steps,
+        series.double().numpy(),
+        [output],
+        f"the module was run on a whole series ({order}, ...)",
+        recorder,
+        resolver,
+    )
+    for layer in range(len(layers)):
+        for step in range(steps):
+            _check_slices(recording, layer, step)
+    return recording
+
+
+def _check_slices(recording: Recording, layer: int, step: int) -> None:
+    try:
+        recording.drive(layer, step)
+    except MixedInputError:
+        raise
+    except BadNetworkError:
+        pass  # Reported with its line once the style is settled.
+
+
+def _record_frames(
+    module: nn.Module, shape: Shape, time_steps: int | None, batch: int, lines: dict[int, str]
+) -> Recording:
+    recorder = _fresh(module, lines)
+    resolver = Resolver(batch, prod(shape), series=False)
+    index = np.arange(batch * prod(shape)).reshape(batch, *shape)
+    caller = _Caller(module, recorder)
+    values = torch.rand(batch, *shape)
+    frames = [values]
+    _mark_input(recorder, resolver, values, index, -1)
+    first_input = recorder.nodes[0]
+    with recorder.recording():
+        outputs = [caller.first(values)]
+    layers = _layers(recorder, resolver)
+    if not layers:
+        raise BadNetworkError(f"{type(module).__name__}: its forward calls no spiking neuron")
+    counts = {len(calls) for calls in layers}
+    if counts != {1}:
+        steps = counts.pop()
+        if counts or (time_steps is not None and time_steps != steps):
+            wanted = "" if counts else f", and --time-steps says {time_steps}"
+            raise BadNetworkError(
+                f"{type(module).__name__}: its neurons are called {sorted({steps, *counts})} times "
+                f"in one forward{wanted}; the same number of steps for all of them is needed"
+            )
+        series = np.broadcast_to(values.double().numpy(), (steps, batch, *shape))
+        note = "the module was run on one frame that it holds over its own loop of steps"
+        return Recording(layers, steps, series, outputs, note, recorder, resolver)
+    if time_steps is None:
+        raise BadNetworkError(
+            f"{type(module).__name__}: its forward is one time step; say how many make a decision "
+            "with --time-steps"
+        )
+    resolver.values[id(first_input)] = View(index, 0)
+    for step in range(1, time_steps):
+        values = torch.rand(batch, *shape)
+        frames.append(values)
+        with recorder.recording():
+            _mark_input(recorder, resolver, values, index, step)
+            outputs.append(caller.next(values))
+    resolver.values.clear()
+    marked = 0
+    for node in recorder.nodes:
+        if node.op == "input":
+            resolver.values[id(node)] = View(index, marked)
+            marked += 1
+    layers = _layers(recorder, resolver)
+    if {len(calls) for calls in layers} != {time_steps}:
+        raise BadNetworkError(
+            f"{layers[0][0].where}: the states of its neurons start anew in every call; return "
+            "them from forward and take them again, or use init_hidden=True"
+        )
+    series = torch.stack(frames).double().numpy()
+    note = "the module was run one time step a call"
+    return Recording(layers, time_steps, series, outputs, note, recorder, resolver)
+
+
+def _fresh(module: nn.Module, lines: dict[int, str]) -> Recorder:
+    for part in module.modules():
+        if isinstance(part, SpikingNeuron):
+            for state in ("mem", "syn", "spk"):
+                if isinstance(getattr(part, state, None), Tensor):
+                    setattr(part, state, torch.zeros(0))
+    return Recorder(module, lines)
+
+
+def _mark_input(
+    recorder: Recorder, resolver: Resolver, values: Tensor, index: Any, call: int
+) -> None:
+    node = recorder.mark(values, Node("input"))
+    resolver.values[id(node)] = View(index, call)
+
+
+class _Caller:
+    """Calls a module step by step and hands its states from one call to the next."""
+
+    def __init__(self, module: nn.Module, recorder: Recorder) -> None:
+        self._module, self._recorder = module, recorder
+        parameters = list(inspect.signature(module.forward).parameters.values())[1:]
+        self._names = [
+            p.name
+            for p in parameters
+            if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
+        ]
+        self._needed = {p.name for p in parameters if p.default is p.empty}
+        self._tensors: dict[str, Tensor] = {}
+        self._last: Any = None
+        self._packed = False
+
+    def first(self, values: Tensor) -> Any:
+        """The first step: states of no size, which snntorch takes as zeros."""
+        self._tensors = {name: torch.zeros(0) for name in self._names}
+        try:
+            self._last = self._module(values, **self._tensors)
+        except MtsparkError:
+            raise
+        except Exception:
+            if not self._names or self._needed:
+                raise
+            # States that are packed together: left out at first, then handed on as returned.
+            self._packed = True
+            self._recorder.calls.clear()
+            self._last = self._module(values)
+        return self._last
+
+    def next(self, values: Tensor) -> Any:
+        """A later step: each state is what the same neuron returned in the step before."""
+        if not self._names:
+            self._last = self._module(values)
+        elif self._packed:
+            rest = self._last[1:] if isinstance(self._last, tuple) else ()
+            states = rest if len(self._names) == len(rest) else (rest,)
+            self._last = self._module(values, **dict(zip(self._names, states, strict=True)))
+        else:
+            following = {name: self._returned(name) for name in self._names}
+            self._last = self._module(values, **following)
+            self._tensors = following
+        return self._last
+
+    def _returned(self, name: str) -> Tensor:
+        given = self._tensors[name]
+        for call in reversed(self._recorder.calls):
+            for quantity, state in call.states.items():
+                same = state is given or (
+                    not isinstance(state, Tensor) and state is self._recorder.node(given)
+                )
+                if same and quantity in call.results:
+                    return call.results[quantity]
+        raise BadNetworkError(
+            f"{type(self._module).__name__}: argument {name!r} of its forward is no state of a "
+            "spiking neuron; give it a default, or take the input and states only"
+        )
+
+
+def _layers(recorder: Recorder, resolver: Resolver) -> list[list[NeuronCall]]:
+    """Sort the calls of neurons into layers, by the states that they hand on.
+
+    Raises:
+        BadNetworkError: a state that is neither at rest nor the neuron's last one.
+    """
+    for node in recorder.nodes:
+        if id(node) not in resolver.values:
+            resolver.add(node)
+    layers: list[list[NeuronCall]] = []
+    layer_of: dict[int, int] = {}
+    own: dict[int, int] = {}
+    for call in recorder.calls:
+        nodes = {key: state for key, state in call.states.items() if isinstance(state, Node)}
+        plain = {key: state for key, state in call.states.items() if isinstance(state, Tensor)}
+        for key, state in plain.items():
+            if state.any():
+                raise BadNetworkError(f"{call.where}: its {key} starts at other values than 0")
+        if nodes:
+            layer = _handed_on(call, nodes, plain, resolver, layer_of, layers)
+        elif plain:
+            layer = len(layers)
+        else:
+            layer = _own_state(call, own, layers)
+        if layer == len(layers):
+            layers.append([])
+        layers[layer].append(call)
+        layer_of[id(call)] = layer
+        own[id(call.module)] = layer
+    return layers
+
+
+def _handed_on(
+    call: NeuronCall,
+    nodes: dict[str, Node],
+    plain: dict[str, Tensor],
+    resolver: Resolver,
+    layer_of: dict[int, int],
+    layers: list[list[NeuronCall]],
+) -> int:
+    found: set[int] = set()
+    for key, node in nodes.items():
+        form = resolver.form(node)
+        terms = form.terms
+        source = terms[0].source if len(terms) == 1 else None
+        good = (
+            source is not None
+            and source.call is not None
+            and source.quantity == key
+            and source.call.module is call.module
+            and not form.constant.any()
+            and (key == "spikes" or not terms[0].chain)
+        )
+        if not good or source is None or source.call is None:
+            raise BadNetworkError(
+                f"{call.where}: its {key} is not what the same neuron returned in the step "
+                f"before (changed at {node.where}); hand states on unchanged"
+            )
+        layer = layer_of[id(source.call)]
+        if layers[layer][-1] is not source.call:
+            raise BadNetworkError(f"{call.where}: its {key} is older than the step before")
+        found.add(layer)
+    if len(found) != 1 or plain:
+        raise BadNetworkError(f"{call.where}: its states come from different steps or neurons")
+    return found.pop()
+
+
+def _own_state(call: NeuronCall, own: dict[int, int], layers: list[list[NeuronCall]]) -> int:
+    """The layer of a neuron that keeps its state itself."""
+    before = call.before
+    known = own.get(id(call.module))
+    if known is not None and before is not None and torch.equal(before, layers[known][-1].membrane):
+        return known
+    if before is None or not before.any():
+        return len(layers)
+    raise BadNetworkError(
+        f"{call.where}: its membrane was changed between two steps; leave states alone"
+    )
+
+
+def _one_line(error: Exception) -> str:
+    text = str(error).split("\n", 1)[0][:160]
+    return text or type(error).__name__

@@ -1,0 +1,111 @@
+"""What a recorded tensor can be: a sum of linear maps of signals, a view of the input, a series."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mtspark.convert.snntorch_trace_ops import Chain, Linear, join
+from mtspark.convert.snntorch_trace_record import NeuronCall, Node
+from mtspark.core.errors import BadNetworkError
+from mtspark.core.float_network import Float
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a signal comes from.
+
+    Attributes:
+        call: the call of a neuron; None for the input.
+        quantity: "spikes", "current" or "membrane" of the neuron.
+        step: of the input's slice; None where one frame is held.
+    """
+
+    call: NeuronCall | None
+    quantity: str = ""
+    step: int | None = None
+
+
+@dataclass(frozen=True)
+class Term:
+    """A signal through at most one linear map."""
+
+    source: Source
+    chain: Chain = ()
+    where: str = ""
+
+
+@dataclass
+class Form:
+    """A sum of terms and a constant, one sample of shape `shape`."""
+
+    shape: tuple[int, ...]
+    terms: tuple[Term, ...]
+    constant: Float
+
+    def mapped(self, shape: tuple[int, ...], step: Linear, constant: Float, where: str) -> Form:
+        """Every term through one more map."""
+        terms = tuple(
+            Term(term.source, join(term.chain, step, where), where) for term in self.terms
+        )
+        return Form(shape, terms, constant.reshape(shape))
+
+
+class MixedInputError(BadNetworkError):
+    """The input is not used one time step and one sample at a time."""
+
+
+@dataclass
+class View:
+    """Values of the whole input, by their numbers (step, sample, value in row-major order)."""
+
+    index: NDArray[np.int64]
+    call: int
+
+
+@dataclass
+class Series:
+    """Forms of several steps, stacked along an axis; `summed` says that they are to be added."""
+
+    forms: list[Form]
+    axis: int
+
+
+Value = Form | View | Series | BadNetworkError
+
+
+def nodes_in(value: Any) -> list[Node]:
+    """All nodes in nested lists, tuples and dicts."""
+    if isinstance(value, Node):
+        return [value]
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, (list, tuple)):
+        return [node for entry in value for node in nodes_in(entry)]
+    return []
+
+
+def substitute(
+    value: Any, arrays: dict[int, Any], *, double: bool = False, zero_rest: bool = False
+) -> Any:
+    """Put arrays in the place of nodes, to run a recorded function again."""
+    if isinstance(value, Node):
+        return torch.as_tensor(np.array(arrays[id(value)]))
+    if isinstance(value, Tensor):
+        if zero_rest and value.is_floating_point():
+            return torch.zeros(value.shape, dtype=torch.int64)
+        return value.detach().double() if double and value.is_floating_point() else value
+    if isinstance(value, dict):
+        return {
+            key: substitute(entry, arrays, double=double, zero_rest=zero_rest)
+            for key, entry in value.items()
+        }
+    if isinstance(value, (list, tuple)):
+        entries = [substitute(e, arrays, double=double, zero_rest=zero_rest) for e in value]
+        return tuple(entries) if isinstance(value, tuple) else entries
+    return value
