@@ -54,7 +54,7 @@ class ImageConfig:
     """
 
     tasks: tuple[str, ...] = ("mnist", "cifar10")
-    epochs: int = 25
+    epochs: int = 12
     images_per_epoch: tuple[int, ...] = (15_000, 0)
     train_images: int = 0
     batch: int = 128
@@ -69,7 +69,7 @@ class ImageConfig:
     network: NetworkConfig = field(
         default_factory=lambda: NetworkConfig(
             observation_shape=IMAGE_SHAPE,
-            convolutions=(ConvSize(48, 4, 2), ConvSize(96, 3, 2), ConvSize(96, 3, 1)),
+            convolutions=(ConvSize(32, 4, 2), ConvSize(64, 3, 2), ConvSize(64, 3, 1)),
             hidden=256,
             actions=CLASSES,
             tasks=2,

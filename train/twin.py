@@ -1,0 +1,221 @@
+"""The twin: the float network's weights acting as the chip's integers, with gradients.
+
+Forward it computes what the chip computes, spike for spike and membrane for membrane; backward
+it is the float network with its surrogate gradients. So an agent can be fine-tuned on the very
+network that is deployed: train :class:`Twin`, export its ``network``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from mtspark.core.arithmetic import DECAY_ONE, STATE_SHIFT, THRESHOLD_LIMIT
+from mtspark.core.errors import BadNetworkError
+from mtspark.train.network import HIDDEN, MTSparkNetwork
+from mtspark.train.neurons import spike_with_surrogate
+from mtspark.train.twin_integers import (
+    EXACT_FLOAT32,
+    PIXEL_LIMIT,
+    STATE_ONE,
+    LayerIntegers,
+    TwinOptions,
+    integers_of_layer,
+    straight,
+)
+from mtspark.train.variants import why_not_deployable
+
+HEAD = "head"
+SMALLEST_GAIN = 1e-12
+"""A gain below it means off; an export keeps gains above it, too."""
+STEP_S = 1e-4
+"""The time step of exported graphs; it cancels but for rounding."""
+
+
+@dataclass
+class TwinTrace:
+    """Spikes and membranes of one decision, by layer: (T, batch, ...), each in its own window."""
+
+    spikes: dict[str, Tensor] = field(default_factory=dict)
+    membranes: dict[str, Tensor] = field(default_factory=dict)
+
+
+class Twin(nn.Module):
+    """A network that acts on the chip's integers and learns as floats.
+
+    Its parameters are those of `network`, which can be exported at any time, with the same
+    options, to exactly the integers that acted here.
+
+    Args:
+        network: the float network; it is shared, not copied.
+        options: the weight grid, as for the export.
+
+    Raises:
+        BadNetworkError: a network that no chip can run.
+    """
+
+    def __init__(self, network: MTSparkNetwork, options: TwinOptions | None = None) -> None:
+        super().__init__()
+        reason = why_not_deployable(network.config)
+        if reason is not None:
+            raise BadNetworkError(f"this network has no integer twin: {reason}")
+        self.network = network
+        self.options = options or TwinOptions()
+        if not 2 <= self.options.weight_bits <= 8:
+            raise BadNetworkError(f"{self.options.weight_bits} weight bits: 2 to 8 exist")
+
+    def integers(self) -> dict[str, LayerIntegers]:
+        """The integers of every layer and of the head, as an export would choose them now."""
+        network, config = self.network, self.network.config
+        beta = config.beta
+        # As the exported neuron says it: tau = dt / (1 - beta), r = 1 / (1 - beta).
+        tau, resistance = STEP_S / (1 - beta), 1 / (1 - beta)
+        drive = STEP_S * resistance / tau
+        decay = round(DECAY_ONE * (STEP_S / tau))
+        steps = config.time_steps + len(network.layer_names) + 1
+        made: dict[str, LayerIntegers] = {}
+        for name in network.layer_names:
+            layer = network.layer(name)
+            first = not made
+            made[name] = integers_of_layer(
+                layer.folded_weight(),
+                layer.folded_bias(),
+                config.threshold / self._gains(name) / drive,
+                largest_message=PIXEL_LIMIT if first else 1,
+                input_scale=1.0 / 255.0 if first else 1.0,
+                membrane_decay=decay,
+                steps=steps,
+                options=self.options,
+            )
+        weight, bias = network.folded_head(with_value=self.options.with_value)
+        made[HEAD] = integers_of_layer(
+            weight.float(),
+            bias.float(),
+            None,
+            largest_message=1,
+            input_scale=1.0,
+            membrane_decay=0,
+            steps=steps,
+            options=self.options,
+        )
+        return made
+
+    def _gains(self, name: str) -> Tensor:
+        """Gains of a layer's neurons under every task, float64 (tasks, *shape)."""
+        network = self.network
+        contexts = network.context()
+        # One task at a time, as the export asks: a product's last bit may depend on its batch.
+        found = [network.gains(name, contexts[i : i + 1]) for i in range(len(contexts))]
+        ones = torch.ones(1, *network.layer_shapes[name], device=contexts.device)
+        gains = torch.cat([ones if gain is None else gain for gain in found])
+        return gains.double().clamp(min=SMALLEST_GAIN)
+
+    def forward(self, frames: Tensor, task: Tensor, trace: TwinTrace | None = None) -> Tensor:
+        """Compute the action values of the chip.
+
+        Args:
+            frames: (batch, channels, height, width) uint8 pixels.
+            task: (batch,) task indices.
+            trace: filled with every spike and membrane when given.
+
+        Returns:
+            float64 (batch, actions), those of the chip to the last digit.
+        """
+        with torch.autocast(frames.device.type, enabled=False):
+            return self._forward(frames, task, trace)
+
+    def _forward(self, frames: Tensor, task: Tensor, trace: TwinTrace | None) -> Tensor:
+        integers = self.integers()
+        network, steps = self.network, self.network.config.time_steps
+        sent: Tensor | None = None
+        for name in network.layer_names:
+            layer, whole = network.layer(name), integers[name]
+            # A frame is held: one product serves all T steps.
+            messages = frames if sent is None else sent.flatten(0, 1)
+            if name == HIDDEN:
+                messages = messages.flatten(1)
+            stride = layer.synapses.stride if name != HIDDEN else None
+            currents = arriving(messages, whole, stride).unflatten(0, (-1, len(frames)))
+            thresholds, scale = self._thresholds(name, whole, task)
+            sent, membranes = self._run(currents, whole, thresholds, scale, steps)
+            if trace is not None:
+                trace.spikes[name], trace.membranes[name] = sent, membranes
+        assert sent is not None
+        head = integers[HEAD]
+        # Sums over steps are exact below 2^53, so their order does not matter.
+        added = arriving(sent.flatten(0, 1), head, None).unflatten(0, (steps, -1)).double()
+        membrane = added.sum(0) + steps * head.bias
+        if trace is not None:
+            trace.membranes[HEAD] = (added + head.bias).cumsum(0)
+            trace.spikes[HEAD] = torch.zeros_like(added)
+        return membrane * (head.unit / steps)
+
+    def _thresholds(self, name: str, whole: LayerIntegers, task: Tensor) -> tuple[Tensor, Tensor]:
+        """Of each sample's neurons: threshold in membrane units, float value of a unit gated."""
+        assert whole.thresholds is not None
+        per_neuron = (-1,) + (1,) * (whole.thresholds.dim() - 2)
+        gated = self._gains(name) * whole.unit.view(per_neuron)
+        if name not in self.network.config.gated_layers:
+            return (whole.thresholds[:1] * STATE_ONE).float(), gated[:1].float()
+        return (whole.thresholds * STATE_ONE).float()[task], gated.float()[task]
+
+    def _run(
+        self, currents: Tensor, whole: LayerIntegers, thresholds: Tensor, scale: Tensor, steps: int
+    ) -> tuple[Tensor, Tensor]:
+        """All steps of one layer from rest: spikes and membranes after reset, (T, batch, ...)."""
+        constants = self.network.config.neuron_constants(HIDDEN)
+        per_neuron = (-1,) + (1,) * (currents.dim() - 3)
+        added = currents + whole.bias.float().view(per_neuron)
+        membrane = torch.zeros_like(added[0])
+        spikes, membranes = [], []
+        for step in range(steps):
+            now = added[step if len(added) > 1 else 0]
+            membrane = now if step == 0 else decayed(membrane, whole.membrane_decay) + now
+            # Integers below 2^24: the difference is exact, and a positive scale keeps its sign.
+            overshoot = (membrane - thresholds) * scale
+            spike = spike_with_surrogate(overshoot, constants.surrogate, constants.slope)
+            fired = spike.detach() if constants.detach_reset else spike
+            membrane = membrane * (1.0 - fired)
+            spikes.append(spike)
+            membranes.append(membrane)
+        return torch.stack(spikes), torch.stack(membranes)
+
+
+def arriving(messages: Tensor, whole: LayerIntegers, stride: object) -> Tensor:
+    """What a layer's synapses add to its currents, in membrane units: float32 integers.
+
+    The sum over inputs is shifted by the exponent, rounding down, and 6 bits to the left.
+
+    Args:
+        messages: (batch, ...) pixels 0..255 or spikes.
+        whole: the layer's integers.
+        stride: of a convolution; None for a dense layer.
+    """
+    kind = torch.float32 if whole.largest_sum <= EXACT_FLOAT32 else torch.float64
+    weight, values = whole.weight.to(kind), messages.to(kind)
+    if stride is None:
+        total = functional.linear(values, weight)
+    else:
+        total = functional.conv2d(values, weight, stride=stride)  # type: ignore[arg-type]
+    # Two to a whole power: exact.
+    shifted = total * (whole.step * 2.0**whole.exponent)
+    if whole.step * 2.0**whole.exponent < 1:
+        shifted = straight(shifted.floor(), shifted)
+    return (shifted * STATE_ONE).float()
+
+
+def decayed(membrane: Tensor, decay: int) -> Tensor:
+    """membrane * (4096 - decay) / 4096, rounded toward zero."""
+    keep = DECAY_ONE - decay
+    if keep & (keep - 1) == 0:
+        smooth = membrane * (keep / DECAY_ONE)
+    else:
+        # 24 and 12 bits: beyond float32, within float64.
+        smooth = membrane.double() * keep / DECAY_ONE
+    return straight(smooth.trunc(), smooth).float()
+
+
+assert THRESHOLD_LIMIT << STATE_SHIFT < EXACT_FLOAT32
