@@ -150,10 +150,11 @@ def calibrated(network: ChipNetwork, frames: NDArray[np.uint8], activity: float)
     by bisection over one threshold for the whole population, inside one engine.
     """
     chip = EngineChip(network)
-    thresholds = chip._layout.plan.thresholds
+    thresholds = chip._plan.thresholds
+    numbers = np.arange(thresholds.shape[1])
     found = {}
     for population in network.populations[:-1]:
-        lanes = chip._lanes(population.name)
+        lanes = chip._places.of_population(population.name, numbers).reshape(-1)
         low, high = 0, NEVER
         while high - low > max(1, low // 100):
             middle = (low + high) // 2

@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,21 +19,22 @@ from numba.core import event
 from numpy.typing import NDArray
 
 from mtspark.core.agent import Activity, ChipTrace, Decision
-from mtspark.core.chip_network import ChipNetwork, check_network
+from mtspark.core.chip_network import ChipNetwork, ReadoutKind, check_network
 from mtspark.core.errors import BadRequestError
+from mtspark.sim.engine_counts import LaneCounts, Places
 from mtspark.sim.engine_kernels import (
+    MOST_COUNTED,
+    Record,
     Scratch,
     State,
-    Trace,
     new_scratch,
     new_state,
     run,
 )
-from mtspark.sim.engine_plan import FIRST, NEURONS, SIZE, PlanBuilder
+from mtspark.sim.engine_plan import PlanBuilder
 from mtspark.sim.engine_synapses import AUTOMATIC, EVENTS, PRODUCT
 from mtspark.sim.reference import check_request
 
-Int = NDArray[np.int64]
 PATHS = {"automatic": AUTOMATIC, "events": EVENTS, "product": PRODUCT}
 
 
@@ -113,24 +114,19 @@ class EngineChip:
             raise BadRequestError(f"path {path!r}: {', '.join(PATHS)} exist")
         self.network = network
         self.synops_walked = {link.name: 0 for link in network.connections}
-        self._layout = PlanBuilder(network)
-        self._options = np.array([hold_frame, PATHS[path]], np.int64)
+        layout = PlanBuilder(network)
+        self._plan, self._sizes = layout.plan, layout.sizes
+        shapes = {name: network.shape_of(name) for name in layout.names}
+        self._places = Places(layout.plan, shapes)
+        self._keep_sums, self._path = hold_frame and network.input.held, PATHS[path]
         self._threads = threads
         self._scratch: list[Scratch] = []
         self._pool: ThreadPoolExecutor | None = None
         self._batch = 0
         self._clock = 0
         self._state: State | None = None
-        sources, names = self._layout.plan.sources, self._layout.names
-        self._parts = [
-            (name, int(row[FIRST]), int(row[FIRST] + row[NEURONS]), network.shape_of(name))
-            for name, row in zip(names, sources, strict=True)
-        ]
-        readout = network.readout.population
-        self._readout = self._lanes(readout)
-        self._neurons = self._parts[-1][2]
-        lanes = (0, 0, self._layout.sizes.lanes)
-        self._no_trace = Trace(np.zeros(lanes, np.uint8), np.zeros(lanes, np.int32))
+        nothing = (0, 0, self._sizes.lanes)
+        self._nothing = (np.zeros(nothing, np.uint8), np.zeros(nothing, np.int32))
 
     def start(self, batch: int) -> None:
         """Put `batch` chips at rest, as after switching on.
@@ -141,7 +137,7 @@ class EngineChip:
         if batch < 1:
             raise BadRequestError(f"a batch of {batch}, at least 1 is needed")
         self._batch, self._clock = batch, 0
-        self._state = new_state(self._layout.sizes, batch)
+        self._state = new_state(self._sizes, batch)
 
     def state(self) -> EngineState:
         """A copy of everything that the chips keep; see :meth:`restore`.
@@ -160,7 +156,7 @@ class EngineChip:
         Raises:
             BadRequestError: the state belongs to another network.
         """
-        fresh = new_state(self._layout.sizes, state.batch)
+        fresh = new_state(self._sizes, state.batch)
         arrays: tuple[NDArray[Any], ...] = tuple(fresh)
         same = [a.shape == b.shape for a, b in zip(arrays, state.arrays, strict=True)]
         if state.network != self.network.name or not all(same):
@@ -177,17 +173,65 @@ class EngineChip:
         A batch of another size starts from new chips.
 
         Args:
-            frames: uint8 (batch, *input shape).
+            frames: uint8 (batch, *input shape), or (batch, T, *input shape) where the input is
+                a series.
             task: row of the threshold arrays, from the first step on.
             trace: record every spike and membrane.
 
         Raises:
             BadRequestError: wrong shape of frames, or no such task.
         """
-        check_request(self.network, frames, task)
-        if len(frames) != self._batch:
-            self.start(len(frames))
-        return self._advance(frames, task, range(self.network.steps_per_decision), trace)
+        return self.advance(frames, task, range(self.network.steps_per_decision), trace=trace)
+
+    def advance(
+        self, frames: NDArray[np.uint8], task: int, steps: range, *, trace: bool = False
+    ) -> Decision:
+        """Run some steps of a decision; all of them, in parts one after another, are one.
+
+        Args:
+            frames, task, trace: as for :meth:`decide`, the same in every part.
+            steps: which of the T + L steps, counted from 0, without gaps.
+
+        Returns:
+            What happened in these steps: membranes after the last one, spikes sent in them.
+
+        Raises:
+            BadRequestError: as for :meth:`decide`, or no such steps.
+        """
+        network = self.network
+        check_request(network, frames, task)
+        if not 0 <= steps.start < steps.stop <= network.steps_per_decision or steps.step != 1:
+            raise BadRequestError(
+                f"steps {steps.start} to {steps.stop} by {steps.step}: a decision has "
+                f"0 to {network.steps_per_decision}, one by one"
+            )
+        batch = len(frames)
+        if batch != self._batch:
+            self.start(batch)
+        assert self._state is not None
+        lanes = (len(steps), batch, self._sizes.lanes)
+        seen = (np.zeros(lanes, np.uint8), np.zeros(lanes, np.int32)) if trace else self._nothing
+        counted = np.zeros((2, *lanes[1:]), np.uint8)
+        kept = np.zeros(counted.shape if len(steps) > MOST_COUNTED else (2, 0, 0), np.uint32)
+        record = Record(*seen, counted, kept, np.zeros((batch, len(self.synops_walked)), np.int64))
+        slices = np.ascontiguousarray(frames).reshape(
+            batch, 1 if network.input.held else network.time_steps, -1
+        )
+        self._run(record, slices, task, steps)
+        self._clock += len(steps)
+        for name, count in zip(self.synops_walked, record.walked.sum(0).tolist(), strict=True):
+            self.synops_walked[name] += count
+        within, outside = counted if not kept.size else kept + counted
+        activity = Activity(
+            LaneCounts(self._places, within, *self._messages(slices, steps)),
+            LaneCounts(self._places, outside, None),
+        )
+        readout = network.readout
+        if readout.kind is ReadoutKind.SPIKES:
+            read: NDArray[Any] = activity.window[readout.population]
+        else:
+            read = self._places.of_population(readout.population, self._state.membrane)
+        return Decision(read * readout.scale, activity, self._chip_trace(record) if trace else None)
 
     def close(self) -> None:
         """End the threads; safe to call twice."""
@@ -199,42 +243,36 @@ class EngineChip:
     def bytes_used(self) -> int:
         """Bytes of all arrays of the engine: plan, state and the memory of its threads."""
         state = () if self._state is None else self._state
-        arrays = [*self._layout.plan, *state, *(a for part in self._scratch for a in part)]
+        arrays = [*self._plan, *state, *(a for part in self._scratch for a in part)]
         return int(sum(array.nbytes for array in arrays))
 
-    def _advance(self, frames: NDArray[np.uint8], task: int, steps: range, trace: bool) -> Decision:
-        """Run some steps of a decision, counted from 0."""
-        assert self._state is not None
-        network, batch = self.network, len(frames)
-        window = np.zeros((batch, self._neurons), np.int64)
-        drain = np.zeros((batch, self._neurons), np.int64)
-        walked = np.zeros((batch, len(network.connections)), np.int64)
-        recorded = self._no_trace
-        if trace:
-            lanes = (len(steps), batch, self._layout.sizes.lanes)
-            recorded = Trace(np.zeros(lanes, np.uint8), np.zeros(lanes, np.int32))
+    def _run(self, record: Record, slices: NDArray[np.uint8], task: int, steps: range) -> None:
+        """Run compiled code, each thread its share of the batch."""
+        network, batch = self.network, len(slices)
         shares = min(self._threads, batch)
         while len(self._scratch) < shares:
-            self._scratch.append(new_scratch(self._layout.sizes, self._layout.plan))
-        binary = network.input.payload_bits == 0
-        flat = np.ascontiguousarray(frames).reshape(batch, -1)
+            self._scratch.append(new_scratch(self._sizes, self._plan))
+        when = (network.time_steps, steps.start, steps.stop, self._clock - steps.start)
+        how = (network.input.payload_bits == 0, network.input.held, self._keep_sums, self._path)
         calls: list[tuple[Any, ...]] = []
         for share in range(shares):
             members = (batch * share // shares, batch * (share + 1) // shares)
-            when = (network.time_steps, steps.start, steps.stop, self._clock - steps.start)
-            request = np.array([*members, task, *when, binary], np.int64)
-            memory = (self._layout.plan, self._state, self._scratch[share], recorded, flat)
-            calls.append((*memory, window, drain, walked, request, self._options))
-        with nullcontext() if run.signatures else _compiling_is_told():
+            request = np.array([*members, task, *when, *how], np.int64)
+            memory = (self._plan, self._state, self._scratch[share])
+            calls.append((*memory, record, slices, request))
+        if run.signatures:
             self._call(calls)
-        self._clock += len(steps)
-        for name, count in zip(self.synops_walked, walked.sum(0), strict=True):
-            self.synops_walked[name] += int(count)
-        shape = (batch, *network.shape_of(network.readout.population))
-        membrane = self._state.membrane[:, self._readout].reshape(shape)
-        values = membrane * network.readout.scale
-        activity = Activity(self._by_source(window), self._by_source(drain))
-        return Decision(values, activity, self._chip_trace(recorded) if trace else None)
+        else:
+            with _compiling_is_told():
+                self._call(calls)
+
+    def _messages(self, slices: NDArray[np.uint8], steps: range) -> tuple[NDArray[Any], int]:
+        """Messages of the input in these steps, and how often each was sent."""
+        sending = range(steps.start, max(steps.start, min(steps.stop, self.network.time_steps)))
+        if self.network.input.held:
+            return slices[:, 0] != 0, len(sending)
+        part = slices[:, sending.start : sending.stop]
+        return np.count_nonzero(part, axis=1).astype(np.uint32), 1
 
     def _call(self, calls: list[tuple[Any, ...]]) -> None:
         """Run compiled code for each thread's share of the batch."""
@@ -248,26 +286,11 @@ class EngineChip:
         for other in others:
             other.result()
 
-    def _by_source(self, counts: Int) -> dict[str, Int]:
-        batch = len(counts)
-        return {
-            name: counts[:, first:last].reshape(batch, *shape)
-            for name, first, last, shape in self._parts
-        }
-
-    def _lanes(self, name: str) -> Int:
-        """Where the neurons of a population stand among all lanes."""
-        names, sources = self._layout.names, self._layout.plan.sources
-        before = int(sources[1 : names.index(name), SIZE].sum())
-        return self._layout.lanes[name] + before
-
-    def _chip_trace(self, trace: Trace) -> ChipTrace:
-        spikes, membranes = {}, {}
-        for population in self.network.populations:
-            lanes = self._lanes(population.name)
-            shape = (*trace.spikes.shape[:2], *population.shape)
-            spikes[population.name] = trace.spikes[:, :, lanes].reshape(shape).astype(bool)
-            membranes[population.name] = (
-                trace.membranes[:, :, lanes].reshape(shape).astype(np.int64)
-            )
-        return ChipTrace(spikes, membranes)
+    def _chip_trace(self, record: Record) -> ChipTrace:
+        names = [population.name for population in self.network.populations]
+        spikes = {name: self._places.of_population(name, record.spikes) for name in names}
+        membranes = {name: self._places.of_population(name, record.membranes) for name in names}
+        return ChipTrace(
+            {name: array.astype(bool) for name, array in spikes.items()},
+            {name: array.astype(np.int64) for name, array in membranes.items()},
+        )

@@ -12,28 +12,25 @@ from numba import njit
 from numpy.typing import NDArray
 
 from mtspark.core import arithmetic
-from mtspark.sim.engine_neurons import fire_narrow, fire_wide
-from mtspark.sim.engine_plan import (
+from mtspark.sim.engine_layout import (
     ARRIVING,
-    BIAS_SCALE,
     CHANNELS,
     COLUMNS,
     CURRENT,
     DELAY,
     DEPTH,
-    FIRST,
-    KEEP,
-    KEEP_CURRENT,
     KIND,
     KIND_LISTED,
     LANE,
+    LANES,
     LEFT,
     LINK,
     LINKS,
     NAME,
-    NEURONS,
     ORIGIN,
+    PIXELS,
     READY,
+    RECURRENT,
     RIGHT,
     RING,
     ROWS,
@@ -42,19 +39,23 @@ from mtspark.sim.engine_plan import (
     SIZE,
     SLACK,
     SLOTS,
-    STRIDE,
     SUMS,
     WIDE,
     Plan,
     Sizes,
     aligned,
 )
+from mtspark.sim.engine_neurons import fire_narrow, fire_wide
 from mtspark.sim.engine_synapses import deliver
-from mtspark.sim.engine_vectors import LANES, PIXELS, compiled, lowest_bit, nonzero64
+from mtspark.sim.engine_vectors import compiled
 
 Int = NDArray[np.int64]
 MOST_COUNTED = 255
 """Steps after which the 8-bit counters of spikes must be emptied."""
+
+# What a request asks for; see `run`.
+(FIRST_MEMBER, LAST_MEMBER, TASK, STEPS, FIRST_STEP, LAST_STEP, CLOCK) = range(7)
+(BINARY, HELD, KEPT, PATH) = range(7, 11)
 
 
 class State(NamedTuple):
@@ -76,12 +77,21 @@ class State(NamedTuple):
 
 
 class Scratch(NamedTuple):
-    """Memory of one thread; the sums are all zero between steps, except for a held frame."""
+    """Memory of one thread; the sums are all zero between steps, except for a held frame.
+
+    Attributes:
+        sums, wide_sums: what arrives, by lane.
+        frame: the slice of the input that was laid out last, pixel by pixel.
+        laid: which slice that is, and its messages.
+        image, tile, starts: of dense products.
+        chosen: channels of one pixel.
+        met: by connection, synapses that were met when it was last walked.
+    """
 
     sums: NDArray[np.int32]
     wide_sums: Int
-    counted: NDArray[np.uint8]
     frame: NDArray[np.uint8]
+    laid: Int
     image: NDArray[np.float32]
     tile: NDArray[np.float32]
     starts: Int
@@ -89,11 +99,21 @@ class Scratch(NamedTuple):
     met: Int
 
 
-class Trace(NamedTuple):
-    """Every step's spikes and membranes by lane, (steps, batch, lanes); or empty."""
+class Record(NamedTuple):
+    """What a run leaves behind.
+
+    Attributes:
+        spikes, membranes: every step's, by lane, (steps, batch, lanes); or empty.
+        counted: uint8 (2, batch, lanes), spikes within and outside of each window.
+        kept: uint32 likewise, spikes beyond what 8 bits can count; or empty.
+        walked: int64 (batch, connections), the synapses met.
+    """
 
     spikes: NDArray[np.uint8]
     membranes: NDArray[np.int32]
+    counted: NDArray[np.uint8]
+    kept: NDArray[np.uint32]
+    walked: Int
 
 
 def new_state(sizes: Sizes, batch: int) -> State:
@@ -112,8 +132,8 @@ def new_scratch(sizes: Sizes, plan: Plan) -> Scratch:
     return Scratch(
         sums=aligned((sizes.sums + SLACK,), np.int32),
         wide_sums=aligned((sizes.wide_sums + SLACK,), np.int64),
-        counted=aligned((sizes.lanes + SLACK,), np.uint8),
         frame=aligned((int(plan.sources[0, SIZE]) + SLACK,), np.uint8),
+        laid=np.zeros(2, np.int64),
         image=aligned((sizes.image + SLACK,), np.float32),
         tile=aligned((PIXELS * LANES,), np.float32),
         starts=aligned((PIXELS,), np.int64),
@@ -133,13 +153,11 @@ def _combine(sums: Any, arriving: Any, row: Any, clear: Any) -> Any:
 
 
 @compiled
-def _take_frame(frame: Any, origin: Any, binary: Any, steps: Any, bytes_: Any, sent: Any) -> Any:
-    """Lay a frame out pixel by pixel, note its messages, and return how many there are."""
+def _take_frame(frame: Any, origin: Any, binary: Any, bytes_: Any) -> Any:
+    """Lay a frame out pixel by pixel and return how many messages it is."""
     pixels, channels, total = origin[ROWS] * origin[COLUMNS], origin[CHANNELS], 0
-    for neuron in range(len(frame)):
-        active = frame[neuron] != 0
-        sent[neuron] = steps if active else 0
-        total += active
+    for value in range(len(frame)):
+        total += frame[value] != 0
     if channels == 4:
         # A stack of four frames, the common case: written so that LLVM interleaves vectors.
         one, two = frame[:pixels], frame[pixels : 2 * pixels]
@@ -161,36 +179,10 @@ def _take_frame(frame: Any, origin: Any, binary: Any, steps: Any, bytes_: Any, s
 
 
 @compiled
-def _empty_counters(counted: Any, lane: Any, origin: Any, sent: Any) -> Any:
-    """Move the 8-bit counters of a population to its totals in channel, row, column order."""
-    pixels = origin[ROWS] * origin[COLUMNS]
-    for pixel in range(pixels):
-        for chunk in range(0, origin[STRIDE], 64):
-            place = lane + pixel * origin[STRIDE] + chunk
-            word = nonzero64(counted, place)
-            if origin[STRIDE] - chunk < 64:
-                word &= (np.uint64(1) << np.uint64(origin[STRIDE] - chunk)) - np.uint64(1)
-            while word:
-                bit = lowest_bit(word)
-                word &= word - np.uint64(1)
-                sent[(chunk + bit) * pixels + pixel] += counted[place + bit]
-                counted[place + bit] = 0
-
-
-@compiled
 def _deliver_all(
-    number: Any,
-    step: Any,
-    clock: Any,
-    plan: Any,
-    steps: Any,
-    member_sent: Any,
-    member_totals: Any,
-    frame_total: Any,
-    scratch: Any,
-    options: Any,
-    walked: Any,
-) -> Any:
+    number: Any, step: Any, plan: Any, frames: Any, sent: Any, totals: Any, scratch: Any,
+    walked: Any, request: Any,
+) -> Any:  # fmt: skip
     """Everything that reaches population `number` in a step; tells what to do with the sums.
 
     Returns:
@@ -198,32 +190,42 @@ def _deliver_all(
     """
     row = plan.neurons[number]
     size = plan.sources[number + 1, SIZE]
+    steps, kept = request[STEPS], request[KEPT]
     clear = True
     for index in range(row[LINK], row[LINK] + row[LINKS]):
         link = plan.links[index]
         origin = plan.sources[link[ORIGIN]]
-        framed = link[ORIGIN] == 0
-        if framed:
-            since = step - 1 - link[DELAY]
-            arrives = 0 <= since < steps
-            # The frame stays for all its steps: so may the sums that it causes.
-            clear = not arrives or since == steps - 1 or options[0] == 0
+        since = step - 1 - link[DELAY]
+        clear, walk, total = True, True, 0
+        if link[ORIGIN] == 0:
             messages, first = scratch.frame, 0
-            total = frame_total if arrives else 0
-            walk = since == 0 or options[0] == 0
+            if 0 <= since < steps:
+                piece = 0 if request[HELD] else since
+                if scratch.laid[0] != piece:
+                    scratch.laid[0] = piece
+                    scratch.laid[1] = _take_frame(
+                        frames[piece], origin, request[BINARY], scratch.frame
+                    )
+                total = scratch.laid[1]
+                if kept:
+                    # The frame stays for all its steps: so do the sums that it causes.
+                    walk = since == 0 or step == request[FIRST_STEP]
+                    clear = since == steps - 1 or step == request[LAST_STEP] - 1
         else:
-            slot = (clock + step - 1 - link[DELAY]) % origin[RING]
-            messages, first = member_sent, origin[SENT] + slot * origin[SIZE]
-            total = member_totals[origin[SLOTS] + slot]
-            clear, walk = True, True
+            slot = (request[CLOCK] + since) % origin[RING]
+            messages, first = sent, origin[SENT] + slot * origin[SIZE]
+            if not link[RECURRENT] or 0 <= since - origin[DEPTH] < steps:
+                total = totals[origin[SLOTS] + slot]
         if total:
             if walk:
                 scratch.met[index] = deliver(
-                    link, origin, plan, messages, first, total, scratch, options[1]
+                    link, origin, plan, messages, first, total, scratch, request[PATH]
                 )
             walked[link[NAME]] += scratch.met[index]
         if row[LINKS] == 1 and not row[WIDE]:
             return clear
+        if total == 0:
+            continue
         start, goal = link[SUMS], row[ARRIVING]
         sums, wide = scratch.sums, scratch.wide_sums
         if link[KIND] == KIND_LISTED:
@@ -233,6 +235,62 @@ def _deliver_all(
         else:
             _combine(sums[start : start + size], sums[goal : goal + size], link, clear)
     return True
+
+
+@compiled
+def _step_population(
+    number: Any, step: Any, plan: Any, state: Any, member: Any, scratch: Any, frames: Any,
+    record: Any, request: Any,
+) -> Any:  # fmt: skip
+    """One step of one population: receive, integrate, fire."""
+    row, own = plan.neurons[number], plan.sources[number + 1]
+    sent, totals = state.sent[member], state.totals[member]
+    lane, size, depth, ring = row[LANE], own[SIZE], own[DEPTH], own[RING]
+    membrane = state.membrane[member, lane : lane + size]
+    if step == depth:
+        membrane[:] = 0
+        if not row[READY]:
+            if row[WIDE]:
+                state.wide_current[member, row[CURRENT] : row[CURRENT] + size] = 0
+            else:
+                state.current[member, row[CURRENT] : row[CURRENT] + size] = 0
+    now = request[CLOCK] + step
+    place = own[SENT] + now % ring * size
+    sending = sent[place : place + size]
+    earlier = own[SENT] + (now - 1) % ring * size
+    before = sent[earlier : earlier + size]
+    outside = 0 if depth <= step < depth + request[STEPS] else 1
+    counted = record.counted[outside, member, lane : lane + size]
+    clear = _deliver_all(
+        number, step, plan, frames, sent, totals, scratch, record.walked[member], request
+    )
+    if row[WIDE]:
+        goal = row[ARRIVING]
+        fired = fire_wide(
+            row, plan, request[TASK], scratch.wide_sums[goal : goal + size], membrane,
+            state.wide_current[member, row[CURRENT] :], sending, counted, before, step != depth,
+        )  # fmt: skip
+    else:
+        fired = fire_narrow(
+            row, plan, request[TASK], scratch.sums, membrane, state.current[member], sending,
+            counted, before, step != depth, clear,
+        )  # fmt: skip
+    totals[own[SLOTS] + now % ring] = fired
+    if len(record.spikes):
+        at = step - request[FIRST_STEP]
+        for offset in range(size):
+            record.spikes[at, member, lane + offset] = sending[offset]
+            record.membranes[at, member, lane + offset] = membrane[offset]
+
+
+@compiled
+def _keep_counts(record: Any, member: Any) -> Any:
+    """Empty the 8-bit counters before they can overflow."""
+    for outside in range(2):
+        counted, kept = record.counted[outside, member], record.kept[outside, member]
+        for lane in range(len(counted)):
+            kept[lane] += np.uint32(counted[lane])
+            counted[lane] = 0
 
 
 def _sources_digest() -> int:
@@ -247,104 +305,34 @@ def _make_run(version: int) -> Any:
     """Compiled code kept on disk; numba looks only at this file and at `version` for changes."""
 
     @njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]
-    def run(
-        plan: Any,
-        state: Any,
-        scratch: Any,
-        trace: Any,
-        frames: Any,
-        window: Any,
-        drain: Any,
-        walked: Any,
-        request: Any,
-        options: Any,
-    ) -> None:
-        """Run one decision of some members of a batch, step by step.
+    def run(plan: Any, state: Any, scratch: Any, record: Any, frames: Any, request: Any) -> None:
+        """Run steps of one decision of some members of a batch, step by step.
 
         Populations are taken from last to first, so that each reads what its sources sent one
         step earlier, before they send again.
 
         Args:
             plan, state, scratch: of network, batch and thread.
-            trace: filled where it is not empty.
-            frames: uint8 (batch, values).
-            window, drain: int64 (batch, neurons of all sources), zero at first; receive messages
-                sent within and outside of each source's own window.
-            walked: int64 (batch, connections); receives the synapses met.
+            record: receives what happens.
+            frames: uint8 (batch, slices, values); one slice where it is held.
             request: first and last member, task, T, first and last step of the decision to run,
-                clock at step 0, whether input is binary.
-            options: whether sums of a frame are held, and the path of convolutions.
+                clock at step 0, whether input is binary, whether it is held, whether the sums of
+                a held frame are kept, and the path of convolutions.
         """
         if version < 0:
             return
-        first_member, last_member, task = request[0], request[1], request[2]
-        steps, first_step, last_step, clock = request[3], request[4], request[5], request[6]
-        origin = plan.sources[0]
-        for member in range(first_member, last_member):
-            frame_total = _take_frame(
-                frames[member], origin, request[7], steps, scratch.frame,
-                window[member, : origin[NEURONS]],
-            )  # fmt: skip
-            sent, totals = state.sent[member], state.totals[member]
-            for step in range(first_step, last_step):
+        for member in range(request[FIRST_MEMBER], request[LAST_MEMBER]):
+            scratch.laid[0] = -1
+            for step in range(request[FIRST_STEP], request[LAST_STEP]):
                 for number in range(len(plan.neurons) - 1, -1, -1):
-                    row, own = plan.neurons[number], plan.sources[number + 1]
-                    lane, size, depth = row[LANE], own[SIZE], own[DEPTH]
-                    membrane = state.membrane[member, lane : lane + size]
-                    counted = scratch.counted[lane : lane + size]
-                    if step == depth:
-                        membrane[:] = 0
-                        if not row[READY]:
-                            if row[WIDE]:
-                                state.wide_current[member, row[CURRENT] : row[CURRENT] + size] = 0
-                            else:
-                                state.current[member, row[CURRENT] : row[CURRENT] + size] = 0
-                    since_emptied = step - depth if depth <= step < depth + steps else step
-                    if step in (depth, depth + steps) or since_emptied % MOST_COUNTED == 0:
-                        before = depth <= step - 1 < depth + steps
-                        totals_of = window if before else drain
-                        _empty_counters(
-                            scratch.counted, lane, own,
-                            totals_of[member, own[FIRST] : own[FIRST] + own[NEURONS]],
-                        )  # fmt: skip
-                    slot = (clock + step) % own[RING]
-                    place = own[SENT] + slot * size
-                    sending = sent[place : place + size]
-                    clear = _deliver_all(
-                        number, step, clock, plan, steps, sent, totals, frame_total, scratch,
-                        options, walked[member],
-                    )  # fmt: skip
-                    if row[WIDE]:
-                        fired = fire_wide(
-                            scratch.wide_sums[row[ARRIVING] : row[ARRIVING] + size], membrane,
-                            state.wide_current[member, row[CURRENT] :],
-                            plan.thresholds[task, lane : lane + size],
-                            plan.bias[lane : lane + size], sending, counted, row[KEEP],
-                            row[KEEP_CURRENT], row[BIAS_SCALE],
-                        )  # fmt: skip
-                    else:
-                        fired = fire_narrow(
-                            number, plan, task, clear, scratch.sums, membrane,
-                            state.current[member], sending, counted,
-                        )  # fmt: skip
-                    totals[own[SLOTS] + slot] = fired
-                    if len(trace.spikes):
-                        for offset in range(size):
-                            trace.spikes[step - first_step, member, lane + offset] = sending[offset]
-                            trace.membranes[step - first_step, member, lane + offset] = membrane[
-                                offset
-                            ]
-            for number in range(len(plan.neurons)):
-                own = plan.sources[number + 1]
-                inside = own[DEPTH] <= last_step - 1 < own[DEPTH] + steps
-                totals_of = window if inside else drain
-                _empty_counters(
-                    scratch.counted, plan.neurons[number, LANE], own,
-                    totals_of[member, own[FIRST] : own[FIRST] + own[NEURONS]],
-                )  # fmt: skip
+                    _step_population(
+                        number, step, plan, state, member, scratch, frames[member], record, request
+                    )
+                if (step - request[FIRST_STEP] + 1) % MOST_COUNTED == 0 and record.kept.size:
+                    _keep_counts(record, member)
 
     return run
 
 
 run = _make_run(_sources_digest())
-"""One decision of some members of a batch, in one call of compiled code."""
+"""Some steps of one decision of some members of a batch, in one call of compiled code."""

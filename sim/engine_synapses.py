@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from mtspark.sim.engine_plan import (
+from mtspark.sim.engine_layout import (
     BLOCK,
     CHANNELS,
     COLUMNS,
@@ -21,23 +21,24 @@ from mtspark.sim.engine_plan import (
     G_COLUMNS,
     G_ROWS,
     G_TAPS,
+    GAP_BITS,
     GRADED,
     GROUPS,
     IN_PER_GROUP,
-    INDEX,
     KERNEL_X,
     KERNEL_Y,
     KIND,
     KIND_CONV,
     KIND_DENSE,
     KIND_LISTED,
-    NARROW,
+    LANES,
     OUT_COLUMNS,
     OUT_PER_GROUP,
     OUT_ROWS,
     OUT_STRIDE,
     PAD_X,
     PAD_Y,
+    PIXELS,
     REACH_X,
     REACH_Y,
     ROW,
@@ -48,17 +49,17 @@ from mtspark.sim.engine_plan import (
     STRIDE,
     SUMS,
     UNSIGNED,
+    WEIGHT_BITS,
     WEIGHTS,
 )
 from mtspark.sim.engine_vectors import (
-    LANES,
-    PIXELS,
     add1,
     add2,
     add4,
     add_scaled,
     bits,
     compiled,
+    load64,
     lowest_bit,
     nonzero64,
     product8,
@@ -122,12 +123,8 @@ def deliver(
             return _conv_product(row, origin, geometry, weights, messages, first, sums, scratch)
         return _conv_events(row, origin, geometry, weights, messages, first, sums, scratch.chosen)
     if row[KIND] == KIND_LISTED:
-        return _sparse(
-            row, origin, geometry, plan.index32, weights, messages, first, scratch.wide_sums
-        )
-    if row[NARROW]:
-        return _sparse(row, origin, geometry, plan.index16, weights, messages, first, sums)
-    return _sparse(row, origin, geometry, plan.index32, weights, messages, first, sums)
+        return _listed(row, origin, geometry, weights, messages, first, scratch.wide_sums)
+    return _listed(row, origin, geometry, weights, messages, first, sums)
 
 
 @compiled
@@ -144,7 +141,7 @@ def _dense(row: Any, origin: Any, weights: Any, messages: Any, first: Any, sums:
     """Rows of weights, four at a time where messages are binary."""
     pixels, channels, stride = origin[ROWS] * origin[COLUMNS], origin[CHANNELS], origin[STRIDE]
     target, base, length, unsigned = row[SUMS], row[WEIGHTS], row[ROW], row[UNSIGNED]
-    blocks, graded = length // LANES, row[GRADED]
+    blocks, graded = row[BLOCK] // LANES, row[GRADED]
     waiting, w0, w1, w2, sent = 0, 0, 0, 0, 0
     for pixel in range(pixels):
         place = first + pixel * stride
@@ -329,18 +326,14 @@ def _conv_product(
 
 
 @compiled
-def _sparse(
-    row: Any,
-    origin: Any,
-    geometry: Any,
-    index: Any,
-    weights: Any,
-    messages: Any,
-    first: Any,
-    sums: Any,
+def _listed(
+    row: Any, origin: Any, geometry: Any, entries: Any, messages: Any, first: Any, sums: Any
 ) -> Any:
-    """Each message walks its own list of synapses."""
+    """Each message walks its own list of synapses, written by engine_sparse.encode."""
     pixels = origin[ROWS] * origin[COLUMNS]
+    target, entry_first, signed = row[SUMS], row[WEIGHTS], not row[UNSIGNED]
+    gap_bits, width = np.uint64(row[GAP_BITS]), row[GAP_BITS] + WEIGHT_BITS
+    none = (np.uint64(1) << gap_bits) - np.uint64(1)
     met = 0
     for pixel in range(pixels):
         place = first + pixel * origin[STRIDE]
@@ -351,11 +344,18 @@ def _sparse(
                 word &= word - np.uint64(1)
                 column = row[G_ROWS] + channel * pixels + pixel
                 message = np.int64(messages[place + channel])
-                for synapse in range(geometry[column], geometry[column + 1]):
-                    lane = row[SUMS] + index[row[INDEX] + synapse]
-                    weight = np.int64(weights[row[WEIGHTS] + synapse])
-                    if weight > 127 and not row[UNSIGNED]:
+                lane = target
+                for number in range(geometry[column], geometry[column + 1]):
+                    bit = number * width
+                    entry = load64(entries, entry_first + (bit >> 3)) >> np.uint64(bit & 7)
+                    gap = entry & none
+                    weight = np.int64((entry >> gap_bits) & np.uint64(2**WEIGHT_BITS - 1))
+                    if gap == none:
+                        lane += weight * np.int64(none)
+                        continue
+                    lane += np.int64(gap)
+                    if signed and weight > 127:
                         weight -= 256
                     sums[lane] += weight * message
-                met += geometry[column + 1] - geometry[column]
+                    met += 1
     return met

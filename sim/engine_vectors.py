@@ -17,13 +17,9 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from mtspark.sim.engine_layout import LANES, PIXELS
+
 ir: Any = importlib.import_module("llvmlite.ir")
-
-LANES = 16
-"""Elements of a vector; channels are padded to multiples of it."""
-
-PIXELS = 8
-"""Output pixels that :func:`product8` computes together, one register each."""
 
 Codegen = Callable[[Any, Any, Any, Any], Any]
 SUMS, BYTES = types.Array(types.int32, 1, "C"), types.Array(types.uint8, 1, "C")
@@ -198,6 +194,18 @@ def nonzero64(typing: Any, messages: Any, first: Any) -> Any:
         )
 
     return types.uint64(messages, types.intp), codegen
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def load64(typing: Any, entries: Any, first: Any) -> Any:
+    """The 64 bits that begin with byte `first`, lowest first."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        where = _pointer(context, builder, signature.args[0], *args)
+        word = ir.IntType(64)
+        return builder.load(builder.bitcast(where, word.as_pointer()), align=1)
+
+    return types.uint64(entries, types.intp), codegen
 
 
 @intrinsic  # type: ignore[untyped-decorator]

@@ -159,9 +159,9 @@ def random_weights(draw: st.DrawFn, shape: tuple[int, ...]) -> dict[str, Any]:
 
 
 @st.composite
-def varied_networks(draw: st.DrawFn) -> ChipNetwork:
-    """As :func:`random_networks`, with every reset, decays a neuron, loops and series inputs."""
-    net = draw(random_networks())
+def varied(draw: st.DrawFn, networks: st.SearchStrategy[ChipNetwork]) -> ChipNetwork:
+    """Networks with every reset, decays a neuron, series inputs and spike readouts."""
+    net = draw(networks)
     populations = []
     for entry in net.populations:
         generator = np.random.default_rng(draw(st.integers(0, 2**31)))
@@ -171,6 +171,18 @@ def varied_networks(draw: st.DrawFn) -> ChipNetwork:
         if draw(st.booleans()):
             decays["membrane_decay"] = generator.choice([4096, 0, 2048, 163], entry.shape)
         populations.append(replace(entry, reset=draw(st.sampled_from(list(Reset))), **decays))
+    return replace(
+        net,
+        populations=tuple(populations),
+        input=replace(net.input, held=draw(st.booleans())),
+        readout=replace(net.readout, kind=draw(st.sampled_from(list(ReadoutKind)))),
+    )
+
+
+@st.composite
+def varied_networks(draw: st.DrawFn) -> ChipNetwork:
+    """As :func:`random_networks`, varied, and with loops."""
+    net = draw(varied(random_networks()))
     loops = []
     if draw(st.booleans()):
         weights = draw(random_weights((5, 5)))
@@ -178,13 +190,7 @@ def varied_networks(draw: st.DrawFn) -> ChipNetwork:
     if draw(st.booleans()):
         weights = draw(random_weights((5, 3)))
         loops.append(dense("last", "second", **weights, recurrent=True, delay=draw(DELAYS)))
-    return replace(
-        net,
-        populations=tuple(populations),
-        connections=(*net.connections, *loops),
-        input=replace(net.input, held=draw(st.booleans())),
-        readout=replace(net.readout, kind=draw(st.sampled_from(list(ReadoutKind)))),
-    )
+    return replace(net, connections=(*net.connections, *loops))
 
 
 @st.composite

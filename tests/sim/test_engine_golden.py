@@ -58,7 +58,7 @@ def test_pilotnet_layer(golden: Path, index: int, name: str, before: str, reset:
         # In step 1 of a decision a population of depth 1 is put to rest, in step 2 it is not;
         # it hears the frame in both.
         number = 1 if step % BETWEEN_RESETS == reset % BETWEEN_RESETS else 2
-        trace = chip._advance(frame[None], 0, range(number, number + 1), True).trace
+        trace = chip.advance(frame[None], 0, range(number, number + 1), trace=True).trace
         assert trace is not None
         found_spikes, found = trace.spikes["layer"][0, 0], trace.membranes["layer"][0, 0]
         shown = np.where(found_spikes, RECORDED_AT_A_SPIKE, found)
