@@ -42,13 +42,15 @@ class AblationSettings:
         seeds: runs of each cell; seeds are 1, 2, ...
         images: training images of each task, the same in all runs.
         epochs: passes over them; in sequential runs, for each task.
+        test_images: of each task, the same in all runs.
         hidden: width of the fully connected layer.
         threads: CPU threads.
     """
 
     seeds: int = 3
     images: int = 10_000
-    epochs: int = 3
+    epochs: int = 2
+    test_images: int = 2_500
     hidden: int = 128
     threads: int = 1
 
@@ -142,6 +144,7 @@ def run_grid(
     """
     from rich.progress import track
 
+    test = [part.subset(settings.test_images, seed=0) for part in test]
     done_folder = folder / "runs"
     done_folder.mkdir(parents=True, exist_ok=True)
     _check_same_settings(folder / "settings.json", settings)
@@ -287,12 +290,15 @@ def ablation_command(
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Runs of each cell.")] = 3,
     images: Annotated[int, typer.Option(min=1, help="Training images of each task.")] = 10_000,
-    epochs: Annotated[int, typer.Option(min=1, help="Passes over them.")] = 3,
+    epochs: Annotated[int, typer.Option(min=1, help="Passes over them.")] = 2,
+    test_images: Annotated[int, typer.Option(min=1, help="Test images of each task.")] = 2_500,
     threads: Annotated[int, typer.Option(min=1, max=1024, help="CPU threads.")] = 1,
 ) -> None:
     """Train the whole grid and print its table; stop any time, start again to go on."""
     with errors_as_one_line():
-        settings = AblationSettings(seeds=seeds, images=images, epochs=epochs, threads=threads)
+        settings = AblationSettings(
+            seeds=seeds, images=images, epochs=epochs, test_images=test_images, threads=threads
+        )
         training = [load_images(name, "train", data) for name in TASKS]
         test = [load_images(name, "test", data) for name in TASKS]
         print(as_markdown(run_grid(folder, settings, training, test)))
