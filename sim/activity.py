@@ -54,6 +54,7 @@ class DeepCounts:
         dead: by population, neurons without a spike within the window of any decision.
         saturated: by population, neurons that spiked in every step of the window of every one.
         nonzero: by source, of its shape: in how many decisions it sent within its window.
+        sent: by source, of its shape: messages over all decisions, window and drain.
     """
 
     populations: tuple[str, ...]
@@ -67,6 +68,7 @@ class DeepCounts:
     dead: dict[str, int]
     saturated: dict[str, int]
     nonzero: dict[str, Int]
+    sent: dict[str, Int]
 
     @property
     def decisions(self) -> int:
@@ -131,10 +133,11 @@ class ActivityRecorder:
             for link in network.connections
         ]
         self._games = 0
-        self._rows: list[tuple[Int, Int, Int, Int, Int]] = []
+        self._rows: list[tuple[Int, ...]] = []
         shapes = {name: network.shape_of(name) for name in (INPUT, *self._names)}
         self._window = {name: np.zeros(shape, np.int64) for name, shape in shapes.items()}
         self._nonzero = {name: np.zeros(shape, np.int64) for name, shape in shapes.items()}
+        self._drain = {name: np.zeros(shape, np.int64) for name, shape in shapes.items()}
         steps = network.steps_per_decision
         self._traced = 0
         self._step_spikes = np.zeros((steps, len(self._names)), np.int64)
@@ -160,6 +163,7 @@ class ActivityRecorder:
         for name, sent in window.items():
             self._window[name] += sent.sum(0)
             self._nonzero[name] += (sent != 0).sum(0)
+            self._drain[name] += drain[name].sum(0)
         sums = [
             np.stack([_by_member(part[name]) for name in self._names], 1)
             for part in (window, drain)
@@ -215,6 +219,7 @@ class ActivityRecorder:
             dead={name: int((self._window[name] == 0).sum()) for name in self._names},
             saturated={name: int((self._window[name] == most).sum()) for name in self._names},
             nonzero={name: count.copy() for name, count in self._nonzero.items()},
+            sent={name: self._window[name] + self._drain[name] for name in self._window},
         )
 
 

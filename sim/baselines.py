@@ -108,6 +108,25 @@ def zero_skipping_network(
     return _baseline(network, f"{bits}-bit activations, zeros skipped", bits, nonzero)
 
 
+def incremental_network(network: ChipNetwork, changes: dict[str, float]) -> Baseline:
+    """The int8 network that updates what hears the input by what changed of the frame.
+
+    Args:
+        network: the spiking network.
+        changes: by connection that starts at the input, products of changed values a decision.
+    """
+    whole = same_topology(network)
+    products = dict(whole.multiply_accumulates)
+    for link in network.connections:
+        if link.name in changes:
+            structural, _ = fan_out(
+                link, network.shape_of(link.source), network.shape_of(link.target)
+            )
+            products[link.target] += changes[link.name] - float(structural.sum())
+    name = "int8 network, first layer by changes"
+    return replace(whole, name=name, multiply_accumulates=products)
+
+
 def _baseline(
     network: ChipNetwork, name: str, bits: int, nonzero: dict[str, NDArray[np.float64]] | None
 ) -> Baseline:

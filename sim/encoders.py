@@ -6,7 +6,7 @@ differ in messages and in the operations of the connections that start at the in
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import Enum
 
 import numpy as np
@@ -42,6 +42,7 @@ class EncoderCounts:
         decisions: of the run.
         messages: values sent.
         structural, effective: synaptic operations by connection that starts at the input.
+        sent: by value, of the input's shape.
     """
 
     encoder: Encoder
@@ -49,6 +50,7 @@ class EncoderCounts:
     messages: int
     structural: dict[str, int]
     effective: dict[str, int]
+    sent: NDArray[np.int64] = field(repr=False, compare=False)
 
 
 class EncoderCounter:
@@ -100,6 +102,7 @@ class EncoderCounter:
             messages=int(sent.sum()),
             structural={name: int((sent * fan).sum()) for name, (fan, _) in self._fans.items()},
             effective={name: int((sent * fan).sum()) for name, (_, fan) in self._fans.items()},
+            sent=sent.copy(),
         )
 
 

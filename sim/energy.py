@@ -78,6 +78,7 @@ class Device:
         messages: packets between cores in a mean decision; None where not counted.
         hops_east_west, hops_north_south: links that they cross.
         steps: of a decision, for the time of static power.
+        input_neurons: on cores that hold and send the frame, updated at every step.
     """
 
     cores: int
@@ -87,6 +88,7 @@ class Device:
     hops_east_west: float | None
     hops_north_south: float | None
     steps: int
+    input_neurons: int = 0
 
     def traffic(self, term: str) -> float | None:
         """The count that a term of communication prices."""
@@ -213,6 +215,9 @@ def price_events(events: Events, card: PriceCard, device: Device | None = None) 
         if energy is not None:
             layers[layer] = layers.get(layer, 0.0) + energy
     if card.model == "events":
+        if device is not None and device.input_neurons:
+            updates = float(device.input_neurons * device.steps)
+            totals.add("input_neuron_update", updates, card.terms.get("neuron_update"))
         for term in COMMUNICATION:
             crossed = None if device is None else device.traffic(term)
             totals.add(term, crossed, card.terms.get(term))

@@ -1,0 +1,127 @@
+"""What a network takes of a chip: its mapping, the messages under it, and modelled times."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mtspark.core.chip_network import INPUT, ChipNetwork
+from mtspark.deploy.chip_model import ChipModel
+from mtspark.deploy.mapping import ChipMapping, InputPlace, map_network
+from mtspark.sim.encoders import Encoder
+from mtspark.sim.energy import Device
+from mtspark.sim.latency import DecisionTime, decision_time
+from mtspark.sim.messages import Traffic, traffic_of
+
+Int = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class OnChip:
+    """A network on a chip while it does a task.
+
+    Attributes:
+        chip: its description.
+        mapping: neurons to cores.
+        traffic: messages over all decisions.
+        time: modelled, of the mean decision.
+        device: the same as the price cards want it.
+    """
+
+    chip: ChipModel
+    mapping: ChipMapping
+    traffic: Traffic
+    time: DecisionTime
+    device: Device
+
+
+def map_for(
+    network: ChipNetwork, chip: ChipModel, encoder: Encoder, rates: dict[str, Int] | None = None
+) -> ChipMapping:
+    """Map a network; a frame that is sent at each step lies in neurons on cores of its own.
+
+    Other encoders need no such neurons: the host sends what is to be added to held currents.
+    """
+    held = encoder is Encoder.FRAME and network.input.held
+    weights = None if rates is None else {name: sent.astype(float) for name, sent in rates.items()}
+    place = InputPlace.CORES if held else InputPlace.HOST
+    return map_network(network, chip, input_place=place, rates=weights)
+
+
+def on_chip(
+    network: ChipNetwork,
+    chip: ChipModel,
+    mapping: ChipMapping,
+    sent: dict[str, Int],
+    decisions: int,
+    *,
+    steps: int | None = None,
+    host_us: float | None = None,
+) -> OnChip:
+    """Messages and times of a network under a mapping.
+
+    Args:
+        network, chip, mapping: see :func:`map_for`.
+        sent: messages by source, over all decisions.
+        decisions: how many.
+        steps: of a decision, T + depth unless told otherwise.
+        host_us: time of a decision on this computer, shown beside the modelled one.
+    """
+    traffic = traffic_of(network, mapping, chip, sent)
+    time = decision_time(
+        network, mapping, chip, sent, decisions, traffic=traffic, measured_host_us=host_us
+    )
+    inputs = sum(mapping.cores[index].use.neurons for index in mapping.layers.get(INPUT, []))
+    device = Device(
+        cores=len(mapping.cores),
+        chips=mapping.chips,
+        step_time_us=time.step.total_us,
+        messages=traffic.total / decisions,
+        hops_east_west=traffic.total_hops_east_west / decisions,
+        hops_north_south=traffic.total_hops_north_south / decisions,
+        steps=steps or network.steps_per_decision,
+        input_neurons=inputs,
+    )
+    return OnChip(chip, mapping, traffic, time, device)
+
+
+def device_data(found: OnChip) -> dict[str, Any]:
+    """Mapping, messages and times as JSON values."""
+    mapping, time, device = found.mapping, found.time, found.device
+    return {
+        "chip": found.chip.key,
+        "chip_name": found.chip.name,
+        "fits": mapping.fits,
+        "violations": [violation.text for violation in mapping.violations],
+        "cores": device.cores,
+        "chips": device.chips,
+        "cores_by_population": {name: len(cores) for name, cores in mapping.layers.items()},
+        "messages_per_decision": device.messages,
+        "hops_east_west_per_decision": device.hops_east_west,
+        "hops_north_south_per_decision": device.hops_north_south,
+        "input_neurons": device.input_neurons,
+        "steps_per_decision": time.steps,
+        "step_time_us": time.step.total_us,
+        "step_terms": [_term(term) for term in time.step.terms],
+        "busiest_population": time.step.population,
+        "decision_terms": [_term(term) for term in time.terms],
+        "decision_time_us": time.total_us,
+        "chip_time_us": time.chip_us,
+        "deadline_us": time.deadline_us,
+        "margin_us": time.margin_us,
+        "not_modelled": list(time.missing),
+        "measured_host_us": time.measured_host_us,
+    }
+
+
+def _term(term: Any) -> dict[str, Any]:
+    return {
+        "name": term.name,
+        "count": term.count,
+        "time_us": term.time_us,
+        "source": term.source,
+        "confidence": term.confidence,
+    }
