@@ -22,7 +22,6 @@ from mtspark.core.chip_network import (
     Connection,
     ConnectionKind,
     Population,
-    ReadoutKind,
     Reset,
     check_network,
 )
@@ -41,50 +40,33 @@ def largest_sum(network: ChipNetwork, link: Connection) -> int:
     return int(per_output.max(initial=0)) * largest_value
 
 
-def check_fits_lava(network: ChipNetwork) -> None:
+def check_fits_lava(network: ChipNetwork, *, stock: bool = False) -> None:
     """Refuse what Lava, which adds in 32 bits and wraps currents once, could get wrong.
 
+    Args:
+        network: to be run.
+        stock: on Lava's own parts, which have zero reset, one decay a population, and no loop
+            that could be silenced between decisions.
+
     Raises:
-        BadNetworkError: the network breaks a rule of its format, or a sum or a current can
-            leave 32 bits.
+        BadNetworkError: the network breaks a rule of its format, needs what stock parts do
+            not have, or a sum or a current can leave 32 bits.
     """
     check_network(network)
-    if not network.input.held or network.readout.kind is not ReadoutKind.MEMBRANE:
-        raise BadNetworkError(
-            f"{network.name}: takes a series or reads out spikes; the Lava backends hold one frame "
-            "and read membranes, use the reference or the engine"
-        )
-    for population in network.populations:
-        one_decay = isinstance(population.current_decay, int) and isinstance(
-            population.membrane_decay, int
-        )
-        if population.reset is not Reset.ZERO or not one_decay:
-            raise BadNetworkError(
-                f"population {population.name!r}: reset {population.reset.value!r}, "
-                f"{'one decay' if one_decay else 'a decay for each neuron'}; the Lava backends "
-                "run zero reset and one decay a population, use the reference or the engine"
-            )
+    if stock:
+        _check_fits_stock(network)
     for link in network.connections:
-        if link.recurrent:
+        raw = largest_sum(network, link)
+        if raw >= INT32_LIMIT:
             raise BadNetworkError(
-                f"connection {link.name!r}: recurrent; the Lava backends run networks without "
-                "loops only, use the reference or the engine"
-            )
-        if link.delay:
-            raise BadNetworkError(
-                f"connection {link.name!r}: delay {link.delay}; the Lava backends run networks "
-                "without delays only, use the reference"
+                f"connection {link.name!r}: sums reach {raw}, Lava adds in 32 bits "
+                f"(below {INT32_LIMIT}); use fewer inputs or smaller weights"
             )
     for population in network.populations:
         total = 0
         for link in network.connections:
             if link.target == population.name:
                 raw = largest_sum(network, link)
-                if raw >= INT32_LIMIT:
-                    raise BadNetworkError(
-                        f"connection {link.name!r}: sums reach {raw}, Lava adds in 32 bits "
-                        f"(below {INT32_LIMIT}); use fewer inputs or smaller weights"
-                    )
                 # A negative sum rounds away from zero when shifted right.
                 total += raw << link.exponent if link.exponent >= 0 else (raw >> -link.exponent) + 1
         added = total << STATE_SHIFT
@@ -95,6 +77,30 @@ def check_fits_lava(network: ChipNetwork) -> None:
             raise BadNetworkError(
                 f"population {population.name!r}: currents can reach {reach}, Lava keeps them in "
                 f"32 bits (below {INT32_LIMIT}); lower the exponents of its connections"
+            )
+
+
+def _check_fits_stock(network: ChipNetwork) -> None:
+    remedy = "use the backend lava, whose parts are ours"
+    for population in network.populations:
+        if population.reset is not Reset.ZERO:
+            raise BadNetworkError(
+                f"population {population.name!r}: reset {population.reset.value!r}, Lava's own "
+                f"LIF resets to zero; {remedy}"
+            )
+        if not (
+            isinstance(population.current_decay, int) and isinstance(population.membrane_decay, int)
+        ):
+            raise BadNetworkError(
+                f"population {population.name!r}: a decay for each neuron, Lava's own LIF has one "
+                f"a population; {remedy}"
+            )
+    for link in network.connections:
+        if link.recurrent or link.delay:
+            what = "recurrent" if link.recurrent else f"delay {link.delay}"
+            raise BadNetworkError(
+                f"connection {link.name!r}: {what}, Lava's own Dense and Sparse run without; "
+                f"{remedy}"
             )
 
 
@@ -124,14 +130,15 @@ class LavaChip:
             BackendMissingError: Lava is not installed.
             BadNetworkError: the network does not fit.
         """
-        check_fits_lava(network)
+        check_fits_lava(network, stock=stock)
         load_lava()
         self.network = network
         self.stock = stock
         self.task = task
         self.spikes: dict[str, NDArray[np.bool_]] = {}
         self.membranes: dict[str, NDArray[np.int32]] = {}
-        self._frame = shared_array(self._lava_shape(network.input.shape), np.int32)
+        series = () if network.input.held else (network.time_steps,)
+        self._frame = shared_array((*series, *self._lava_shape(network.input.shape)), np.int32)
         self._neurons: dict[str, Any] = {}
         self._source = self._build_source()
         for population in network.populations:
@@ -152,7 +159,8 @@ class LavaChip:
         """Run the steps of one decision; `spikes` and `membranes` then hold its records.
 
         Args:
-            frame: of the input's shape, 0 to 255; binary inputs send 1 for nonzero values.
+            frame: of the input's shape, or (T, *shape) of a series, 0 to 255; binary inputs send
+                1 for nonzero values.
             task: whose thresholds hold from the first step on.
 
         Raises:
@@ -203,6 +211,7 @@ class LavaChip:
 
         return FrameSource(
             frame=self._frame,
+            series=not self.network.input.held,
             steps=self.network.steps_per_decision,
             active_steps=self.network.time_steps,
         )
@@ -212,8 +221,9 @@ class LavaChip:
 
         return TaskLIF(
             thresholds=population.thresholds,
-            current_decay=int(population.current_decay),
-            membrane_decay=int(population.membrane_decay),
+            current_decay=population.current_decay,
+            membrane_decay=population.membrane_decay,
+            reset=population.reset.value,
             bias_mantissa=population.bias_mantissa,
             bias_exponent=population.bias_exponent,
             task=self.task,
@@ -253,6 +263,7 @@ class LavaChip:
             "dilation": link.dilation,
             "groups": link.groups,
         }
+        own = self.network.window(link.source)
         return Synapses(
             weights=link.weights,
             source_shape=self.network.shape_of(link.source),
@@ -260,6 +271,8 @@ class LavaChip:
             exponent=link.exponent,
             conv=geometry if link.kind is ConnectionKind.CONV else None,
             single_precision=largest_sum(self.network, link) < SINGLE_PRECISION_LIMIT,
+            delay=link.delay,
+            gate=(self.network.steps_per_decision, own.start, own.stop) if link.recurrent else None,
         )
 
     def _stock_synapses(self, link: Connection) -> Any:

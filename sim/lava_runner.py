@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtspark.core.agent import Activity, ChipTrace, Decision
-from mtspark.core.chip_network import INPUT, ChipNetwork
+from mtspark.core.chip_network import INPUT, ChipNetwork, ReadoutKind
 from mtspark.core.errors import BackendFailedError, BackendMissingError, BadRequestError
 from mtspark.deploy.lava_build import check_fits_lava
 from mtspark.deploy.lava_shim import installed_lava
@@ -68,7 +68,7 @@ class LavaBackend:
                 f"the backend {self.name} needs lava-nc, which is not installed; "
                 "run `mtspark install-lava`"
             )
-        check_fits_lava(network)
+        check_fits_lava(network, stock=stock)
         if stock and task is None and len(network.tasks) > 1:
             raise BadRequestError(
                 f"{self.name} runs one task at a time and this network has "
@@ -88,7 +88,7 @@ class LavaBackend:
         """Run one decision for each frame of a batch, in order.
 
         Args:
-            frames: uint8 (batch, *input shape).
+            frames: uint8 (batch, *input shape), or (batch, T, *input shape) of a series.
             task: row of the threshold arrays; the backend lava switches where it changes.
             trace: return every spike and membrane, (T + L, batch, *shape) by population.
 
@@ -116,8 +116,13 @@ class LavaBackend:
         spikes = _joined([record[0] for record in records])
         membranes = _joined([record[1] for record in records])
         readout = self.network.readout
+        if readout.kind is ReadoutKind.SPIKES:
+            own = self.network.window(readout.population)
+            read = spikes[readout.population][own].sum(axis=0, dtype=np.int64)
+        else:
+            read = membranes[readout.population][-1].astype(np.int64)
         return Decision(
-            values=membranes[readout.population][-1].astype(np.float64) * readout.scale,
+            values=read * readout.scale,
             activity=self._activity(frames, spikes),
             trace=ChipTrace(
                 spikes=spikes,
@@ -214,8 +219,9 @@ class LavaBackend:
     def _activity(
         self, frames: NDArray[np.uint8], spikes: dict[str, NDArray[np.bool_]]
     ) -> Activity:
-        """Count what was sent; the source repeats its frame T times and drains in silence."""
-        sent = (frames != 0).astype(np.int64) * self.network.time_steps
+        """Count what was sent; the source sends T times and drains in silence."""
+        sent = (frames != 0).astype(np.int64)
+        sent = sent * self.network.time_steps if self.network.input.held else sent.sum(1)
         window, drain = {INPUT: sent}, {INPUT: np.zeros_like(sent)}
         for name, rows in spikes.items():
             counts = rows.sum(axis=0, dtype=np.int64)

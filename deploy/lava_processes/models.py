@@ -30,21 +30,25 @@ from mtspark.deploy.lava_processes.processes import (
 @requires(CPU)
 @tag("bit_accurate_loihi", "fixed_pt")
 class PyFrameSource(PyLoihiProcessModel):  # type: ignore[misc]
-    """Reads the shared frame in each active step; the driver writes only between runs."""
+    """Reads shared memory in each active step; the driver writes only between runs."""
 
     s_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.int32, precision=24)
 
     def __init__(self, proc_params: Any) -> None:
         super().__init__(proc_params)
         self.frame = proc_params["frame"]
-        self.nothing = np.zeros_like(self.frame)
+        self.series = proc_params["series"]
+        self.nothing = np.zeros_like(self.frame[0] if self.series else self.frame)
         self.steps = proc_params["steps"]
         self.active_steps = proc_params["active_steps"]
 
     def run_spk(self) -> None:
-        """Send the frame in the first steps of a decision and zeros in its last ones."""
-        active = (self.time_step - 1) % self.steps < self.active_steps
-        self.s_out.send(self.frame if active else self.nothing)
+        """Send the frame, or its slices, in the first steps of a decision, then zeros."""
+        step = (self.time_step - 1) % self.steps
+        if step >= self.active_steps:
+            self.s_out.send(self.nothing)
+        else:
+            self.s_out.send(self.frame[step] if self.series else self.frame)
 
 
 @implements(proc=Synapses, protocol=LoihiProtocol)
@@ -65,25 +69,38 @@ class PySynapses(PyLoihiProcessModel):  # type: ignore[misc]
         self.source_shape = tuple(proc_params["source_shape"])
         self.float_type = np.float32 if proc_params["single_precision"] else np.float64
         self.matrices: Any = None
-        self.activation = np.zeros(self.target_shape, np.int32)
+        self.gate = proc_params["gate"]
+        self.silence = np.zeros(self.target_shape, np.int32)
+        self.waiting = [self.silence] * (1 + int(proc_params["delay"]))
 
     def run_spk(self) -> None:
-        """Send the sums over the last step's input, then work on this step's."""
-        self.a_out.send(self.activation)
-        arrived = self.s_in.recv()
+        """Send the sums over the input of 1 + delay steps ago, then work on this step's."""
+        if self.gate is not None and (self.time_step - 1) % self.gate[0] == 0:
+            # What a loop still carries from the decision before is dropped.
+            self.waiting = [self.silence] * len(self.waiting)
+        self.a_out.send(self.waiting.pop(0))
+        self.waiting.append(self.weigh(self.s_in.recv()))
+
+    def weigh(self, arrived: Any) -> Any:
+        """The shifted sums over one step's input."""
         if self.matrices is None:
             groups = self.conv["groups"] if self.conv else 1
             grouped = self.weights.reshape(groups, self.weights.shape[0] // groups, -1)
             self.matrices = grouped.astype(self.float_type)
-        if not arrived.any():
-            self.activation = np.zeros(self.target_shape, np.int32)
-            return
+        if not arrived.any() or not self.gate_is_open():
+            return self.silence
         sums = (self.convolve if self.conv else self.multiply)(arrived.astype(self.float_type))
         whole = sums.astype(np.int32).reshape(self.target_shape)
         if self.exponent >= 0:
-            self.activation = np.left_shift(whole, self.exponent)
-        else:
-            self.activation = np.right_shift(whole, -self.exponent)
+            return np.left_shift(whole, self.exponent)
+        return np.right_shift(whole, -self.exponent)
+
+    def gate_is_open(self) -> bool:
+        """Whether what the source sends in this step is passed on."""
+        if self.gate is None:
+            return True
+        steps, first, end = self.gate
+        return bool(first <= (self.time_step - 1) % steps < end)
 
     def multiply(self, values: Any) -> Any:
         """Weights times the flattened input."""
@@ -125,25 +142,37 @@ class PyTaskLIF(AbstractPyLifModelFixed):  # type: ignore[misc]
         super().__init__(proc_params)
         self.reset_interval = int(proc_params["reset_interval"])
         self.reset_offset = int(proc_params["reset_offset"]) % self.reset_interval
+        self.reset = proc_params["reset"]
         self.limits: Any = None
+        self.fired: Any = None
 
     def on_var_update(self) -> None:
         """Scale biases and thresholds anew after any variable was set."""
         self.limits = None
 
     def run_spk(self) -> None:
-        """One step: reset if due, integrate, fire, set what fired to zero."""
+        """One step: back to rest if due, integrate, fire, and what a spike does."""
         arrived = self.a_in.recv()
         if self.limits is None:
             self.limits = self.thresholds[int(self.task[0])] << self.vth_shift
             self.scale_bias()
-        if self.time_step % self.reset_interval == self.reset_offset:
+            self.bias = self.effective_bias
+        if self.fired is None or self.time_step % self.reset_interval == self.reset_offset:
             self.u[:] = 0
             self.v[:] = 0
+            self.fired = np.zeros(self.v.shape, bool)
+        above = self.v > self.limits
+        if self.reset == "subtract late":
+            # Lava adds the bias before it saturates, and that is where the reset belongs.
+            self.effective_bias = self.bias - self.fired * self.limits
         self.subthr_dynamics(arrived)
-        fired = self.v > self.limits
-        self.v[fired] = 0
-        self.s_out.send(fired)
+        guard = above * self.limits if self.reset == "subtract guarded" else 0
+        self.fired = self.v - guard > self.limits
+        if self.reset == "zero":
+            self.v[self.fired] = 0
+        elif self.reset in ("subtract", "subtract guarded"):
+            self.v -= self.fired * self.limits
+        self.s_out.send(self.fired)
         self.v_out.send(self.v)
 
 

@@ -16,21 +16,25 @@ from numpy.typing import NDArray
 
 
 class FrameSource(AbstractProcess):  # type: ignore[misc]
-    """Sends the frame that lies in shared memory in the first steps of every decision.
+    """Sends what lies in shared memory in the first steps of every decision.
 
     Args:
-        frame: int32, shared with the driver, which writes it between runs.
+        frame: int32, shared with the driver, which writes it between runs: one frame, or
+            with `series` (T, *shape), one slice a step.
+        series: send slice after slice.
         steps: of a decision, T + L.
         active_steps: T; in the remaining ones nothing (zeros) is sent.
     """
 
-    def __init__(self, *, frame: NDArray[np.int32], steps: int, active_steps: int) -> None:
-        super().__init__(frame=frame, steps=steps, active_steps=active_steps)
-        self.s_out = OutPort(shape=frame.shape)
+    def __init__(
+        self, *, frame: NDArray[np.int32], series: bool, steps: int, active_steps: int
+    ) -> None:
+        super().__init__(frame=frame, series=series, steps=steps, active_steps=active_steps)
+        self.s_out = OutPort(shape=frame.shape[1:] if series else frame.shape)
 
 
 class Synapses(AbstractProcess):  # type: ignore[misc]
-    """A dense or convolutional connection with a weight exponent; one step of latency.
+    """A dense or convolutional connection with a weight exponent; 1 + delay steps of latency.
 
     Args:
         weights: (out, in) for dense, (out, in / groups, rows, columns) for conv.
@@ -39,6 +43,10 @@ class Synapses(AbstractProcess):  # type: ignore[misc]
         conv: stride, padding, dilation as (rows, columns) and groups; None for dense.
         single_precision: the caller has proven sum |w| |x| < 2^24 for every output, so that
             float32 products are exact; otherwise float64 is used (exact below 2^53).
+        delay: further steps on the way.
+        gate: (steps of a decision, first, end): pass on only what the source sends in the
+            steps first to end - 1 of a decision, counted from 0, and within that decision;
+            None: everything.
     """
 
     def __init__(
@@ -50,8 +58,12 @@ class Synapses(AbstractProcess):  # type: ignore[misc]
         exponent: int,
         conv: dict[str, Any] | None,
         single_precision: bool,
+        delay: int,
+        gate: tuple[int, int, int] | None,
     ) -> None:
         super().__init__(
+            delay=delay,
+            gate=gate,
             exponent=exponent,
             conv=conv,
             single_precision=single_precision,
@@ -68,7 +80,8 @@ class TaskLIF(AbstractProcess):  # type: ignore[misc]
 
     Args:
         thresholds: mantissas of shape (tasks, *shape).
-        current_decay, membrane_decay: of 4096.
+        current_decay, membrane_decay: of 4096, for all neurons or, of shape `shape`, for each.
+        reset: what a spike does, a value of :class:`mtspark.core.chip_network.Reset`.
         bias_mantissa: of shape `shape`.
         bias_exponent: of all biases.
         task: row of the thresholds that holds at first; set the Var `task` to change it.
@@ -82,27 +95,32 @@ class TaskLIF(AbstractProcess):  # type: ignore[misc]
         self,
         *,
         thresholds: NDArray[np.int64],
-        current_decay: int,
-        membrane_decay: int,
+        current_decay: int | NDArray[np.int64],
+        membrane_decay: int | NDArray[np.int64],
+        reset: str,
         bias_mantissa: NDArray[np.int64],
         bias_exponent: int,
         task: int,
         reset_interval: int,
         reset_offset: int,
     ) -> None:
-        super().__init__(reset_interval=reset_interval, reset_offset=reset_offset)
+        super().__init__(reset=reset, reset_interval=reset_interval, reset_offset=reset_offset)
         shape = thresholds.shape[1:]
         self.a_in = InPort(shape=shape)
         self.s_out = OutPort(shape=shape)
         self.v_out = OutPort(shape=shape)
         self.u = Var(shape=shape, init=0)
         self.v = Var(shape=shape, init=0)
-        self.du = Var(shape=(1,), init=current_decay)
-        self.dv = Var(shape=(1,), init=membrane_decay)
+        self.du = Var(shape=shape, init=_each(current_decay, shape))
+        self.dv = Var(shape=shape, init=_each(membrane_decay, shape))
         self.bias_mant = Var(shape=shape, init=bias_mantissa.astype(np.int16))
         self.bias_exp = Var(shape=shape, init=bias_exponent)
         self.thresholds = Var(shape=thresholds.shape, init=thresholds.astype(np.int32))
         self.task = Var(shape=(1,), init=task)
+
+
+def _each(decay: int | NDArray[np.int64], shape: tuple[int, ...]) -> NDArray[np.int32]:
+    return np.array(np.broadcast_to(decay, shape), dtype=np.int32)
 
 
 class PortRecorder(AbstractProcess):  # type: ignore[misc]

@@ -175,7 +175,7 @@ from mtspark.deploy.lava_shim import load_lava
 load_lava()
 from lava.magma.compiler.compiler_graphs import ProcGroupDiGraphs
 from mtspark.deploy.lava_processes.processes import FrameSource
-source = FrameSource(frame=np.zeros(2, np.int32), steps=2, active_steps=1)
+source = FrameSource(frame=np.zeros(2, np.int32), series=False, steps=2, active_steps=1)
 found = ProcGroupDiGraphs._find_proc_models(source)
 assert [model.__module__ for model in found] == ["mtspark.deploy.lava_processes.models"], found
 """

@@ -183,7 +183,7 @@ def test_a_stopped_lava_runs_into_the_time_limit():
 def test_a_failure_while_building_is_one_line(monkeypatch):
     network = two_layers()
     broken = replace(network, connections=network.connections[1:])
-    monkeypatch.setattr(lava_runner, "check_fits_lava", lambda _: None)
+    monkeypatch.setattr(lava_runner, "check_fits_lava", lambda *_, **__: None)
     backend = LavaBackend(broken, time_limit_s=20)
     leader = backend._guard.pid
     with pytest.raises(BackendFailedError, match="population 'hidden' has no input") as caught:

@@ -4,6 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, Phase, assume, given, settings
+from hypothesis import strategies as st
 
 from mtspark.core.agent import Decision
 from mtspark.core.arithmetic import MEMBRANE_LIMIT, STATE_SHIFT, THRESHOLD_LIMIT
@@ -15,14 +17,17 @@ from mtspark.core.chip_network import (
     FrameInput,
     Population,
     Readout,
+    ReadoutKind,
+    Reset,
     SignMode,
 )
-from mtspark.core.errors import BackendMissingError, BadRequestError
+from mtspark.core.errors import BackendMissingError, BadNetworkError, BadRequestError
 from mtspark.core.protocol import GameProtocol, Task
 from mtspark.deploy.lava_shim import installed_lava
 from mtspark.sim import lava_runner
 from mtspark.sim.lava_runner import LavaBackend
 from mtspark.sim.reference import ReferenceChip
+from tests.networks import frames_for, varied_networks
 
 pytestmark = [
     pytest.mark.third_party,
@@ -151,6 +156,81 @@ def test_stock_equals_the_reference(seed):
     frames, tasks = frames_of(network, 5, seed), [task] * 5
     got = decisions(LavaBackend(network, stock=True, task=task, trace=True), frames, tasks)
     assert_equal(got, decisions(ReferenceChip(network), frames, tasks))
+
+
+@given(net=varied_networks(), seed=st.integers(0, 1000))
+@settings(
+    deadline=None,
+    max_examples=15,
+    derandomize=True,
+    # Each example starts Lava: no shrinking.
+    phases=[Phase.generate],
+    suppress_health_check=[HealthCheck.too_slow],
+)
+def test_ours_equals_the_reference_with_resets_loops_delays_and_series(net, seed):
+    try:
+        chip = LavaBackend(net, trace=True)
+    except BadNetworkError as error:
+        assume("32 bits" not in str(error))
+        raise
+    frames = np.stack([frames_for(net, 1, seed + number) for number in range(3)])
+    tasks = [0, len(net.tasks) - 1, 0]
+    assert_equal(decisions(chip, frames, tasks), decisions(ReferenceChip(net), frames, tasks))
+
+
+def series_of(net):
+    return replace(net, input=replace(net.input, held=False))
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        (lambda net: with_population(net, reset=Reset.SUBTRACT), "reset 'subtract', Lava's own"),
+        (
+            lambda net: with_population(net, membrane_decay=np.full((2,), 5)),
+            "a decay for each neuron",
+        ),
+        (lambda net: with_link(net, delay=2), "delay 2, Lava's own Dense"),
+        (
+            lambda net: replace(
+                net,
+                connections=(
+                    *net.connections,
+                    replace(
+                        net.connections[0],
+                        name="loop",
+                        source="out",
+                        weights=np.zeros((2, 2), np.int64),
+                        recurrent=True,
+                    ),
+                ),
+            ),
+            "connection 'loop': recurrent",
+        ),
+    ],
+)
+def test_stock_refuses_what_lavas_own_parts_do_not_have(change, text):
+    network = change(one_layer(exponent=-2, bias=0, decay=0, threshold=9))
+    with pytest.raises(BadNetworkError, match=f"{text}.*use the backend lava"):
+        LavaBackend(network, stock=True)
+    LavaBackend(network).close()
+
+
+def with_population(network, **changes):
+    return replace(network, populations=(replace(network.populations[0], **changes),))
+
+
+def with_link(network, **changes):
+    return replace(network, connections=(replace(network.connections[0], **changes),))
+
+
+def test_stock_takes_series_and_reads_spikes():
+    network = series_of(one_layer(exponent=-2, bias=100, decay=0, threshold=20_000))
+    network = replace(network, readout=replace(network.readout, kind=ReadoutKind.SPIKES))
+    frames = np.random.default_rng(0).integers(0, 256, (2, 1, 6, 4), dtype=np.uint8)
+    wanted = decisions(ReferenceChip(network), frames, [0, 0])
+    assert any(decision.values.any() for decision in wanted)
+    assert_equal(decisions(LavaBackend(network, stock=True, trace=True), frames, [0, 0]), wanted)
 
 
 def one_layer(exponent: int, bias: int, decay: int, threshold: int) -> ChipNetwork:
