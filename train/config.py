@@ -64,6 +64,9 @@ class TrainConfig:
         distillation_temperature: action values are divided by this before the softmax.
         distillation_weight: of a taught game's loss, times the temperature, beside the others'.
         replay: of dqn.
+        start_from: an agent file of the same games and network whose weights are the start.
+        quantisation_aware: act and learn on the chip's integers (:mod:`mtspark.train.twin`).
+        weight_bits: of these integers.
         device: cpu or cuda.
         seed: of weights, games and exploration.
         threads: CPU threads of PyTorch.
@@ -105,6 +108,9 @@ class TrainConfig:
     distillation_temperature: float = 0.02
     distillation_weight: float = 0.5
     replay: ReplayConfig = field(default_factory=ReplayConfig)
+    start_from: str = ""
+    quantisation_aware: bool = False
+    weight_bits: int = 8
     device: str = "cpu"
     seed: int = 1
     threads: int = 1
@@ -136,6 +142,8 @@ class TrainConfig:
                 raise ValueError(f"{name} is {getattr(self, name)}, must be above 0")
         if min(self.games_per_task) < 1:
             raise ValueError(f"games_per_task is {min(self.games_per_task)}, must be at least 1")
+        if not 2 <= self.weight_bits <= 8:
+            raise ValueError(f"weight_bits is {self.weight_bits}, 2 to 8 exist on the chip")
         for name in ("discount", "trace", "final_exploration", "target_rate"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, must be from 0 to 1")

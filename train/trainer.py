@@ -13,14 +13,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mtspark.core.errors import BadRequestError
 from mtspark.core.games import task_for_game
 from mtspark.core.protocol import Task
-from mtspark.train.checkpoint import Agent
+from mtspark.train.checkpoint import Agent, load_agent
 from mtspark.train.config import TrainConfig
 from mtspark.train.distil import load_teachers
 from mtspark.train.games import Step, TaskGames
 from mtspark.train.network import MTSparkNetwork, legal_action_mask, mask_illegal
 from mtspark.train.schedule import Schedule
+from mtspark.train.twin import Twin
+from mtspark.train.twin_integers import TwinOptions
 
 
 def rescale(value: Tensor) -> Tensor:
@@ -33,6 +36,29 @@ def unscale(value: Tensor) -> Tensor:
     eps = 1e-3
     root = (1 + 4 * eps * (value.abs() + 1 + eps)).sqrt()
     return value.sign() * (((root - 1) / (2 * eps)) ** 2 - 1)
+
+
+def start_network(config: TrainConfig, tasks: tuple[Task, ...]) -> MTSparkNetwork:
+    """The network that a run begins with: new, or that of `config.start_from`.
+
+    Raises:
+        BadFileError: the agent cannot be read.
+        BadRequestError: it plays other games, or its network has other sizes.
+    """
+    if not config.start_from:
+        return MTSparkNetwork(config.network)
+    agent = load_agent(Path(config.start_from))
+    if [task.game for task in agent.tasks] != [task.game for task in tasks]:
+        known = ", ".join(task.game for task in agent.tasks)
+        raise BadRequestError(
+            f"start_from: {config.start_from} plays {known}, this run {', '.join(config.games)}"
+        )
+    if agent.network.config != config.network:
+        raise BadRequestError(
+            f"start_from: the network of {config.start_from} has other sizes than this run's; "
+            "copy its [network] fields"
+        )
+    return agent.network.train()
 
 
 @dataclass
@@ -75,13 +101,20 @@ class Trainer(ABC):
         self.config = config
         self.device = torch.device(config.device)
         self.tasks: tuple[Task, ...] = tuple(task_for_game(game) for game in config.games)
-        self.network = MTSparkNetwork(config.network)
+        self.network = start_network(config, self.tasks)
         for convolution in self.network.convolutions:
             # Module.to(memory_format) is missing from torch's type stubs.
             convolution.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.network.compiled = config.compiled
         self.network.to(self.device)
         self.target = copy.deepcopy(self.network)
+        options = TwinOptions(weight_bits=config.weight_bits)
+        # What acts and learns in a network's place.
+        self.twins = (
+            {network: Twin(network, options) for network in (self.network, self.target)}
+            if config.quantisation_aware
+            else {}
+        )
         self.optimizer = torch.optim.RAdam(self.network.parameters(), lr=config.learning_rate)
         self.mask = legal_action_mask(
             [task.legal_actions for task in self.tasks], config.network.actions
@@ -149,6 +182,8 @@ class Trainer(ABC):
 
     def values(self, network: MTSparkNetwork, frames: Tensor, task: Tensor) -> Tensor:
         """(batch, actions) values; illegal actions are out of reach of any maximum."""
+        if network in self.twins:
+            return mask_illegal(self.twins[network](frames, task).float(), self.mask[task])
         kind, enabled = self.device.type, self.config.bfloat16
         with torch.autocast(kind, dtype=torch.bfloat16, enabled=enabled):
             return mask_illegal(network(frames, task), self.mask[task])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,14 +13,18 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mtspark.core.errors import BadRequestError
 from mtspark.core.protocol import GameProtocol, Task
 from mtspark.train import games
 from mtspark.train import trainer as trainer_module
+from mtspark.train.checkpoint import save_agent
 from mtspark.train.config import TrainConfig
 from mtspark.train.distil import advice, divergence
 from mtspark.train.network import ConvSize, NetworkConfig, mask_illegal
 from mtspark.train.pqn import PqnTrainer, lambda_returns
 from mtspark.train.trainer import rescale, unscale
+from mtspark.train.twin import Twin
+from mtspark.train.twin_integers import TwinOptions
 
 HALF = TrainConfig(discount=0.5, trace=0.5)
 LEGAL = {"pong": (0, 3), "breakout": (1, 2, 5)}
@@ -196,6 +201,37 @@ def test_a_taught_game_learns_the_policy_of_its_teacher(
     for _ in range(40):
         trainer.learn(rollout, torch.zeros(6, 4))
     assert distance() < 0.5 * before
+
+
+def test_quantisation_aware_runs_act_and_learn_on_the_integers(scripted: None) -> None:
+    trainer = PqnTrainer(replace(SMALL, quantisation_aware=True, weight_bits=4))
+    frames, task = trainer.observe(), trainer.task_of_copy()
+    twin = Twin(trainer.network, TwinOptions(weight_bits=4))
+    values = trainer.values(trainer.network, frames, task)
+    legal = trainer.mask[task]
+    assert torch.equal(values[legal], twin(frames, task).float()[legal])
+    with torch.no_grad():
+        plain = trainer.network(frames, task)
+    assert not torch.allclose(values[legal], plain[legal])
+    before = copy.deepcopy(trainer.network.state_dict())
+    trainer.update()
+    after = trainer.network.state_dict()
+    assert any(not torch.equal(before[name], after[name]) for name in before)
+
+
+def test_a_run_starts_from_the_weights_of_an_agent(scripted: None, tmp_path: Path) -> None:
+    first = PqnTrainer(SMALL)
+    path = tmp_path / "agent.pt"
+    save_agent(first.agent(), path)
+    second = PqnTrainer(replace(SMALL, seed=9, start_from=str(path)))
+    for name, value in first.network.state_dict().items():
+        assert torch.equal(value, second.network.state_dict()[name])
+    other = replace(SMALL, start_from=str(path), network=replace(SMALL.network, hidden=6))
+    with pytest.raises(BadRequestError, match="has other sizes than this run's"):
+        PqnTrainer(other)
+    swapped = replace(SMALL, start_from=str(path), games=("breakout", "pong"))
+    with pytest.raises(BadRequestError, match="plays pong, breakout, this run breakout, pong"):
+        PqnTrainer(swapped)
 
 
 def test_a_policy_diverges_from_itself_by_nothing() -> None:
