@@ -39,7 +39,8 @@ IN_PLACE = {"add_", "sub_", "mul_", "div_", "neg_", "copy_"}
 
 Recorded = tuple[tuple[Any, ...], dict[str, Any]]
 
-KEPT_TENSOR_PROPERTIES = {"T", "mT", "data", "H", "mH"}
+SHAPED_LIKE = {"zeros_like", "ones_like", "full_like", "new_zeros", "new_ones", "new_full"}
+"""Functions that take the shape of a signal and nothing else of it."""
 
 
 @dataclass(eq=False)
@@ -159,6 +160,8 @@ class Recorder(TorchFunctionMode):
         if self._paused or not self._carries_signal((args, kwargs)):
             return func(*args, **kwargs)
         name = _function_name(func)
+        if name in SHAPED_LIKE:
+            return func(*args, **kwargs)
         if name in TO_PYTHON:
             raise BadNetworkError(
                 f"{self.where()}: a signal is turned into a Python value ({name}), which a chip "
@@ -184,8 +187,6 @@ class Recorder(TorchFunctionMode):
 
     def _record(self, result: Any, name: str, recorded: Recorded, func: Any) -> None:
         if isinstance(result, Tensor):
-            if name.startswith("get:") and name[4:] not in KEPT_TENSOR_PROPERTIES:
-                return
             self.mark(
                 result, Node(name, recorded[0], recorded[1], where=self.where(), function=func)
             )
@@ -301,7 +302,7 @@ class Recorder(TorchFunctionMode):
 def _node(
     name: str, recorded: Recorded, where: str, function: Any, item: int | None = None
 ) -> Node:
-    return Node(name, *recorded, where=where, function=function, item=item)  # type: ignore[misc]
+    return Node(name, *recorded, where=where, function=function, item=item)
 
 
 def _function_name(func: Any) -> str:
