@@ -58,7 +58,7 @@ def on_chip(
     sent: dict[str, Int],
     decisions: int,
     *,
-    steps: int | None = None,
+    times: str | None = None,
     host_us: float | None = None,
 ) -> OnChip:
     """Messages and times of a network under a mapping.
@@ -67,12 +67,19 @@ def on_chip(
         network, chip, mapping: see :func:`map_for`.
         sent: messages by source, over all decisions.
         decisions: how many.
-        steps: of a decision, T + depth unless told otherwise.
+        times: which of the chip's sets of times.
         host_us: time of a decision on this computer, shown beside the modelled one.
     """
     traffic = traffic_of(network, mapping, chip, sent)
     time = decision_time(
-        network, mapping, chip, sent, decisions, traffic=traffic, measured_host_us=host_us
+        network,
+        mapping,
+        chip,
+        sent,
+        decisions,
+        times=times,
+        traffic=traffic,
+        measured_host_us=host_us,
     )
     inputs = sum(mapping.cores[index].use.neurons for index in mapping.layers.get(INPUT, []))
     device = Device(
@@ -82,10 +89,16 @@ def on_chip(
         messages=traffic.total / decisions,
         hops_east_west=traffic.total_hops_east_west / decisions,
         hops_north_south=traffic.total_hops_north_south / decisions,
-        steps=steps or network.steps_per_decision,
+        steps=network.steps_per_decision,
         input_neurons=inputs,
     )
     return OnChip(chip, mapping, traffic, time, device)
+
+
+def preferred_times(chip: ChipModel) -> str | None:
+    """The set of times that was fitted to a measurement, where there is one; else the first."""
+    fitted = [times.name for times in chip.times if "FITTED" in times.about]
+    return (fitted or [times.name for times in chip.times] or [None])[0]
 
 
 def device_data(found: OnChip) -> dict[str, Any]:
@@ -106,6 +119,8 @@ def device_data(found: OnChip) -> dict[str, Any]:
         "steps_per_decision": time.steps,
         "step_time_us": time.step.total_us,
         "step_terms": [_term(term) for term in time.step.terms],
+        "times": time.step.times,
+        "times_about": _about(found.chip, time.step.times),
         "busiest_population": time.step.population,
         "decision_terms": [_term(term) for term in time.terms],
         "decision_time_us": time.total_us,
@@ -125,3 +140,7 @@ def _term(term: Any) -> dict[str, Any]:
         "source": term.source,
         "confidence": term.confidence,
     }
+
+
+def _about(chip: ChipModel, times: str) -> str:
+    return next((entry.about for entry in chip.times if entry.name == times), "")

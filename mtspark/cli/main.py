@@ -25,6 +25,7 @@ COMMANDS = {
     "hil": "mtspark.cli.hil:hil_command",
     "map": "mtspark.cli.map:map_command",
     "report": "mtspark.cli.report:report_command",
+    "validate": "mtspark.cli.validate:validate_command",
     "diff": "mtspark.cli.diff:diff_command",
     "eval": "mtspark.cli.evaluate:evaluate_command",
     "doctor": "mtspark.cli.doctor:doctor_command",
