@@ -16,7 +16,7 @@ from mtspark.core.chip_network import ChipNetwork
 from mtspark.core.errors import BadNetworkError, BadRequestError
 from mtspark.core.protocol import GameProtocol
 from mtspark.sim.faults import Faults
-from mtspark.sim.hil_game import FRAME_RATE_HZ, FrameGame
+from mtspark.sim.hil_game import FRAME_RATE_HZ, NOOP, FrameGame
 from mtspark.sim.hil_host import HostedChip
 from mtspark.sim.hil_options import Hold
 from mtspark.sim.hil_realtime import RealWay
@@ -30,8 +30,6 @@ from mtspark.sim.hil_timing import (
     Trouble,
     Values,
 )
-
-NOOP = 0
 
 
 @dataclass(frozen=True)

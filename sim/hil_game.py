@@ -1,25 +1,29 @@
 """A game that passes one emulator frame at a time, seen as the agent loop sees it.
 
 ALE's vector environment repeats an action over a whole frame skip; with a chip in the loop an
-action may arrive between two frames. So the same environment runs here without skip, stack
-and resizing, and this module adds those, equal to ALE's to the last pixel (a test compares).
+action may arrive between two frames. So the emulator is driven here frame by frame, and this
+module skips, takes maxima, shrinks and stacks, equal to the vector environment to the last
+pixel (a test compares). How an episode starts, the vector environment itself is asked.
 """
 
 from __future__ import annotations
 
 import math
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mtspark.core.errors import BadRequestError
-from mtspark.core.games import task_for_game
+from mtspark.core.errors import BackendFailedError, BadRequestError
+from mtspark.core.games import make_games, task_for_game
 from mtspark.core.protocol import GameProtocol, Task
 
 Pixels = NDArray[np.uint8]
 Single = NDArray[np.float32]
+
+NOOP, FIRE = 0, 1
+"""Of ALE's 18 actions."""
 
 FRAME_RATE_HZ = 60.0
 """Emulator frames in a second of a console's time, as the Atari literature counts them."""
@@ -30,7 +34,7 @@ class FrameGame:
 
     Args:
         task: which game.
-        protocol: how it is played.
+        protocol: how it is played; a lost life never ends an episode here.
 
     Raises:
         BadRequestError: ALE has no such game, or its picture would have to be enlarged.
@@ -38,53 +42,54 @@ class FrameGame:
 
     def __init__(self, task: Task, protocol: GameProtocol) -> None:
         import ale_py
-        from ale_py.vector_env import AtariVectorEnv
-        from gymnasium.vector import AutoresetMode
 
         task_for_game(task.game)  # refuses an unknown game in one line
-        emulator = ale_py.ALEInterface()
         rom = ale_py.roms.get_rom_path(task.game)
         assert rom is not None
-        emulator.loadROM(rom)
-        height, width = emulator.getScreenDims()
-        if protocol.screen_size > min(height, width):
+        self._rom = rom
+        self._emulator = ale_py.ALEInterface()
+        self._emulator.loadROM(rom)
+        self._actions = self._emulator.getLegalActionSet()
+        size = self._emulator.getScreenDims()
+        if protocol.screen_size > min(size):
             raise BadRequestError(
-                f"frames of {protocol.screen_size} pixels: {task.game} has {height} x {width}, "
+                f"frames of {protocol.screen_size} pixels: {task.game} has {size[0]} x {size[1]}, "
                 "and hardware in the loop only shrinks pictures; use an agent with smaller frames"
             )
         self.protocol = protocol
-        self._resize = AreaResize((height, width), protocol.screen_size)
-        self._games = AtariVectorEnv(
-            task.game,
-            1,
-            num_threads=1,
-            max_num_frames_per_episode=protocol.max_frames_per_episode,
-            repeat_action_probability=protocol.sticky_action_probability,
-            full_action_space=True,
-            autoreset_mode=AutoresetMode.NEXT_STEP,
-            img_height=height,
-            img_width=width,
-            grayscale=True,
-            stack_num=1,
-            frameskip=1,
-            maxpool=False,
-            noop_max=protocol.noop_max,
-            episodic_life=False,
-            reward_clipping=False,
-            use_fire_reset=protocol.fire_on_reset,
-        )
-        # Within a skip of one frame ALE has no second frame to take a maximum with.
-        self._pools = protocol.max_pool and protocol.frame_skip > 1
+        self._resize = AreaResize(size, protocol.screen_size)
+        self._starts = make_games(task, replace(protocol, life_loss_ends_episode=False), 1)
+        # Within a skip of one frame there is no second frame to take a maximum with.
+        self._pooled = 2 if protocol.max_pool and protocol.frame_skip > 1 else 1
         self._stack: deque[Pixels] = deque(maxlen=protocol.frame_stack)
-        self._screens: deque[Pixels] = deque(maxlen=2 if self._pools else 1)
+        self._screens: deque[Pixels] = deque(maxlen=self._pooled)
+        self._frames = 0
 
     def reset(self, seed: int) -> None:
         """Start the episode of a seed: the same start as that of the agent loop."""
-        screens, _ = self._games.reset(seed=seed)
-        blank = np.zeros((self.protocol.screen_size,) * 2, np.uint8)
-        self._stack.extend([blank] * self.protocol.frame_stack)
+        seen, told = self._starts.reset(seed=seed)
+        emulator, protocol = self._emulator, self.protocol
+        # The vector environment reloads the game, too, whenever it is given a seed.
+        emulator.setInt("random_seed", seed)
+        emulator.setFloat("repeat_action_probability", protocol.sticky_action_probability)
+        emulator.loadROM(self._rom)
+        emulator.reset_game()
+        idle = int(told["episode_frame_number"][0])
+        if protocol.fire_on_reset:
+            emulator.act(self._actions[FIRE])
+            idle -= 1
+        for _ in range(idle):
+            emulator.act(self._actions[NOOP])
+        self._frames = 0
+        blank = np.zeros((protocol.screen_size,) * 2, np.uint8)
+        self._stack.extend([blank] * protocol.frame_stack)
         self._screens.clear()
-        self._screens.append(screens[0, 0].copy())
+        self._screens.append(emulator.getScreenGrayscale())
+        if not np.array_equal(self._resize(self._screens[0]), seen[0, -1]):
+            raise BackendFailedError(
+                f"seed {seed}: this version of ale-py starts games in another way than "
+                "mtspark knows; install the one of constraints.txt"
+            )
 
     def act(self, action: int) -> tuple[float, bool]:
         """Let one frame pass with an action (an index of ALE's 18) held.
@@ -93,9 +98,13 @@ class FrameGame:
             Reward, and whether the episode ended with this frame. After the end only
             :meth:`reset` may follow.
         """
-        screens, rewards, ended, cut, _ = self._games.step(np.array([action]))
-        self._screens.append(screens[0, 0].copy())
-        return float(rewards[0]), bool(ended[0] or cut[0])
+        reward = float(self._emulator.act(self._actions[action]))
+        self._frames += 1
+        skip = self.protocol.frame_skip
+        if (self._frames - 1) % skip >= skip - self._pooled:
+            self._screens.append(self._emulator.getScreenGrayscale())
+        cut = self._frames >= self.protocol.max_frames_per_episode
+        return reward, cut or bool(self._emulator.game_over())
 
     def look(self) -> Pixels:
         """What the agent sees now, uint8 (stack, height, width), oldest first.
@@ -108,7 +117,7 @@ class FrameGame:
 
     def close(self) -> None:
         """Release the emulator; safe to call twice."""
-        self._games.close()
+        self._starts.close()
 
 
 @dataclass(frozen=True)

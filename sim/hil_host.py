@@ -12,8 +12,8 @@ from mtspark.core.errors import BackendFailedError, BadRequestError
 from mtspark.sim.hil_client import ChipGoneError, ChipLink, ChipProcess
 from mtspark.sim.hil_protocol import BadPeerError, Decide, Decided
 
-START_LIMIT_S = 180.0
-"""For a chip's process to be ready: the engine may have to be compiled first."""
+START_LIMIT_S = 600.0
+"""For a chip's process to be ready: the engine may have to be compiled, on a busy machine."""
 ANSWER_LIMIT_S = 120.0
 """For an answer of a chip of our own that is alive."""
 FAR_LIMIT_S = 5.0

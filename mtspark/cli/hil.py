@@ -284,7 +284,7 @@ def _play_all(
                 order = None
                 if connect is None:
                     order = {
-                        "bundle": str(bundle.folder),
+                        "bundle": str(bundle.folder.resolve()),
                         "network": bundle.network_hash,
                         "task": task,
                         "backend": backend.value,
