@@ -54,7 +54,7 @@ class ImageConfig:
     """
 
     tasks: tuple[str, ...] = ("mnist", "cifar10")
-    epochs: int = 12
+    epochs: int = 5
     images_per_epoch: tuple[int, ...] = (15_000, 0)
     train_images: int = 0
     batch: int = 128

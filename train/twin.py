@@ -113,22 +113,34 @@ class Twin(nn.Module):
         gains = torch.cat([ones if gain is None else gain for gain in found])
         return gains.double().clamp(min=SMALLEST_GAIN)
 
-    def forward(self, frames: Tensor, task: Tensor, trace: TwinTrace | None = None) -> Tensor:
+    def forward(
+        self,
+        frames: Tensor,
+        task: Tensor,
+        trace: TwinTrace | None = None,
+        integers: dict[str, LayerIntegers] | None = None,
+    ) -> Tensor:
         """Compute the action values of the chip.
 
         Args:
             frames: (batch, channels, height, width) uint8 pixels.
             task: (batch,) task indices.
             trace: filled with every spike and membrane when given.
+            integers: :meth:`integers` of the weights as they are; made when not given.
 
         Returns:
             float64 (batch, actions), those of the chip to the last digit.
         """
         with torch.autocast(frames.device.type, enabled=False):
-            return self._forward(frames, task, trace)
+            return self._forward(frames, task, trace, integers or self.integers())
 
-    def _forward(self, frames: Tensor, task: Tensor, trace: TwinTrace | None) -> Tensor:
-        integers = self.integers()
+    def _forward(
+        self,
+        frames: Tensor,
+        task: Tensor,
+        trace: TwinTrace | None,
+        integers: dict[str, LayerIntegers],
+    ) -> Tensor:
         network, steps = self.network, self.network.config.time_steps
         sent: Tensor | None = None
         for name in network.layer_names:
