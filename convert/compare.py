@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import nir
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mtspark.convert.interpreter import leaky_integrate_and_fire, run_node
+from mtspark.convert.nir_import import import_graph
+from mtspark.core.chip_network import INPUT
+from mtspark.core.float_network import FloatInput, FloatNetwork, FloatOutput, OutputKind
+from mtspark.core.float_simulator import run_float
 from mtspark.train.checkpoint import Agent
 from mtspark.train.network import NetworkTrace
 
@@ -44,24 +47,22 @@ def compare_with_torch(
     with torch.no_grad():
         tasks = torch.full((len(frames),), task, dtype=torch.long)
         agent.network(torch.from_numpy(frames), tasks, trace)
-    meta = graph.metadata["mtspark"]
+    network = import_graph(graph)
     steps = agent.network.config.time_steps
     drive = np.broadcast_to(frames.astype(np.float64) / 255.0, (steps, *frames.shape))
     results = []
     for name, layer in trace.layers.items():
-        node = graph.nodes[name]
-        if isinstance(node, nir.Affine):
-            drive = drive.reshape(*drive.shape[:2], -1)
-        current = run_node(name, node, drive, float(meta["dt"]))
-        lif = graph.nodes[f"{name}_lif"]
-        spikes, membrane = leaky_integrate_and_fire(lif, current, float(meta["dt"]))
+        alone = one_layer(network, name)
+        run = run_float(alone, drive.reshape(*drive.shape[:2], *alone.input.shape))
+        thresholds = alone.populations[0].thresholds
+        assert thresholds is not None
         torch_spikes = layer.spikes.double().numpy()
-        tie = np.abs(membrane - lif.v_threshold) <= TIE * np.abs(lif.v_threshold)
-        different = spikes != torch_spikes
+        tie = np.abs(run.membranes[name] - thresholds[0]) <= TIE * np.abs(thresholds[0])
+        different = run.spikes[name] != torch_spikes
         results.append(
             LayerAgreement(
                 name=name,
-                compared=int(spikes.size),
+                compared=int(torch_spikes.size),
                 ties=int(tie.sum()),
                 different=int((different & ~tie).sum()),
                 different_ties=int((different & tie).sum()),
@@ -69,3 +70,17 @@ def compare_with_torch(
         )
         drive = torch_spikes
     return results
+
+
+def one_layer(network: FloatNetwork, name: str) -> FloatNetwork:
+    """A population and its connections as a network whose input is the layer before."""
+    links = network.incoming(name)
+    size = network.size_of(links[0].source)
+    return FloatNetwork(
+        name=name,
+        input=FloatInput((size,)),
+        populations=(network.population(name),),
+        connections=tuple(replace(link, source=INPUT) for link in links),
+        output=FloatOutput(name, OutputKind.SPIKES),
+        tasks=network.tasks,
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +15,14 @@ from mtspark.core.arithmetic import (
     STATE_SHIFT,
     THRESHOLD_LIMIT,
 )
-from mtspark.core.chip_network import INPUT, ChipNetwork, ConnectionKind, Population
+from mtspark.core.chip_network import (
+    INPUT,
+    ChipNetwork,
+    Connection,
+    ConnectionKind,
+    Population,
+    Reset,
+)
 
 MAX_PAYLOAD = 255
 """Largest 8-bit message."""
@@ -39,37 +47,61 @@ class Headroom:
     membrane: float
 
     @property
+    def current_proven(self) -> bool:
+        """No current can wrap, whatever the input."""
+        return 0 <= self.current < 1
+
+    @property
     def proven(self) -> bool:
         """Neither sum can overflow, whatever the input."""
-        return 0 <= self.current < 1 and 0 <= self.membrane < 1
+        return self.current_proven and 0 <= self.membrane < 1
 
 
 def headroom(network: ChipNetwork) -> list[Headroom]:
     """Worst cases of every population; for convolutions the interior, which bounds the borders."""
-    return [_population_headroom(network, population) for population in network.populations]
+    graded = bool(network.input.payload_bits)
+    return [
+        population_headroom(
+            population,
+            [link for link in network.connections if link.target == population.name],
+            graded,
+            network.steps_per_decision,
+        )
+        for population in network.populations
+    ]
 
 
-def _population_headroom(network: ChipNetwork, population: Population) -> Headroom:
-    arriving = np.zeros(population.shape)
-    for link in network.connections:
-        if link.target != population.name:
-            continue
-        graded = link.source == INPUT and network.input.payload_bits
-        total = worst_sum(link.weights, MAX_PAYLOAD if graded else 1)
+def population_headroom(
+    population: Population, incoming: Sequence[Connection], graded: bool, steps: int
+) -> Headroom:
+    """Worst cases of one population.
+
+    Args:
+        population: the neurons.
+        incoming: all connections that end there.
+        graded: the input sends 8-bit messages.
+        steps: between two resets of the state.
+    """
+    rising, falling = np.zeros(population.shape), np.zeros(population.shape)
+    for link in incoming:
+        message = MAX_PAYLOAD if link.source == INPUT and graded else 1
+        per_row = (-1, 1, 1) if link.kind is ConnectionKind.CONV else population.shape
         # A shift to the right rounds down, by less than one.
-        worst = total * 2.0**link.exponent + (1 if link.exponent < 0 else 0)
-        if link.kind is ConnectionKind.CONV:
-            arriving += worst.reshape(-1, 1, 1)
-        else:
-            arriving += worst.reshape(population.shape)
-    added = arriving * 2**STATE_SHIFT
+        slack = 1 if link.exponent < 0 else 0
+        above, below = signed_sums(link.weights, message)
+        rising = rising + (above * 2.0**link.exponent + slack).reshape(per_row)
+        falling = falling + (below * 2.0**link.exponent + slack).reshape(per_row)
+    added = np.maximum(rising, falling) * 2**STATE_SHIFT
     bias = np.abs(population.bias_mantissa) * 2.0**population.bias_exponent
-    keep_current = 1 - (population.current_decay + 1) / DECAY_ONE
-    keep_membrane = 1 - population.membrane_decay / DECAY_ONE
+    keep_current = 1 - (np.asarray(population.current_decay) + 1) / DECAY_ONE
+    keep_membrane = 1 - np.asarray(population.membrane_decay) / DECAY_ONE
     current, membrane = np.zeros(population.shape), np.zeros(population.shape)
-    for _ in range(network.steps_per_decision):
+    for _ in range(steps):
         current = keep_current * current + added
         membrane = keep_membrane * membrane + current + bias
+    if population.reset is Reset.SUBTRACT_LATE:
+        # A spike takes the threshold from a membrane that has meanwhile decayed below it.
+        membrane = membrane + (population.thresholds.max(0) << STATE_SHIFT)
     return Headroom(
         population.name,
         float(current.max() / CURRENT_LIMIT),
@@ -79,7 +111,14 @@ def _population_headroom(network: ChipNetwork, population: Population) -> Headro
 
 def worst_sum(weights: NDArray[np.int64], largest_message: int) -> NDArray[np.int64]:
     """Largest |sum of weights times messages| of each output row, messages 0..largest."""
+    return np.maximum(*signed_sums(weights, largest_message))
+
+
+def signed_sums(
+    weights: NDArray[np.int64], largest_message: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Largest sum, and largest negative sum as a magnitude, of each output row."""
     rows = weights.reshape(len(weights), -1)
     positive = np.where(rows > 0, rows, 0).sum(1)
     negative = -np.where(rows < 0, rows, 0).sum(1)
-    return np.maximum(positive, negative) * largest_message
+    return positive * largest_message, negative * largest_message

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from mtspark.convert.nir_export import agent_to_nir
+from mtspark.convert.nir_import import import_tasks
 from mtspark.deploy.quantise import quantise
 from mtspark.sim.energy import price
 from mtspark.sim.energy_cards import load_card
@@ -21,7 +22,7 @@ def main(checkpoint: Path, decisions: int) -> None:
     """Play the first task of an agent on the simulated chip and print the bill."""
     agent = load_agent(checkpoint)
     graphs = agent_to_nir(agent)  # float, one NIR graph a task
-    network = quantise(graphs, agent.tasks, agent.protocol, name=checkpoint.stem)  # integers
+    network = quantise(import_tasks(graphs), agent.tasks, agent.protocol)  # integers
     task = agent.tasks[0].name
     run = play(EngineChip(network), network, task, episodes=1, seed=0, max_decisions=decisions)
     bill = price(run.counts, network, load_card("loihi1_davies2018"))

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from mtspark.convert.nir_export import agent_to_nir
+from mtspark.convert.nir_import import import_tasks
 from mtspark.deploy.quantise import quantise
 from mtspark.sim.engine import EngineChip
 from mtspark.sim.play import play
@@ -47,7 +48,7 @@ def test_a_shipped_agent_is_small_and_carries_its_scores(path: Path) -> None:
 def test_a_shipped_agent_plays_the_game_that_it_claims(path: Path) -> None:
     """The first episode of every row without sticky actions comes out again, to the point."""
     agent = load_agent(path)
-    network = quantise(agent_to_nir(agent), agent.tasks, agent.protocol, name=path.stem)
+    network = quantise(import_tasks(agent_to_nir(agent)), agent.tasks, agent.protocol)
     rows = [
         row
         for row in agent.evaluations

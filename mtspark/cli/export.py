@@ -73,6 +73,7 @@ def export_agent(
 
     import mtspark
     from mtspark.convert.nir_export import Head, agent_to_nir, load_graph, save_graph
+    from mtspark.convert.nir_import import import_tasks
     from mtspark.core.errors import BadRequestError
     from mtspark.deploy.bounds import headroom
     from mtspark.deploy.bundle import AGENT, FIDELITY, sha256, write_bundle
@@ -85,7 +86,7 @@ def export_agent(
     head = Head.ADVANTAGE if advantage_only else Head.DUELING
     graphs = agent_to_nir(agent, head)
     network = quantise(
-        graphs,
+        import_tasks(graphs, name=checkpoint.stem),
         agent.tasks,
         agent.protocol,
         name=checkpoint.stem,
@@ -94,6 +95,7 @@ def export_agent(
             "checkpoint": checkpoint.name,
             "checkpoint_sha256": sha256(checkpoint),
             "mtspark": mtspark.__version__,
+            "head": head.value,
         },
     )
     with tempfile.TemporaryDirectory() as scratch:

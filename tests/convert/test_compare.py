@@ -12,8 +12,9 @@ import pytest
 import torch
 
 from mtspark.convert.compare import LayerAgreement, compare_with_torch
-from mtspark.convert.interpreter import run_graph
 from mtspark.convert.nir_export import Head, agent_to_nir, load_graph, save_graph
+from mtspark.convert.nir_import import import_graph
+from mtspark.core.float_simulator import run_float
 from mtspark.train.checkpoint import Agent
 from mtspark.train.network import ConvSize
 
@@ -72,9 +73,9 @@ def test_the_mean_output_is_torchs_action_values(
         settings = graph.metadata["mtspark"]
         pixels = frames * float(settings["input_scale"])
         repeated = np.broadcast_to(pixels, (int(settings["time_steps"]), *pixels.shape))
-        outputs = run_graph(graph, repeated, float(settings["dt"]))
-        assert 0 < outputs["hidden_lif"].mean() < 1
-        mean = outputs["output"].mean(0)
+        run = run_float(import_graph(graph), repeated)
+        assert 0 < run.spikes["hidden"].mean() < 1
+        mean = run.values
         if head is Head.ADVANTAGE:
             values = values - values.mean(1, keepdims=True)
         np.testing.assert_allclose(mean, values, rtol=0, atol=1e-4)

@@ -1,0 +1,377 @@
+"""From layer-synchronous time to chip time: depths, delays, shapes and helper neurons.
+
+Still float. A connection of delay D (in layer time) from depth s to depth t becomes a chip
+connection of delay t - s - 1 + D, so depths must satisfy t >= s + 1 - D; the smallest ones are
+taken. A connection with D = 0 defines depth; any other is marked recurrent, which delivers only
+what its source sent in its own window of the same decision: nothing before its first step.
+
+Two helper neurons exist where they are needed. "constant" fires in every step, which brings a
+bias into a current that has memory, or a delayed bias. "onset" fires in the first step only,
+which brings an initial state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mtspark.core.arithmetic import DECAY_ONE, DELAYS
+from mtspark.core.chip_network import (
+    INPUT,
+    Connection,
+    ConnectionKind,
+    Population,
+    SignMode,
+)
+from mtspark.core.errors import BadNetworkError
+from mtspark.core.float_network import (
+    CONSTANT,
+    FloatConnection,
+    FloatKind,
+    FloatNetwork,
+    FloatPopulation,
+    FloatReset,
+)
+from mtspark.core.float_simulator import convolve
+
+ONSET = "onset"
+HELPERS = (CONSTANT, ONSET)
+
+MATRIX_VALUES = 2**25
+"""Largest weight matrix that is laid out (256 MiB)."""
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class ChipLink:
+    """A chip connection whose weights are still float; fields as in ``Connection``."""
+
+    name: str
+    source: str
+    target: str
+    kind: ConnectionKind
+    weights: NDArray[np.float64]
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[int, int] = (0, 0)
+    dilation: tuple[int, int] = (1, 1)
+    groups: int = 1
+    delay: int = 0
+    recurrent: bool = False
+
+
+@dataclass
+class Lowered:
+    """A network in chip time, before rounding.
+
+    Attributes:
+        input_shape: of the source of messages.
+        populations: in the order of computation, with the shapes that the chip gives them.
+        links: by target population.
+        helpers: finished helper populations, before all others.
+        helper_links: their connections.
+        depth: of the deepest population.
+        notes: sentences for the user.
+    """
+
+    input_shape: Shape
+    depth: int
+    populations: list[FloatPopulation] = field(default_factory=list)
+    links: dict[str, list[ChipLink]] = field(default_factory=dict)
+    helpers: list[Population] = field(default_factory=list)
+    helper_links: list[Connection] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def lower(network: FloatNetwork) -> Lowered:
+    """Bring a float network into chip time.
+
+    Raises:
+        BadNetworkError: something that the chip does not have, with what to do instead.
+    """
+    _refuse_what_the_chip_lacks(network)
+    links = [link for link in network.connections if np.any(link.weights)]
+    links += _helper_connections(network)
+    needed = [name for name in HELPERS if any(link.source == name for link in links)]
+    if ONSET in needed and CONSTANT not in needed:
+        needed.insert(0, CONSTANT)
+    unanchored = _without_undelayed_input(network, links)
+    if unanchored and CONSTANT not in needed:
+        needed.insert(0, CONSTANT)
+    links += [_silent(name, network) for name in unanchored]
+    depths = _depths(network, links, needed)
+    shapes, links = _chip_shapes(network, links)
+    lowered = Lowered(shapes[INPUT], max(depths.values()))
+    for population in network.populations:
+        lowered.populations.append(_reshaped(population, shapes[population.name]))
+        lowered.links[population.name] = [
+            _in_chip_time(link, depths) for link in links if link.target == population.name
+        ]
+    _add_helpers(lowered, needed, len(network.tasks), int(np.prod(network.input.shape)))
+    return lowered
+
+
+def _refuse_what_the_chip_lacks(network: FloatNetwork) -> None:
+    for population in network.populations:
+        name = population.name
+        if population.reset is FloatReset.ZERO_LATE and population.spiking:
+            raise BadNetworkError(
+                f"population {name!r}: a reset to zero that also drops the next step's input "
+                "(snntorch's Synaptic, RLeaky and RSynaptic with reset_delay=True) does not exist "
+                "on the chip; train with reset_delay=False or reset_mechanism='subtract'"
+            )
+        if np.any(population.current_keep == 1):
+            raise BadNetworkError(
+                f"population {name!r}: a current that never decays does not exist on the chip; "
+                "give tau_syn a value"
+            )
+        if np.any(population.gain == 0):
+            raise BadNetworkError(f"population {name!r} has neurons that hear nothing (r is 0)")
+        thresholds = population.thresholds
+        if thresholds is not None and thresholds.min() < 0:
+            raise BadNetworkError(
+                f"population {name!r}: threshold {thresholds.min():g} is below the reset value; "
+                "0 is the lowest on the chip"
+            )
+        if np.any(population.initial_membrane) and population.has_current_memory:
+            raise BadNetworkError(
+                f"population {name!r}: current-based neurons start at rest on the chip; "
+                "make v_leak and v_reset 0, or use --start rest"
+            )
+    for link in network.connections:
+        source = link.source
+        if source not in (INPUT, CONSTANT) and not network.population(source).spiking:
+            raise BadNetworkError(
+                f"population {source!r} does not fire and feeds {link.target!r}: only spikes "
+                "travel between populations of the chip; put spiking neurons there"
+            )
+
+
+def _helper_connections(network: FloatNetwork) -> list[FloatConnection]:
+    """Biases of currents with memory from "constant", initial states from "onset"."""
+    found = []
+    for population in network.populations:
+        columns = {CONSTANT: np.zeros(population.size), ONSET: np.zeros(population.size)}
+        if population.has_current_memory:
+            columns[CONSTANT] += population.bias_current.reshape(-1)
+            start = population.current_keep * population.initial_current
+        else:
+            start = population.membrane_keep * population.initial_membrane / population.gain
+        columns[ONSET] += start.reshape(-1)
+        for source, column in columns.items():
+            if np.any(column):
+                name = f"{source}->{population.name}"
+                taken = {link.name for link in network.connections}
+                while name in taken:
+                    name += "_"
+                found.append(
+                    FloatConnection(name, source, population.name, FloatKind.DENSE, column[:, None])
+                )
+    return found
+
+
+def _without_undelayed_input(network: FloatNetwork, links: Iterable[FloatConnection]) -> list[str]:
+    """Populations whose depth nothing defines: all their connections have delay, or none is."""
+    fed = {link.target for link in links if link.delay == 0}
+    return [population.name for population in network.populations if population.name not in fed]
+
+
+def _silent(name: str, network: FloatNetwork) -> FloatConnection:
+    weights = np.zeros((network.population(name).size, 1))
+    return FloatConnection(f"depth of {name}", CONSTANT, name, FloatKind.DENSE, weights)
+
+
+def _depths(
+    network: FloatNetwork, links: list[FloatConnection], helpers: list[str]
+) -> dict[str, int]:
+    """The smallest depth of every population.
+
+    Raises:
+        BadNetworkError: a loop that is tighter than its synapses, or a delay beyond the chip's.
+    """
+    depths = {INPUT: 0}
+    if helpers:
+        depths[CONSTANT] = 1
+    if ONSET in helpers:
+        depths[ONSET] = 1
+    names = [population.name for population in network.populations]
+    depths.update(dict.fromkeys(names, 1))
+    deeper: dict[str, str] = {}
+    changed: str | None = None
+    for _ in range(len(names) + 1):
+        changed = None
+        for link in links:
+            wanted = depths[link.source] + 1 - link.delay
+            if wanted > depths[link.target]:
+                depths[link.target], deeper[link.target] = wanted, link.source
+                changed = link.target
+        if changed is None:
+            break
+    if changed is not None:
+        _refuse_loop(changed, deeper, links)
+    for link in links:
+        steps = depths[link.target] - depths[link.source] - 1 + link.delay
+        if steps not in DELAYS:
+            raise BadNetworkError(
+                f"connection {link.name!r} needs a delay of {steps} steps on the chip, "
+                f"{DELAYS[-1]} is the limit; shorten the delay or the parallel branch"
+            )
+    return depths
+
+
+def _refuse_loop(start: str, deeper: dict[str, str], links: list[FloatConnection]) -> None:
+    name = start
+    for _ in deeper:
+        name = deeper[name]
+    loop = [name]
+    while deeper[loop[-1]] != name:
+        loop.append(deeper[loop[-1]])
+    loop.reverse()
+    delay = 0
+    for source, target in zip([loop[-1], *loop[:-1]], loop, strict=True):
+        delay += min(link.delay for link in links if (link.source, link.target) == (source, target))
+    missing = len(loop) - delay
+    raise BadNetworkError(
+        f"loop {' -> '.join([*loop, loop[0]])} is tighter than its synapses: it has {len(loop)} "
+        f"of them and {delay} step(s) of delay, and each synapse takes a step on the chip; put "
+        f"{missing} more step(s) of Delay into the loop (and train with them), or join its layers"
+    )
+
+
+def _chip_shapes(
+    network: FloatNetwork, links: list[FloatConnection]
+) -> tuple[dict[str, Shape], list[FloatConnection]]:
+    """Shapes that convolutions ask for; other signals are flat unless they are images.
+
+    A convolution whose ends already have another shape becomes a matrix.
+    """
+    shapes: dict[str, Shape] = {}
+    kept = []
+    for link in links:
+        if link.kind is not FloatKind.CONV:
+            kept.append(link)
+            continue
+        ends = {link.source: link.input_shape, link.target: link.output_shape}
+        same_population = link.source == link.target and link.input_shape != link.output_shape
+        if same_population or any(shapes.get(n, shape) != shape for n, shape in ends.items()):
+            kept.append(_as_matrix(link))
+        else:
+            shapes.update(ends)
+            kept.append(link)
+    own: dict[str, Shape] = {p.name: p.shape for p in network.populations}
+    own[INPUT] = network.input.shape
+    for name, shape in own.items():
+        if name not in shapes:
+            shapes[name] = shape if len(shape) in (1, 3) else (int(np.prod(shape)),)
+    return shapes, [_without_diagonal(link, shapes) for link in kept]
+
+
+def _as_matrix(link: FloatConnection) -> FloatConnection:
+    inputs, outputs = int(np.prod(link.input_shape)), int(np.prod(link.output_shape))
+    _check_matrix(link.name, outputs, inputs)
+    images = np.eye(inputs).reshape(inputs, *link.input_shape)
+    weights = convolve(link, images).reshape(inputs, outputs).T
+    return FloatConnection(
+        link.name, link.source, link.target, FloatKind.DENSE, weights, delay=link.delay
+    )
+
+
+def _check_matrix(name: str, outputs: int, inputs: int) -> None:
+    if outputs * inputs > MATRIX_VALUES:
+        raise BadNetworkError(
+            f"connection {name!r} would be a matrix of {outputs} x {inputs}, {MATRIX_VALUES} "
+            "weights are the limit; use shapes that one convolution can join"
+        )
+
+
+def _without_diagonal(link: FloatConnection, shapes: dict[str, Shape]) -> FloatConnection:
+    """One weight a neuron: a 1 x 1 convolution of its own for each channel, or a matrix."""
+    if link.kind is not FloatKind.DIAGONAL:
+        return link
+    shape = shapes[link.target]
+    if len(shape) == 3 and shapes[link.source] == shape:
+        rows = link.weights.reshape(shape[0], -1)
+        if np.all(rows == rows[:, :1]):
+            return replace(
+                link,
+                kind=FloatKind.CONV,
+                weights=rows[:, :1].reshape(-1, 1, 1, 1),
+                input_shape=shape,
+                output_shape=shape,
+                groups=shape[0],
+            )
+    _check_matrix(link.name, len(link.weights), len(link.weights))
+    return replace(link, kind=FloatKind.DENSE, weights=np.diag(link.weights))
+
+
+def _in_chip_time(link: FloatConnection, depths: dict[str, int]) -> ChipLink:
+    kind = ConnectionKind.CONV
+    if link.kind is FloatKind.DENSE:
+        # Where most weights are zero, as in a pooling laid out as a matrix, there is no synapse.
+        many_zeros = np.count_nonzero(link.weights) * 2 < link.weights.size
+        kind = ConnectionKind.SPARSE if many_zeros else ConnectionKind.DENSE
+    return ChipLink(
+        name=link.name,
+        source=link.source,
+        target=link.target,
+        kind=kind,
+        weights=link.weights,
+        stride=link.stride,
+        padding=link.padding,
+        dilation=link.dilation,
+        groups=link.groups,
+        delay=depths[link.target] - depths[link.source] - 1 + link.delay,
+        recurrent=link.delay > 0,
+    )
+
+
+def _reshaped(population: FloatPopulation, shape: Shape) -> FloatPopulation:
+    fields = {
+        key: value.reshape(shape)
+        for key, value in vars(population).items()
+        if isinstance(value, np.ndarray) and key != "thresholds"
+    }
+    if population.thresholds is not None:
+        fields["thresholds"] = population.thresholds.reshape(-1, *shape)
+    return FloatPopulation(**{**vars(population), **fields, "shape": shape})
+
+
+def _add_helpers(lowered: Lowered, needed: list[str], tasks: int, inputs: int) -> None:
+    for name in needed:
+        lowered.helpers.append(
+            Population(
+                name=name,
+                shape=(1,),
+                current_decay=DECAY_ONE - 1,
+                membrane_decay=DECAY_ONE,
+                thresholds=np.zeros((tasks, 1), np.int64),
+                bias_mantissa=np.ones(1, np.int64),
+            )
+        )
+        # Weightless: it only says at which depth the helper stands.
+        lowered.helper_links.append(_helper_link(INPUT, name, np.zeros((1, inputs)), False))
+    if ONSET in needed:
+        # From its second step on, the constant outweighs the bias of 1.
+        lowered.helper_links.append(_helper_link(CONSTANT, ONSET, np.full((1, 1), -2.0), True))
+    if CONSTANT in needed:
+        lowered.notes.append(
+            "a neuron that always fires brings biases into currents with memory, sets depths, "
+            "or both"
+        )
+
+
+def _helper_link(
+    source: str, target: str, weights: NDArray[np.float64], recurrent: bool
+) -> Connection:
+    return Connection(
+        name=f"{source}->{target}",
+        source=source,
+        target=target,
+        kind=ConnectionKind.SPARSE,
+        weights=weights.astype(np.int64),
+        sign_mode=SignMode.MIXED,
+        recurrent=recurrent,
+    )

@@ -1,0 +1,367 @@
+"""The integers of one population and of all connections that end there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mtspark.core.arithmetic import (
+    CURRENT_LIMIT,
+    DECAY_ONE,
+    STATE_SHIFT,
+    THRESHOLD_LIMIT,
+    WEIGHT_EXPONENTS,
+)
+from mtspark.core.chip_network import (
+    INPUT,
+    Connection,
+    ConnectionKind,
+    Decay,
+    Population,
+    Reset,
+    SignMode,
+)
+from mtspark.core.errors import BadNetworkError
+from mtspark.core.float_network import FloatPopulation, FloatReset
+from mtspark.deploy.bounds import Headroom, population_headroom
+from mtspark.deploy.lower import ChipLink
+from mtspark.deploy.rounding import Float, fit_bias, natural_unit, round_weights
+
+RESETS = {
+    FloatReset.ZERO: Reset.ZERO,
+    FloatReset.SUBTRACT: Reset.SUBTRACT,
+    FloatReset.SUBTRACT_LATE: Reset.SUBTRACT_LATE,
+    FloatReset.SUBTRACT_GUARDED: Reset.SUBTRACT_GUARDED,
+    FloatReset.NONE: Reset.NONE,
+}
+
+RECORDED_MARGIN = 2.0
+"""Currents may grow to this multiple of the largest recorded one."""
+
+GRADED_SHIFT = -6
+"""Sums of 8-bit messages may lose this many of their lowest bits, sums of spikes none."""
+
+THRESHOLD_MARGIN = 16
+"""Where saturation is allowed, membranes reach at least this multiple of the threshold before
+it, as far as exponents above 0 are concerned."""
+
+SMALLEST_OFFSET = WEIGHT_EXPONENTS[0] - WEIGHT_EXPONENTS[-1]
+
+
+@dataclass(frozen=True)
+class QuantiseOptions:
+    """How weights become integers.
+
+    Attributes:
+        weight_bits: 2 to 8.
+        per_channel: one scale per output channel, otherwise one per layer.
+        keep_sums: round so that the sum of every kernel survives, see
+            :func:`mtspark.deploy.rounding.round_keeping_sums`; otherwise each weight to the
+            nearest integer.
+        may_saturate: where no exponent that loses no bits keeps membranes from saturating for
+            every input, allow that they do; currents never wrap. Otherwise such a layer takes
+            smaller exponents, and is refused where none is small enough.
+        weight_limits: by connection name, the largest magnitude of each output channel that is
+            represented (float); larger weights are clipped. Default: the largest there is.
+        largest_currents: by population name, the largest |current| (float) of recorded inputs;
+            where given, currents are bounded by twice that instead of by proof.
+    """
+
+    weight_bits: int = 8
+    per_channel: bool = True
+    keep_sums: bool = True
+    may_saturate: bool = False
+    weight_limits: Mapping[str, Float] = field(default_factory=dict)
+    largest_currents: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class QuantisedLayer:
+    """What :func:`quantise_layer` makes.
+
+    Attributes:
+        population: its integers.
+        connections: those that end there.
+        membrane_unit: float value of one membrane unit, of the population's shape.
+        notes: sentences for the user.
+    """
+
+    population: Population
+    connections: list[Connection]
+    membrane_unit: Float
+    notes: list[str]
+
+
+def quantise_layer(
+    population: FloatPopulation,
+    links: Sequence[ChipLink],
+    *,
+    tasks: int,
+    input_scale: float,
+    graded: bool,
+    steps: int,
+    options: QuantiseOptions,
+) -> QuantisedLayer:
+    """Choose units, round, and take the largest exponent that the bounds allow.
+
+    Args:
+        population: with the shape it has on the chip.
+        links: all connections that end there.
+        tasks: rows of thresholds where the population never fires.
+        input_scale: float value of an input message of 1.
+        graded: the input sends 8-bit messages.
+        steps: between two resets of the state.
+        options: see :class:`QuantiseOptions`.
+
+    Raises:
+        BadNetworkError: no exponent avoids overflow.
+    """
+    rounding = _Rounding(population, links, input_scale, options)
+    notes: list[str] = []
+    decays = _decays(population, notes)
+    proven: QuantisedLayer | None = None
+    for exponent in rounding.exponents():
+        layer = _candidate(population, rounding, exponent, tasks, decays)
+        if layer is None:
+            continue
+        room = population_headroom(layer.population, layer.connections, graded, steps)
+        if room.proven:
+            proven = replace(layer, notes=notes)
+            break
+    if proven is not None and not (options.may_saturate and _loses_bits(proven, graded)):
+        return proven
+    if options.may_saturate:
+        for exponent in rounding.exponents():
+            layer = _candidate(population, rounding, exponent, tasks, decays)
+            if layer is None or not _thresholds_fit(population, rounding, exponent):
+                continue
+            room = population_headroom(layer.population, layer.connections, graded, steps)
+            if _current_bounded(population, rounding, exponent, room, options):
+                return _saturating(layer, room, notes)
+    if proven is not None:
+        return proven
+    raise BadNetworkError(
+        f"layer {population.name!r}: no weight exponent from {WEIGHT_EXPONENTS[0]} keeps its sums "
+        f"within 24 bits (fan-in {sum(link.weights[0].size for link in links)}); use fewer inputs "
+        "or smaller biases"
+    )
+
+
+def _loses_bits(layer: QuantisedLayer, graded: bool) -> bool:
+    return any(
+        link.exponent < (GRADED_SHIFT if graded and link.source == INPUT else 0)
+        for link in layer.connections
+        if np.any(link.weights)
+    )
+
+
+def _saturating(layer: QuantisedLayer, room: Headroom, notes: list[str]) -> QuantisedLayer:
+    population = layer.population
+    said = []
+    if not room.current_proven:
+        said.append(f"{population.name}: currents are bounded by recorded inputs, not by proof")
+    if not room.proven:
+        said.append(
+            f"{population.name}: membranes can reach {room.membrane:.1f} times their range for "
+            "some inputs, where they saturate"
+        )
+        if (population.thresholds == THRESHOLD_LIMIT).all() and population.reset is Reset.ZERO:
+            # Never fires, except where it saturates: it must then keep its membrane.
+            population = replace(population, reset=Reset.NONE)
+    return replace(layer, population=population, notes=[*notes, *said])
+
+
+class _Rounding:
+    """Units of a population, and the integers of its connections in them.
+
+    Neurons share a unit by channel where a convolution ends, otherwise each has its own.
+    """
+
+    def __init__(
+        self,
+        population: FloatPopulation,
+        links: Sequence[ChipLink],
+        input_scale: float,
+        options: QuantiseOptions,
+    ) -> None:
+        self.options, self.links = options, links
+        conv = any(link.kind is ConnectionKind.CONV for link in links)
+        self.groups = population.shape[0] if conv else population.size
+        self.gain = np.abs(population.gain)
+        signs = np.sign(population.gain).reshape(self.groups, -1)
+        if np.any(signs != signs[:, :1]):
+            raise BadNetworkError(
+                f"layer {population.name!r}: neurons of one channel have input gains of both signs"
+            )
+        weights = [self._with_sign(link, signs[:, 0]) for link in links]
+        scales = [input_scale if link.source == INPUT else 1.0 for link in links]
+        largest = [self._largest(link, one) for link, one in zip(links, weights, strict=True)]
+        if not options.per_channel:
+            largest = [np.full_like(one, one.max()) for one in largest]
+        largest = self._not_empty(population, largest, scales)
+        natural = [natural_unit(one, options.weight_bits) for one in largest]
+        if len(links) == 1:
+            self.offsets, self.unit, units = [0], natural[0] * scales[0], natural
+        else:
+            scaled = [
+                np.where(top > 0, unit * scale, 0.0)
+                for top, unit, scale in zip(largest, natural, scales, strict=True)
+            ]
+            self.unit = np.max(scaled, axis=0)
+            self.unit = np.where(self.unit > 0, self.unit, 1.0)
+            self.offsets = [_offset(one / self.unit) for one in scaled]
+            units = [
+                self.unit * 2.0**offset / scale
+                for offset, scale in zip(self.offsets, scales, strict=True)
+            ]
+        self.integers = [
+            round_weights(one, self._rows(link, unit), options.weight_bits, options.keep_sums)
+            for link, one, unit in zip(links, weights, units, strict=True)
+        ]
+        self.unit_of_neurons = np.repeat(self.unit, population.size // self.groups).reshape(
+            population.shape
+        )
+
+    def exponents(self) -> list[int]:
+        """Exponents of the population that give every connection one that exists, largest first."""
+        return [
+            exponent
+            for exponent in range(WEIGHT_EXPONENTS[-1] - max(self.offsets), -24, -1)
+            if all(exponent + offset in WEIGHT_EXPONENTS for offset in self.offsets)
+        ]
+
+    def _rows(self, link: ChipLink, by_group: Float) -> Float:
+        """One value for each row of a connection's weights."""
+        if link.kind is ConnectionKind.CONV:
+            return by_group
+        return np.repeat(by_group, len(link.weights) // self.groups)
+
+    def _with_sign(self, link: ChipLink, signs: Float) -> Float:
+        rows = self._rows(link, signs).reshape(-1, *[1] * (link.weights.ndim - 1))
+        return link.weights if np.all(rows == 1) else link.weights * rows
+
+    def _largest(self, link: ChipLink, weights: Float) -> Float:
+        by_row = np.abs(weights.reshape(len(weights), -1)).max(1)
+        limit = self.options.weight_limits.get(link.name)
+        if limit is not None:
+            by_row = np.minimum(by_row, limit)
+        return by_row.reshape(self.groups, -1).max(1)
+
+    def _not_empty(
+        self, population: FloatPopulation, largest: list[Float], scales: list[float]
+    ) -> list[Float]:
+        """Give groups that hear nothing the unit that suits their thresholds."""
+        empty = np.max(largest, axis=0) == 0
+        if population.thresholds is None or not empty.any():
+            return largest
+        highest = (population.thresholds.max(0) / self.gain).reshape(self.groups, -1).max(1)
+        usable = empty & np.isfinite(highest) & (highest > 0)
+        return [np.where(usable, highest / scales[0], largest[0]), *largest[1:]]
+
+
+def _offset(shares: Float) -> int:
+    """Exponent of a connection, relative to the population's: the power of two above its share."""
+    share = float(shares.max())
+    if share <= 0:
+        return 0
+    return max(SMALLEST_OFFSET, int(np.ceil(np.log2(share))))
+
+
+def _candidate(
+    population: FloatPopulation,
+    rounding: _Rounding,
+    exponent: int,
+    tasks: int,
+    decays: tuple[Decay, Decay],
+) -> QuantisedLayer | None:
+    """The layer under one exponent; None where its biases are too large."""
+    gain = 2.0**exponent / rounding.unit_of_neurons
+    current = 0.0 if population.has_current_memory else population.bias_current
+    bias = current + population.membrane_bias / rounding.gain
+    fitted = fit_bias(bias * gain * 2**STATE_SHIFT)
+    if fitted is None:
+        return None
+    if population.thresholds is None:
+        mantissas = np.full((tasks, *population.shape), float(THRESHOLD_LIMIT))
+        reset = Reset.ZERO
+    else:
+        mantissas = np.rint(population.thresholds / rounding.gain * gain)
+        reset = RESETS[population.reset]
+    made = Population(
+        name=population.name,
+        shape=population.shape,
+        current_decay=decays[0],
+        membrane_decay=decays[1],
+        # Where it is proven that no membrane can reach the largest threshold, a neuron whose
+        # threshold is capped is off, as it was with its own larger threshold.
+        thresholds=np.minimum(mantissas, THRESHOLD_LIMIT).astype(np.int64),
+        bias_mantissa=fitted[0],
+        bias_exponent=fitted[1],
+        reset=reset,
+    )
+    connections = [
+        Connection(
+            name=link.name,
+            source=link.source,
+            target=link.target,
+            kind=link.kind,
+            weights=integers,
+            sign_mode=SignMode.MIXED,
+            exponent=exponent + offset,
+            weight_bits=rounding.options.weight_bits,
+            stride=link.stride,
+            padding=link.padding,
+            dilation=link.dilation,
+            groups=link.groups,
+            delay=link.delay,
+            recurrent=link.recurrent,
+        )
+        for link, integers, offset in zip(
+            rounding.links, rounding.integers, rounding.offsets, strict=True
+        )
+    ]
+    membrane_unit = rounding.unit_of_neurons / 2.0 ** (exponent + STATE_SHIFT) * rounding.gain
+    return QuantisedLayer(made, connections, membrane_unit, [])
+
+
+def _thresholds_fit(population: FloatPopulation, rounding: _Rounding, exponent: int) -> bool:
+    """Every threshold has a mantissa, with room above it where a larger exponent takes it."""
+    if population.thresholds is None:
+        return exponent <= 0
+    finite = np.where(np.isfinite(population.thresholds), population.thresholds, 0.0)
+    highest = float((finite / rounding.gain * 2.0**exponent / rounding.unit_of_neurons).max())
+    return highest * (THRESHOLD_MARGIN if exponent > 0 else 1) <= THRESHOLD_LIMIT
+
+
+def _current_bounded(
+    population: FloatPopulation,
+    rounding: _Rounding,
+    exponent: int,
+    room: Headroom,
+    options: QuantiseOptions,
+) -> bool:
+    recorded = options.largest_currents.get(population.name)
+    if recorded is None:
+        return room.current_proven
+    chip = recorded / rounding.unit_of_neurons * 2.0 ** (exponent + STATE_SHIFT)
+    return bool(chip.max() * RECORDED_MARGIN < CURRENT_LIMIT)
+
+
+def _decays(population: FloatPopulation, notes: list[str]) -> tuple[Decay, Decay]:
+    """du and dv of 4096, one for all neurons where they agree."""
+    lost = DECAY_ONE * (1 - population.current_keep), DECAY_ONE * (1 - population.membrane_keep)
+    current = np.maximum(np.rint(lost[0]).astype(np.int64) - 1, 0)
+    membrane = np.rint(lost[1]).astype(np.int64)
+    if np.any((membrane == 0) & (population.membrane_keep < 1)):
+        notes.append(
+            f"{population.name}: forgets less than 1/8192 a step, which the chip takes for nothing"
+        )
+    return _one_or_each(current), _one_or_each(membrane)
+
+
+def _one_or_each(values: NDArray[np.int64]) -> Decay:
+    first = int(values.flat[0])
+    return first if np.all(values == first) else values
