@@ -9,19 +9,22 @@ import json
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
+import typer
 from torch import Tensor
 from torch.nn import functional
 
+from mtspark.core.console import errors_as_one_line, run_program
 from mtspark.core.errors import BadFileError, BadRequestError
 from mtspark.core.protocol import Task
 from mtspark.train.checkpoint import Agent, load_plain, save_agent, save_whole
-from mtspark.train.images_data import CLASSES, IMAGE_SHAPE, ImageSet
+from mtspark.train.images_data import CLASSES, IMAGE_SHAPE, ImageSet, load_images
 from mtspark.train.network import ConvSize, MTSparkNetwork, NetworkConfig
 
 RUN_FORMAT = "mtspark-images"
@@ -324,3 +327,46 @@ def train_images(
             )
     save_agent(trainer.agent(), agent_path)
     return agent_path
+
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command()
+def images_command(
+    folder: Annotated[Path, typer.Argument(help="Folder of the run; an existing one goes on.")],
+    data: Annotated[
+        Path | None, typer.Option(help="Folder with the images (default: download).")
+    ] = None,
+    task: Annotated[
+        list[str] | None,
+        typer.Option(help="Image set; repeat for several (default: mnist and cifar10)."),
+    ] = None,
+    epochs: Annotated[int, typer.Option(min=1, help="Passes over the images.")] = 5,
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Of weights and order.")] = 1,
+    threads: Annotated[int, typer.Option(min=1, max=1024, help="CPU threads.")] = 1,
+    compiled: Annotated[bool, typer.Option(help="Fuse neurons with torch.compile.")] = False,
+) -> None:
+    """Train one spiking network for several image sets; stop any time, start again to go on."""
+    with errors_as_one_line():
+        names = tuple(task or ImageConfig.tasks)
+        standard = ImageConfig()
+        config = replace(
+            standard,
+            tasks=names,
+            # Grey images are learned in fewer looks than CIFAR-10's.
+            images_per_epoch=tuple(0 if name == "cifar10" else 15_000 for name in names),
+            epochs=epochs,
+            seed=seed,
+            threads=threads,
+            compiled=compiled,
+            network=replace(standard.network, tasks=len(names)),
+        )
+        check_config(config)
+        training = [load_images(name, "train", data) for name in names]
+        test = [load_images(name, "test", data) for name in names]
+        print(train_images(config, training, test, folder))
+
+
+if __name__ == "__main__":
+    run_program(partial(app, prog_name="python -m mtspark.train.images"))
