@@ -36,6 +36,10 @@ def evaluate_command(
     sticky: Annotated[
         float, typer.Option(help="Sticky actions of the second pair of rows.")
     ] = 0.25,
+    data: Annotated[
+        Path | None, typer.Option(help="Folder with test images, for image tasks (or download).")
+    ] = None,
+    images: Annotated[int, typer.Option(min=0, help="Test images of each task; 0: all.")] = 0,
     into: Annotated[
         Path | None, typer.Option(help="Store the rows in this checkpoint, too.")
     ] = None,
@@ -46,9 +50,11 @@ def evaluate_command(
     """Score float network and chip on the same starts, without and with sticky actions.
 
     Every task is played greedily over full, unclipped episodes. While the chip plays, the
-    float network is asked about the same frames: the share of equal actions is printed.
+    float network is asked about the same frames: the share of equal actions is printed. A task
+    that is an image set is scored by the share of its test images that are named rightly.
     """
     one_thread_each()
+    from mtspark.cli.evaluate_images import image_rows, print_image_rows
     from mtspark.core.errors import BadRequestError
     from mtspark.deploy.bundle import load_bundle
 
@@ -66,7 +72,12 @@ def evaluate_command(
         into = into.resolve()
         writable_folder(into.parent)
     rows: list[dict[str, Any]] = []
+    of_images: list[dict[str, Any]] = []
     for task in bundle.network.tasks:
+        if not task.game:
+            notes = {key: bundle.network.provenance.get(key) for key in QUANTISATION}
+            of_images += image_rows(bundle, task.name, data, images, notes)
+            continue
         for stickiness in dict.fromkeys(
             (bundle.network.game_protocol.sticky_action_probability, sticky)
         ):
@@ -79,16 +90,19 @@ def evaluate_command(
                 "version": 1,
                 "agent": bundle.network.name,
                 "network_sha256": bundle.network_hash,
-                "rows": rows,
+                "rows": rows + of_images,
             },
         )
     if into is not None:
         from mtspark.train.checkpoint import load_agent, save_agent
 
         agent = load_agent(into)
-        agent.evaluations = rows
+        agent.evaluations = rows + of_images
         save_agent(agent, into)
-    _print(bundle, rows)
+    if rows:
+        _print(bundle, rows)
+    if of_images:
+        print_image_rows(bundle.network.name, of_images)
 
 
 def _check_same_agent(bundle: Bundle, checkpoint: Path) -> None:
