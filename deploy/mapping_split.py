@@ -12,6 +12,7 @@ import numpy as np
 from mtspark.core.chip_network import INPUT, ChipNetwork, Connection
 from mtspark.deploy.chip_model import ChipModel
 from mtspark.deploy.mapping_synapses import (
+    Int,
     Part,
     box_part,
     compartment_configs,
@@ -73,19 +74,24 @@ class Divider:
 
     def use(self, part: Part) -> Use:
         """What a part takes of its core."""
+        return self._use(part, thresholds=True)
+
+    def _use(self, part: Part, *, thresholds: bool) -> Use:
         memory = axons = 0
         for link, source in self.incoming:
             memory += synapse_bits(link, source, self.shape, part, self.chip)
             axons += in_axons(link, source, self.shape, part, self.chip)
-        thresholds = configs = 1
+        registers = configs = 1
         if self.population is not None:
-            thresholds = distinct_thresholds(self.population, part.neurons)
             configs = compartment_configs(self.population, part.neurons)
-        return Use(len(part.neurons), memory, axons, thresholds, configs)
+            if thresholds:
+                registers = distinct_thresholds(self.population, part.neurons)
+        return Use(len(part.neurons), memory, axons, registers, configs)
 
     def worst(self, part: Part) -> tuple[str, float]:
         """The limit that a part comes nearest to or exceeds most, and its ratio."""
-        ratios = self.use(part).ratios(self.chip, thresholds=self.spread_thresholds)
+        use = self._use(part, thresholds=self.spread_thresholds)
+        ratios = use.ratios(self.chip, thresholds=self.spread_thresholds)
         return max(ratios.items(), key=lambda entry: entry[1])
 
     def fits(self, part: Part) -> bool:
@@ -102,6 +108,8 @@ class Divider:
         if not self.fits(self.hardest_neuron()):
             return None
         start = max(at_least, ceil(self.size / self.chip.limit("neurons_per_core")))
+        if len(self.shape) != 3:
+            return self._fewest_lists(start)
         registers = self.chip.limit("thresholds_per_core")
         if self.spread_thresholds and registers is not None and self.population is not None:
             start = max(start, ceil(self.distinct_thresholds / registers))
@@ -110,6 +118,35 @@ class Divider:
             if fitting:
                 return min(fitting, key=self._heard)
         return None
+
+    def _fewest_lists(self, start: int) -> list[Part] | None:
+        """Lists of neurons: even ones if they fit, else each as long as the limits allow."""
+        filled = self._filled()
+        for cores in range(max(start, len(filled)), min(self.size, self.cores_there_are) + 1):
+            even = list(self._even(cores))
+            if all(map(self.fits, even)):
+                return even
+            if cores == len(filled):
+                return filled
+        return None
+
+    def _filled(self) -> list[Part]:
+        """Cores filled one after the other: no division of this order takes fewer.
+
+        That holds as every limit that a list keeps is kept by each part of it.
+        """
+        order, parts, start = self._order(), [], 0
+        while start < self.size:
+            low, high = start + 1, self.size
+            while low < high:
+                middle = (low + high + 1) // 2
+                if self.fits(Part(self.name, np.sort(order[start:middle]))):
+                    low = middle
+                else:
+                    high = middle - 1
+            parts.append(Part(self.name, np.sort(order[start:low])))
+            start = low
+        return parts
 
     @property
     def cores_there_are(self) -> int:
@@ -186,12 +223,15 @@ class Divider:
                 for columns in cuts[2]
             ]
 
-    def _even(self, cores: int) -> Iterator[Part]:
-        order = np.arange(self.size)
+    def _order(self) -> Int:
+        """Neurons in the order in which lists are cut."""
         if self.spread_thresholds and self.population is not None:
             # Neurons that share a threshold register come to lie side by side.
-            order = np.lexsort(self.population.thresholds.reshape(-1, self.size)[::-1])
-        for neurons in np.array_split(order, cores):
+            return np.lexsort(self.population.thresholds.reshape(-1, self.size)[::-1])
+        return np.arange(self.size)
+
+    def _even(self, cores: int) -> Iterator[Part]:
+        for neurons in np.array_split(self._order(), cores):
             yield Part(self.name, np.sort(neurons))
 
     def _chunks(self, size: int) -> list[Part]:

@@ -167,6 +167,8 @@ def distinct_thresholds(population: Population, neurons: Int) -> int:
 
 def compartment_configs(population: Population, neurons: Int) -> int:
     """Distinct pairs of decays among these neurons."""
+    if np.ndim(population.current_decay) == np.ndim(population.membrane_decay) == 0:
+        return 1
     pairs = [
         np.broadcast_to(np.asarray(decay), population.shape).reshape(-1)[neurons]
         for decay in (population.current_decay, population.membrane_decay)
