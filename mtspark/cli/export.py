@@ -126,26 +126,13 @@ def _graph_against_torch(agent: Any, graphs: Any) -> dict[str, list[dict[str, An
     """
     from dataclasses import asdict
 
-    import numpy as np
-
     from mtspark.convert.compare import compare_with_torch
     from mtspark.core.errors import BadNetworkError
-    from mtspark.core.games import make_games
 
     results = {}
     for index, task in enumerate(agent.tasks):
-        generator = np.random.default_rng(0)
-        games = make_games(task, agent.protocol, GAMES)
-        try:
-            games.reset(seed=0)
-            kept = []
-            for step in range(1, RANDOM_STEPS + 1):
-                frames = games.step(generator.choice(task.legal_actions, size=GAMES))[0]
-                if step % (RANDOM_STEPS // MOMENTS) == 0:
-                    kept.append(frames.copy())
-        finally:
-            games.close()
-        agreement = compare_with_torch(agent, graphs[task.name], np.concatenate(kept), index)
+        frames = _frames_of(agent, task)
+        agreement = compare_with_torch(agent, graphs[task.name], frames, index)
         for layer in agreement:
             if layer.different:
                 raise BadNetworkError(
@@ -155,6 +142,30 @@ def _graph_against_torch(agent: Any, graphs: Any) -> dict[str, list[dict[str, An
                 )
         results[task.name] = [asdict(layer) for layer in agreement]
     return results
+
+
+def _frames_of(agent: Any, task: Any) -> Any:
+    """Frames of a game that is played at random; noise, dark to bright, where there is none."""
+    import numpy as np
+
+    from mtspark.core.games import make_games
+
+    generator = np.random.default_rng(0)
+    if not task.game:
+        shape = (GAMES * MOMENTS, *agent.network.config.observation_shape)
+        brightest = np.linspace(40, 256, shape[0])[:, None, None, None]
+        return (generator.random(shape) * brightest).astype(np.uint8)
+    games = make_games(task, agent.protocol, GAMES)
+    try:
+        games.reset(seed=0)
+        kept = []
+        for step in range(1, RANDOM_STEPS + 1):
+            frames = games.step(generator.choice(task.legal_actions, size=GAMES))[0]
+            if step % (RANDOM_STEPS // MOMENTS) == 0:
+                kept.append(frames.copy())
+    finally:
+        games.close()
+    return np.concatenate(kept)
 
 
 def print_export(bundle: Bundle, fidelity: dict[str, Any]) -> None:
