@@ -24,7 +24,8 @@ from mtspark.core.float_network import FloatNetwork, OutputKind
 from mtspark.core.protocol import GameProtocol, Task
 from mtspark.deploy.bounds import headroom
 from mtspark.deploy.lower import lower
-from mtspark.deploy.quantise_layer import QuantiseOptions, quantise_layer
+from mtspark.deploy.quantise_layer import QuantiseOptions as QuantiseOptions
+from mtspark.deploy.quantise_layer import quantise_layer
 
 DEFAULT_STEPS = 100
 """T of a network that plays no game and does not say."""

@@ -1,0 +1,376 @@
+"""Networks of lava-dl (netx, HDF5 ``.net``) as chip networks: integers in, integers out.
+
+Follows what lava-dl 0.6.0 builds from such a file (``lava/lib/dl/netx/hdf5.py``): du is iDecay
+- 1, biases are shifted by 6, kernels are plain cross-correlations in (out, in, rows, columns).
+What lava-dl does not build (pooling, other neurons) and what the chip cannot hold is refused.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mtspark.core.arithmetic import DELAYS
+from mtspark.core.chip_network import (
+    INPUT,
+    ChipNetwork,
+    Connection,
+    ConnectionKind,
+    FrameInput,
+    Population,
+    Readout,
+    ReadoutKind,
+    SignMode,
+    check_network,
+)
+from mtspark.core.errors import BadNetworkError
+from mtspark.core.hdf5_scan import read_hdf5, text_of_netx
+from mtspark.core.protocol import Task
+
+BIAS_EXPONENT = 6
+DEFAULT_STEPS = 16
+
+NEVER = 131071
+"""Threshold of neurons that are read by their membrane."""
+
+Int = NDArray[np.int64]
+Shape = tuple[int, ...]
+Layer = dict[str, Any]
+
+
+@dataclass
+class _Chain:
+    """What the layers so far have built; `shape` is what the last of them sends."""
+
+    shape: Shape = ()
+    source: str = INPUT
+    input_shape: Shape = ()
+    graded: bool = False
+    populations: list[Population] = field(default_factory=list)
+    connections: list[Connection] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def named(self, kind: str) -> str:
+        """conv-0, conv-1, ..., as lava-dl's own recordings are called."""
+        return f"{kind}-{sum(p.name.startswith(f'{kind}-') for p in self.populations)}"
+
+    def add(self, population: Population, connections: list[Connection]) -> None:
+        """Append a layer."""
+        self.populations.append(population)
+        self.connections += connections
+        self.source, self.shape = population.name, population.shape
+
+
+def import_netx(path: Path, time_steps: int | None = None) -> ChipNetwork:
+    """Read a file; it is treated as hostile, see :func:`mtspark.core.hdf5_scan.read_hdf5`.
+
+    Args:
+        path: the file.
+        time_steps: T of one run; default: the file's own tSample, else 16.
+
+    Raises:
+        BadFileError: not a readable HDF5 file.
+        BadNetworkError: a layer that lava-dl does not build, or that the chip does not have.
+    """
+    content = read_hdf5(path, text_of_netx)
+    layers = content.get("layer")
+    if not isinstance(layers, dict) or not layers:
+        raise BadNetworkError(f"{path}: an HDF5 file, but no netx network (no group /layer)")
+    chain = _Chain()
+    for index in range(len(layers)):
+        where = f"{path}: layer {index}"
+        layer = layers.get(str(index))
+        if not isinstance(layer, dict):
+            raise BadNetworkError(f"{where} is missing, {len(layers)} layers are listed")
+        try:
+            _add_layer(chain, layer)
+        except (KeyError, TypeError, ValueError, OverflowError, IndexError) as error:
+            raise BadNetworkError(
+                f"{where}: missing or malformed: {type(error).__name__} {error}"
+            ) from error
+        except BadNetworkError as error:
+            raise BadNetworkError(f"{where}: {error}") from error
+    if not chain.populations:
+        raise BadNetworkError(f"{path}: no layer with neurons")
+    last = chain.populations[-1]
+    silent = bool((last.thresholds == NEVER).all())
+    network = ChipNetwork(
+        name=path.stem,
+        input=FrameInput(chain.input_shape, 8 if chain.graded else 0, held=chain.graded),
+        populations=tuple(chain.populations),
+        connections=tuple(chain.connections),
+        readout=Readout(
+            last.name,
+            np.ones(last.shape),
+            ReadoutKind.MEMBRANE if silent else ReadoutKind.SPIKES,
+        ),
+        tasks=(Task("default", "", ()),),
+        time_steps=_steps(content) if time_steps is None else time_steps,
+        protocol=None,
+        provenance={"netx": path.name, "notes": "; ".join(chain.notes)},
+    )
+    check_network(network)
+    return network
+
+
+def _steps(content: Layer) -> int:
+    sample = content.get("simulation")
+    stored = sample.get("tSample") if isinstance(sample, dict) else None
+    return DEFAULT_STEPS if stored is None else int(_whole("tSample", stored).reshape(-1)[0])
+
+
+def _add_layer(chain: _Chain, layer: Layer) -> None:
+    kind = layer["type"]
+    kind = kind[0] if isinstance(kind, list) else kind
+    if isinstance(kind, np.ndarray):
+        kind = kind.reshape(-1)[0]
+    kind = kind.decode("ascii", "replace") if isinstance(kind, bytes) else str(kind)
+    if kind == "input":
+        _add_input(chain, layer)
+    elif kind == "conv":
+        _add_conv(chain, layer)
+    elif kind == "flatten":
+        chain.shape = (int(np.prod(chain.shape)),)
+    elif kind in ("dense", "dense_rec"):
+        _add_dense(chain, layer, kind == "dense_rec")
+    else:
+        raise BadNetworkError(
+            f"type {kind!r}: lava-dl builds input, conv, flatten, dense and dense_rec only; use "
+            "a strided convolution instead of pooling"
+        )
+
+
+def _whole(name: str, value: Any) -> Int:
+    array = np.asarray(value, np.float64)
+    if not np.isfinite(array).all() or np.any(array != np.round(array)):
+        raise BadNetworkError(f"{name} has values that are no whole numbers")
+    if array.size and np.abs(array).max() >= 2**31:
+        raise BadNetworkError(f"{name} has values beyond 32 bits")
+    return array.astype(np.int64)
+
+
+def _shape(value: Any) -> Shape:
+    shape = tuple(int(length) for length in _whole("shape", value).reshape(-1))
+    if not shape or min(shape) < 1 or len(shape) > 3:
+        raise BadNetworkError(f"shape {shape}")
+    return shape
+
+
+def _neurons(chain: _Chain, name: str, layer: Layer, shape: Shape, bias: Int) -> Population:
+    if "neuron" not in layer:
+        raise BadNetworkError("no neurons; lava-dl's default for that never forgets its current")
+    neuron = layer["neuron"]
+    kind = neuron["type"]
+    kind = kind.decode("ascii", "replace") if isinstance(kind, bytes) else str(kind)
+    if kind not in ("LOIHI", "CUBA"):
+        raise BadNetworkError(f"neurons of type {kind!r}; LOIHI and CUBA can be deployed")
+    bits = neuron.get("messageBits")
+    if bits is not None and np.any(_whole("messageBits", bits)):
+        raise BadNetworkError(f"neurons that send {bits}-bit messages; spikes can be deployed")
+    if "refDelay" in neuron and np.any(_whole("refDelay", neuron["refDelay"]) > 1):
+        chain.notes.append(f"{name}: a refractory time, which lava-dl ignores")
+    current = _whole("iDecay", neuron["iDecay"]) - 1
+    if current.min() < 0:
+        raise BadNetworkError("iDecay 0: a current that never decays")
+    membrane = _whole("vDecay", neuron["vDecay"])
+    thresholds = np.broadcast_to(
+        _by_neuron("vThMant", _whole("vThMant", neuron["vThMant"]), shape), shape
+    )
+    return Population(
+        name=name,
+        shape=shape,
+        current_decay=_decay(current, shape),
+        membrane_decay=_decay(membrane, shape),
+        thresholds=thresholds[None].copy(),
+        bias_mantissa=bias,
+        bias_exponent=BIAS_EXPONENT,
+    )
+
+
+def _decay(values: Int, shape: Shape) -> int | Int:
+    if values.size == 1:
+        return int(values.reshape(-1)[0])
+    return _by_neuron("decay", values, shape)
+
+
+def _by_neuron(name: str, values: Int, shape: Shape) -> Int:
+    """One value for all, one a channel, or one a neuron."""
+    if values.size == 1:
+        return np.full(shape, values.reshape(-1)[0])
+    if values.size == int(np.prod(shape)):
+        return values.reshape(shape).copy()
+    if values.size == shape[0]:
+        return np.broadcast_to(values.reshape(-1, *[1] * (len(shape) - 1)), shape).copy()
+    raise BadNetworkError(f"{name} has {values.size} values for neurons {shape}")
+
+
+def _bias(layer: Layer, shape: Shape) -> Int:
+    # lava-dl cuts biases to whole numbers, as it does with weights.
+    bias = np.asarray(layer.get("bias", 0), np.float64)
+    return _by_neuron("bias", _whole("bias", np.trunc(bias)), shape)
+
+
+def _add_input(chain: _Chain, layer: Layer) -> None:
+    if chain.populations or chain.input_shape:
+        raise BadNetworkError("a second input")
+    shape = _shape(layer["shape"])
+    chain.shape = chain.input_shape = shape
+    if "neuron" not in layer:
+        return
+    # The host makes a whole number of each value, weight * value + bias, and these neurons take
+    # it as their bias: on the chip, graded messages over a synapse of weight 1.
+    chain.graded = True
+    channels = shape if len(shape) == 3 else (int(np.prod(shape)), 1, 1)
+    chain.input_shape = channels
+    weight, bias = (
+        np.asarray(layer.get(*pair)).reshape(-1) for pair in (("weight", 64), ("bias", 0))
+    )
+    name = chain.named("input")
+    chain.notes.append(
+        f"frames hold {np.trunc(weight).tolist()} * value + {np.trunc(bias).tolist()} as bytes"
+    )
+    link = Connection(
+        name=f"{INPUT}->{name}",
+        source=INPUT,
+        target=name,
+        kind=ConnectionKind.CONV,
+        weights=np.ones((channels[0], 1, 1, 1), np.int64),
+        sign_mode=SignMode.EXCITATORY,
+        groups=channels[0],
+    )
+    no_bias = np.zeros(channels, np.int64)
+    chain.add(_neurons(chain, name, layer, channels, no_bias), [link])
+
+
+def _add_conv(chain: _Chain, layer: Layer) -> None:
+    if len(chain.shape) != 3:
+        raise BadNetworkError(f"a convolution after a signal of shape {chain.shape}")
+    weights = _whole("weight", layer["weight"])
+    if weights.ndim == 5 and weights.shape[4] == 1:
+        weights = weights[..., 0]
+    if weights.ndim != 4:
+        raise BadNetworkError(f"kernels of shape {weights.shape}; (out, in, rows, columns) is read")
+    shape = _shape(layer["shape"])
+    name = chain.named("conv")
+    if "delay" in layer and np.any(np.asarray(layer["delay"])):
+        chain.notes.append(f"{name}: delays, which lava-dl ignores in convolutions")
+    kernel, exponent, mode = _on_grid(weights)
+    link = Connection(
+        name=f"{chain.source}->{name}",
+        source=chain.source,
+        target=name,
+        kind=ConnectionKind.CONV,
+        weights=kernel,
+        sign_mode=mode,
+        exponent=exponent,
+        stride=_pair("stride", layer["stride"]),
+        padding=_pair("padding", layer["padding"]),
+        dilation=_pair("dilation", layer["dilation"]),
+        groups=int(_whole("groups", layer["groups"]).reshape(-1)[0]),
+    )
+    chain.add(_neurons(chain, name, layer, shape, _bias(layer, shape)), [link])
+
+
+def _pair(name: str, value: Any) -> tuple[int, int]:
+    array = _whole(name, value).reshape(-1)
+    if array.size not in (1, 2):
+        raise BadNetworkError(f"{name} {array.tolist()}")
+    rows, columns = np.broadcast_to(array, 2).tolist()
+    return rows, columns
+
+
+def _add_dense(chain: _Chain, layer: Layer, recurrent: bool) -> None:
+    for key in ("real", "imag"):
+        if isinstance(layer["weight"], dict) and key in layer["weight"]:
+            raise BadNetworkError("complex weights")
+    shape = (int(np.prod(_shape(layer["shape"]))),)
+    weights = _whole("weight", layer["weight"]).reshape(shape[0], -1)
+    if not chain.input_shape:
+        chain.shape = chain.input_shape = (weights.shape[1],)
+    if len(chain.shape) == 3 and chain.shape[1:] != (1, 1):
+        raise BadNetworkError(f"a dense layer after {chain.shape} without flatten between")
+    if weights.shape[1] != int(np.prod(chain.shape)):
+        raise BadNetworkError(f"weights {weights.shape} after a signal of shape {chain.shape}")
+    name = chain.named("fc")
+    own = _whole("weight_rec", layer["weight_rec"]).reshape(shape[0], -1) if recurrent else None
+    # Forward and recurrent weights share one exponent and sign mode, as in lava-dl.
+    together = weights if own is None else np.hstack([weights, own])
+    grid, exponent, mode = _on_grid(together)
+    links = _delayed(chain, name, layer, grid[:, : weights.shape[1]], exponent, mode)
+    if own is not None:
+        if np.any(np.asarray(layer.get("delay", 0))):
+            raise BadNetworkError("delays in a recurrent layer")
+        links.append(
+            Connection(
+                name=f"{name}->{name}",
+                source=name,
+                target=name,
+                kind=ConnectionKind.DENSE,
+                weights=grid[:, weights.shape[1] :],
+                sign_mode=mode,
+                exponent=exponent,
+                recurrent=True,
+            )
+        )
+    chain.add(_neurons(chain, name, layer, shape, _bias(layer, shape)), links)
+
+
+def _delayed(
+    chain: _Chain, name: str, layer: Layer, weights: Int, exponent: int, mode: SignMode
+) -> list[Connection]:
+    """One connection for each delay; the shortest one defines the depth."""
+    steps = _whole("delay", layer.get("delay", 0))
+    if steps.min() < 0:
+        raise BadNetworkError(f"delay {steps.min()}")
+    if steps.max() > DELAYS[-1]:
+        chain.notes.append(f"{name}: delays beyond {DELAYS[-1]} are cut to it, as in lava-dl")
+        steps = np.minimum(steps, DELAYS[-1])
+    if steps.ndim == 1 and steps.size == weights.shape[0]:
+        steps = steps[:, None]
+    elif steps.ndim == 1 and steps.size == weights.shape[1]:
+        steps = steps[None, :]
+    steps = np.broadcast_to(steps.reshape(steps.shape or (1, 1)), weights.shape)
+    links: list[Connection] = []
+    for delay in np.unique(steps):
+        taken = steps == delay
+        plain = bool(taken.all())
+        links.append(
+            Connection(
+                name=f"{chain.source}->{name}" + (f"#{len(links) + 1}" if links else ""),
+                source=chain.source,
+                target=name,
+                kind=ConnectionKind.DENSE if plain else ConnectionKind.SPARSE,
+                weights=weights if plain else np.where(taken, weights, 0),
+                sign_mode=mode,
+                exponent=exponent,
+                delay=int(delay),
+                recurrent=bool(links),
+            )
+        )
+    return links
+
+
+def _on_grid(weights: Int) -> tuple[Int, int, SignMode]:
+    """Weights, exponent and sign mode that give the same sums on the chip's grid.
+
+    Mixed weights are even there; odd ones are doubled and halved again by the exponent, which
+    is exact since the doubled sum is even.
+    """
+    if not weights.size:
+        raise BadNetworkError("no weights")
+    if weights.min() >= 0 and weights.max() <= 255:
+        return weights, 0, SignMode.EXCITATORY
+    if weights.max() <= 0 and weights.min() >= -255:
+        return weights, 0, SignMode.INHIBITORY
+    if not np.any(weights % 2) and weights.min() >= -256 and weights.max() <= 254:
+        return weights, 0, SignMode.MIXED
+    if weights.min() >= -128 and weights.max() <= 127:
+        return weights * 2, -1, SignMode.MIXED
+    raise BadNetworkError(
+        f"weights {weights.min()}..{weights.max()}: mixed ones are even within -256..254, or any "
+        "within -128..127"
+    )

@@ -1,0 +1,170 @@
+"""netx files: PilotNet end to end against lava-dl's recordings, and files made here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+
+from mtspark.convert.netx_import import import_netx
+from mtspark.core.chip_network import ChipNetwork, ReadoutKind
+from mtspark.core.errors import BadNetworkError
+from mtspark.sim.reference import ReferenceChip
+
+STEPS = 16
+RECORDED_AT_A_SPIKE = 128
+LAYERS = ["conv-0", "conv-1", "conv-2", "conv-3", "conv-4", "fc-0", "fc-1", "fc-2"]
+WITH_MEMBRANES = [name for name in LAYERS if name != "conv-0"]
+
+
+@pytest.fixture(scope="module")
+def pilotnet_run(golden: Path) -> tuple[ChipNetwork, Any]:
+    """One sample of 16 steps, from the picture to the last layer, on the reference."""
+    network = import_netx(golden / "pilotnet_lif" / "network.net")
+    image = np.load(golden / "pilotnet_lif" / "image.npy").T.astype(np.uint8)
+    trace = ReferenceChip(network).decide(image[None], 0, trace=True).trace
+    assert trace is not None
+    return network, trace
+
+
+def test_pilotnet_is_read_whole(pilotnet_run: tuple[ChipNetwork, Any]) -> None:
+    network, _ = pilotnet_run
+    assert [p.name for p in network.populations] == ["input-0", *LAYERS, "fc-3"]
+    assert network.time_steps == STEPS
+    assert network.input.shape == (3, 66, 200)
+    assert network.input.payload_bits == 8
+    assert network.input.held
+    assert network.readout.kind is ReadoutKind.MEMBRANE
+    assert network.population("conv-4").shape == (64, 2, 20)
+
+
+@pytest.mark.parametrize("name", ["input", *LAYERS])
+def test_pilotnets_spikes_are_those_that_lava_dl_recorded(
+    golden: Path, pilotnet_run: tuple[ChipNetwork, Any], name: str
+) -> None:
+    """Nothing but the picture goes in; every layer's window is compared, spike by spike."""
+    network, trace = pilotnet_run
+    own = {"input": "input-0"}.get(name, name)
+    recorded = np.load(golden / "pilotnet_lif" / f"{name}.npy").T
+    # The recordings count from the input's first step, as our windows do from depth 1.
+    start = network.depths[own] - 1
+    found = trace.spikes[own][network.window(own)][:, 0]
+    expected = recorded[start : start + STEPS].astype(bool)
+    assert expected.any()
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("name", WITH_MEMBRANES)
+def test_pilotnets_membranes_are_those_that_lava_dl_recorded(
+    golden: Path, pilotnet_run: tuple[ChipNetwork, Any], name: str
+) -> None:
+    network, trace = pilotnet_run
+    recorded = np.load(golden / "pilotnet_lif" / f"{name}-v.npy").T
+    start = network.depths[name] - 1
+    own = network.window(name)
+    shown = np.where(trace.spikes[name], RECORDED_AT_A_SPIKE, trace.membranes[name])[own][:, 0]
+    np.testing.assert_array_equal(shown, recorded[start : start + STEPS])
+
+
+def write(path: Path, layers: list[dict[str, Any]]) -> Path:
+    with h5py.File(path, "w") as file:
+        for index, layer in enumerate(layers):
+            for key, value in layer.items():
+                file[f"layer/{index}/{key}"] = value
+    return path
+
+
+NEURON = {
+    "neuron/type": b"CUBA",
+    "neuron/iDecay": 2048,
+    "neuron/vDecay": 100,
+    "neuron/vThMant": 20,
+}
+
+
+def dense_layer(weights: Any, **changes: Any) -> dict[str, Any]:
+    array = np.asarray(weights)
+    return {
+        "type": np.array([b"dense"]),
+        "shape": np.array([len(array), 1, 1]),
+        "weight": array,
+        **NEURON,
+        **changes,
+    }
+
+
+def run(network: ChipNetwork, series: Any) -> dict[str, np.ndarray]:
+    frames = np.asarray(series, np.uint8)[None]
+    trace = ReferenceChip(network).decide(frames, 0, trace=True).trace
+    assert trace is not None
+    return {
+        p.name: trace.membranes[p.name][network.window(p.name)][:, 0] for p in network.populations
+    }
+
+
+def test_odd_mixed_weights_keep_their_sums(tmp_path: Path) -> None:
+    """3 and -5 are on no grid of the chip; 6 and -10 at exponent -1 are."""
+    network = import_netx(write(tmp_path / "a.net", [dense_layer([[3, -5]])]), time_steps=1)
+    (link,) = network.connections
+    assert link.weights.tolist() == [[6, -10]]
+    assert link.exponent == -1
+    assert run(network, [[1, 0]])["fc-0"].tolist() == [[3 * 64]]
+    assert run(network, [[0, 1]])["fc-0"].tolist() == [[-5 * 64]]
+
+
+def test_decays_biases_and_delays_by_hand(tmp_path: Path) -> None:
+    """du = iDecay - 1, so half of the current stays; bias << 6; delay 2 comes two steps later."""
+    layer = dense_layer([[10, 4]], bias=np.array([2.0]), delay=np.array([0, 2]))
+    network = import_netx(write(tmp_path / "a.net", [layer]), time_steps=4)
+    series = [[1, 1], [0, 0], [0, 0], [0, 0]]
+    # u: 640, 320, 160 + 256, 208; v keeps 3996 of 4096 and gains u + 128.
+    u, v, expected = 0, 0, []
+    for arriving in (640, 0, 256, 0):
+        u = u * 2048 // 4096 + arriving
+        v = v * 3996 // 4096 + u + 128
+        v = 0 if v > 20 * 64 else v
+        expected.append([v])
+    assert run(network, series)["fc-0"].tolist() == expected
+
+
+def test_a_recurrent_layer_hears_its_own_last_spikes(tmp_path: Path) -> None:
+    layer = dense_layer(
+        [[40, 0], [-2, 0]],
+        type=np.array([b"dense_rec"]),
+        weight_rec=[[0, 0], [30, 0]],
+        **{"neuron/iDecay": 4096},
+    )
+    network = import_netx(write(tmp_path / "a.net", [layer]), time_steps=3)
+    found = run(network, [[1, 0], [0, 0], [0, 0]])["fc-0"]
+    # Neuron 0 fires at once (40 > 20), neuron 1 hears 30 a step later and fires.
+    trace = ReferenceChip(network).decide(
+        np.array([[[1, 0], [0, 0], [0, 0]]], np.uint8), 0, trace=True
+    )
+    assert trace.trace is not None
+    spikes = trace.trace.spikes["fc-0"][network.window("fc-0")][:, 0]
+    assert spikes.tolist() == [[True, False], [False, True], [False, False]]
+    assert found.shape == (3, 2)
+
+
+@pytest.mark.parametrize(
+    ("layers", "text"),
+    [
+        ([{"type": np.array([b"pool"])}], "'pool': lava-dl builds"),
+        ([dense_layer([[2, -3]], **{"neuron/type": b"SDNN"})], "type 'SDNN'"),
+        ([dense_layer([[2, -3]], **{"neuron/iDecay": 0})], "never decays"),
+        ([dense_layer([[2, -3]], **{"neuron/messageBits": 8})], "messages"),
+        ([dense_layer([[201, -3]])], "mixed ones are even"),
+        ([dense_layer([[2.5, -3]])], "no whole numbers"),
+        ([dense_layer([[2, 4]]), dense_layer([[2, 4]])], "after a signal of shape"),
+        ([{"type": np.array([b"dense"])}], "missing or malformed"),
+        ([{"type": np.array([b"input"]), "shape": [3, 2, 2]}], "no layer with neurons"),
+    ],
+)
+def test_what_cannot_be_deployed_is_refused_by_layer(
+    tmp_path: Path, layers: list[dict[str, Any]], text: str
+) -> None:
+    with pytest.raises(BadNetworkError, match=text):
+        import_netx(write(tmp_path / "a.net", layers))
