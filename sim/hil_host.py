@@ -61,9 +61,10 @@ class HostedChip:
             raise
 
     def start(self) -> None:
-        """Begin to start or to connect; does not wait."""
+        """Begin to start or to connect, unless that is under way; does not wait."""
         if self._order is not None:
-            self._process = ChipProcess(self._order)
+            if self._process is None or not self._process.alive():
+                self._process = ChipProcess(self._order)
         else:
             self._link = ChipLink(self._address)
 

@@ -44,8 +44,7 @@ class RealWay:
         self._asked: dict[int, Question] = {}
         self._waiting: Question | None = None
         self._answers: list[Answer] = []
-        self._back_s: float | None = None
-        self._starting = False
+        self._back_s = 0.0
         self._answered_s = 0.0
         self._started = time.perf_counter()
         self.overrun_s = 0.0
@@ -152,15 +151,12 @@ class RealWay:
 
     def _is_there(self) -> bool:
         """Whether there is a chip; starts a dead one again when its time has come."""
-        if self._back_s is None:
+        if self._chip.link is not None:
             return True
         if self.now_s() < self._back_s:
             return False
-        if not self._starting:
-            self._chip.start()
-            self._starting = True
+        self._chip.start()
         if self._chip.finish_start(0) is None:
             return False
-        self._back_s, self._starting = None, False
         self._answered_s = self.now_s()
         return True
