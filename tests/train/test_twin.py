@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from mtspark.convert.nir_export import Head, agent_to_nir
+from mtspark.convert.nir_import import import_tasks
 from mtspark.core.chip_network import ChipNetwork
 from mtspark.core.errors import BadNetworkError
 from mtspark.deploy.quantise import QuantiseOptions, quantise
@@ -45,7 +46,7 @@ OPTIONS = [
 def exported(agent: Agent, options: TwinOptions) -> ChipNetwork:
     head = Head.DUELING if options.with_value else Head.ADVANTAGE
     return quantise(
-        agent_to_nir(agent, head),
+        import_tasks(agent_to_nir(agent, head), name="twin"),
         agent.tasks,
         agent.protocol,
         name="twin",
