@@ -27,6 +27,7 @@ COMMANDS = {
     "report": "mtspark.cli.report:report_command",
     "validate": "mtspark.cli.validate:validate_command",
     "diff": "mtspark.cli.diff:diff_command",
+    "explain": "mtspark.cli.explain:explain_command",
     "eval": "mtspark.cli.evaluate:evaluate_command",
     "doctor": "mtspark.cli.doctor:doctor_command",
     "install-lava": "mtspark.cli.install_lava:install_lava_command",
