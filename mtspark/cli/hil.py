@@ -156,12 +156,14 @@ def hil_command(
         raise BadRequestError("--measured replaces --latency-ms and --latency-sweep; choose one")
     varied, settings = _settings(loop, latency_sweep, fault_sweep)
     _check_far_faults(connect, settings)
-    points = []
+    points: list[Point] = []
+    result: dict[str, Any] = {}
     for point in _play_all(bundle, task, settings, backend, connect, episodes, seed):
         points.append(point)
-    result = _result(bundle, task, seed, varied, points)
-    if json_out is not None:
-        write_json(json_out, result)
+        result = _result(bundle, task, seed, varied, points, len(settings))
+        # A sweep takes long: what was played stays, whatever happens later.
+        if json_out is not None:
+            write_json(json_out, result)
     if picture is not None:
         from mtspark.sim.hil_results import save_curve
 
@@ -347,7 +349,7 @@ def _progress(task: str, games: int) -> Iterator[tuple[Any, Any]]:
 
 
 def _result(
-    bundle: Bundle, task: str, seed: int, varied: str | None, points: list[Point]
+    bundle: Bundle, task: str, seed: int, varied: str | None, points: list[Point], wanted: int
 ) -> dict[str, Any]:
     from datetime import datetime, timezone
 
@@ -369,6 +371,7 @@ def _result(
         "frame_rate_hz": FRAME_RATE_HZ,
         "deadline_ms": 1000 * bundle.network.protocol.frame_skip / FRAME_RATE_HZ,
         "varied": varied,
+        "complete": len(points) == wanted,
         "points": [point_to_json(point) for point in points],
     }
 
