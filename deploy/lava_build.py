@@ -117,7 +117,9 @@ class LavaChip:
         membranes: by recorded population, int32 of the same shape.
     """
 
-    def __init__(self, network: ChipNetwork, *, stock: bool, task: int, trace: bool) -> None:
+    def __init__(
+        self, network: ChipNetwork, *, stock: bool, task: int, trace: bool, hardware: bool = False
+    ) -> None:
         """Build the processes; nothing runs before the first decision.
 
         Args:
@@ -125,6 +127,8 @@ class LavaChip:
             stock: use Lava's own parts.
             task: row of thresholds that holds at first (stock: always).
             trace: record the membranes of all populations, not only of the readout.
+            hardware: run what the board has models for on the board (Loihi2HwCfg). Lava runs
+                everything else on the CPU, without a word.
 
         Raises:
             BackendMissingError: Lava is not installed.
@@ -134,6 +138,7 @@ class LavaChip:
         load_lava()
         self.network = network
         self.stock = stock
+        self.hardware = hardware
         self.task = task
         self.spikes: dict[str, NDArray[np.bool_]] = {}
         self.membranes: dict[str, NDArray[np.int32]] = {}
@@ -168,15 +173,16 @@ class LavaChip:
             BackendFailedError: one of Lava's processes raised an exception.
         """
         from lava.magma.core.run_conditions import RunSteps
-        from lava.magma.core.run_configs import Loihi2SimCfg
+        from lava.magma.core.run_configs import Loihi2HwCfg, Loihi2SimCfg
 
+        configuration = Loihi2HwCfg if self.hardware else Loihi2SimCfg
         if task != self.task:
             self._switch(task)
         values = frame if self.network.input.payload_bits else frame != 0
         self._frame[...] = values.reshape(self._frame.shape)
         steps = RunSteps(num_steps=self.network.steps_per_decision)
         try:
-            self._source.run(steps, run_cfg=Loihi2SimCfg(select_tag="fixed_pt"))
+            self._source.run(steps, run_cfg=configuration(select_tag="fixed_pt"))
         except RuntimeError as error:
             raise BackendFailedError(f"Lava stopped: {self._cause() or error}") from error
         self._running = True

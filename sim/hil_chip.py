@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import time
 from collections.abc import Callable
 
@@ -10,6 +11,7 @@ import numpy as np
 from mtspark.core.agent import AgentBackend
 from mtspark.core.chip_network import ChipNetwork
 from mtspark.core.errors import BackendFailedError, BackendMissingError, BadRequestError
+from mtspark.deploy.lava_shim import installed_lava, load_lava
 from mtspark.sim.faults import CHIP_KINDS, SPIKE_KINDS, Faults, FaultyChip, break_network
 from mtspark.sim.hil_options import ChipBackend
 from mtspark.sim.hil_protocol import Decide, Decided, Hello, Welcome
@@ -35,21 +37,37 @@ def builder(backend: ChipBackend, task: int | None) -> Build:
         from mtspark.sim.reference import ReferenceChip
 
         return ReferenceChip
-    if backend is ChipBackend.LOIHI2:
+    hardware = backend is ChipBackend.LOIHI2
+    if hardware:
         check_loihi_compiler()
     from mtspark.sim.lava_runner import LavaBackend
 
     stock = backend is not ChipBackend.LAVA
-    return lambda network: LavaBackend(network, stock=stock, task=task)
+    return lambda network: LavaBackend(network, stock=stock, task=task, hardware=hardware)
+
+
+LOIHI_COMPILER = "lava.magma.compiler.subcompilers.nc.ncproc_compiler"
+"""Lava looks for this module, too, to tell whether it can compile for a board."""
 
 
 def check_loihi_compiler() -> None:
-    """Intel's extension of Lava, which its research community gets, can be imported.
+    """Lava can compile for a board; without that it would simulate on the CPU and not say so.
 
     Raises:
-        BackendMissingError: it cannot.
+        BackendMissingError: Lava or Intel's compiler is missing.
     """
-    raise BackendMissingError("loihi2")
+    if installed_lava() is None:
+        raise BackendMissingError(
+            "the backend loihi2 needs lava-nc and Intel's compiler; run `mtspark install-lava`"
+        )
+    load_lava()
+    try:
+        importlib.import_module(LOIHI_COMPILER)
+    except ImportError as error:
+        raise BackendMissingError(
+            "the backend loihi2 needs Intel's compiler for Loihi (Lava's extension for members of "
+            f"its research community), and {error.name} cannot be imported; use the backend lava"
+        ) from error
 
 
 class Chip:

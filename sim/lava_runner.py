@@ -44,6 +44,7 @@ class LavaBackend:
         task: of a stock network; may be left out where there is only one.
         trace: record membranes of all populations, so that `decide` can return traces.
         time_limit_s: for one decision (of one frame), compilation included.
+        hardware: ask Lava for a Loihi 2 board; its compiler must be there, which is not checked.
 
     Raises:
         BackendMissingError: Lava is not installed.
@@ -60,6 +61,7 @@ class LavaBackend:
         task: int | None = None,
         trace: bool = False,
         time_limit_s: float = 120,
+        hardware: bool = False,
     ) -> None:
         self.name = "lava-stock" if stock else "lava"
         self._guard: subprocess.Popen[bytes] | None = None
@@ -82,7 +84,7 @@ class LavaBackend:
         self._only_task = (task or 0) if stock else None
         self._trace = trace
         self._time_limit_s = time_limit_s
-        self._start(stock)
+        self._start(stock, hardware)
 
     def decide(self, frames: NDArray[np.uint8], task: int, *, trace: bool = False) -> Decision:
         """Run one decision for each frame of a batch, in order.
@@ -156,7 +158,7 @@ class LavaBackend:
     def __del__(self) -> None:
         self.close()
 
-    def _start(self, stock: bool) -> None:
+    def _start(self, stock: bool, hardware: bool) -> None:
         self._connection, theirs = Pipe()
         watched, self._life = os.pipe()
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 (closed by close)
@@ -185,7 +187,7 @@ class LavaBackend:
             theirs.close()
             os.close(watched)
         try:
-            self._connection.send((self.network, stock, self._trace))
+            self._connection.send((self.network, stock, self._trace, hardware))
         except ConnectionError as error:
             words = self._last_words()
             self.close()

@@ -34,12 +34,12 @@ def work_and_exit(connection_fd: int) -> NoReturn:
 def serve(connection: Connection[Any, Any]) -> None:
     """Answer requests until the caller hangs up or something fails.
 
-    The first message is (network, stock, trace). Every later one is (frame, task) and is
+    The first message is (network, stock, trace, hardware). Every later one is (frame, task) and is
     answered by ("done", spikes, membranes) as in :class:`mtspark.deploy.lava_build.LavaChip`,
     or by ("failed", text), after which the worker ends.
     """
     network: ChipNetwork
-    network, stock, trace = connection.recv()
+    network, stock, trace, hardware = connection.recv()
     chip: LavaChip | None = None
     while True:
         try:
@@ -49,7 +49,7 @@ def serve(connection: Connection[Any, Any]) -> None:
         try:
             if chip is None:
                 # Not earlier: stock neurons take the thresholds of the first decision's task.
-                chip = LavaChip(network, stock=stock, task=task, trace=trace)
+                chip = LavaChip(network, stock=stock, task=task, trace=trace, hardware=hardware)
             chip.decide(frame, task)
         except Exception as error:
             traceback.print_exc()
