@@ -15,8 +15,8 @@ from mtspark.deploy.mapping_split import Use
 
 FORMAT = "mtspark-mapping"
 VERSION = 1
-LARGEST = 2**31
-"""More neurons than any chip; a longer run in a file would only fill the memory."""
+LARGEST = 10_000_000
+"""More neurons than anything here maps; more of them in a file would only fill the memory."""
 
 USES = ("neurons", "memory_bits", "in_axons", "thresholds", "configs")
 PLACE = ("chip", "column", "row", "place")
@@ -69,6 +69,9 @@ def mapping_from_json(data: Any, where: str) -> ChipMapping:
             Violation(*(_text(entry[name]) for name in ("subject", "actual", "limit", "remedy")))
             for entry in data["violations"]
         )
+        runs = [run for entry in data["cores"] for run in entry["neurons"]]
+        if sum(_count(stop) - _count(start) for start, stop in runs) > LARGEST:
+            raise ValueError(f"cores of more than {LARGEST} neurons")
         return ChipMapping(
             network=_text(data["network"]),
             chip=_text(data["chip"]),
@@ -101,8 +104,8 @@ def load_mapping(path: Path) -> ChipMapping:
 def _core(entry: dict[str, Any]) -> Core:
     box = entry["box"]
     runs = [(_count(start), _count(stop)) for start, stop in entry["neurons"]]
-    if sum(max(stop - start, 0) for start, stop in runs) > LARGEST:
-        raise ValueError(f"a core of more than {LARGEST} neurons")
+    if any(stop <= start for start, stop in runs):
+        raise ValueError("an empty run of neurons")
     neurons = [np.arange(start, stop) for start, stop in runs]
     return Core(
         population=_text(entry["population"]),
@@ -121,7 +124,7 @@ def _runs(neurons: np.ndarray[Any, np.dtype[np.int64]]) -> list[list[int]]:
 
 
 def _count(value: Any) -> int:
-    if type(value) is not int or not 0 <= value < LARGEST * 1000:
+    if type(value) is not int or not 0 <= value < 2**53:
         raise ValueError(f"{str(value)[:40]!r} is no count")
     return value
 
