@@ -35,9 +35,9 @@ COMMANDS = {
 """Name of each command, in the order of the help, and where its function lives."""
 
 EPILOG = (
-    "Exit codes: 0 done; 1 a check found something (diff: a difference, doctor: an essential "
-    "part missing) or mtspark itself failed; 2 the request or a file is bad, said in one line on "
-    "stderr; 130 interrupted."
+    "Exit codes: 0 done; 1 a check found something (diff: a difference, map: it does not fit, "
+    "doctor: an essential part missing) or mtspark itself failed; 2 the request or a file is bad, "
+    "said in one line on stderr; 130 interrupted."
 )
 
 

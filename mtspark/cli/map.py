@@ -85,7 +85,10 @@ def map_command(
         ),
     ] = None,
 ) -> None:
-    """Map an agent to the cores of a chip: what fits, what does not, and what to do about it."""
+    """Map an agent to the cores of a chip: what fits, what does not, and what to do about it.
+
+    Exit code 1 when it does not fit; picture and file are written all the same.
+    """
     one_thread_each()
     from mtspark.core.errors import BadRequestError
     from mtspark.deploy.bundle import load_bundle
@@ -118,6 +121,8 @@ def map_command(
     )
     if json_out is not None:
         write_json(json_out, result)
+    if result["hypothetical"]:
+        raise typer.Exit(1)
 
 
 def _map(

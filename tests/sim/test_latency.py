@@ -11,8 +11,6 @@ from mtspark.deploy.chip_model import ChipModel, load_chip
 from mtspark.deploy.mapping import ChipMapping, InputPlace, map_network
 from mtspark.sim.latency import DecisionTime, TimeTerm, decision_time, step_time
 from mtspark.sim.latency_json import decision_to_json, step_to_json
-from mtspark.sim.mapping_device import device_of
-from mtspark.sim.messages import traffic_of
 from tests.chips import timed
 from tests.networks import conv, dense, network, population, sparse, three_neurons
 
@@ -209,15 +207,3 @@ def test_the_json_has_every_term_and_says_estimate() -> None:
     assert data["total_us"] == found.total_us
     assert data["terms"][3]["time_us"] is None
     assert len(step_to_json(found.step)["terms"]) == 9
-
-
-def test_a_bill_is_told_cores_messages_and_time() -> None:
-    """Over 2 decisions: 4 messages of the frame over 1 column and 2 rows, 7 at one router."""
-    model = timed(load_chip("loihi1"), **ALL)
-    mapping = mapped(model)
-    traffic = traffic_of(NET, mapping, model, SENT)
-    time = decision_time(NET, mapping, model, SENT, 2, traffic=traffic)
-    found = device_of(mapping, traffic, time, 2)
-    assert (found.cores, found.chips, found.steps) == (3, 1, 4)
-    assert (found.messages, found.hops_east_west, found.hops_north_south) == (5.5, 2, 4)
-    assert found.step_time_us == time.step.total_us
