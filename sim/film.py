@@ -27,7 +27,7 @@ class Shot:
 
     Attributes:
         number: of the decision in its episode, from 0.
-        frame: uint8 (height, width), the newest frame that the chip was shown.
+        observation: uint8 of the input's shape, what the chip was shown.
         rasters: by population, bool (steps, shown neurons).
         spikes: by population, all spikes of each step, (steps,).
         values: of all actions.
@@ -35,13 +35,21 @@ class Shot:
     """
 
     number: int
-    frame: NDArray[np.uint8]
+    observation: NDArray[np.uint8]
     rasters: dict[str, NDArray[np.bool_]]
     spikes: dict[str, NDArray[np.int64]]
     values: NDArray[np.float64]
     action: int
     reward: float
     score: float
+
+    @property
+    def frame(self) -> NDArray[np.uint8]:
+        """(height, width): the last of stacked frames; other inputs as one row."""
+        picture = self.observation
+        while picture.ndim > 2:
+            picture = picture[-1]
+        return np.atleast_2d(picture)
 
 
 class FilmRecorder:
@@ -82,7 +90,7 @@ class FilmRecorder:
         self._recent.append(
             Shot(
                 number=self._number,
-                frame=newest_frame(moment.frames[0]),
+                observation=moment.frames[0].copy(),
                 rasters={name: flat[name][:, rows] for name, rows in self.shown.items()},
                 spikes={name: spikes.sum(1) for name, spikes in flat.items()},
                 values=moment.decision.values[0].copy(),
@@ -113,13 +121,6 @@ def _spiking(network: ChipNetwork) -> dict[str, int]:
         for population in network.populations
         if population.name != readout.population or readout.kind is ReadoutKind.SPIKES
     }
-
-
-def newest_frame(observation: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The last of the stacked frames, as a picture; other inputs as one row."""
-    while observation.ndim > 2:
-        observation = observation[-1]
-    return np.atleast_2d(observation).copy()
 
 
 def sprite_sheet(shots: list[Shot], columns: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,25 +14,112 @@ if TYPE_CHECKING:
     from mtspark.deploy.bundle import Bundle
 
 
+class EncoderName(str, Enum):
+    """How frames are sent."""
+
+    FRAME = "frame"
+    HELD = "held"
+    DIFFERENCE = "difference"
+
+
 def report_command(
-    folder: Annotated[Path, typer.Argument(help="A bundle with runs in it.")],
-    json_out: Annotated[
-        Path | None, typer.Option("--json", help="Write the report to this file.")
+    folder: Annotated[Path, typer.Argument(help="A bundle made by mtspark export.")],
+    page: Annotated[
+        Path | None,
+        typer.Option(
+            "-o",
+            "--output",
+            help="Play once more with everything recorded and write this page (.html), "
+            "and its data beside it (.json).",
+        ),
     ] = None,
+    json_out: Annotated[
+        Path | None,
+        typer.Option("--json", help="Without -o: write the stored runs' report to this file."),
+    ] = None,
+    task: Annotated[
+        list[str] | None, typer.Option(help="With -o: this task only; may be repeated.")
+    ] = None,
+    episodes: Annotated[int, typer.Option(min=1, help="With -o: games a task.")] = 1,
+    seed: Annotated[
+        int | None,
+        typer.Option(help="With -o: of the first game (default: the latest run's, else 0)."),
+    ] = None,
+    max_decisions: Annotated[
+        int | None, typer.Option(min=1, help="With -o: cut games off after this many decisions.")
+    ] = None,
+    card: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="With -o: a price card's name or .toml file; may be repeated, the first one is "
+            "the main one (default: all that ship)."
+        ),
+    ] = None,
+    encoder: Annotated[
+        EncoderName, typer.Option(help="With -o: how frames reach the chip, in all bills.")
+    ] = EncoderName.FRAME,
+    seconds: Annotated[
+        float, typer.Option(min=1, max=60, help="With -o: of play that the page shows.")
+    ] = 10.0,
+    times: Annotated[
+        str | None,
+        typer.Option(help="With -o: set of times of the chips (default: the fitted one, if any)."),
+    ] = None,
+    pilotnet: Annotated[
+        Path | None,
+        typer.Option(help="With -o: lava-dl's PilotNet LIF, to print predicted over measured."),
+    ] = None,
+    neurobench: Annotated[
+        int,
+        typer.Option(min=0, help="With -o: decisions a task that NeuroBench counts, too."),
+    ] = 0,
 ) -> None:
-    """Show spikes, synaptic operations and energy of the latest run of every task and backend."""
+    """Show spikes, operations and energy of the latest runs, or write a page about them."""
     one_thread_each()
-    from mtspark.cli.tables import print_run
     from mtspark.core.errors import BadRequestError
     from mtspark.deploy.bundle import load_bundle
 
     check_json_target(json_out)
-    bundle = load_bundle(folder)
+    if page is None:
+        given = (task, seed, max_decisions, card, times, pilotnet)
+        if any(value is not None for value in given) or episodes != 1 or neurobench:
+            raise BadRequestError("that option belongs to a page: add -o report.html")
+        print_report(load_bundle(folder), json_out)
+        return
+    if json_out is not None:
+        raise BadRequestError("-o writes its data beside the page; leave --json out")
+    from mtspark.cli.report_page import PageRequest, write_page
+
+    request = PageRequest(
+        tasks=tuple(task or ()),
+        episodes=episodes,
+        seed=seed,
+        max_decisions=max_decisions,
+        cards=tuple(card or ()),
+        encoder=encoder.value,
+        seconds=seconds,
+        times=times,
+        pilotnet=pilotnet,
+        neurobench=neurobench,
+    )
+    write_page(folder, page, request)
+
+
+def print_report(bundle: Bundle, json_out: Path | None) -> None:
+    """Tables of the latest runs.
+
+    Raises:
+        BadRequestError: there is none.
+    """
+    from mtspark.cli.tables import print_run
+    from mtspark.core.errors import BadRequestError
+
     runs, others = latest_runs(bundle)
     if not runs:
         task = bundle.network.tasks[0].name
         raise BadRequestError(
-            f"{folder}: no runs of this network yet; play with `mtspark run {folder} --task {task}`"
+            f"{bundle.folder}: no runs of this network yet; play with "
+            f"`mtspark run {bundle.folder} --task {task}`"
         )
     for result in runs:
         console.rule(f"{result['task']}, {result['backend']}, {result['date']}")

@@ -1,0 +1,280 @@
+"""NeuroBench as a second opinion: it counts a torch twin of the chip, we count the chip.
+
+NeuroBench is a package of its own (an extra of mtspark) that hooks the layers of a torch
+network and runs each of them again on inputs and weights that it has made binary. The twin
+holds the chip's integers, in float64, where its sums stay exact.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from mtspark.core.arithmetic import DECAY_ONE, STATE_SHIFT
+from mtspark.core.chip_network import (
+    INPUT,
+    ChipNetwork,
+    Connection,
+    ConnectionKind,
+    Population,
+    Reset,
+)
+from mtspark.core.errors import BackendMissingError, BadNetworkError, BadRequestError
+from mtspark.sim.counts import fan_out
+
+if TYPE_CHECKING:
+    from mtspark.core.agent import AgentBackend
+    from mtspark.sim.study import Study
+
+CURRENT_WRAP, MEMBRANE_LIMIT = 2**23, 2**23 - 1
+
+
+@dataclass(frozen=True)
+class SecondCount:
+    """Counts of one decision within its window.
+
+    Attributes:
+        binary, graded: effective synaptic operations of messages without and with a payload.
+        spikes: of all populations.
+        sparsity: share of neurons and steps without a spike.
+    """
+
+    binary: int
+    graded: int
+    spikes: int
+    sparsity: float
+
+
+def check_with_neurobench(
+    backend: AgentBackend, network: ChipNetwork, study: Study, decisions: int
+) -> str:
+    """One line for the report: what NeuroBench counted on recorded decisions.
+
+    Raises:
+        BackendMissingError: NeuroBench is not installed.
+        BadRequestError: fewer decisions were recorded.
+        BadNetworkError: no chain of layers that reset to zero.
+    """
+    if decisions > len(study.shots):
+        raise BadRequestError(
+            f"--neurobench {decisions}: {len(study.shots)} decisions were recorded; ask for fewer, "
+            "or for more --seconds"
+        )
+    task = network.task_index(study.task)
+    chosen = np.linspace(0, len(study.shots) - 1, decisions).round().astype(int)
+    frames = np.stack([study.shots[index].observation for index in chosen])
+    theirs = count_with_neurobench(network, frames, task)
+    ours = [count_ours(backend, network, frame, task) for frame in frames]
+    equal = sum(a == b for a, b in zip(ours, theirs, strict=True))
+    total = sum(count.binary + count.graded for count in ours)
+    line = (
+        f"{equal} of {decisions} recorded decisions agree exactly in effective synaptic "
+        f"operations ({total:,} in all) and activation sparsity"
+    )
+    if equal == decisions:
+        return line + f" ({np.mean([count.sparsity for count in ours]):.4%}); counted by {_name()}."
+    place = next(i for i, (a, b) in enumerate(zip(ours, theirs, strict=True)) if a != b)
+    return (
+        line + f"; first difference, decision {place}: ours {ours[place]}, theirs {theirs[place]}."
+    )
+
+
+def count_ours(
+    backend: AgentBackend, network: ChipNetwork, frame: NDArray[np.uint8], task: int
+) -> SecondCount:
+    """What the chip did within its windows, from its activity and the fan-outs."""
+    window = backend.decide(frame[None], task).activity.window
+    operations = {True: 0, False: 0}
+    for link in network.connections:
+        ends = network.shape_of(link.source), network.shape_of(link.target)
+        effective = int((window[link.source][0] * fan_out(link, *ends)[1]).sum())
+        # NeuroBench goes by the values that it sees: a frame of zeros and ones is binary to it.
+        graded = link.source == INPUT and network.input.payload_bits > 0 and frame.max() > 1
+        operations[graded] += effective
+    spikes = sum(int(window[population.name].sum()) for population in network.populations)
+    neurons = sum(population.size for population in network.populations) * network.time_steps
+    return SecondCount(operations[False], operations[True], spikes, (neurons - spikes) / neurons)
+
+
+def count_with_neurobench(
+    network: ChipNetwork, frames: NDArray[np.uint8], task: int
+) -> list[SecondCount]:
+    """What NeuroBench counts on the twin, one decision at a time.
+
+    Raises:
+        BackendMissingError: NeuroBench is not installed.
+        BadNetworkError: no chain of layers that reset to zero.
+    """
+    try:
+        from neurobench.metrics.workload import ActivationSparsity, SynapticOperations
+        from neurobench.models import NeuroBenchModel
+    except ImportError as error:
+        raise BackendMissingError(
+            "NeuroBench is not installed; pip install 'mtspark[neurobench]', or leave "
+            "--neurobench out"
+        ) from error
+    twin = ChipTwin(network, task)
+
+    class Model(NeuroBenchModel):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.add_activation_module(ChipNeurons)
+
+        def __call__(self, batch: Tensor) -> Tensor:
+            return twin(batch)
+
+        def __net__(self) -> nn.Module:
+            return twin
+
+    model = Model()
+    model.register_hooks()
+    # It swallows errors and then reports zeros, so the hooks are counted.
+    layers = len(network.populations)
+    if (len(model.connection_hooks), len(model.activation_hooks)) != (layers, layers):
+        raise BadNetworkError(f"NeuroBench hooked {len(model.connection_hooks)} of {layers} layers")
+    found = []
+    for frame in frames:
+        steps = frame if not network.input.held else np.stack([frame] * network.time_steps)
+        batch = torch.from_numpy(steps[None].astype(np.float64))
+        operations, sparsity = SynapticOperations(), ActivationSparsity()
+        with torch.no_grad():
+            answer = model(batch)
+            data = (batch, answer)
+            share = float(sparsity(model, answer, data))
+            dense = operations(model, answer, data)["Dense"]
+        if not dense:
+            raise BadNetworkError("NeuroBench counted no operation at all")
+        spikes = sum(
+            int(torch.count_nonzero(step))
+            for hook in model.activation_hooks
+            for step in hook.activation_outputs
+        )
+        found.append(SecondCount(int(operations.AC), int(operations.MAC), spikes, share))
+        model.reset_hooks()
+    model.cleanup_hooks()
+    return found
+
+
+class ChipTwin(nn.Module):
+    """A chain of layers with the chip's integers; layers work in the same step, not in turn.
+
+    Raises:
+        BadNetworkError: a population hears several connections, one that is delayed or closes a
+            loop, or resets in another way than to zero.
+    """
+
+    def __init__(self, network: ChipNetwork, task: int) -> None:
+        super().__init__()
+        self.binary = network.input.payload_bits == 0
+        source, layers = INPUT, []
+        for population in network.populations:
+            links = [link for link in network.connections if link.target == population.name]
+            plain = len(links) == 1 and links[0].source == source and not links[0].delay
+            if not plain or links[0].recurrent or population.reset is not Reset.ZERO:
+                raise BadNetworkError(
+                    f"population {population.name!r}: the check with NeuroBench takes chains of "
+                    "layers that reset to zero; leave --neurobench out"
+                )
+            flat = links[0].kind is not ConnectionKind.CONV
+            synapses = _linear(links[0]) if flat else _convolution(links[0])
+            layers.append(_Layer(synapses, ChipNeurons(population, links[0].exponent, task), flat))
+            source = population.name
+        self.layers = nn.ModuleList(layers)
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """Membranes of the last layer after T steps; frames are (1, T, *input shape)."""
+        for layer in self.layers:
+            layer.neurons.rest()
+        for step in range(frames.shape[1]):
+            sent = frames[:, step]
+            if self.binary:
+                sent = (sent != 0).to(sent.dtype)
+            for layer in self.layers:
+                sent = layer(sent)
+        membrane: Tensor = self.layers[-1].neurons.membrane
+        return membrane
+
+
+class _Layer(nn.Module):
+    def __init__(self, synapses: nn.Module, neurons: ChipNeurons, flat: bool) -> None:
+        super().__init__()
+        self.synapses, self.neurons, self.flat = synapses, neurons, flat
+
+    def forward(self, sent: Tensor) -> Tensor:
+        spikes: Tensor = self.neurons(self.synapses(sent.flatten(1) if self.flat else sent))
+        return spikes
+
+
+class ChipNeurons(nn.Module):
+    """Fixed-point neurons, one step a call; state in int64."""
+
+    def __init__(self, population: Population, exponent: int, task: int) -> None:
+        super().__init__()
+        self.shape, self.exponent = population.shape, exponent
+        self.current_keep = DECAY_ONE - (_integers(population.current_decay) + 1)
+        self.membrane_keep = DECAY_ONE - _integers(population.membrane_decay)
+        self.threshold = _integers(population.thresholds[task]) << STATE_SHIFT
+        self.bias = _integers(population.bias_mantissa) << population.bias_exponent
+        self.rest()
+
+    def rest(self) -> None:
+        """Begin a decision."""
+        self.current = torch.zeros(1, *self.shape, dtype=torch.int64)
+        self.membrane = self.current.clone()
+
+    def forward(self, arriving: Tensor) -> Tensor:
+        """Spikes (0 or 1) of one step."""
+        total = arriving.to(torch.int64).reshape(1, *self.shape)
+        total = total << self.exponent if self.exponent >= 0 else total >> -self.exponent
+        current = _decayed(self.current, self.current_keep) + (total << STATE_SHIFT)
+        current = torch.where(current > CURRENT_WRAP, current - 2 * CURRENT_WRAP, current)
+        self.current = torch.where(current <= -CURRENT_WRAP, current + 2 * CURRENT_WRAP, current)
+        membrane = _decayed(self.membrane, self.membrane_keep) + self.current + self.bias
+        membrane = membrane.clamp(-MEMBRANE_LIMIT, MEMBRANE_LIMIT)
+        spikes = membrane > self.threshold
+        self.membrane = torch.where(spikes, torch.zeros_like(membrane), membrane)
+        return spikes.to(torch.float64)
+
+
+def _decayed(state: Tensor, keep: Tensor) -> Tensor:
+    """Rounded toward zero."""
+    return torch.sign(state) * ((state.abs() * keep) >> 12)
+
+
+def _integers(values: Any) -> Tensor:
+    return torch.as_tensor(np.asarray(values, np.int64))
+
+
+def _linear(link: Connection) -> nn.Linear:
+    out, inputs = link.weights.shape
+    layer = nn.Linear(inputs, out, bias=False, dtype=torch.float64)
+    layer.weight.data = torch.from_numpy(link.weights.astype(np.float64))
+    return layer
+
+
+def _convolution(link: Connection) -> nn.Conv2d:
+    out, per_group, height, width = link.weights.shape
+    layer = nn.Conv2d(
+        per_group * link.groups,
+        out,
+        (height, width),
+        stride=link.stride,
+        padding=link.padding,
+        dilation=link.dilation,
+        groups=link.groups,
+        bias=False,
+        dtype=torch.float64,
+    )
+    layer.weight.data = torch.from_numpy(link.weights.astype(np.float64))
+    return layer
+
+
+def _name() -> str:
+    from importlib.metadata import version
+
+    return f"NeuroBench {version('neurobench')}"

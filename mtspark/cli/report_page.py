@@ -1,0 +1,380 @@
+"""Making the page of ``mtspark report -o``: play, count, price, map, draw."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mtspark.cli.common import (
+    BackendName,
+    console,
+    open_backend,
+    play_progress,
+    writable_folder,
+    write_json,
+)
+from mtspark.cli.report import latest_runs
+from mtspark.core.errors import BadFileError, BadRequestError
+
+if TYPE_CHECKING:
+    from mtspark.core.agent import AgentBackend
+    from mtspark.deploy.bundle import Bundle
+    from mtspark.sim.energy_cards import PriceCard
+    from mtspark.sim.report import Devices
+    from mtspark.sim.study import Study
+
+CARDS = (
+    "loihi2_pilotnet",
+    "loihi1_davies2018",
+    "loihi1_sanafe",
+    "kerasspiking_loihi",
+    "kerasspiking_spinnaker",
+    "kerasspiking_spinnaker2",
+    "kerasspiking_cpu",
+    "kerasspiking_gpu",
+    "kerasspiking_arm",
+    "ops45nm_fp32",
+    "ops45nm_int8",
+    "lemaire2022_32bit",
+    "lemaire2022_8bit",
+)
+"""All that ship, in the order of the page."""
+
+CHIPS_IN_STEP = ("engine", "reference", "lava", "lava-stock")
+"""Backends that are equal to the bit, so that they play the same episodes."""
+
+
+@dataclass(frozen=True)
+class PageRequest:
+    """What was asked for; see the options of ``mtspark report``."""
+
+    tasks: tuple[str, ...]
+    episodes: int
+    seed: int | None
+    max_decisions: int | None
+    cards: tuple[str, ...]
+    encoder: str
+    seconds: float
+    times: str | None
+    pilotnet: Path | None
+    neurobench: int
+
+
+def write_page(folder: Path, page: Path, request: PageRequest) -> None:
+    """Write the page and its data, both whole or not at all.
+
+    Raises:
+        BadRequestError: a task or an option that does not exist.
+        BadFileError: a card, bundle or PilotNet folder that is not one, or an unwritable target.
+    """
+    from mtspark.deploy.bundle import load_bundle
+    from mtspark.sim.encoders import Encoder
+    from mtspark.sim.energy_cards import load_card
+    from mtspark.sim.report import report_data
+    from mtspark.sim.report_page import report_html
+
+    data_path = page.with_suffix(".json")
+    _check_target(page)
+    cards = [load_card(name) for name in request.cards or CARDS]
+    bundle = load_bundle(folder)
+    names = request.tasks or tuple(task.name for task in bundle.network.tasks)
+    if len(set(names)) < len(names):
+        raise BadRequestError("a task is named twice")
+    stored = {name: _stored(bundle, name) for name in names}
+    checks = []
+    if request.pilotnet is not None:
+        checks += _pilotnet_checks(request.pilotnet)
+    else:
+        checks.append(
+            {
+                "name": "Against silicon",
+                "text": "not compared here; `mtspark validate FOLDER` prints predicted over "
+                "measured for PilotNet LIF on Loihi 2, `--pilotnet FOLDER` puts it here.",
+            }
+        )
+    studies: list[Study] = []
+    for name in names:
+        with open_backend(BackendName.ENGINE, bundle, name, trace=True) as player:
+            study = _study(player, bundle, name, stored[name], request)
+            studies.append(study)
+            checks += _replay_check(study, stored[name])
+            if request.neurobench:
+                checks.append(_neurobench_check(player, bundle, study, request.neurobench))
+            if name == names[-1]:
+                checks.append(_cpu_check(player, bundle, study))
+    if not request.neurobench:
+        checks.append(
+            {"name": "NeuroBench", "text": "not asked; add --neurobench 20 for a second count."}
+        )
+    encoder = Encoder(request.encoder)
+    with console.status("mapping to the chips, pricing, drawing"):
+        chips = _devices(bundle, studies, cards, request.times)
+        made = _made(bundle, studies, request, checks)
+        data = report_data(bundle.network, studies, cards, chips, encoder=encoder, made=made)
+        text = report_html(data, bundle.network, studies, chips, encoder)
+    _write(page, text)
+    write_json(data_path, data)
+    for path in (page, data_path):
+        console.print(f"wrote {path}", soft_wrap=True)
+
+
+def _study(
+    player: AgentBackend,
+    bundle: Bundle,
+    name: str,
+    stored: dict[str, Any] | None,
+    request: PageRequest,
+) -> Study:
+    from mtspark.sim.study import decision_interval_ms, study_task
+
+    seed = request.seed
+    if seed is None:
+        seed = 0 if stored is None else int(stored["episodes"][0]["seed"])
+    sticky = None if stored is None else float(stored["protocol"]["sticky_action_probability"])
+    decisions = 1000 * request.seconds / decision_interval_ms(bundle.network)
+    with play_progress(f"{name}, everything recorded", request.episodes) as progress:
+        return study_task(
+            player,
+            bundle.network,
+            name,
+            seed=seed,
+            episodes=request.episodes,
+            max_decisions=request.max_decisions,
+            sticky=sticky,
+            film_decisions=max(round(decisions), 2),
+            observe=progress,
+        )
+
+
+def _stored(bundle: Bundle, name: str) -> dict[str, Any] | None:
+    """The latest stored run of a task on a simulated chip.
+
+    Raises:
+        BadRequestError: unknown task, or one that is no game.
+    """
+    row = bundle.network.task_index(name)
+    if bundle.network.protocol is None or not bundle.network.tasks[row].game:
+        raise BadRequestError(f"task {name!r} is no game: there is nothing to play and to film")
+    runs, _ = latest_runs(bundle)
+    own = [run for run in runs if run["task"] == name and run["backend"] in CHIPS_IN_STEP]
+    return max(own, key=lambda run: str(run["date"]), default=None)
+
+
+def _replay_check(study: Study, stored: dict[str, Any] | None) -> list[dict[str, str]]:
+    """Whether the episode of the page is that of the stored run."""
+    if stored is None:
+        return []
+    known = {
+        episode["seed"]: (episode["trajectory"], episode["decisions"])
+        for episode in stored["episodes"]
+        if "trajectory" in episode
+    }
+    same = [
+        known[episode.seed] == (episode.trajectory, episode.decisions)
+        for episode in study.run.episodes
+        if episode.seed in known
+    ]
+    if not same:
+        text = "no stored run has these seeds"
+    elif all(same):
+        text = (
+            f"{len(same)} of {len(same)} episodes took every action of the run of "
+            f"{stored['date'][:16]} on {stored['backend']}: the same trajectory"
+        )
+    else:
+        text = (
+            f"{sum(same)} of {len(same)} episodes equal those of the run of {stored['date'][:16]}; "
+            "they were cut off elsewhere, or another version played them"
+        )
+    return [{"name": f"Replay, {study.task}", "text": text + "."}]
+
+
+def _devices(
+    bundle: Bundle, studies: list[Study], cards: list[PriceCard], times: str | None
+) -> dict[str, Devices]:
+    """Mappings of each card's chip, for all tasks alike; messages and times a task and encoder."""
+    from mtspark.core.chip_network import INPUT
+    from mtspark.deploy.chip_model import load_chip
+    from mtspark.sim.encoders import Encoder
+    from mtspark.sim.report_device import map_for, on_chip, preferred_times
+
+    network, devices = bundle.network, {study.task: {} for study in studies}
+    for name in dict.fromkeys(card.chip for card in cards if card.chip):
+        chip = load_chip(name)
+        known = [entry.name for entry in chip.times]
+        chosen = times if times in known else preferred_times(chip)
+        if times is not None and times not in known and name == cards[0].chip:
+            raise BadFileError(f"chip {name}: no times {times!r}; it has {', '.join(known)}")
+        held = map_for(network, chip, Encoder.FRAME, studies[0].deep.sent)
+        hosted = map_for(network, chip, Encoder.HELD, studies[0].deep.sent)
+        for study in studies:
+            for encoder, sent in study.encoders.items():
+                devices[study.task][name, encoder] = on_chip(
+                    network,
+                    chip,
+                    held if encoder is Encoder.FRAME else hosted,
+                    {**study.deep.sent, INPUT: sent.sent},
+                    study.deep.decisions,
+                    times=chosen,
+                    host_us=1e6 * study.host_s / study.deep.decisions,
+                )
+    return devices
+
+
+def _pilotnet_checks(folder: Path) -> list[dict[str, str]]:
+    from mtspark.sim.validation import validate
+
+    rows = [row for row in validate(folder).comparisons if not row.fitted]
+    return [
+        {
+            "name": f"PilotNet, {row.quantity}",
+            "text": f"{row.how}: predicted {row.predicted:.4g}, measured {row.measured:.4g}, "
+            f"ratio {row.ratio:.2f}.",
+        }
+        for row in rows
+        if not row.quantity.startswith("with static")
+    ]
+
+
+def _neurobench_check(
+    player: AgentBackend, bundle: Bundle, study: Study, decisions: int
+) -> dict[str, str]:
+    from mtspark.cli.neurobench_check import check_with_neurobench
+
+    return {
+        "name": f"NeuroBench, {study.task}",
+        "text": check_with_neurobench(player, bundle.network, study, decisions),
+    }
+
+
+def _cpu_check(player: AgentBackend, bundle: Bundle, study: Study) -> dict[str, str]:
+    from mtspark.sim.rapl import measure_cpu
+
+    network = bundle.network
+    frames = study.shots[-1].observation[None]
+    row = network.task_index(study.task)
+    player.decide(frames, row)
+    found = measure_cpu(lambda: player.decide(frames, row))
+    text = (
+        found
+        if isinstance(found, str)
+        else f"{found.joules_per_call * 1e3:.3g} mJ a simulated decision ({found.calls} of them in "
+        f"{found.seconds:.1f} s), idle power of {found.idle_w:.3g} W taken off; of this computer, "
+        "not of a chip"
+    )
+    return {"name": "Energy of this computer's processor (RAPL)", "text": text + "."}
+
+
+def _made(
+    bundle: Bundle, studies: list[Study], request: PageRequest, checks: list[dict[str, str]]
+) -> dict[str, Any]:
+    """How, where and when the page was made."""
+    import mtspark
+
+    network = bundle.network
+    commit = _git_commit()
+    repeat = [
+        ("command", " ".join(shlex.quote(word) for word in ["mtspark", *sys.argv[1:]])),
+        ("network sha256", bundle.network_hash),
+        *((f"{name}", digest) for name, digest in sorted(bundle.files.items())),
+        *((key.replace("_", " "), value) for key, value in sorted(network.provenance.items())),
+        ("backend", "engine (equal to the reference to the bit)"),
+        (
+            "seeds",
+            "; ".join(
+                f"{study.task}: "
+                + ", ".join(str(episode.seed) for episode in study.run.episodes)
+                + (f", sticky {study.sticky:g}" if study.sticky else "")
+                for study in studies
+            ),
+        ),
+        ("protocol", ", ".join(f"{key} {value}" for key, value in _protocol(network).items())),
+        ("versions", ", ".join(f"{name} {version}" for name, version in _versions().items())),
+        ("git commit", commit or "not in a checkout"),
+        ("host", f"{platform.machine()}, {_processor()}, Python {platform.python_version()}"),
+    ]
+    return {
+        "mtspark": mtspark.__version__,
+        "git_commit": commit,
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "network_sha256": bundle.network_hash,
+        "files": bundle.files,
+        "host": {"machine": platform.machine(), "processor": _processor()},
+        "versions": _versions(),
+        "seconds": request.seconds,
+        "checks": checks,
+        "repeat": [{"name": name, "text": text} for name, text in repeat],
+    }
+
+
+def _protocol(network: Any) -> dict[str, Any]:
+    from mtspark.core.protocol import protocol_to_json
+
+    return protocol_to_json(network.protocol)
+
+
+def _versions() -> dict[str, str]:
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {}
+    for name in ("numpy", "numba", "ale-py", "gymnasium", "matplotlib", "jinja2"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "unknown"
+    return found
+
+
+def _git_commit() -> str | None:
+    """Of the checkout that this code lies in, with a + if it was changed since."""
+    here = Path(__file__).resolve().parent
+    try:
+        head = _git(here, "rev-parse", "HEAD")
+        changed = _git(here, "status", "--porcelain", "--untracked-files=no")
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return head + ("+" if changed else "")
+
+
+def _git(folder: Path, *words: str) -> str:
+    done = subprocess.run(
+        ["git", "-C", str(folder), *words], capture_output=True, text=True, check=True, timeout=10
+    )
+    return done.stdout.strip()
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or "unknown"
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0]} ({len(names)} logical)" if names else platform.processor() or "unknown"
+
+
+def _check_target(page: Path) -> None:
+    if page.suffix.lower() not in (".html", ".htm"):
+        raise BadRequestError(f"{page}: a page ends in .html")
+    for path in (page, page.with_suffix(".json")):
+        if path.is_dir():
+            raise BadRequestError(f"{path}: is a folder; give the name of a file")
+    writable_folder(page.parent)
+
+
+def _write(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise BadFileError(f"{path}: cannot be written ({reason}); choose another file") from error
+    finally:
+        temporary.unlink(missing_ok=True)
