@@ -44,7 +44,7 @@ RECORDED_MARGIN = 2.0
 GRADED_SHIFT = -6
 """Sums of 8-bit messages may lose this many of their lowest bits, sums of spikes none."""
 
-THRESHOLD_MARGIN = 16
+THRESHOLD_MARGIN = 256
 """Where saturation is allowed, membranes reach at least this multiple of the threshold before
 it, as far as exponents above 0 are concerned."""
 

@@ -1,0 +1,330 @@
+"""Exporting networks that are no agents of mtspark: NIR, netx, any snntorch module."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mtspark.core.errors import BadRequestError
+
+if TYPE_CHECKING:
+    from mtspark.convert.nir_import_neurons import ImportOptions
+    from mtspark.core.chip_network import ChipNetwork
+    from mtspark.core.float_network import FloatNetwork
+    from mtspark.deploy.bundle import Bundle
+    from mtspark.deploy.quantise import QuantiseOptions
+
+GRAPH = "graph.default.nir"
+NETX = "network.net"
+RANDOM_RATE, RANDOM_BATCH = 0.1, 2
+"""Without a recording, the float network and the chip are compared on random spikes."""
+
+
+@dataclass(frozen=True)
+class ExportRequest:
+    """What the command line asks for; see its help."""
+
+    source: Path
+    folder: Path
+    replace: bool = False
+    weight_bits: int = 8
+    per_channel: bool = True
+    keep_sums: bool = True
+    dt: float | None = None
+    integrator: str | None = None
+    reset: str | None = None
+    order: str | None = None
+    start: str | None = None
+    if_gain_dt: bool = False
+    fires_at_threshold: bool = False
+    time_steps: int | None = None
+    input_scale: float | None = None
+    input_bits: int = 0
+    held: bool = False
+    output_node: str | None = None
+    recording: Path | None = None
+    calibrate: str | None = None
+    bound_currents: bool = False
+    input_shape: str | None = None
+    weights: Path | None = None
+    readout: str | None = None
+    provenance: dict[str, str] = field(default_factory=dict)
+
+
+def is_network(source: Path) -> bool:
+    """Whether this is a network that :func:`export_network` reads, and no checkpoint."""
+    return source.suffix in (".nir", ".net") or source.name.rpartition(":")[0].endswith(".py")
+
+
+def export_network(request: ExportRequest) -> tuple[Bundle, dict[str, Any]]:
+    """Convert, quantise, compare and write a bundle; returns it with its fidelity figures.
+
+    Raises:
+        BadRequestError: an option that means nothing for this source.
+        BadFileError, BadNetworkError: see the readers.
+    """
+    if request.source.suffix == ".net":
+        return _export_netx(request)
+    network = _float_network(request)
+    options, reports = _quantise_options(request, network)
+    chip = _quantised(request, network, options)
+    fidelity = {
+        "headroom": _headroom(chip),
+        "calibration": reports,
+        "import_notes": list(network.notes),
+        **_compared(request, network, chip),
+    }
+    return _write(request, chip, fidelity, network), fidelity
+
+
+def _float_network(request: ExportRequest) -> FloatNetwork:
+    if request.source.suffix == ".nir":
+        from mtspark.convert.nir_import import import_nir
+
+        return import_nir(request.source, _import_options(request))
+    from mtspark.convert.snntorch_trace import trace_module
+    from mtspark.convert.snntorch_trace_factory import build_module
+
+    text = str(request.source)
+    if request.input_shape is None:
+        raise BadRequestError(f"{text}: give the shape of one step's input, --input-shape 2,34,34")
+    try:
+        shape = tuple(int(part) for part in request.input_shape.split(","))
+    except ValueError as error:
+        raise BadRequestError(f"--input-shape {request.input_shape}: numbers with commas") from (
+            error
+        )
+    module, lines = build_module(text, request.weights)
+    return trace_module(
+        module,
+        name=text.rpartition(":")[2],
+        input_shape=shape,
+        time_steps=request.time_steps,
+        readout=request.readout,
+        lines=lines,
+    ).network
+
+
+def _import_options(request: ExportRequest) -> ImportOptions:
+    from mtspark.convert.nir_import_neurons import ImportOptions, Integrator, Order, Start
+    from mtspark.core.float_network import FloatReset
+
+    return ImportOptions(
+        dt=request.dt,
+        integrator=None if request.integrator is None else Integrator(request.integrator),
+        reset=None if request.reset is None else FloatReset(request.reset.replace("-", "_")),
+        order=None if request.order is None else Order(request.order),
+        start=None if request.start is None else Start(request.start),
+        if_gain_dt=request.if_gain_dt or None,
+        fires_at_threshold=request.fires_at_threshold or None,
+        input_scale=request.input_scale,
+        time_steps=_steps(request),
+        output=request.output_node,
+    )
+
+
+def _steps(request: ExportRequest) -> int | None:
+    """T: as asked, else as long as the recording."""
+    if request.time_steps is not None or request.recording is None:
+        return request.time_steps
+    import numpy as np
+
+    try:
+        shape = np.load(request.recording, mmap_mode="r", allow_pickle=False).shape
+    except (OSError, ValueError, EOFError):
+        return None  # said when it is read
+    # (T, ...) and (batch, T, ...) are told apart once the input's shape is known.
+    return int(shape[0]) if len(shape) == 2 else None
+
+
+def _series(request: ExportRequest, network: FloatNetwork) -> Any:
+    """The recording as (T, batch, *shape), None without one."""
+    from mtspark.cli.recording import load_recording
+
+    if request.recording is None:
+        return None
+    return load_recording(request.recording, network.input.shape).swapaxes(0, 1)
+
+
+def _quantise_options(
+    request: ExportRequest, network: FloatNetwork
+) -> tuple[QuantiseOptions, list[dict[str, Any]]]:
+    from dataclasses import asdict
+
+    from mtspark.deploy.calibrate import Calibration, calibrate
+    from mtspark.deploy.quantise import QuantiseOptions
+
+    options = QuantiseOptions(
+        request.weight_bits, request.per_channel, request.keep_sums, may_saturate=True
+    )
+    if request.calibrate is None and not request.bound_currents:
+        return options, []
+    series = _series(request, network)
+    if series is None:
+        raise BadRequestError("--calibrate and --bound-currents need recorded inputs: --input FILE")
+    chosen, reports = calibrate(
+        network,
+        series,
+        options,
+        method=Calibration(request.calibrate or "largest"),
+        bound_currents=request.bound_currents,
+    )
+    return chosen, [asdict(report) for report in reports]
+
+
+def _quantised(
+    request: ExportRequest, network: FloatNetwork, options: QuantiseOptions
+) -> ChipNetwork:
+    from mtspark.deploy.quantise import quantise
+
+    return quantise(
+        network,
+        name=_stem(request.source),
+        payload_bits=request.input_bits,
+        held=request.held,
+        options=options,
+        provenance=_provenance(request),
+    )
+
+
+def _stem(source: Path) -> str:
+    return source.name.partition(":")[0].rsplit(".", 1)[0]
+
+
+def _provenance(request: ExportRequest) -> dict[str, str]:
+    import mtspark
+    from mtspark.deploy.bundle import sha256
+
+    found = {"source": request.source.name, "mtspark": mtspark.__version__}
+    if request.source.is_file():
+        found["source_sha256"] = sha256(request.source)
+    return found
+
+
+def _headroom(chip: ChipNetwork) -> list[dict[str, Any]]:
+    from dataclasses import asdict
+
+    from mtspark.deploy.bounds import headroom
+
+    return [asdict(room) for room in headroom(chip)]
+
+
+def _compared(request: ExportRequest, network: FloatNetwork, chip: ChipNetwork) -> dict[str, Any]:
+    """Float network and chip on the same inputs, layer by layer."""
+    from dataclasses import replace
+
+    import numpy as np
+
+    from mtspark.cli.recording import as_messages
+    from mtspark.core.float_simulator import run_float
+    from mtspark.deploy.fidelity import layer_fidelity, warnings_of
+    from mtspark.sim.reference import ReferenceChip
+
+    series = _series(request, network)
+    told = str(request.recording)
+    if series is None:
+        shape = (chip.time_steps, RANDOM_BATCH, *network.input.shape)
+        spikes = np.random.default_rng(0).random(shape) < RANDOM_RATE
+        series = spikes * (chip.input.scale * (255 if chip.input.payload_bits else 1))
+        told = f"random spikes, {RANDOM_RATE:.0%} a step"
+    if chip.input.held:
+        series = np.broadcast_to(series[:1], (chip.time_steps, *series.shape[1:]))
+    if len(series) != chip.time_steps:
+        chip = replace(chip, time_steps=len(series))
+    messages = as_messages(series, chip, request.recording or Path("random spikes"))
+    frames = messages.reshape(*messages.shape[:2], *chip.input.shape).swapaxes(0, 1)
+    if chip.input.held:
+        frames = frames[:, 0]
+    decision = ReferenceChip(chip).decide(np.ascontiguousarray(frames), 0, trace=True)
+    assert decision.trace is not None
+    layers = layer_fidelity(network, chip, run_float(network, series), decision.trace)
+    return {
+        "compared_on": told,
+        "layers": [layer.to_json() for layer in layers],
+        "warnings": warnings_of(layers),
+    }
+
+
+def _export_netx(request: ExportRequest) -> tuple[Bundle, dict[str, Any]]:
+    from dataclasses import replace
+
+    from mtspark.convert.netx_import import import_netx
+
+    chip = import_netx(request.source, request.time_steps)
+    chip = replace(chip, provenance={**chip.provenance, **_provenance(request)})
+    notes = chip.provenance.get("notes", "")
+    fidelity = {
+        "headroom": _headroom(chip),
+        "import_notes": ["integers as they stand in the file", *filter(None, [notes])],
+        "warnings": [],
+    }
+    return _write(request, chip, fidelity, None), fidelity
+
+
+def _write(
+    request: ExportRequest,
+    chip: ChipNetwork,
+    fidelity: dict[str, Any],
+    network: FloatNetwork | None,
+) -> Bundle:
+    import json
+    import shutil
+
+    from mtspark.deploy.bundle import FIDELITY, write_bundle
+
+    def write_more(target: Path) -> None:
+        if request.source.suffix == ".nir" and network is not None:
+            from mtspark.convert.nir_choices import copy_with_choices
+
+            copy_with_choices(request.source, target / GRAPH, _import_options(request), network)
+        elif request.source.suffix == ".net":
+            shutil.copyfile(request.source, target / NETX)
+        (target / FIDELITY).write_text(json.dumps(fidelity, indent=2) + "\n")
+
+    return write_bundle(request.folder, chip, write_more, replace=request.replace)
+
+
+def print_network(bundle: Bundle, fidelity: dict[str, Any]) -> None:
+    """Show what was made, what was assumed and what it cost."""
+    from rich.table import Table
+
+    from mtspark.cli.common import console
+
+    chip = bundle.network
+    table = Table(title=f"{bundle.folder.name}: {len(chip.populations)} populations on the chip")
+    for column in ("layer", "neurons", "weights", "exponents", "worst current", "worst membrane"):
+        table.add_column(column, justify="left" if column == "layer" else "right")
+    for population, room in zip(chip.populations, fidelity["headroom"], strict=True):
+        links = [link for link in chip.connections if link.target == population.name]
+        table.add_row(
+            population.name,
+            str(population.size),
+            str(sum(link.weights.size for link in links)),
+            ", ".join(str(link.exponent) for link in links),
+            f"{room['current']:.0%}",
+            f"{room['membrane']:.0%}",
+        )
+    console.print(table)
+    console.print(
+        "worst cases are over all inputs, of what the chip can hold: below 100 % no current wraps "
+        "and no membrane saturates"
+    )
+    for note in fidelity["import_notes"]:
+        console.print(f"assumed: {note}", markup=False)
+    said = chip.provenance.get("notes", "").split("; ")
+    for note in said:
+        if note and "can reach" in note:
+            console.print(f"note: {note}", markup=False)
+    for layer in fidelity.get("layers", []):
+        console.print(
+            f"{layer['layer']}: {layer['spike_distance']:.2%} of its spikes and silences differ "
+            f"from the float network ({layer['float_rate']:.2%} fire in a step, "
+            f"{layer['chip_rate']:.2%} on the chip)",
+            markup=False,
+        )
+    if "compared_on" in fidelity:
+        console.print(f"compared on: {fidelity['compared_on']}", markup=False)
+    for warning in fidelity["warnings"]:
+        console.print(f"warning: {warning}", markup=False)
+    console.print(f"wrote {bundle.folder}", soft_wrap=True)

@@ -1,0 +1,73 @@
+"""Recorded inputs: a .npy file of messages, one slice a step."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mtspark.core.errors import BadFileError, BadRequestError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from mtspark.core.chip_network import ChipNetwork
+
+
+def load_recording(path: Path, shape: tuple[int, ...]) -> NDArray[Any]:
+    """Read a series (T, *shape) or a batch of them, as (batch, T, *shape).
+
+    Args:
+        path: a .npy file without pickled objects.
+        shape: of one step.
+
+    Raises:
+        BadFileError: no such file, or no numbers in it.
+        BadRequestError: another shape.
+    """
+    import numpy as np
+
+    if not path.is_file():
+        raise BadFileError(f"{path}: no such file; give a .npy file of shape (T, ...)")
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError, MemoryError) as error:
+        raise BadFileError(f"{path}: no readable .npy file: {error}") from error
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "biuf":
+        raise BadFileError(f"{path}: holds no plain array of numbers")
+    if not np.isfinite(array).all():
+        raise BadFileError(f"{path}: has values that are not finite")
+    for batch in ((), (None,)):
+        ndim = len(batch) + 1 + len(shape)
+        if array.ndim == ndim and array.shape[len(batch) + 1 :] == shape and array.size:
+            return array if batch else array[None]
+    wanted = ", ".join(map(str, shape))
+    raise BadRequestError(f"{path}: has shape {array.shape}, (T, {wanted}) or (batch, T, {wanted})")
+
+
+def as_messages(series: NDArray[Any], network: ChipNetwork, path: Path) -> NDArray[np.uint8]:
+    """Values as what the chip is sent: spikes, or bytes of the input's scale.
+
+    Args:
+        series: any shape, in the network's own values.
+        network: says what its input sends.
+        path: for errors.
+
+    Raises:
+        BadRequestError: a value that no message stands for.
+    """
+    import numpy as np
+
+    scale, graded = network.input.scale, bool(network.input.payload_bits)
+    messages = np.asarray(series, np.float64) / scale
+    whole = np.round(messages)
+    allowed = whole.min() >= 0 and whole.max() <= (255 if graded else 1)
+    if not allowed or np.abs(messages - whole).max() > 1e-3:
+        odd = messages[(np.abs(messages - whole) > 1e-3) | (whole < 0) | (whole > 255)]
+        value = (odd if odd.size else messages[whole > 1]).flat[0] * scale
+        kind = f"0 to 255 times {scale:g}" if graded else f"0 or {scale:g} (spikes)"
+        raise BadRequestError(
+            f"{path}: has the value {value:g}, this network's input takes {kind}; export with "
+            "--input-bits and --input-scale that suit it"
+        )
+    return whole.astype(np.uint8)
