@@ -332,7 +332,7 @@ class _State:
         self.threshold = self._threshold(task) * 2**STATE_SHIFT
         self.bias = layer.bias.reshape(-1)
         if Effect.BIASES in effects:
-            self.bias = (chip.bias_mantissa * 2.0**chip.bias_exponent).reshape(-1)
+            self.bias = np.asarray(chip.bias_mantissa * 2.0**chip.bias_exponent).reshape(-1)
         self.keeps: list[Float] = [
             np.broadcast_to(keep.reshape(-1), (size,)) for keep in layer.keeps
         ]

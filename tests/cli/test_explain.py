@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mtspark.cli.explain import explain_bundle, float_side, without_value_stream
+from mtspark.core.float_simulator import run_float
+from mtspark.deploy.bundle import load_bundle
+
+
+def test_the_chips_row_is_what_diff_against_torch_says(
+    checkpoint: Path, call: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    played = tmp_path / "coarse.deploy"
+    assert call("export", checkpoint, "-o", played, "--weight-bits", 3) == 0
+    target = tmp_path / "explain.json"
+    assert call("explain", played, "--decisions", 10, "--json", target, "--by-layer") == 0
+    shown = capsys.readouterr().out
+    result = json.loads(target.read_text())
+    assert (result["task"], result["decisions"]) == ("pong", 10)
+    (table,) = result["tables"]
+    rows = {row["effect"]: row for row in table["rows"]}
+    assert table["weight_bits"] == 3
+    assert rows["float network"]["action_agreement"] == 1.0
+    assert set(rows["float network"]["layers"].values()) == {0.0}
+    assert {"weights", "thresholds", "biases", "saturation", "weights of head"} <= set(rows)
+    assert "weights of head, no value stream" in rows
+    for row in rows:
+        assert row.split(",")[0] in shown
+    # The chip as it is, and torch as it is: two other programs on the same frames.
+    other = tmp_path / "diff.json"
+    assert call("diff", played, "--against", "torch", "--decisions", 10, "--json", other) == 0
+    diff = json.loads(other.read_text())
+    chip = rows["all: the chip"]
+    assert chip["action_agreement"] == diff["action_agreement"]
+    for name, layer in diff["layers"].items():
+        assert chip["layers"][name] == pytest.approx(layer["different"] / layer["compared"])
+    assert any(share > 0 for share in chip["layers"].values())
+
+
+def test_other_weight_bits_and_a_score(played: Path) -> None:
+    bundle = load_bundle(played)
+    result = explain_bundle(bundle, "breakout", decisions=4, weight_bits=[8, 3], seed=1)
+    eight, three = ({row["effect"]: row for row in table["rows"]} for table in result["tables"])
+    worst = ("weights", "all: the chip")
+    for effect in worst:
+        assert sum(three[effect]["layers"].values()) > sum(eight[effect]["layers"].values())
+    assert "mean_return" not in eight["weights"]
+
+
+def test_recorded_inputs_take_the_place_of_a_game(
+    played: Path, call: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    frames = np.random.default_rng(0).integers(0, 256, (3, 4, 84, 84)).astype(np.uint8)
+    np.save(tmp_path / "frames.npy", frames)
+    result = explain_bundle(load_bundle(played), "pong", inputs=tmp_path / "frames.npy")
+    assert result["decisions"] == 3
+    np.save(tmp_path / "wrong.npy", frames[:, :2])
+    assert call("explain", played, "--inputs", tmp_path / "wrong.npy") == 2
+    assert "(decisions, 4, 84, 84) is needed" in capsys.readouterr().err
+    (tmp_path / "none.npy").write_bytes(b"nothing")
+    assert call("explain", played, "--inputs", tmp_path / "none.npy") == 2
+    assert "not readable as a .npy array" in capsys.readouterr().err
+
+
+def test_bad_requests_are_one_line(
+    played: Path, call: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call("explain", played, "--weight-bits", "8,9") == 2
+    assert "numbers from 2 to 8" in capsys.readouterr().err
+    assert call("explain", played, "--task", "chess") == 2
+    assert "unknown task 'chess'" in capsys.readouterr().err
+    copy = tmp_path / "copy.deploy"
+    shutil.copytree(played, copy)
+    manifest = json.loads((copy / "manifest.json").read_text())
+    del manifest["files"]["graph.breakout.nir"]
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    assert call("explain", copy) == 2
+    assert "has no graph.breakout.nir" in capsys.readouterr().err
+
+
+def test_a_value_stream_is_what_all_actions_share(played: Path) -> None:
+    network, _ = float_side(load_bundle(played))
+    plain = without_value_stream(network, "head")
+    assert plain is not None
+    assert without_value_stream(plain, "head") is None
+    generator = np.random.default_rng(1)
+    pixels = generator.integers(0, 256, (4, *network.input.shape)) / 255.0
+    series = np.broadcast_to(pixels, (network.time_steps, *pixels.shape))
+    with_value, without = (run_float(net, series).values for net in (network, plain))
+    # All actions lose the same, so the greedy one stays.
+    difference = with_value - without
+    np.testing.assert_allclose(difference, difference[:, :1] + 0 * difference, atol=1e-9)
+    assert np.ptp(difference[:, 0]) > 1e-6 or abs(difference[0, 0]) > 1e-6
