@@ -171,9 +171,9 @@ def _network_config(data: Any, path: Path, limits: FileLimits) -> NetworkConfig:
     names = {entry.name for entry in fields(NetworkConfig)}
     if not isinstance(data, dict) or not set(FIRST_FIELDS) <= set(data) <= names:
         raise BadFileError(f"{path}: network sizes must be exactly the fields {sorted(names)}")
-    if "dendrite_layers" in data:
-        data = {**data, "dendrite_layers": tuple(data["dendrite_layers"])}
     try:
+        if "dendrite_layers" in data:
+            data = {**data, "dendrite_layers": tuple(data["dendrite_layers"])}
         convolutions = tuple(ConvSize(**size) for size in data["convolutions"])
         channels, height, width = (int(length) for length in data["observation_shape"])
         shape = (channels, height, width)
@@ -229,10 +229,11 @@ def weight_shapes(config: NetworkConfig) -> dict[str, tuple[int, ...]]:
     """Shapes of the weights of a network of these sizes, which is most of its memory."""
     shapes: dict[str, tuple[int, ...]] = {}
     before = config.observation_shape
+    after = activation_shapes(config)
     for index, size in enumerate(config.convolutions):
         name = f"convolutions.{index}.synapses.weight"
         shapes[name] = (size.channels, before[0], size.kernel, size.kernel)
-        before = activation_shapes(config)[index]
+        before = after[index]
     shapes["hidden.synapses.weight"] = (config.hidden, math.prod(before))
     for layer, segments in config.segment_shapes.items():
         place = "dendrites" if layer == HIDDEN else f"conv_dendrites.{layer}"

@@ -47,11 +47,11 @@ def change(folder: Path, edit: Callable[[Any], None]) -> None:
 
 def refused(folder: Path, limits: FileLimits | None = None) -> str:
     for trust in (False, True):
-        began = time.monotonic()
+        began = time.process_time()
         with pytest.raises(MtsparkError) as caught:
             load_bundle(folder, limits, trust)
         assert "\n" not in str(caught.value)
-        assert time.monotonic() - began < 5
+        assert time.process_time() - began < 5
     return str(caught.value)
 
 

@@ -29,12 +29,12 @@ def refused(folder: Path, edit: Edit, limits: FileLimits | None = None) -> str:
     path.write_bytes(model.SerializeToString())
     texts = []
     for trust in (False, True):
-        began = time.monotonic()
+        began = time.process_time()
         with pytest.raises(MtsparkError) as caught:
             OnnxChip(path, limits, trust)
         texts.append(str(caught.value))
         assert "\n" not in texts[-1]
-        assert time.monotonic() - began < 5
+        assert time.process_time() - began < 5
     return texts[0]
 
 

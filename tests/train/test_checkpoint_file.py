@@ -25,13 +25,13 @@ def saved(tiny_agent: Agent, tmp_path: Path) -> Path:
 
 
 def refused(path: Path, limits: FileLimits | None = None, trust: bool = False) -> str:
-    began = time.monotonic()
+    began = time.process_time()
     with pytest.raises(BadFileError) as caught:
         load_agent(path, limits, trust)
     text = str(caught.value)
     assert text.startswith(f"{path}: ")
     assert "\n" not in text
-    assert time.monotonic() - began < 5
+    assert time.process_time() - began < 5
     return text
 
 
