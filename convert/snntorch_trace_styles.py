@@ -35,6 +35,7 @@ class Recording:
         series: what went in, (T, batch, *input shape), float64.
         outputs: what the module returned, one entry a call.
         note: how it was called, one sentence.
+        held: one frame was given, and held over all steps.
         recorder, resolver: of the run.
     """
 
@@ -45,6 +46,7 @@ class Recording:
     note: str
     recorder: Recorder
     resolver: Resolver
+    held: bool = False
 
     def __post_init__(self) -> None:
         self._places = {
@@ -197,7 +199,7 @@ def _record_frames(
             )
         series = np.broadcast_to(values.double().numpy(), (steps, batch, *shape))
         note = "the module was run on one frame that it holds over its own loop of steps"
-        return Recording(layers, steps, series, outputs, note, recorder, resolver)
+        return Recording(layers, steps, series, outputs, note, recorder, resolver, held=True)
     if time_steps is None:
         raise BadNetworkError(
             f"{type(module).__name__}: its forward is one time step; say how many make a decision "

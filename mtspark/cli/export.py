@@ -12,6 +12,7 @@ from mtspark.cli.common import check_json_target, console, one_thread_each, writ
 from mtspark.core.errors import BadRequestError
 
 if TYPE_CHECKING:
+    from mtspark.core.chip_network import ChipNetwork
     from mtspark.deploy.bundle import Bundle
 
 GAMES, RANDOM_STEPS, MOMENTS = 4, 60, 4
@@ -89,6 +90,14 @@ def export_command(
     advantage_only: Annotated[
         bool, typer.Option(help="Leave out the value stream: same greedy actions.")
     ] = False,
+    palette: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="At most so many distinct thresholds (one for each task) in a layer; 8 are what a "
+            "core of Loihi 1 holds.",
+        ),
+    ] = None,
     force: Annotated[bool, typer.Option(help="Replace an existing bundle.")] = False,
     dt: Annotated[
         float | None,
@@ -177,6 +186,7 @@ def export_command(
                 weight_bits=weight_bits,
                 per_channel=not scale_per_layer,
                 keep_sums=not round_nearest,
+                palette=palette,
                 dt=dt,
                 integrator=integrator and integrator.value,
                 reset=reset and reset.value,
@@ -223,6 +233,7 @@ def export_command(
         per_channel=not scale_per_layer,
         keep_sums=not round_nearest,
         advantage_only=advantage_only,
+        palette=palette,
         replace=force,
     )
     print_export(bundle, fidelity)
@@ -238,6 +249,7 @@ def export_agent(
     per_channel: bool = True,
     keep_sums: bool = True,
     advantage_only: bool = False,
+    palette: int | None = None,
     replace: bool = False,
 ) -> tuple[Bundle, dict[str, Any]]:
     """Convert, quantise and write a bundle; returns it with its fidelity figures."""
@@ -272,6 +284,16 @@ def export_agent(
             "head": head.value,
         },
     )
+    painted: dict[str, Any] = {}
+    if palette is not None:
+        from mtspark.deploy.palette import with_palette
+
+        plain = network
+        network, costs = with_palette(plain, palette)
+        painted = {
+            "palette": [asdict(cost) for cost in costs],
+            "palette_tasks": _palette_cost(plain, network, agent),
+        }
     with tempfile.TemporaryDirectory() as scratch:
         # What is compared is what was written: a graph that NIR does not carry whole is found.
         written = {name: Path(scratch, f"graph.{name}.nir") for name in graphs}
@@ -281,6 +303,7 @@ def export_agent(
         fidelity: dict[str, Any] = {
             "headroom": [asdict(room) for room in headroom(network)],
             "graph_against_torch": _graph_against_torch(agent, read_back),
+            **painted,
         }
 
         def write_more(target: Path) -> None:
@@ -315,6 +338,27 @@ def _graph_against_torch(agent: Any, graphs: Any) -> dict[str, list[dict[str, An
                     "nothing was written; please report this checkpoint"
                 )
         results[task.name] = [asdict(layer) for layer in agreement]
+    return results
+
+
+def _palette_cost(plain: ChipNetwork, painted: ChipNetwork, agent: Any) -> dict[str, Any]:
+    """What fewer thresholds change in the chip's answers, on the frames that the graph is
+    compared on: the share of actions that stay, and of neurons whose spike count changes."""
+    from mtspark.core.agent import greedy_actions
+    from mtspark.sim.reference import ReferenceChip
+
+    results = {}
+    for row, task in enumerate(agent.tasks):
+        frames = _frames_of(agent, task)
+        before, after = (ReferenceChip(net).decide(frames, row) for net in (plain, painted))
+        legal = task.legal_actions or tuple(range(plain.readout.scale.size))
+        same = greedy_actions(before.values, legal) == greedy_actions(after.values, legal)
+        layers = {
+            name: float((counts != after.activity.window[name]).mean())
+            for name, counts in before.activity.window.items()
+            if name not in ("input", plain.readout.population)
+        }
+        results[task.name] = {"same_action": float(same.mean()), "layers": layers}
     return results
 
 
@@ -372,5 +416,17 @@ def print_export(bundle: Bundle, fidelity: dict[str, Any]) -> None:
         console.print(
             f"NIR graph of {task} against torch: {different} of {compared} spikes differ "
             f"(and {ties} at ties with the threshold)"
+        )
+    for cost in fidelity.get("palette", []):
+        if cost["after"] < cost["before"]:
+            console.print(
+                f"{cost['population']}: {cost['before']} distinct thresholds became "
+                f"{cost['after']}, {cost['mean_error']:.2%} off on average"
+            )
+    for task, cost in fidelity.get("palette_tasks", {}).items():
+        changed = ", ".join(f"{name} {share:.2%}" for name, share in cost["layers"].items())
+        console.print(
+            f"what that costs in {task}: {cost['same_action']:.1%} of the actions stay; neurons "
+            f"whose number of spikes changes: {changed}"
         )
     console.print(f"wrote {bundle.folder}", soft_wrap=True)

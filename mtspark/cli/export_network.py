@@ -49,6 +49,7 @@ class ExportRequest:
     input_shape: str | None = None
     weights: Path | None = None
     readout: str | None = None
+    palette: int | None = None
     provenance: dict[str, str] = field(default_factory=dict)
 
 
@@ -64,13 +65,26 @@ def export_network(request: ExportRequest) -> tuple[Bundle, dict[str, Any]]:
         BadRequestError: an option that means nothing for this source.
         BadFileError, BadNetworkError: see the readers.
     """
+    from dataclasses import asdict, replace
+
     if request.source.suffix == ".net":
         return _export_netx(request)
-    network = _float_network(request)
+    network, traced = _float_network(request)
+    if traced is not None:
+        # The module said itself how its input comes.
+        request = replace(request, held=request.held or traced["held"])
     options, reports = _quantise_options(request, network)
     chip = _quantised(request, network, options)
+    palette: list[dict[str, Any]] = []
+    if request.palette is not None:
+        from mtspark.deploy.palette import with_palette
+
+        chip, costs = with_palette(chip, request.palette)
+        palette = [asdict(cost) for cost in costs]
     fidelity = {
         "headroom": _headroom(chip),
+        "module_against_network": traced["layers"] if traced is not None else [],
+        "palette": palette,
         "calibration": reports,
         "import_notes": list(network.notes),
         **_compared(request, network, chip),
@@ -78,12 +92,16 @@ def export_network(request: ExportRequest) -> tuple[Bundle, dict[str, Any]]:
     return _write(request, chip, fidelity, network), fidelity
 
 
-def _float_network(request: ExportRequest) -> FloatNetwork:
+def _float_network(request: ExportRequest) -> tuple[FloatNetwork, dict[str, Any] | None]:
+    """The source as a float network; of a module, how that agrees with its own run, too."""
+    from dataclasses import asdict, replace
+
     if request.source.suffix == ".nir":
         from mtspark.convert.nir_import import import_nir
 
-        return import_nir(request.source, _import_options(request))
+        return import_nir(request.source, _import_options(request)), None
     from mtspark.convert.snntorch_trace import trace_module
+    from mtspark.convert.snntorch_trace_check import compare_with_recording
     from mtspark.convert.snntorch_trace_factory import build_module
 
     text = str(request.source)
@@ -96,14 +114,19 @@ def _float_network(request: ExportRequest) -> FloatNetwork:
             error
         )
     module, lines = build_module(text, request.weights)
-    return trace_module(
+    traced = trace_module(
         module,
         name=text.rpartition(":")[2],
         input_shape=shape,
         time_steps=request.time_steps,
         readout=request.readout,
         lines=lines,
-    ).network
+    )
+    layers = [asdict(layer) for layer in compare_with_recording(traced)]
+    network = traced.network
+    if request.input_scale is not None:
+        network = replace(network, input=replace(network.input, scale=request.input_scale))
+    return network, {"layers": layers, "held": traced.recording.held}
 
 
 def _import_options(request: ExportRequest) -> ImportOptions:
@@ -316,6 +339,20 @@ def print_network(bundle: Bundle, fidelity: dict[str, Any]) -> None:
     for note in said:
         if note and "can reach" in note:
             console.print(f"note: {note}", markup=False)
+    for layer in fidelity.get("module_against_network", []):
+        console.print(
+            f"{layer['name']}: {layer['different']} of {layer['compared']} spikes of the float "
+            f"network differ from the module's own run (and {layer['different_ties']} at ties "
+            f"with the threshold); it fired {layer['fired']} times",
+            markup=False,
+        )
+    for cost in fidelity.get("palette", []):
+        if cost["after"] < cost["before"]:
+            console.print(
+                f"{cost['population']}: {cost['before']} distinct thresholds became "
+                f"{cost['after']}, {cost['mean_error']:.2%} off on average",
+                markup=False,
+            )
     for layer in fidelity.get("layers", []):
         console.print(
             f"{layer['layer']}: {layer['spike_distance']:.2%} of its spikes and silences differ "
