@@ -95,8 +95,11 @@ class DecisionTime:
     """Modelled time from a frame to its answer.
 
     Attributes:
-        step: of the chip.
+        step: the mean step of the chip, part by part.
         steps: T + depth.
+        by_step_us: time of each step: a population works in its own window, so the busiest
+            core changes along the pipeline, and all steps take longer than as many mean ones.
+            Empty where nothing is modelled.
         terms: steps, host input, host output, and the host's call.
         deadline_us: until the next decision is due; None for a network that plays no game.
         measured_host_us: time of a decision on this computer, which simulates; never added.
@@ -104,6 +107,7 @@ class DecisionTime:
 
     step: StepTime
     steps: int
+    by_step_us: tuple[float, ...]
     terms: tuple[TimeTerm, ...]
     deadline_us: float | None
     measured_host_us: float | None
@@ -219,12 +223,12 @@ def decision_time(
     else:
         values = float(np.asarray(sent[INPUT], np.int64).sum()) / decisions
     answers = float(network.population(network.readout.population).size)
-    chip_us = step.total_us
+    by_step = () if step.total_us is None else _by_step(network, mapping, step, figures)
     terms = (
         TimeTerm(
             "chip steps",
             steps,
-            None if chip_us is None else steps * chip_us,
+            sum(by_step) if by_step else None,
             f"times {step.times!r} of {chip.name}",
             "modelled",
         ),
@@ -235,7 +239,27 @@ def decision_time(
     deadline = None
     if network.protocol is not None:
         deadline = 1e6 * network.protocol.frame_skip / FRAMES_PER_SECOND
-    return DecisionTime(step, steps, terms, deadline, measured_host_us)
+    return DecisionTime(step, steps, by_step, terms, deadline, measured_host_us)
+
+
+def _by_step(
+    network: ChipNetwork, mapping: ChipMapping, step: StepTime, figures: dict[str, Figure]
+) -> tuple[float, ...]:
+    """Time of each step, with the events of a population spread over the T steps of its window.
+
+    Its neurons are updated in every step. The few spikes outside of the window are counted in.
+    """
+    update = figures.get("neuron_update_ns")
+    neurons = np.array([core.use.neurons for core in mapping.cores], np.float64)
+    idle = neurons * (0.0 if update is None else float(update.value)) / 1000
+    events = (step.core_us - idle) * network.steps_per_decision / network.time_steps
+    windows = [network.window(core.population) for core in mapping.cores]
+    shared = sum(term.time_us or 0.0 for term in step.terms[len(CORE_TERMS) :])
+    times = []
+    for number in range(network.steps_per_decision):
+        works = np.array([window.start <= number < window.stop for window in windows])
+        times.append(float((idle + np.where(works, events, 0.0)).max()) + shared)
+    return tuple(times)
 
 
 def _core_counts(traffic: Traffic, steps: int) -> dict[str, NDArray[np.float64]]:

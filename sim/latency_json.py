@@ -28,6 +28,7 @@ def decision_to_json(decision: DecisionTime) -> dict[str, Any]:
         "note": "ESTIMATE: modelled, no neuromorphic hardware was measured",
         "step": step_to_json(decision.step),
         "steps": decision.steps,
+        "by_step_us": [round(value, 6) for value in decision.by_step_us],
         "terms": [asdict(term) for term in decision.terms],
         "chip_us": decision.chip_us,
         "total_us": decision.total_us,

@@ -85,7 +85,8 @@ def on_chip(
     device = Device(
         cores=len(mapping.cores),
         chips=mapping.chips,
-        step_time_us=time.step.total_us,
+        # All steps of a decision over their number: the busiest core changes along the pipeline.
+        step_time_us=None if time.chip_us is None else time.chip_us / time.steps,
         messages=traffic.total / decisions,
         hops_east_west=traffic.total_hops_east_west / decisions,
         hops_north_south=traffic.total_hops_north_south / decisions,

@@ -115,6 +115,11 @@ def print_time(time: DecisionTime, chip: ChipModel) -> None:
         table.add_section()
         table.add_row("modelled terms", "", "not modelled" if total is None else f"{total:,.2f}")
         console.print(table)
+    if time.by_step_us:
+        console.print(
+            f"steps take {min(time.by_step_us):,.1f} to {max(time.by_step_us):,.1f} us: a "
+            "population works in its own window of the pipeline"
+        )
     if time.missing:
         console.print(f"not modelled, so the time is longer: {', '.join(time.missing)}")
     if time.margin_us is not None and time.deadline_us is not None:

@@ -156,6 +156,23 @@ def test_a_decision_takes_t_plus_depth_steps_and_the_host() -> None:
     assert found.margin_us == pytest.approx(66_666.667 - 16.3)
 
 
+def test_the_busiest_core_changes_along_the_pipeline() -> None:
+    """T = 2 and depth 2: the frame sends in steps 0 and 1, hidden works in 1 and 2, out in 2 and 3.
+
+    One decision. In a step of its window the frame takes 20 + (4 * 100 + 4 * 5) / 2 = 230 ns,
+    hidden 20 + (7 * 100 + 8 * 7 + 4 * 3 + 7 * 5) / 2 = 421.5, out 10 + (7 * 7 + 7 * 3) / 2 = 45;
+    outside of it their updates alone, 20 at most. 160 + 250 are added for way and barrier.
+    """
+    model = timed(load_chip("loihi1"), **ALL)
+    found = decision_time(NET, mapped(model), model, SENT, 1)
+    busiest = [230, 421.5, 421.5, 45]
+    assert [1000 * t for t in found.by_step_us] == pytest.approx([t + 410 for t in busiest])
+    assert found.chip_us == pytest.approx(sum(found.by_step_us))
+    assert found.step.total_us is not None
+    assert found.chip_us is not None
+    assert found.chip_us > 4 * found.step.total_us
+
+
 def test_a_late_decision_has_a_negative_margin() -> None:
     found = decided(host_call_ns=70_000_000.0)
     assert found.margin_us is not None
