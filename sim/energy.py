@@ -304,7 +304,7 @@ def static_energy(card: PriceCard, device: Device | None) -> tuple[float | None,
     seconds = device.step_time_us * 1e-6 * device.steps
     watts = (cost.power_w_per_chip or 0.0) * device.chips
     watts += (cost.power_w_per_core or 0.0) * device.cores
-    note = f"{watts:.3g} W for {seconds * 1e6:.4g} µs, modelled; {cost.note or cost.source}"
+    note = f"{watts:.3g} W for {seconds * 1e6:,.0f} µs, modelled; {cost.note or cost.source}"
     return watts * seconds, note
 
 

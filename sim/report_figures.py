@@ -1,17 +1,13 @@
-"""The figures of the report: SVG that scales to a poster, drawn by matplotlib."""
+"""Figures of the report about energy: SVG that scales to a poster, drawn by matplotlib."""
 
 from __future__ import annotations
 
-import io
-import re
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from mtspark.deploy.mapping import ChipMapping
+from mtspark.sim.report_style import INK, MUTED, PAPER, RULE, new_figure, plain, svg
 
-INK, MUTED, RULE, PAPER = "#1d1f24", "#6d7078", "#ddd6c8", "#fbf9f4"
 STATIC = "#a8a296"
 PARTS = {
     "graded": ("input operations", "#e9a23b"),
@@ -23,9 +19,6 @@ PARTS = {
     "arithmetic": ("arithmetic", "#d88c9a"),
 }
 """What a term of a bill is drawn as: label and colour."""
-
-PALETTE = ("#f4b942", "#f08a4b", "#e0567a", "#9b6bd6", "#4fa3d9", "#58b89c", "#c9c265")
-"""Of the populations, input side first; bright on dark, strong on paper."""
 
 
 def part_of(term: str) -> str:
@@ -41,21 +34,13 @@ def part_of(term: str) -> str:
     return named.get(term, "traffic" if term in traffic else "arithmetic")
 
 
-def colours(names: Sequence[str]) -> dict[str, str]:
-    """A colour for each population."""
-    return {name: PALETTE[index % len(PALETTE)] for index, name in enumerate(names)}
-
-
 def energy_by_card(energy: list[dict[str, Any]]) -> str:
     """One row a card: what its joules are made of, and how many there are on a log axis."""
-    figure = _figure(11.2, 0.46 * len(energy) + 1.25)
+    height = 0.46 * len(energy) + 1.5
+    figure = new_figure(11.2, height)
     left, right = figure.subplots(1, 2, width_ratios=(1.0, 1.15))
     figure.subplots_adjust(
-        left=0.262,
-        right=0.985,
-        top=1 - 0.62 / figure.get_figheight(),
-        bottom=0.55 / figure.get_figheight(),
-        wspace=0.06,
+        left=0.25, right=0.985, top=1 - 0.82 / height, bottom=0.55 / height, wspace=0.06
     )
     used: dict[str, None] = {}
     for row, bill in enumerate(energy):
@@ -63,6 +48,8 @@ def energy_by_card(energy: list[dict[str, Any]]) -> str:
         static = bill["static_j_per_decision"] or 0.0
         total = sum(parts.values()) + static
         begin = 0.0
+        if not total:
+            continue
         for part, joules in parts.items():
             used[part] = None
             left.barh(row, joules / total, left=begin, height=0.58, color=PARTS[part][1])
@@ -90,17 +77,19 @@ def energy_by_card(energy: list[dict[str, Any]]) -> str:
     right.set_xlabel("µJ a decision")
     for axis in (left, right):
         axis.set_ylim(len(energy) - 0.45, -0.55)
-        _plain(axis)
+        plain(axis)
     right.grid(axis="x", color=RULE, linewidth=0.6)
     right.set_axisbelow(True)
-    _legend(left, [*used, "static"])
+    _legend(figure, [*used, "static"], (0.0, 1.0), "upper left")
     _marker_legend(right)
-    return _svg(figure, "energy")
+    return svg(figure, "energy")
 
 
 def _totals(axis: Any, row: int, bill: dict[str, Any]) -> None:
     micro = 1e6
     dynamic = bill["dynamic_j_per_decision"] * micro
+    if not dynamic:
+        return
     low, high = (bill[f"dynamic_{side}_j_per_decision"] * micro for side in ("low", "high"))
     if high > low:
         axis.plot(
@@ -171,7 +160,7 @@ def _marker_legend(axis: Any) -> None:
 
 def encoders(rows: list[dict[str, Any]], energy: dict[str, Any]) -> str:
     """The bill of each encoder under one card, beside the baselines."""
-    figure = _figure(11.2, 2.5)
+    figure = new_figure(11.2, 2.5)
     axis = figure.subplots()
     figure.subplots_adjust(left=0.175, right=0.975, top=0.79, bottom=0.2)
     used: dict[str, None] = {}
@@ -196,12 +185,7 @@ def encoders(rows: list[dict[str, Any]], energy: dict[str, Any]) -> str:
     if joules is not None:
         axis.axvline(joules * 1e6, color=INK, linewidth=1.1, linestyle=(0, (4, 3)))
         axis.text(
-            joules * 1e6,
-            len(rows) - 0.38,
-            "  int8 network, no spikes",
-            va="bottom",
-            fontsize=9,
-            color=INK,
+            joules * 1e6, len(rows) - 0.52, "  int8 network, no spikes", va="bottom", fontsize=9
         )
     labels = {
         "frame": "frame at every step",
@@ -209,20 +193,20 @@ def encoders(rows: list[dict[str, Any]], energy: dict[str, Any]) -> str:
         "difference": "changed pixels only",
     }
     axis.set_yticks(range(len(rows)), [labels[entry["encoder"]] for entry in rows])
-    axis.set_ylim(len(rows) - 0.4, -0.55)
+    axis.set_ylim(len(rows) - 0.15, -0.55)
     axis.margins(x=0.09)
     axis.set_xlim(left=0)
     axis.set_xlabel("µJ a decision, dynamic")
-    _plain(axis)
-    _legend(axis, list(used))
-    return _svg(figure, "encoders")
+    plain(axis)
+    _legend(axis, list(used), (0.0, 1.06), "lower left")
+    return svg(figure, "encoders")
 
 
 def step_time(
     rows: list[dict[str, Any]], energy: dict[str, Any], static_uj_per_us: float, chip: str
 ) -> str:
     """Energy of a decision against the time of a step: where static power takes over."""
-    figure = _figure(5.4, 3.5)
+    figure = new_figure(5.4, 3.5)
     axis = figure.subplots()
     figure.subplots_adjust(left=0.13, right=0.97, top=0.95, bottom=0.15)
     time_us = np.logspace(0, 4, 120)
@@ -253,7 +237,7 @@ def step_time(
     joules = energy["baselines"][0]["energy_j_per_decision"]
     if joules is not None:
         axis.axhline(joules * 1e6, color=INK, linewidth=1, linestyle=(0, (4, 3)))
-        axis.text(1.1, joules * 1e6 * 1.12, "int8 network, dynamic only", fontsize=8, color=INK)
+        axis.text(9e3, joules * 1e6 * 0.66, "int8 network, dynamic only", fontsize=8, ha="right")
     axis.set_xscale("log")
     axis.set_yscale("log")
     axis.set_xlim(1, 1e4)
@@ -262,99 +246,8 @@ def step_time(
     axis.grid(color=RULE, linewidth=0.5)
     axis.set_axisbelow(True)
     axis.legend(frameon=False, fontsize=8.5, loc="upper left", handlelength=1.4)
-    _plain(axis, keep_left=True)
-    return _svg(figure, "step-time")
-
-
-def episode_curves(curve: dict[str, Any], fires: Sequence[str], shades: dict[str, str]) -> str:
-    """Spikes a decision of each population over the first episode."""
-    figure = _figure(11.2, 0.82 * len(fires) + 0.5)
-    axes = np.atleast_1d(figure.subplots(len(fires), 1, sharex=True))
-    height = figure.get_figheight()
-    figure.subplots_adjust(
-        left=0.085, right=0.9, top=1 - 0.08 / height, bottom=0.45 / height, hspace=0.18
-    )
-    for axis, name in zip(axes, fires, strict=True):
-        spikes = curve["spikes"][name]
-        axis.fill_between(curve["decision"], spikes, color=shades[name], alpha=0.28, linewidth=0)
-        axis.plot(curve["decision"], spikes, color=shades[name], linewidth=1.6)
-        axis.set_ylim(0, max(max(spikes) * 1.15, 1e-9))
-        axis.set_xlim(curve["decision"][0], curve["decision"][-1] or 1)
-        axis.set_yticks([0, max(spikes)], ["0", f"{max(spikes):,.0f}"])
-        axis.text(
-            -0.045,
-            0.5,
-            name,
-            transform=axis.transAxes,
-            ha="right",
-            va="center",
-            fontsize=10,
-            weight="bold",
-            parse_math=False,
-        )
-        change = curve["last_quarter_over_first"][name]
-        if change is not None:
-            axis.text(
-                1.012,
-                0.5,
-                f"{change - 1:+.0%}",
-                transform=axis.transAxes,
-                va="center",
-                fontsize=10,
-                color=MUTED,
-                parse_math=False,
-            )
-        _plain(axis)
-    axes[-1].set_xlabel("decision of the first episode; at the right: last quarter over first")
-    return _svg(figure, "episode")
-
-
-def chip_picture(
-    mapping: ChipMapping, columns: int, rows: int, shades: dict[str, str], name: str
-) -> str:
-    """Cores of the chips by the population that they hold; darker where memory is fuller."""
-    from matplotlib.patches import Rectangle
-
-    shades = {**shades, "input": "#b9b4a8"}
-    per_router = 1 + max(core.place for core in mapping.cores)
-    across = int(np.ceil(np.sqrt(per_router)))
-    shown = min(mapping.chips, 4)
-    figure = _figure(min(11.2, 5.4 * shown), 5.4 * rows / columns + 0.2)
-    axes = np.atleast_1d(figure.subplots(1, shown))
-    figure.subplots_adjust(left=0.01, right=0.99, top=0.98, bottom=0.02, wspace=0.05)
-    for number, axis in enumerate(axes):
-        for column in range(columns):
-            for row in range(rows):
-                axis.add_patch(
-                    Rectangle(
-                        (column + 0.06, row + 0.06),
-                        0.88,
-                        0.88,
-                        facecolor="none",
-                        edgecolor=RULE,
-                        linewidth=0.8,
-                    )
-                )
-        for core in mapping.cores:
-            if core.chip != number:
-                continue
-            side = 0.8 / across
-            x = core.column + 0.1 + (core.place % across) * side
-            y = core.row + 0.1 + (core.place // across) * side
-            axis.add_patch(
-                Rectangle(
-                    (x, y),
-                    side * 0.9,
-                    side * 0.9,
-                    facecolor=shades.get(core.population, INK),
-                    linewidth=0,
-                )
-            )
-        axis.set_xlim(0, columns)
-        axis.set_ylim(rows, 0)
-        axis.set_aspect("equal")
-        axis.set_axis_off()
-    return _svg(figure, f"chip-{name}")
+    plain(axis, keep_left=True)
+    return svg(figure, "step-time")
 
 
 def _parts(terms: list[dict[str, Any]]) -> dict[str, float]:
@@ -375,7 +268,8 @@ def _sum_parts(terms: dict[str, float]) -> dict[str, float]:
     return {part: joules for part, joules in sums.items() if joules > 0}
 
 
-def _legend(axis: Any, used: list[str]) -> None:
+def _legend(where: Any, used: list[str], at: tuple[float, float], corner: str) -> None:
+    """Parts of a bill in one line, above a figure or an axis."""
     from matplotlib.patches import Patch
 
     entries = [
@@ -383,56 +277,15 @@ def _legend(axis: Any, used: list[str]) -> None:
     ]
     if "static" in used:
         entries.append(Patch(facecolor=PAPER, edgecolor=STATIC, hatch="/////", label="static"))
-    axis.legend(
+    where.legend(
         handles=entries,
-        loc="lower left",
-        bbox_to_anchor=(-0.01, 1.0),
-        ncols=4,
+        loc=corner,
+        bbox_to_anchor=at,
+        ncols=len(entries),
         frameon=False,
         fontsize=8.5,
         handlelength=0.9,
         handletextpad=0.5,
         columnspacing=1.2,
-        borderaxespad=0.3,
+        borderaxespad=0.0,
     )
-
-
-def _figure(width: float, height: float) -> Any:
-    import matplotlib as mpl
-    from matplotlib.figure import Figure
-
-    mpl.rcParams.update(
-        {
-            "svg.fonttype": "none",
-            "font.size": 9.5,
-            "text.color": INK,
-            "axes.labelcolor": MUTED,
-            "axes.edgecolor": RULE,
-            "xtick.color": MUTED,
-            "ytick.color": INK,
-            "hatch.linewidth": 0.7,
-        }
-    )
-    return Figure(figsize=(width, height), facecolor="none")
-
-
-def _plain(axis: Any, *, keep_left: bool = False) -> None:
-    axis.set_facecolor("none")
-    for side in ("top", "right") if keep_left else ("top", "right", "left"):
-        axis.spines[side].set_visible(False)
-    axis.tick_params(length=0)
-
-
-def _svg(figure: Any, name: str) -> str:
-    """The figure as an SVG element; ids that cannot meet those of another figure."""
-    import matplotlib as mpl
-
-    buffer = io.StringIO()
-    with mpl.rc_context({"svg.hashsalt": name}):
-        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    text = buffer.getvalue()
-    text = text[text.index("<svg") :]
-    text = re.sub(r'(?<=\bid=")|(?<=xlink:href="#)|(?<=url\(#)', f"{name}-", text)
-    # The page's own fonts; DejaVu is what matplotlib measured with, and wider.
-    text = re.sub(r"'DejaVu Sans'[^;\"]*", "var(--sans)", text)
-    return re.sub(r'<svg ([^>]*?)width="[^"]*" height="[^"]*"', r"<svg \1", text, count=1)

@@ -12,14 +12,9 @@ from mtspark.sim.encoders import Encoder
 from mtspark.sim.film import raster, sprite_sheet, video
 from mtspark.sim.picture import ACTION_NAMES
 from mtspark.sim.report import Devices
-from mtspark.sim.report_figures import (
-    chip_picture,
-    colours,
-    encoders,
-    energy_by_card,
-    episode_curves,
-    step_time,
-)
+from mtspark.sim.report_figures import encoders, energy_by_card, step_time
+from mtspark.sim.report_pictures import chip_picture, episode_curves
+from mtspark.sim.report_style import colours
 from mtspark.sim.study import Study, decision_interval_ms
 
 SHEET_COLUMNS = 15

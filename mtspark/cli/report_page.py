@@ -205,7 +205,8 @@ def _devices(
     from mtspark.sim.encoders import Encoder
     from mtspark.sim.report_device import map_for, on_chip, preferred_times
 
-    network, devices = bundle.network, {study.task: {} for study in studies}
+    network = bundle.network
+    devices: dict[str, dict[Any, Any]] = {study.task: {} for study in studies}
     for name in dict.fromkeys(card.chip for card in cards if card.chip):
         chip = load_chip(name)
         known = [entry.name for entry in chip.times]
