@@ -149,7 +149,8 @@ class Twin(nn.Module):
             messages = frames if sent is None else sent.flatten(0, 1)
             if name == HIDDEN:
                 messages = messages.flatten(1)
-            stride = layer.synapses.stride if name != HIDDEN else None
+            synapses = layer.synapses
+            stride = int(synapses.stride[0]) if isinstance(synapses, nn.Conv2d) else None
             currents = arriving(messages, whole, stride).unflatten(0, (-1, len(frames)))
             thresholds, scale = self._thresholds(name, whole, task)
             sent, membranes = self._run(currents, whole, thresholds, scale, steps)
@@ -196,7 +197,7 @@ class Twin(nn.Module):
         return torch.stack(spikes), torch.stack(membranes)
 
 
-def arriving(messages: Tensor, whole: LayerIntegers, stride: object) -> Tensor:
+def arriving(messages: Tensor, whole: LayerIntegers, stride: int | None) -> Tensor:
     """What a layer's synapses add to its currents, in membrane units: float32 integers.
 
     The sum over inputs is shifted by the exponent, rounding down, and 6 bits to the left.
@@ -211,7 +212,7 @@ def arriving(messages: Tensor, whole: LayerIntegers, stride: object) -> Tensor:
     if stride is None:
         total = functional.linear(values, weight)
     else:
-        total = functional.conv2d(values, weight, stride=stride)  # type: ignore[arg-type]
+        total = functional.conv2d(values, weight, stride=stride)
     # Two to a whole power: exact.
     shifted = total * (whole.step * 2.0**whole.exponent)
     if whole.step * 2.0**whole.exponent < 1:

@@ -197,7 +197,9 @@ def test_gated_convolutions_reach_the_graph_as_thresholds(make_agent: MakeAgent)
     gains = dendritic_gains(agent, 1, "conv1")
     assert gains.shape == agent.network.layer_shapes["conv1"]
     assert graphs["breakout"].nodes["conv1_lif"].v_threshold == pytest.approx(1 / gains)
-    halved = agent.network.convolutions[0].synapses.bias.detach().numpy() / 2
+    bias = agent.network.layer("conv1").synapses.bias
+    assert bias is not None
+    halved = bias.detach().numpy() / 2
     assert graphs["pong"].nodes["conv1"].bias == pytest.approx(halved)
 
 
