@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,8 +16,6 @@ if TYPE_CHECKING:
     from mtspark.sim.faults import Faults
     from mtspark.sim.hil import Loop
     from mtspark.sim.hil_results import Point
-
-FEWEST_FOR_INTERVAL = 2
 
 
 def hil_command(
@@ -39,6 +35,13 @@ def hil_command(
     latency_ms: Annotated[
         float, typer.Option(help="Time that the chip takes for a decision.")
     ] = 0.0,
+    chip: Annotated[
+        str | None,
+        typer.Option(help="Model these times for a chip: loihi1, loihi2, or a description."),
+    ] = None,
+    times: Annotated[
+        str | None, typer.Option(help="Which of the chip's sets of times (default: its first).")
+    ] = None,
     measured: Annotated[
         bool,
         typer.Option("--measured", help="Take the time of the simulation on this computer."),
@@ -111,6 +114,7 @@ def hil_command(
     simulated time gives the same games.
     """
     one_thread_each()
+    from mtspark.cli.hil_play import modelled_timing, play_all, print_result, result_to_json
     from mtspark.core.errors import BadRequestError
     from mtspark.deploy.bundle import load_bundle
     from mtspark.sim.faults import parse_faults
@@ -130,6 +134,17 @@ def hil_command(
         raise BadRequestError("two sweeps at once make no curve; leave one out")
     if picture is not None and latency_sweep is None and fault_sweep is None:
         raise BadRequestError("--picture draws a curve; add --latency-sweep or --fault-sweep")
+    sources = {
+        "--latency-ms": latency_ms > 0,
+        "--latency-sweep": latency_sweep is not None,
+        "--measured": measured,
+        "--chip": chip is not None,
+    }
+    given = [name for name, used in sources.items() if used]
+    if len(given) > 1:
+        raise BadRequestError(f"{' and '.join(given)} say how long the chip takes; choose one")
+    if times is not None and chip is None:
+        raise BadRequestError("--times names times of a chip; add --chip")
     game_protocol(bundle.network, task, sticky)
     timing = Timing(
         input_ms=input_ms,
@@ -142,6 +157,9 @@ def hil_command(
         overlap=overlap,
         seed=fault_seed,
     )
+    modelled = None
+    if chip is not None:
+        timing, modelled = modelled_timing(timing, bundle, task, chip, times)
     loop = Loop(
         timing=timing,
         faults=faults,
@@ -152,15 +170,13 @@ def hil_command(
         max_decisions=max_decisions,
         sticky=sticky,
     )
-    if measured and (latency_ms or latency_sweep is not None):
-        raise BadRequestError("--measured replaces --latency-ms and --latency-sweep; choose one")
     varied, settings = _settings(loop, latency_sweep, fault_sweep)
     _check_far_faults(connect, settings)
     points: list[Point] = []
     result: dict[str, Any] = {}
-    for point in _play_all(bundle, task, settings, backend, connect, episodes, seed):
+    for point in play_all(bundle, task, settings, backend, connect, episodes, seed):
         points.append(point)
-        result = _result(bundle, task, seed, varied, points, len(settings))
+        result = result_to_json(bundle, task, seed, varied, points, len(settings), modelled)
         # A sweep takes long: what was played stays, whatever happens later.
         if json_out is not None:
             write_json(json_out, result)
@@ -170,7 +186,7 @@ def hil_command(
         title = f"{bundle.network.name}: {task}, {episodes} games a point"
         save_curve(points, str(varied), title, picture)
         console.print(f"wrote {picture}", soft_wrap=True)
-    _print(result)
+    print_result(result)
 
 
 def _serve(
@@ -254,155 +270,3 @@ def _check_far_faults(connect: str | None, settings: list[tuple[float | None, Lo
             "--connect: faults of the chip are ordered where it is served (--serve ... --fault), "
             "and only a chip that this command starts can be made to die"
         )
-
-
-def _play_all(
-    bundle: Bundle,
-    task: str,
-    settings: list[tuple[float | None, Loop]],
-    backend: ChipBackend,
-    connect: str | None,
-    episodes: int,
-    seed: int,
-) -> Iterator[Point]:
-    """Play every setting; a chip is started again where its faults change."""
-    from contextlib import ExitStack
-
-    from mtspark.cli.evaluate import confidence_interval
-    from mtspark.core.errors import BackendFailedError
-    from mtspark.sim.faults import CHIP_KINDS
-    from mtspark.sim.hil import FrameMoment, play_hil
-    from mtspark.sim.hil_host import HostedChip
-    from mtspark.sim.hil_results import Point
-
-    with ExitStack() as stack, _progress(task, len(settings) * episodes) as (observe, ended):
-        chip: HostedChip | None = None
-        running: object = None
-        for place, loop in settings:
-            rates = {kind.value: rate for kind, rate in loop.faults.rates.items()}
-            on_chip = {kind.value: loop.faults.rate(kind) for kind in CHIP_KINDS}
-            if chip is None or on_chip != running:
-                stack.pop_all().close()
-                order = None
-                if connect is None:
-                    order = {
-                        "bundle": str(bundle.folder.resolve()),
-                        "network": bundle.network_hash,
-                        "task": task,
-                        "backend": backend.value,
-                        "rates": rates,
-                        "seed": loop.faults.seed,
-                    }
-                chip = HostedChip(bundle.network_hash, order=order, address=connect or "")
-                stack.push(chip)
-                running = on_chip
-            if task not in chip.welcome.tasks:
-                raise BackendFailedError(f"{connect}: its chip does not know task {task!r}")
-            lost_before = chip.lost
-
-            def note(moment: FrameMoment) -> None:
-                observe()
-
-            played = []
-            for episode in play_hil(
-                chip, bundle.network, task, loop, episodes=episodes, seed=seed, observe=note
-            ):
-                played.append(episode)
-                ended(episode.score)
-            if chip.lost > lost_before:
-                console.print(
-                    f"the chip went away {chip.lost - lost_before} times without having been told "
-                    "to: this result will not repeat exactly"
-                )
-            scores = [episode.score for episode in played]
-            interval = confidence_interval(scores) if len(scores) >= FEWEST_FOR_INTERVAL else None
-            yield Point(place, loop, chip.welcome.backend, tuple(played), interval)
-
-
-@contextmanager
-def _progress(task: str, games: int) -> Iterator[tuple[Any, Any]]:
-    """A bar over all games; yields what to call at each decision and at each end of a game."""
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        TextColumn("{task.completed}/{task.total} games"),
-        TextColumn("{task.fields[detail]}"),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, console=console, transient=True) as bar:
-        entry = bar.add_task(f"{task}, chip in the loop", total=games, detail="")
-        decisions, last = 0, ""
-
-        def observe() -> None:
-            nonlocal decisions
-            decisions += 1
-            bar.update(entry, detail=f"{decisions} decisions{last}")
-
-        def ended(score: float) -> None:
-            nonlocal last
-            last = f", last game {score:+g}"
-            bar.update(entry, advance=1)
-
-        yield observe, ended
-
-
-def _result(
-    bundle: Bundle, task: str, seed: int, varied: str | None, points: list[Point], wanted: int
-) -> dict[str, Any]:
-    from datetime import datetime, timezone
-
-    import mtspark
-    from mtspark.sim.hil_game import FRAME_RATE_HZ
-    from mtspark.sim.hil_results import FORMAT, VERSION, point_to_json
-
-    assert bundle.network.protocol is not None
-    return {
-        "format": FORMAT,
-        "version": VERSION,
-        "note": "ESTIMATE: no neuromorphic hardware was measured",
-        "mtspark": mtspark.__version__,
-        "date": datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
-        "agent": bundle.network.name,
-        "network_sha256": bundle.network_hash,
-        "task": task,
-        "seed": seed,
-        "frame_rate_hz": FRAME_RATE_HZ,
-        "deadline_ms": 1000 * bundle.network.protocol.frame_skip / FRAME_RATE_HZ,
-        "varied": varied,
-        "complete": len(points) == wanted,
-        "points": [point_to_json(point) for point in points],
-    }
-
-
-def _print(result: dict[str, Any]) -> None:
-    from rich.table import Table
-
-    varied = result["varied"]
-    points = result["points"]
-    table = Table(title=f"{result['agent']}: {result['task']} with the chip in the loop")
-    if varied is not None:
-        table.add_column("latency [ms]" if varied == "latency" else varied, justify="right")
-    for column in ("mean return", "95 %", "games", "in time", "late", "skipped", "missing"):
-        table.add_column(column, justify="right")
-    table.add_column("response [ms]", justify="right")
-    for point in points:
-        interval = point["interval_95"]
-        responses = [e["response_ms"]["mean"] for e in point["episodes"] if e["response_ms"]]
-        cells = [f"{point['place']:g}"] if varied is not None else []
-        cells += [
-            f"{point['mean_return']:.2f}",
-            "" if interval is None else f"{interval[0]:.1f} to {interval[1]:.1f}",
-            str(len(point["episodes"])),
-            *(f"{point['shares'][key]:.1%}" for key in ("in_time", "late", "skipped", "missing")),
-            f"{sum(responses) / len(responses):.1f}" if responses else "none",
-        ]
-        table.add_row(*cells)
-    console.print(table)
-    names = {point["backend"] for point in points}
-    console.print(
-        f"chip: {', '.join(sorted(names))}; {points[0]['clock']} time; late: answered after "
-        f"{result['deadline_ms']:.1f} ms; skipped: the chip was busy and took a newer "
-        "observation; missing: lost, or the chip was dead"
-    )
