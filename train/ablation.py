@@ -96,7 +96,7 @@ def run_config(cell: Cell, settings: AblationSettings) -> ImageConfig:
         threads=settings.threads,
         network=NetworkConfig(
             observation_shape=IMAGE_SHAPE,
-            convolutions=(ConvSize(16, 5, 2), ConvSize(32, 3, 2)),
+            convolutions=(ConvSize(16, 6, 3), ConvSize(32, 3, 2)),
             hidden=settings.hidden,
             actions=CLASSES,
             tasks=len(TASKS),
