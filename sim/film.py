@@ -161,8 +161,10 @@ def raster(shots: list[Shot], population: str, colour: str) -> str:
     """Spikes of a population as a picture: a column a chip step, a row a shown neuron."""
     spikes = np.concatenate([shot.rasters[population] for shot in shots]).T
     red, green, blue = (int(colour[place : place + 2], 16) for place in (1, 3, 5))
-    # Twice as wide as a step, so that a spike is still seen where the page shrinks the picture.
-    spikes[:, 1:] |= spikes[:, :-1].copy()
+    # Wider than a step, so that a spike is still seen where the page shrinks the picture.
+    once = spikes.copy()
+    for further in (1, 2):
+        spikes[:, further:] |= once[:, :-further]
     picture = np.zeros((*spikes.shape, 4), np.uint8)
     picture[spikes] = (red, green, blue, 255)
     return _png(picture, "RGBA")

@@ -36,11 +36,11 @@ def part_of(term: str) -> str:
 
 def energy_by_card(energy: list[dict[str, Any]]) -> str:
     """One row a card: what its joules are made of, and how many there are on a log axis."""
-    height = 0.46 * len(energy) + 1.5
+    height = 0.46 * len(energy) + 1.35
     figure = new_figure(11.2, height)
     left, right = figure.subplots(1, 2, width_ratios=(1.0, 1.15))
     figure.subplots_adjust(
-        left=0.25, right=0.985, top=1 - 0.82 / height, bottom=0.55 / height, wspace=0.06
+        left=0.25, right=0.985, top=1 - 0.68 / height, bottom=0.55 / height, wspace=0.06
     )
     used: dict[str, None] = {}
     for row, bill in enumerate(energy):
@@ -148,8 +148,8 @@ def _marker_legend(axis: Any) -> None:
     ]
     axis.legend(
         handles=entries,
-        loc="lower left",
-        bbox_to_anchor=(-0.01, 1.0),
+        loc="lower right",
+        bbox_to_anchor=(1.01, 1.0),
         ncols=4,
         frameon=False,
         fontsize=8.5,

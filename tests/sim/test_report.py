@@ -1,0 +1,289 @@
+"""The report's data and page, of a tiny agent that plays for some decisions."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from html.parser import HTMLParser
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mtspark.core.chip_network import INPUT, ChipNetwork
+from mtspark.core.protocol import GameProtocol
+from mtspark.deploy.chip_model import load_chip
+from mtspark.sim.encoders import Encoder
+from mtspark.sim.energy_cards import load_card
+from mtspark.sim.engine import EngineChip
+from mtspark.sim.film import AFTER_A_POINT, FilmRecorder
+from mtspark.sim.play import Moment
+from mtspark.sim.reference import ReferenceChip
+from mtspark.sim.report import decision_energy, report_data
+from mtspark.sim.report_device import map_for, on_chip
+from mtspark.sim.report_page import (
+    byte_count,
+    count_of,
+    digits,
+    joules,
+    percent,
+    report_html,
+    time_of,
+)
+from mtspark.sim.study import Study, study_task
+from tests import networks
+from tests.networks import three_neurons
+
+CARDS = ("loihi2_pilotnet", "loihi1_sanafe", "ops45nm_int8", "lemaire2022_8bit")
+EVIL = (
+    '</script><script>document.documentElement.dataset.hacked="1"</script>'
+    '<img src=x onerror="hacked()">$a_b$'
+)
+
+
+def tiny_network() -> ChipNetwork:
+    """A convolution, a hidden layer and 18 action values, over two frames of 20 x 20 pixels."""
+    draw = np.random.default_rng(1)
+
+    def weights(*shape: int) -> Any:
+        return draw.integers(-40, 45, shape) * 2
+
+    made = networks.network(
+        (2, 20, 20),
+        [
+            networks.population("conv1", draw.integers(0, 9000, (1, 3, 6, 6)), membrane_decay=2048),
+            networks.population("hidden", draw.integers(0, 90, (1, 10)), membrane_decay=2048),
+            networks.population("head", np.full((1, 18), 131071), membrane_decay=0),
+        ],
+        [
+            networks.conv(INPUT, "conv1", weights(3, 2, 5, 5), stride=(3, 3), exponent=-2),
+            networks.dense("conv1", "hidden", weights(10, 108)),
+            networks.dense("hidden", "head", weights(18, 10)),
+        ],
+        payload_bits=8,
+        time_steps=4,
+    )
+    return replace(made, name="tiny", protocol=GameProtocol(frame_stack=2, screen_size=20))
+
+
+@pytest.fixture(scope="module")
+def network() -> ChipNetwork:
+    return tiny_network()
+
+
+@pytest.fixture(scope="module")
+def study(network: ChipNetwork) -> Study:
+    return study_task(
+        EngineChip(network), network, "pong", seed=3, episodes=2, max_decisions=9, film_decisions=6
+    )
+
+
+Made = tuple[dict[str, Any], str]
+
+
+def made(network: ChipNetwork, study: Study, checks: str = "fine") -> Made:
+    cards = [load_card(name) for name in CARDS]
+    devices = {}
+    for name in ("loihi2", "loihi1"):
+        chip = load_chip(name)
+        mapping = map_for(network, chip, Encoder.FRAME)
+        for encoder in Encoder:
+            sent = {**study.deep.sent, "input": study.encoders[encoder].sent}
+            found = on_chip(network, chip, mapping, sent, study.deep.decisions, host_us=1.0)
+            devices[name, encoder] = found
+    data = report_data(
+        network,
+        [study],
+        cards,
+        {study.task: devices},
+        encoder=Encoder.FRAME,
+        made={
+            "mtspark": "0",
+            "date": "today",
+            "checks": [{"name": "check", "text": checks}],
+            "repeat": [{"name": "command", "text": checks}],
+        },
+    )
+    return data, report_html(data, network, [study], {study.task: devices}, Encoder.FRAME)
+
+
+@pytest.fixture(scope="module")
+def report(network: ChipNetwork, study: Study) -> Made:
+    return made(network, study)
+
+
+class Page(HTMLParser):
+    """Collects tags, attributes and whether the tags are closed."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+
+def test_the_data_say_what_was_counted(report: Made, network: ChipNetwork, study: Study) -> None:
+    data, _ = report
+    (task,) = data["tasks"]
+    counts, decisions = study.run.counts, study.run.counts.decisions
+    assert (task["decisions"], decisions) == (18, 18)
+    assert json.loads(json.dumps(data, allow_nan=False)) == data
+    for row, layer in zip(task["layers"], counts.layers, strict=True):
+        assert row["spikes_window"] * decisions == pytest.approx(layer.spikes.window)
+        assert row["synops_structural"] * decisions == pytest.approx(layer.synops_structural.total)
+        assert row["graded"] == (layer.name == "conv1")
+    spikes = sum(layer.spikes.total for layer in counts.layers)
+    assert task["spikes_per_decision"]["mean"] * decisions == pytest.approx(spikes)
+    by_step = sum(sum(steps) for steps in task["steps"]["spikes"].values())
+    assert by_step * decisions == pytest.approx(spikes)
+    synops = task["synops_per_decision"]
+    total = (synops["binary"]["mean"] + synops["graded_mean"]) * decisions
+    assert total == pytest.approx(counts.synops_structural)
+    assert [episode["seed"] for episode in task["episodes"]] == [3, 4]
+    assert sum(episode["synops"] for episode in task["episodes"]) == counts.synops_structural
+    assert len({row["encoder"] for row in task["encoders"]}) == 3
+    assert "ESTIMATE" in data["note"]
+
+
+def test_energy_of_single_decisions_has_the_bills_mean(
+    report: Made, network: ChipNetwork, study: Study
+) -> None:
+    from mtspark.sim.energy import price
+
+    (task,) = report[0]["tasks"]
+    for name, bill in zip(CARDS, task["energy"], strict=True):
+        single = bill["per_decision_j"]
+        if name == "lemaire2022_8bit":
+            assert single is None
+        else:
+            assert single["mean"] == pytest.approx(bill["dynamic_j_per_decision"])
+            assert single["n"] == 18
+    card = load_card("loihi1_sanafe")
+    found = price(study.run.counts, network, card)
+    energy = decision_energy(network, study, found, Encoder.FRAME)
+    assert energy is not None
+    updates = sum(layer.neuron_updates.total for layer in study.run.counts.layers) / 18
+    conv1, rest = study.deep.operations[5, 0], study.deep.operations[5]
+    kinds = [24.0 if link.kind.value == "conv" else 35.5 for link in network.connections]
+    by_hand = updates * 72.8 + study.deep.spikes[5] * 69.3 + float((rest * kinds).sum())
+    assert conv1 > 0
+    assert energy[5] == pytest.approx(by_hand * 1e-12)
+
+
+def test_the_page_asks_nothing_of_a_network_and_carries_its_pictures(report: Made) -> None:
+    _, text = report
+    page = Page(text)
+    named = [(tag, attributes) for tag, attributes in page.tags]
+    for tag, attributes in named:
+        for key in ("src", "href", "xlink:href", "action", "poster", "srcset"):
+            target = attributes.get(key)
+            assert target is None or target.startswith(("data:", "#")), (tag, target)
+    assert "ESTIMATE" in text
+    assert not re.search(r"url\(\s*['\"]?(?!#|data:)", text)
+    assert sum(tag == "svg" for tag, _ in named) == 6
+    assert {"canvas", "noscript"} <= {tag for tag, _ in named}
+    ids = [attributes["id"] for _, attributes in named if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    assert "not priced" in text
+    assert "Hypothetical" in text or "does not fit" in text
+
+
+def test_a_hostile_name_is_text_and_nothing_else(network: ChipNetwork, study: Study) -> None:
+    _, text = made(replace(network, name=EVIL), study, checks=EVIL)
+    page = Page(text)
+    scripts = [attributes for tag, attributes in page.tags if tag == "script"]
+    assert len(scripts) == 2
+    assert all("nonce" in attributes for attributes in scripts)
+    assert not [1 for tag, attributes in page.tags if tag == "img" and attributes.get("src") == "x"]
+    assert EVIL not in text
+    assert "&lt;/script&gt;" in text
+
+
+def test_hostile_names_of_layers_reach_no_markup() -> None:
+    """Layer names also pass through the figures and the player's data."""
+    plain = tiny_network()
+    evil = {population.name: f"{population.name}{EVIL}" for population in plain.populations}
+
+    def renamed(name: str) -> str:
+        return evil.get(name, name)
+
+    network = replace(
+        plain,
+        populations=tuple(replace(p, name=renamed(p.name)) for p in plain.populations),
+        connections=tuple(
+            replace(link, source=renamed(link.source), target=renamed(link.target))
+            for link in plain.connections
+        ),
+        readout=replace(plain.readout, population=renamed(plain.readout.population)),
+    )
+    study = study_task(
+        EngineChip(network), network, "pong", seed=3, max_decisions=3, film_decisions=2
+    )
+    _, text = made(network, study)
+    page = Page(text)
+    assert len([1 for tag, _ in page.tags if tag == "script"]) == 2
+    assert not [1 for tag, attributes in page.tags if "onerror" in attributes]
+    assert EVIL not in text
+
+
+def moments(rewards: list[float]) -> list[Moment]:
+    net = three_neurons()
+    chip = ReferenceChip(net)
+    frames = np.array([[7, 1]], np.uint8)
+    decision = chip.decide(frames, 0, trace=True)
+    one = np.array([True])
+    return [Moment(frames, one, np.array([0]), np.array([reward]), decision) for reward in rewards]
+
+
+def test_a_film_ends_after_the_largest_point_that_has_enough_before_it() -> None:
+    rewards = [0.0] * 100
+    rewards[3], rewards[40], rewards[60], rewards[70] = 9, 1, 2, 2
+    recorder = FilmRecorder(three_neurons(), 20)
+    for moment in moments(rewards):
+        recorder(moment)
+    numbers = [shot.number for shot in recorder.shots]
+    assert numbers == list(range(60 + AFTER_A_POINT - 19, 60 + AFTER_A_POINT + 1))
+    assert [shot.score for shot in recorder.shots][-1] == 9 + 1 + 2 + 2
+    assert list(recorder.shown) == ["hidden"]
+
+
+def test_a_film_without_points_is_of_the_end() -> None:
+    recorder = FilmRecorder(three_neurons(), 4)
+    for moment in moments([0.0] * 9):
+        recorder(moment)
+    assert [shot.number for shot in recorder.shots] == [5, 6, 7, 8]
+    spikes = recorder.shots[0].rasters["hidden"]
+    assert spikes.tolist() == [[False, False], [True, False], [True, False], [False, False]]
+
+
+@pytest.mark.parametrize(
+    ("write", "value", "text"),
+    [
+        (digits, 0, "0"),
+        (digits, 1234.5, "1,234"),
+        (digits, 12.34, "12.3"),
+        (digits, 0.00123456, "0.00123"),
+        (digits, -2.5, "-2.5"),
+        (digits, math.inf, "inf"),
+        (count_of, 999, "999"),
+        (count_of, 2.5, "2.5"),
+        (count_of, 12_345, "12.3 k"),
+        (count_of, 6_548_694, "6.55 M"),
+        (joules, 1.09e-3, "1.09 mJ"),
+        (joules, 157.3e-6, "157 µJ"),
+        (joules, 61.3e-9, "61.3 nJ"),
+        (joules, 2e-12, "2 pJ"),
+        (joules, 0.0, "0 pJ"),
+        (time_of, 152.9, "153 µs"),
+        (time_of, 46_500, "46.5 ms"),
+        (percent, 0.0478, "4.78 %"),
+        (byte_count, 428_000, "418 KiB"),
+    ],
+)
+def test_numbers_for_people(write: Callable[[float], str], value: float, text: str) -> None:
+    assert write(value) == text
