@@ -52,6 +52,9 @@ class TrainConfig:
         trace: lambda of the lambda returns (pqn).
         final_exploration: epsilon after its fall from 1.
         exploration_fraction: epsilon falls linearly over this fraction of `total_steps`.
+        exploration_ladder: for each game, 0 or a rate: its copies then explore at rates spread
+            geometrically from this one to a hundredth of it instead of all at
+            `final_exploration` (Horgan et al. 2018, arXiv:1803.00933); none for no game.
         target_rate: share of the online network mixed into the target after each rollout (pqn).
         rescale_values: learn h(Q), h(x) = sign(x)(sqrt(|x|+1)-1) + 0.001x (Pohlen et al.
             2018, arXiv:1805.11593), so that games with large returns do not drown others.
@@ -99,6 +102,7 @@ class TrainConfig:
     trace: float = 0.65
     final_exploration: float = 0.01
     exploration_fraction: float = 0.15
+    exploration_ladder: tuple[float, ...] = ()
     target_rate: float = 0.2
     rescale_values: bool = False
     reward_clipping: bool = True
@@ -129,7 +133,7 @@ class TrainConfig:
         games = len(self.games)
         if not games or len(set(self.games)) < games:
             raise ValueError(f"games {list(self.games)}: at least one, each once")
-        for name in ("games_per_task", "reward_scales", "teachers"):
+        for name in ("games_per_task", "reward_scales", "teachers", "exploration_ladder"):
             entries = len(getattr(self, name))
             allowed = {games, 1} if name == "games_per_task" else {games, 0}
             if entries not in allowed:
@@ -142,6 +146,8 @@ class TrainConfig:
                 raise ValueError(f"{name} is {getattr(self, name)}, must be above 0")
         if min(self.games_per_task) < 1:
             raise ValueError(f"games_per_task is {min(self.games_per_task)}, must be at least 1")
+        if not all(0 <= rate <= 1 for rate in self.exploration_ladder):
+            raise ValueError("exploration_ladder has rates outside 0 to 1")
         if not 2 <= self.weight_bits <= 8:
             raise ValueError(f"weight_bits is {self.weight_bits}, 2 to 8 exist on the chip")
         for name in ("discount", "trace", "final_exploration", "target_rate"):

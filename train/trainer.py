@@ -146,6 +146,21 @@ class Trainer(ABC):
         done = self.progress.steps / (self.config.total_steps * self.config.exploration_fraction)
         return max(1 - done * (1 - self.config.final_exploration), self.config.final_exploration)
 
+    def exploration_rates(self) -> NDArray[np.float64]:
+        """(copies,) exploration of every copy that plays now."""
+        rates = []
+        for index in self.active:
+            copies, now = self.games[index].copies, self.epsilon
+            ladder = self.config.exploration_ladder
+            highest = ladder[index] if ladder else 0.0
+            if not highest:
+                rates.append(np.full(copies, now))
+                continue
+            spread = np.geomspace(highest, highest / 100, copies)
+            falling = now > self.config.final_exploration
+            rates.append(np.maximum(spread, now) if falling else spread)
+        return np.concatenate(rates)
+
     @property
     def active(self) -> tuple[int, ...]:
         """Indices of the tasks that play now."""
@@ -194,7 +209,7 @@ class Trainer(ABC):
         frames, task = self.observe(), self.task_of_copy()
         best = self.values(self.network, frames, task).argmax(1)
         chosen = best.cpu().numpy().copy()
-        explore = self.generator.random(len(chosen)) < self.epsilon
+        explore = self.generator.random(len(chosen)) < self.exploration_rates()
         owner = task.cpu().numpy()
         for copy_index in np.flatnonzero(explore):
             legal = self.tasks[owner[copy_index]].legal_actions

@@ -276,6 +276,17 @@ def test_exploration_falls_linearly_to_its_floor(trainer: PqnTrainer) -> None:
     assert trainer.epsilon == pytest.approx((1 + SMALL.final_exploration) / 2)
 
 
+def test_a_ladder_spreads_exploration_over_the_copies_of_its_game(scripted: None) -> None:
+    trainer = PqnTrainer(replace(SMALL, exploration_ladder=(0.0, 0.2)))
+    assert trainer.exploration_rates().tolist() == [1.0] * 4
+    trainer.progress.steps = 1000
+    assert trainer.exploration_rates() == pytest.approx([0.01, 0.01, 0.2, 0.002])
+    # Half way down, epsilon is larger than the lower rungs.
+    trainer.progress.steps = int(SMALL.total_steps * SMALL.exploration_fraction * 0.9)
+    now = trainer.epsilon
+    assert trainer.exploration_rates() == pytest.approx([now, now, 0.2, now])
+
+
 def test_the_target_network_follows_slowly(trainer: PqnTrainer) -> None:
     before = [value.clone() for value in trainer.target.parameters()]
     trainer.update()
