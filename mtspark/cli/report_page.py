@@ -21,7 +21,7 @@ from mtspark.cli.common import (
     write_json,
 )
 from mtspark.cli.report import latest_runs
-from mtspark.core.errors import BadFileError, BadRequestError
+from mtspark.core.errors import BackendMissingError, BadFileError, BadRequestError
 
 if TYPE_CHECKING:
     from mtspark.core.agent import AgentBackend
@@ -88,6 +88,7 @@ def write_page(folder: Path, page: Path, request: PageRequest) -> None:
     if len(set(names)) < len(names):
         raise BadRequestError("a task is named twice")
     stored = {name: _stored(bundle, name) for name in names}
+    _check_request(bundle, cards, request)
     checks = []
     if request.pilotnet is not None:
         checks += _pilotnet_checks(request.pilotnet)
@@ -125,6 +126,37 @@ def write_page(folder: Path, page: Path, request: PageRequest) -> None:
         console.print(f"wrote {path}", soft_wrap=True)
 
 
+def _check_request(bundle: Bundle, cards: list[PriceCard], request: PageRequest) -> None:
+    """Refuse what would fail after minutes of play."""
+    from importlib.util import find_spec
+
+    from mtspark.deploy.chip_model import load_chip
+
+    chips = [load_chip(name) for name in dict.fromkeys(card.chip for card in cards) if name]
+    known = sorted({entry.name for chip in chips for entry in chip.times})
+    if request.times is not None and request.times not in known:
+        raise BadRequestError(
+            f"no times {request.times!r}; the chips of these cards have {', '.join(known) or 'none'}"
+        )
+    kept = _film_decisions(bundle, request)
+    if request.neurobench > kept:
+        raise BadRequestError(
+            f"--neurobench {request.neurobench}: {kept} decisions are recorded; ask for fewer, or "
+            "for more --seconds"
+        )
+    if request.neurobench and find_spec("neurobench") is None:
+        raise BackendMissingError(
+            "NeuroBench is not installed; pip install 'mtspark[neurobench]', or leave "
+            "--neurobench out"
+        )
+
+
+def _film_decisions(bundle: Bundle, request: PageRequest) -> int:
+    from mtspark.sim.study import decision_interval_ms
+
+    return max(round(1000 * request.seconds / decision_interval_ms(bundle.network)), 2)
+
+
 def _study(
     player: AgentBackend,
     bundle: Bundle,
@@ -132,13 +164,12 @@ def _study(
     stored: dict[str, Any] | None,
     request: PageRequest,
 ) -> Study:
-    from mtspark.sim.study import decision_interval_ms, study_task
+    from mtspark.sim.study import study_task
 
     seed = request.seed
     if seed is None:
         seed = 0 if stored is None else int(stored["episodes"][0]["seed"])
     sticky = None if stored is None else float(stored["protocol"]["sticky_action_probability"])
-    decisions = 1000 * request.seconds / decision_interval_ms(bundle.network)
     with play_progress(f"{name}, everything recorded", request.episodes) as progress:
         return study_task(
             player,
@@ -148,7 +179,7 @@ def _study(
             episodes=request.episodes,
             max_decisions=request.max_decisions,
             sticky=sticky,
-            film_decisions=max(round(decisions), 2),
+            film_decisions=_film_decisions(bundle, request),
             observe=progress,
         )
 
@@ -211,8 +242,6 @@ def _devices(
         chip = load_chip(name)
         known = [entry.name for entry in chip.times]
         chosen = times if times in known else preferred_times(chip)
-        if times is not None and times not in known and name == cards[0].chip:
-            raise BadFileError(f"chip {name}: no times {times!r}; it has {', '.join(known)}")
         held = map_for(network, chip, Encoder.FRAME, studies[0].deep.sent)
         hosted = map_for(network, chip, Encoder.HELD, studies[0].deep.sent)
         for study in studies:
