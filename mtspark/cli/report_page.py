@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 import os
-import platform
-import shlex
-import subprocess
-import sys
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +15,7 @@ from mtspark.cli.common import (
     writable_folder,
     write_json,
 )
+from mtspark.cli.provenance import page_made
 from mtspark.cli.report import latest_runs
 from mtspark.core.errors import BackendMissingError, BadFileError, BadRequestError
 
@@ -117,7 +113,7 @@ def write_page(folder: Path, page: Path, request: PageRequest) -> None:
     encoder = Encoder(request.encoder)
     with console.status("mapping to the chips, pricing, drawing"):
         chips = _devices(bundle, studies, cards, request.times)
-        made = _made(bundle, studies, request, checks)
+        made = page_made(bundle, studies, request.seconds, checks)
         data = report_data(bundle.network, studies, cards, chips, encoder=encoder, made=made)
         text = report_html(data, bundle.network, studies, chips, encoder)
     _write(page, text)
@@ -136,7 +132,7 @@ def _check_request(bundle: Bundle, cards: list[PriceCard], request: PageRequest)
     known = sorted({entry.name for chip in chips for entry in chip.times})
     if request.times is not None and request.times not in known:
         raise BadRequestError(
-            f"no times {request.times!r}; the chips of these cards have {', '.join(known) or 'none'}"
+            f"no times {request.times!r}; the cards' chips have {', '.join(known) or 'none'}"
         )
     kept = _film_decisions(bundle, request)
     if request.neurobench > kept:
@@ -305,93 +301,6 @@ def _cpu_check(player: AgentBackend, bundle: Bundle, study: Study) -> dict[str, 
         "not of a chip"
     )
     return {"name": "Energy of this computer's processor (RAPL)", "text": text + "."}
-
-
-def _made(
-    bundle: Bundle, studies: list[Study], request: PageRequest, checks: list[dict[str, str]]
-) -> dict[str, Any]:
-    """How, where and when the page was made."""
-    import mtspark
-
-    network = bundle.network
-    commit = _git_commit()
-    repeat = [
-        ("command", " ".join(shlex.quote(word) for word in ["mtspark", *sys.argv[1:]])),
-        ("network sha256", bundle.network_hash),
-        *((f"{name}", digest) for name, digest in sorted(bundle.files.items())),
-        *((key.replace("_", " "), value) for key, value in sorted(network.provenance.items())),
-        ("backend", "engine (equal to the reference to the bit)"),
-        (
-            "seeds",
-            "; ".join(
-                f"{study.task}: "
-                + ", ".join(str(episode.seed) for episode in study.run.episodes)
-                + (f", sticky {study.sticky:g}" if study.sticky else "")
-                for study in studies
-            ),
-        ),
-        ("protocol", ", ".join(f"{key} {value}" for key, value in _protocol(network).items())),
-        ("versions", ", ".join(f"{name} {version}" for name, version in _versions().items())),
-        ("git commit", commit or "not in a checkout"),
-        ("host", f"{platform.machine()}, {_processor()}, Python {platform.python_version()}"),
-    ]
-    return {
-        "mtspark": mtspark.__version__,
-        "git_commit": commit,
-        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "network_sha256": bundle.network_hash,
-        "files": bundle.files,
-        "host": {"machine": platform.machine(), "processor": _processor()},
-        "versions": _versions(),
-        "seconds": request.seconds,
-        "checks": checks,
-        "repeat": [{"name": name, "text": text} for name, text in repeat],
-    }
-
-
-def _protocol(network: Any) -> dict[str, Any]:
-    from mtspark.core.protocol import protocol_to_json
-
-    return protocol_to_json(network.protocol)
-
-
-def _versions() -> dict[str, str]:
-    from importlib.metadata import PackageNotFoundError, version
-
-    found = {}
-    for name in ("numpy", "numba", "ale-py", "gymnasium", "matplotlib", "jinja2"):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "unknown"
-    return found
-
-
-def _git_commit() -> str | None:
-    """Of the checkout that this code lies in, with a + if it was changed since."""
-    here = Path(__file__).resolve().parent
-    try:
-        head = _git(here, "rev-parse", "HEAD")
-        changed = _git(here, "status", "--porcelain", "--untracked-files=no")
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return head + ("+" if changed else "")
-
-
-def _git(folder: Path, *words: str) -> str:
-    done = subprocess.run(
-        ["git", "-C", str(folder), *words], capture_output=True, text=True, check=True, timeout=10
-    )
-    return done.stdout.strip()
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor() or "unknown"
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0]} ({len(names)} logical)" if names else platform.processor() or "unknown"
 
 
 def _check_target(page: Path) -> None:
