@@ -164,8 +164,43 @@ def float_side(bundle: Bundle) -> tuple[FloatNetwork, QuantiseOptions]:
         weight_bits=int(told.get("weight_bits", "8")),
         per_channel=told.get("weight_scale", "per channel") == "per channel",
         keep_sums=told.get("rounding", "keeps kernel sums") == "keeps kernel sums",
+        **_stored_options(bundle),
     )
     return import_tasks(graphs, name=bundle.network.name), options
+
+
+def _stored_options(bundle: Bundle) -> dict[str, Any]:
+    """What calibration chose when the bundle was made.
+
+    Raises:
+        BadFileError: what is stored there is something else.
+    """
+    import json
+
+    import numpy as np
+
+    from mtspark.core.errors import BadFileError
+    from mtspark.deploy.bundle import FIDELITY
+
+    if FIDELITY not in bundle.files:
+        return {}
+    try:
+        stored = json.loads((bundle.folder / FIDELITY).read_text()).get("quantise_options", {})
+        return {
+            "may_saturate": bool(stored.get("may_saturate", False)),
+            "weight_limits": {
+                str(name): np.asarray(limit, np.float64)
+                for name, limit in stored.get("weight_limits", {}).items()
+            },
+            "largest_currents": {
+                str(name): float(value)
+                for name, value in stored.get("largest_currents", {}).items()
+            },
+        }
+    except (ValueError, TypeError, AttributeError) as error:
+        raise BadFileError(
+            f"{bundle.folder / FIDELITY}: quantise_options are not what mtspark writes; export again"
+        ) from error
 
 
 def recorded_frames(

@@ -86,6 +86,11 @@ def export_network(request: ExportRequest) -> tuple[Bundle, dict[str, Any]]:
         "module_against_network": traced["layers"] if traced is not None else [],
         "palette": palette,
         "calibration": reports,
+        "quantise_options": {
+            "may_saturate": options.may_saturate,
+            "weight_limits": {name: one.tolist() for name, one in options.weight_limits.items()},
+            "largest_currents": dict(options.largest_currents),
+        },
         "import_notes": list(network.notes),
         **_compared(request, network, chip),
     }
