@@ -31,6 +31,7 @@ COMMANDS = {
     "eval": "mtspark.cli.evaluate:evaluate_command",
     "doctor": "mtspark.cli.doctor:doctor_command",
     "install-lava": "mtspark.cli.install_lava:install_lava_command",
+    "install-lava-dl": "mtspark.cli.install_lava_dl:install_lava_dl_command",
 }
 """Name of each command, in the order of the help, and where its function lives."""
 

@@ -180,7 +180,8 @@ def _check_tensor(path: Path, tensor: onnx.TensorProto, limits: FileLimits) -> i
 def _check_value(path: Path, value: onnx.ValueInfoProto, limits: FileLimits) -> None:
     if len(value.name) > 2 * limits.name_length:
         raise over("name_length", f"{path}: a name", len(value.name), limits)
-    if not value.name.isprintable():
+    # A name that is no UTF-8 comes as bytes.
+    if not isinstance(value.name, str) or not value.name.isprintable():
         raise BadFileError(f"{path}: holds a name that cannot be printed")
     known = [max(1, entry.dim_value) for entry in value.type.tensor_type.shape.dim]
     if prod(known) > limits.neurons:

@@ -1,0 +1,162 @@
+"""An environment of its own for lava-dl, whose netx loads the ``.net`` files that we write.
+
+lava-dl 0.6.0 needs Python 3.10, torch 2.3 and numpy 1, none of which go with this environment.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mtspark.core.errors import BackendFailedError, BackendMissingError
+from mtspark.core.limits import one_line
+from mtspark.deploy.lava_install import last_error_line
+
+LAVA_DL_VERSION = "0.6.0"
+PYTHON_VARIABLE = "MTSPARK_NETX_PYTHON"
+DISK_BYTES = 8 * 10**9
+"""What an installation may take at most; it is 5.7 GB on Linux, where torch brings CUDA."""
+
+INSTALL_TIMEOUT_S = 3600
+CHECK_TIMEOUT_S = 300
+
+_CHECK = (
+    "import json, sys; from importlib.metadata import version; "
+    "from lava.lib.dl import netx; import numpy; "
+    "print(json.dumps({'lava_dl': version('lava-dl'), 'numpy': numpy.__version__, "
+    "'python': sys.version.split()[0]}))"
+)
+
+
+@dataclass(frozen=True)
+class NetxEnvironment:
+    """An environment in which lava-dl's netx was imported.
+
+    Attributes:
+        python: its interpreter.
+        lava_dl, numpy, version: of lava-dl, numpy and Python.
+        installed_now: False where it had been there already.
+    """
+
+    python: Path
+    lava_dl: str
+    numpy: str
+    version: str
+    installed_now: bool
+
+
+def default_folder() -> Path:
+    """Where the environment is made: in the user's cache."""
+    cache = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(cache) / "mtspark" / f"lava-dl-{LAVA_DL_VERSION}"
+
+
+def netx_python() -> Path:
+    """The interpreter that has lava-dl.
+
+    Raises:
+        BackendMissingError: there is none.
+    """
+    named = os.environ.get(PYTHON_VARIABLE)
+    python = Path(named) if named else default_folder() / "bin" / "python"
+    if not python.is_file():
+        hint = f"; {PYTHON_VARIABLE} names it" if named else ""
+        raise BackendMissingError(
+            f"netx needs lava-dl {LAVA_DL_VERSION} in an environment of its own, and there is none "
+            f"at {python}{hint}; run `mtspark install-lava-dl`"
+        )
+    return python
+
+
+def install_lava_dl(python: str | None = None, folder: Path | None = None) -> NetxEnvironment:
+    """Make the environment where it is missing, then import netx in it.
+
+    Args:
+        python: a Python 3.10; default: one that is found.
+        folder: of the environment; default: :func:`default_folder`.
+
+    Raises:
+        BackendMissingError: no Python 3.10.
+        BackendFailedError: too little disk, pip fails, or netx does not import.
+    """
+    folder = folder or default_folder()
+    made = folder / "bin" / "python"
+    if made.is_file():
+        try:
+            return _checked(made, installed_now=False)
+        except BackendFailedError:
+            pass  # Half an environment: pip will complete it, or say why not.
+    base = find_python(python)
+    folder.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(folder).free
+    if free < DISK_BYTES:
+        raise BackendFailedError(
+            f"install-lava-dl: {free / 1e9:.1f} GB are free at {folder}, "
+            f"{DISK_BYTES / 1e9:.0f} GB are needed; name another place with --folder"
+        )
+    _run([base, "-m", "venv", str(folder)], "making the environment", CHECK_TIMEOUT_S)
+    pip = [str(made), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    _run([*pip, f"lava-dl=={LAVA_DL_VERSION}"], "pip", INSTALL_TIMEOUT_S)
+    return _checked(made, installed_now=True)
+
+
+def find_python(named: str | None = None) -> str:
+    """A Python 3.10: the one that is named, on the PATH, or among pyenv's.
+
+    Raises:
+        BackendMissingError: none works.
+    """
+    root = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv") / "versions"
+    found = [str(path) for path in sorted(root.glob("3.10*/bin/python"), reverse=True)]
+    for candidate in [named] if named else ["python3.10", *found]:
+        try:
+            done = subprocess.run(
+                [candidate, "-c", "import sys; print(*sys.version_info[:2])"],
+                capture_output=True,
+                text=True,
+                timeout=CHECK_TIMEOUT_S,
+                check=False,
+            )
+        except (OSError, subprocess.TimeoutExpired):
+            continue
+        if done.stdout.split() == ["3", "10"]:
+            return candidate
+    raise BackendMissingError(
+        f"install-lava-dl: {named or 'python3.10'} is no Python 3.10, which lava-dl "
+        f"{LAVA_DL_VERSION} needs; install one and name it with --python"
+    )
+
+
+def _checked(python: Path, *, installed_now: bool) -> NetxEnvironment:
+    text = _run([str(python), "-c", _CHECK], "importing netx", CHECK_TIMEOUT_S)
+    found = json.loads(text.strip().splitlines()[-1])
+    return NetxEnvironment(python, found["lava_dl"], found["numpy"], found["python"], installed_now)
+
+
+def _run(command: Sequence[str], what: str, timeout_s: float) -> str:
+    # What is set for this environment's Python would lead the other one astray.
+    variables = {key: os.environ[key] for key in os.environ if not key.startswith("PYTHON")}
+    try:
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+            env=variables,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise BackendFailedError(
+            f"install-lava-dl: {what} did not finish within {timeout_s:.0f} s"
+        ) from error
+    except OSError as error:
+        raise BackendFailedError(f"install-lava-dl: {what}: {one_line(error)}") from error
+    if done.returncode:
+        reason = one_line(last_error_line(done.stderr))
+        raise BackendFailedError(f"install-lava-dl: {what} failed: {reason}")
+    return done.stdout

@@ -1,0 +1,53 @@
+"""The command ``mtspark install-lava-dl``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mtspark.cli.common import check_json_target, console, write_json
+
+
+def install_lava_dl_command(
+    folder: Annotated[
+        Path | None,
+        typer.Option(help="Where to make the environment (default: in the user's cache)."),
+    ] = None,
+    python: Annotated[
+        str | None,
+        typer.Option(help="A Python 3.10 (default: one on the PATH, or of pyenv)."),
+    ] = None,
+    json_out: Annotated[
+        Path | None,
+        typer.Option("--json", help="Write what was installed to this file.", metavar="FILE"),
+    ] = None,
+) -> None:
+    """Build lava-dl's own environment, in which netx runs for `mtspark diff --against netx`.
+
+    lava-dl 0.6.0 needs Python 3.10, torch 2.3 and numpy 1: 5.7 GB, some minutes.
+    """
+    from mtspark.deploy.netx_env import PYTHON_VARIABLE, default_folder, install_lava_dl
+
+    check_json_target(json_out)
+    with console.status("installing lava-dl"):
+        found = install_lava_dl(python, folder)
+    state = "installed" if found.installed_now else "already there"
+    typer.echo(
+        f"lava-dl {found.lava_dl} {state}: netx imports on Python {found.version} with numpy "
+        f"{found.numpy}, in {found.python.parent.parent}"
+    )
+    if folder is not None and folder.resolve() != default_folder().resolve():
+        typer.echo(f"set {PYTHON_VARIABLE}={found.python} for mtspark diff to find it")
+    if json_out is not None:
+        write_json(
+            json_out,
+            {
+                "python": str(found.python),
+                "lava_dl": found.lava_dl,
+                "numpy": found.numpy,
+                "python_version": found.version,
+                "installed_now": found.installed_now,
+            },
+        )

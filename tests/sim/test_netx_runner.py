@@ -1,0 +1,99 @@
+"""lava-dl's netx, in an environment of its own, against the reference."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mtspark.convert.netx_import import import_netx
+from mtspark.core.chip_network import INPUT, ChipNetwork
+from mtspark.core.errors import BackendMissingError
+from mtspark.deploy.netx_env import PYTHON_VARIABLE, find_python, netx_python
+from mtspark.sim.netx_runner import NetxBackend
+from mtspark.sim.reference import ReferenceChip
+from tests.networks import conv, dense, frames_for, network, population
+
+
+@pytest.fixture
+def _installed() -> None:
+    try:
+        netx_python()
+    except BackendMissingError as error:
+        pytest.skip(str(error))
+
+
+def compare(net: ChipNetwork, frames: np.ndarray) -> int:
+    """Every spike and membrane in the windows; returns how many values were compared."""
+    backend = NetxBackend(net)
+    try:
+        one = backend.decide(frames, 0, trace=True).trace
+    finally:
+        backend.close()
+    assert one is not None
+    reference, compared = ReferenceChip(net), 0
+    for index in range(len(frames)):
+        two = reference.decide(frames[index : index + 1], 0, trace=True).trace
+        assert two is not None
+        for name, spikes in two.spikes.items():
+            window = net.window(name)
+            assert np.array_equal(one.spikes[name][window, index], spikes[window, 0]), name
+            membranes = two.membranes[name][window, 0]
+            assert np.array_equal(one.membranes[name][window, index], membranes), name
+            compared += 2 * membranes.size
+    return compared
+
+
+@pytest.mark.third_party
+@pytest.mark.slow
+@pytest.mark.usefixtures("_installed")
+def test_a_chain_in_netx_equals_the_reference() -> None:
+    rng = np.random.default_rng(1)
+    net = network(
+        (2, 6, 5),
+        [
+            population(
+                "conv-0",
+                np.broadcast_to(np.array([50, 90, 70])[:, None, None], (1, 3, 3, 4)),
+                bias_mantissa=np.broadcast_to(np.array([1, -2, 3])[:, None, None], (3, 3, 4)),
+                bias_exponent=6,
+                membrane_decay=1024,
+            ),
+            population("fc-0", [[40, 50, 60, 70]], current_decay=2047, bias_exponent=6),
+            population("fc-1", [[131071] * 2], membrane_decay=0, bias_exponent=6),
+        ],
+        [
+            conv(
+                INPUT,
+                "conv-0",
+                rng.integers(-128, 128, (3, 2, 3, 2)) * 2,
+                stride=(2, 1),
+                padding=(1, 0),
+            ),
+            dense("conv-0", "fc-0", rng.integers(-128, 128, (4, 36)) * 2),
+            dense("fc-0", "fc-1", rng.integers(-128, 128, (2, 4)) * 2),
+        ],
+        time_steps=6,
+    )
+    assert compare(net, frames_for(net, 3, 2)) == 3 * 6 * 2 * (36 + 4 + 2)
+
+
+@pytest.mark.third_party
+@pytest.mark.slow
+@pytest.mark.usefixtures("_installed")
+def test_pilotnet_written_back_runs_in_netx_as_in_the_reference(golden: Path) -> None:
+    net = import_netx(golden / "pilotnet_lif" / "network.net")
+    frame = np.load(golden / "pilotnet_lif" / "image.npy").T.astype(np.uint8)
+    assert compare(net, frame[None]) > 5_000_000
+
+
+def test_a_missing_environment_says_how_to_make_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(PYTHON_VARIABLE, "/nowhere/python")
+    with pytest.raises(BackendMissingError, match="mtspark install-lava-dl"):
+        netx_python()
+
+
+def test_a_python_that_is_none_is_refused() -> None:
+    with pytest.raises(BackendMissingError, match=r"Python 3\.10"):
+        find_python("/nowhere/python3.10")
