@@ -37,7 +37,7 @@ def copy_with_choices(
         with h5py.File(temporary, "r+") as file:
             group = file["node"].require_group("metadata").require_group(METADATA)
             for key, value in vars(choices).items():
-                if key == "resets":
+                if key == "resets" or value is None:
                     continue
                 if key == "time_steps":
                     value = network.time_steps

@@ -275,7 +275,5 @@ def _told(choices: Choices, flat: FlatGraph, populations: Mapping[str, FloatPopu
         parts.append(f"reset {', '.join(resets)}")
     if kinds & {nir.CubaLI, nir.CubaLIF}:
         parts.append(choices.order.value)
-    if kinds & {nir.I, nir.IF}:
-        parts.append(f"IF and I count {'dt * r' if choices.if_gain_dt else 'r'} of their input")
     parts.append(f"a spike {'at or ' if choices.fires_at_threshold else ''}above the threshold")
     return "; ".join(parts)

@@ -68,8 +68,8 @@ class ImportOptions:
         reset: what a spike does; default zero (to v_reset).
         order: of current-based neurons; default current-first.
         start: default zero.
-        if_gain_dt: IF and I nodes count dt * r of their input a step, as the equations say;
-            otherwise r, as all known tools do.
+        if_gain_dt: IF and I nodes count dt * r of their input a step (SpikingJelly), or r
+            (sinabs, norse, spyx); default: whichever is nearer to 1.
         fires_at_threshold: a membrane equal to the threshold fires too (SpikingJelly, sinabs).
         input_scale: value of one payload unit of the input; default 1.
         time_steps: T of one run; default not set.
@@ -99,7 +99,7 @@ class Choices:
     reset: FloatReset
     order: Order
     start: Start
-    if_gain_dt: bool
+    if_gain_dt: bool | None
     fires_at_threshold: bool
     input_scale: float
     time_steps: int
@@ -112,7 +112,7 @@ DEFAULTS = Choices(
     reset=FloatReset.ZERO,
     order=Order.CURRENT_FIRST,
     start=Start.ZERO,
-    if_gain_dt=False,
+    if_gain_dt=None,
     fires_at_threshold=False,
     input_scale=1.0,
     time_steps=0,
@@ -139,7 +139,7 @@ def choose(options: ImportOptions, metadata: Mapping[str, Any]) -> tuple[Choices
         asked, stored = getattr(options, key), metadata.get(key)
         if stored is not None:
             try:
-                kind = kinds.get(key, type(default))
+                kind = kinds.get(key, bool if default is None else type(default))
                 own = kind(np.asarray(stored).reshape(-1)[0].item())
             except (ValueError, TypeError, IndexError) as error:
                 raise BadRequestError(f"the file's metadata: {key} {stored!r} is unknown") from (
@@ -196,7 +196,8 @@ def population_of(
     current_keep, input_gain = np.zeros(shape), np.ones(shape)
     if isinstance(node, (nir.I, nir.IF)):
         keep, counted, leak = np.ones(shape), np.zeros(shape), np.zeros(shape)
-        gain = parameter("r") * (choices.dt if choices.if_gain_dt else 1.0)
+        gain, said = _if_gain(name, parameter("r"), choices)
+        notes += said
     else:
         cuba = isinstance(node, (nir.CubaLI, nir.CubaLIF))
         time_constant = "tau_mem" if cuba else "tau"
@@ -323,6 +324,19 @@ def _step(name: str, key: str, tau: Float, choices: Choices) -> tuple[Float, Flo
     if not np.isfinite(ratio).all():
         raise BadNetworkError(f"node {name!r}: {key} 0 has no dt / {key}; use exponential")
     return keep, ratio
+
+
+def _if_gain(name: str, r: Float, choices: Choices) -> tuple[Float, list[str]]:
+    """What a step of an integrator without leak counts of its input: r, or dt * r."""
+    per_dt = choices.if_gain_dt
+    if per_dt is None:
+        typical = float(np.median(np.abs(r[r != 0]))) if np.any(r) else 1.0
+        per_dt = abs(np.log(typical * choices.dt)) < abs(np.log(typical))
+    told = "dt * r" if per_dt else "r"
+    gain = r * choices.dt if per_dt else r
+    return gain, [
+        f"{name}: a step counts {told} of its input, {gain.flat[0]:g} in its first neuron"
+    ]
 
 
 def _slow(name: str, keep: Float) -> list[str]:

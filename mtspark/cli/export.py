@@ -128,8 +128,13 @@ def export_command(
         StartName | None, _option("Where membranes start (default: zero; rest: at v_leak).")
     ] = None,
     if_gain_dt: Annotated[
-        bool, _option("IF and I nodes count dt * r of their input, not r.", "--if-gain-dt")
-    ] = False,
+        bool | None,
+        _option(
+            "IF and I nodes count dt * r of their input a step, or r (default: what is nearer to "
+            "1).",
+            "--if-gain-dt/--if-gain-r",
+        ),
+    ] = None,
     at_threshold: Annotated[
         bool, _option("A membrane that equals its threshold fires, too.", "--fires-at-threshold")
     ] = False,

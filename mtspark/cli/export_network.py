@@ -36,7 +36,7 @@ class ExportRequest:
     reset: str | None = None
     order: str | None = None
     start: str | None = None
-    if_gain_dt: bool = False
+    if_gain_dt: bool | None = None
     fires_at_threshold: bool = False
     time_steps: int | None = None
     input_scale: float | None = None
@@ -144,7 +144,7 @@ def _import_options(request: ExportRequest) -> ImportOptions:
         reset=None if request.reset is None else FloatReset(request.reset.replace("-", "_")),
         order=None if request.order is None else Order(request.order),
         start=None if request.start is None else Start(request.start),
-        if_gain_dt=request.if_gain_dt or None,
+        if_gain_dt=request.if_gain_dt,
         fires_at_threshold=request.fires_at_threshold or None,
         input_scale=request.input_scale,
         time_steps=_steps(request),
@@ -308,9 +308,23 @@ def _write(
             copy_with_choices(request.source, target / GRAPH, _import_options(request), network)
         elif request.source.suffix == ".net":
             shutil.copyfile(request.source, target / NETX)
+        elif network is not None:
+            _write_graph(network, target / GRAPH, fidelity)
         (target / FIDELITY).write_text(json.dumps(fidelity, indent=2) + "\n")
 
     return write_bundle(request.folder, chip, write_more, replace=request.replace)
+
+
+def _write_graph(network: FloatNetwork, path: Path, fidelity: dict[str, Any]) -> None:
+    """The NIR graph of a traced module, where NIR has nodes for all of it."""
+    from mtspark.convert.nir_export import save_graph
+    from mtspark.convert.nir_of_network import network_to_nir
+    from mtspark.core.errors import BadNetworkError
+
+    try:
+        save_graph(network_to_nir(network), path)
+    except BadNetworkError as error:
+        fidelity["warnings"].append(f"no NIR graph was written: {error}")
 
 
 def print_network(bundle: Bundle, fidelity: dict[str, Any]) -> None:

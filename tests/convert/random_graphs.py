@@ -125,11 +125,13 @@ def random_graph(seed: int, *, exact: bool = False, subtract: bool = False) -> R
     last = "first"
     if build.pick(True, False):
         pool = nir.SumPool2d if exact or build.pick(True, False) else nir.AvgPool2d
+        # Windows that overlap would add weights up, beyond what the grid holds exactly.
+        stride = 2 if exact else 1
         nodes["pool"] = pool(
-            kernel_size=np.array([2, 2]), stride=np.array([2, 1]), padding=np.array([0, 0])
+            kernel_size=np.array([2, 2]), stride=np.array([2, stride]), padding=np.array([0, 0])
         )
         edges.append((last, "pool"))
-        shape = (4, (shape[1] - 2) // 2 + 1, shape[2] - 1)
+        shape = (4, (shape[1] - 2) // 2 + 1, (shape[2] - 2) // stride + 1)
         last = "pool"
     nodes["flatten"] = nir.Flatten(input_type={"input": np.array(shape)}, start_dim=0, end_dim=-1)
     edges.append((last, "flatten"))
