@@ -171,21 +171,26 @@ def encoders(rows: list[dict[str, Any]], energy: dict[str, Any]) -> str:
             used[part] = None
             axis.barh(row, joules * 1e6, left=begin, height=0.56, color=PARTS[part][1])
             begin += joules * 1e6
-        axis.text(
-            begin,
-            row,
-            f"  {begin:,.3g} µJ",
+        axis.annotate(
+            f"{begin:,.3g} µJ",
+            (begin, row),
+            (7, 0),
+            textcoords="offset points",
             va="center",
             fontsize=10,
             weight="bold",
-            color=INK,
             parse_math=False,
         )
     joules = energy["baselines"][0]["energy_j_per_decision"]
     if joules is not None:
         axis.axvline(joules * 1e6, color=INK, linewidth=1.1, linestyle=(0, (4, 3)))
-        axis.text(
-            joules * 1e6, len(rows) - 0.52, "  int8 network, no spikes", va="bottom", fontsize=9
+        axis.annotate(
+            "int8 network, no spikes",
+            (joules * 1e6, len(rows) - 0.5),
+            (7, 0),
+            textcoords="offset points",
+            va="bottom",
+            fontsize=9,
         )
     labels = {
         "frame": "frame at every step",

@@ -23,9 +23,11 @@ def episode_curves(curve: dict[str, Any], fires: Sequence[str], shades: dict[str
         spikes = curve["spikes"][name]
         axis.fill_between(curve["decision"], spikes, color=shades[name], alpha=0.28, linewidth=0)
         axis.plot(curve["decision"], spikes, color=shades[name], linewidth=1.6)
-        axis.set_ylim(0, max(max(spikes) * 1.15, 1e-9))
+        # A game begins with frames that no other is like; they must not flatten the rest.
+        top = max(max(spikes[1:], default=spikes[0]), 1e-9)
+        axis.set_ylim(0, top * 1.15)
         axis.set_xlim(curve["decision"][0], curve["decision"][-1] or 1)
-        axis.set_yticks([0, max(spikes)], ["0", f"{max(spikes):,.0f}"])
+        axis.set_yticks([0, top], ["0", f"{top:,.0f}"])
         axis.text(
             -0.045,
             0.5,
@@ -50,7 +52,10 @@ def episode_curves(curve: dict[str, Any], fires: Sequence[str], shades: dict[str
                 parse_math=False,
             )
         plain(axis)
-    axes[-1].set_xlabel("decision of the first episode; at the right: last quarter over first")
+    axes[-1].set_xlabel(
+        "decision of the first episode, whose start may reach above the axis; "
+        "at the right: last quarter over first"
+    )
     return svg(figure, "episode")
 
 

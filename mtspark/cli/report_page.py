@@ -198,27 +198,24 @@ def _replay_check(study: Study, stored: dict[str, Any] | None) -> list[dict[str,
     """Whether the episode of the page is that of the stored run."""
     if stored is None:
         return []
-    known = {
-        episode["seed"]: (episode["trajectory"], episode["decisions"])
-        for episode in stored["episodes"]
-        if "trajectory" in episode
-    }
-    same = [
-        known[episode.seed] == (episode.trajectory, episode.decisions)
-        for episode in study.run.episodes
-        if episode.seed in known
-    ]
+    known = {episode["seed"]: str(episode.get("actions", "")) for episode in stored["episodes"]}
+    same = []
+    for episode in study.run.episodes:
+        if episode.seed in known:
+            # Either may have been cut off earlier than the other.
+            actions = known[episode.seed].split()
+            played = [str(action) for action in episode.actions]
+            both = min(len(actions), len(played))
+            same.append(both > 0 and actions[:both] == played[:both])
+    run = f"the run of {stored['date'][:16]} on {stored['backend']}"
     if not same:
-        text = "no stored run has these seeds"
+        text = f"{run} has other seeds"
     elif all(same):
-        text = (
-            f"{len(same)} of {len(same)} episodes took every action of the run of "
-            f"{stored['date'][:16]} on {stored['backend']}: the same trajectory"
-        )
+        text = f"{len(same)} of {len(same)} episodes took every action of {run}"
     else:
         text = (
-            f"{sum(same)} of {len(same)} episodes equal those of the run of {stored['date'][:16]}; "
-            "they were cut off elsewhere, or another version played them"
+            f"{sum(same)} of {len(same)} episodes took every action of {run}; another version of "
+            "the game or of mtspark played the others"
         )
     return [{"name": f"Replay, {study.task}", "text": text + "."}]
 

@@ -38,7 +38,7 @@ def test_a_page_and_its_data(
     assert [bill["card_key"] for bill in task["energy"]] == ["loihi2_pilotnet", "ops45nm_int8"]
     assert [chip["chip"] for chip in task["chips"]] == ["loihi2"]
     checks = {check["name"]: check["text"] for check in data["made"]["checks"]}
-    assert "1 of 1 episodes" in checks["Replay, pong"]
+    assert "1 of 1 episodes took every action" in checks["Replay, pong"]
     assert "RAPL" in "".join(checks)
     repeat = {entry["name"]: entry["text"] for entry in data["made"]["repeat"]}
     assert repeat["network sha256"] == data["made"]["network_sha256"]
