@@ -24,7 +24,7 @@ class Point:
         loop: the setting.
         backend: what stood for the chip.
         episodes: the games.
-        interval_95: of the mean return; None for a single game.
+        interval_95: of the mean return; None for few games.
     """
 
     place: float | None

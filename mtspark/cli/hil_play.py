@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from mtspark.sim.hil_results import Point
     from mtspark.sim.hil_timing import Timing
 
-FEWEST_FOR_INTERVAL = 2
+FEWEST_FOR_INTERVAL = 5
+"""An interval from fewer games would promise too much."""
 MODELLED_DECISIONS = 60
 """Played to count messages, from which the chip's time is modelled."""
 

@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mtspark.core.agent import Activity, Decision
+from mtspark.core.agent import Activity, Decision, greedy_actions
 from mtspark.core.errors import BadNetworkError, BadRequestError
+from mtspark.core.games import make_games
 from mtspark.core.protocol import Task
 from mtspark.sim.faults import FaultKind, Faults
 from mtspark.sim.hil import FrameMoment, HilEpisode, Loop, episode_to_json, play_hil
@@ -16,9 +17,6 @@ from mtspark.sim.hil_timing import Timing
 from mtspark.sim.play import Moment, play
 from mtspark.sim.reference import ReferenceChip
 from tests.sim.hil_agent import LocalChip, favour, pong_network
-
-UP, DOWN = 2, 5
-LEGAL = (0, 3, 4)
 
 
 def games(
@@ -69,6 +67,30 @@ def test_without_latency_it_is_the_game_of_the_agent_loop() -> None:
     assert len(set(run.episodes[0].actions)) > 3
     assert episode.score == run.episodes[0].score
     assert (episode.stale_frames, episode.finished) == (0, False)
+
+
+def test_a_latency_of_a_whole_period_is_the_action_of_one_decision_before() -> None:
+    """In ALE's own environment: NOOP first, then always the choice for the last observation."""
+    decisions, net = 100, pong_network()
+    assert net.protocol is not None
+    moments: list[FrameMoment] = []
+    loop = Loop(timing=Timing(chip_ms=4 / 60 * 1000), max_decisions=decisions)
+    (episode,) = games(LocalChip(by_pixels), loop, seed=3, observe=moments.append)
+    game = make_games(net.tasks[0], net.protocol, 1)
+    try:
+        seen, _ = game.reset(seed=3)
+        action, score = 0, 0.0
+        for moment in moments:
+            np.testing.assert_array_equal(moment.frame, seen[0])
+            assert moment.action == action
+            following = greedy_actions(by_pixels(seen[0])[None], net.tasks[0].legal_actions)
+            seen, rewards, _, _, _ = game.step(np.array([action]))
+            score += float(rewards[0])
+            action = int(following[0])
+    finally:
+        game.close()
+    assert len(moments) == decisions
+    assert episode.score == score
 
 
 def test_a_network_plays_the_same_game_on_a_chip_and_in_the_agent_loop() -> None:
