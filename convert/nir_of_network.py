@@ -1,0 +1,231 @@
+"""A float network as a NIR graph that any tool can read, and that ours reads back the same.
+
+Leaky neurons become LIF with tau = dt / (1 - beta) and r = gain / (1 - beta), those with a
+current CubaLIF, those without leak IF; what NIR cannot say (time step, integrator, reset, number
+of steps, input scale) stands in the metadata under the key ``mtspark``, resets at their nodes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import nir
+import numpy as np
+
+from mtspark.core.chip_network import INPUT
+from mtspark.core.errors import BadNetworkError
+from mtspark.core.float_network import (
+    CONSTANT,
+    Float,
+    FloatConnection,
+    FloatKind,
+    FloatNetwork,
+    FloatPopulation,
+    OutputKind,
+)
+
+LARGEST_DIAGONAL = 2048
+"""Neurons whose own biases may be written with a diagonal matrix."""
+
+
+def network_to_nir(network: FloatNetwork, task: int = 0) -> nir.NIRGraph:
+    """Write the graph of one task.
+
+    Raises:
+        BadNetworkError: something that NIR has no node for, naming it.
+    """
+    graph = _Graph(network)
+    shapes = {population.name: _node_shape(network, population) for population in graph.kept}
+    graph.nodes["input"] = nir.Input(input_type={"input": np.array(network.input.shape)})
+    shapes[INPUT] = network.input.shape
+    for population in graph.kept:
+        node = _neuron(population, shapes[population.name], task, network.dt)
+        graph.nodes[population.name] = node
+    for population in network.populations:
+        links = network.incoming(population.name)
+        bias_on = _carrier_of_bias(population, links)
+        for link in links:
+            bias = population.bias_current if link.name == bias_on else None
+            graph.connect(link, bias, shapes)
+    output = network.population(network.output.population)
+    graph.nodes["output"] = nir.Output(
+        output_type={"output": np.array(shapes.get(output.name, output.shape))}
+    )
+    if output.name not in graph.dropped:
+        graph.edges.append((output.name, "output"))
+    return nir.NIRGraph(
+        nodes=graph.nodes,
+        edges=graph.edges,
+        type_check=False,
+        metadata={
+            "mtspark": {
+                "task": network.tasks[task],
+                "dt": network.dt,
+                "integrator": "euler",
+                "time_steps": network.time_steps,
+                "input_scale": network.input.scale,
+            }
+        },
+    )
+
+
+class _Graph:
+    """Nodes and edges as they are made."""
+
+    def __init__(self, network: FloatNetwork) -> None:
+        self.network = network
+        self.nodes: dict[str, nir.NIRNode] = {}
+        self.edges: list[tuple[str, str]] = []
+        names = {population.name for population in network.populations}
+        if names & {"input", "output"} or any("/" in name for name in names):
+            raise BadNetworkError(
+                f"{network.name}: populations called input or output, or with a slash, have no "
+                "place in a NIR graph; rename them"
+            )
+        # The mean of a linear layer over the steps is written as that layer before the output.
+        self.dropped = {
+            population.name
+            for population in network.populations
+            if population.name == network.output.population
+            and network.output.kind is OutputKind.MEAN
+        }
+        self.kept = [p for p in network.populations if p.name not in self.dropped]
+
+    def connect(
+        self, link: FloatConnection, bias: Float | None, shapes: dict[str, tuple[int, ...]]
+    ) -> None:
+        """The nodes of one connection: Flatten, Delay, and its synapses."""
+        if link.source == CONSTANT:
+            raise BadNetworkError(f"connection {link.name!r}: NIR has no source of a constant")
+        base = f"{link.source}_to_{link.target}"
+        while base in self.nodes:
+            base += "_"
+        at, shape = link.source if link.source != INPUT else "input", shapes[link.source]
+        own_loop = link.source == link.target and link.delay == 1
+        if link.delay and not own_loop:
+            # The step of a loop through one population is understood: nothing can be faster.
+            times = np.full(shape, link.delay * self.network.dt)
+            at = self.append(f"{base}_delay", nir.Delay(delay=times), at)
+        wanted = link.input_shape if link.kind is FloatKind.CONV else (int(np.prod(shape)),)
+        if link.kind is not FloatKind.DIAGONAL and shape != wanted:
+            if len(wanted) != 1:
+                raise BadNetworkError(
+                    f"connection {link.name!r}: NIR cannot shape {shape} into {wanted}"
+                )
+            flatten = nir.Flatten(
+                input_type={"input": np.array(shape)}, start_dim=0, end_dim=len(shape) - 1
+            )
+            at = self.append(f"{base}_flatten", flatten, at)
+        at = self.append(base, _synapses(link, bias, shape), at)
+        target = "output" if link.target in self.dropped else link.target
+        self.edges.append((at, target))
+
+    def append(self, name: str, node: nir.NIRNode, after: str) -> str:
+        """Add a node behind another."""
+        self.nodes[name] = node
+        self.edges.append((after, name))
+        return name
+
+
+def _node_shape(network: FloatNetwork, population: FloatPopulation) -> tuple[int, ...]:
+    """The shape that what arrives has: flat behind a dense connection."""
+    links = network.incoming(population.name)
+    kinds = {link.kind for link in links}
+    if FloatKind.DENSE in kinds:
+        if FloatKind.CONV in kinds and len(population.shape) > 1:
+            raise BadNetworkError(
+                f"population {population.name!r} hears convolutions and dense connections; NIR "
+                "cannot shape one into the other"
+            )
+        return (population.size,)
+    conv = next((link for link in links if link.kind is FloatKind.CONV), None)
+    return conv.output_shape if conv is not None else population.shape
+
+
+def _carrier_of_bias(population: FloatPopulation, links: list[FloatConnection]) -> str | None:
+    """The connection whose node can add the population's bias."""
+    if not np.any(population.bias_current):
+        return None
+    prompt = [link for link in links if link.delay == 0]
+    for link in prompt:
+        if link.kind is FloatKind.DENSE:
+            return link.name
+        rows = population.bias_current.reshape(
+            (*link.output_shape[:1], -1) if link.output_shape else (population.size, 1)
+        )
+        if link.kind is FloatKind.CONV and (rows == rows[:, :1]).all():
+            return link.name
+    for link in prompt:
+        if link.kind is FloatKind.DIAGONAL and population.size <= LARGEST_DIAGONAL:
+            return link.name
+    raise BadNetworkError(
+        f"population {population.name!r} has a bias of its own for each neuron of a channel, "
+        "which no NIR node can add to a convolution"
+    )
+
+
+def _synapses(link: FloatConnection, bias: Float | None, shape: tuple[int, ...]) -> nir.NIRNode:
+    if link.kind is FloatKind.CONV:
+        channels = np.zeros(len(link.weights))
+        if bias is not None:
+            channels = bias.reshape(len(link.weights), -1)[:, 0].copy()
+        return nir.Conv2d(
+            input_shape=(int(link.input_shape[1]), int(link.input_shape[2])),
+            weight=link.weights,
+            stride=link.stride,
+            padding=link.padding,
+            dilation=link.dilation,
+            groups=link.groups,
+            bias=channels,
+        )
+    if link.kind is FloatKind.DENSE:
+        if bias is None:
+            return nir.Linear(weight=link.weights)
+        return nir.Affine(weight=link.weights, bias=bias.reshape(-1))
+    if bias is None:
+        return nir.Scale(scale=link.weights.reshape(shape))
+    if len(shape) != 1:
+        raise BadNetworkError(f"connection {link.name!r}: NIR cannot add a bias to a Scale")
+    return nir.Affine(weight=np.diag(link.weights), bias=bias.reshape(-1))
+
+
+def _neuron(
+    population: FloatPopulation, shape: tuple[int, ...], task: int, dt: float
+) -> nir.NIRNode:
+    """The neuron node of a population; see the module text for its constants."""
+    name, like = population.name, np.ones(shape)
+
+    def shaped(values: Any) -> Float:
+        return np.asarray(values, np.float64).reshape(shape)
+
+    if np.any(population.initial_membrane) or np.any(population.initial_current):
+        raise BadNetworkError(f"population {name!r} does not start at rest, NIR knows nothing else")
+    if np.any(population.membrane_offset):
+        raise BadNetworkError(f"population {name!r}: potentials with an offset are not written")
+    keep, current_keep = shaped(population.membrane_keep), shaped(population.current_keep)
+    gain, push = shaped(population.gain), shaped(population.membrane_bias)
+    fires = population.thresholds is not None
+    common: dict[str, Any] = {}
+    if fires:
+        assert population.thresholds is not None
+        common = {"v_threshold": shaped(population.thresholds[task]), "v_reset": 0 * like}
+    leaky = keep < 1
+    if not leaky.any() and not population.has_current_memory and not push.any():
+        node: nir.NIRNode = nir.IF(r=gain, **common) if fires else nir.I(r=gain)
+    elif not leaky.all() or (population.has_current_memory and (current_keep == 1).any()):
+        raise BadNetworkError(f"population {name!r}: neurons of no decay beside decaying ones")
+    else:
+        lost = 1 - keep
+        common |= {"r": gain / lost, "v_leak": push / lost}
+        if population.has_current_memory:
+            common |= {
+                "tau_syn": dt / (1 - current_keep),
+                "tau_mem": dt / lost,
+                "w_in": 1 / (1 - current_keep),
+            }
+            node = nir.CubaLIF(**common) if fires else nir.CubaLI(**common)
+        else:
+            node = nir.LIF(tau=dt / lost, **common) if fires else nir.LI(tau=dt / lost, **common)
+    if fires:
+        node.metadata = {"mtspark": {"reset": population.reset.value}}
+    return node
