@@ -40,14 +40,14 @@ class LaneCounts(Mapping[str, Int]):
     Attributes:
         places: of the sources.
         lanes: spikes of all populations, unsigned (batch, lanes).
-        values: messages of the input, (batch, values), bool or int64; None where it sent none.
+        inputs: messages of the input, (batch, values), bool or uint32; None where it sent none.
         times: how often each of them was sent.
     """
 
     def __init__(
-        self, places: Places, lanes: NDArray[Any], values: NDArray[Any] | None, times: int = 1
+        self, places: Places, lanes: NDArray[Any], inputs: NDArray[Any] | None, times: int = 1
     ) -> None:
-        self.places, self.lanes, self.values, self.times = places, lanes, values, times
+        self.places, self.lanes, self.inputs, self.times = places, lanes, inputs, times
         self._made: dict[str, Int] = {}
 
     def __getitem__(self, name: str) -> Int:
@@ -65,9 +65,9 @@ class LaneCounts(Mapping[str, Int]):
         if name != INPUT:
             return self.places.of_population(name, self.lanes).astype(np.int64)
         shape = (len(self.lanes), *self.places.shapes[INPUT])
-        if self.values is None:
+        if self.inputs is None:
             return np.zeros(shape, np.int64)
-        return self.values.reshape(shape) * np.int64(self.times)
+        return self.inputs.reshape(shape) * np.int64(self.times)
 
 
 class LaneTotals:
@@ -76,8 +76,8 @@ class LaneTotals:
     def __init__(self, counts: LaneCounts) -> None:
         self._places, self._times = counts.places, counts.times
         self._lanes = np.zeros(counts.lanes.shape[1:], np.uint32)
-        values = 0 if counts.values is None else counts.values.shape[1]
-        self._values = np.zeros(values, np.uint32)
+        inputs = 0 if counts.inputs is None else counts.inputs.shape[1]
+        self._inputs = np.zeros(inputs, np.uint32)
         self._added = 0
 
     def fits(self, counts: LaneCounts, most: int) -> bool:
@@ -88,18 +88,18 @@ class LaneTotals:
             most: the largest one among them, times the members of the batch.
         """
         same = counts.places is self._places and counts.times == self._times
-        values = 0 if counts.values is None else counts.values.shape[1]
-        return same and values == len(self._values) and self._added + most < 2**32
+        inputs = 0 if counts.inputs is None else counts.inputs.shape[1]
+        return same and inputs == len(self._inputs) and self._added + most < 2**32
 
     def add(self, counts: LaneCounts, members: Iterable[int], most: int) -> None:
         """Add some members of a batch, after :meth:`fits`."""
         self._added += most
         for member in members:
-            np.add(self._lanes, counts.lanes[member], out=self._lanes, casting="unsafe")
-            if counts.values is not None:
-                np.add(self._values, counts.values[member], out=self._values, casting="unsafe")
+            np.add(self._lanes, counts.lanes[member], out=self._lanes)
+            if counts.inputs is not None:
+                np.add(self._inputs, counts.inputs[member], out=self._inputs)
 
     def counts(self) -> LaneCounts:
         """The sums, as a batch of one."""
-        values = self._values[None].astype(np.int64) if len(self._values) else None
-        return LaneCounts(self._places, self._lanes[None], values, self._times)
+        inputs = self._inputs[None].astype(np.int64) if len(self._inputs) else None
+        return LaneCounts(self._places, self._lanes[None], inputs, self._times)

@@ -83,7 +83,7 @@ class Scratch(NamedTuple):
         sums, wide_sums: what arrives, by lane.
         frame: the slice of the input that was laid out last, pixel by pixel.
         laid: which slice that is, and its messages.
-        image, tile, starts: of dense products.
+        image, taps, tile, starts: of dense products.
         chosen: channels of one pixel.
         met: by connection, synapses that were met when it was last walked.
     """
@@ -93,6 +93,7 @@ class Scratch(NamedTuple):
     frame: NDArray[np.uint8]
     laid: Int
     image: NDArray[np.float32]
+    taps: NDArray[np.int32]
     tile: NDArray[np.float32]
     starts: Int
     chosen: Int
@@ -135,6 +136,7 @@ def new_scratch(sizes: Sizes, plan: Plan) -> Scratch:
         frame=aligned((int(plan.sources[0, SIZE]) + SLACK,), np.uint8),
         laid=np.zeros(2, np.int64),
         image=aligned((sizes.image + SLACK,), np.float32),
+        taps=aligned((sizes.taps,), np.int32),
         tile=aligned((PIXELS * LANES,), np.float32),
         starts=aligned((PIXELS,), np.int64),
         chosen=np.zeros(64, np.int64),
@@ -304,7 +306,7 @@ def _sources_digest() -> int:
 def _make_run(version: int) -> Any:
     """Compiled code kept on disk; numba looks only at this file and at `version` for changes."""
 
-    @njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]
+    @njit(cache=True, nogil=True, error_model="numpy", _nrt=False)  # type: ignore[untyped-decorator]
     def run(plan: Any, state: Any, scratch: Any, record: Any, frames: Any, request: Any) -> None:
         """Run steps of one decision of some members of a batch, step by step.
 

@@ -76,6 +76,7 @@ class Sizes:
     sums: int = 0
     wide_sums: int = 0
     image: int = 0
+    taps: int = 0
 
 
 def aligned(shape: tuple[int, ...], kind: Any) -> Any:

@@ -333,6 +333,8 @@ class PlanBuilder:
                 source[at.COLUMNS] + 2 * link.padding[1]
             )
             self.sizes.image = max(self.sizes.image, int(image * source[at.CHANNELS]))
+            line = int(source[at.COLUMNS] * source[at.CHANNELS])
+            self.sizes.taps = max(self.sizes.taps, line)
             tiles = -(-int(target[at.ROWS] * target[at.COLUMNS]) // at.PIXELS) * at.PIXELS
             row[at.DENSE_COST] = tiles * height * width * per_group * link.groups * block
 

@@ -57,7 +57,6 @@ from mtspark.sim.engine_vectors import (
     add2,
     add4,
     add_scaled,
-    bits,
     compiled,
     load64,
     lowest_bit,
@@ -253,6 +252,16 @@ def _conv_events(
 
 
 @compiled
+def _copied(messages: Any, image: Any, taps: Any) -> Any:
+    """Copy bytes as floats, and return the sum of the taps of those that are not zero."""
+    met = np.int32(0)
+    for place in range(len(messages)):
+        image[place] = messages[place]
+        met = np.int32(met + np.int32(taps[place] if messages[place] else 0))
+    return np.int64(met)
+
+
+@compiled
 def _conv_product(
     row: Any,
     origin: Any,
@@ -267,28 +276,27 @@ def _conv_product(
     channels, pad_y, pad_x = origin[CHANNELS], row[PAD_Y], row[PAD_X]
     width = origin[COLUMNS] + 2 * pad_x
     image, tile, starts = scratch.image, scratch.tile, scratch.starts
-    image[: (origin[ROWS] + 2 * pad_y) * width * channels] = 0
+    if pad_y or pad_x:
+        image[: (origin[ROWS] + 2 * pad_y) * width * channels] = 0
     met = 0
     columns, stride = origin[COLUMNS], origin[STRIDE]
     # Without padding lanes a whole row of the map is one run.
     runs = 1 if stride == channels else columns
     run = columns * channels // runs
+    # How many columns of outputs each message of a row meets, side by side for vectors.
+    taps = scratch.taps[: columns * channels]
+    for x in range(columns):
+        taps[x * channels : (x + 1) * channels] = geometry[row[G_TAPS] + x]
     for y in range(origin[ROWS]):
         row_taps = (geometry[row[G_ROWS] + y + 1] - geometry[row[G_ROWS] + y]) // 3
         line = first + y * columns * stride
         active = 0
-        for x in range(columns):
-            sent = 0
-            for chunk in range(0, channels, 64):
-                sent += bits(_active(messages, line + x * stride + chunk, channels - chunk))
-            active += sent * geometry[row[G_TAPS] + x]
-        met += active * row_taps * row[OUT_PER_GROUP]
         at = ((y + pad_y) * width + pad_x) * channels
         for part in range(runs):
             origin_part = messages[line + part * stride : line + part * stride + run]
             image_part = image[at + part * channels : at + part * channels + run]
-            for place in range(run):
-                image_part[place] = origin_part[place]
+            active += _copied(origin_part, image_part, taps[part * run : (part + 1) * run])
+        met += active * row_taps * row[OUT_PER_GROUP]
     pixels = row[OUT_ROWS] * row[OUT_COLUMNS]
     kernel_x, per_group, block = row[KERNEL_X], row[IN_PER_GROUP], row[BLOCK]
     # Taps that follow each other in the image and in the weights are one product.

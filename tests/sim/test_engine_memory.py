@@ -77,7 +77,7 @@ CONV = network(
         chain(sparse, 0.1, 2000, 500, 500),
         chain(sparse, 0.1, 500, 300, 300, current_decay=100),
         chain(sparse, 0.01, 3000, 3000),
-        chain(sparse, 0.001, 1000, 5000),
+        chain(sparse, 0.002, 1000, 6000),
         CONV,
     ],
     ids=lambda net: f"{net.connections[0].kind.value}-{synapses(net)}",
