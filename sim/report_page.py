@@ -14,7 +14,7 @@ from mtspark.sim.picture import ACTION_NAMES
 from mtspark.sim.report import Devices
 from mtspark.sim.report_figures import encoders, energy_by_card, step_time
 from mtspark.sim.report_pictures import chip_picture, episode_curves
-from mtspark.sim.report_style import colours
+from mtspark.sim.report_style import colours, with_ids
 from mtspark.sim.study import Study, decision_interval_ms
 
 SHEET_COLUMNS = 15
@@ -50,8 +50,8 @@ def report_html(
     shades = colours([population.name for population in network.populations])
     environment.globals.update(report=report, colours=shades, nonce=secrets.token_urlsafe(16))
     films = [
-        _film(network, study, task, chips[study.task], encoder)
-        for study, task in zip(studies, report["tasks"], strict=True)
+        _film(network, study, task, chips[study.task], encoder, f"task{number}-")
+        for number, (study, task) in enumerate(zip(studies, report["tasks"], strict=True))
     ]
     return environment.get_template("report.html.j2").render(
         films=films,
@@ -72,8 +72,9 @@ def _film(
     task: dict[str, Any],
     devices: Devices,
     encoder: Encoder,
+    prefix: str,
 ) -> dict[str, Any]:
-    """Pictures of one task, and what the player needs."""
+    """Pictures of one task, and what the player needs; ids of figures get a prefix."""
     from markupsafe import Markup
 
     shots = study.shots
@@ -90,15 +91,14 @@ def _film(
         ),
         "step_time": _step_time(task),
     }
-    figures = {name: Markup(figure) for name, figure in figures.items() if figure}
+    figures = {name: Markup(with_ids(figure, prefix)) for name, figure in figures.items() if figure}
     figures.setdefault("step_time", "")
-    figures["chips"] = {
-        chip: Markup(
-            chip_picture(found.mapping, found.chip.mesh.columns, found.chip.mesh.rows, shades, chip)
-        )
-        for (chip, sent_by), found in devices.items()
-        if sent_by is encoder
-    }
+    shown = [found for (_, sent_by), found in devices.items() if sent_by is encoder]
+    figures["chips"] = {}
+    for number, found in enumerate(shown):
+        mesh = found.chip.mesh
+        picture = chip_picture(found.mapping, mesh.columns, mesh.rows, shades, f"chip{number}")
+        figures["chips"][found.chip.key] = Markup(with_ids(picture, prefix))
     return {
         "width": width,
         "height": height,

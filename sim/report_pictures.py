@@ -104,4 +104,4 @@ def chip_picture(
         axis.set_ylim(rows, 0)
         axis.set_aspect("equal")
         axis.set_axis_off()
-    return svg(figure, f"chip-{name}")
+    return svg(figure, name)

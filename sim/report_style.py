@@ -54,7 +54,12 @@ def svg(figure: Any, name: str) -> str:
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
-    text = re.sub(r'(?<=\bid=")|(?<=xlink:href="#)|(?<=url\(#)', f"{name}-", text)
+    text = with_ids(text, f"{name}-")
     # The page's own fonts; DejaVu is what matplotlib measured with, and wider.
     text = re.sub(r"'DejaVu Sans'[^;\"]*", "var(--sans)", text)
     return re.sub(r'<svg ([^>]*?)width="[^"]*" height="[^"]*"', r"<svg \1", text, count=1)
+
+
+def with_ids(text: str, prefix: str) -> str:
+    """An SVG whose ids, and what refers to them, begin with a prefix."""
+    return re.sub(r'(?<=\bid=")|(?<=xlink:href="#)|(?<=url\(#)', prefix, text)
