@@ -16,7 +16,9 @@ from mtspark.sim.play import play
 from mtspark.train.checkpoint import load_agent
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
-AGENTS = sorted(EXAMPLES.glob("agents/*/*.pt"))
+IMAGES = EXAMPLES / "agents" / "images" / "images.pt"
+AGENTS = sorted(path for path in EXAMPLES.glob("agents/*/*.pt") if path != IMAGES)
+"""Those that play games."""
 
 
 def test_the_program_prints_a_bill() -> None:
