@@ -10,22 +10,33 @@ from typing import Any
 import numpy as np
 
 from mtspark.core.agent import greedy_actions
+from mtspark.core.chip_network import ChipNetwork
 from mtspark.core.games import make_games
-from mtspark.deploy.bundle import load_network
 from mtspark.sim.counts import Counter
 from mtspark.sim.engine import EngineChip
 
 ROUNDS = 3
 
 
-def closed_loop(bundle: Path, decisions: int) -> dict[str, float]:
-    """Play task 0 of a bundle with 1 and with 32 games; medians of alternating rounds.
+def chip_network(agent: Path) -> ChipNetwork:
+    """A trained agent as a chip network, as `mtspark export` makes it."""
+    from mtspark.convert.nir_export import Head, agent_to_nir
+    from mtspark.deploy.quantise import quantise
+    from mtspark.train.checkpoint import load_agent
+
+    loaded = load_agent(agent)
+    graphs = agent_to_nir(loaded, Head.DUELING)
+    return quantise(graphs, loaded.tasks, loaded.protocol, name=agent.stem)
+
+
+def closed_loop(agent: Path, decisions: int) -> dict[str, float]:
+    """Play an agent's first task with 1 and with 32 games; medians of alternating rounds.
 
     Returns:
         Decisions a second (of all games together), their ratio to random actions without a
         network, and microseconds that the engine takes on frames recorded from the game.
     """
-    network = load_network(bundle)
+    network = chip_network(agent)
     found: dict[str, float] = {}
     for games, threads in ((1, 1), (32, 2)):
         rates: dict[str, list[float]] = {"random": [], "engine": [], "engine, counted": []}
@@ -89,7 +100,7 @@ def _rate(
     network: Any, games: int, act: Callable[[Any], Any], count: int, recorded: list[Any]
 ) -> float:
     """Decisions a second of all games, after a few to warm up."""
-    env = make_games(network.tasks[0], network.protocol, games)
+    env = make_games(network.tasks[0], network.game_protocol, games)
     try:
         frames, _ = env.reset(seed=1)
         for step in range(count + 10):

@@ -2,8 +2,8 @@
 
 One run, one thread, the same network and input for all; contenders take turns, so that a
 busy moment of the machine hits all of them. Prints tables, writes docs/benchmarks.json and
-draws docs/benchmarks.png. `--bundle DIR` adds recorded frames and the closed loop; `--peers
-PYTHON` adds the simulators that peers.py can import with that Python.
+draws docs/benchmarks.png, and puts the tables into docs/benchmarks.md. `--peers PYTHON` adds the
+simulators that peers.py can import with that Python.
 """
 # ruff: noqa: E402 (libraries read the number of threads when they are imported)
 
@@ -16,6 +16,7 @@ for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 
 import argparse
 import json
+import platform
 import signal
 import statistics
 import subprocess
@@ -23,7 +24,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -31,21 +34,18 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import contenders
 import numpy as np
+import report
 from closed_loop import closed_loop
+from linearity import line, paths
 from networks import calibrated, dense_net, nature_dqn, sparse_frames
 from plot import draw
 
-from mtspark.core.chip_network import INPUT, ChipNetwork
+from mtspark.core.chip_network import ChipNetwork
 from mtspark.sim.engine import EngineChip
 
 ROOT = Path(__file__).parents[1]
 ACTIVITIES, BATCHES, SIDES = (0.01, 0.05, 0.1, 0.2, 0.5), (1, 8, 64), (84, 168, 336)
-TARGETS = {
-    "Lava, its own Conv": 2500,
-    "Lava, our Conv": 90,
-    "snntorch eager": 25,
-    "NumPy im2col float32": 30,
-}
+AGENT = ROOT / "examples" / "agents" / "pong" / "pong.pt"
 Times = dict[str, list[float]]
 
 
@@ -299,64 +299,61 @@ def _compare(network: ChipNetwork, frames: Any, repeats: int) -> dict[str, Any]:
     }
 
 
-def show(results: dict[str, Any]) -> None:
-    """Print the tables."""
-    table = results["side_by_side"]
-    print("A step of the Nature DQN topology, one thread; ms a step and sample")
-    operations = table["described"]["operations_a_step"]
-    first = sum(walked for name, walked in operations.items() if name.startswith(INPUT))
-    print(f"  {sum(operations.values()):,.0f} operations a step, {first:,.0f} of them in conv1")
-    mine = table["times"]["engine"]["median"]
-    walked = table["times"]["engine, conv1 each step"]["median"]
-    print(f"  {'':26} {'median':>9} {'min':>9} {'max':>9} {'ratio':>8} {'conv1 each step':>16}")
-    for name, times in table["times"].items():
-        base = mine
-        for other in ("batch 32", "dense net"):
-            base = table["times"][f"engine, {other}"]["median"] if other in name else base
-        goal = f"   wanted {TARGETS[name]}" if name in TARGETS else ""
-        if name == "snntorch eager, batch 32":
-            goal = "   wanted 8"
-        cells = [times[key] for key in ("median", "min", "max")]
-        each = f"{cells[0] / walked:16.1f}" if base == mine else " " * 16
-        ratios = f"{cells[0] / base:8.1f} {each}"
-        print(f"  {name:26} {cells[0]:9.4f} {cells[1]:9.4f} {cells[2]:9.4f} {ratios}{goal}")
-    for name, found in (table["peers"] or {}).items():
-        if "failed" not in found:
-            active = ["/".join(f"{a:.4f}" for a in pair) for pair in _pairs(found)]
-            print(f"  active in {name} / in the engine, layer by layer: {', '.join(active)}")
-    if not table["peers"]:
-        print("  sinabs, SpikingJelly, nengo-loihi, XyloSim: left out; they come with --peers")
-        print("  PYTHON, a Python that can import them (see docs/benchmarks.md)")
-    for axis, rows in results.get("sweeps", {}).items():
-        print(f"\n{axis}: median ms a step and sample")
-        for key, row in rows.items():
-            cells = [f"{n} {t['median']:.4f}" for n, t in row.items() if isinstance(t, dict)]
-            print(f"  {key:>5} {row['operations']:12,.0f} operations: " + ", ".join(cells))
-    if "linear" in results:
-        fit = results["linear"]
-        print(
-            f"\nwalking: {fit['microseconds_fixed']:.1f} us + "
-            f"{fit['nanoseconds_an_operation']:.4f} ns an operation, R^2 = {fit['r2']:.4f}"
+def lines(sweeps_: dict[str, Any], repeats: int) -> dict[str, dict[str, float]]:
+    """Straight lines through time against operations: of each path, and of whole networks."""
+
+    def measure(network: ChipNetwork, frames: Any) -> tuple[float, float]:
+        # Milliseconds a step; the drain step of T + 1 is paid by the T others.
+        found = _engine(network, frames, repeats, path="events", hold_frame=False)
+        chip = EngineChip(network)
+        chip.decide(frames, 0)
+        return found["median"], sum(chip.synops_walked.values()) / network.time_steps
+
+    found = paths(measure)
+    for axis, name in (("size", "engine"), ("activity", "walking")):
+        rows = sweeps_[axis].values()
+        label = (
+            "neurons, 5 % active" if axis == "size" else "activity, Nature DQN, all of it walked"
         )
-    for name, value in results.get("closed_loop", {}).items():
-        print(f"{name}: {value:.4g}")
+        found[label] = line(
+            [row["operations"] for row in rows], [row[name]["median"] * 1e3 for row in rows]
+        )
+    return found
 
 
-def _pairs(found: dict[str, Any]) -> list[tuple[float, float]]:
-    return list(zip(found["activity"], found["engine_activity"], strict=True))
-
-
-def linear(activity: dict[str, Any]) -> dict[str, float]:
-    """Least squares line through time against operations, on the walking path."""
-    x = np.array([row["operations"] for row in activity.values()])
-    y = np.array([row["walking"]["median"] * 1e3 for row in activity.values()])
-    slope, fixed = np.polyfit(x, y, 1)
-    residual = ((y - fixed - slope * x) ** 2).sum() / ((y - y.mean()) ** 2).sum()
+def machine() -> dict[str, Any]:
+    """Where this runs, and beside how much else."""
+    model = "an unknown processor"
+    for text in Path("/proc/cpuinfo").read_text().splitlines():
+        if text.startswith("model name"):
+            model = text.split(":", 1)[1].strip()
+    versions = {"Python": platform.python_version()}
+    for name in ("numba", "numpy", "torch", "snntorch", "onnxruntime", "lava-nc"):
+        with suppress(metadata.PackageNotFoundError):
+            versions[name] = metadata.version(name)
+    git = ["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"]
+    asked = subprocess.run(git, capture_output=True, text=True, check=False)
     return {
-        "microseconds_fixed": float(fixed),
-        "nanoseconds_an_operation": float(slope * 1e3),
-        "r2": float(1 - residual),
+        "model": model,
+        "processors": os.cpu_count(),
+        "load": os.getloadavg()[0],
+        "versions": versions,
+        "commit": asked.stdout.strip() or "unknown",
     }
+
+
+def show(results: dict[str, Any], parts: dict[str, str]) -> None:
+    """Print what the page shows."""
+    for name, block in parts.items():
+        print(f"\n{name}\n{block}")
+    for name, found in (results["side_by_side"]["peers"] or {}).items():
+        if "failed" not in found:
+            pairs = zip(found["activity"], found["engine_activity"], strict=True)
+            active = ["/".join(f"{a:.4f}" for a in pair) for pair in pairs]
+            print(f"active in {name} / in the engine, layer by layer: {', '.join(active)}")
+    if not results["side_by_side"]["peers"]:
+        print("sinabs, SpikingJelly, nengo-loihi, XyloSim: left out; they come with --peers")
+        print("PYTHON, a Python that can import them (see docs/benchmarks.md)")
 
 
 def main() -> None:
@@ -364,24 +361,27 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer repeats, no largest network")
     parser.add_argument("--no-lava", action="store_true", help="leave Lava out")
-    parser.add_argument("--bundle", type=Path, help="a .deploy folder for the closed loop")
+    parser.add_argument("--agent", type=Path, default=AGENT, help="an agent for the closed loop")
     parser.add_argument("--peers", metavar="PYTHON", help="a Python that has other simulators")
-    parser.add_argument("--out", type=Path, default=ROOT / "docs", help="folder of JSON and plot")
+    parser.add_argument("--out", type=Path, default=ROOT / "docs", help="folder of what is written")
     options = parser.parse_args()
     repeats = 5 if options.quick else 15
     began = time.perf_counter()
-    table = side_by_side(repeats, not options.no_lava, options.peers)
-    results: dict[str, Any] = {"side_by_side": table}
+    results: dict[str, Any] = {"machine": machine()}
+    results["side_by_side"] = side_by_side(repeats, not options.no_lava, options.peers)
     results["sweeps"] = sweeps(max(3, repeats // 2), options.quick)
-    results["linear"] = linear(results["sweeps"]["activity"])
-    if options.bundle:
-        results["closed_loop"] = closed_loop(options.bundle, 200 if options.quick else 1000)
+    results["linear"] = lines(results["sweeps"], repeats)
+    results["closed_loop"] = closed_loop(options.agent, 200 if options.quick else 1000)
     results["seconds"] = round(time.perf_counter() - began)
-    show(results)
+    parts = report.blocks(results)
+    show(results, parts)
     options.out.mkdir(exist_ok=True)
     (options.out / "benchmarks.json").write_text(json.dumps(results, indent=1) + "\n")
     draw(results, options.out / "benchmarks.png")
-    print(f"\n{results['seconds']} s; written to {options.out}/benchmarks.json and .png")
+    page = options.out / "benchmarks.md"
+    if page.exists():
+        report.write(page, parts)
+    print(f"\n{results['seconds']} s; written to {options.out}: benchmarks.json, .png and .md")
 
 
 if __name__ == "__main__":

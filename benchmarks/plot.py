@@ -44,7 +44,7 @@ def draw(results: dict[str, Any], file: Path) -> None:
     rows = sweeps["activity"].values()
     operations = [row["operations"] / 1e6 for row in rows]
     axis.plot(operations, [row["walking"]["median"] * 1e3 for row in rows], "o", label="measured")
-    fit = results["linear"]
+    fit = results["linear"]["activity, Nature DQN, all of it walked"]
     line = [
         fit["microseconds_fixed"] + fit["nanoseconds_an_operation"] * o * 1e3 for o in operations
     ]

@@ -1,0 +1,219 @@
+"""What a run of the benchmark found, as the tables that docs/benchmarks.md shows."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+# name in the results, name in the table, ratio that is wanted
+AT_BATCH_1 = (
+    ("Lava, its own Conv", "Lava, its own Conv", 2500),
+    ("Lava, our Conv", "Lava, our Conv", 90),
+    ("nengo-loihi emulator", "nengo-loihi, its emulator", None),
+    ("snntorch eager", "snntorch, eager", 25),
+    ("torch.compile of snntorch", "snntorch, torch.compile", None),
+    ("torch.compile, plain torch", "the same in plain torch, torch.compile", None),
+    ("NumPy im2col float32", "NumPy, im2col float32", 30),
+    ("sinabs", "sinabs", None),
+    ("SpikingJelly", "SpikingJelly", None),
+    ("ONNX Runtime", "ONNX Runtime", None),
+    ("reference", "reference", None),
+)
+AT_BATCH_32 = (
+    ("snntorch eager, batch 32", "snntorch, eager, batch 32", 8),
+    ("torch.compile, batch 32", "plain torch, torch.compile, batch 32", None),
+    ("sinabs, batch 32", "sinabs, batch 32", None),
+    ("SpikingJelly, batch 32", "SpikingJelly, batch 32", None),
+)
+DENSE = (("XyloSim, dense net", "XyloSim (Rockpool), the same net", None),)
+WANTED_LOOP = 0.6
+Row = tuple[str, str, float | None]
+
+
+def number(value: float) -> str:
+    """Three digits or so."""
+    digits = 1 if value >= 10 else 2 if value >= 2 else 3 if value >= 0.2 else 4
+    return f"{value:,.{digits}f}"
+
+
+def ratio(value: float) -> str:
+    """A ratio, whole from 10 on."""
+    return f"{value:,.0f}" if value >= 10 else f"{value:.1f}"
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    """Markdown."""
+    lines = ["| " + " | ".join(cells) + " |" for cells in [head, ["---"] * len(head), *rows]]
+    return "\n".join(lines)
+
+
+def _contenders(times: dict[str, Any]) -> str:
+    rows: list[list[str]] = []
+
+    def add(name: str, label: str, base: str, wanted: float | None, walked: bool) -> None:
+        if name not in times:
+            return
+        found, cells = times[name], []
+        for key in ("median", "min", "max"):
+            cells.append(number(found[key]))
+        times_faster = ratio(found["median"] / times[base]["median"])
+        cells.append(f"**{times_faster}**" if wanted else times_faster)
+        second = times["engine, conv1 each step"]["median"]
+        cells.append(ratio(found["median"] / second) if walked else "")
+        rows.append([label, *cells, f"{wanted:,}" if wanted else ""])
+
+    add("engine", "**engine**", "engine", None, False)
+    add(
+        "engine, conv1 each step",
+        "engine, conv1 walked in each step",
+        "engine",
+        None,
+        True,
+    )
+    for name, label, wanted in AT_BATCH_1:
+        add(name, label, "engine", wanted, True)
+    for base, label, others in (
+        ("engine, batch 32", "engine, batch 32", AT_BATCH_32),
+        ("engine, dense net", "engine, dense net of Xylo's size", DENSE),
+    ):
+        add(base, label, base, None, False)
+        for name, label_, wanted in others:
+            add(name, label_, base, wanted, False)
+    head = ["", "median", "min", "max", "engine is faster by", "if conv1 is walked in each step"]
+    return table([*head, "wanted"], rows)
+
+
+def _short(results: dict[str, Any]) -> str:
+    """What was wanted and not reached, in one list; made by comparing, not by hand."""
+    times, missed, left_out = results["side_by_side"]["times"], [], []
+    for rows, base in ((AT_BATCH_1, "engine"), (AT_BATCH_32, "engine, batch 32")):
+        for name, label, wanted in rows:
+            if wanted and name not in times:
+                left_out.append(f"- {label}: not measured in this run.")
+            elif wanted:
+                found = times[name]["median"] / times[base]["median"]
+                walked = times[name]["median"] / times["engine, conv1 each step"]["median"]
+                if found < wanted:
+                    missed.append(f"- {label}: {ratio(found)} times, {wanted:,} were wanted.")
+                elif base == "engine" and walked < wanted:
+                    missed.append(
+                        f"- {label}: {ratio(found)} times, more than the {wanted:,} wanted; only "
+                        f"{ratio(walked)} where conv1 is walked in each step."
+                    )
+    loop = results.get("closed_loop", {})
+    for name in ("engine", "engine, counted"):
+        part = loop.get(f"1 game, {name}: part of the bare game's")
+        if part is not None and part < WANTED_LOOP:
+            missed.append(f"- One game, {name}: {part:.2f} of the bare game, {WANTED_LOOP} wanted.")
+    return "\n".join([*missed, *left_out]) or "Nothing: every goal is reached."
+
+
+def _sweep(rows: dict[str, Any], label: str, names: list[str], key: Callable[..., str]) -> str:
+    body = [
+        [key(at, row), *(number(row[name]["median"]) for name in names)] for at, row in rows.items()
+    ]
+    return table([label, *names], body)
+
+
+def _lines(results: dict[str, Any]) -> str:
+    rows = [
+        [
+            name,
+            number(fit["microseconds_fixed"]),
+            f"{fit['nanoseconds_an_operation']:.4f}",
+            f"{fit['r2']:.4f}",
+        ]
+        for name, fit in results["linear"].items()
+    ]
+    head = ["operations grow through", "microseconds without any", "nanoseconds each", "R²"]
+    return table(head, rows)
+
+
+def _loop(found: dict[str, float]) -> str:
+    rows = []
+    for games in ("1 game", "32 games"):
+        threads = " on two threads" if games != "1 game" else ""
+        for name, label in (
+            ("random", "random actions, no network"),
+            ("engine", f"engine{threads}"),
+            ("engine, counted", f"engine{threads}, everything counted as `mtspark run` does"),
+        ):
+            part = found.get(f"{games}, {name}: part of the bare game's", 1.0)
+            wanted = "0.60" if games == "1 game" and name != "random" else ""
+            rate = found[f"{games}, {name}: decisions a second"]
+            rows.append([f"{games}, {label}", f"{rate:,.0f}", f"{part:.2f}", wanted])
+    lines = [table(["", "decisions a second", "of the bare game", "wanted"], rows)]
+    part = "recorded frames: "
+    nonzero, micro = found[f"{part}nonzero pixels"], "microseconds a"
+    lines.append(
+        f"\nOn recorded frames ({nonzero:.1%} of the pixels are not zero): "
+        f"**{found[f'{part}{micro} decision']:.0f} µs a decision**, "
+        f"{found[f'{part}{micro} step']:.0f} µs a step, "
+        f"{found[f'{part}operations a decision'] / 1e6:.1f} M operations a decision counted."
+    )
+    return "\n".join(lines)
+
+
+def blocks(results: dict[str, Any]) -> dict[str, str]:
+    """Each part of the page that a run writes, by name."""
+    described = results["side_by_side"]["described"]
+    operations = sum(described["operations_a_step"].values())
+    first = next(iter(described["operations_a_step"].values()))
+    machine = results["machine"]
+    sweeps = results["sweeps"]
+    found = {
+        "machine": (
+            f"One run of it, of commit {machine['commit']}, took {results['seconds']} s on "
+            f"{machine['processors']} processors ({machine['model']}), whose load was "
+            f"{machine['load']:.1f} before it began. "
+            + ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
+            + "."
+        ),
+        "step": (
+            f"{operations:,.0f} synaptic operations a step, borders exact, {first:,.0f} of them in "
+            f"conv1; {described['neurons']:,} neuron updates. Milliseconds a step and sample.\n\n"
+            + _contenders(results["side_by_side"]["times"])
+        ),
+        "short": _short(results),
+        "activity": _sweep(
+            sweeps["activity"],
+            "activity, operations a step",
+            ["NumPy", "snntorch", "ONNX Runtime", "walking", "engine"],
+            lambda at, row: f"{float(at):.0%}, {row['operations']:,.0f}",
+        ),
+        "lines": _lines(results),
+        "batch": _sweep(
+            sweeps["batch"],
+            "samples at once",
+            ["NumPy", "snntorch", "ONNX Runtime", "engine", "engine, 2 threads"],
+            lambda at, row: str(at),
+        ),
+        "size": _sweep(
+            sweeps["size"],
+            "image side, neurons, operations a step",
+            ["NumPy", "snntorch", "ONNX Runtime", "engine"],
+            lambda at, row: f"{at}, {row['neurons']:,}, {row['operations']:,.0f}",
+        ),
+    }
+    if "closed_loop" in results:
+        found["loop"] = _loop(results["closed_loop"])
+    return found
+
+
+def write(page: Path, found: dict[str, str]) -> None:
+    """Put each block between its two marks; a page without marks is left alone.
+
+    Raises:
+        ValueError: a mark of the page belongs to no block that could be written.
+    """
+    text = page.read_text()
+    for name, block in found.items():
+        marks = f"<!-- begin {name} -->", f"<!-- end {name} -->"
+        pattern = re.compile(f"{re.escape(marks[0])}.*?{re.escape(marks[1])}", re.DOTALL)
+        if not pattern.search(text):
+            raise ValueError(f"{page}: no marks for the part {name!r}")
+        whole = f"{marks[0]}\n{block}\n{marks[1]}"
+        text = pattern.sub(lambda _, whole=whole: whole, text)
+    page.write_text(text)
