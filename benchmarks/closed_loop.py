@@ -21,12 +21,13 @@ ROUNDS = 3
 def chip_network(agent: Path) -> ChipNetwork:
     """A trained agent as a chip network, as `mtspark export` makes it."""
     from mtspark.convert.nir_export import Head, agent_to_nir
+    from mtspark.convert.nir_import import import_tasks
     from mtspark.deploy.quantise import quantise
     from mtspark.train.checkpoint import load_agent
 
     loaded = load_agent(agent)
     graphs = agent_to_nir(loaded, Head.DUELING)
-    return quantise(graphs, loaded.tasks, loaded.protocol, name=agent.stem)
+    return quantise(import_tasks(graphs), loaded.tasks, loaded.protocol, name=agent.stem)
 
 
 def closed_loop(agent: Path, decisions: int) -> dict[str, float]:

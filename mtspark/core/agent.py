@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -32,8 +33,8 @@ class Activity:
         drain: likewise, outside of it (pipeline steps before and after).
     """
 
-    window: dict[str, NDArray[np.int64]] = field(default_factory=dict)
-    drain: dict[str, NDArray[np.int64]] = field(default_factory=dict)
+    window: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
+    drain: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from mtspark.sim.reference import ReferenceChip
 def test_a_thousand_decisions_of_the_shipped_agent_equal_the_reference() -> None:
     """Four games of Pong side by side, 250 decisions each, played by the engine."""
     from mtspark.convert.nir_export import Head, agent_to_nir
+    from mtspark.convert.nir_import import import_tasks
     from mtspark.core.agent import greedy_actions
     from mtspark.core.games import make_games
     from mtspark.deploy.quantise import quantise
@@ -24,7 +25,7 @@ def test_a_thousand_decisions_of_the_shipped_agent_equal_the_reference() -> None
     file = Path(__file__).parents[2] / "examples" / "agents" / "pong" / "pong.pt"
     agent = load_agent(file)
     graphs = agent_to_nir(agent, Head.DUELING)
-    net = quantise(graphs, agent.tasks, agent.protocol, name="pong")
+    net = quantise(import_tasks(graphs), agent.tasks, agent.protocol, name="pong")
     engine, reference = EngineChip(net, threads=2), ReferenceChip(net)
     games = make_games(net.tasks[0], net.protocol, 4)
     try:
