@@ -21,7 +21,7 @@ from mtspark.train.twin import Twin
 ROOT = Path(__file__).resolve().parents[2]
 AGENT = ROOT / "examples" / "agents" / "images" / "images.pt"
 TARGETS = {"mnist": 0.975, "cifar10": 0.56}
-"""The paper's figures, as the project's issue quotes them."""
+"""What it must reach."""
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ def test_twin_and_engine_give_the_same_values(agent: Agent, chip: ChipNetwork) -
 
 @pytest.mark.parametrize("task", TARGETS)
 def test_the_chip_names_real_images(agent: Agent, chip: ChipNetwork, task: str) -> None:
-    """The first 200 of the images that `mtspark eval --images 200` would ask about."""
+    """The images that `mtspark eval --images 200` asks about."""
     data = Path(os.environ.get("MTSPARK_IMAGES") or ROOT.parent / "shared" / "data")
     if not data.is_dir():
         pytest.skip(f"no images at {data}: set MTSPARK_IMAGES to a folder with them")
