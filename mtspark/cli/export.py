@@ -13,10 +13,15 @@ from mtspark.core.errors import BadRequestError
 
 if TYPE_CHECKING:
     from mtspark.core.chip_network import ChipNetwork
+    from mtspark.core.float_network import FloatNetwork
     from mtspark.deploy.bundle import Bundle
+    from mtspark.deploy.quantise import QuantiseOptions
 
 GAMES, RANDOM_STEPS, MOMENTS = 4, 60, 4
 """The graph is compared on the frames of 4 games at 4 moments of 60 random steps."""
+
+CALIBRATION_MOMENTS = 20
+"""Weight limits are chosen on as many moments of the same games."""
 
 
 NETWORK = "Networks that are no mtspark agents"
@@ -159,7 +164,10 @@ def export_command(
         _option("Recorded inputs, .npy of (T, ...) or (batch, T, ...).", "--input"),
     ] = None,
     calibrate: Annotated[
-        CalibrationName | None, _option("Choose weight limits on the recorded inputs.")
+        CalibrationName | None,
+        _option(
+            "Choose weight limits on the recorded inputs (of an agent: on frames of its games)."
+        ),
     ] = None,
     bound_currents: Annotated[
         bool,
@@ -224,7 +232,6 @@ def export_command(
         "--start": start,
         "--time-steps": time_steps,
         "--input": recording,
-        "--calibrate": calibrate,
         "--input-shape": input_shape,
         "--weights": weights,
     }
@@ -239,6 +246,7 @@ def export_command(
         keep_sums=not round_nearest,
         advantage_only=advantage_only,
         palette=palette,
+        calibrate=calibrate and calibrate.value,
         replace=force,
     )
     print_export(bundle, fidelity)
@@ -255,6 +263,7 @@ def export_agent(
     keep_sums: bool = True,
     advantage_only: bool = False,
     palette: int | None = None,
+    calibrate: str | None = None,
     replace: bool = False,
 ) -> tuple[Bundle, dict[str, Any]]:
     """Convert, quantise and write a bundle; returns it with its fidelity figures."""
@@ -276,12 +285,19 @@ def export_agent(
     agent = load_agent(checkpoint)
     head = Head.ADVANTAGE if advantage_only else Head.DUELING
     graphs = agent_to_nir(agent, head)
+    imported = import_tasks(graphs, name=checkpoint.stem)
+    options = QuantiseOptions(weight_bits, per_channel, keep_sums)
+    calibrated: dict[str, Any] = {}
+    if calibrate is not None:
+        options, reports = _calibrated(agent, imported, options, calibrate)
+        limits = {name: limit.tolist() for name, limit in options.weight_limits.items()}
+        calibrated = {"calibration": reports, "quantise_options": {"weight_limits": limits}}
     network = quantise(
-        import_tasks(graphs, name=checkpoint.stem),
+        imported,
         agent.tasks,
         agent.protocol,
         name=checkpoint.stem,
-        options=QuantiseOptions(weight_bits, per_channel, keep_sums),
+        options=options,
         provenance={
             "checkpoint": checkpoint.name,
             "checkpoint_sha256": sha256(checkpoint),
@@ -309,6 +325,7 @@ def export_agent(
             "headroom": [asdict(room) for room in headroom(network)],
             "graph_against_torch": _graph_against_torch(agent, read_back),
             **painted,
+            **calibrated,
         }
 
         def write_more(target: Path) -> None:
@@ -367,7 +384,24 @@ def _palette_cost(plain: ChipNetwork, painted: ChipNetwork, agent: Any) -> dict[
     return results
 
 
-def _frames_of(agent: Any, task: Any) -> Any:
+def _calibrated(
+    agent: Any, network: FloatNetwork, options: QuantiseOptions, method: str
+) -> tuple[QuantiseOptions, list[dict[str, Any]]]:
+    """Weight limits from the frames of all tasks, under the thresholds of the first."""
+    from dataclasses import asdict
+
+    import numpy as np
+
+    from mtspark.deploy.calibrate import Calibration, calibrate
+
+    frames = [_frames_of(agent, task, CALIBRATION_MOMENTS) for task in agent.tasks]
+    pixels = np.concatenate(frames) / 255.0
+    series = np.broadcast_to(pixels, (network.time_steps, *pixels.shape))
+    chosen, reports = calibrate(network, series, options, method=Calibration(method))
+    return chosen, [asdict(report) for report in reports]
+
+
+def _frames_of(agent: Any, task: Any, moments: int = MOMENTS) -> Any:
     """Frames of a game that is played at random; noise, dark to bright, where there is none."""
     import numpy as np
 
@@ -375,7 +409,7 @@ def _frames_of(agent: Any, task: Any) -> Any:
 
     generator = np.random.default_rng(0)
     if not task.game:
-        shape = (GAMES * MOMENTS, *agent.network.config.observation_shape)
+        shape = (GAMES * moments, *agent.network.config.observation_shape)
         brightest = np.linspace(40, 256, shape[0])[:, None, None, None]
         return (generator.random(shape) * brightest).astype(np.uint8)
     games = make_games(task, agent.protocol, GAMES)
@@ -384,7 +418,7 @@ def _frames_of(agent: Any, task: Any) -> Any:
         kept = []
         for step in range(1, RANDOM_STEPS + 1):
             frames = games.step(generator.choice(task.legal_actions, size=GAMES))[0]
-            if step % (RANDOM_STEPS // MOMENTS) == 0:
+            if step % (RANDOM_STEPS // moments) == 0:
                 kept.append(frames.copy())
     finally:
         games.close()

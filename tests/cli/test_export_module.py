@@ -172,3 +172,20 @@ def test_a_palette_of_an_agent(
     assert call("explain", folder, "--decisions", 3, "--json", tmp_path / "why.json") == 0
     rows = json.loads((tmp_path / "why.json").read_text())["tables"][0]["rows"]
     assert "palette" in [row["effect"] for row in rows]
+
+
+def test_calibration_of_an_agent(
+    checkpoint: Path, call: Callable[..., int], tmp_path: Path
+) -> None:
+    folder, summary = tmp_path / "mse.deploy", tmp_path / "mse.json"
+    options = ("--weight-bits", 3, "--calibrate", "mse", "--json", summary)
+    assert call("export", checkpoint, "-o", folder, *options) == 0
+    reports = json.loads(summary.read_text())["calibration"]
+    assert [report["connection"] for report in reports][0] == "input->conv1"
+    assert all(report["error"] <= report["error_unclipped"] for report in reports)
+    assert any(report["clipped"] > 0 for report in reports)
+    # What was chosen stands in the bundle, and explain quantises by it again.
+    target = tmp_path / "why.json"
+    assert call("explain", folder, "--decisions", 2, "--json", target) == 0
+    rows = json.loads(target.read_text())["tables"][0]["rows"]
+    assert rows[-1]["effect"] == "all: the chip"
