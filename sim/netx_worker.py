@@ -10,6 +10,7 @@ them out: (columns, rows, channels), or (neurons,).
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import numpy as np
 
@@ -55,7 +56,7 @@ def main(request: str, result: str) -> None:
         if direct and decision:
             neuron.bias_mant.set(frames[decision, 0].copy())
         network.run(condition=RunSteps(num_steps=steps), run_cfg=how)
-    found = {}
+    found: dict[str, Any] = {}
     for index, (layer, spikes, membranes) in enumerate(monitors):
         for kind, monitor in (("spikes", spikes), ("membranes", membranes)):
             ((log,),) = (tuple(entry.values()) for entry in monitor.get_data().values())

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mtspark.core.agent import AgentBackend
+    from mtspark.core.chip_network import ChipNetwork
     from mtspark.deploy.bundle import Bundle
     from mtspark.sim.diff import Comparison
 
@@ -35,12 +36,21 @@ DEFAULT_DECISIONS = {
 
 
 def diff_command(
-    folder: Annotated[Path, typer.Argument(help="A bundle made by mtspark export.")],
+    folder: Annotated[
+        Path,
+        typer.Argument(
+            metavar="X",
+            help="A bundle made by mtspark export, or a file: checkpoint (.pt), NIR (.nir), ONNX "
+            "(.onnx), netx (.net).",
+        ),
+    ],
     against: Annotated[
         str,
         typer.Option(
-            help="reference, engine, lava, lava-stock, torch, or another bundle. It is compared "
-            "with the reference; the reference itself with the engine."
+            metavar="Y",
+            help="reference, engine, lava, lava-stock, torch, netx (lava-dl), onnx (ONNX Runtime), "
+            "or another bundle or file. Backends are compared with the reference; the reference "
+            "itself with the engine.",
         ),
     ],
     task: Annotated[str | None, typer.Option(help="Which game (default: the first).")] = None,
@@ -56,13 +66,23 @@ def diff_command(
     """Find the first spike or membrane in which two simulations of an agent differ.
 
     Both see the same real frames, those of a game that the engine plays. Exit code 0: all
-    equal; 1: a difference. Against torch, floats against integers, some spikes always differ:
-    there the exit code is 0 and the agreement of actions is what counts.
+    equal; 1: a difference. Floats against integers, some spikes always differ: there the exit
+    code is 0. Files are compared on frames of the game where one is played, else on random ones.
     """
     one_thread_each()
     from mtspark.deploy.bundle import load_bundle
 
     check_json_target(json_out)
+    if concerns_files(folder, against):
+        from mtspark.cli.diff_files import diff_files
+
+        result = diff_files(str(folder), against, task, decisions=decisions, seed=seed)
+        print_diff(result)
+        if json_out is not None:
+            write_json(json_out, result)
+        if not result["equal"] and result["exact"]:
+            raise typer.Exit(1)
+        return
     bundle = load_bundle(folder)
     chosen = task or bundle.network.tasks[0].name
     bundle.network.task_index(chosen)
@@ -72,6 +92,12 @@ def diff_command(
         write_json(json_out, result)
     if not result["equal"] and result["against"] != BackendName.TORCH.value:
         raise typer.Exit(1)
+
+
+def concerns_files(folder: Path, against: str) -> bool:
+    """Whether one of the two is a file, or a tool that runs files of its own."""
+    files = {".pt", ".nir", ".onnx", ".net"}
+    return against in ("netx", "onnx") or bool({folder.suffix, Path(against).suffix} & files)
 
 
 def diff_bundle(
@@ -134,6 +160,11 @@ def _against_bundle(
 
 def real_frames(bundle: Bundle, task: str, decisions: int, seed: int) -> NDArray[np.uint8]:
     """Frames that the chip sees when it plays, (decisions, *input shape)."""
+    return game_frames(bundle.network, task, decisions, seed)
+
+
+def game_frames(network: ChipNetwork, task: str, decisions: int, seed: int) -> NDArray[np.uint8]:
+    """Frames that a network sees when it plays, (decisions, *input shape)."""
     import numpy as np
 
     from mtspark.sim.engine import EngineChip
@@ -147,8 +178,8 @@ def real_frames(bundle: Bundle, task: str, decisions: int, seed: int) -> NDArray
 
         left = decisions - len(seen)
         play(
-            EngineChip(bundle.network),
-            bundle.network,
+            EngineChip(network),
+            network,
             task,
             episodes=1,
             seed=seed,
@@ -277,6 +308,9 @@ def print_diff(result: dict[str, Any]) -> None:
             "spikes and membranes differ",
             markup=True,
         )
+    for name, layer in result.get("by_layer", {}).items():
+        share = layer["different"] / max(1, layer["compared"])
+        console.print(f"  {name}: {layer['different']:,} of {layer['compared']:,} ({share:.2%})")
     first = result["first_divergence"]
     if first is not None:
         step = "" if first["step"] is None else f", step {first['step']}"
