@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from mtspark.deploy.bundle import Bundle
     from mtspark.sim.diff import Comparison
 
+TWIN = "twin"
+"""The checkpoint's float network acting on its integers, see :mod:`mtspark.train.twin`."""
+
 DEFAULT_DECISIONS = {
     BackendName.ENGINE: 1000,
     BackendName.REFERENCE: 1000,
@@ -48,9 +51,9 @@ def diff_command(
         str,
         typer.Option(
             metavar="Y",
-            help="reference, engine, lava, lava-stock, torch, netx (lava-dl), onnx (ONNX Runtime), "
-            "or another bundle or file. Backends are compared with the reference; the reference "
-            "itself with the engine.",
+            help="reference, engine, lava, lava-stock, torch, twin (the integers as they learn), "
+            "netx (lava-dl), onnx (ONNX Runtime), or another bundle or file. Backends are compared "
+            "with the reference; the reference itself with the engine.",
         ),
     ],
     task: Annotated[str | None, typer.Option(help="Which game (default: the first).")] = None,
@@ -109,6 +112,12 @@ def diff_bundle(
         BadRequestError: `against` is no backend and no bundle, or of other shapes.
     """
     names = [name.value for name in BackendName]
+    if against == TWIN:
+        from mtspark.cli.diff_twin import compare_with_twin
+
+        frames = real_frames(bundle, task, decisions or 1000, seed)
+        comparison = compare_with_twin(bundle, frames, bundle.network.task_index(task))
+        return _result(comparison, BackendName.REFERENCE.value, against, task, seed)
     if against not in names:
         return _against_bundle(bundle, against, task, decisions or 50, seed)
     other = BackendName(against)
@@ -138,7 +147,7 @@ def _against_bundle(
     from mtspark.sim.reference import ReferenceChip
 
     if not Path(against).exists():
-        names = ", ".join(name.value for name in BackendName)
+        names = ", ".join([*(name.value for name in BackendName), TWIN])
         raise BadRequestError(f"--against {against}: neither a backend ({names}) nor a bundle")
     other = load_bundle(Path(against))
     shapes = [
@@ -159,8 +168,14 @@ def _against_bundle(
 
 
 def real_frames(bundle: Bundle, task: str, decisions: int, seed: int) -> NDArray[np.uint8]:
-    """Frames that the chip sees when it plays, (decisions, *input shape)."""
-    return game_frames(bundle.network, task, decisions, seed)
+    """Frames that the chip sees when it plays, (decisions, *input shape); noise without a game."""
+    import numpy as np
+
+    network = bundle.network
+    if not network.tasks[network.task_index(task)].game:
+        shape = (decisions, *network.input.shape)
+        return np.random.default_rng(seed).integers(0, 256, shape).astype(np.uint8)
+    return game_frames(network, task, decisions, seed)
 
 
 def game_frames(network: ChipNetwork, task: str, decisions: int, seed: int) -> NDArray[np.uint8]:
