@@ -28,6 +28,7 @@ class Shot:
     Attributes:
         number: of the decision in its episode, from 0.
         observation: uint8 of the input's shape, what the chip was shown.
+        frame: uint8 (height, width), of it what people are shown.
         rasters: by population, bool (steps, shown neurons).
         spikes: by population, all spikes of each step, (steps,).
         values: of all actions.
@@ -36,20 +37,13 @@ class Shot:
 
     number: int
     observation: NDArray[np.uint8]
+    frame: NDArray[np.uint8]
     rasters: dict[str, NDArray[np.bool_]]
     spikes: dict[str, NDArray[np.int64]]
     values: NDArray[np.float64]
     action: int
     reward: float
     score: float
-
-    @property
-    def frame(self) -> NDArray[np.uint8]:
-        """(height, width): the last of stacked frames; other inputs as one row."""
-        picture = self.observation
-        while picture.ndim > 2:
-            picture = picture[-1]
-        return np.atleast_2d(picture)
 
 
 class FilmRecorder:
@@ -61,10 +55,13 @@ class FilmRecorder:
     Args:
         network: that plays.
         keep: decisions.
+        stacked: the channels of an observation are frames, the newest one last; otherwise they
+            are the colours of one picture, of which the mean is shown.
     """
 
-    def __init__(self, network: ChipNetwork, keep: int) -> None:
+    def __init__(self, network: ChipNetwork, keep: int, *, stacked: bool = True) -> None:
         self.network = network
+        self._stacked = stacked
         self.shown = {
             name: np.unique(np.linspace(0, size - 1, min(size, ROWS)).round().astype(np.int64))
             for name, size in _spiking(network).items()
@@ -91,6 +88,7 @@ class FilmRecorder:
             Shot(
                 number=self._number,
                 observation=moment.frames[0].copy(),
+                frame=_picture(moment.frames[0], self._stacked),
                 rasters={name: flat[name][:, rows] for name, rows in self.shown.items()},
                 spikes={name: spikes.sum(1) for name, spikes in flat.items()},
                 values=moment.decision.values[0].copy(),
@@ -121,6 +119,14 @@ def _spiking(network: ChipNetwork) -> dict[str, int]:
         for population in network.populations
         if population.name != readout.population or readout.kind is ReadoutKind.SPIKES
     }
+
+
+def _picture(observation: NDArray[np.uint8], stacked: bool) -> NDArray[np.uint8]:
+    """What people are shown of an observation; a row for what is no picture."""
+    if observation.ndim == 3:
+        chosen = observation[-1] if stacked else observation.mean(0).round().astype(np.uint8)
+        return chosen.copy()
+    return np.atleast_2d(observation.reshape(-1)).copy()
 
 
 def sprite_sheet(shots: list[Shot], columns: int) -> str:

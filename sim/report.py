@@ -29,7 +29,7 @@ from mtspark.sim.energy import Bill, Device, price
 from mtspark.sim.energy_cards import OPERATIONS, PriceCard
 from mtspark.sim.report_device import OnChip, device_data
 from mtspark.sim.results import bill_to_json
-from mtspark.sim.study import Study, decision_interval_ms
+from mtspark.sim.study import Study
 
 Devices = Mapping[tuple[str, Encoder], OnChip]
 """By chip and encoder."""
@@ -155,7 +155,8 @@ def task_data(
         "task": study.task,
         "seed": study.seed,
         "sticky_action_probability": study.sticky,
-        "decision_interval_ms": decision_interval_ms(network),
+        "kind": "images" if study.interval_ms is None else "game",
+        "decision_interval_ms": study.interval_ms,
         "decisions": deep.decisions,
         "episodes": episodes,
         "return": summary([episode["return"] for episode in episodes]),
@@ -175,7 +176,9 @@ def task_data(
         "film": {
             "first_decision": study.shots[0].number,
             "decisions": len(study.shots),
-            "seconds": round(len(study.shots) * decision_interval_ms(network) / 1000, 2),
+            "seconds": None
+            if study.interval_ms is None
+            else round(len(study.shots) * study.interval_ms / 1000, 2),
         },
     }
 

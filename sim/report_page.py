@@ -15,9 +15,11 @@ from mtspark.sim.report import Devices
 from mtspark.sim.report_figures import encoders, energy_by_card, step_time
 from mtspark.sim.report_pictures import chip_picture, episode_curves
 from mtspark.sim.report_style import colours, with_ids
-from mtspark.sim.study import Study, decision_interval_ms
+from mtspark.sim.study import Study
 
 SHEET_COLUMNS = 15
+IMAGE_MS = 400.0
+"""How long an image is shown; nothing asks for the next one at a time of its own."""
 
 
 def report_html(
@@ -80,9 +82,10 @@ def _film(
     shots = study.shots
     height, width = shots[0].frame.shape
     shades = colours([population.name for population in network.populations])
-    legal = list(network.tasks[network.task_index(study.task)].legal_actions)
+    kind = network.tasks[network.task_index(study.task)]
+    legal = list(kind.legal_actions or range(network.readout.scale.size))
     names = list(study.shown)
-    interval = decision_interval_ms(network)
+    interval = study.interval_ms or IMAGE_MS
     figures: dict[str, Any] = {
         "energy": energy_by_card(task["energy"]),
         "encoders": encoders(task["encoders"], task["energy"][0]),
@@ -103,7 +106,7 @@ def _film(
         "width": width,
         "height": height,
         "video": video(shots, 1000 / interval),
-        "actions": [ACTION_NAMES[action] for action in legal],
+        "actions": [ACTION_NAMES[action] if kind.game else str(action) for action in legal],
         "rasters": [
             {
                 "name": name,

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from mtspark.core.agent import AgentBackend
+import numpy as np
+from numpy.typing import NDArray
+
+from mtspark.core.agent import AgentBackend, greedy_actions
 from mtspark.core.chip_network import ChipNetwork
 from mtspark.core.errors import BadRequestError
 from mtspark.sim.activity import ActivityRecorder, DeepCounts
+from mtspark.sim.counts import Counter
 from mtspark.sim.encoders import Encoder, EncoderCounter, EncoderCounts
 from mtspark.sim.film import FilmRecorder, Shot
-from mtspark.sim.play import MAX_GAMES_AT_ONCE, Moment, Run, play
+from mtspark.sim.play import MAX_GAMES_AT_ONCE, Episode, Moment, Run, play
 
 MILLISECONDS_PER_EMULATOR_FRAME = 1000 / 60
 
@@ -24,7 +29,8 @@ class Study:
     Attributes:
         task: its name.
         seed: of the first episode.
-        sticky: probability of sticky actions that was played with.
+        sticky: probability of sticky actions that was played with; None for images.
+        interval_ms: time until the next decision is due; None for images.
         run: episodes and total counts.
         deep: counts by step, decision and episode.
         encoders: what each encoder would have sent.
@@ -35,7 +41,8 @@ class Study:
 
     task: str
     seed: int
-    sticky: float
+    sticky: float | None
+    interval_ms: float | None
     run: Run
     deep: DeepCounts
     encoders: dict[Encoder, EncoderCounts]
@@ -108,7 +115,76 @@ def study_task(
         task=task,
         seed=seed,
         sticky=network.protocol.sticky_action_probability if sticky is None else sticky,
+        interval_ms=decision_interval_ms(network),
         run=run,
+        deep=activity.result(),
+        encoders={encoder: encoders.result(encoder) for encoder in Encoder},
+        shots=film.shots,
+        shown={name: rows.tolist() for name, rows in film.shown.items()},
+        host_s=time.perf_counter() - started,
+    )
+
+
+def study_images(
+    backend: AgentBackend,
+    network: ChipNetwork,
+    task: str,
+    images: NDArray[np.uint8],
+    labels: NDArray[np.int64],
+    *,
+    film_decisions: int = 150,
+    observe: Callable[[Moment], None] | None = None,
+) -> Study:
+    """Name images with every spike recorded: one episode, a point for each right answer.
+
+    Args:
+        backend: a simulated chip.
+        network: that it runs.
+        task: name of the task.
+        images: uint8 (count, *input shape).
+        labels: (count,) the right answers, as actions.
+        film_decisions: how many of the first images are kept to look at.
+        observe: called after every decision.
+
+    Raises:
+        BadRequestError: no image, or images of another shape.
+    """
+    row = network.task_index(task)
+    if not len(images) or images.shape[1:] != network.input.shape:
+        raise BadRequestError(
+            f"{task}: images of {images.shape[1:]}, the network takes {network.input.shape}"
+        )
+    legal = network.tasks[row].legal_actions or tuple(range(network.readout.scale.size))
+    activity, encoders, counter = (
+        ActivityRecorder(network),
+        EncoderCounter(network),
+        Counter(network),
+    )
+    film = FilmRecorder(network, min(film_decisions, len(images)), stacked=False)
+    running, answers, score = np.array([True]), [], 0.0
+    started = time.perf_counter()
+    for image, label in zip(images, labels, strict=True):
+        decision = backend.decide(image[None], row, trace=True)
+        actions = greedy_actions(decision.values, legal)
+        points = (actions == label).astype(np.float64)
+        moment = Moment(image[None], running, actions, points, decision)
+        answers.append(int(actions[0]))
+        score += float(points[0])
+        counter.add(decision.activity)
+        activity(moment)
+        encoders(moment)
+        if len(answers) <= film_decisions:
+            film(moment)
+        if observe is not None:
+            observe(moment)
+    digest = hashlib.sha256(np.array(answers).tobytes()).hexdigest()[:16]
+    episode = Episode(0, score, len(answers), True, digest, tuple(answers))
+    return Study(
+        task=task,
+        seed=0,
+        sticky=None,
+        interval_ms=None,
+        run=Run((episode,), counter.result()),
         deep=activity.result(),
         encoders={encoder: encoders.result(encoder) for encoder in Encoder},
         shots=film.shots,

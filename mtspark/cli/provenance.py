@@ -34,7 +34,11 @@ def page_made(
             "seeds",
             "; ".join(
                 f"{study.task}: "
-                + ", ".join(str(episode.seed) for episode in study.run.episodes)
+                + (
+                    f"{study.deep.decisions} test images, chosen with seed 0"
+                    if study.interval_ms is None
+                    else ", ".join(str(episode.seed) for episode in study.run.episodes)
+                )
                 + (f", sticky {study.sticky:g}" if study.sticky else "")
                 for study in studies
             ),

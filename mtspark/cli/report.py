@@ -73,6 +73,13 @@ def report_command(
         int,
         typer.Option(min=0, help="With -o: decisions a task that NeuroBench counts, too."),
     ] = 0,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="With -o: folder of the images, for image sets (default: download)."),
+    ] = None,
+    images: Annotated[
+        int, typer.Option(min=1, help="With -o: test images a task that is an image set.")
+    ] = 300,
 ) -> None:
     """Show spikes, operations and energy of the latest runs, or write a page about them."""
     one_thread_each()
@@ -81,7 +88,7 @@ def report_command(
 
     check_json_target(json_out)
     if page is None:
-        given = (task, seed, max_decisions, card, times, pilotnet)
+        given = (task, seed, max_decisions, card, times, pilotnet, data)
         if any(value is not None for value in given) or episodes != 1 or neurobench:
             raise BadRequestError("that option belongs to a page: add -o report.html")
         print_report(load_bundle(folder), json_out)
@@ -101,6 +108,8 @@ def report_command(
         times=times,
         pilotnet=pilotnet,
         neurobench=neurobench,
+        data=data,
+        images=images,
     )
     write_page(folder, page, request)
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from mtspark.sim.energy_cards import PriceCard
     from mtspark.sim.report import Devices
     from mtspark.sim.study import Study
+    from mtspark.train.images_data import ImageSet
 
 CARDS = (
     "loihi2_pilotnet",
@@ -43,6 +44,7 @@ CARDS = (
 )
 """All that ship, in the order of the page."""
 
+FILMED_IMAGES = 60
 CHIPS_IN_STEP = ("engine", "reference", "lava", "lava-stock")
 """Backends that are equal to the bit, so that they play the same episodes."""
 
@@ -61,6 +63,8 @@ class PageRequest:
     times: str | None
     pilotnet: Path | None
     neurobench: int
+    data: Path | None
+    images: int
 
 
 def write_page(folder: Path, page: Path, request: PageRequest) -> None:
@@ -150,7 +154,26 @@ def _check_request(bundle: Bundle, cards: list[PriceCard], request: PageRequest)
 def _film_decisions(bundle: Bundle, request: PageRequest) -> int:
     from mtspark.sim.study import decision_interval_ms
 
+    if bundle.network.protocol is None:
+        return FILMED_IMAGES
     return max(round(1000 * request.seconds / decision_interval_ms(bundle.network)), 2)
+
+
+def _test_images(name: str, request: PageRequest) -> ImageSet:
+    """Test images of a task that is an image set.
+
+    Raises:
+        BadRequestError: it is neither a game nor an image set, or its images cannot be had.
+        BadFileError: their files are missing or damaged.
+    """
+    from mtspark.train.images_data import OPENML, load_images
+
+    if name not in OPENML:
+        raise BadRequestError(
+            f"task {name!r} is neither a game nor an image set ({', '.join(OPENML)}); its inputs "
+            "are not known here"
+        )
+    return load_images(name, "test", request.data).subset(request.images, seed=0)
 
 
 def _study(
@@ -160,8 +183,19 @@ def _study(
     stored: dict[str, Any] | None,
     request: PageRequest,
 ) -> Study:
-    from mtspark.sim.study import study_task
+    from mtspark.sim.study import study_images, study_task
 
+    if not bundle.network.tasks[bundle.network.task_index(name)].game:
+        pictures = _test_images(name, request)
+        with console.status(f"{name}: {len(pictures.labels)} images, everything recorded"):
+            return study_images(
+                player,
+                bundle.network,
+                name,
+                pictures.images,
+                pictures.labels,
+                film_decisions=_film_decisions(bundle, request),
+            )
     seed = request.seed
     if seed is None:
         seed = 0 if stored is None else int(stored["episodes"][0]["seed"])
@@ -181,14 +215,12 @@ def _study(
 
 
 def _stored(bundle: Bundle, name: str) -> dict[str, Any] | None:
-    """The latest stored run of a task on a simulated chip.
+    """The latest stored run of a game on a simulated chip.
 
     Raises:
-        BadRequestError: unknown task, or one that is no game.
+        BadRequestError: unknown task.
     """
-    row = bundle.network.task_index(name)
-    if bundle.network.protocol is None or not bundle.network.tasks[row].game:
-        raise BadRequestError(f"task {name!r} is no game: there is nothing to play and to film")
+    bundle.network.task_index(name)
     runs, _ = latest_runs(bundle)
     own = [run for run in runs if run["task"] == name and run["backend"] in CHIPS_IN_STEP]
     return max(own, key=lambda run: str(run["date"]), default=None)

@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mtspark.core.agent import greedy_actions
 from mtspark.core.chip_network import INPUT, ChipNetwork
+from mtspark.core.errors import BadRequestError
 from mtspark.core.protocol import GameProtocol
 from mtspark.deploy.chip_model import load_chip
 from mtspark.sim.encoders import Encoder
@@ -33,7 +35,7 @@ from mtspark.sim.report_page import (
     report_html,
     time_of,
 )
-from mtspark.sim.study import Study, study_task
+from mtspark.sim.study import Study, study_images, study_task
 from tests import networks
 from tests.networks import three_neurons
 
@@ -229,6 +231,25 @@ def test_hostile_names_of_layers_reach_no_markup() -> None:
     assert len([1 for tag, _ in page.tags if tag == "script"]) == 2
     assert not [1 for tag, attributes in page.tags if "onerror" in attributes]
     assert EVIL not in text
+
+
+def test_images_are_one_episode_with_a_point_for_each_right_answer(network: ChipNetwork) -> None:
+    chip = EngineChip(network)
+    images = np.random.default_rng(3).integers(0, 256, (5, 2, 20, 20)).astype(np.uint8)
+    answers = greedy_actions(chip.decide(images, 0).values, network.tasks[0].legal_actions)
+    labels = answers.copy()
+    labels[[1, 4]] += 1
+    study = study_images(chip, network, "pong", images, labels, film_decisions=4)
+    (episode,) = study.run.episodes
+    assert (episode.score, episode.actions, episode.decisions) == (3, tuple(answers), 5)
+    assert [shot.reward for shot in study.shots] == [1, 0, 1, 1]
+    assert study.deep.operations.sum() == study.run.counts.synops_structural
+    assert study.shots[0].frame.tolist() == images[0].mean(0).round().astype(int).tolist()
+    data, text = made(network, study)
+    assert data["tasks"][0]["kind"] == "images"
+    assert "60 %</b><span>of 5 images named rightly" in text
+    with pytest.raises(BadRequestError, match="the network takes"):
+        study_images(chip, network, "pong", images[:, :1], labels)
 
 
 def moments(rewards: list[float]) -> list[Moment]:
