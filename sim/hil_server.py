@@ -36,7 +36,9 @@ def check_address(address: str) -> None:
     Raises:
         BadRequestError: something else.
     """
-    if not ADDRESS.fullmatch(address):
+    found = ADDRESS.fullmatch(address)
+    # ZeroMQ itself would take a larger number modulo 65536.
+    if not found or (found[1] != "*" and int(found[1]) >= 2**16):
         raise BadRequestError(
             f"address {address[:80]!r}: write tcp://HOST:PORT, for example tcp://127.0.0.1:5555"
         )

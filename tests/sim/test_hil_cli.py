@@ -101,7 +101,9 @@ def test_latency_modelled_for_a_chip(
     from mtspark.cli import common, hil_play
 
     monkeypatch.setattr(hil_play, "MODELLED_DECISIONS", 3)
-    monkeypatch.setattr(common.BackendName, "ENGINE", common.BackendName.REFERENCE)
+    start = common.open_backend
+    reference = common.BackendName.REFERENCE
+    monkeypatch.setattr(common, "open_backend", lambda name, *rest: start(reference, *rest))
     out = tmp_path / "run.json"
     assert play(bundle, "--chip", "loihi2", "--input-ms", 1, "--json", out) == 0
     result = json.loads(out.read_text())
@@ -131,7 +133,7 @@ def test_latency_modelled_for_a_chip(
         (("--task", "pong", "--times", "x"), "add --chip"),
         (("--task", "pong", "--picture", "x.png"), "--picture draws a curve"),
         (("--task", "pong", "--connect", "here"), "write tcp://HOST:PORT"),
-        (("--serve", "tcp://127.0.0.1:99999"), "cannot be served"),
+        (("--serve", "tcp://127.0.0.1:99999"), "write tcp://HOST:PORT"),
         (("--serve", "ipc:///x"), "write tcp://HOST:PORT"),
         (
             ("--task", "pong", "--connect", "tcp://127.0.0.1:9", "--fault", "chip-death=0.1"),
