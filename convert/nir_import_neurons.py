@@ -33,11 +33,15 @@ class Integrator(str, Enum):
     exponential: v keeps e^(-dt/tau), the drive counts 1 - e^(-dt/tau): exact for a drive that
         is constant within a step (nengo).
     exponential-decay: v keeps e^(-dt/tau), the drive counts dt/tau (sinabs, Rockpool).
+    rockpool: as that, but corrects what Rockpool's exporter writes: the r of its LIF and CubaLIF
+        nodes is e^(-dt/tau) times what the neurons count, and the gain of their synapses,
+        e^(-dt/tau_syn), is left out.
     """
 
     EULER = "euler"
     EXPONENTIAL = "exponential"
     EXPONENTIAL_DECAY = "exponential-decay"
+    ROCKPOOL = "rockpool"
 
 
 class Order(str, Enum):
@@ -207,7 +211,11 @@ def population_of(
             current_keep, share = _step(
                 name, "tau_syn", _tau(name, node, "tau_syn", shape), choices
             )
+            if choices.integrator is Integrator.ROCKPOOL:
+                share = current_keep
             input_gain = parameter("w_in") * share
+        if choices.integrator is Integrator.ROCKPOOL and not isinstance(node, nir.LI):
+            gain = gain / keep
         notes += _slow(name, keep)
     if isinstance(node, (nir.I, nir.LI, nir.CubaLI)):
         start = leak if choices.start is Start.REST else np.zeros(shape)

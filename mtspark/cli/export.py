@@ -34,6 +34,7 @@ class IntegratorName(str, Enum):
     EULER = "euler"
     EXPONENTIAL = "exponential"
     EXPONENTIAL_DECAY = "exponential-decay"
+    ROCKPOOL = "rockpool"
 
 
 class ResetName(str, Enum):
@@ -112,7 +113,8 @@ def export_command(
         IntegratorName | None,
         _option(
             "How neurons step (default: euler). exponential is exact (nengo); exponential-decay "
-            "keeps e^(-dt/tau) and counts dt/tau (sinabs, Rockpool)."
+            "keeps e^(-dt/tau) and counts dt/tau (sinabs); rockpool also corrects what Rockpool's "
+            "exporter leaves out."
         ),
     ] = None,
     reset: Annotated[

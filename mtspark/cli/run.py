@@ -19,6 +19,7 @@ from mtspark.cli.common import (
     writable_folder,
     write_json,
 )
+from mtspark.core.errors import BadRequestError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 def run_command(
     folder: Annotated[Path, typer.Argument(help="A bundle made by mtspark export.")],
-    task: Annotated[str, typer.Option(help="Which game to play.")],
+    task: Annotated[str | None, typer.Option(help="Which game to play.")] = None,
     episodes: Annotated[int, typer.Option(min=1, help="Full games to play.")] = 1,
     backend: Annotated[BackendName, typer.Option(help="Who decides.")] = BackendName.ENGINE,
     seed: Annotated[int, typer.Option(help="Of the first game; the next has seed + 1.")] = 0,
@@ -39,6 +40,17 @@ def run_command(
     ] = None,
     sticky: Annotated[
         float | None, typer.Option(help="Sticky action probability (default: the agent's own).")
+    ] = None,
+    recording: Annotated[
+        Path | None,
+        typer.Option(
+            "--input",
+            help="Instead of playing: run recorded inputs, .npy of (T, ...) or (batch, T, ...).",
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", help="With --input: write spikes and values, .npz."),
     ] = None,
     json_out: Annotated[
         Path | None, typer.Option("--json", help="Write the result to this file, too.")
@@ -51,6 +63,18 @@ def run_command(
 
     check_json_target(json_out)
     bundle = load_bundle(folder)
+    if recording is not None:
+        from mtspark.cli.run_input import run_recorded
+
+        recorded = run_recorded(bundle, recording, output, task=task, backend=backend)
+        if json_out is not None:
+            write_json(json_out, recorded)
+        return
+    if bundle.network.protocol is None:
+        raise BadRequestError(f"{folder}: plays no game; give it recorded inputs, --input FILE.npy")
+    if task is None:
+        known = ", ".join(one.name for one in bundle.network.tasks)
+        raise BadRequestError(f"{folder}: name the game to play, --task NAME; it knows {known}")
     bundle.network.task_index(task)
     writable_folder(bundle.runs)
     result = run_bundle(

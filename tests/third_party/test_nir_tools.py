@@ -1,0 +1,170 @@
+"""Networks that other tools made and exported fire here what they fire there.
+
+Needs a Python that has the tools; MTSPARK_NIR_TOOLS names it (default: this one). Writes
+docs/nir-support.md anew where MTSPARK_WRITE_SUPPORT is set.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mtspark.convert.nir_import import import_nir
+from mtspark.convert.nir_import_neurons import ImportOptions, Integrator, Order, Start
+from mtspark.core.errors import MtsparkError
+from mtspark.core.float_network import FloatReset
+from mtspark.core.float_simulator import run_float
+
+pytestmark = pytest.mark.third_party
+
+SCRIPT = Path(__file__).with_name("nir_tools.py")
+PAGE = Path(__file__).parents[2] / "docs" / "nir-support.md"
+
+# What does not come in as the tool runs it, and why: nobody could tell it from the file.
+CROSSES = {
+    ("sinabs", "IAF, several spikes a step"): "a neuron that sends several spikes in one step",
+    ("sinabs", "LIF, norm_input=False"): "the exporter leaves norm_input out",
+    ("Rockpool", "LIFTorch, several spikes a step"): "a neuron that sends several spikes in a step",
+}
+
+
+@dataclass
+class Result:
+    """One case: what the tool said, and how many values differ here."""
+
+    entry: dict[str, Any]
+    compared: int = 0
+    different: int = -1
+    active: float = 0.0
+    refused: str = ""
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> list[Result]:
+    folder = tmp_path_factory.mktemp("nir")
+    python = os.environ.get("MTSPARK_NIR_TOOLS", sys.executable)
+    done = subprocess.run([python, SCRIPT, folder], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found = [compare(entry, folder) for entry in json.loads((folder / "cases.json").read_text())]
+    if os.environ.get("MTSPARK_WRITE_SUPPORT"):
+        PAGE.write_text(page(found))
+    return found
+
+
+def compare(entry: dict[str, Any], folder: Path) -> Result:
+    result = Result(entry)
+    if not entry["file"]:
+        return result
+    file = folder / entry["file"]
+    arrays = np.load(file.with_suffix(".npz"))
+    options = dict(entry["options"])
+    kinds = {"integrator": Integrator, "order": Order, "start": Start}
+    for key, kind in kinds.items():
+        if key in options:
+            options[key] = kind(options[key])
+    if "reset" in options:
+        options["reset"] = FloatReset(options["reset"].replace("-", "_"))
+    try:
+        network = import_nir(file, ImportOptions(**options))
+    except MtsparkError as error:
+        result.refused = str(error).replace(str(folder), "")
+        return result
+    given = arrays["given"].astype(np.float64)
+    # Rockpool's graphs have an input of (1, n).
+    run = run_float(network, given.reshape(*given.shape[:2], *network.input.shape))
+    name = network.output.population
+    offset = network.population(name).membrane_offset
+    ours = run.spikes[name] if name in run.spikes else run.membranes[name] + offset
+    wanted = arrays["wanted"].reshape(ours.shape)
+    # The tools count in float32.
+    result.different = int((np.abs(ours - wanted) > 1e-4 * np.maximum(1, np.abs(wanted))).sum())
+    result.compared, result.active = wanted.size, float((wanted != 0).mean())
+    return result
+
+
+def test_every_case_comes_in_or_is_a_known_cross(results: list[Result]) -> None:
+    if all("missing" in result.entry for result in results):
+        pytest.skip("no tool is installed; set MTSPARK_NIR_TOOLS to a Python that has some")
+    wrong = []
+    for result in results:
+        entry = result.entry
+        if "missing" in entry:
+            continue
+        known = (entry["tool"], entry["name"]) in CROSSES
+        good = result.different == 0 and result.active > 0
+        if good == known:
+            wrong.append(
+                f"{entry['tool']} {entry['name']}: {result.different} of {result.compared} differ"
+                f" {result.refused}{entry.get('failed', '')}"
+            )
+    assert not wrong, "\n".join(wrong)
+
+
+def page(found: list[Result]) -> str:
+    """The support matrix, from what was just measured."""
+    lines = [
+        "# Which NIR files come in",
+        "",
+        "Made by `tests/third_party/test_nir_tools.py`: each network was built, run and exported",
+        "by the tool itself; mtspark read the file, with the options shown, and every value of",
+        "the output in 60 steps of 2 samples was compared with the tool's own.",
+        "",
+        "| tool | network | NIR nodes | options of `mtspark export` | values compared | differ |",
+        "|---|---|---|---|---:|---:|",
+    ]
+    for result in found:
+        entry = result.entry
+        told = [
+            f"--{key.replace('_', '-')}" + ("" if value is True else f" {value}")
+            for key, value in entry["options"].items()
+        ]
+        differ = f"{result.different}" + (" ✓" if result.different == 0 else " ✗")
+        if "missing" in entry:
+            differ = f"not measured: {entry['missing']}"
+        elif "failed" in entry:
+            differ = f"✗ its exporter: {entry['failed']}"
+        elif result.refused:
+            differ = f"✗ refused: {result.refused}"
+        reason = CROSSES.get((entry["tool"], entry["name"]))
+        if reason:
+            differ += f" ({reason})"
+        lines.append(
+            f"| {entry['tool']} | {entry['name']} | {', '.join(entry['nodes'])} | "
+            f"`{' '.join(told) or 'none'}` | {result.compared} | {differ} |"
+        )
+    tools = list(dict.fromkeys(result.entry["tool"] for result in found))
+    nodes = list(dict.fromkeys(node for result in found for node in result.entry["nodes"]))
+    lines += ["", "✓: comes in and gives every value of the tool. ✗: it does not, see above.", ""]
+    lines += [f"| node | {' | '.join(tools)} |", f"|---|{'---|' * len(tools)}"]
+    for node in nodes:
+        cells = []
+        for tool in tools:
+            with_node = [r for r in found if r.entry["tool"] == tool and node in r.entry["nodes"]]
+            good = [r for r in with_node if r.different == 0]
+            cells.append("" if not with_node else "✓" if good else "✗")
+        lines.append(f"| {node} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n" + NOTES
+
+
+NOTES = """
+Of the 20 types of node that NIR 1.0.8 has, all come in. `Input`, `Output`, `Scale`, `Delay`,
+`Threshold`, `I`, `CubaLI`, `SumPool2d` and grouped, dilated, strided and 'same' convolutions,
+subgraphs and branches are compared with an oracle in plain Python on random graphs
+(`tests/convert/test_nir_import.py`), whichever tool wrote them.
+
+What NIR does not store has to be said: `--dt`, `--integrator`, `--reset`, and for some tools
+`--order`, `--start` and `--fires-at-threshold`. norse's exporter writes `tau = dt / tau_mem_inv`,
+so its files need the product of both time steps, 1e-6 for the defaults.
+
+nengo has no exporter to NIR of its own; its published trace of `lif_norse.nir` is reproduced with
+`--integrator exponential`, and those of norse, snnTorch, SpiNNaker2, sinabs, Rockpool, spyx and
+Lava with theirs (same test file).
+"""
