@@ -139,7 +139,8 @@ def trace_module(
         populations=tuple(populations),
         connections=tuple(_named_apart(links)),
         output=FloatOutput(chosen.layer, chosen.kind),
-        time_steps=recording.time_steps,
+        # A series of any length goes in: only the user can say how long a decision is.
+        time_steps=recording.time_steps if recording.held else time_steps or 0,
         notes=(recording.note, *chosen.notes),
     )
     check_float_network(network)

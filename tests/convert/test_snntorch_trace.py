@@ -300,6 +300,12 @@ def test_loops_over_a_series(axis: int, collect: str) -> None:
         assert theirs.any()
 
 
+def test_a_series_of_no_stated_length_leaves_the_steps_open() -> None:
+    traced = trace(Loop(0, "stack"), (2, 7, 6), steps=None)
+    assert traced.network.time_steps == 0
+    assert traced.recording.time_steps > 1
+
+
 class Held(nn.Module):
     """One frame, held over a loop of 7 steps; one neuron module serves two layers."""
 
