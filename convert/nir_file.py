@@ -41,7 +41,8 @@ def read_nir(
 
 def _graph(path: Path, content: dict[str, Any], type_check: bool) -> nir.NIRGraph:
     node = content.get("node")
-    if not isinstance(node, dict) or node.get("type") != "NIRGraph":
+    kind = node.get("type") if isinstance(node, dict) else None
+    if not isinstance(node, dict) or not isinstance(kind, str) or kind != "NIRGraph":
         raise BadFileError(f"{path}: an HDF5 file, but no NIR graph (no group /node of one)")
     if "type_check" in node:
         raise BadFileError(f"{path}: /node/type_check is no part of a NIR graph")

@@ -94,6 +94,7 @@ def change(path: Path, name: str, value: object, dtype: object = None) -> None:
     ("name", "value", "dtype", "says"),
     [
         ("node/type", "LIF", TEXT, "no NIR graph"),
+        ("node/type", np.ones(4), None, "no NIR graph"),
         ("node", None, None, "no NIR graph"),
         ("node/nodes/fc/type", "Sigmoid", TEXT, "not a readable NIR graph"),
         ("node/nodes/fc/type", "__builtins__", TEXT, "not a readable NIR graph"),

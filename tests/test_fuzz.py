@@ -1,0 +1,62 @@
+"""A short run of the fuzzer; the long one is ``python benchmarks/fuzz.py``."""
+
+from __future__ import annotations
+
+import importlib
+from collections import Counter
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from mtspark.core.limits import set_policy
+
+BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+KINDS = ("nir", "net", "pt", "onnx", "bundle")
+FILES = 12
+
+
+@pytest.fixture
+def fuzz(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    yield importlib.import_module("fuzz")
+    set_policy(None)
+
+
+def test_only_errors_of_mtspark_come_out(fuzz: ModuleType, tmp_path: Path) -> None:
+    seeds = fuzz.make_seeds(tmp_path / "seeds")
+    assert tuple(seeds) == KINDS
+    total: Counter[str] = Counter()
+    for number in range(len(KINDS)):
+        # A number beyond those of the long run's batches: other files than there.
+        found = fuzz.fuzz_batch(10_000_000 + number, seeds, tmp_path, FILES)
+        total.update(found["counts"])
+        assert found["largest_mb"] < 4096
+        bad = [entry for entry in found["found"] if entry["result"] in ("escaped", "unforeseen")]
+        assert not bad
+    for kind in KINDS:
+        made = sum(count for name, count in total.items() if name.startswith(f"{kind} "))
+        assert made >= FILES
+        assert total[f"{kind} refused"]
+
+
+def test_every_seed_is_sound(fuzz: ModuleType, tmp_path: Path) -> None:
+    reader = importlib.import_module("fuzz_read")
+    for kind, paths in fuzz.make_seeds(tmp_path).items():
+        for path in paths:
+            assert reader.read_file(kind, path).result == "read", path
+
+
+def test_an_error_that_is_none_of_ours_is_found(
+    fuzz: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader = importlib.import_module("fuzz_read")
+
+    def broken(kind: str, path: Path) -> None:
+        raise KeyError("nobody expected this")
+
+    monkeypatch.setattr(reader, "_read", broken)
+    outcome = reader.read_file("nir", tmp_path / "x.nir")
+    assert outcome.result == "escaped"
+    assert "nobody expected this" in outcome.text
