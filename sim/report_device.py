@@ -99,7 +99,8 @@ def on_chip(
 def preferred_times(chip: ChipModel) -> str | None:
     """The set of times that was fitted to a measurement, where there is one; else the first."""
     fitted = [times.name for times in chip.times if "FITTED" in times.about]
-    return (fitted or [times.name for times in chip.times] or [None])[0]
+    named = fitted or [times.name for times in chip.times]
+    return named[0] if named else None
 
 
 def device_data(found: OnChip) -> dict[str, Any]:

@@ -171,7 +171,8 @@ class ChipTwin(nn.Module):
     def __init__(self, network: ChipNetwork, task: int) -> None:
         super().__init__()
         self.binary = network.input.payload_bits == 0
-        source, layers = INPUT, []
+        source = INPUT
+        layers: list[_Layer] = []
         for population in network.populations:
             links = [link for link in network.connections if link.target == population.name]
             plain = len(links) == 1 and links[0].source == source and not links[0].delay
@@ -185,19 +186,19 @@ class ChipTwin(nn.Module):
             layers.append(_Layer(synapses, ChipNeurons(population, links[0].exponent, task), flat))
             source = population.name
         self.layers = nn.ModuleList(layers)
+        self.neurons = [layer.neurons for layer in layers]
 
     def forward(self, frames: Tensor) -> Tensor:
         """Membranes of the last layer after T steps; frames are (1, T, *input shape)."""
-        for layer in self.layers:
-            layer.neurons.rest()
+        for neurons in self.neurons:
+            neurons.rest()
         for step in range(frames.shape[1]):
             sent = frames[:, step]
             if self.binary:
                 sent = (sent != 0).to(sent.dtype)
             for layer in self.layers:
                 sent = layer(sent)
-        membrane: Tensor = self.layers[-1].neurons.membrane
-        return membrane
+        return self.neurons[-1].membrane
 
 
 class _Layer(nn.Module):

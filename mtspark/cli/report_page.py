@@ -259,10 +259,10 @@ def _devices(
     from mtspark.core.chip_network import INPUT
     from mtspark.deploy.chip_model import load_chip
     from mtspark.sim.encoders import Encoder
-    from mtspark.sim.report_device import map_for, on_chip, preferred_times
+    from mtspark.sim.report_device import OnChip, map_for, on_chip, preferred_times
 
     network = bundle.network
-    devices: dict[str, dict[Any, Any]] = {study.task: {} for study in studies}
+    devices: dict[str, dict[tuple[str, Encoder], OnChip]] = {study.task: {} for study in studies}
     for name in dict.fromkeys(card.chip for card in cards if card.chip):
         chip = load_chip(name)
         known = [entry.name for entry in chip.times]
@@ -280,7 +280,7 @@ def _devices(
                     times=chosen,
                     host_us=1e6 * study.host_s / study.deep.decisions,
                 )
-    return devices
+    return dict(devices)
 
 
 def _pilotnet_checks(folder: Path) -> list[dict[str, str]]:

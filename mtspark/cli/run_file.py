@@ -104,11 +104,12 @@ def _shape_of_a_run() -> dict[str, Any]:
         "note": _text,
     }
     bill = {
-        **dict.fromkeys(("card", "source", "evidence", "scope"), _text),
+        **dict.fromkeys(("card", "source", "evidence", "scope", "static_note"), _text),
         "hypothetical": _yes_or_no,
         "hypothetical_because": [_text],
         "terms": [term],
         "dynamic_j_per_decision": _number,
+        "static_j_per_decision": _number_or_none,
     }
     layer = {
         "name": _text,

@@ -97,8 +97,11 @@ def print_bill(bill: dict[str, Any]) -> None:
     table.add_section()
     dynamic = bill["dynamic_j_per_decision"] * 1e6
     table.add_row("dynamic, priced terms", "", "", Text(f"{dynamic:,.2f}", "bold"))
+    static = bill["static_j_per_decision"]
+    table.add_row("static", "", "", "not priced" if static is None else f"{static * 1e6:,.2f}")
     console.print(table)
     console.print(f"source: {bill['source']}; {bill['evidence']}; {bill['scope']}")
+    console.print(f"static: {bill['static_note']}")
     for term in bill["terms"]:
         if term["note"]:
             console.print(f"{term['term'].replace('_', ' ')}: {term['note']}")
