@@ -1,0 +1,139 @@
+"""mtspark export and run of networks that are no agents."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import nir
+import numpy as np
+import pytest
+
+from mtspark.cli.common import BackendName
+from mtspark.cli.export_network import ExportRequest, export_network
+from mtspark.cli.recording import as_messages, load_recording
+from mtspark.cli.run_input import run_recorded
+from mtspark.convert.nir_import import import_nir
+from mtspark.core.errors import BadFileError, BadRequestError, MtsparkError
+from mtspark.core.float_simulator import run_float
+from mtspark.deploy.bundle import load_bundle
+
+
+def write_graph(path: Path, seed: int = 0) -> Path:
+    """4 inputs, 6 LIF neurons with a tau of 5 steps, 2 integrators that are read."""
+    generator = np.random.default_rng(seed)
+    six, two = np.ones(6), np.ones(2)
+    graph = nir.NIRGraph(
+        nodes={
+            "input": nir.Input(input_type={"input": np.array([4])}),
+            "fc": nir.Affine(weight=generator.normal(0, 1, (6, 4)), bias=0.05 * six),
+            "lif": nir.LIF(tau=5 * six, r=2 * six, v_leak=0 * six, v_threshold=0.3 * six),
+            "out": nir.Linear(weight=generator.normal(0, 1, (2, 6))),
+            "li": nir.LI(tau=9 * two, r=two, v_leak=0 * two),
+            "output": nir.Output(output_type={"output": np.array([2])}),
+        },
+        edges=[("input", "fc"), ("fc", "lif"), ("lif", "out"), ("out", "li"), ("li", "output")],
+    )
+    nir.write(str(path), graph)
+    return path
+
+
+def request(folder: Path, **changes: Any) -> ExportRequest:
+    fields: dict[str, Any] = {"dt": 1.0, "time_steps": 30, **changes}
+    source = write_graph(folder / "net.nir")
+    return ExportRequest(source=source, folder=folder / "net.deploy", **fields)
+
+
+def test_a_graph_goes_in_and_the_same_values_come_out(tmp_path: Path) -> None:
+    """Exported, reloaded and run; the bundle's own graph says how it was read."""
+    bundle, fidelity = export_network(request(tmp_path, reset="subtract"))
+    assert bundle.network.protocol is None
+    assert [layer["layer"] for layer in fidelity["layers"]] == ["lif"]
+    assert fidelity["layers"][0]["spike_distance"] < 0.02
+    assert "reset subtract" in fidelity["import_notes"][0]
+    assert "reset subtract" in bundle.network.provenance["notes"]
+    again = import_nir(bundle.folder / "graph.default.nir")
+    assert (again.dt, again.time_steps) == (1.0, 30)
+    assert again.population("lif").reset.value == "subtract"
+
+    series = (np.random.default_rng(3).random((5, 30, 4)) < 0.4).astype(np.uint8)
+    np.save(tmp_path / "x.npy", series)
+    result = run_recorded(
+        load_bundle(bundle.folder),
+        tmp_path / "x.npy",
+        tmp_path / "y.npz",
+        backend=BackendName.REFERENCE,
+    )
+    wanted = run_float(again, series.swapaxes(0, 1).astype(float))
+    np.testing.assert_allclose(np.array(result["values"]), wanted.values, atol=0.05)
+    stored = np.load(tmp_path / "y.npz")
+    assert stored["spikes/lif"].shape == (30, 5, 6)
+    assert (stored["spikes/lif"] != wanted.spikes["lif"].astype(bool)).mean() < 0.02
+    assert result["spikes"]["lif"] == stored["spikes/lif"].sum() > 0
+
+
+def test_a_recording_may_be_shorter_or_one_sample(tmp_path: Path) -> None:
+    bundle, _ = export_network(request(tmp_path))
+    np.save(tmp_path / "x.npy", np.ones((7, 4)))
+    result = run_recorded(bundle, tmp_path / "x.npy", None, backend=BackendName.REFERENCE)
+    assert (result["samples"], result["time_steps"]) == (1, 7)
+
+
+def test_what_the_input_does_not_take_is_refused(tmp_path: Path) -> None:
+    bundle, _ = export_network(request(tmp_path))
+    file = tmp_path / "x.npy"
+    with pytest.raises(BadFileError, match="no such file"):
+        load_recording(file, (4,))
+    np.save(file, np.ones((3, 5)))
+    with pytest.raises(BadRequestError, match=r"\(3, 5\), \(T, 4\) or \(batch, T, 4\)"):
+        load_recording(file, (4,))
+    np.save(file, np.array([[0, 1, 0.5, 1]]))
+    with pytest.raises(BadRequestError, match=r"0\.5, this network's input takes 0 or 1"):
+        as_messages(load_recording(file, (4,)), bundle.network, file)
+    np.save(file, np.array([[0, 1, np.nan, 1]]))
+    with pytest.raises(BadFileError, match="not finite"):
+        load_recording(file, (4,))
+    np.save(file, np.array([{"a": 1}], dtype=object))
+    with pytest.raises(BadFileError, match="no readable"):
+        load_recording(file, (4,))
+    file.write_bytes(b"nothing")
+    with pytest.raises(BadFileError, match="no readable"):
+        load_recording(file, (4,))
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"dt": 20.0}, "shorter than dt"),
+        ({"output_node": "x"}, "no output 'x'"),
+        ({"calibrate": "mse"}, "need recorded inputs"),
+        ({"weight_bits": 9}, "2 to 8 exist"),
+    ],
+)
+def test_a_refusal_leaves_nothing_behind(
+    tmp_path: Path, changes: dict[str, Any], text: str
+) -> None:
+    with pytest.raises(MtsparkError, match=text):
+        export_network(request(tmp_path, **changes))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["net.nir"]
+
+
+def test_the_published_convolutional_network_exports_and_runs(golden: Path, tmp_path: Path) -> None:
+    source = golden / "cnn" / "cnn_sinabs.nir"
+    bundle, fidelity = export_network(
+        ExportRequest(source=source, folder=tmp_path / "cnn.deploy", time_steps=20)
+    )
+    assert len(bundle.network.populations) == 5
+    distances = {layer["layer"]: layer["spike_distance"] for layer in fidelity["layers"]}
+    assert max(distances.values()) < 0.1
+    assert all(layer["chip_rate"] > 0 for layer in fidelity["layers"])
+    stored = json.loads((bundle.folder / "fidelity.json").read_text())
+    assert stored["layers"] == fidelity["layers"]
+
+
+def test_pilotnet_exports(golden: Path, tmp_path: Path) -> None:
+    source = golden / "pilotnet_lif" / "network.net"
+    bundle, _ = export_network(ExportRequest(source=source, folder=tmp_path / "pilot.deploy"))
+    assert (bundle.folder / "network.net").read_bytes() == source.read_bytes()
+    assert load_bundle(bundle.folder).network.population("fc-0").size == 100
