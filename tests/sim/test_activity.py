@@ -50,6 +50,11 @@ def test_three_neurons_and_two_unequal_samples_by_hand() -> None:
         "out": [0],
     }
     assert deep.shares[INPUT].tolist() == [0.5, 1.0]
+    assert {name: sent.tolist() for name, sent in deep.sent.items()} == {
+        INPUT: [2, 4],
+        "hidden": [2, 2],
+        "out": [0],
+    }
 
 
 def test_dead_and_saturated_neurons_by_hand() -> None:
@@ -127,6 +132,8 @@ def test_steps_and_decisions_equal_walking_the_trace_and_the_totals(
     assert deep.spikes.sum() == sum(layer.spikes.total for layer in totals.layers)
     assert list(deep.dead.values()) == [layer.silent_neurons for layer in totals.layers]
     assert deep.input_events.sum() == totals.input_events.total
+    for name, sent in deep.sent.items():
+        assert sent.tolist() == (counter.window[name] + counter.drain[name]).tolist()
     # The last decision's trace, walked synapse by synapse, is half of what its twin gave.
     assert decision.trace is not None
     recorder = ActivityRecorder(net)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,6 +25,11 @@ from mtspark.sim.reference import ReferenceChip
 from tests.networks import three_neurons
 
 FRAMES = np.array([[7, 1], [0, 255]], np.uint8)
+
+
+def joules(value: float) -> Any:
+    """To nine digits, however small: an absolute tolerance would swallow picojoules."""
+    return pytest.approx(value, rel=1e-9, abs=0)
 
 
 def counted(payload_bits: int = 0) -> tuple[RunCounts, ChipNetwork]:
@@ -78,8 +84,8 @@ def test_every_card_that_ships_is_counted_by_hand() -> None:
 def test_a_bill_by_hand(card: str, payload_bits: int) -> None:
     found = bill(card, payload_bits)
     expected = BY_HAND[card][payload_bits > 0]
-    assert found.dynamic_j_per_decision == pytest.approx(expected * 1e-12, rel=1e-12)
-    assert sum(found.layers_j.values()) == pytest.approx(expected * 1e-12, rel=1e-12)
+    assert found.dynamic_j_per_decision == joules(expected * 1e-12)
+    assert sum(found.layers_j.values()) == joules(expected * 1e-12)
     assert found.dynamic_low_j <= found.dynamic_j_per_decision <= found.dynamic_high_j
 
 
@@ -99,7 +105,7 @@ def test_the_fitted_card_says_so_and_scales_the_terms_that_it_starts_from() -> N
     assert per_update is not None
     assert per_operation is not None
     expected = (8 * per_operation + 12 * per_update) * 1e-12
-    assert bill("loihi2_pilotnet").dynamic_j_per_decision == pytest.approx(expected)
+    assert bill("loihi2_pilotnet").dynamic_j_per_decision == joules(expected)
 
 
 def test_graded_messages_are_a_line_of_their_own() -> None:
@@ -115,9 +121,33 @@ def test_messages_hops_and_static_power_by_hand() -> None:
     device = Device(3, 2, 10.0, 4.0, 3.0, 2.0, steps=4)
     found = bill("loihi1_sanafe", device=device)
     silicon = 8 * 35.5 + 12 * 72.8 + 2 * 69.3 + 4 * 111 + 3 * 3.0 + 2 * 4.2
-    assert found.dynamic_j_per_decision == pytest.approx(silicon * 1e-12)
-    assert found.static_j_per_decision == pytest.approx(2 * 0.104 * 40e-6)
-    assert found.total_j_per_decision == pytest.approx(silicon * 1e-12 + 2 * 0.104 * 40e-6)
+    assert found.dynamic_j_per_decision == joules(silicon * 1e-12)
+    assert found.static_j_per_decision == joules(2 * 0.104 * 40e-6)
+    assert found.total_j_per_decision == joules(silicon * 1e-12 + 2 * 0.104 * 40e-6)
+
+
+def test_neurons_that_hold_the_frame_are_a_line_of_their_own() -> None:
+    """Five of them for 4 steps, each an update; cards that price none leave it open."""
+    device = Device(3, 1, None, None, None, None, steps=4, input_neurons=5)
+    found = bill("loihi1_davies2018", device=device)
+    line = next(line for line in found.terms if line.term == "input_neuron_update")
+    assert line.count_per_decision == 20
+    assert line.energy_j_per_decision == joules(20 * 81e-12)
+    assert found.dynamic_j_per_decision == joules((8 * 23.6 + 12 * 81 + 20 * 81) * 1e-12)
+    found = bill("ops45nm_int8", device=device)
+    line = next(line for line in found.terms if line.term == "input_neuron_update")
+    assert line.energy_j_per_decision is None
+
+
+def test_static_power_of_cores_by_hand(tmp_path: Path) -> None:
+    """1 mW on each of 3 cores and 2 mW on each of 2 chips, for 4 steps of 10 us."""
+    path = tmp_path / "mine.toml"
+    powers = "[terms.static]\npower_w_per_core = 0.001\npower_w_per_chip = 0.002\n"
+    path.write_text(GOOD + powers, encoding="utf-8")
+    counts, net = counted()
+    device = Device(3, 2, 10.0, None, None, None, steps=4)
+    found = price(counts, net, load_card(str(path)), device)
+    assert found.static_j_per_decision == joules((3 * 0.001 + 2 * 0.002) * 40e-6)
 
 
 @pytest.mark.parametrize(
@@ -177,7 +207,7 @@ def test_a_card_of_the_user_is_read_from_its_file(tmp_path: Path) -> None:
     path.write_text(GOOD, encoding="utf-8")
     counts, net = counted()
     found = price(counts, net, load_card(str(path)))
-    assert found.dynamic_j_per_decision == pytest.approx(16e-12)
+    assert found.dynamic_j_per_decision == joules(16e-12)
     assert found.card.key == "mine"
 
 

@@ -163,7 +163,7 @@ def test_energy_of_single_decisions_has_the_bills_mean(
         if name == "lemaire2022_8bit":
             assert single is None
         else:
-            assert single["mean"] == pytest.approx(bill["dynamic_j_per_decision"])
+            assert single["mean"] == pytest.approx(bill["dynamic_j_per_decision"], rel=1e-9, abs=0)
             assert single["n"] == 18
     card = load_card("loihi1_sanafe")
     found = price(study.run.counts, network, card)
@@ -174,7 +174,7 @@ def test_energy_of_single_decisions_has_the_bills_mean(
     kinds = [24.0 if link.kind.value == "conv" else 35.5 for link in network.connections]
     by_hand = updates * 72.8 + study.deep.spikes[5] * 69.3 + float((rest * kinds).sum())
     assert conv1 > 0
-    assert energy[5] == pytest.approx(by_hand * 1e-12)
+    assert energy[5] == pytest.approx(by_hand * 1e-12, rel=1e-9, abs=0)
 
 
 def test_the_page_asks_nothing_of_a_network_and_carries_its_pictures(report: Made) -> None:
