@@ -133,7 +133,7 @@ def _compare(
 
 def _values(one: LayerTrace, other: LayerTrace) -> list[tuple[str, Any, Any]]:
     """Membranes before spikes: a wrong membrane is why a spike is wrong."""
-    pairs = [("spike", one.spikes, other.spikes)]
+    pairs: list[tuple[str, Any, Any]] = [("spike", one.spikes, other.spikes)]
     if one.membranes is not None and other.membranes is not None:
         pairs.insert(0, ("membrane", one.membranes, other.membranes))
     return pairs

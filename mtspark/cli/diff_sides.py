@@ -301,9 +301,8 @@ def random_frames(feed: Feed, decisions: int, seed: int) -> NDArray[np.uint8]:
     shape = (decisions, *(() if feed.held else (feed.time_steps,)), *feed.shape)
     if feed.graded:
         values = generator.integers(0, 256, shape) * (generator.random(shape) < 0.4)
-    else:
-        values = generator.random(shape) < 0.1
-    return values.astype(np.uint8)
+        return values.astype(np.uint8)
+    return (generator.random(shape) < 0.1).astype(np.uint8)
 
 
 def fitted(frames: NDArray[np.uint8], feed: Feed, side: Side) -> NDArray[np.uint8]:
