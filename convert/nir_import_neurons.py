@@ -47,8 +47,9 @@ class Integrator(str, Enum):
 class Order(str, Enum):
     """Which of a current-based neuron's states is updated first within a step.
 
-    current-first: the membrane sees the input of the same step (snntorch, Loihi).
-    membrane-first: it sees the current of the step before (norse's LIFCell).
+    current-first: the membrane sees the input of the same step (snntorch, norse, SpikingJelly,
+        Rockpool, Loihi).
+    membrane-first: it sees the current of the step before.
     """
 
     CURRENT_FIRST = "current-first"

@@ -104,6 +104,13 @@ def export_command(
             "core of Loihi 1 holds.",
         ),
     ] = None,
+    formats: Annotated[
+        str | None,
+        typer.Option(
+            help="Further files in the folder, for example onnx,netx: nir (always there), onnx, "
+            "netx (.net of lava-dl), lava (a check: its processes are made from the bundle)."
+        ),
+    ] = None,
     force: Annotated[bool, typer.Option(help="Replace an existing bundle.")] = False,
     dt: Annotated[
         float | None,
@@ -128,7 +135,7 @@ def export_command(
         OrderName | None,
         _option(
             "Whether a current-based membrane sees the input of its own step (default: "
-            "current-first; membrane-first: norse's LIFCell)."
+            "current-first, as all known tools)."
         ),
     ] = None,
     start: Annotated[
@@ -187,10 +194,12 @@ def export_command(
     ] = None,
 ) -> None:
     """Turn a spiking network into a folder: float graphs and an integer chip network."""
+    from mtspark.cli.export_formats import chosen_formats
     from mtspark.cli.export_network import ExportRequest, export_network, is_network, print_network
 
     one_thread_each()
     check_json_target(json_out)
+    wanted = chosen_formats(formats)
     folder = output or Path.cwd() / f"{checkpoint.name.split(':')[0].rsplit('.', 1)[0]}.deploy"
     if is_network(checkpoint):
         bundle, fidelity = export_network(
@@ -198,6 +207,7 @@ def export_command(
                 source=checkpoint,
                 folder=folder,
                 replace=force,
+                formats=wanted,
                 weight_bits=weight_bits,
                 per_channel=not scale_per_layer,
                 keep_sums=not round_nearest,
@@ -249,6 +259,7 @@ def export_command(
         advantage_only=advantage_only,
         palette=palette,
         calibrate=calibrate and calibrate.value,
+        formats=wanted,
         replace=force,
     )
     print_export(bundle, fidelity)
@@ -266,6 +277,7 @@ def export_agent(
     advantage_only: bool = False,
     palette: int | None = None,
     calibrate: str | None = None,
+    formats: tuple[str, ...] = (),
     replace: bool = False,
 ) -> tuple[Bundle, dict[str, Any]]:
     """Convert, quantise and write a bundle; returns it with its fidelity figures."""
@@ -275,6 +287,7 @@ def export_agent(
     from dataclasses import asdict
 
     import mtspark
+    from mtspark.cli.export_formats import write_formats
     from mtspark.convert.nir_export import Head, agent_to_nir, load_graph, save_graph
     from mtspark.convert.nir_import import import_tasks
     from mtspark.deploy.bounds import headroom
@@ -334,6 +347,7 @@ def export_agent(
             shutil.copyfile(checkpoint, target / AGENT)
             for path in written.values():
                 shutil.copyfile(path, target / path.name)
+            write_formats(target, network, formats, agent)
             (target / FIDELITY).write_text(json.dumps(fidelity, indent=2) + "\n")
 
         return write_bundle(folder, network, write_more, replace=replace), fidelity

@@ -83,6 +83,21 @@ class Builder:
             **states,
         )
 
+    def integrator(self, shape: tuple[int, ...]) -> nir.NIRNode:
+        """Neurons that never fire."""
+        kind = "I" if self.exact else self.pick("I", "LI", "CubaLI")
+        if kind == "I":
+            return nir.I(r=np.ones(shape))
+        leak = {"r": self.spread(shape, 1, 2), "v_leak": self.spread(shape, -0.1, 0.1)}
+        if kind == "LI":
+            return nir.LI(tau=self.spread(shape, 2, 5), **leak)
+        return nir.CubaLI(
+            tau_syn=self.spread(shape, 1.2, 6),
+            tau_mem=self.spread(shape, 2, 5),
+            w_in=self.spread(shape, 0.5, 2),
+            **leak,
+        )
+
     def image_layers(self, nodes: dict[str, Any]) -> tuple[int, ...]:
         """Convolutions and pooling on (2, 5, 6); returns their shape."""
         groups = self.pick(1, 2)
@@ -173,14 +188,7 @@ def random_graph(seed: int, *, exact: bool = False, subtract: bool = False) -> R
         edges += [("skip", "last"), ("head", "last"), ("last", "output")]
         neurons.append("last")
     elif end == "membrane":
-        ones = np.ones(OUT)
-        nodes["last"] = (
-            nir.I(r=ones)
-            if exact
-            else nir.LI(
-                tau=build.spread((OUT,), 2, 5), r=build.spread((OUT,), 1, 2), v_leak=0.1 * ones
-            )
-        )
+        nodes["last"] = build.integrator((OUT,))
         edges += [("skip", "last"), ("head", "last"), ("last", "output")]
     else:
         edges += [("skip", "output"), ("head", "output")]

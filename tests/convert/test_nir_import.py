@@ -99,7 +99,7 @@ def check_against_oracle(
 
 @given(
     seed=st.integers(0, 10_000),
-    integrator=st.sampled_from(list(Integrator)),
+    integrator=st.sampled_from([EULER, EXACT, DECAY]),
     reset=st.sampled_from([FloatReset.ZERO, FloatReset.SUBTRACT, FloatReset.SUBTRACT_LATE]),
     order=st.sampled_from(list(Order)),
 )

@@ -100,7 +100,7 @@ def norse_leak() -> Any:
     return norse.to_nir(net, torch.zeros(1, 4)), x, norse_run(net, x)
 
 
-@case("norse", "LIFCell", ["Affine", "CubaLIF"], dt=1e-6, order="membrane-first")
+@case("norse", "LIFCell", ["Affine", "CubaLIF"], dt=1e-6)
 def norse_cuba() -> Any:
     torch = seeded()
     import norse.torch as norse

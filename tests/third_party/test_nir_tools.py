@@ -156,13 +156,14 @@ def page(found: list[Result]) -> str:
 
 
 NOTES = """
-Of the 20 types of node that NIR 1.0.8 has, all come in. `Input`, `Output`, `Scale`, `Delay`,
-`Threshold`, `I`, `CubaLI`, `SumPool2d` and grouped, dilated, strided and 'same' convolutions,
-subgraphs and branches are compared with an oracle in plain Python on random graphs
+Of the types of node that NIR 1.0.8 has, all come in. Those above but `Conv1d`, and `Scale`,
+`Delay`, `Threshold`, `I` and `CubaLI`, grouped, dilated, strided and 'same' convolutions,
+subgraphs, loops and branches are compared with an oracle in plain Python on random graphs
 (`tests/convert/test_nir_import.py`), whichever tool wrote them.
 
 What NIR does not store has to be said: `--dt`, `--integrator`, `--reset`, and for some tools
-`--order`, `--start` and `--fires-at-threshold`. norse's exporter writes `tau = dt / tau_mem_inv`,
+`--start` and `--fires-at-threshold`. norse's CubaLIF comes in exactly once its missing gain,
+`w_in = tau_syn / dt`, is put into the file. norse's exporter writes `tau = dt / tau_mem_inv`,
 so its files need the product of both time steps, 1e-6 for the defaults.
 
 nengo has no exporter to NIR of its own; its published trace of `lif_norse.nir` is reproduced with
