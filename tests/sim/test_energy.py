@@ -15,14 +15,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mtspark.core.chip_network import ChipNetwork, FrameInput
+from mtspark.core.chip_network import INPUT, ChipNetwork, FrameInput
 from mtspark.core.errors import BadFileError
 from mtspark.deploy.chip_rules import broken_limits
 from mtspark.sim.counts import Counter, RunCounts
 from mtspark.sim.energy import Bill, Device, price
 from mtspark.sim.energy_cards import known_cards, load_card, read_card
 from mtspark.sim.reference import ReferenceChip
-from tests.networks import three_neurons
+from tests.networks import conv, network, population, three_neurons
 
 FRAMES = np.array([[7, 1], [0, 255]], np.uint8)
 
@@ -73,6 +73,30 @@ BY_HAND = {
     "lemaire2022_8bit": (lemaire(LEMAIRE_8, 0.03, 0.2, 0), lemaire(LEMAIRE_8, 0.03, 0.2, 6)),
 }
 """Picojoules of dynamic energy, with binary and with graded input."""
+
+
+def test_a_convolution_by_hand() -> None:
+    """Three inputs under a kernel of 3 with padding 1: 2 + 3 + 2 operations; T = 1, 2 steps.
+
+    Three silent leaky neurons, so 6 updates, each with a multiplication; an address takes 2
+    multiplications and 2 + 3 additions a message. All memories have 3 words.
+    """
+    net = network(
+        (1, 1, 3),
+        [population("map", np.full((1, 1, 1, 3), 131071))],
+        [conv(INPUT, "map", np.full((1, 1, 1, 3), 2), padding=(0, 1))],
+        time_steps=1,
+    )
+    counter = Counter(net)
+    counter.add(ReferenceChip(net).decide(np.ones((1, 1, 1, 3), np.uint8), 0).activity)
+    found = price(counter.result(), net, load_card("loihi1_sanafe"))
+    assert found.dynamic_j_per_decision == joules((7 * 24.0 + 6 * 72.8) * 1e-12)
+    assert "synaptic_operation_conv" in {line.term for line in found.terms}
+    found = price(counter.result(), net, load_card("lemaire2022_32bit"))
+    access = 1.09e-5 * 3 * 32 + 13.2
+    accesses = 3 + 7 + 6 + 2 * (7 + 6)
+    arithmetic = 0.1 * (7 + 6 + 15) + 3.1 * (6 + 6)
+    assert found.dynamic_j_per_decision == joules((accesses * access + arithmetic) * 1e-12)
 
 
 def test_every_card_that_ships_is_counted_by_hand() -> None:
