@@ -50,6 +50,7 @@ class ExportRequest:
     weights: Path | None = None
     readout: str | None = None
     palette: int | None = None
+    formats: tuple[str, ...] = ()
     provenance: dict[str, str] = field(default_factory=dict)
 
 
@@ -299,6 +300,7 @@ def _write(
     import json
     import shutil
 
+    from mtspark.cli.export_formats import write_formats
     from mtspark.deploy.bundle import FIDELITY, write_bundle
 
     def write_more(target: Path) -> None:
@@ -310,6 +312,7 @@ def _write(
             shutil.copyfile(request.source, target / NETX)
         elif network is not None:
             _write_graph(network, target / GRAPH, fidelity)
+        write_formats(target, chip, request.formats)
         (target / FIDELITY).write_text(json.dumps(fidelity, indent=2) + "\n")
 
     return write_bundle(request.folder, chip, write_more, replace=request.replace)

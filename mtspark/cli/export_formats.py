@@ -1,0 +1,63 @@
+"""Further files of a bundle: ``mtspark export --formats nir,onnx,netx,lava``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mtspark.core.errors import BadRequestError
+
+if TYPE_CHECKING:
+    from mtspark.core.chip_network import ChipNetwork
+    from mtspark.train.checkpoint import Agent
+
+FORMATS = ("nir", "onnx", "netx", "lava")
+INTEGER_STEP, FLOAT_STEP, FLOAT_DECISION = "network.onnx", "agent.step.onnx", "agent.decision.onnx"
+
+
+def chosen_formats(text: str | None) -> tuple[str, ...]:
+    """Names between commas, each once.
+
+    Raises:
+        BadRequestError: one that does not exist.
+    """
+    names = tuple(dict.fromkeys(part.strip() for part in (text or "").split(",") if part.strip()))
+    for name in names:
+        if name not in FORMATS:
+            raise BadRequestError(f"--formats {name[:40]}: {', '.join(FORMATS)} exist")
+    return names
+
+
+def write_formats(
+    folder: Path, network: ChipNetwork, formats: tuple[str, ...], agent: Agent | None = None
+) -> None:
+    """Write the files of each format into a bundle that is being made.
+
+    nir: nothing more, float graphs are in every bundle. onnx: the integer network
+    (``network.onnx``, one chip step) and, of an agent, its float network
+    (``agent.step.onnx``, ``agent.decision.onnx``). netx: ``TASK.net`` for each task. lava: no
+    file, Lava's processes are made from the bundle itself; checks that they can be.
+
+    Raises:
+        BadNetworkError: a format cannot hold the network; says why.
+    """
+    if "lava" in formats:
+        from mtspark.deploy.lava_build import check_fits_lava
+
+        check_fits_lava(network)
+    if "onnx" in formats:
+        from mtspark.core.onnx_graph import save_onnx
+        from mtspark.deploy.onnx_integer import integer_model
+
+        save_onnx(integer_model(network), folder / INTEGER_STEP)
+        if agent is not None:
+            from mtspark.convert.onnx_float import float_decision_model, float_step_model
+
+            save_onnx(float_step_model(agent), folder / FLOAT_STEP)
+            save_onnx(float_decision_model(agent), folder / FLOAT_DECISION)
+    if "netx" in formats:
+        from mtspark.deploy.netx_export import save_netx
+
+        for row, task in enumerate(network.tasks):
+            # network.net is where a bundle keeps the netx file that it was made of.
+            save_netx(network, folder / f"{task.name}.net", row)
