@@ -296,7 +296,7 @@ def _pilotnet_checks(folder: Path) -> list[dict[str, str]]:
     return [
         {
             "name": f"PilotNet on Loihi 2, {quantity}",
-            "text": f"measured by Intel {measured[quantity]:.4g}; predicted by {'; '.join(texts)}. "
+            "text": f"measured by Intel {measured[quantity]:.4g}; predicted: {'; '.join(texts)}. "
             "Predictions that were fitted to it are left out.",
         }
         for quantity, texts in by_quantity.items()
