@@ -181,7 +181,7 @@ def test_calibration_of_an_agent(
     options = ("--weight-bits", 3, "--calibrate", "mse", "--json", summary)
     assert call("export", checkpoint, "-o", folder, *options) == 0
     reports = json.loads(summary.read_text())["calibration"]
-    assert [report["connection"] for report in reports][0] == "input->conv1"
+    assert reports[0]["connection"] == "input->conv1"
     assert all(report["error"] <= report["error_unclipped"] for report in reports)
     assert any(report["clipped"] > 0 for report in reports)
     # What was chosen stands in the bundle, and explain quantises by it again.
