@@ -47,6 +47,7 @@ def _graph(path: Path, content: dict[str, Any], type_check: bool) -> nir.NIRGrap
     if "type_check" in node:
         raise BadFileError(f"{path}: /node/type_check is no part of a NIR graph")
     _check_types(path, node, "")
+    _check_groups(path, node, "node")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -94,3 +95,16 @@ def _copied(content: dict[str, Any]) -> dict[str, Any]:
     return {
         key: _copied(value) if isinstance(value, dict) else value for key, value in content.items()
     }
+
+
+def _check_groups(path: Path, node: dict[str, Any], where: str) -> None:
+    """Parameters of a node are arrays; groups are its metadata, and the nodes of a graph."""
+    for key, value in node.items():
+        if not isinstance(value, dict) or key == "metadata":
+            continue
+        if node.get("type") != "NIRGraph" or key != "nodes":
+            raise BadFileError(f"{path}: /{where}/{key} is a group where an array belongs")
+        for name, inner in value.items():
+            if not isinstance(inner, dict) or not isinstance(inner.get("type"), str):
+                raise BadFileError(f"{path}: /{where}/nodes/{one_line(name, 80)} is no node")
+            _check_groups(path, inner, f"{where}/nodes/{one_line(name, 80)}")

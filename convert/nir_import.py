@@ -43,6 +43,7 @@ from mtspark.core.float_network import (
     leaky_population,
     merge_tasks,
 )
+from mtspark.core.limits import one_line
 
 METADATA = "mtspark"
 
@@ -59,6 +60,11 @@ def import_nir(path: Path, options: ImportOptions | None = None) -> FloatNetwork
         return import_graph(graph, options, name=path.stem)
     except BadNetworkError as error:
         raise BadNetworkError(f"{path}: {error}") from error
+    except (TypeError, ValueError, LookupError, ArithmeticError, AttributeError) as error:
+        # A parameter of a shape or kind that no node has; nir checks few of them.
+        raise BadNetworkError(
+            f"{path}: a node's parameter is malformed ({type(error).__name__}: {one_line(error)})"
+        ) from error
 
 
 def import_tasks(

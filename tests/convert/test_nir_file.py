@@ -117,6 +117,15 @@ def test_malformed_graphs_are_refused(
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["node/nodes/input/shape", "node/nodes/lif/tau", "node/edges"])
+def test_a_group_in_place_of_an_array_is_refused(path: Path, name: str) -> None:
+    with h5py.File(path, "r+") as file:
+        del file[name]
+        file.create_group(name)
+    with pytest.raises(BadFileError, match="is a group where an array belongs"):
+        read_nir(path, type_check=False)
+
+
 def test_loose_shapes_are_read_where_the_caller_says_so(path: Path) -> None:
     change(path, "node/nodes/lif/tau", np.ones(2))
     change(path, "node/nodes/output/shape", np.array([5]))
