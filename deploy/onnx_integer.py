@@ -259,7 +259,11 @@ class _Step:
             )
         weights = graph.constant(link.weights, np.float32)
         pads = [*link.padding, *link.padding]
-        geometry: dict[str, Any] = {"strides": link.stride, "dilations": link.dilation, "pads": pads}
+        geometry: dict[str, Any] = {
+            "strides": link.stride,
+            "dilations": link.dilation,
+            "pads": pads,
+        }
         total = ""
         for low in range(0, bits, width):
             part = message

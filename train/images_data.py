@@ -220,11 +220,10 @@ def _from_openml(name: str, split: str) -> ImageSet:
             f"{name}: cannot be fetched from OpenML ({reason}); give a local folder"
         ) from error
     part = slice(0, training) if split == "train" else slice(training, None)
-    flat = np.asarray(pixels)[part].astype(np.uint8)
-    if name == "cifar10":
-        images = flat.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
-    else:
-        images = flat.reshape(-1, 28, 28)
+    flat: Any = np.asarray(pixels)[part].astype(np.uint8)
+    colour = name == "cifar10"
+    images = flat.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1) if colour else flat
+    images = images if colour else flat.reshape(-1, 28, 28)
     classes = np.asarray(labels)[part].astype(np.int64)
     return _checked(name, images, classes, known_as, f"OpenML {known_as}")
 

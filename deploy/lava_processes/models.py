@@ -143,6 +143,7 @@ class PyTaskLIF(AbstractPyLifModelFixed):  # type: ignore[misc]
         self.reset_interval = int(proc_params["reset_interval"])
         self.reset_offset = int(proc_params["reset_offset"]) % self.reset_interval
         self.reset = proc_params["reset"]
+        self.effective_bias: Any = 0
         self.limits: Any = None
         self.fired: Any = None
 
