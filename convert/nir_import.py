@@ -113,12 +113,15 @@ def import_graph(
     arriving: dict[str, Signal] = {}
     for node_name, short in names.items():
         arriving[short] = total(signals, flat.sources[node_name], shapes[node_name])
-        cuba = isinstance(flat.nodes[node_name], (nir.CubaLI, nir.CubaLIF))
-        if cuba and choices.order is Order.MEMBRANE_FIRST:
-            arriving[short] = arriving[short].later(1)
     output = _output(flat, signals, shapes, populations, arriving)
     loops = break_loops(arriving)
     notes += loops.notes
+    if choices.order is Order.MEMBRANE_FIRST:
+        # The step between current and membrane comes on top of what a loop takes.
+        for node_name, short in names.items():
+            if isinstance(flat.nodes[node_name], (nir.CubaLI, nir.CubaLIF)):
+                arriving[short] = arriving[short].later(1)
+                loops = loops.later(short)
     order = computing_order(arriving, loops)
     network = FloatNetwork(
         name=name,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from mtspark.convert.nir_import_signals import Signal
 from mtspark.core.chip_network import INPUT
@@ -30,6 +30,14 @@ class Loops:
     notional: dict[Edge, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     rank: dict[str, tuple[int, list[object]]] = field(default_factory=dict)
+
+    def later(self, target: str) -> Loops:
+        """As they are when everything reaches a population one step later."""
+        notional = {
+            (source, delay + (end == target), end): steps
+            for (source, delay, end), steps in self.notional.items()
+        }
+        return replace(self, notional=notional)
 
 
 def break_loops(arriving: Mapping[str, Signal]) -> Loops:

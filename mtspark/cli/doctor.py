@@ -67,6 +67,11 @@ PARTS = (
     Part("typer", "typer", "the command line"),
     Part("rich", "rich", "tables and progress bars"),
     Part("matplotlib", "matplotlib", "pictures", essential=False),
+    Part("pillow", "PIL", "films and screenshots in reports", essential=False),
+    Part("jinja2", "jinja2", "report pages", essential=False),
+    Part("scikit-learn", "sklearn", "threshold palettes", essential=False),
+    Part("pydantic", "pydantic", "training recipes", essential=False),
+    Part("tensorboardX", "tensorboardX", "TensorBoard's files of a training run", essential=False),
     Part("pyzmq", "zmq", "hardware in the loop", essential=False),
     Part("msgpack", "msgpack", "hardware in the loop", essential=False),
 )

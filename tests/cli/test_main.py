@@ -127,7 +127,7 @@ def test_an_error_while_loading_a_command_is_one_line(monkeypatch, capsys):
         (("doctor", "--nonsense"), "--nonsense", "mtspark doctor"),
         (("--nonsense",), "--nonsense", "mtspark"),
         (("export",), "missing argument", "mtspark export"),
-        (("run", "somewhere"), "missing option '--task'", "mtspark run"),
+        (("diff", "somewhere"), "missing option '--against'", "mtspark diff"),
         (("run", "b", "--task", "pong", "--episodes", "many"), "'--episodes'", "mtspark run"),
         (("run", "b", "--task", "pong", "--episodes", "0"), "'--episodes'", "mtspark run"),
         (("run", "b", "--task", "pong", "--backend", "x"), "'reference'", "mtspark run"),

@@ -110,6 +110,11 @@ def test_random_graphs_fire_what_the_oracle_fires(
     check_against_oracle(seed, integrator, reset, order)
 
 
+def test_a_loop_of_neurons_that_step_the_membrane_first_takes_two_steps() -> None:
+    """One step back to the current, one more from the current to the membrane."""
+    assert check_against_oracle(7297, EULER, FloatReset.SUBTRACT, Order.MEMBRANE_FIRST) > 0
+
+
 def _transposed(original: Callable[..., Any]) -> Callable[..., Any]:
     def convolution(weights: Any, *rest: Any) -> Any:
         return original(weights[:, :, ::-1, ::-1], *rest)
