@@ -33,7 +33,8 @@ def write_formats(
 ) -> None:
     """Write the files of each format into a bundle that is being made.
 
-    nir: nothing more, float graphs are in every bundle. onnx: the integer network
+    nir: the integers as ``integer.TASK.nir``, with their scales in the metadata (float graphs
+    are in every bundle). onnx: the integer network
     (``network.onnx``, one chip step) and, of an agent, its float network
     (``agent.step.onnx``, ``agent.decision.onnx``). netx: ``TASK.net`` for each task. lava: no
     file, Lava's processes are made from the bundle itself; checks that they can be.
@@ -41,6 +42,16 @@ def write_formats(
     Raises:
         BadNetworkError: a format cannot hold the network; says why.
     """
+    if "nir" in formats:
+        from mtspark.convert.nir_export import save_graph
+        from mtspark.convert.nir_of_network import network_to_nir
+        from mtspark.deploy.chip_units import in_chip_units, integer_metadata
+
+        units = in_chip_units(network)
+        for row, task in enumerate(network.tasks):
+            graph = network_to_nir(units, row)
+            graph.metadata["mtspark"]["integer"] = integer_metadata(network)
+            save_graph(graph, folder / f"integer.{task.name}.nir")
     if "lava" in formats:
         from mtspark.deploy.lava_build import check_fits_lava
 

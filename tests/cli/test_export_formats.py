@@ -54,3 +54,4 @@ def test_the_files_of_an_export_are_in_its_manifest(
     assert call("export", checkpoint, "-o", folder, "--formats", "nir,onnx,lava") == 0
     files = load_bundle(folder).files
     assert {"network.onnx", "agent.step.onnx", "agent.decision.onnx"} <= set(files)
+    assert {f"integer.{task.name}.nir" for task in load_bundle(folder).network.tasks} <= set(files)
