@@ -44,7 +44,11 @@ def evaluate_command(
         Path | None, typer.Option(help="Store the rows in this checkpoint, too.")
     ] = None,
     json_out: Annotated[
-        Path | None, typer.Option("--json", help="Write the result to this file.")
+        Path | None,
+        typer.Option(
+            "--json",
+            help="Write the result to this file, row by row; a run that was stopped goes on.",
+        ),
     ] = None,
 ) -> None:
     """Score float network and chip on the same starts, without and with sticky actions.
@@ -73,6 +77,7 @@ def evaluate_command(
         writable_folder(into.parent)
     rows: list[dict[str, Any]] = []
     of_images: list[dict[str, Any]] = []
+    stored = [] if json_out is None else _stored_rows(json_out, bundle)
     for task in bundle.network.tasks:
         if not task.game:
             notes = {key: bundle.network.provenance.get(key) for key in QUANTISATION}
@@ -81,18 +86,13 @@ def evaluate_command(
         for stickiness in dict.fromkeys(
             (bundle.network.game_protocol.sticky_action_probability, sticky)
         ):
-            rows += _pair_of_rows(bundle, task.name, stickiness, episodes, seed)
+            asked = (task.name, stickiness, seed, episodes)
+            pair = [row for row in stored if _asked(row) == asked]
+            rows += pair or _pair_of_rows(bundle, task.name, stickiness, episodes, seed)
+            if json_out is not None:
+                _store_rows(json_out, bundle, rows)
     if json_out is not None:
-        write_json(
-            json_out,
-            {
-                "format": "mtspark-eval",
-                "version": 1,
-                "agent": bundle.network.name,
-                "network_sha256": bundle.network_hash,
-                "rows": rows + of_images,
-            },
-        )
+        _store_rows(json_out, bundle, rows + of_images)
     if into is not None:
         from mtspark.train.checkpoint import load_agent, save_agent
 
@@ -103,6 +103,36 @@ def evaluate_command(
         _print(bundle, rows)
     if of_images:
         print_image_rows(bundle.network.name, of_images)
+
+
+def _asked(row: dict[str, Any]) -> tuple[Any, ...]:
+    keys = ("task", "sticky_action_probability", "seed", "episodes")
+    return tuple(row.get(key) for key in keys)
+
+
+def _store_rows(path: Path, bundle: Bundle, rows: list[dict[str, Any]]) -> None:
+    write_json(
+        path,
+        {
+            "format": "mtspark-eval",
+            "version": 1,
+            "agent": bundle.network.name,
+            "network_sha256": bundle.network_hash,
+            "rows": rows,
+        },
+    )
+
+
+def _stored_rows(path: Path, bundle: Bundle) -> list[dict[str, Any]]:
+    """Rows of games that an earlier run of the same network has written; none of another."""
+    import json
+
+    try:
+        found = json.loads(path.read_text())
+        same = found["format"] == "mtspark-eval" and found["network_sha256"] == bundle.network_hash
+        return [row for row in found["rows"] if same and "returns" in row]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
 
 
 def _check_same_agent(bundle: Bundle, checkpoint: Path) -> None:

@@ -234,3 +234,35 @@ def test_scores_and_interval_fit_the_returns(
     for row in json.loads(out.read_text())["rows"]:
         assert row["mean_return"] == pytest.approx(np.mean(row["returns"]))
         assert tuple(row["interval_95"]) == confidence_interval(row["returns"])
+
+
+def test_a_stopped_evaluation_goes_on_with_the_rows_that_it_has(
+    short: Path,
+    call: Callable[..., int],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    played: list[float] = []
+    plain = evaluate._pair_of_rows
+
+    def pair(bundle: Bundle, task: str, sticky: float, *rest: Any) -> list[dict[str, Any]]:
+        played.append(sticky)
+        if len(played) == 2:
+            raise KeyboardInterrupt
+        return plain(bundle, task, sticky, *rest)
+
+    monkeypatch.setattr(evaluate, "_pair_of_rows", pair)
+    path = tmp_path / "rows.json"
+    asked = ("eval", short, "--episodes", 2, "--json", path)
+    assert call(*asked) == 130
+    first = json.loads(path.read_text())["rows"]
+    assert [row["sticky_action_probability"] for row in first] == [0.0, 0.0]
+    assert call(*asked) == 0
+    rows = json.loads(path.read_text())["rows"]
+    assert rows[:2] == first
+    pairs = len(rows) // 2
+    # One before the stop, one stopped, and all but the first again.
+    assert len(played) == 2 + pairs - 1
+    # Other starts are other rows.
+    assert call(*asked, "--seed", 5) == 0
+    assert len(played) == 2 + pairs - 1 + pairs
