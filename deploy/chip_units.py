@@ -20,7 +20,6 @@ from mtspark.core.chip_network import (
     Decay,
     Population,
     ReadoutKind,
-    Reset,
 )
 from mtspark.core.float_network import (
     Float,
@@ -33,14 +32,9 @@ from mtspark.core.float_network import (
     FloatReset,
     OutputKind,
 )
+from mtspark.deploy.quantise_layer import RESETS
 
-RESETS = {
-    Reset.ZERO: FloatReset.ZERO,
-    Reset.SUBTRACT: FloatReset.SUBTRACT,
-    Reset.SUBTRACT_LATE: FloatReset.SUBTRACT_LATE,
-    Reset.SUBTRACT_GUARDED: FloatReset.SUBTRACT_GUARDED,
-    Reset.NONE: FloatReset.NONE,
-}
+AS_FLOAT = {chip: as_float for as_float, chip in RESETS.items()}
 
 
 def in_chip_units(network: ChipNetwork) -> FloatNetwork:
@@ -90,7 +84,7 @@ def _population(network: ChipNetwork, entry: Population) -> FloatPopulation:
         current_keep=current,
         gain=np.ones(entry.shape),
         thresholds=None if silent else np.asarray(entry.thresholds * 2.0**STATE_SHIFT, np.float64),
-        reset=FloatReset.NONE if silent else RESETS[entry.reset],
+        reset=FloatReset.NONE if silent else AS_FLOAT[entry.reset],
         bias_current=rest if remembers else bias,
         membrane_bias=bias if remembers else rest,
         initial_current=rest,
