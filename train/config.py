@@ -66,6 +66,9 @@ class TrainConfig:
             on the student's own play (Rusu et al. 2016, arXiv:1511.06295).
         distillation_temperature: action values are divided by this before the softmax.
         distillation_weight: of a taught game's loss, times the temperature, beside the others'.
+        final_distillation_fraction: the weight falls linearly to this fraction of itself.
+        taught_from_rewards: a taught game is learned from its rewards, too, so that the
+            student can leave its teacher behind (Schmitt et al. 2018, arXiv:1803.03835).
         replay: of dqn.
         start_from: an agent file of the same games and network whose weights are the start.
         quantisation_aware: act and learn on the chip's integers (:mod:`mtspark.train.twin`).
@@ -111,6 +114,8 @@ class TrainConfig:
     teachers: tuple[str, ...] = ()
     distillation_temperature: float = 0.02
     distillation_weight: float = 0.5
+    final_distillation_fraction: float = 1.0
+    taught_from_rewards: bool = False
     replay: ReplayConfig = field(default_factory=ReplayConfig)
     start_from: str = ""
     quantisation_aware: bool = False
@@ -150,7 +155,13 @@ class TrainConfig:
             raise ValueError("exploration_ladder has rates outside 0 to 1")
         if not 2 <= self.weight_bits <= 8:
             raise ValueError(f"weight_bits is {self.weight_bits}, 2 to 8 exist on the chip")
-        for name in ("discount", "trace", "final_exploration", "target_rate"):
+        for name in (
+            "discount",
+            "trace",
+            "final_exploration",
+            "target_rate",
+            "final_distillation_fraction",
+        ):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, must be from 0 to 1")
 

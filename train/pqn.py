@@ -113,7 +113,10 @@ class PqnTrainer(Trainer):
                 each = 0.5 * error * error
                 if advised is not None:
                     lesson = divergence(values, advised[chunk], config.distillation_temperature)
-                    each = torch.where(taught[chunk], config.distillation_weight * lesson, each)
+                    lesson = self.distillation_weight * lesson
+                    if config.taught_from_rewards:
+                        lesson = lesson + each
+                    each = torch.where(taught[chunk], lesson, each)
                 weight = valid[chunk]
                 loss = (weight * each).sum() / weight.sum().clamp(min=1)
                 self.step_optimizer(loss)

@@ -243,10 +243,19 @@ class Trainer(ABC):
 
     def set_learning_rate(self) -> None:
         """The linear fall of the learning rate."""
-        remaining = 1 - self.progress.steps / self.config.total_steps
-        floor = self.config.final_learning_rate_fraction
+        fraction = self._falling_to(self.config.final_learning_rate_fraction)
         for group in self.optimizer.param_groups:
-            group["lr"] = self.config.learning_rate * max(floor + (1 - floor) * remaining, floor)
+            group["lr"] = self.config.learning_rate * fraction
+
+    @property
+    def distillation_weight(self) -> float:
+        """Of a taught game's lesson, now."""
+        fraction = self._falling_to(self.config.final_distillation_fraction)
+        return self.config.distillation_weight * fraction
+
+    def _falling_to(self, floor: float) -> float:
+        remaining = 1 - self.progress.steps / self.config.total_steps
+        return max(floor + (1 - floor) * remaining, floor)
 
     def step_optimizer(self, loss: Tensor) -> None:
         """One step down the gradient, clipped."""

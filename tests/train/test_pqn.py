@@ -203,6 +203,40 @@ def test_a_taught_game_learns_the_policy_of_its_teacher(
     assert distance() < 0.5 * before
 
 
+@pytest.mark.parametrize(("rewarded", "steps", "weight"), [(False, 500, 0.3), (True, 750, 0.2)])
+def test_the_loss_of_a_taught_game(
+    scripted: None, rewarded: bool, steps: int, weight: float
+) -> None:
+    """The lesson's weight falls from 0.5 to 0.1 over 1,000 steps; rewards join it if asked."""
+    config = replace(
+        SMALL,
+        epochs=1,
+        minibatches=1,
+        distillation_weight=0.5,
+        final_distillation_fraction=0.2,
+        taught_from_rewards=rewarded,
+    )
+    trainer = PqnTrainer(config)
+    teacher = copy.deepcopy(trainer.network)
+    with torch.no_grad():
+        for value in teacher.parameters():
+            value.add_(torch.randn_like(value))
+    trainer.teachers = [(teacher, 0), None]
+    rollout = trainer.roll_out()
+    trainer.progress.steps = steps
+    goals = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
+    frames, task = rollout["frames"].flatten(0, 1), rollout["task"].repeat(6)
+    advised = advice(trainer.teachers, frames, task, trainer.mask, bfloat16=False)
+    with torch.no_grad():
+        values = trainer.values(trainer.network, frames, task)
+    played = values[torch.arange(24), rollout["actions"].flatten()]
+    error = 0.5 * (played - goals.flatten()) ** 2
+    lesson = weight * divergence(values, advised, config.distillation_temperature)
+    each = torch.where(task == 0, lesson + error * rewarded, error)
+    valid = rollout["valid"].flatten()
+    assert trainer.learn(rollout, goals) == pytest.approx(each[valid].mean().item(), rel=1e-5)
+
+
 def test_quantisation_aware_runs_act_and_learn_on_the_integers(scripted: None) -> None:
     trainer = PqnTrainer(replace(SMALL, quantisation_aware=True, weight_bits=4))
     frames, task = trainer.observe(), trainer.task_of_copy()
