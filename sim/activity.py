@@ -112,14 +112,10 @@ class Memory:
 
 
 class ActivityRecorder:
-    """An observer of the agent loop; of games that run side by side, each is an episode.
+    """An observer of the agent loop.
 
     Args:
         network: that plays.
-
-    Raises:
-        BadRequestError: when a second group of games begins; observe at most as many games as
-            run at once.
     """
 
     def __init__(self, network: ChipNetwork) -> None:
@@ -132,7 +128,6 @@ class ActivityRecorder:
             )
             for link in network.connections
         ]
-        self._games = 0
         self._rows: list[tuple[Int, ...]] = []
         shapes = {name: network.shape_of(name) for name in (INPUT, *self._names)}
         self._window = {name: np.zeros(shape, np.int64) for name, shape in shapes.items()}
@@ -145,21 +140,17 @@ class ActivityRecorder:
 
     def __call__(self, moment: Moment) -> None:
         """Record one decision of every game that still runs."""
-        if self._games and len(moment.active) != self._games:
-            raise BadRequestError("activity is recorded of one group of games at a time")
-        self._games = len(moment.active)
-        self.add(moment.decision, moment.frames, np.flatnonzero(moment.active))
+        self.add(moment.decision, moment.frames, moment.episodes)
 
-    def add(self, decision: Decision, frames: NDArray[np.uint8], members: Int) -> None:
-        """Record one decision of some members of a batch.
+    def add(self, decision: Decision, frames: NDArray[np.uint8], episodes: Int) -> None:
+        """Record one decision of every member of a batch.
 
         Args:
             decision: with its activity, and a trace where steps are wanted.
             frames: (batch, *input shape), what was decided on.
-            members: indices into the batch; each is an episode.
+            episodes: (batch,) whose decisions they are.
         """
-        window = {name: sent[members] for name, sent in decision.activity.window.items()}
-        drain = {name: sent[members] for name, sent in decision.activity.drain.items()}
+        window, drain = dict(decision.activity.window), dict(decision.activity.drain)
         for name, sent in window.items():
             self._window[name] += sent.sum(0)
             self._nonzero[name] += (sent != 0).sum(0)
@@ -172,23 +163,20 @@ class ActivityRecorder:
             _by_member((window[source] + drain[source]) * fan) for source, fan in self._links
         ]
         events = _by_member(window[INPUT]) + _by_member(drain[INPUT])
-        self._rows.append((members.astype(np.int64), events, *sums, np.stack(operations, 1)))
+        self._rows.append((episodes.astype(np.int64), events, *sums, np.stack(operations, 1)))
         if decision.trace is not None:
-            self._add_steps(decision, frames, members)
+            self._add_steps(decision, frames)
 
-    def _add_steps(self, decision: Decision, frames: NDArray[np.uint8], members: Int) -> None:
+    def _add_steps(self, decision: Decision, frames: NDArray[np.uint8]) -> None:
         assert decision.trace is not None
         network = self.network
-        by_step = {
-            name: decision.trace.spikes[name][:, members].sum(1, dtype=np.int64)
-            for name in self._names
-        }
-        sent = (frames[members] != 0).astype(np.int64)
+        by_step = {name: decision.trace.spikes[name].sum(1, dtype=np.int64) for name in self._names}
+        sent = (frames != 0).astype(np.int64)
         by_step[INPUT] = np.zeros((network.steps_per_decision, *network.input.shape), np.int64)
         # A series has its steps on axis 1; a held frame is sent in each of the T steps.
         held = network.input.held
         by_step[INPUT][: network.time_steps] = sent.sum(0)[None] if held else sent.sum(0)
-        self._traced += len(members)
+        self._traced += len(frames)
         for column, name in enumerate(self._names):
             self._step_spikes[:, column] += _by_member(by_step[name])
         for column, (source, fan) in enumerate(self._links):

@@ -155,30 +155,27 @@ class Counter:
         """Messages so far by source, of its shape: those sent outside of its window."""
         return self._sum(1)
 
-    def add(self, activity: Activity, active: NDArray[np.bool_] | None = None) -> None:
-        """Add one decision of each active member of a batch."""
+    def add(self, activity: Activity) -> None:
+        """Add one decision of each member of a batch."""
         batch = 0
         for number, counts in enumerate((activity.window, activity.drain)):
             if isinstance(counts, LaneCounts):
                 batch = len(counts.lanes)
-                self._add_lanes(number, counts, active)
+                self._add_lanes(number, counts)
                 continue
             for name, messages in counts.items():
                 batch = len(messages)
-                self._totals[number][name] += (
-                    messages if active is None else messages[active]
-                ).sum(0)
-        self.decisions += batch if active is None else int(active.sum())
+                self._totals[number][name] += messages.sum(0)
+        self.decisions += batch
 
-    def _add_lanes(self, number: int, counts: LaneCounts, active: NDArray[np.bool_] | None) -> None:
+    def _add_lanes(self, number: int, counts: LaneCounts) -> None:
         """Add what the engine counted, as it stands there: 39,000 neurons in 10 microseconds."""
-        members = range(len(counts.lanes)) if active is None else np.flatnonzero(active).tolist()
-        most = self.network.steps_per_decision * len(members)
+        most = self.network.steps_per_decision * len(counts.lanes)
         totals = self._lanes[number]
         if totals is None or not totals.fits(counts, most):
             self._sum(number)
             totals = self._lanes[number] = LaneTotals(counts)
-        totals.add(counts, members, most)
+        totals.add(counts, most)
 
     def _sum(self, number: int) -> dict[str, Int]:
         """Everything so far; what was kept by lane is moved to where the totals are."""

@@ -71,27 +71,26 @@ class EncoderCounter:
         }
         self._decisions = 0
         self._sent = {encoder: np.zeros(network.input.shape, np.int64) for encoder in Encoder}
-        self._last: NDArray[np.uint8] | None = None
+        self._last: dict[int, NDArray[np.uint8]] = {}
 
     def __call__(self, moment: Moment) -> None:
         """Count one decision; the first one of a game is sent whole."""
-        self.add(moment.frames, moment.active)
+        self.add(moment.frames, moment.episodes)
 
-    def add(self, frames: NDArray[np.uint8], active: NDArray[np.bool_]) -> None:
-        """Count frames of the active members of a batch.
+    def add(self, frames: NDArray[np.uint8], episodes: NDArray[np.int64]) -> None:
+        """Count one decision of each member of a batch.
 
         Args:
             frames: uint8 (batch, *input shape).
-            active: (batch,) members that decide.
+            episodes: (batch,) whose frames they are; differences are to its last frame.
         """
-        if self._last is None or len(self._last) != len(frames):
-            self._last = np.zeros_like(frames)
-        nonzero = (frames[active] != 0).sum(0)
+        nonzero = (frames != 0).sum(0)
         self._sent[Encoder.FRAME] += nonzero * self.network.time_steps
         self._sent[Encoder.HELD] += nonzero
-        self._sent[Encoder.DIFFERENCE] += (frames[active] != self._last[active]).sum(0)
-        self._last = frames.copy()
-        self._decisions += int(active.sum())
+        for frame, episode in zip(frames, episodes.tolist(), strict=True):
+            self._sent[Encoder.DIFFERENCE] += frame != self._last.get(episode, 0)
+            self._last[episode] = frame.copy()
+        self._decisions += len(frames)
 
     def result(self, encoder: Encoder) -> EncoderCounts:
         """What an encoder sent so far."""

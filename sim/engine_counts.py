@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -91,10 +91,10 @@ class LaneTotals:
         inputs = 0 if counts.inputs is None else counts.inputs.shape[1]
         return same and inputs == len(self._inputs) and self._added + most < 2**32
 
-    def add(self, counts: LaneCounts, members: Iterable[int], most: int) -> None:
-        """Add some members of a batch, after :meth:`fits`."""
+    def add(self, counts: LaneCounts, most: int) -> None:
+        """Add every member of a batch, after :meth:`fits`."""
         self._added += most
-        for member in members:
+        for member in range(len(counts.lanes)):
             np.add(self._lanes, counts.lanes[member], out=self._lanes)
             if counts.inputs is not None:
                 np.add(self._inputs, counts.inputs[member], out=self._inputs)

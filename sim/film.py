@@ -74,9 +74,9 @@ class FilmRecorder:
         self._score, self._number = 0.0, 0
 
     def __call__(self, moment: Moment) -> None:
-        """Keep one decision of the first game, while it runs."""
+        """Keep one decision of the first episode."""
         trace = moment.decision.trace
-        if not moment.active[0] or trace is None:
+        if moment.episodes[0] or trace is None:
             return
         reward = float(moment.rewards[0])
         self._score += reward

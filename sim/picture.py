@@ -66,7 +66,7 @@ class Recorder:
 
     def __call__(self, moment: Moment) -> None:
         """Record one decision; the score shown is the one after it."""
-        if not moment.active[0]:
+        if moment.episodes[0]:
             return
         self.score += float(moment.rewards[0])
         activity = moment.decision.activity

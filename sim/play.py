@@ -41,18 +41,18 @@ class Episode:
 
 @dataclass(frozen=True)
 class Moment:
-    """What an observer of the loop sees of one decision of all games.
+    """What an observer of the loop sees of one decision of the games that still run.
 
     Attributes:
         frames: uint8 (games, *input shape), what the agent saw.
-        active: (games,) games whose episode still runs.
+        episodes: (games,) int64, which episode of the run each game is, from 0, ascending.
         actions: (games,) what it chose.
         rewards: (games,) what the game gave for it.
         decision: the backend's answer.
     """
 
     frames: NDArray[np.uint8]
-    active: NDArray[np.bool_]
+    episodes: NDArray[np.int64]
     actions: NDArray[np.int64]
     rewards: NDArray[np.float64]
     decision: Decision
@@ -118,8 +118,9 @@ def play(
     while len(played) < episodes:
         count = min(at_once, episodes - len(played))
         first = seed + len(played)
+        episode = np.arange(len(played), len(played) + count)
         played += _play_group(
-            backend, network, task, count, first, max_decisions, trace, counter, observe
+            backend, network, task, episode, first, max_decisions, trace, counter, observe
         )
     pipeline = backend.name != "torch"
     return Run(tuple(played), counter.result(pipeline=pipeline))
@@ -129,14 +130,14 @@ def _play_group(
     backend: AgentBackend,
     network: ChipNetwork,
     task: str,
-    count: int,
+    episode: NDArray[np.int64],
     seed: int,
     max_decisions: int | None,
     trace: bool,
     counter: Counter,
     observe: Callable[[Moment], None] | None,
 ) -> list[Episode]:
-    row = network.task_index(task)
+    row, count = network.task_index(task), len(episode)
     legal = network.tasks[row].legal_actions
     games = make_games(network.tasks[row], network.game_protocol, count)
     try:
@@ -147,18 +148,22 @@ def _play_group(
         digests = [hashlib.sha256() for _ in range(count)]
         played: list[list[int]] = [[] for _ in range(count)]
         while active.any():
-            decision = backend.decide(frames, row, trace=trace)
-            actions = greedy_actions(decision.values, legal)
-            counter.add(decision.activity, active)
-            following, rewards, ended, cut, _ = games.step(actions)
-            rewards = np.asarray(rewards, dtype=np.float64)
+            running = np.flatnonzero(active)
+            decision = backend.decide(frames[running], row, trace=trace)
+            chosen = greedy_actions(decision.values, legal)
+            counter.add(decision.activity)
+            # A game that has ended goes on, with actions that nobody counts.
+            actions = np.full(count, legal[0])
+            actions[running] = chosen
+            following, given, ended, cut, _ = games.step(actions)
+            rewards = np.asarray(given, dtype=np.float64)[running]
             if observe is not None:
-                observe(Moment(frames, active.copy(), actions, rewards, decision))
-            score[active] += rewards[active]
-            decisions[active] += 1
-            for index in np.flatnonzero(active):
-                played[index].append(int(actions[index]))
-                digests[index].update(np.array([actions[index], rewards[index]]).tobytes())
+                observe(Moment(frames[running], episode[running], chosen, rewards, decision))
+            score[running] += rewards
+            decisions[running] += 1
+            for index, action, reward in zip(running, chosen, rewards, strict=True):
+                played[index].append(int(action))
+                digests[index].update(np.array([action, reward]).tobytes())
             finished |= active & (ended | cut)
             active &= ~(ended | cut)
             if max_decisions is not None:

@@ -161,13 +161,13 @@ def study_images(
         Counter(network),
     )
     film = FilmRecorder(network, min(film_decisions, len(images)), stacked=False)
-    running, answers, score = np.array([True]), [], 0.0
+    whole, answers, score = np.array([0]), [], 0.0
     started = time.perf_counter()
     for image, label in zip(images, labels, strict=True):
         decision = backend.decide(image[None], row, trace=True)
         actions = greedy_actions(decision.values, legal)
         points = (actions == label).astype(np.float64)
-        moment = Moment(image[None], running, actions, points, decision)
+        moment = Moment(image[None], whole, actions, points, decision)
         answers.append(int(actions[0]))
         score += float(points[0])
         counter.add(decision.activity)

@@ -97,7 +97,6 @@ def one_at_a_time(name: BackendName) -> bool:
 @contextmanager
 def play_progress(title: str, episodes: int) -> Iterator[Callable[[Moment], None]]:
     """A progress bar over episodes; yields an observer for the agent loop."""
-    import numpy as np
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = (
@@ -109,18 +108,15 @@ def play_progress(title: str, episodes: int) -> Iterator[Callable[[Moment], None
     )
     with Progress(*columns, console=console, transient=True) as bar:
         entry = bar.add_task(title, total=episodes, detail="")
-        decisions, score, ended = 0, 0.0, 0
-        before: Any = np.zeros(0, dtype=bool)
+        decisions, score, begun = 0, 0.0, 0
 
         def observe(moment: Moment) -> None:
-            nonlocal decisions, score, ended, before
-            if len(before) == len(moment.active):
-                ended += int((before & ~moment.active).sum())
-            before = moment.active
-            decisions += int(moment.active.sum())
-            score += float(moment.rewards[moment.active].sum())
+            nonlocal decisions, score, begun
+            begun = max(begun, int(moment.episodes[-1]) + 1)
+            decisions += len(moment.episodes)
+            score += float(moment.rewards.sum())
             detail = f"{decisions} decisions, points {score:+.0f}"
-            bar.update(entry, completed=min(ended, episodes), detail=detail)
+            bar.update(entry, completed=begun - len(moment.episodes), detail=detail)
 
         yield observe
 

@@ -172,8 +172,8 @@ def _pair_of_rows(
             nonlocal same, asked
             answer = torch_agent.decide(moment.frames, index)
             agree = greedy_actions(answer.values, legal) == moment.actions
-            same += int(agree[moment.active].sum())
-            asked += int(moment.active.sum())
+            same += int(agree.sum())
+            asked += len(agree)
 
         for name in (BackendName.TORCH, BackendName.ENGINE):
             title = f"{task}, sticky {sticky:g}, {name.value}"

@@ -187,7 +187,7 @@ def _played(
 
         def observe(moment: Moment) -> None:
             progress(moment)
-            counter.add(moment.decision.activity, moment.active)
+            counter.add(moment.decision.activity)
 
         play(
             player,

@@ -11,7 +11,7 @@ from mtspark.sim.encoders import Encoder, EncoderCounter, with_encoder
 from mtspark.sim.reference import ReferenceChip
 from tests.networks import three_neurons
 
-BOTH = np.array([True, True])
+BOTH = np.array([0, 1])
 
 
 def counter() -> EncoderCounter:
@@ -41,11 +41,16 @@ def test_three_neurons_by_hand(
     assert found.effective == {"input->hidden": effective}
 
 
-def test_a_game_that_has_ended_sends_nothing() -> None:
+def test_differences_are_to_the_last_frame_of_the_same_episode() -> None:
+    """Episode 0 ends after one decision, so that 1 takes its place in the batch; 2 begins."""
     found = EncoderCounter(three_neurons())
-    found.add(np.array([[7, 1], [0, 255]], np.uint8), np.array([True, False]))
-    assert found.result(Encoder.HELD).messages == 2
-    assert found.result(Encoder.DIFFERENCE).decisions == 1
+    found.add(np.array([[7, 1], [0, 255]], np.uint8), BOTH)
+    found.add(np.array([[0, 255]], np.uint8), np.array([1]))
+    assert found.result(Encoder.DIFFERENCE).messages == 3
+    found.add(np.array([[0, 254], [0, 255]], np.uint8), np.array([1, 2]))
+    assert found.result(Encoder.DIFFERENCE).messages == 5
+    assert found.result(Encoder.HELD).messages == 6
+    assert found.result(Encoder.DIFFERENCE).decisions == 5
 
 
 def test_the_frame_encoder_is_what_the_chip_was_given() -> None:

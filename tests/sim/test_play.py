@@ -80,9 +80,9 @@ def test_only_legal_actions_are_played_and_rewards_add_up(pong: ChipNetwork) -> 
     run = play(Scripted(4), pong, "pong", episodes=2, seed=1, observe=seen.append)
     assert {int(action) for moment in seen for action in moment.actions} == {4}
     for game, episode in enumerate(run.episodes):
-        rewards = [moment.rewards[game] for moment in seen if moment.active[game]]
-        assert sum(rewards) == episode.score
-        assert len(rewards) == episode.decisions
+        rewards = [moment.rewards[moment.episodes == game] for moment in seen]
+        assert np.concatenate(rewards).sum() == episode.score
+        assert len(np.concatenate(rewards)) == episode.decisions
 
 
 def test_a_limit_cuts_every_episode_off(pong: ChipNetwork) -> None:
@@ -142,7 +142,16 @@ def test_points_after_the_end_of_an_episode_do_not_count(monkeypatch: pytest.Mon
     monkeypatch.setattr(module, "make_games", lambda *_: TwoShortGames())
     weights = np.zeros((18, 1), int)
     net = network((1,), [population("out", [[131071] * 18])], [dense("input", "out", weights)])
-    run = play(ReferenceChip(net), net, "pong", episodes=2, seed=0)
+    seen: list[list[int]] = []
+    run = play(
+        ReferenceChip(net),
+        net,
+        "pong",
+        episodes=2,
+        seed=0,
+        observe=lambda moment: seen.append(moment.episodes.tolist()),
+    )
+    assert seen == [[0, 1], [0, 1], [1], [1]]
     assert [(e.score, e.decisions, e.finished) for e in run.episodes] == [
         (2, 2, True),
         (4, 4, True),

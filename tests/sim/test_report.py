@@ -257,8 +257,10 @@ def moments(rewards: list[float]) -> list[Moment]:
     chip = ReferenceChip(net)
     frames = np.array([[7, 1]], np.uint8)
     decision = chip.decide(frames, 0, trace=True)
-    one = np.array([True])
-    return [Moment(frames, one, np.array([0]), np.array([reward]), decision) for reward in rewards]
+    first = np.array([0])
+    return [
+        Moment(frames, first, np.array([0]), np.array([reward]), decision) for reward in rewards
+    ]
 
 
 def test_a_film_ends_after_the_largest_point_that_has_enough_before_it() -> None:
