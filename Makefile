@@ -19,7 +19,7 @@ demo: $(LAVA) ## a spiking agent on a simulated chip plays Pong, proven equal to
 	$(BIN)/mtspark demo
 
 test: $(INSTALLED) ## the fast tests; PYTEST_ARGS is handed on
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(PYTEST_ARGS)
 
 test-marked: $(LAVA) ## only the slow ones and those that need the network or Lava
 	$(BIN)/python -m pytest -m '$(MARKED)' $(PYTEST_ARGS)
