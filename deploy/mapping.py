@@ -24,7 +24,7 @@ from mtspark.deploy.chip_model import ChipModel
 from mtspark.deploy.chip_rules import Violation, chip_violations
 from mtspark.deploy.mapping_place import placed_cores
 from mtspark.deploy.mapping_split import Divider, Use
-from mtspark.deploy.mapping_synapses import Box, Part, synapses_per_axon
+from mtspark.deploy.mapping_synapses import Box, Part, distinct_thresholds, synapses_per_axon
 
 Int = NDArray[np.int64]
 
@@ -167,6 +167,8 @@ def map_network(
         if found is None:
             broken.append(_does_not_fit(divider, chip))
             found = divider.by_neurons()
+        elif division is Division.FEWEST and not spread_thresholds:
+            found = _sorted_where_that_suffices(network, chip, found)
         parts[name] = found
     if division is Division.FEWEST:
         _divide_for_out_axons(network, chip, dividers, parts)
@@ -246,6 +248,21 @@ def _divide_for_out_axons(
             parts[name] = further
 
 
+def _sorted_where_that_suffices(
+    network: ChipNetwork, chip: ChipModel, parts: list[Part]
+) -> list[Part]:
+    """The same number of cores, with neurons that share thresholds side by side, if only that
+    keeps the limit of registers; otherwise the parts as they are."""
+    limit, name = chip.limit("thresholds_per_core"), parts[0].population
+    if limit is None or name == INPUT:
+        return parts
+    population = network.population(name)
+    if all(distinct_thresholds(population, part.neurons) <= limit for part in parts):
+        return parts
+    spread = Divider(network, name, chip, spread_thresholds=True).fewest()
+    return parts if spread is None or len(spread) > len(parts) else spread
+
+
 def _does_not_fit(divider: Divider, chip: ChipModel) -> Violation:
     """Why a population cannot be divided so that every core fits."""
     part = divider.hardest_neuron()
@@ -285,7 +302,7 @@ def cores_have_registers_for_their_thresholds(
             repr(population.name),
             f"up to {worst} distinct thresholds on each of its {len(held)} cores",
             f"{limit} a core",
-            f"cluster them into a palette of {limit} thresholds a core, or spread the layer over "
+            f"export with --palette {limit} --palette-chip {chip.key}, or spread the layer over "
             f"{more} (--spread-thresholds)",
         )
 

@@ -56,10 +56,24 @@ class Use:
 
 
 class Divider:
-    """Divides one population (or the input, which has no synapses) over cores of a chip."""
+    """Divides one population (or the input, which has no synapses) over cores of a chip.
+
+    Args:
+        network: the network.
+        name: of the population.
+        chip: the chip.
+        spread_thresholds: keep the limit of thresholds a core, on more cores if need be.
+        sort_thresholds: cut lists in the order of their thresholds, whatever their limit.
+    """
 
     def __init__(
-        self, network: ChipNetwork, name: str, chip: ChipModel, *, spread_thresholds: bool
+        self,
+        network: ChipNetwork,
+        name: str,
+        chip: ChipModel,
+        *,
+        spread_thresholds: bool,
+        sort_thresholds: bool = False,
     ) -> None:
         self.network, self.name, self.chip = network, name, chip
         self.shape = network.shape_of(name)
@@ -71,6 +85,7 @@ class Divider:
             if link.target == name
         ]
         self.spread_thresholds = spread_thresholds
+        self._sorted = spread_thresholds or sort_thresholds
 
     def use(self, part: Part) -> Use:
         """What a part takes of its core."""
@@ -225,7 +240,7 @@ class Divider:
 
     def _order(self) -> Int:
         """Neurons in the order in which lists are cut."""
-        if self.spread_thresholds and self.population is not None:
+        if self._sorted and self.population is not None:
             # Neurons that share a threshold register come to lie side by side.
             return np.lexsort(self.population.thresholds.reshape(-1, self.size)[::-1])
         return np.arange(self.size)

@@ -104,6 +104,13 @@ def export_command(
             "core of Loihi 1 holds.",
         ),
     ] = None,
+    palette_chip: Annotated[
+        str | None,
+        typer.Option(
+            help="With --palette: so many on each core of this chip (loihi1, loihi2, or a "
+            "description) instead of in a layer, which changes them less.",
+        ),
+    ] = None,
     formats: Annotated[
         str | None,
         typer.Option(
@@ -199,6 +206,8 @@ def export_command(
 
     one_thread_each()
     check_json_target(json_out)
+    if palette_chip is not None and palette is None:
+        raise BadRequestError("--palette-chip says whose cores get a palette; add --palette N")
     wanted = chosen_formats(formats)
     folder = output or Path.cwd() / f"{checkpoint.name.split(':')[0].rsplit('.', 1)[0]}.deploy"
     if is_network(checkpoint):
@@ -212,6 +221,7 @@ def export_command(
                 per_channel=not scale_per_layer,
                 keep_sums=not round_nearest,
                 palette=palette,
+                palette_chip=palette_chip,
                 dt=dt,
                 integrator=integrator and integrator.value,
                 reset=reset and reset.value,
@@ -258,6 +268,7 @@ def export_command(
         keep_sums=not round_nearest,
         advantage_only=advantage_only,
         palette=palette,
+        palette_chip=palette_chip,
         calibrate=calibrate and calibrate.value,
         formats=wanted,
         replace=force,
@@ -276,6 +287,7 @@ def export_agent(
     keep_sums: bool = True,
     advantage_only: bool = False,
     palette: int | None = None,
+    palette_chip: str | None = None,
     calibrate: str | None = None,
     formats: tuple[str, ...] = (),
     replace: bool = False,
@@ -322,10 +334,10 @@ def export_agent(
     )
     painted: dict[str, Any] = {}
     if palette is not None:
-        from mtspark.deploy.palette import with_palette
+        from mtspark.deploy.mapping_palette import choose_palette
 
         plain = network
-        network, costs = with_palette(plain, palette)
+        network, costs = choose_palette(plain, palette, palette_chip)
         painted = {
             "palette": [asdict(cost) for cost in costs],
             "palette_tasks": _palette_cost(plain, network, agent),

@@ -50,6 +50,7 @@ class ExportRequest:
     weights: Path | None = None
     readout: str | None = None
     palette: int | None = None
+    palette_chip: str | None = None
     formats: tuple[str, ...] = ()
     provenance: dict[str, str] = field(default_factory=dict)
 
@@ -78,9 +79,9 @@ def export_network(request: ExportRequest) -> tuple[Bundle, dict[str, Any]]:
     chip = _quantised(request, network, options)
     palette: list[dict[str, Any]] = []
     if request.palette is not None:
-        from mtspark.deploy.palette import with_palette
+        from mtspark.deploy.mapping_palette import choose_palette
 
-        chip, costs = with_palette(chip, request.palette)
+        chip, costs = choose_palette(chip, request.palette, request.palette_chip)
         palette = [asdict(cost) for cost in costs]
     fidelity = {
         "headroom": _headroom(chip),

@@ -55,7 +55,7 @@ def test_loihi_1_says_all_that_does_not_fit_and_what_to_do(
     by_subject = {found["subject"]: found for found in data["violations"]}
     assert by_subject["input"]["actual"] == "sends 8-bit payloads"
     (thresholds,) = [v for v in data["violations"] if v["limit"] == "8 a core"][:1]
-    assert "palette of 8" in thresholds["remedy"]
+    assert "--palette 8 --palette-chip loihi1" in thresholds["remedy"]
     with console.capture() as shown:
         assert call("map", played, "--chip", "loihi1", "--spread-thresholds") == 1
     assert "8 a core" not in shown.get()

@@ -19,7 +19,9 @@ from mtspark.deploy.mapping import (
     check_same_network,
     map_network,
 )
+from mtspark.deploy.mapping_palette import palette_by_core
 from mtspark.deploy.mapping_synapses import stored_weight_bits
+from mtspark.deploy.palette import with_palette
 from tests.chips import chip
 from tests.networks import (
     BREAKOUT,
@@ -111,8 +113,44 @@ def test_loihi_1_refuses_more_than_eight_thresholds_a_core_with_a_remedy() -> No
     assert found.subject == "'p'"
     assert found.actual == "up to 9 distinct thresholds on each of its 1 cores"
     assert found.limit == "8 a core"
-    assert "palette of 8" in found.remedy
+    assert "export with --palette 8 --palette-chip loihi1" in found.remedy
     assert "over 2 cores (--spread-thresholds)" in found.remedy
+
+
+def test_both_remedies_for_too_many_thresholds_work_when_followed() -> None:
+    """300 neurons with 300 thresholds, which Loihi 1's memory alone puts on two cores."""
+    loihi1 = load_chip("loihi1")
+    generator = np.random.default_rng(0)
+    thresholds = generator.permutation(np.rint(1000 * 1.01 ** np.arange(300)).astype(np.int64))
+    weights = generator.integers(-128, 128, (300, 600)) * 2
+    plain = network((600,), [population("p", thresholds[None])], [dense(INPUT, "p", weights)])
+    mapping = map_network(plain, loihi1)
+    assert len(mapping.layers["p"]) == 2
+    assert [found.subject for found in mapping.violations] == ["'p'"]
+    by_core, (cost,) = palette_by_core(plain, loihi1, 8)
+    mapping = map_network(by_core, loihi1)
+    assert mapping.fits
+    assert [mapping.cores[i].use.thresholds for i in mapping.layers["p"]] == [8, 8]
+    _, (by_layer,) = with_palette(plain, 8)
+    # Twice the registers for the same range: half the error.
+    assert cost.mean_error == pytest.approx(by_layer.mean_error / 2, rel=0.05)
+    assert map_network(plain, loihi1, spread_thresholds=True).fits
+    with pytest.raises(BadRequestError, match="a core holds 8; ask for so many or fewer"):
+        palette_by_core(plain, loihi1, 9)
+
+
+def test_neurons_that_share_thresholds_share_cores_where_that_alone_suffices() -> None:
+    """16 thresholds in turn on two cores: 8 on each, without a core more."""
+    loihi1 = load_chip("loihi1")
+    weights = np.random.default_rng(1).integers(-128, 128, (300, 600)) * 2
+    thresholds = np.resize(np.arange(1, 17), 300)
+    net = network((600,), [population("p", thresholds[None])], [dense(INPUT, "p", weights)])
+    mapping = map_network(net, loihi1)
+    assert mapping.fits
+    assert len(mapping.layers["p"]) == 2
+    first, second = (mapping.cores[i].neurons for i in mapping.layers["p"])
+    assert set(thresholds[first]) == set(range(1, 9))
+    assert set(thresholds[second]) == set(range(9, 17))
 
 
 @pytest.mark.parametrize(("count", "cores"), [(8, 1), (9, 2), (16, 2), (17, 3), (40, 5)])
