@@ -86,8 +86,8 @@ def netx_layers(network: ChipNetwork, task: int = 0) -> list[Layer]:
             _no_bias(population)
         elif source == INPUT and network.input.payload_bits:
             raise BadNetworkError(
-                f"layer {population.name!r} hears graded messages of the input, which netx files "
-                "cannot say; put neurons between"
+                f"layer {population.name!r} hears graded messages (pixels); netx files hold "
+                "networks that hear spikes, or whose first neurons take the pixels as their bias"
             )
         elif forward.kind is ConnectionKind.CONV:
             layers.append(_conv(population, forward, task))

@@ -85,7 +85,8 @@ def test_a_chain_in_netx_equals_the_reference() -> None:
 def test_pilotnet_written_back_runs_in_netx_as_in_the_reference(golden: Path) -> None:
     net = import_netx(golden / "pilotnet_lif" / "network.net")
     frame = np.load(golden / "pilotnet_lif" / "image.npy").T.astype(np.uint8)
-    assert compare(net, frame[None]) > 5_000_000
+    neurons = sum(population.size for population in net.populations)
+    assert compare(net, frame[None]) == 2 * 16 * neurons == 5_072_288
 
 
 def test_a_missing_environment_says_how_to_make_it(monkeypatch: pytest.MonkeyPatch) -> None:
