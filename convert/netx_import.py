@@ -29,7 +29,11 @@ from mtspark.core.chip_network import (
 )
 from mtspark.core.errors import BadNetworkError
 from mtspark.core.hdf5_scan import read_hdf5, text_of_netx
+from mtspark.core.limits import FileLimits, chosen_policy
+from mtspark.core.network_json import network_from_json, network_to_json
+from mtspark.core.network_limits import check_network_limits
 from mtspark.core.protocol import Task
+from mtspark.core.sandbox import read_guarded
 
 BIAS_EXPONENT = 6
 DEFAULT_STEPS = 16
@@ -65,18 +69,38 @@ class _Chain:
         self.source, self.shape = population.name, population.shape
 
 
-def import_netx(path: Path, time_steps: int | None = None) -> ChipNetwork:
-    """Read a file; it is treated as hostile, see :func:`mtspark.core.hdf5_scan.read_hdf5`.
+def import_netx(
+    path: Path,
+    time_steps: int | None = None,
+    *,
+    limits: FileLimits | None = None,
+    trust: bool | None = None,
+) -> ChipNetwork:
+    """Read a file; it is treated as hostile: the whole import runs in a limited process.
 
     Args:
         path: the file.
         time_steps: T of one run; default: the file's own tSample, else 16.
+        limits, trust: see :func:`mtspark.core.sandbox.read_guarded`.
 
     Raises:
-        BadFileError: not a readable HDF5 file.
+        BadFileError: not a readable HDF5 file, or a network over a limit.
         BadNetworkError: a layer that lava-dl does not build, or that the chip does not have.
     """
-    content = read_hdf5(path, text_of_netx)
+
+    def read(bounds: FileLimits) -> dict[str, Any]:
+        network = _imported(path, read_hdf5(path, text_of_netx, bounds, trust=True), time_steps)
+        check_network_limits(network, bounds, str(path))
+        check_network(network)
+        data, arrays = network_to_json(network)
+        return {"data": data, "arrays": arrays}
+
+    found = read_guarded(str(path), read, limits, trust)
+    bounds = chosen_policy(limits, trust).limits
+    return network_from_json(found["data"], found["arrays"], str(path), bounds)
+
+
+def _imported(path: Path, content: Layer, time_steps: int | None) -> ChipNetwork:
     layers = content.get("layer")
     if not isinstance(layers, dict) or not layers:
         raise BadNetworkError(f"{path}: an HDF5 file, but no netx network (no group /layer)")
@@ -98,7 +122,7 @@ def import_netx(path: Path, time_steps: int | None = None) -> ChipNetwork:
         raise BadNetworkError(f"{path}: no layer with neurons")
     last = chain.populations[-1]
     silent = bool((last.thresholds == NEVER).all())
-    network = ChipNetwork(
+    return ChipNetwork(
         name=path.stem,
         input=FrameInput(chain.input_shape, 8 if chain.graded else 0, held=chain.graded),
         populations=tuple(chain.populations),
@@ -113,8 +137,6 @@ def import_netx(path: Path, time_steps: int | None = None) -> ChipNetwork:
         protocol=None,
         provenance={"netx": path.name, "notes": "; ".join(chain.notes)},
     )
-    check_network(network)
-    return network
 
 
 def _steps(content: Layer) -> int:

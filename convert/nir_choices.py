@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 import os
-import shutil
 from enum import Enum
 from pathlib import Path
+from typing import Any
 
-from mtspark.convert.nir_file import read_nir
+import numpy as np
+
 from mtspark.convert.nir_import import METADATA
 from mtspark.convert.nir_import_neurons import ImportOptions, choose
+from mtspark.core.errors import BadFileError
 from mtspark.core.float_network import FloatNetwork
+from mtspark.core.hdf5_scan import read_hdf5, text_of_nir
+
+COMPRESSED_BYTES = 4096
+"""Smaller arrays are not worth the chunks."""
 
 
 def copy_with_choices(
     source: Path, target: Path, options: ImportOptions, network: FloatNetwork
 ) -> None:
-    """Copy a file and write the choices into its metadata, so that it reads the same again.
+    """Write a file's content anew with the choices in its metadata, so that it reads the same.
+
+    The stranger's file itself is never opened for writing: what damaged structures do to the
+    HDF5 library then, no scan has seen.
 
     Args:
-        source: a file that was read before, and so was scanned.
+        source: a file that was read before.
         target: a new file.
         options: it was read with.
         network: what it gave.
@@ -27,23 +36,48 @@ def copy_with_choices(
     Raises:
         BadFileError: the source has changed and is no NIR file any more.
     """
-    import h5py
-
-    stored = read_nir(source, type_check=False).metadata.get(METADATA)
-    choices, _ = choose(options, stored if isinstance(stored, dict) else {})
+    content = read_hdf5(source, text_of_nir)
+    node = content.get("node")
+    if not isinstance(node, dict):
+        raise BadFileError(f"{source}: changed while it was read")
+    metadata = _group(node, "metadata")
+    own = _group(metadata, METADATA)
+    choices, _ = choose(options, own)
+    for key, value in vars(choices).items():
+        if key == "resets" or value is None:
+            continue
+        if key == "time_steps":
+            value = network.time_steps
+        own[key] = value.value if isinstance(value, Enum) else value
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
-        shutil.copyfile(source, temporary)
-        with h5py.File(temporary, "r+") as file:
-            group = file["node"].require_group("metadata").require_group(METADATA)
-            for key, value in vars(choices).items():
-                if key == "resets" or value is None:
-                    continue
-                if key == "time_steps":
-                    value = network.time_steps
-                if key in group:
-                    del group[key]
-                group[key] = value.value if isinstance(value, Enum) else value
+        _write(temporary, content)
         temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _group(parent: dict[str, Any], name: str) -> dict[str, Any]:
+    """The group of a name, made where there is none (or something else)."""
+    found = parent.get(name)
+    if not isinstance(found, dict):
+        found = parent[name] = {}
+    return found
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    import h5py
+
+    def fill(group: Any, items: dict[str, Any]) -> None:
+        for name, value in items.items():
+            if isinstance(value, dict):
+                fill(group.create_group(name), value)
+            elif isinstance(value, (str, list)):
+                texts = np.asarray(value, dtype=object)
+                group.create_dataset(name, data=texts, dtype=h5py.string_dtype())
+            else:
+                large = np.size(value) and np.asarray(value).nbytes > COMPRESSED_BYTES
+                group.create_dataset(name, data=value, compression="gzip" if large else None)
+
+    with h5py.File(path, "w") as file:
+        fill(file, content)

@@ -14,7 +14,7 @@ from typing import Any
 import nir
 import numpy as np
 
-from mtspark.convert.nir_file import read_nir
+from mtspark.convert.nir_file import read_nir_here
 from mtspark.convert.nir_import_graph import FlatGraph, flatten_graph
 from mtspark.convert.nir_import_loops import break_loops, computing_order
 from mtspark.convert.nir_import_maps import Shape
@@ -39,25 +39,65 @@ from mtspark.core.float_network import (
     FloatPopulation,
     FloatReset,
     OutputKind,
-    check_float_network,
     leaky_population,
-    merge_tasks,
 )
-from mtspark.core.limits import one_line
+from mtspark.core.float_network_plain import float_network_from_plain, float_network_to_plain
+from mtspark.core.float_network_rules import check_float_network, merge_tasks
+from mtspark.core.limits import FileLimits, one_line
+from mtspark.core.network_limits import check_float_limits
+from mtspark.core.sandbox import read_guarded
 
 METADATA = "mtspark"
 
 
-def import_nir(path: Path, options: ImportOptions | None = None) -> FloatNetwork:
-    """Read a file; it is treated as hostile, see :func:`mtspark.convert.nir_file.read_nir`.
+def import_nir(
+    path: Path,
+    options: ImportOptions | None = None,
+    *,
+    name: str | None = None,
+    limits: FileLimits | None = None,
+    trust: bool | None = None,
+) -> FloatNetwork:
+    """Read a file; it is treated as hostile: the whole import runs in a limited process.
+
+    Args:
+        path: the file.
+        options: what NIR leaves open.
+        name: of the network; default: the file's.
+        limits, trust: see :func:`mtspark.core.sandbox.read_guarded`.
 
     Raises:
-        BadFileError: not a readable NIR file.
+        BadFileError: not a readable NIR file, or a network over a limit.
         BadNetworkError: a network that cannot be understood, naming the node.
     """
-    graph = read_nir(path, type_check=False)
+
+    def read(bounds: FileLimits) -> dict[str, Any]:
+        network = _imported(path, options, name or path.stem, bounds)
+        check_float_limits(network, bounds, str(path))
+        return float_network_to_plain(network)
+
+    return float_network_from_plain(read_guarded(str(path), read, limits, trust), str(path))
+
+
+def import_nir_tasks(
+    paths: Mapping[str, Path], options: ImportOptions | None = None, name: str = "agent"
+) -> FloatNetwork:
+    """Read a file for each task and join them; each as :func:`import_nir` reads it.
+
+    Raises:
+        BadFileError, BadNetworkError: see :func:`import_nir`; or they differ in more than
+            thresholds.
+    """
+    networks = [import_nir(path, options, name=name) for path in paths.values()]
+    return merge_tasks(networks, list(paths))
+
+
+def _imported(
+    path: Path, options: ImportOptions | None, name: str, limits: FileLimits
+) -> FloatNetwork:
+    graph = read_nir_here(path, limits, type_check=False)
     try:
-        return import_graph(graph, options, name=path.stem)
+        return import_graph(graph, options, name=name)
     except BadNetworkError as error:
         raise BadNetworkError(f"{path}: {error}") from error
     except (TypeError, ValueError, LookupError, ArithmeticError, AttributeError) as error:

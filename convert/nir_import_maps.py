@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mtspark.core.errors import BadNetworkError
-from mtspark.core.float_network import Float, FloatConnection, FloatKind, conv_output_shape
+from mtspark.core.float_network import Float, FloatConnection, FloatKind
+from mtspark.core.float_network_rules import conv_output_shape
 from mtspark.core.float_simulator import convolve
 
 MATRIX_VALUES = 2**25

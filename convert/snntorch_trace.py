@@ -37,9 +37,9 @@ from mtspark.core.float_network import (
     FloatPopulation,
     FloatReset,
     OutputKind,
-    check_float_network,
     leaky_population,
 )
+from mtspark.core.float_network_rules import check_float_network
 
 HEAD = "readout"
 """Name of the population that sums what a last layer without neurons gives."""

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from mtspark.core.errors import BadFileError
+from mtspark.core.sandbox import read_text_guarded
 from mtspark.deploy.chip_rules import Violation
 from mtspark.deploy.mapping import ChipMapping, Core, Division, InputPlace
 from mtspark.deploy.mapping_split import Use
@@ -94,11 +95,7 @@ def load_mapping(path: Path) -> ChipMapping:
     Raises:
         BadFileError: unreadable or no mapping.
     """
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise BadFileError(f"{path}: not readable as JSON: {error}") from error
-    return mapping_from_json(data, str(path))
+    return mapping_from_json(read_text_guarded(path, json.loads), str(path))
 
 
 def _core(entry: dict[str, Any]) -> Core:

@@ -45,7 +45,7 @@ def quantise(
     """Make a chip network.
 
     Args:
-        network: all tasks in one, see :func:`mtspark.core.float_network.merge_tasks`.
+        network: all tasks in one, see :func:`mtspark.core.float_network_rules.merge_tasks`.
         tasks: in the order of the threshold rows; None: the network's own, which are no games.
         protocol: of the games, travels along.
         name: of the chip network; default: the float network's.

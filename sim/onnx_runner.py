@@ -70,13 +70,13 @@ class OnnxChip:
     ) -> None:
         def attempt(file: OnnxFile) -> None:
             described = _described(path, file.description, limits or FileLimits())
-            step = _Stepper(path, _session(path, file.content), described)
+            step = _Stepper(path, open_session(path, file.content), described)
             step.start(1)
             step.run(np.zeros((1, *described.input_shape), np.uint8), 0, described.task or 0)
 
         file = read_onnx(path, limits, trust, attempt)
         self.description = _described(path, file.description, limits or FileLimits())
-        self._stepper = _Stepper(path, _session(path, file.content), self.description)
+        self._stepper = _Stepper(path, open_session(path, file.content), self.description)
 
     def start(self, batch: int) -> None:
         """Put `batch` chips at rest."""
@@ -174,7 +174,7 @@ class _Stepper:
         return values
 
 
-def _session(path: Path, content: bytes) -> onnxruntime.InferenceSession:
+def open_session(path: Path, content: bytes) -> onnxruntime.InferenceSession:
     """One thread, no rewriting: what runs is the graph as it was scanned."""
     import onnxruntime
 

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtspark.core.chip_network import ChipNetwork
-from mtspark.core.errors import BadRequestError
+from mtspark.core.errors import BadFileError, BadRequestError
+from mtspark.core.limits import current_policy, one_line
 
 if TYPE_CHECKING:
     from mtspark.core.agent import AgentBackend
@@ -44,6 +45,12 @@ class Feed:
     held: bool
     graded: bool
     scale: float
+
+
+def feed_of(network: ChipNetwork) -> Feed:
+    """What a chip network takes."""
+    given = network.input
+    return Feed(given.shape, network.time_steps, given.held, given.payload_bits > 0, given.scale)
 
 
 @dataclass(frozen=True)
@@ -82,10 +89,7 @@ class ChipSide:
     def __init__(self, name: str, network: ChipNetwork, backend: AgentBackend) -> None:
         self.name, self.network, self._backend = name, network, backend
         self.tasks = tuple(task.name for task in network.tasks)
-        given = network.input
-        self.feed: Feed | None = Feed(
-            given.shape, network.time_steps, given.held, given.payload_bits > 0, given.scale
-        )
+        self.feed: Feed | None = feed_of(network)
 
     def run(self, frames: NDArray[np.uint8], feed: Feed, row: int) -> dict[str, LayerTrace]:
         """Run whole decisions and cut out each population's window."""
@@ -189,18 +193,22 @@ class OnnxFloatSide:
     integer = False
 
     def __init__(self, path: Path, content: bytes, description: dict[str, Any]) -> None:
-        import onnxruntime
+        from mtspark.sim.onnx_runner import open_session
 
         self.name, self._path = str(path), path
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        options.log_severity_level = 4
-        self._session = onnxruntime.InferenceSession(content, options, ["CPUExecutionProvider"])
-        self.tasks = tuple(str(name) for name in description.get("tasks", ()))
+        self._session = open_session(path, content)
         inputs = {entry.name: tuple(entry.shape[1:]) for entry in self._session.get_inputs()}
         self._state = {name: shape for name, shape in inputs.items() if "." in name}
-        steps = int(description.get("time_steps", 1))
-        self.feed: Feed | None = Feed(inputs["frames"], steps, True, True, 1 / 255)
+        shapes = [length for shape in inputs.values() for length in shape]
+        try:
+            self.tasks = tuple(str(name) for name in description["tasks"])
+            steps, frame = int(description["time_steps"]), inputs["frames"]
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise BadFileError(f"{path}: mtspark's description in it is damaged") from error
+        most = current_policy().limits.time_steps
+        if any(type(length) is not int for length in shapes) or not 1 <= steps <= most:
+            raise BadFileError(f"{path}: mtspark's description in it does not fit together")
+        self.feed: Feed | None = Feed(frame, steps, True, True, 1 / 255)
 
     def run(self, frames: NDArray[np.uint8], feed: Feed, row: int) -> dict[str, LayerTrace]:
         """Spikes of every layer and step."""
@@ -213,8 +221,15 @@ class OnnxFloatSide:
         logs: dict[str, list[NDArray[np.bool_]]] = {}
         for _ in range(feed.time_steps):
             feeds = {"frames": frames, "task": np.full(len(frames), row), **state}
-            made = dict(zip(names, self._session.run(names, feeds), strict=True))
-            state = {name: made[NEXT + name] for name in state}
+            try:
+                found = self._session.run(names, feeds)
+                made = dict(zip(names, found, strict=True))
+                state = {name: made[NEXT + name] for name in state}
+            except Exception as error:
+                # ONNX Runtime's errors share no base with a public name.
+                raise BadFileError(
+                    f"{self._path}: ONNX Runtime cannot run it: {one_line(error)}"
+                ) from error
             for name in names:
                 if name.startswith("spikes."):
                     logs.setdefault(name.removeprefix("spikes."), []).append(made[name] > 0)
@@ -254,9 +269,16 @@ def open_side(text: str) -> Side:
 
 def _open_onnx(path: Path) -> Side:
     from mtspark.convert.onnx_float import DECISION_FORMAT, STEP_FORMAT
-    from mtspark.core.onnx_scan import read_onnx
+    from mtspark.core.onnx_scan import OnnxFile, read_onnx
 
-    file = read_onnx(path)
+    def attempt(file: OnnxFile) -> None:
+        """One decision in the limited process, before this one runs anything."""
+        if file.description.get("format") == STEP_FORMAT:
+            side = OnnxFloatSide(path, file.content, file.description)
+            assert side.feed is not None
+            side.run(np.zeros((1, *side.feed.shape), np.uint8), side.feed, 0)
+
+    file = read_onnx(path, attempt=attempt)
     kind = file.description.get("format")
     if kind == DECISION_FORMAT:
         raise BadRequestError(

@@ -6,12 +6,35 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mtspark.core.errors import BadFileError, BadRequestError
+from mtspark.core.limits import one_line
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
     from mtspark.core.chip_network import ChipNetwork
+
+
+def load_array(path: Path) -> NDArray[Any]:
+    """Read a plain array of numbers, no more of it than the file holds.
+
+    Raises:
+        BadFileError: no such file, or no numbers in it.
+    """
+    import numpy as np
+
+    if not path.is_file():
+        raise BadFileError(f"{path}: no such file; give a .npy file of shape (T, ...)")
+    try:
+        # Mapped, an array that declares more than the file holds is refused before memory is
+        # taken for it.
+        mapped = np.load(path, mmap_mode="r", allow_pickle=False)
+        if not isinstance(mapped, np.memmap) or mapped.dtype.kind not in "biuf":
+            raise BadFileError(f"{path}: holds no plain array of numbers")
+        return np.array(mapped)
+    except (OSError, ValueError, EOFError, MemoryError, OverflowError) as error:
+        reason = one_line(error)
+        raise BadFileError(f"{path}: no readable .npy file: {reason}") from error
 
 
 def load_recording(path: Path, shape: tuple[int, ...]) -> NDArray[Any]:
@@ -27,14 +50,7 @@ def load_recording(path: Path, shape: tuple[int, ...]) -> NDArray[Any]:
     """
     import numpy as np
 
-    if not path.is_file():
-        raise BadFileError(f"{path}: no such file; give a .npy file of shape (T, ...)")
-    try:
-        array = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError, MemoryError) as error:
-        raise BadFileError(f"{path}: no readable .npy file: {error}") from error
-    if not isinstance(array, np.ndarray) or array.dtype.kind not in "biuf":
-        raise BadFileError(f"{path}: holds no plain array of numbers")
+    array = load_array(path)
     if not np.isfinite(array).all():
         raise BadFileError(f"{path}: has values that are not finite")
     for batch in ((), (None,)):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mtspark.cli.tables import COUNTED
-from mtspark.core.errors import BadFileError
+from mtspark.core.sandbox import read_text_guarded
 from mtspark.sim.results import FORMAT, VERSION
 
 Check = Callable[[Any], bool]
@@ -25,14 +25,15 @@ def read_run(path: Path) -> dict[str, Any]:
     Raises:
         BadFileError: unreadable, no JSON, or a field is missing or cannot be one of a run.
     """
-    try:
-        run = json.loads(
-            path.read_text(encoding="utf-8"), parse_float=_finite, parse_constant=_finite
-        )
+
+    def parse(text: str) -> dict[str, Any]:
+        run = json.loads(text, parse_float=_finite, parse_constant=_finite)
         _compare(run, RUN, "")
-    except (OSError, ValueError, RecursionError) as error:
-        raise BadFileError(f"{path}: not a run of mtspark: {error}; delete it") from error
-    return dict(run)
+        return dict(run)
+
+    refusal = "not a run of mtspark: {}; delete it"
+    run: dict[str, Any] = read_text_guarded(path, parse, refusal)
+    return run
 
 
 def _compare(value: Any, expected: Any, where: str) -> None:

@@ -13,16 +13,16 @@ source sent nothing. A loop needs delay: with delay 0 a source must be listed be
 A population without thresholds never fires and sends its membrane. The source CONSTANT sends
 1 in every step, so a delayed bias is a dense connection from it. Reset kinds: see FloatReset.
 
-API: FloatNetwork(name, input, populations, connections, output, tasks, dt, time_steps, notes),
-checked by check_float_network; merge_tasks joins networks that differ in thresholds only.
+API: FloatNetwork(name, input, populations, connections, output, tasks, dt, time_steps, notes).
+mtspark.core.float_network_rules: check_float_network; merge_tasks joins networks that differ in
+thresholds only. mtspark.core.float_network_plain: as plain values and back.
 mtspark.core.float_simulator.run_float(network, series, task) runs a (T, batch, *shape) series
 and returns every spike, membrane and current of every population, and the output's values.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum
 
 import numpy as np
@@ -278,139 +278,3 @@ def leaky_population(
         initial_membrane=full(initial_membrane),
         membrane_offset=full(membrane_offset),
     )
-
-
-def check_float_network(network: FloatNetwork) -> None:
-    """Check names, order, shapes and numbers; all violations are reported together.
-
-    Raises:
-        BadNetworkError: one line that lists each violation.
-    """
-    found = [*_structure(network)] or [*_values(network)]
-    if found:
-        raise BadNetworkError(f"{network.name}: " + "; ".join(found))
-
-
-def _structure(network: FloatNetwork) -> list[str]:
-    found = []
-    names = [INPUT, CONSTANT, *(p.name for p in network.populations)]
-    found += [f"name {n!r} is used twice" for n in sorted({n for n in names if names.count(n) > 1})]
-    links = [link.name for link in network.connections]
-    found += [f"connection {n!r} is there twice" for n in sorted(set(links)) if links.count(n) > 1]
-    position = {name: index for index, name in enumerate(names)}
-    for link in network.connections:
-        if link.source not in position or link.target not in position:
-            found.append(f"connection {link.name!r} joins unknown {link.source!r}, {link.target!r}")
-        elif link.delay < 0 or (link.delay == 0 and position[link.source] >= position[link.target]):
-            found.append(
-                f"connection {link.name!r} of delay {link.delay} starts at or after its target"
-            )
-    if network.output.population not in names[2:]:
-        found.append(f"output of unknown population {network.output.population!r}")
-    return found
-
-
-def _values(network: FloatNetwork) -> list[str]:
-    found = []
-    for link in network.connections:
-        ends = network.size_of(link.target), network.size_of(link.source)
-        if link.kind is FloatKind.DENSE:
-            fits = link.weights.shape == ends
-        elif link.kind is FloatKind.DIAGONAL:
-            fits = link.weights.shape == (ends[0],) and ends[0] == ends[1]
-        else:
-            made = conv_output_shape(link) if len(link.input_shape) == 3 else None
-            fits = made == link.output_shape and (
-                int(np.prod(link.output_shape)),
-                int(np.prod(link.input_shape)),
-            ) == (ends[0], ends[1])
-        if not fits:
-            found.append(
-                f"connection {link.name!r}: {link.kind.value} weights {link.weights.shape} do not "
-                f"lead from {ends[1]} values to {ends[0]}"
-            )
-        if not np.isfinite(link.weights).all():
-            found.append(f"connection {link.name!r} has weights that are not finite")
-    for population in network.populations:
-        arrays = {
-            key: value for key, value in vars(population).items() if isinstance(value, np.ndarray)
-        }
-        for key, value in arrays.items():
-            wanted = population.shape
-            if key == "thresholds":
-                wanted = (len(network.tasks), *wanted)
-                if np.isnan(value).any():
-                    found.append(f"population {population.name!r}: thresholds are not numbers")
-            elif not np.isfinite(value).all():
-                found.append(f"population {population.name!r}: {key} is not finite")
-            if value.shape != wanted:
-                found.append(f"population {population.name!r}: {key} {value.shape}, not {wanted}")
-        for key in ("membrane_keep", "current_keep"):
-            if np.any(arrays[key] < 0) or np.any(arrays[key] > 1):
-                found.append(f"population {population.name!r}: {key} must be within 0 and 1")
-    if network.output.kind is OutputKind.SPIKES:
-        population = network.population(network.output.population)
-        if not population.spiking:
-            found.append(f"output counts spikes of {population.name!r}, which never fires")
-    return found
-
-
-def conv_output_shape(link: FloatConnection) -> tuple[int, ...] | None:
-    """(channels, rows, columns) that a convolution makes of its input shape; None: no fit."""
-    if link.weights.ndim != 4 or link.groups < 1:
-        return None
-    out, per_group, *kernel = link.weights.shape
-    if per_group * link.groups != link.input_shape[0] or out % link.groups:
-        return None
-    if min(*link.stride, *link.dilation) < 1 or min(link.padding) < 0:
-        return None
-    sizes = [
-        (length + 2 * pad - dilation * (taps - 1) - 1) // stride + 1
-        for length, pad, dilation, taps, stride in zip(
-            link.input_shape[1:], link.padding, link.dilation, kernel, link.stride, strict=True
-        )
-    ]
-    return (out, *sizes) if min(sizes) > 0 else None
-
-
-def merge_tasks(networks: Sequence[FloatNetwork], tasks: Sequence[str]) -> FloatNetwork:
-    """Join networks that differ in their thresholds only, one for each task.
-
-    Raises:
-        BadNetworkError: something else differs between two of them.
-    """
-    first, *others = networks
-    for task, other in zip(tasks[1:], others, strict=True):
-        _check_same(first, other, f"tasks {tasks[0]!r} and {task!r}")
-    populations = []
-    for index, population in enumerate(first.populations):
-        rows = [network.populations[index].thresholds for network in networks]
-        joined = [row for row in rows if row is not None]
-        populations.append(
-            replace(population, thresholds=np.concatenate(joined) if joined else None)
-        )
-    return replace(first, populations=tuple(populations), tasks=tuple(tasks))
-
-
-def _check_same(first: FloatNetwork, other: FloatNetwork, where: str) -> None:
-    if (first.input, first.output, first.time_steps, first.dt) != (
-        other.input,
-        other.output,
-        other.time_steps,
-        other.dt,
-    ):
-        raise BadNetworkError(f"{where} differ in input, output or time")
-    for kind in ("populations", "connections"):
-        ones, twos = getattr(first, kind), getattr(other, kind)
-        if [one.name for one in ones] != [two.name for two in twos]:
-            raise BadNetworkError(f"{where} differ in {kind}")
-        for one, two in zip(ones, twos, strict=True):
-            for key, value in vars(one).items():
-                if key == "thresholds":
-                    same = (value is None) == (two.thresholds is None)
-                else:
-                    same = np.array_equal(value, vars(two)[key])
-                if not same:
-                    raise BadNetworkError(
-                        f"{one.name}.{key} differs between {where}; only thresholds may"
-                    )

@@ -16,21 +16,26 @@ from mtspark.core.errors import BadFileError
 
 _KINDS = "biuf"
 _PREFIX = 8
+_ALIGNED = 64
+"""Arrays, and the first of them, start at multiples of so many bytes."""
+
+Piece = bytes | memoryview
 
 
-def encode(value: Any) -> list[bytes]:
-    """Pieces of bytes, to be joined: length of the header, header, arrays.
+def encode(value: Any) -> list[Piece]:
+    """Pieces of bytes, to be joined: length of the header, header, arrays (uncopied).
 
     Raises:
         BadFileError: a value of another kind.
     """
-    arrays: list[bytes] = []
+    arrays: list[Piece] = []
     header = json.dumps(_tagged(value, arrays, [0])).encode()
+    header += b" " * (-(_PREFIX + len(header)) % _ALIGNED)
     return [len(header).to_bytes(_PREFIX, "little"), header, *arrays]
 
 
-def decode(data: bytes) -> Any:
-    """The value again; arrays are writable copies.
+def decode(data: bytes | bytearray) -> Any:
+    """The value again; arrays are views of `data`, writable where that is a bytearray.
 
     Raises:
         BadFileError: not made by :func:`encode`.
@@ -43,7 +48,7 @@ def decode(data: bytes) -> Any:
         raise BadFileError(f"damaged hand-over: {type(error).__name__}") from error
 
 
-def _tagged(value: Any, arrays: list[bytes], end: list[int]) -> Any:
+def _tagged(value: Any, arrays: list[Piece], end: list[int]) -> Any:
     if value is None or isinstance(value, (bool, str)) or type(value) is int:
         return value
     if type(value) is float:
@@ -52,11 +57,13 @@ def _tagged(value: Any, arrays: list[bytes], end: list[int]) -> Any:
         array = np.asarray(value)
         if array.dtype.kind not in _KINDS or array.dtype.itemsize > 8:
             raise BadFileError(f"an array of {array.dtype} cannot be handed over")
-        data = np.ascontiguousarray(array, array.dtype.newbyteorder("<")).tobytes()
-        start, end[0] = end[0], end[0] + len(data)
-        arrays.append(data)
+        plain = np.ascontiguousarray(array, array.dtype.newbyteorder("<")).reshape(-1)
+        data = plain.view(np.uint8).data if plain.size else b""
+        start, gap = end[0], -plain.nbytes % _ALIGNED
+        end[0] += plain.nbytes + gap
+        arrays += [data, bytes(gap)]
         tag = "a" if isinstance(value, np.ndarray) else "n"
-        return {tag: [array.dtype.newbyteorder("<").str, list(array.shape), start, len(data)]}
+        return {tag: [array.dtype.newbyteorder("<").str, list(array.shape), start, plain.nbytes]}
     if isinstance(value, dict):
         if any(type(key) not in (str, int) for key in value):
             raise BadFileError("keys must be texts or whole numbers")
@@ -82,6 +89,6 @@ def _plain(value: Any, data: memoryview) -> Any:
     kind, shape, start, length = content
     if tag not in ("a", "n") or kind[1] not in _KINDS:
         raise ValueError(tag)
-    array = np.frombuffer(data[start : start + length], np.dtype(kind)).reshape(shape).copy()
+    array = np.frombuffer(data[start : start + length], np.dtype(kind)).reshape(shape)
     array = array.astype(array.dtype.newbyteorder("="), copy=False)
     return array if tag == "a" else array[()]

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import faulthandler
 import os
+import re
 import select
 import signal
 import sys
@@ -22,7 +23,7 @@ from typing import Any, NoReturn
 
 from mtspark.core import errors
 from mtspark.core.errors import BackendFailedError, BadFileError, MtsparkError
-from mtspark.core.limits import FileLimits, chosen_policy, one_line
+from mtspark.core.limits import FileLimits, check_file_size, chosen_policy, one_line, over
 from mtspark.core.plain import decode, encode
 
 CLOCK_FACTOR = 4
@@ -63,6 +64,45 @@ def read_guarded(
     return _in_a_child(what, read, policy.limits)
 
 
+SMALL_TEXT = 2**20
+"""JSON of a megabyte parses within tens of megabytes and a second: no child is needed."""
+
+
+def read_text_guarded(
+    path: Path,
+    parse: Callable[[str], Any],
+    refusal: str = "not readable: {}",
+    limits: FileLimits | None = None,
+    trust: bool | None = None,
+) -> Any:
+    """Call `parse` on the text of a file, as :func:`read_guarded` calls it where it is large.
+
+    Args:
+        path: a small file of text: JSON, TOML.
+        parse: returns plain values; its ValueErrors and RecursionErrors are the file's fault.
+        refusal: what an error says behind the file's name; the reason is filled in.
+        limits, trust: see :func:`read_guarded`.
+
+    Raises:
+        BadFileError: missing, too large, no UTF-8, or what `parse` does not take.
+    """
+
+    def read(bounds: FileLimits) -> Any:
+        size = check_file_size(path, bounds)
+        if size > bounds.text_bytes:
+            raise over("text_bytes", f"{path}", size, bounds)
+        try:
+            return parse(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError) as error:
+            raise BadFileError(f"{path}: {refusal.format(one_line(error))}") from error
+
+    policy = chosen_policy(limits, trust)
+    with contextlib.suppress(OSError, ValueError):
+        if path.is_file() and path.stat().st_size <= SMALL_TEXT:
+            return _in_this_process(str(path), read, policy.limits)
+    return read_guarded(str(path), read, policy.limits, policy.trust)
+
+
 def _in_this_process(what: str, read: Callable[[FileLimits], Any], limits: FileLimits) -> Any:
     try:
         return read(limits)
@@ -98,7 +138,7 @@ def _in_a_child(what: str, read: Callable[[FileLimits], Any], limits: FileLimits
         os.close(receive)
         _work(send, what, read, limits)
     os.close(send)
-    data, late = b"", False
+    data, late = bytearray(), False
     status = None
     try:
         data, late = _receive(receive, limits)
@@ -135,22 +175,23 @@ def _ended(what: str, status: int, limits: FileLimits) -> MtsparkError:
     return BadFileError(f"{what}: damaged so that reading it crashes (signal {number})")
 
 
-def _receive(receive: int, limits: FileLimits) -> tuple[bytes, bool]:
-    """Everything that the child sends until it closes its end; True where it is late."""
+def _receive(receive: int, limits: FileLimits) -> tuple[bytearray, bool]:
+    """Everything that the child sends until it closes its end; True where it is late.
+
+    One array of bytes, in which the arrays of the answer stay: nothing is held twice.
+    """
     deadline = time.monotonic() + limits.seconds * CLOCK_FACTOR
-    pieces: list[bytes] = []
-    size = 0
+    data = bytearray()
     while True:
         left = deadline - time.monotonic()
         if left <= 0 or not select.select([receive], [], [], left)[0]:
-            return b"", True
+            return bytearray(), True
         piece = os.read(receive, 2**20)
         if not piece:
-            return b"".join(pieces), False
-        pieces.append(piece)
-        size += len(piece)
-        if size > limits.memory_bytes:
-            return b"", False
+            return data, False
+        data += piece
+        if len(data) > limits.memory_bytes:
+            return bytearray(), False
 
 
 def _work(send: int, what: str, read: Callable[[FileLimits], Any], limits: FileLimits) -> NoReturn:
@@ -195,6 +236,7 @@ def _limit_this_process(limits: FileLimits) -> None:
     if torch is not None:
         # A fork has none of the threads that a product of tensors would wait for.
         torch.set_num_threads(1)
+    _one_thread_of_numpy()
     memory = _address_space() + limits.memory_bytes
     for kind, value in (
         (resource.RLIMIT_CORE, 0),
@@ -206,6 +248,19 @@ def _limit_this_process(limits: FileLimits) -> None:
         value = value if hard == resource.RLIM_INFINITY else min(value, hard)
         with contextlib.suppress(ValueError, OSError):
             resource.setrlimit(kind, (value, hard))
+
+
+def _one_thread_of_numpy() -> None:
+    """Stacks and buffers of a thread a core would be more than the memory that is left."""
+    import ctypes
+
+    with contextlib.suppress(OSError):
+        maps = Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace")
+        for path in set(re.findall(r"/.*openblas.*", maps)):
+            library = ctypes.CDLL(path)
+            for name in ("openblas_set_num_threads", "scipy_openblas_set_num_threads64_"):
+                if hasattr(library, name):
+                    getattr(library, name)(1)
 
 
 def _address_space() -> int:

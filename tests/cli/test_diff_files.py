@@ -144,3 +144,23 @@ def test_what_cannot_be_compared_is_one_line(
     assert diff(*arguments[kind])[0] == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "changed", [{"time_steps": "many"}, {"time_steps": 10**9}, {"tasks": 3}, {"time_steps": None}]
+)
+def test_a_float_onnx_that_describes_itself_wrongly_is_one_line(
+    diff: Any,
+    checkpoint: Path,
+    tmp_path: Path,
+    changed: dict[str, object],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    model = float_step_model(load_agent(checkpoint))
+    told = {**json.loads(model.metadata_props[0].value), **changed}
+    model.metadata_props[0].value = json.dumps(told)
+    save_onnx(model, tmp_path / "step.onnx")
+    assert diff(tmp_path / "step.onnx", "--against", checkpoint)[0] == 2
+    error = capsys.readouterr().err
+    assert "description in it" in error
+    assert error.count("\n") == 1
