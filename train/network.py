@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
@@ -69,11 +71,14 @@ class SpikingLayer(nn.Module):
         self.standardise = ScaledStandardisation(synapses.weight.shape[0])
         self.neuron = DeployableLeaky(constants)
         self.drive = drive
+        self.kept: Tensor | None = None
         assert synapses.bias is not None
         nn.init.constant_(synapses.bias, 0.3)
 
     def folded_weight(self) -> Tensor:
         """The weights that act, standardisation and drive folded in."""
+        if self.kept is not None:
+            return self.kept
         weight: Tensor = self.standardise(self.synapses.weight)
         return weight if self.drive == 1 else weight * self.drive
 
@@ -83,9 +88,16 @@ class SpikingLayer(nn.Module):
         assert bias is not None
         return bias if self.drive == 1 else bias * self.drive
 
-    def current(self, spikes: Tensor) -> Tensor:
-        """Input current of every neuron; `spikes` has a plain batch axis first."""
+    def current(self, spikes: Tensor, unit: float = 1.0) -> Tensor:
+        """Input current of every neuron.
+
+        Args:
+            spikes: with a plain batch axis first.
+            unit: what a spike of 1 stands for; it goes into the weights.
+        """
         weight, bias = self.folded_weight(), self.folded_bias()
+        if unit != 1:
+            weight = weight * unit
         if isinstance(self.synapses, nn.Conv2d):
             return functional.conv2d(spikes, weight, bias, stride=self.synapses.stride)
         return functional.linear(spikes, weight, bias)
@@ -205,7 +217,7 @@ class MTSparkNetwork(nn.Module):
         """
         spiking = self.config.neuron == "lif"
         steps, batch = self.config.time_steps if spiking else 1, frames.shape[0]
-        pixels = (frames.float() / 255.0).contiguous(memory_format=torch.channels_last)
+        pixels, unit = self._pixels(frames)
         spikes: Tensor | None = None
         for name in self.layer_names:
             layer = self.layer(name)
@@ -213,7 +225,8 @@ class MTSparkNetwork(nn.Module):
             drive = pixels if spikes is None else spikes.flatten(0, 1)
             if name == HIDDEN:
                 drive = drive.flatten(1)
-            current = _time_major(layer.current(drive).float(), batch)
+            current = layer.current(drive, unit if spikes is None else 1.0)
+            current = _time_major(current.float(), batch)
             gains = self._gains_of_samples(name, task)
             if gains is not None:
                 current = current * gains
@@ -235,6 +248,29 @@ class MTSparkNetwork(nn.Module):
                 return advantage
             value: Tensor = self.value(rate)
             return value + advantage - advantage.mean(1, keepdim=True)
+
+    def _pixels(self, frames: Tensor) -> tuple[Tensor, float]:
+        """Frames with channels last, and what a value of 1 stands for in them.
+
+        Whole numbers to 256 are exact in bfloat16, their 255ths are not.
+        """
+        kind = frames.device.type
+        if torch.is_autocast_enabled(kind) and torch.get_autocast_dtype(kind) == torch.bfloat16:
+            whole = frames.to(torch.bfloat16)
+            return whole.contiguous(memory_format=torch.channels_last), 1 / 255
+        return (frames.float() / 255.0).contiguous(memory_format=torch.channels_last), 1.0
+
+    @contextmanager
+    def weights_kept(self) -> Iterator[None]:
+        """Fold the weights once for many calls in which nothing is learned."""
+        layers = [self.layer(name) for name in self.layer_names]
+        try:
+            for layer in layers:
+                layer.kept = layer.folded_weight().detach()
+            yield
+        finally:
+            for layer in layers:
+                layer.kept = None
 
     def _gains_of_samples(self, name: str, task: Tensor) -> Tensor | None:
         """Gains of each sample's task, laid out as :func:`_time_major` lays out currents."""

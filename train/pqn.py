@@ -51,9 +51,10 @@ class PqnTrainer(Trainer):
     def roll_out(self) -> dict[str, Tensor]:
         """Play; tensors (steps, copies, ...). ``task`` is (copies,)."""
         task = self.task_of_copy()
-        turns = [self.play() for _ in range(self.config.rollout_steps)]
-        last_frames = self.observe()
-        last_greedy = self.values(self.network, last_frames, task).argmax(1).detach()
+        with torch.no_grad(), self.network.weights_kept():
+            turns = [self.play() for _ in range(self.config.rollout_steps)]
+            last_frames = self.observe()
+            last_greedy = self.values(self.network, last_frames, task).argmax(1)
 
         def joined(name: str) -> Tensor:
             return torch.stack([turn.joined(name) for turn in turns]).to(self.device)
@@ -74,14 +75,18 @@ class PqnTrainer(Trainer):
 
     def targets(self, rollout: dict[str, Tensor]) -> Tensor:
         """Double Q: the online network picks the next action, the target network values it."""
-        next_values = torch.stack(
-            [
-                self.values(self.target, frames, rollout["task"])
-                .gather(1, best[:, None])
-                .squeeze(1)
-                for frames, best in zip(rollout["next_frames"], rollout["next_greedy"], strict=True)
+        best, tasks = rollout["next_greedy"], rollout["task"].expand(rollout["actions"].shape)
+        size = max(1, best.numel() // self.config.minibatches)
+        with self.target.weights_kept():
+            values = [
+                self.values(self.target, frames, task)
+                for frames, task in zip(
+                    rollout["next_frames"].flatten(0, 1).split(size),
+                    tasks.flatten().split(size),
+                    strict=True,
+                )
             ]
-        )
+        next_values = torch.cat(values).gather(1, best.view(-1, 1)).view_as(best)
         if self.config.rescale_values:
             next_values = unscale(next_values)
         returns = lambda_returns(

@@ -217,3 +217,27 @@ def test_a_small_network_learns_which_half_is_lit() -> None:
     frames, side = lit_halves(64)
     with torch.no_grad():
         assert (network(frames, task).argmax(1) == side).float().mean() >= 0.95
+
+
+def test_kept_weights_are_those_of_their_moment(make_agent: MakeAgent) -> None:
+    network = make_agent().network
+    frames, tasks = random_frames(network.config.observation_shape), torch.tensor([0, 1])
+    layer = network.layer("conv1")
+    with torch.no_grad():
+        before = network(frames, tasks)
+        with network.weights_kept():
+            assert torch.equal(network(frames, tasks), before)
+            layer.standardise.gain.mul_(3)
+            assert torch.equal(network(frames, tasks), before)
+        assert not torch.equal(network(frames, tasks), before)
+
+
+def test_pixels_are_exact_in_bfloat16(make_agent: MakeAgent) -> None:
+    network = make_agent().network
+    every = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        pixels, unit = network._pixels(every)
+    assert torch.equal(pixels.double(), every.double())
+    plain, one = network._pixels(every)
+    assert one == 1
+    torch.testing.assert_close(plain, pixels.float() * unit)
