@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtspark.cli.diff import real_frames
-from mtspark.cli.explain import float_side
+from mtspark.cli.explain_inputs import float_side
 from mtspark.core.agent import AgentBackend, greedy_actions
 from mtspark.deploy.bundle import load_bundle
 from mtspark.deploy.calibrate import Calibration, calibrate

@@ -168,13 +168,15 @@ def _against_bundle(
 
 
 def real_frames(bundle: Bundle, task: str, decisions: int, seed: int) -> NDArray[np.uint8]:
-    """Frames that the chip sees when it plays, (decisions, *input shape); noise without a game."""
-    import numpy as np
+    """What the chip sees when it plays, (decisions, *input shape); random without a game.
+
+    A network that hears a slice a step gets (decisions, T, *input shape).
+    """
+    from mtspark.cli.diff_sides import feed_of, random_frames
 
     network = bundle.network
     if not network.tasks[network.task_index(task)].game:
-        shape = (decisions, *network.input.shape)
-        return np.random.default_rng(seed).integers(0, 256, shape).astype(np.uint8)
+        return random_frames(feed_of(network), decisions, seed)
     return game_frames(network, task, decisions, seed)
 
 

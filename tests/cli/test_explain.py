@@ -4,11 +4,15 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 
-from mtspark.cli.explain import explain_bundle, float_side, without_value_stream
+from mtspark.cli.explain import explain_bundle, stored_rows
+from mtspark.cli.explain_effects import without_value_stream
+from mtspark.cli.explain_inputs import float_side
 from mtspark.core.float_simulator import run_float
 from mtspark.deploy.bundle import load_bundle
 
@@ -51,6 +55,46 @@ def test_other_weight_bits_and_a_score(played: Path) -> None:
     for effect in worst:
         assert sum(three[effect]["layers"].values()) > sum(eight[effect]["layers"].values())
     assert "mean_return" not in eight["weights"]
+
+
+def test_games_are_played_row_by_row_and_a_stopped_run_goes_on(
+    played: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows are in the file as soon as they are made; only the others are made again."""
+    asked: list[str] = []
+
+    def play(backend: Any, network: Any, task: str, **options: Any) -> Any:
+        asked.append(backend.name)
+        if len(asked) == 4:
+            raise KeyboardInterrupt
+        scores = [float(len(asked)), options["seed"]]
+        episodes = [SimpleNamespace(score=score) for score in scores[: options["episodes"]]]
+        return SimpleNamespace(episodes=episodes, counts=SimpleNamespace(decisions=6))
+
+    monkeypatch.setattr("mtspark.sim.play.play", play)
+    bundle, target = load_bundle(played), tmp_path / "rows.json"
+    monkeypatch.setattr(
+        "mtspark.cli.explain.recorded_frames",
+        lambda *_: np.zeros((2, *bundle.network.input.shape), np.uint8),
+    )
+    with pytest.raises(KeyboardInterrupt):
+        explain_bundle(bundle, "pong", episodes=2, store=target)
+    stored = json.loads(target.read_text())
+    assert not stored["complete"]
+    assert [row["effect"] for row in stored["tables"][0]["rows"]] == [
+        "float network",
+        "weights",
+        "thresholds",
+    ]
+    result = explain_bundle(bundle, "pong", episodes=2, store=target)
+    rows = {row["effect"]: row for row in result["tables"][0]["rows"]}
+    assert result["complete"]
+    assert [row["mean_return"] for row in rows.values()][:4] == [0.5, 1.0, 1.5, 2.5]
+    assert len(asked) == 1 + len(rows)
+    assert asked[-1] == "engine"
+    assert all(row["played_decisions"] == 6 for row in rows.values())
+    assert set(stored_rows(target, result)[8]) >= {"float network", "weights", "thresholds"}
+    assert stored_rows(target, {**result, "seed": 1}) == {}
 
 
 def test_recorded_inputs_take_the_place_of_a_game(

@@ -1,0 +1,108 @@
+"""What ``mtspark explain`` compares: the float network of a bundle, and recorded decisions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from mtspark.core.float_network import FloatNetwork
+    from mtspark.deploy.bundle import Bundle
+    from mtspark.deploy.quantise_layer import QuantiseOptions
+
+
+def float_side(bundle: Bundle) -> tuple[FloatNetwork, QuantiseOptions]:
+    """The float network of a bundle, all tasks in one, and how it was quantised.
+
+    Raises:
+        BadFileError: the bundle has no graph of one of its tasks.
+    """
+    from mtspark.convert.nir_import import import_nir_tasks
+    from mtspark.core.errors import BadFileError
+    from mtspark.deploy.quantise_layer import QuantiseOptions
+
+    names = {task.name: f"graph.{task.name}.nir" for task in bundle.network.tasks}
+    missing = [name for name in names.values() if name not in bundle.files]
+    if missing:
+        raise BadFileError(
+            f"{bundle.folder}: has no {missing[0]}, the float network that is compared with"
+        )
+    paths = {task: bundle.folder / name for task, name in names.items()}
+    told = bundle.network.provenance
+    options = QuantiseOptions(
+        weight_bits=int(told.get("weight_bits", "8")),
+        per_channel=told.get("weight_scale", "per channel") == "per channel",
+        keep_sums=told.get("rounding", "keeps kernel sums") == "keeps kernel sums",
+        **_stored_options(bundle),
+    )
+    return import_nir_tasks(paths, name=bundle.network.name), options
+
+
+def _stored_options(bundle: Bundle) -> dict[str, Any]:
+    """What calibration chose when the bundle was made.
+
+    Raises:
+        BadFileError: what is stored there is something else.
+    """
+    import json
+
+    import numpy as np
+
+    from mtspark.core.errors import BadFileError
+    from mtspark.core.sandbox import read_text_guarded
+    from mtspark.deploy.bundle import FIDELITY
+
+    if FIDELITY not in bundle.files:
+        return {}
+    try:
+        content = read_text_guarded(bundle.folder / FIDELITY, json.loads)
+        stored = content.get("quantise_options", {})
+        return {
+            "may_saturate": bool(stored.get("may_saturate", False)),
+            "weight_limits": {
+                str(name): np.asarray(limit, np.float64)
+                for name, limit in stored.get("weight_limits", {}).items()
+            },
+            "largest_currents": {
+                str(name): float(value)
+                for name, value in stored.get("largest_currents", {}).items()
+            },
+        }
+    except (ValueError, TypeError, AttributeError) as error:
+        raise BadFileError(
+            f"{bundle.folder / FIDELITY}: quantise_options are damaged; export again"
+        ) from error
+
+
+def recorded_frames(
+    bundle: Bundle, task: str, decisions: int, inputs: Path | None, seed: int
+) -> NDArray[np.uint8]:
+    """Frames of a game that the chip plays, or those of a file.
+
+    Raises:
+        BadRequestError: no game and no file.
+        BadFileError: the file is no array of the network's inputs.
+    """
+    import numpy as np
+
+    from mtspark.cli.diff import real_frames
+    from mtspark.cli.recording import load_array
+    from mtspark.core.errors import BadFileError, BadRequestError
+
+    network = bundle.network
+    if inputs is None:
+        if not network.tasks[network.task_index(task)].game:
+            raise BadRequestError(f"task {task!r} is no game; give recorded inputs with --inputs")
+        return real_frames(bundle, task, decisions, seed)
+    frames = load_array(inputs)
+    series = () if network.input.held else (network.time_steps,)
+    wanted = (*series, *network.input.shape)
+    if frames.dtype != np.uint8 or frames.shape[1:] != wanted or not len(frames):
+        raise BadFileError(
+            f"{inputs}: {frames.dtype} {frames.shape}, uint8 (decisions, "
+            f"{', '.join(map(str, wanted))}) is needed"
+        )
+    return np.asarray(frames[:decisions])
