@@ -8,13 +8,19 @@ import traceback
 from dataclasses import dataclass
 from pathlib import Path
 
+from mtspark.core.chip_network import ChipNetwork
 from mtspark.core.errors import MtsparkError
-from mtspark.core.hdf5_scan import read_hdf5, text_of_netx
+from mtspark.core.float_network import FloatNetwork
 from mtspark.core.limits import FileLimits
 from mtspark.core.sandbox import BUG
 
-LIMITS = FileLimits(memory_bytes=2**30, seconds=5, array_bytes=64 * 2**20, neurons=2**22)
-"""What a fuzzed file may take."""
+LIMITS = FileLimits(memory_bytes=2**30, seconds=4, array_bytes=64 * 2**20, neurons=2**22)
+"""What reading a fuzzed file may take."""
+
+EXPORTED_VALUES, EXPORTED_STEPS = 20_000, 200
+"""A network that still was read is exported, too, where it is not larger: its seed is tiny."""
+
+PROCESSES = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
 
 HARD = ("crashes (signal", "to read; if you trust", "bytes of memory to read")
 """Refusals that only the limits of the process brought about."""
@@ -30,18 +36,20 @@ class Outcome:
             but an error of mtspark in the process of the user.
         text: the message, or the traceback of what escaped.
         seconds: by the clock.
+        cpu_seconds: of processor time, of this process and of those that it started.
         megabytes: largest memory of any process that has read a file so far.
     """
 
     result: str
     text: str
     seconds: float
+    cpu_seconds: float
     megabytes: float
 
 
 def read_file(kind: str, path: Path) -> Outcome:
     """Read a file; whatever happens, an outcome."""
-    began = time.monotonic()
+    began, cpu_began = time.monotonic(), _cpu_seconds()
     result, text = "read", ""
     try:
         _read(kind, path)
@@ -56,29 +64,44 @@ def read_file(kind: str, path: Path) -> Outcome:
             result = "escaped"
     except BaseException:
         result, text = "escaped", traceback.format_exc()
-    used = max(
-        resource.getrusage(who).ru_maxrss
-        for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-    )
-    return Outcome(result, text, time.monotonic() - began, used / 1024)
+    used = max(resource.getrusage(who).ru_maxrss for who in PROCESSES)
+    seconds, cpu_seconds = time.monotonic() - began, _cpu_seconds() - cpu_began
+    return Outcome(result, text, seconds, cpu_seconds, used / 1024)
+
+
+def _cpu_seconds() -> float:
+    used = [resource.getrusage(who) for who in PROCESSES]
+    return sum(one.ru_utime + one.ru_stime for one in used)
 
 
 def _read(kind: str, path: Path) -> None:
     if kind == "nir":
         from mtspark.convert.nir_import import import_nir
 
-        import_nir(path)
+        _export(path, import_nir(path))
     elif kind == "net":
-        read_hdf5(path, text_of_netx, LIMITS)
+        from mtspark.convert.netx_import import import_netx
+
+        _export(path, import_netx(path))
     elif kind == "pt":
         from mtspark.train.checkpoint import load_agent
 
         load_agent(path, LIMITS)
     elif kind == "onnx":
-        from mtspark.sim.onnx_runner import OnnxChip
+        from mtspark.cli.diff_sides import open_side
 
-        OnnxChip(path, LIMITS)
+        open_side(str(path))
     else:
         from mtspark.deploy.bundle import load_bundle
 
         load_bundle(path, LIMITS)
+
+
+def _export(path: Path, network: FloatNetwork | ChipNetwork) -> None:
+    """What ``mtspark export`` does with a network that was read, unless it is a large one."""
+    from mtspark.cli.export_network import ExportRequest, export_network
+
+    values = sum(population.size for population in network.populations)
+    values += sum(link.weights.size for link in network.connections)
+    if values <= EXPORTED_VALUES and network.time_steps <= EXPORTED_STEPS:
+        export_network(ExportRequest(path, path.with_name("made.deploy"), replace=True))

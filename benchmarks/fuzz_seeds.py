@@ -26,14 +26,21 @@ from mtspark.deploy.bundle import write_bundle
 KINDS = ("nir", "net", "pt", "onnx", "bundle")
 
 
-def make_seeds(folder: Path) -> dict[str, list[Path]]:
-    """Write the seeds; by kind, files or (bundles) folders."""
+def make_seeds(folder: Path, golden: Path | None = None) -> dict[str, list[Path]]:
+    """Write the seeds; by kind, files or (bundles) folders.
+
+    Args:
+        folder: where to.
+        golden: where lava-dl's own network ``pilotnet_lif/network.net`` lies; without it, that
+            is no seed.
+    """
     folder.mkdir(parents=True, exist_ok=True)
+    checkpoint = _checkpoint(folder / "seed.pt")
     return {
         "nir": _graphs(folder),
-        "net": [_netx(folder / "seed.net")],
-        "pt": [_checkpoint(folder / "seed.pt")],
-        "onnx": _models(folder),
+        "net": _netx_files(folder, golden),
+        "pt": [checkpoint],
+        "onnx": [*_models(folder), _float_step(checkpoint, folder / "step.onnx")],
         "bundle": _bundles(folder),
     }
 
@@ -65,7 +72,7 @@ def _graphs(folder: Path) -> list[Path]:
         nodes={
             "input": nir.Input(input_type={"input": np.array([3])}),
             "in": nir.Linear(np.ones((4, 3))),
-            "cuba": nir.CubaLIF(four, four, four, 0 * four, four, four, 0 * four),
+            "cuba": nir.CubaLIF(2e-3 * four, 2e-3 * four, four, 0 * four, four, 0 * four, four),
             "back": nir.Affine(np.eye(4), four),
             "output": nir.Output(output_type={"output": np.array([4])}),
         },
@@ -117,6 +124,28 @@ def _netx(path: Path) -> Path:
     return path
 
 
+def _netx_files(folder: Path, golden: Path | None) -> list[Path]:
+    """One by hand, small chains that mtspark writes, and one by lava-dl."""
+    from mtspark.deploy.netx_export import save_netx
+
+    paths = [_netx(folder / "seed.net"), folder / "pixels.net", folder / "loop.net"]
+    for path, made in zip(paths[1:], (_pixels(), _loop()), strict=True):
+        save_netx(made, path)
+    recorded = golden and golden / "pilotnet_lif" / "network.net"
+    if recorded is not None and recorded.is_file():
+        paths.append(recorded)
+    return paths
+
+
+def _float_step(checkpoint: Path, path: Path) -> Path:
+    from mtspark.convert.onnx_float import float_step_model
+    from mtspark.core.onnx_graph import save_onnx
+    from mtspark.train.checkpoint import load_agent
+
+    save_onnx(float_step_model(load_agent(checkpoint)), path)
+    return path
+
+
 def _checkpoint(path: Path) -> Path:
     from mtspark.train.checkpoint import Agent, save_agent
     from mtspark.train.network import ConvSize, MTSparkNetwork, NetworkConfig
@@ -157,12 +186,15 @@ def _link(source: str, target: str, weights: Any, kind: ConnectionKind, **more: 
 
 
 def _network(
-    shape: tuple[int, ...], populations: list[Population], links: list[Connection]
+    shape: tuple[int, ...],
+    populations: list[Population],
+    links: list[Connection],
+    payload_bits: int = 8,
 ) -> ChipNetwork:
     last = populations[-1]
     return ChipNetwork(
         "seed",
-        FrameInput(shape, 8),
+        FrameInput(shape, payload_bits),
         tuple(populations),
         tuple(links),
         Readout(last.name, np.ones(last.shape)),
@@ -192,4 +224,47 @@ def _conv() -> ChipNetwork:
             _link(INPUT, "c", kernels, ConnectionKind.CONV, padding=(0, 1)),
             _link("c", "o", np.full((2, 24), 8), ConnectionKind.DENSE),
         ],
+    )
+
+
+def _pixels() -> ChipNetwork:
+    """Neurons that take pixels as their bias, a strided convolution, a dense layer."""
+    ones = np.ones((2, 1, 1, 1))
+    kernels = np.arange(-18, 18).reshape(2, 2, 3, 3) * 2
+    graded = Connection(
+        f"{INPUT}-p",
+        INPUT,
+        "p",
+        ConnectionKind.CONV,
+        ones.astype(np.int64),
+        SignMode.EXCITATORY,
+        groups=2,
+    )
+    return _network(
+        (2, 6, 5),
+        [
+            _population("p", (2, 6, 5), 100),
+            _population("c", (2, 3, 3), 90),
+            _population("o", (3,), 60),
+        ],
+        [
+            graded,
+            _link("p", "c", kernels, ConnectionKind.CONV, padding=(1, 1), stride=(2, 2)),
+            _link("c", "o", np.full((3, 18), 8), ConnectionKind.DENSE),
+        ],
+    )
+
+
+def _loop() -> ChipNetwork:
+    """Spikes in, delays, and a layer that hears itself."""
+    back = np.eye(4) * -20
+    return _network(
+        (3,),
+        [_population("a", (4,), 30), _population("b", (2,), 40)],
+        [
+            _link(INPUT, "a", np.full((4, 3), 12), ConnectionKind.DENSE),
+            _link("a", "a", back, ConnectionKind.DENSE, recurrent=True),
+            _link("a", "b", np.full((2, 4), 14), ConnectionKind.DENSE, delay=2),
+        ],
+        payload_bits=0,
     )
