@@ -31,6 +31,9 @@ QUANTISATION = ("weight_bits", "weight_scale", "rounding")
 
 def evaluate_command(
     folder: Annotated[Path, typer.Argument(help="A bundle made by mtspark export.")],
+    task: Annotated[
+        list[str] | None, typer.Option(help="Only this task; repeat for several (all).")
+    ] = None,
     episodes: Annotated[int, typer.Option(min=2, help="Full games per row.")] = 30,
     seed: Annotated[int, typer.Option(help="Of the first game of every row.")] = 0,
     sticky: Annotated[
@@ -70,7 +73,11 @@ def evaluate_command(
         raise BadRequestError(
             f"--seed {seed}: 0 to {SEEDS - episodes} can be used with {episodes} episodes"
         )
+    for name in task or ():
+        bundle.network.task_index(name)
     if into is not None:
+        if task:
+            raise BadRequestError("--into stores the rows of all tasks; leave --task out")
         _check_same_agent(bundle, into)
         # A link to a checkpoint stays a link.
         into = into.resolve()
@@ -78,17 +85,19 @@ def evaluate_command(
     rows: list[dict[str, Any]] = []
     of_images: list[dict[str, Any]] = []
     stored = [] if json_out is None else _stored_rows(json_out, bundle)
-    for task in bundle.network.tasks:
-        if not task.game:
+    for one in bundle.network.tasks:
+        if task and one.name not in task:
+            continue
+        if not one.game:
             notes = {key: bundle.network.provenance.get(key) for key in QUANTISATION}
-            of_images += image_rows(bundle, task.name, data, images, notes)
+            of_images += image_rows(bundle, one.name, data, images, notes)
             continue
         for stickiness in dict.fromkeys(
             (bundle.network.game_protocol.sticky_action_probability, sticky)
         ):
-            asked = (task.name, stickiness, seed, episodes)
+            asked = (one.name, stickiness, seed, episodes)
             pair = [row for row in stored if _asked(row) == asked]
-            rows += pair or _pair_of_rows(bundle, task.name, stickiness, episodes, seed)
+            rows += pair or _pair_of_rows(bundle, one.name, stickiness, episodes, seed)
             if json_out is not None:
                 _store_rows(json_out, bundle, rows)
     if json_out is not None:

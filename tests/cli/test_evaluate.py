@@ -151,6 +151,8 @@ def test_the_interval_is_that_of_the_bootstrap_means() -> None:
         (("--into", "{tmp}/none.pt"), "no such file"),
         (("--into", "{tmp}/other.pt"), "other weights"),
         (("--json", "{tmp}/other.pt/x.json"), "cannot be written"),
+        (("--task", "chess"), "unknown task 'chess'"),
+        (("--task", "pong", "--into", "{tmp}/other.pt"), "leave --task out"),
     ],
 )
 def test_a_bad_request_is_refused_before_any_game(
@@ -224,6 +226,21 @@ def test_rows_are_stored_in_the_checkpoint_and_in_json_even_if_the_first_fails(
     monkeypatch.setattr(checkpoints, "save_agent", fail)
     assert call(*arguments) == 2
     assert json.loads(out.read_text())["rows"] == [row, row]
+
+
+def test_only_the_asked_tasks_are_played(
+    short: Path, call: Callable[..., int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    played: list[str] = []
+
+    def note(bundle: Bundle, task: str, *rest: Any) -> list[dict[str, Any]]:
+        played.append(task)
+        return []
+
+    monkeypatch.setattr(evaluate, "_pair_of_rows", note)
+    assert call("eval", short, "--task", "breakout", "--sticky", 0) == 0
+    assert call("eval", short, "--sticky", 0) == 0
+    assert played == ["breakout", "pong", "breakout"]
 
 
 def test_scores_and_interval_fit_the_returns(
