@@ -28,7 +28,7 @@ def demo_command(
     """Export an agent, prove the chip equal to Lava, play a full game, count and show it."""
     one_thread_each()
     from mtspark.cli.diff import diff_bundle, print_diff
-    from mtspark.cli.export import export_agent, print_export
+    from mtspark.cli.export_agent import export_agent, print_export
     from mtspark.cli.run import run_bundle, store_run
     from mtspark.cli.tables import print_run
     from mtspark.core.errors import BackendFailedError, BackendMissingError

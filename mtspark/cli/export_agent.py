@@ -1,0 +1,243 @@
+"""Exporting agents of mtspark: checkpoints, with the games that they were trained on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mtspark.core.errors import BadRequestError
+
+if TYPE_CHECKING:
+    from mtspark.core.chip_network import ChipNetwork
+    from mtspark.core.float_network import FloatNetwork
+    from mtspark.deploy.bundle import Bundle
+    from mtspark.deploy.quantise import QuantiseOptions
+
+GAMES, RANDOM_STEPS, MOMENTS = 4, 60, 4
+"""The graph is compared on the frames of 4 games at 4 moments of 60 random steps."""
+
+CALIBRATION_MOMENTS = 20
+"""Weight limits are chosen on as many moments of the same games."""
+
+
+def export_agent(
+    checkpoint: Path,
+    folder: Path,
+    *,
+    weight_bits: int = 8,
+    per_channel: bool = True,
+    keep_sums: bool = True,
+    advantage_only: bool = False,
+    palette: int | None = None,
+    palette_chip: str | None = None,
+    calibrate: str | None = None,
+    formats: tuple[str, ...] = (),
+    replace: bool = False,
+) -> tuple[Bundle, dict[str, Any]]:
+    """Convert, quantise and write a bundle; returns it with its fidelity figures."""
+    import json
+    import shutil
+    import tempfile
+    from dataclasses import asdict
+
+    import mtspark
+    from mtspark.cli.export_formats import write_formats
+    from mtspark.convert.nir_export import Head, agent_to_nir, load_graph, save_graph
+    from mtspark.convert.nir_import import import_tasks
+    from mtspark.deploy.bounds import headroom
+    from mtspark.deploy.bundle import AGENT, FIDELITY, sha256, write_bundle
+    from mtspark.deploy.quantise import QuantiseOptions, quantise
+    from mtspark.train.checkpoint import load_agent
+
+    if not 2 <= weight_bits <= 8:
+        raise BadRequestError(f"--weight-bits {weight_bits}: 2 to 8 exist on the chip")
+    agent = load_agent(checkpoint)
+    head = Head.ADVANTAGE if advantage_only else Head.DUELING
+    graphs = agent_to_nir(agent, head)
+    imported = import_tasks(graphs, name=checkpoint.stem)
+    options = QuantiseOptions(weight_bits, per_channel, keep_sums)
+    calibrated: dict[str, Any] = {}
+    if calibrate is not None:
+        options, reports = _calibrated(agent, imported, options, calibrate)
+        limits = {name: limit.tolist() for name, limit in options.weight_limits.items()}
+        calibrated = {"calibration": reports, "quantise_options": {"weight_limits": limits}}
+    network = quantise(
+        imported,
+        agent.tasks,
+        agent.protocol,
+        name=checkpoint.stem,
+        options=options,
+        provenance={
+            "checkpoint": checkpoint.name,
+            "checkpoint_sha256": sha256(checkpoint),
+            "mtspark": mtspark.__version__,
+            "head": head.value,
+        },
+    )
+    painted: dict[str, Any] = {}
+    if palette is not None:
+        from mtspark.deploy.mapping_palette import choose_palette
+
+        plain = network
+        network, costs = choose_palette(plain, palette, palette_chip)
+        painted = {
+            "palette": [asdict(cost) for cost in costs],
+            "palette_tasks": _palette_cost(plain, network, agent),
+        }
+    with tempfile.TemporaryDirectory() as scratch:
+        # What is compared is what was written: a graph that NIR does not carry whole is found.
+        written = {name: Path(scratch, f"graph.{name}.nir") for name in graphs}
+        for name, graph in graphs.items():
+            save_graph(graph, written[name])
+        read_back = {name: load_graph(path) for name, path in written.items()}
+        fidelity: dict[str, Any] = {
+            "headroom": [asdict(room) for room in headroom(network)],
+            "graph_against_torch": _graph_against_torch(agent, read_back),
+            **painted,
+            **calibrated,
+        }
+
+        def write_more(target: Path) -> None:
+            shutil.copyfile(checkpoint, target / AGENT)
+            for path in written.values():
+                shutil.copyfile(path, target / path.name)
+            write_formats(target, network, formats, agent)
+            (target / FIDELITY).write_text(json.dumps(fidelity, indent=2) + "\n")
+
+        return write_bundle(folder, network, write_more, replace=replace), fidelity
+
+
+def _graph_against_torch(agent: Any, graphs: Any) -> dict[str, list[dict[str, Any]]]:
+    """Compare each task's graph with torch on frames of its game, played at random.
+
+    Raises:
+        BadNetworkError: a spike differs that is no tie with the threshold.
+    """
+    from dataclasses import asdict
+
+    from mtspark.convert.compare import compare_with_torch
+    from mtspark.core.errors import BadNetworkError
+
+    results = {}
+    for index, task in enumerate(agent.tasks):
+        frames = _frames_of(agent, task)
+        agreement = compare_with_torch(agent, graphs[task.name], frames, index)
+        for layer in agreement:
+            if layer.different:
+                raise BadNetworkError(
+                    f"task {task.name!r}, layer {layer.name!r}: {layer.different} of "
+                    f"{layer.compared} spikes of the NIR graph differ from torch, none may; "
+                    "nothing was written; please report this checkpoint"
+                )
+        results[task.name] = [asdict(layer) for layer in agreement]
+    return results
+
+
+def _palette_cost(plain: ChipNetwork, painted: ChipNetwork, agent: Any) -> dict[str, Any]:
+    """What fewer thresholds change in the chip's answers, on the frames that the graph is
+    compared on: the share of actions that stay, and of neurons whose spike count changes."""
+    from mtspark.core.agent import greedy_actions
+    from mtspark.sim.reference import ReferenceChip
+
+    results = {}
+    for row, task in enumerate(agent.tasks):
+        frames = _frames_of(agent, task)
+        before, after = (ReferenceChip(net).decide(frames, row) for net in (plain, painted))
+        legal = task.legal_actions or tuple(range(plain.readout.scale.size))
+        same = greedy_actions(before.values, legal) == greedy_actions(after.values, legal)
+        layers = {
+            name: float((counts != after.activity.window[name]).mean())
+            for name, counts in before.activity.window.items()
+            if name not in ("input", plain.readout.population)
+        }
+        results[task.name] = {"same_action": float(same.mean()), "layers": layers}
+    return results
+
+
+def _calibrated(
+    agent: Any, network: FloatNetwork, options: QuantiseOptions, method: str
+) -> tuple[QuantiseOptions, list[dict[str, Any]]]:
+    """Weight limits from the frames of all tasks, under the thresholds of the first."""
+    from dataclasses import asdict
+
+    import numpy as np
+
+    from mtspark.deploy.calibrate import Calibration, calibrate
+
+    frames = [_frames_of(agent, task, CALIBRATION_MOMENTS) for task in agent.tasks]
+    pixels = np.concatenate(frames) / 255.0
+    series = np.broadcast_to(pixels, (network.time_steps, *pixels.shape))
+    chosen, reports = calibrate(network, series, options, method=Calibration(method))
+    return chosen, [asdict(report) for report in reports]
+
+
+def _frames_of(agent: Any, task: Any, moments: int = MOMENTS) -> Any:
+    """Frames of a game that is played at random; noise, dark to bright, where there is none."""
+    import numpy as np
+
+    from mtspark.core.games import make_games
+
+    generator = np.random.default_rng(0)
+    if not task.game:
+        shape = (GAMES * moments, *agent.network.config.observation_shape)
+        brightest = np.linspace(40, 256, shape[0])[:, None, None, None]
+        return (generator.random(shape) * brightest).astype(np.uint8)
+    games = make_games(task, agent.protocol, GAMES)
+    try:
+        games.reset(seed=0)
+        kept = []
+        for step in range(1, RANDOM_STEPS + 1):
+            frames = games.step(generator.choice(task.legal_actions, size=GAMES))[0]
+            if step % (RANDOM_STEPS // moments) == 0:
+                kept.append(frames.copy())
+    finally:
+        games.close()
+    return np.concatenate(kept)
+
+
+def print_export(bundle: Bundle, fidelity: dict[str, Any]) -> None:
+    """Show what was made."""
+    from rich.table import Table
+
+    from mtspark.cli.common import console
+
+    network = bundle.network
+    table = Table(title=f"{bundle.folder.name}: {len(network.populations)} layers on the chip")
+    for column in ("layer", "neurons", "weights", "exponent", "worst current", "worst membrane"):
+        table.add_column(column, justify="left" if column == "layer" else "right")
+    rooms = {room["population"]: room for room in fidelity["headroom"]}
+    for population, link in zip(network.populations, network.connections, strict=True):
+        room = rooms[population.name]
+        table.add_row(
+            population.name,
+            str(population.size),
+            str(link.weights.size),
+            str(link.exponent),
+            f"{room['current']:.0%}",
+            f"{room['membrane']:.0%}",
+        )
+    console.print(table)
+    console.print(
+        "worst cases are over all inputs, of what the chip can hold: below 100 % no sum overflows"
+    )
+    for task, layers in fidelity["graph_against_torch"].items():
+        compared = sum(layer["compared"] for layer in layers)
+        different = sum(layer["different"] for layer in layers)
+        ties = sum(layer["different_ties"] for layer in layers)
+        console.print(
+            f"NIR graph of {task} against torch: {different} of {compared} spikes differ "
+            f"(and {ties} at ties with the threshold)"
+        )
+    for cost in fidelity.get("palette", []):
+        if cost["after"] < cost["before"]:
+            console.print(
+                f"{cost['population']}: {cost['before']} distinct thresholds became "
+                f"{cost['after']}, {cost['mean_error']:.2%} off on average"
+            )
+    for task, cost in fidelity.get("palette_tasks", {}).items():
+        changed = ", ".join(f"{name} {share:.2%}" for name, share in cost["layers"].items())
+        console.print(
+            f"what that costs in {task}: {cost['same_action']:.1%} of the actions stay; neurons "
+            f"whose number of spikes changes: {changed}"
+        )
+    console.print(f"wrote {bundle.folder}", soft_wrap=True)
