@@ -8,6 +8,18 @@ from typing import ClassVar, Literal
 from mtspark.core.protocol import GameProtocol
 from mtspark.train.network import NetworkConfig
 
+PER_GAME = ("games_per_task", "exploration_ladder", "reward_clipping", "reward_scales", "teachers")
+"""Fields that may have an entry for each game, so that other games need others."""
+POSITIVE = (
+    *("total_steps", "rollout_steps", "epochs", "minibatches", "learning_rate", "gradient_norm"),
+    *("exploration_fraction", "distillation_temperature", "switch_every_steps", "threads"),
+    "checkpoint_every_steps",
+)
+SHARES = (
+    *("discount", "trace", "final_exploration", "target_rate", "final_distillation_fraction"),
+    "final_learning_rate_fraction",
+)
+
 
 @dataclass(frozen=True)
 class ReplayConfig:
@@ -19,6 +31,9 @@ class ReplayConfig:
         batch_size: transitions of each active task in a gradient step.
         update_every: decisions for one gradient step.
         target_every: gradient steps between two copies into the target network.
+
+    Raises:
+        ValueError: a number below 1, or more decisions to wait for than are kept.
     """
 
     capacity: int = 100_000
@@ -26,6 +41,14 @@ class ReplayConfig:
     batch_size: int = 32
     update_every: int = 4
     target_every: int = 2_000
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be learned from."""
+        for name in ("capacity", "batch_size", "update_every", "target_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, must be at least 1")
+        if self.warmup > self.capacity:
+            raise ValueError(f"warmup {self.warmup} is more than the capacity {self.capacity}")
 
 
 @dataclass(frozen=True)
@@ -58,7 +81,7 @@ class TrainConfig:
         target_rate: share of the online network mixed into the target after each rollout (pqn).
         rescale_values: learn h(Q), h(x) = sign(x)(sqrt(|x|+1)-1) + 0.001x (Pohlen et al.
             2018, arXiv:1805.11593), so that games with large returns do not drown others.
-        reward_clipping: learn the sign of a reward.
+        reward_clipping: learn the sign of a reward: in all games, or one answer for each.
         reward_scales: without clipping, a factor for the rewards of each game; none for 1.
         life_loss_is_terminal: a lost life ends the return that is learned, not the episode.
         teachers: an agent file for each game, or "" where the game is learned from its
@@ -108,7 +131,7 @@ class TrainConfig:
     exploration_ladder: tuple[float, ...] = ()
     target_rate: float = 0.2
     rescale_values: bool = False
-    reward_clipping: bool = True
+    reward_clipping: bool | tuple[bool, ...] = True
     reward_scales: tuple[float, ...] = ()
     life_loss_is_terminal: bool = False
     teachers: tuple[str, ...] = ()
@@ -143,10 +166,11 @@ class TrainConfig:
             allowed = {games, 1} if name == "games_per_task" else {games, 0}
             if entries not in allowed:
                 raise ValueError(f"{name} has {entries} entries for {games} games")
+        if len(self.clipped) != games:
+            raise ValueError(f"reward_clipping has {len(self.clipped)} entries for {games} games")
         if self.network.tasks != games:
             raise ValueError(f"network.tasks is {self.network.tasks}, {games} games are given")
-        positive = ("total_steps", "rollout_steps", "epochs", "minibatches", "threads")
-        for name in (*positive, "checkpoint_every_steps", "learning_rate", "exploration_fraction"):
+        for name in POSITIVE:
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} is {getattr(self, name)}, must be above 0")
         if min(self.games_per_task) < 1:
@@ -155,15 +179,34 @@ class TrainConfig:
             raise ValueError("exploration_ladder has rates outside 0 to 1")
         if not 2 <= self.weight_bits <= 8:
             raise ValueError(f"weight_bits is {self.weight_bits}, 2 to 8 exist on the chip")
-        for name in (
-            "discount",
-            "trace",
-            "final_exploration",
-            "target_rate",
-            "final_distillation_fraction",
-        ):
+        for name in SHARES:
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, must be from 0 to 1")
+        if self.protocol.observation_shape != self.network.observation_shape:
+            raise ValueError(
+                f"the protocol gives frames of {self.protocol.observation_shape}, "
+                f"network.observation_shape is {self.network.observation_shape}"
+            )
+        self._check_rollout()
+
+    def _check_rollout(self) -> None:
+        together = sum(self.copies) if self.schedule == "interleaved" else min(self.copies)
+        decisions = together * self.rollout_steps
+        if self.algorithm == "pqn" and decisions < self.minibatches:
+            raise ValueError(
+                f"a rollout has {decisions} decisions for {self.minibatches} minibatches"
+            )
+        if self.algorithm == "dqn" and self.rollout_steps <= self.protocol.frame_stack:
+            raise ValueError(
+                f"rollout_steps is {self.rollout_steps}, must be above the frames of a stack "
+                f"({self.protocol.frame_stack}) for a replay"
+            )
+
+    @property
+    def clipped(self) -> tuple[bool, ...]:
+        """Whether only the sign of a reward is learned, in the order of `games`."""
+        asked = self.reward_clipping
+        return (asked,) * len(self.games) if isinstance(asked, bool) else asked
 
     @property
     def copies(self) -> tuple[int, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -61,10 +62,12 @@ class DqnTrainer(Trainer):
             task = torch.full((len(batch.actions),), index, device=self.device)
             frames = batch.frames.to(self.device)
             values = self.values(self.network, frames, task)
-            if self.teachers[index] is not None:
+            taught = self.teachers[index] is not None
+            if taught:
                 advised = advice(self.teachers, frames, task, self.mask, bfloat16=config.bfloat16)
                 lesson = divergence(values, advised, config.distillation_temperature)
-                losses.append(config.distillation_weight * lesson.mean())
+                losses.append(self.distillation_weight * lesson.mean())
+            if taught and not config.taught_from_rewards:
                 continue
             goals = self._goals(
                 batch.next_frames.to(self.device),
@@ -74,7 +77,7 @@ class DqnTrainer(Trainer):
             )
             chosen = values.gather(1, batch.actions.to(self.device)[:, None]).squeeze(1)
             losses.append(functional.smooth_l1_loss(chosen, goals))
-        loss = torch.stack(losses).mean()
+        loss = torch.stack(losses).sum() / len(active)
         self.step_optimizer(loss)
         self._gradient_steps += 1
         if self._gradient_steps % config.replay.target_every == 0:
@@ -91,23 +94,24 @@ class DqnTrainer(Trainer):
         goals = rewards + self.config.discount * following * (~terminal).float()
         return rescale(goals) if self.config.rescale_values else goals
 
-    def state(self) -> dict[str, object]:
-        """As of every trainer, with the count of gradient steps."""
-        return {**super().state(), "gradient_steps": self._gradient_steps}
+    def state(self) -> dict[str, Any]:
+        """As of every trainer, with the counts of gradient steps and of stored decisions."""
+        stored = [len(replay) for replay in self.replays]
+        return {**super().state(), "gradient_steps": self._gradient_steps, "stored": stored}
 
-    def restore(self, state: dict[str, object]) -> None:
+    def restore(self, state: dict[str, Any]) -> None:
         """Go on from :meth:`state`."""
         super().restore(state)
-        self._gradient_steps = int(str(state["gradient_steps"]))
+        self._gradient_steps = int(state["gradient_steps"])
 
     def save_experience(self, folder: Path) -> None:
         """One folder a task."""
         for task, replay in zip(self.tasks, self.replays, strict=True):
             if len(replay):
-                replay.save(folder / f"replay.{task.name}")
+                replay.save(folder / task.name)
 
-    def load_experience(self, folder: Path) -> None:
+    def load_experience(self, folder: Path, state: dict[str, Any]) -> None:
         """Take the replays back; a task that has not played has none."""
-        for task, replay in zip(self.tasks, self.replays, strict=True):
-            if (folder / f"replay.{task.name}").exists():
-                replay.load(folder / f"replay.{task.name}")
+        for task, replay, stored in zip(self.tasks, self.replays, state["stored"], strict=True):
+            if stored:
+                replay.load(folder / task.name)

@@ -17,6 +17,19 @@ RETURN_WINDOW = 30
 """Mean returns are those of this many last episodes."""
 
 
+def random_frames(task: Task, protocol: GameProtocol, seed: int, decisions: int = 64) -> Tensor:
+    """uint8 (4 * decisions, stack, height, width): what four copies show under random play."""
+    generator = np.random.default_rng(seed)
+    games = TaskGames(task, protocol, 4, 1)
+    games.restart(int(generator.integers(0, 2**30)))
+    frames = []
+    for _ in range(decisions):
+        frames.append(games.frames)
+        games.send(generator.choice(task.legal_actions, size=games.copies))
+        games.receive(life_loss_is_terminal=False)
+    return torch.cat(frames)
+
+
 @dataclass(frozen=True)
 class Step:
     """One decision of all copies of a game; arrays of length copies.

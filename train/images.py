@@ -26,6 +26,7 @@ from mtspark.core.protocol import Task
 from mtspark.train.checkpoint import Agent, load_plain, save_agent, save_whole
 from mtspark.train.images_data import CLASSES, IMAGE_SHAPE, ImageSet, load_images
 from mtspark.train.network import ConvSize, MTSparkNetwork, NetworkConfig
+from mtspark.train.start import prepare_torch
 
 RUN_FORMAT = "mtspark-images"
 SHIFT = {"cifar10": 4}
@@ -50,6 +51,7 @@ class ImageConfig:
             and 0 for the others: the value of naming a class that is rewarded with 1 if right.
         schedule: interleaved, or sequential: one task after the other.
         seed: of weights, order and augmentation.
+        device: cpu or cuda.
         threads: CPU threads.
         bfloat16: products in bfloat16; membranes stay float32.
         compiled: fuse the neurons' steps with torch.compile.
@@ -66,6 +68,7 @@ class ImageConfig:
     loss: str = "cross_entropy"
     schedule: str = "interleaved"
     seed: int = 1
+    device: str = "cpu"
     threads: int = 1
     bfloat16: bool = True
     compiled: bool = False
@@ -134,12 +137,12 @@ def augment(images: Tensor, set_name: str, generator: torch.Generator) -> Tensor
 
 def accuracy(network: MTSparkNetwork, images: ImageSet, task: int, batch: int = 500) -> float:
     """Share of a set's images that the float network names rightly."""
-    right = 0
+    right, device = 0, network.advantage.weight.device
     with torch.no_grad():
         for start in range(0, len(images.labels), batch):
-            part = torch.from_numpy(images.images[start : start + batch])
-            values = network(part, torch.full((len(part),), task))
-            right += int((values.argmax(1).numpy() == images.labels[start : start + batch]).sum())
+            part = torch.from_numpy(images.images[start : start + batch]).to(device)
+            named = network(part, torch.full((len(part),), task, device=device)).argmax(1).cpu()
+            right += int((named.numpy() == images.labels[start : start + batch]).sum())
     return right / len(images.labels)
 
 
@@ -148,15 +151,19 @@ class ImageTrainer:
 
     def __init__(self, config: ImageConfig, training: list[ImageSet]) -> None:
         check_config(config)
-        torch.set_num_threads(config.threads)
-        torch.manual_seed(config.seed)
+        self.device = prepare_torch(config.device, config.seed, config.threads)
         self.config = config
         self.training = [part.subset(config.train_images, seed=0) for part in training]
         self.network = MTSparkNetwork(config.network)
+        if config.network.context == "prototype":
+            self.network.context.set_prototypes(
+                [torch.from_numpy(part.subset(1_000, seed=0).images) for part in self.training]
+            )
         for convolution in self.network.convolutions:
             # Module.to(memory_format) is missing from torch's type stubs.
             convolution.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.network.compiled = config.compiled
+        self.network.to(self.device)
         self.optimizer = torch.optim.RAdam(self.network.parameters(), lr=config.learning_rate)
         self.epoch = 0
 
@@ -226,9 +233,11 @@ class ImageTrainer:
             images.append(augment(plain, source.name, generator))
             labels.append(torch.from_numpy(source.labels[picked]))
             tasks.append(torch.full((len(picked),), task))
-        answers = torch.cat(labels)
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=config.bfloat16):
-            values = self.network(torch.cat(images), torch.cat(tasks))
+        answers = torch.cat(labels).to(self.device)
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=config.bfloat16):
+            values = self.network(
+                torch.cat(images).to(self.device), torch.cat(tasks).to(self.device)
+            )
         if config.loss == "cross_entropy":
             loss = functional.cross_entropy(values, answers)
         else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -89,13 +88,10 @@ class Replay:
         )
 
     def save(self, folder: Path) -> None:
-        """Write everything; the old folder stays until the new one is complete."""
-        new = folder.with_name(f".{folder.name}.new")
-        shutil.rmtree(new, ignore_errors=True)
-        self._buffer.dumps(new)
-        torch.save(self._trajectories, new / "trajectories.pt")
-        shutil.rmtree(folder, ignore_errors=True)
-        new.rename(folder)
+        """Write everything into a new folder."""
+        folder.mkdir(parents=True)
+        self._buffer.dumps(folder)
+        torch.save(self._trajectories, folder / "trajectories.pt")
 
     def load(self, folder: Path) -> None:
         """Read what :meth:`save` wrote."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,10 +13,10 @@ from typing import Any
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from mtspark.core.errors import BadFileError, BadRequestError
 from mtspark.train.checkpoint import load_plain, save_agent, save_whole
 from mtspark.train.config import TrainConfig
 from mtspark.train.pqn import PqnTrainer
+from mtspark.train.run_folder import check_same_run, damaged_state, prepare_folder
 from mtspark.train.trainer import Trainer
 
 RUN_FORMAT = "mtspark-training"
@@ -28,6 +29,9 @@ def train(config: TrainConfig, folder: Path) -> Path:
     Writes ``log.jsonl`` (a line an update), ``resume.pt`` (at every checkpoint) and
     ``agent.pt`` (also every five minutes). Returns the path of the agent.
 
+    A run that is killed, at whatever moment, goes on from its last checkpoint: every file is
+    complete before it takes the place of an older one.
+
     Raises:
         BadRequestError: the folder holds a run with another configuration.
         BadFileError: its checkpoint is damaged.
@@ -36,23 +40,21 @@ def train(config: TrainConfig, folder: Path) -> Path:
     resume, log, agent_path = folder / "resume.pt", folder / "log.jsonl", folder / "agent.pt"
     if resume.exists():
         saved = load_plain(resume, RUN_FORMAT)
-        if saved.get("config") != json.loads(json.dumps(asdict(config))):
-            raise BadRequestError(
-                f"{folder}: holds a run with another configuration; choose another folder"
-            )
+        check_same_run(saved.get("config"), config, folder)
         try:
-            trainer.load_experience(folder)
-            trainer.restore(saved["state"])
-        except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
-            reason = " ".join(str(error).split())[:120]
-            raise BadFileError(
-                f"{resume}: does not hold this run's state ({reason}); choose another folder"
-            ) from error
-        _forget_later_updates(log, trainer.progress.steps)
-    folder.mkdir(parents=True, exist_ok=True)
+            state = saved["state"]
+            trainer.load_experience(_experience(folder, state["steps"]), state)
+            trainer.restore(state)
+        except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, OSError) as error:
+            raise damaged_state(resume, error) from error
+    prepare_folder(folder, "steps", trainer.progress.steps)
     checkpoint_at = _next_checkpoint(trainer.progress.steps, config)
     agent_saved = time.monotonic()
-    with _progress_bar(config) as show, log.open("a") as lines, _board(folder) as board:
+    with (
+        _progress_bar(config) as show,
+        log.open("a") as lines,
+        _board(folder, trainer.progress.steps) as board,
+    ):
         while not trainer.finished:
             started = time.monotonic()
             steps_before, playing = trainer.progress.steps, trainer.active
@@ -95,13 +97,6 @@ def make_trainer(config: TrainConfig) -> Trainer:
     return DqnTrainer(config)
 
 
-def _forget_later_updates(log: Path, steps: int) -> None:
-    """Drop log lines past the checkpoint: those updates are made again."""
-    lines = log.read_text().splitlines(keepends=True) if log.exists() else []
-    kept = [line for line in lines if json.loads(line)["steps"] <= steps]
-    log.write_text("".join(kept))
-
-
 def _next_checkpoint(steps: int, config: TrainConfig) -> int:
     return (steps // config.checkpoint_every_steps + 1) * config.checkpoint_every_steps
 
@@ -112,16 +107,29 @@ def _save(trainer: Trainer, path: Path) -> None:
         "config": json.loads(json.dumps(asdict(trainer.config))),
         "state": trainer.state(),
     }
-    trainer.save_experience(path.parent)
+    # The old experience stays until the state that needs it is replaced.
+    experience = _experience(path.parent, trainer.progress.steps)
+    shutil.rmtree(experience, ignore_errors=True)
+    trainer.save_experience(experience)
     save_whole(content, path)
+    for other in path.parent.glob("replay.*"):
+        if other != experience:
+            shutil.rmtree(other, ignore_errors=True)
+
+
+def _experience(folder: Path, steps: int) -> Path:
+    return folder / f"replay.{steps}"
 
 
 @contextmanager
-def _board(folder: Path) -> Iterator[Callable[[dict[str, Any]], None]]:
-    """TensorBoard's scalars of the run; show them with ``tensorboard --logdir FOLDER``."""
+def _board(folder: Path, steps: int) -> Iterator[Callable[[dict[str, Any]], None]]:
+    """TensorBoard's scalars of the run; show them with ``tensorboard --logdir FOLDER``.
+
+    What an earlier start noted beyond `steps` is dropped: those updates are made again.
+    """
     from tensorboardX import SummaryWriter
 
-    with SummaryWriter(str(folder / "tensorboard")) as writer:
+    with SummaryWriter(str(folder / "tensorboard"), purge_step=steps + 1) as writer:
 
         def note(record: dict[str, Any]) -> None:
             step = record["steps"]
@@ -147,7 +155,10 @@ def _progress_bar(config: TrainConfig) -> Iterator[Any]:
         entry = bar.add_task("training", total=config.total_steps, returns="")
 
         def show(record: dict[str, Any]) -> None:
-            returns = "  ".join(f"{name} {value}" for name, value in record["returns"].items())
+            returns = "  ".join(
+                f"{name} {'-' if value is None else value}"
+                for name, value in record["returns"].items()
+            )
             bar.update(entry, completed=record["steps"], returns=returns)
 
         yield show

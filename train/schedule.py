@@ -66,7 +66,8 @@ class Schedule:
         now = [value.detach().clone() for value in network.parameters()]
         if self._weights:
             ratios = [
-                (new - old).norm() / new.norm().clamp(min=1e-12)
+                # A resumed run's old weights come from a file, so from the CPU.
+                (new - old.to(new.device)).norm() / new.norm().clamp(min=1e-12)
                 for new, old in zip(now, self._weights, strict=True)
             ]
             self._changes.append(float(torch.stack(ratios).mean()))

@@ -1,4 +1,4 @@
-"""What is checked before a training run starts, so that it fails at once or not at all."""
+"""The start of a training run: checks, so that it fails at once; PyTorch's settings."""
 
 from __future__ import annotations
 
@@ -13,6 +13,21 @@ from mtspark.core.games import task_for_game
 
 STATE = ("network", "target", "optimizer", "schedule", "steps", "updates", "episodes", "returns")
 """What the saved state of a run holds, whatever its algorithm."""
+
+
+def prepare_torch(device: str, seed: int, threads: int) -> torch.device:
+    """Set PyTorch's seed and threads; on CUDA, ask for the same sums in every run.
+
+    What CUDA cannot repeat it warns of, and does all the same.
+    """
+    torch.set_num_threads(threads)
+    torch.manual_seed(seed)
+    made = torch.device(device)
+    if made.type == "cuda":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.backends.cudnn.benchmark = False
+        torch.use_deterministic_algorithms(True, warn_only=True)
+    return made
 
 
 def check_compiler() -> None:
@@ -37,9 +52,10 @@ def check_device(device: str) -> None:
     Raises:
         BadRequestError: it does not.
     """
-    if device == "cpu" or (device.split(":")[0] == "cuda" and torch.cuda.is_available()):
-        return
-    raise BadRequestError(f"device {device}: PyTorch finds no such device here; use cpu")
+    kind, _, number = device.partition(":")
+    known = {"cpu": 1, "cuda": torch.cuda.device_count()}.get(kind, 0)
+    if not (known and (number or "0").isdecimal() and int(number or 0) < known):
+        raise BadRequestError(f"device {device}: PyTorch finds no such device here; use cpu")
 
 
 def check_games(games: tuple[str, ...]) -> None:

@@ -19,9 +19,10 @@ from mtspark.core.protocol import Task
 from mtspark.train.checkpoint import Agent, load_agent
 from mtspark.train.config import TrainConfig
 from mtspark.train.distil import load_teachers
-from mtspark.train.games import Step, TaskGames
+from mtspark.train.games import Step, TaskGames, random_frames
 from mtspark.train.network import MTSparkNetwork, legal_action_mask, mask_illegal
 from mtspark.train.schedule import Schedule
+from mtspark.train.start import prepare_torch
 from mtspark.train.twin import Twin
 from mtspark.train.twin_integers import TwinOptions
 
@@ -46,7 +47,12 @@ def start_network(config: TrainConfig, tasks: tuple[Task, ...]) -> MTSparkNetwor
         BadRequestError: it plays other games, or its network has other sizes.
     """
     if not config.start_from:
-        return MTSparkNetwork(config.network)
+        network = MTSparkNetwork(config.network)
+        if config.network.context == "prototype":
+            network.context.set_prototypes(
+                [random_frames(task, config.protocol, config.seed) for task in tasks]
+            )
+        return network
     agent = load_agent(Path(config.start_from))
     if [task.game for task in agent.tasks] != [task.game for task in tasks]:
         known = ", ".join(task.game for task in agent.tasks)
@@ -59,6 +65,21 @@ def start_network(config: TrainConfig, tasks: tuple[Task, ...]) -> MTSparkNetwor
             "copy its [network] fields"
         )
     return agent.network.train()
+
+
+def check_actions(tasks: tuple[Task, ...], config: TrainConfig) -> None:
+    """Check that the head has an output for every action of the games.
+
+    Raises:
+        BadRequestError: it has not.
+    """
+    for task in tasks:
+        needed = max(task.legal_actions) + 1
+        if needed > config.network.actions:
+            raise BadRequestError(
+                f"network.actions is {config.network.actions}, {task.name} needs {needed}; "
+                "18 serve every game"
+            )
 
 
 @dataclass
@@ -96,11 +117,10 @@ class Trainer(ABC):
     """One training run: call :meth:`update` until :attr:`finished`."""
 
     def __init__(self, config: TrainConfig) -> None:
-        torch.set_num_threads(config.threads)
-        torch.manual_seed(config.seed)
+        self.device = prepare_torch(config.device, config.seed, config.threads)
         self.config = config
-        self.device = torch.device(config.device)
         self.tasks: tuple[Task, ...] = tuple(task_for_game(game) for game in config.games)
+        check_actions(self.tasks, config)
         self.network = start_network(config, self.tasks)
         for convolution in self.network.convolutions:
             # Module.to(memory_format) is missing from torch's type stubs.
@@ -230,7 +250,7 @@ class Trainer(ABC):
         )
 
     def _learned(self, task: int, rewards: NDArray[np.float64]) -> NDArray[np.float32]:
-        if self.config.reward_clipping:
+        if self.config.clipped[task]:
             return np.sign(rewards).astype(np.float32)
         scales = self.config.reward_scales
         return (rewards * (scales[task] if scales else 1.0)).astype(np.float32)
@@ -266,7 +286,9 @@ class Trainer(ABC):
 
     def agent(self) -> Agent:
         """The agent as it is now, ready to be saved and evaluated."""
-        network = MTSparkNetwork(self.config.network)
+        # Agents are saved by the clock: the random numbers of training must not notice.
+        with torch.random.fork_rng(devices=[]):
+            network = MTSparkNetwork(self.config.network)
         network.load_state_dict(self.network.state_dict())
         training = {
             "config": asdict(self.config),
@@ -305,7 +327,7 @@ class Trainer(ABC):
         self.restart_games()
 
     def save_experience(self, folder: Path) -> None:  # noqa: B027 (nothing, for most algorithms)
-        """Save beside the state what is too large for it."""
+        """Save what is too large for the state into a new folder."""
 
-    def load_experience(self, folder: Path) -> None:  # noqa: B027
-        """Take back what :meth:`save_experience` saved."""
+    def load_experience(self, folder: Path, state: dict[str, Any]) -> None:  # noqa: B027
+        """Take back what :meth:`save_experience` saved with a state."""

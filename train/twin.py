@@ -207,7 +207,9 @@ def arriving(messages: Tensor, whole: LayerIntegers, stride: int | None) -> Tens
         whole: the layer's integers.
         stride: of a convolution; None for a dense layer.
     """
-    kind = torch.float32 if whole.largest_sum <= EXACT_FLOAT32 else torch.float64
+    # Convolutions of a GPU may use Winograd's fractions in float32, never in float64.
+    exact = whole.largest_sum <= EXACT_FLOAT32 and (stride is None or messages.is_cpu)
+    kind = torch.float32 if exact else torch.float64
     weight, values = whole.weight.to(kind), messages.to(kind)
     if stride is None:
         total = functional.linear(values, weight)
