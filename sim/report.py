@@ -27,7 +27,7 @@ from mtspark.sim.baselines import (
 from mtspark.sim.encoders import Encoder, with_encoder
 from mtspark.sim.energy import Bill, Device, price
 from mtspark.sim.energy_cards import OPERATIONS, PriceCard
-from mtspark.sim.report_device import OnChip, device_data
+from mtspark.sim.report_device import OnChip, dearest_switches, device_data
 from mtspark.sim.results import bill_to_json
 from mtspark.sim.study import Study
 
@@ -105,6 +105,9 @@ def report_data(
         "synapses": sum(link.weights.size for link in network.connections),
         "memory_bits": asdict(memory(network)),
         "head_synapses": head_weights(network),
+        "task_switches": dearest_switches(
+            network, [chips[study.task] for study in studies], encoder
+        ),
         "tasks": [
             task_data(network, study, cards, chips[study.task], encoder) for study in studies
         ],
@@ -333,7 +336,8 @@ def _curve(deep: DeepCounts) -> dict[str, Any]:
     """Mean spikes of each population over the first episode, in equal bins of its time."""
     first = deep.episode == 0
     spikes = (deep.spikes_window + deep.spikes_drain)[first]
-    bins = np.array_split(np.arange(len(spikes)), min(BINS, len(spikes)))
+    # Bins of one and of two decisions side by side would look like a change of noise.
+    bins = np.array_split(np.arange(len(spikes)), BINS if len(spikes) > 2 * BINS else len(spikes))
     quarter = max(len(spikes) // 4, 1)
     before, after = spikes[:quarter].mean(0), spikes[-quarter:].mean(0)
     return {

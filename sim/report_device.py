@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from mtspark.core.chip_network import INPUT, ChipNetwork
 from mtspark.deploy.chip_model import ChipModel
 from mtspark.deploy.mapping import ChipMapping, InputPlace, map_network
+from mtspark.deploy.mapping_tasks import task_switches
 from mtspark.sim.encoders import Encoder
 from mtspark.sim.energy import Device
 from mtspark.sim.latency import DecisionTime, decision_time
@@ -146,3 +148,20 @@ def _term(term: Any) -> dict[str, Any]:
 
 def _about(chip: ChipModel, times: str) -> str:
     return next((entry.about for entry in chip.times if entry.name == times), "")
+
+
+def dearest_switches(
+    network: ChipNetwork,
+    chips: Iterable[Mapping[tuple[str, Encoder], OnChip]],
+    encoder: Encoder,
+) -> list[dict[str, Any]]:
+    """The dearest change of task on each chip; none for a network of one task."""
+    found: dict[str, dict[str, Any]] = {}
+    for devices in chips:
+        for (key, sent_by), on in devices.items():
+            if sent_by is not encoder or key in found or len(network.tasks) < 2:
+                continue
+            switches = task_switches(network, on.mapping, on.chip, on.time.step.times or None)
+            worst = max(switches, key=lambda switch: switch.writes)
+            found[key] = {"chip": key, "chip_name": on.chip.name, **asdict(worst)}
+    return list(found.values())

@@ -72,7 +72,7 @@ def energy_by_card(energy: list[dict[str, Any]]) -> str:
         tick.set_color(MUTED if bill["hypothetical"] else INK)
     left.set_xlim(0, 1)
     left.set_xticks([0, 0.5, 1], ["0", "50 %", "100 %"])
-    right.set_xscale("log")
+    _log_axis(right)
     right.set_yticks([])
     right.set_xlabel("µJ a decision")
     for axis in (left, right):
@@ -83,6 +83,18 @@ def energy_by_card(energy: list[dict[str, Any]]) -> str:
     _legend(figure, [*used, "static"], (0.0, 1.0), "upper left")
     _marker_legend(right)
     return svg(figure, "energy")
+
+
+def _log_axis(axis: Any) -> None:
+    """Few numbers, whatever the range: decades, or 1, 2 and 5 of each in less than two."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axis.set_xscale("log")
+    low, high = axis.get_xlim()
+    if high < 100 * low:
+        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.xaxis.set_minor_formatter(NullFormatter())
 
 
 def _totals(axis: Any, row: int, bill: dict[str, Any]) -> None:
@@ -104,10 +116,10 @@ def _totals(axis: Any, row: int, bill: dict[str, Any]) -> None:
                 row,
                 "s" if first else "D",
                 markersize=6 if first else 5,
-                markerfacecolor=PAPER,
+                markerfacecolor="none",
                 markeredgecolor=INK,
                 markeredgewidth=1.1,
-                zorder=3,
+                zorder=6,
             )
     if bill["total_j_per_decision"]:
         total = bill["total_j_per_decision"] * micro
@@ -160,10 +172,11 @@ def _marker_legend(axis: Any) -> None:
 
 def encoders(rows: list[dict[str, Any]], energy: dict[str, Any]) -> str:
     """The bill of each encoder under one card, beside the baselines."""
-    figure = new_figure(11.2, 2.5)
+    figure = new_figure(11.2, 2.75)
     axis = figure.subplots()
-    figure.subplots_adjust(left=0.175, right=0.975, top=0.79, bottom=0.2)
+    figure.subplots_adjust(left=0.175, right=0.975, top=0.81, bottom=0.18)
     used: dict[str, None] = {}
+    sums: list[float] = []
     for row, entry in enumerate(rows):
         begin = 0.0
         terms = entry["terms_by_card"][energy["card_key"]]
@@ -171,6 +184,7 @@ def encoders(rows: list[dict[str, Any]], energy: dict[str, Any]) -> str:
             used[part] = None
             axis.barh(row, joules * 1e6, left=begin, height=0.56, color=PARTS[part][1])
             begin += joules * 1e6
+        sums.append(begin)
         axis.annotate(
             f"{begin:,.3g} µJ",
             (begin, row),
@@ -180,16 +194,22 @@ def encoders(rows: list[dict[str, Any]], energy: dict[str, Any]) -> str:
             fontsize=10,
             weight="bold",
             parse_math=False,
+            bbox={"facecolor": PAPER, "edgecolor": "none", "pad": 1.5},
+            zorder=5,
         )
     joules = energy["baselines"][0]["energy_j_per_decision"]
     if joules is not None:
-        axis.axvline(joules * 1e6, color=INK, linewidth=1.1, linestyle=(0, (4, 3)))
+        at = joules * 1e6
+        axis.axvline(at, color=INK, linewidth=1.1, linestyle=(0, (4, 3)), zorder=2)
+        longest = max([at, *sums])
+        left = at > 0.7 * longest
         axis.annotate(
             "int8 network, no spikes",
-            (joules * 1e6, len(rows) - 0.5),
-            (7, 0),
+            (at, len(rows) - 0.08),
+            (-7 if left else 7, 0),
             textcoords="offset points",
-            va="bottom",
+            ha="right" if left else "left",
+            va="center",
             fontsize=9,
         )
     labels = {
@@ -198,7 +218,7 @@ def encoders(rows: list[dict[str, Any]], energy: dict[str, Any]) -> str:
         "difference": "changed pixels only",
     }
     axis.set_yticks(range(len(rows)), [labels[entry["encoder"]] for entry in rows])
-    axis.set_ylim(len(rows) - 0.15, -0.55)
+    axis.set_ylim(len(rows) + 0.25, -0.55)
     axis.margins(x=0.09)
     axis.set_xlim(left=0)
     axis.set_xlabel("µJ a decision, dynamic")
@@ -242,7 +262,14 @@ def step_time(
     joules = energy["baselines"][0]["energy_j_per_decision"]
     if joules is not None:
         axis.axhline(joules * 1e6, color=INK, linewidth=1, linestyle=(0, (4, 3)))
-        axis.text(9e3, joules * 1e6 * 0.66, "int8 network, dynamic only", fontsize=8, ha="right")
+        axis.annotate(
+            "int8 network, dynamic only",
+            (9e3, joules * 1e6),
+            (0, 3),
+            textcoords="offset points",
+            fontsize=8,
+            ha="right",
+        )
     axis.set_xscale("log")
     axis.set_yscale("log")
     axis.set_xlim(1, 1e4)

@@ -106,7 +106,7 @@ def _film(
         "width": width,
         "height": height,
         "video": video(shots, 1000 / interval),
-        "actions": [ACTION_NAMES[action] if kind.game else str(action) for action in legal],
+        "actions": _actions(legal) if kind.game else [_plain(str(action)) for action in legal],
         "rasters": [
             {
                 "name": name,
@@ -127,6 +127,7 @@ def _film(
             "first": shots[0].number,
             "poster": _poster(shots),
             "interval_ms": round(interval, 2),
+            "scored": "score" if study.interval_ms else "named rightly so far:",
             "shots": [
                 {
                     "action": legal.index(shot.action),
@@ -139,6 +140,37 @@ def _film(
             ],
         },
     }
+
+
+ARROWS = {
+    "up": "↑",
+    "right": "→",
+    "left": "←",
+    "down": "↓",
+    "upright": "↗",
+    "upleft": "↖",
+    "downright": "↘",
+    "downleft": "↙",
+}
+ROOM_FOR_WORDS = 9
+"""Actions that still leave each bar as wide as the word "fire"."""
+
+
+def _actions(legal: list[int]) -> list[dict[str, Any]]:
+    """Names, and labels that fit under narrow bars: an arrow, and whether it fires."""
+    shown = []
+    for name in (ACTION_NAMES[action] for action in legal):
+        way = name.removesuffix("fire")
+        lines = [ARROWS[way]] if way in ARROWS else []
+        if name.endswith("fire"):
+            lines.append("fire" if len(legal) <= ROOM_FOR_WORDS else "●")
+        still = "noop" if len(legal) <= ROOM_FOR_WORDS else "·"
+        shown.append({"name": name, "label": lines or [still]})
+    return shown
+
+
+def _plain(name: str) -> dict[str, Any]:
+    return {"name": name, "label": [name]}
 
 
 def _poster(shots: list[Any]) -> int:

@@ -44,7 +44,7 @@ def episode_curves(curve: dict[str, Any], fires: Sequence[str], shades: dict[str
             axis.text(
                 1.012,
                 0.5,
-                f"{change - 1:+.0%}",
+                f"{round(100 * (change - 1)):+d} %",
                 transform=axis.transAxes,
                 va="center",
                 fontsize=10,
@@ -53,8 +53,8 @@ def episode_curves(curve: dict[str, Any], fires: Sequence[str], shades: dict[str
             )
         plain(axis)
     axes[-1].set_xlabel(
-        "decision of the first episode, whose start may reach above the axis; "
-        "at the right: last quarter over first"
+        "decision, the first of which may reach above the axis; at the right: last quarter over "
+        "first"
     )
     return svg(figure, "episode")
 

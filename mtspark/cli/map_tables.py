@@ -68,11 +68,11 @@ def print_switches(switches: list[TaskSwitch], mapping: ChipMapping) -> None:
     """The dearest change of task."""
     worst = max(switches, key=lambda switch: switch.writes)
     busiest = max(range(len(worst.writes_per_core)), key=worst.writes_per_core.__getitem__)
-    time = "time not modelled" if worst.time_us is None else f"{worst.time_us:,.0f} us"
+    time = "" if worst.time_us is None else f"{worst.time_us:,.0f} us: "
     console.print(
         f"task switch, the dearest: {worst.source} to {worst.target}: {worst.writes:,} register "
         f"writes, up to {worst.writes_per_core[busiest]:,} on one core "
-        f"({mapping.cores[busiest].population}); {time} ({worst.time_source})"
+        f"({mapping.cores[busiest].population}); {time}{worst.time_source}"
     )
 
 

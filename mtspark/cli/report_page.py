@@ -96,8 +96,8 @@ def write_page(folder: Path, page: Path, request: PageRequest) -> None:
         checks.append(
             {
                 "name": "Against silicon",
-                "text": "not compared here; `mtspark validate FOLDER` prints predicted over "
-                "measured for PilotNet LIF on Loihi 2, `--pilotnet FOLDER` puts it here.",
+                "text": "not compared here; mtspark validate FOLDER prints predicted over "
+                "measured for PilotNet LIF on Loihi 2, --pilotnet FOLDER puts it here.",
             }
         )
     studies: list[Study] = []

@@ -23,7 +23,7 @@ for (const stage of document.querySelectorAll(".stage")) {
       bar.firstChild.style.height = 4 + 50 * shot.values[place] + "px";
     });
     counts.forEach((label, place) => { label.textContent = shot.spikes[place].toLocaleString("en"); });
-    score.textContent = "score " + shot.score + (shot.reward ? "   point: " + (shot.reward > 0 ? "+" : "") + shot.reward : "");
+    score.textContent = film.scored + " " + shot.score + (film.scored === "score" && shot.reward ? "   point: " + (shot.reward > 0 ? "+" : "") + shot.reward : "");
     head.style.left = strip.offsetLeft + (strip.offsetWidth * (at + 0.5)) / film.decisions + "px";
   }
   function stop() { clearInterval(timer); timer = null; button.textContent = "play"; }

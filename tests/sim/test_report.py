@@ -25,8 +25,9 @@ from mtspark.sim.film import AFTER_A_POINT, FilmRecorder
 from mtspark.sim.play import Moment
 from mtspark.sim.reference import ReferenceChip
 from mtspark.sim.report import decision_energy, report_data
-from mtspark.sim.report_device import map_for, on_chip
+from mtspark.sim.report_device import dearest_switches, map_for, on_chip
 from mtspark.sim.report_page import (
+    _actions,
     byte_count,
     count_of,
     digits,
@@ -127,6 +128,64 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append((tag, dict(attrs)))
+
+
+def test_several_tasks_stand_side_by_side_with_the_dearest_switch() -> None:
+    """Neurons of thresholds (1, 1), (2, 3) and (4, 3): two registers, or four thresholds."""
+    thresholds = np.array([[1, 2, 4, 2, 1, 2], [1, 3, 3, 3, 1, 3]])
+    two = networks.network(
+        (1,),
+        [networks.population("p", thresholds)],
+        [networks.dense(INPUT, "p", np.zeros((6, 1), int))],
+        tasks=(networks.PONG, networks.BREAKOUT),
+    )
+    devices = {}
+    for name in ("loihi2", "loihi1"):
+        chip, sent = load_chip(name), {"input": np.ones(1, np.int64), "p": np.zeros(6, np.int64)}
+        mapping = map_for(two, chip, Encoder.FRAME)
+        devices[name, Encoder.FRAME] = on_chip(two, chip, mapping, sent, 1)
+    found = dearest_switches(two, [devices, devices], Encoder.FRAME)
+    assert [(one["chip"], one["source"], one["writes"]) for one in found] == [
+        ("loihi2", "pong", 4),
+        ("loihi1", "pong", 2),
+    ]
+    assert dearest_switches(two, [devices], Encoder.HELD) == []
+    assert found[0]["time_us"] == pytest.approx(4 * 25)
+    assert found[1]["time_us"] is None
+
+
+def test_the_page_of_two_tasks_begins_with_a_table(
+    report: Made, network: ChipNetwork, study: Study
+) -> None:
+    data, one = report
+    assert '<table class="tasks">' not in one
+    (task,) = data["tasks"]
+    task = {**task, "chips": []}
+    switch = {
+        "chip_name": "Loihi 9",
+        "source": "pong",
+        "target": "chess",
+        "writes": 1234,
+        "time_us": None,
+        "time_source": "",
+    }
+    both = {**data, "tasks": [task, {**task, "task": "chess"}], "task_switches": [switch]}
+    devices = {study.task: {}}
+    text = report_html(both, network, [study, study], devices, Encoder.HELD)
+    table = text[text.index('<table class="tasks">') :]
+    table = table[: table.index("</header>")]
+    assert '<a href="#task-2">chess</a>' in table
+    for row in task["encoders"]:
+        assert joules(row["dynamic_j_by_card"]["loihi2_pilotnet"]) in table
+    assert "rewrites up to 1,234 thresholds (pong to chess); its time is not modelled" in table
+
+
+def test_actions_have_names_that_fit_under_their_bars() -> None:
+    labels = [action["label"] for action in _actions([0, 1, 2, 3, 8, 11, 17])]
+    assert labels == [["noop"], ["fire"], ["↑"], ["→"], ["↘"], ["→", "fire"], ["↙", "fire"]]
+    many = _actions(list(range(18)))
+    assert [many[0]["label"], many[1]["label"], many[14]["label"]] == [["·"], ["●"], ["↗", "●"]]
+    assert [action["name"] for action in many[12:15]] == ["leftfire", "downfire", "uprightfire"]
 
 
 def test_the_data_say_what_was_counted(report: Made, network: ChipNetwork, study: Study) -> None:
