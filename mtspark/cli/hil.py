@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from mtspark.deploy.bundle import Bundle
     from mtspark.sim.faults import Faults
     from mtspark.sim.hil import Loop
-    from mtspark.sim.hil_results import Point
 
 
 def hil_command(
@@ -101,7 +100,11 @@ def hil_command(
         typer.Option(metavar="tcp://HOST:PORT", help="Play with a chip that is served there."),
     ] = None,
     json_out: Annotated[
-        Path | None, typer.Option("--json", help="Write the result to this file.")
+        Path | None,
+        typer.Option(
+            "--json",
+            help="Write the result to this file, point by point; a sweep that was stopped goes on.",
+        ),
     ] = None,
     picture: Annotated[
         Path | None, typer.Option(help="Draw the curve of a sweep into this PNG.")
@@ -119,6 +122,7 @@ def hil_command(
     from mtspark.deploy.bundle import load_bundle
     from mtspark.sim.faults import parse_faults
     from mtspark.sim.hil import Loop, game_protocol
+    from mtspark.sim.hil_results import point_to_json, save_curve
     from mtspark.sim.hil_timing import Timing
 
     check_json_target(json_out)
@@ -172,21 +176,44 @@ def hil_command(
     )
     varied, settings = _settings(loop, latency_sweep, fault_sweep)
     _check_far_faults(connect, settings)
-    points: list[Point] = []
-    result: dict[str, Any] = {}
-    for point in play_all(bundle, task, settings, backend, connect, episodes, seed):
-        points.append(point)
-        result = result_to_json(bundle, task, seed, varied, points, len(settings), modelled)
+    points = _stored(json_out, bundle, task, range(seed, seed + episodes), settings)
+    if connect is not None or backend is ChipBackend.LOIHI2:
+        points = [None] * len(settings)
+    left = [at for at, point in enumerate(points) if point is None]
+    if len(left) < len(points):
+        console.print(f"{len(points) - len(left)} of {len(points)} points are in {json_out}")
+    chosen = [settings[at] for at in left]
+    new = play_all(bundle, task, chosen, backend, connect, episodes, seed) if chosen else iter(())
+
+    def result() -> dict[str, Any]:
+        done = [point for point in points if point is not None]
+        return result_to_json(bundle, task, seed, varied, done, len(settings), modelled, connect)
+
+    for at, point in zip(left, new, strict=True):
+        points[at] = point_to_json(point)
         # A sweep takes long: what was played stays, whatever happens later.
         if json_out is not None:
-            write_json(json_out, result)
+            write_json(json_out, result())
     if picture is not None:
-        from mtspark.sim.hil_results import save_curve
-
         title = f"{bundle.network.name}: {task}, {episodes} games a point"
-        save_curve(points, str(varied), title, picture)
+        save_curve(result()["points"], str(varied), title, picture)
         console.print(f"wrote {picture}", soft_wrap=True)
-    print_result(result)
+    print_result(result())
+
+
+def _stored(
+    path: Path | None,
+    bundle: Bundle,
+    task: str,
+    seeds: range,
+    settings: list[tuple[float | None, Loop]],
+) -> list[dict[str, Any] | None]:
+    """For each setting the point that an earlier run of it has written, or None."""
+    from mtspark.sim.hil_results import setting_to_json, stored_points
+
+    found = [] if path is None else stored_points(path, bundle.network_hash, task, seeds)
+    asked = [setting_to_json(place, loop) for place, loop in settings]
+    return [next((point for point in found if one.items() <= point.items()), None) for one in asked]
 
 
 def _serve(

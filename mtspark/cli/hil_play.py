@@ -198,16 +198,17 @@ def result_to_json(
     task: str,
     seed: int,
     varied: str | None,
-    points: list[Point],
+    points: list[dict[str, Any]],
     wanted: int,
     modelled: dict[str, Any] | None,
+    connect: str | None,
 ) -> dict[str, Any]:
     """The whole result as JSON values; `wanted` is how many points it has when all are played."""
     from datetime import datetime, timezone
 
     import mtspark
     from mtspark.sim.hil_game import FRAME_RATE_HZ
-    from mtspark.sim.hil_results import FORMAT, VERSION, point_to_json
+    from mtspark.sim.hil_results import FORMAT, VERSION
 
     assert bundle.network.protocol is not None
     return {
@@ -224,8 +225,9 @@ def result_to_json(
         "deadline_ms": 1000 * bundle.network.protocol.frame_skip / FRAME_RATE_HZ,
         "varied": varied,
         "modelled": modelled,
+        "connected": connect,
         "complete": len(points) == wanted,
-        "points": [point_to_json(point) for point in points],
+        "points": points,
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -14,7 +15,10 @@ from mtspark.cli import main as cli
 from mtspark.core.errors import BackendMissingError
 from mtspark.deploy.bundle import Bundle
 from mtspark.sim import hil_chip
+from mtspark.sim.hil import HilEpisode, Loop
 from mtspark.sim.hil_options import ChipBackend
+from mtspark.sim.hil_results import Point
+from mtspark.sim.hil_timing import Tally
 from tests.sim.hil_agent import pong_bundle
 
 
@@ -48,6 +52,7 @@ def test_a_latency_sweep_writes_its_curve_and_repeats(
     for _ in range(2):
         assert play(bundle, *sweep, "--json", out, "--picture", picture) == 0
         results.append(json.loads(out.read_text()))
+        out.unlink()
     assert results[0]["points"][0]["shares"]["in_time"] > 0.9
     for result in results:
         # What the simulation took on this computer is the one thing that does not repeat.
@@ -93,6 +98,65 @@ def test_a_fault_sweep_starts_a_chip_for_every_rate(bundle: Bundle, tmp_path: Pa
     ends = [point["episodes"][0]["trajectory"] for point in result["points"]]
     assert ends[0] != ends[1]
     assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_sweep_that_was_stopped_goes_on(
+    bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any
+) -> None:
+    """Nothing is played here: a point's games are made of its place."""
+    from mtspark.cli import hil_play
+
+    out, picture = tmp_path / "curve.json", tmp_path / "curve.png"
+    played: list[float | None] = []
+
+    def made_up(
+        _bundle: Bundle,
+        _task: str,
+        settings: list[tuple[float | None, Loop]],
+        backend: ChipBackend,
+        _connect: str | None,
+        episodes: int,
+        seed: int,
+    ) -> Iterator[Point]:
+        for place, loop in settings:
+            played.append(place)
+            games = (
+                HilEpisode(number, float(place or 0), 4, 16, 0, True, "x", Tally(in_time=4), None)
+                for number in range(seed, seed + episodes)
+            )
+            yield Point(place, loop, backend.value, tuple(games), None)
+
+    monkeypatch.setattr(hil_play, "play_all", made_up)
+    assert play(bundle, "--fault-sweep", "lost-messages=0,0.5", "--json", out) == 0
+    before = json.loads(out.read_text())["points"]
+    sweep = ("--fault-sweep", "lost-messages=0,0.2,0.5")
+    assert play(bundle, *sweep, "--json", out, "--picture", picture) == 0
+    assert played == [0, 0.5, 0.2]
+    assert "2 of 3 points are in" in " ".join(capsys.readouterr().out.split())
+    whole = json.loads(out.read_text())
+    assert whole["complete"]
+    assert [point["place"] for point in whole["points"]] == [0, 0.2, 0.5]
+    assert [whole["points"][0], whole["points"][2]] == before
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    text = out.read_text()
+    # Other games, other settings, a chip elsewhere and another file are played.
+    for other in (
+        ("--seed", 4),
+        ("--io-step-ms", 3),
+        ("--episodes", 2),
+        ("--fault-seed", 1),
+        ("--measured",),
+        ("--connect", "tcp://127.0.0.1:9"),
+    ):
+        out.write_text(text)
+        played.clear()
+        assert play(bundle, *sweep, *other, "--json", out) == 0
+        assert played == [0, 0.2, 0.5]
+    for wrong in ("[]", text.replace(bundle.network_hash, "0" * 64), "{"):
+        out.write_text(wrong)
+        played.clear()
+        assert play(bundle, *sweep, "--json", out) == 0
+        assert played == [0, 0.2, 0.5]
 
 
 def test_latency_modelled_for_a_chip(
