@@ -99,7 +99,8 @@ def _read(kind: str, path: Path) -> None:
 
 def _export(path: Path, network: FloatNetwork | ChipNetwork) -> None:
     """What ``mtspark export`` does with a network that was read, unless it is a large one."""
-    from mtspark.cli.export_network import ExportRequest, export_network
+    from mtspark.cli.export_network import export_network
+    from mtspark.cli.export_request import ExportRequest
 
     values = sum(population.size for population in network.populations)
     values += sum(link.weights.size for link in network.connections)

@@ -29,7 +29,7 @@ from mtspark.convert.nir_import_neurons import (
 from mtspark.convert.nir_import_nodes import fit, linear_effect, shape_of, size
 from mtspark.convert.nir_import_signals import Signal, connections_of, through, total
 from mtspark.core.chip_network import INPUT
-from mtspark.core.errors import BadNetworkError
+from mtspark.core.errors import BadNetworkError, BadRequestError
 from mtspark.core.float_network import (
     CONSTANT,
     Float,
@@ -98,8 +98,8 @@ def _imported(
     graph = read_nir_here(path, limits, type_check=False)
     try:
         return import_graph(graph, options, name=name)
-    except BadNetworkError as error:
-        raise BadNetworkError(f"{path}: {error}") from error
+    except (BadNetworkError, BadRequestError) as error:
+        raise type(error)(f"{path}: {error}") from error
     except (TypeError, ValueError, LookupError, ArithmeticError, AttributeError) as error:
         # A parameter of a shape or kind that no node has; nir checks few of them.
         raise BadNetworkError(

@@ -53,7 +53,7 @@ def build_module(text: str, weights: Path | None = None) -> tuple[nn.Module, dic
     with construction_lines() as lines, _beside(path):
         try:
             module = factory()
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise BadRequestError(
                 f"{path}: {function}() fails: {type(error).__name__}: {_one_line(error)}"
             ) from error
@@ -76,7 +76,7 @@ def _import(path: Path) -> Any:
         sys.modules[spec.name] = module
         try:
             spec.loader.exec_module(module)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             del sys.modules[spec.name]
             line = getattr(error, "lineno", None)
             where = f"{path}:{line}" if line else str(path)
@@ -116,5 +116,5 @@ def _load(module: nn.Module, path: Path) -> None:
         raise BadFileError(f"{path}: does not fit the module: {_one_line(error)}") from error
 
 
-def _one_line(error: Exception) -> str:
+def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split())[:300]

@@ -111,19 +111,19 @@ def record(
     module.eval()
     # One size that no other axis has, so that the axes cannot be confused.
     batch = next(size for size in (2, 3, 5, 7, 11) if size != time_steps and size not in shape)
-    failures: list[Exception] = []
+    failures: list[BaseException] = []
     if time_steps != 1:
         for axis in (0, 1):
             steps = time_steps or 6
             try:
                 return _record_series(module, shape, steps, batch, axis, lines)
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 failures.append(error)
     try:
         return _record_frames(module, shape, time_steps, batch, lines)
     except MtsparkError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         series = "; ".join(_one_line(failure) for failure in failures)
         raise BadNetworkError(
             f"{type(module).__name__}: cannot be run on input of shape {(batch, *shape)} "

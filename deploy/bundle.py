@@ -76,11 +76,8 @@ def write_bundle(
         BadRequestError: the folder is taken.
         BadFileError: the folder cannot be written.
     """
+    check_bundle_target(folder, replace=replace)
     folder = folder.resolve()
-    if folder.exists() and not (folder / MANIFEST).is_file():
-        raise BadRequestError(f"{folder}: exists and is no mtspark bundle; choose another -o")
-    if folder.exists() and not replace:
-        raise BadRequestError(f"{folder}: exists already; choose another -o or add --force")
     fresh = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
     try:
@@ -104,6 +101,31 @@ def write_bundle(
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
     return load_bundle(folder)
+
+
+def check_bundle_target(folder: Path, *, replace: bool = False) -> None:
+    """Refuse a folder that no bundle can be written to, before long work starts.
+
+    Args:
+        folder: as for :func:`write_bundle`.
+        replace: overwrite an existing bundle.
+
+    Raises:
+        BadRequestError: the folder is taken.
+        BadFileError: it cannot be made.
+    """
+    try:
+        folder = folder.resolve()
+        taken = folder.exists()
+        above = next(parent for parent in folder.parents if parent.exists())
+    except (OSError, RuntimeError, ValueError) as error:
+        raise BadFileError(f"{folder}: cannot be written: {one_line(error)}") from error
+    if taken and not (folder / MANIFEST).is_file():
+        raise BadRequestError(f"{folder}: exists and is no mtspark bundle; choose another -o")
+    if taken and not replace:
+        raise BadRequestError(f"{folder}: exists already; choose another -o or add --force")
+    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+        raise BadFileError(f"{folder}: cannot be written: no folder can be made in {above}")
 
 
 def _swap(fresh: Path, folder: Path, old: Path) -> None:

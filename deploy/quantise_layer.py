@@ -278,7 +278,10 @@ def _candidate(
     decays: tuple[Decay, Decay],
 ) -> QuantisedLayer | None:
     """The layer under one exponent; None where its biases are too large."""
-    gain = 2.0**exponent / rounding.unit_of_neurons
+    with np.errstate(over="ignore"):
+        gain = 2.0**exponent / rounding.unit_of_neurons
+    if not np.isfinite(gain).all():
+        return None
     current = 0.0 if population.has_current_memory else population.bias_current
     bias = current + population.membrane_bias / rounding.gain
     fitted = fit_bias(bias * gain * 2**STATE_SHIFT)
@@ -288,7 +291,8 @@ def _candidate(
         mantissas = np.full((tasks, *population.shape), float(THRESHOLD_LIMIT))
         reset = Reset.ZERO
     else:
-        mantissas = np.rint(population.thresholds / rounding.gain * gain)
+        with np.errstate(over="ignore"):
+            mantissas = np.rint(population.thresholds / rounding.gain * gain)
         reset = RESETS[population.reset]
     made = Population(
         name=population.name,

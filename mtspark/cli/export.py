@@ -2,65 +2,28 @@
 
 from __future__ import annotations
 
-from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from mtspark.cli.common import check_json_target, one_thread_each, write_json
+from mtspark.cli.export_options import (
+    CalibrationName,
+    IntegratorName,
+    OrderName,
+    ResetName,
+    Source,
+    StartName,
+    check_given,
+    option,
+    source_of,
+)
 from mtspark.core.errors import BadRequestError
-
-NETWORK = "Networks that are no mtspark agents"
-"""Heading of the options that checkpoints do not have."""
-
-
-class IntegratorName(str, Enum):
-    """See :class:`mtspark.convert.nir_import_neurons.Integrator`."""
-
-    EULER = "euler"
-    EXPONENTIAL = "exponential"
-    EXPONENTIAL_DECAY = "exponential-decay"
-    ROCKPOOL = "rockpool"
-
-
-class ResetName(str, Enum):
-    """See :class:`mtspark.core.float_network.FloatReset`."""
-
-    ZERO = "zero"
-    ZERO_LATE = "zero-late"
-    SUBTRACT = "subtract"
-    SUBTRACT_LATE = "subtract-late"
-    SUBTRACT_GUARDED = "subtract-guarded"
-
-
-class OrderName(str, Enum):
-    """See :class:`mtspark.convert.nir_import_neurons.Order`."""
-
-    CURRENT_FIRST = "current-first"
-    MEMBRANE_FIRST = "membrane-first"
-
-
-class StartName(str, Enum):
-    """See :class:`mtspark.convert.nir_import_neurons.Start`."""
-
-    ZERO = "zero"
-    REST = "rest"
-
-
-class CalibrationName(str, Enum):
-    """See :class:`mtspark.deploy.calibrate.Calibration`."""
-
-    LARGEST = "largest"
-    PERCENTILE = "percentile"
-    MSE = "mse"
-
-
-def _option(help_text: str, *names: str, **settings: Any) -> Any:
-    return typer.Option(*names, help=help_text, rich_help_panel=NETWORK, **settings)
 
 
 def export_command(
+    context: typer.Context,
     checkpoint: Annotated[
         Path,
         typer.Argument(
@@ -73,7 +36,7 @@ def export_command(
         Path | None,
         typer.Option("-o", "--output", help="Folder to make (default: NAME.deploy)."),
     ] = None,
-    weight_bits: Annotated[int, typer.Option(help="Bits of a weight, 2 to 8.")] = 8,
+    weight_bits: Annotated[int, typer.Option(help="Bits of a weight.", min=2, max=8)] = 8,
     scale_per_layer: Annotated[
         bool, typer.Option(help="One weight scale a layer instead of one a channel.")
     ] = False,
@@ -108,11 +71,11 @@ def export_command(
     force: Annotated[bool, typer.Option(help="Replace an existing bundle.")] = False,
     dt: Annotated[
         float | None,
-        _option("Time step in the unit of the graph's time constants (default: 1e-4)."),
+        option("Time step in the unit of the graph's time constants (default: 1e-4)."),
     ] = None,
     integrator: Annotated[
         IntegratorName | None,
-        _option(
+        option(
             "How neurons step (default: euler). exponential is exact (nengo); exponential-decay "
             "keeps e^(-dt/tau) and counts dt/tau (sinabs); rockpool also corrects what Rockpool's "
             "exporter leaves out."
@@ -120,68 +83,68 @@ def export_command(
     ] = None,
     reset: Annotated[
         ResetName | None,
-        _option(
+        option(
             "What a spike does to the membrane (default: zero, to v_reset). subtract-late is "
             "snntorch's default, subtract-guarded its reset_delay=False."
         ),
     ] = None,
     order: Annotated[
         OrderName | None,
-        _option(
+        option(
             "Whether a current-based membrane sees the input of its own step (default: "
             "current-first, as all known tools)."
         ),
     ] = None,
     start: Annotated[
-        StartName | None, _option("Where membranes start (default: zero; rest: at v_leak).")
+        StartName | None, option("Where membranes start (default: zero; rest: at v_leak).")
     ] = None,
     if_gain_dt: Annotated[
         bool | None,
-        _option(
+        option(
             "IF and I nodes count dt * r of their input a step, or r (default: what is nearer to "
             "1).",
             "--if-gain-dt/--if-gain-r",
         ),
     ] = None,
     at_threshold: Annotated[
-        bool, _option("A membrane that equals its threshold fires, too.", "--fires-at-threshold")
+        bool, option("A membrane that equals its threshold fires, too.", "--fires-at-threshold")
     ] = False,
     time_steps: Annotated[
         int | None,
-        _option("Steps of one run (default: the file's own, the recording's, or 100).", min=1),
+        option("Steps of one run (default: the file's own, the recording's, or 100).", min=1),
     ] = None,
     input_bits: Annotated[
-        int, _option("Input messages: 0 (spikes) or 8 (values 0 to 255).", min=0, max=8)
+        int, option("Input messages: 0 (spikes) or 8 (values 0 to 255).", min=0, max=8)
     ] = 0,
     input_scale: Annotated[
-        float | None, _option("What an input message of 1 stands for (default: 1).")
+        float | None, option("What an input message of 1 stands for (default: 1).")
     ] = None,
     held: Annotated[
-        bool, _option("One frame is held for all steps, rather than a series given.", "--held")
+        bool, option("One frame is held for all steps, rather than a series given.", "--held")
     ] = False,
     output_node: Annotated[
-        str | None, _option("Name of the output to read, where a graph has several.")
+        str | None, option("Name of the output to read, where a graph has several.")
     ] = None,
     recording: Annotated[
         Path | None,
-        _option("Recorded inputs, .npy of (T, ...) or (batch, T, ...).", "--input"),
+        option("Recorded inputs, .npy of (T, ...) or (batch, T, ...).", "--input"),
     ] = None,
     calibrate: Annotated[
         CalibrationName | None,
-        _option(
+        option(
             "Choose weight limits on the recorded inputs (of an agent: on frames of its games)."
         ),
     ] = None,
     bound_currents: Annotated[
         bool,
-        _option("Bound currents by the recorded inputs, not by proof.", "--bound-currents"),
+        option("Bound currents by the recorded inputs, not by proof.", "--bound-currents"),
     ] = False,
     input_shape: Annotated[
-        str | None, _option("snntorch modules: shape of one step's input, as 2,34,34.")
+        str | None, option("snntorch modules: shape of one step's input, as 2,34,34.")
     ] = None,
-    weights: Annotated[Path | None, _option("snntorch modules: a saved state_dict.")] = None,
+    weights: Annotated[Path | None, option("snntorch modules: a saved state_dict.")] = None,
     readout: Annotated[
-        str | None, _option("snntorch modules: the layer to read, where several are returned.")
+        str | None, option("snntorch modules: the layer to read, where several are returned.")
     ] = None,
     json_out: Annotated[
         Path | None, typer.Option("--json", help="Write the summary to this file.")
@@ -190,15 +153,20 @@ def export_command(
     """Turn a spiking network into a folder: float graphs and an integer chip network."""
     from mtspark.cli.export_agent import export_agent, print_export
     from mtspark.cli.export_formats import chosen_formats
-    from mtspark.cli.export_network import ExportRequest, export_network, is_network, print_network
+    from mtspark.cli.export_network import export_network, print_network
+    from mtspark.cli.export_request import ExportRequest
+    from mtspark.deploy.bundle import check_bundle_target
 
     one_thread_each()
     check_json_target(json_out)
+    source = source_of(checkpoint)
+    check_given(context, source)
     if palette_chip is not None and palette is None:
         raise BadRequestError("--palette-chip says whose cores get a palette; add --palette N")
     wanted = chosen_formats(formats)
     folder = output or Path.cwd() / f"{checkpoint.name.split(':')[0].rsplit('.', 1)[0]}.deploy"
-    if is_network(checkpoint):
+    check_bundle_target(folder, replace=force)
+    if source is not Source.AGENT:
         bundle, fidelity = export_network(
             ExportRequest(
                 source=checkpoint,
@@ -234,20 +202,6 @@ def export_command(
         if json_out is not None:
             write_json(json_out, {"folder": str(folder), "files": bundle.files, **fidelity})
         return
-    given = {
-        "--dt": dt,
-        "--integrator": integrator,
-        "--reset": reset,
-        "--order": order,
-        "--start": start,
-        "--time-steps": time_steps,
-        "--input": recording,
-        "--input-shape": input_shape,
-        "--weights": weights,
-    }
-    for name, value in given.items():
-        if value is not None:
-            raise BadRequestError(f"{name} is for networks that are no checkpoints of mtspark")
     bundle, fidelity = export_agent(
         checkpoint,
         folder,

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mtspark.cli.export_request import ExportRequest, asked_shape, check_request, import_options
 from mtspark.core.errors import BadRequestError
 
 if TYPE_CHECKING:
-    from mtspark.convert.nir_import_neurons import ImportOptions
     from mtspark.core.chip_network import ChipNetwork
     from mtspark.core.float_network import FloatNetwork
     from mtspark.deploy.bundle import Bundle
@@ -21,45 +20,6 @@ RANDOM_RATE, RANDOM_BATCH = 0.1, 2
 """Without a recording, the float network and the chip are compared on random spikes."""
 
 
-@dataclass(frozen=True)
-class ExportRequest:
-    """What the command line asks for; see its help."""
-
-    source: Path
-    folder: Path
-    replace: bool = False
-    weight_bits: int = 8
-    per_channel: bool = True
-    keep_sums: bool = True
-    dt: float | None = None
-    integrator: str | None = None
-    reset: str | None = None
-    order: str | None = None
-    start: str | None = None
-    if_gain_dt: bool | None = None
-    fires_at_threshold: bool = False
-    time_steps: int | None = None
-    input_scale: float | None = None
-    input_bits: int = 0
-    held: bool = False
-    output_node: str | None = None
-    recording: Path | None = None
-    calibrate: str | None = None
-    bound_currents: bool = False
-    input_shape: str | None = None
-    weights: Path | None = None
-    readout: str | None = None
-    palette: int | None = None
-    palette_chip: str | None = None
-    formats: tuple[str, ...] = ()
-    provenance: dict[str, str] = field(default_factory=dict)
-
-
-def is_network(source: Path) -> bool:
-    """Whether this is a network that :func:`export_network` reads, and no checkpoint."""
-    return source.suffix in (".nir", ".net") or source.name.rpartition(":")[0].endswith(".py")
-
-
 def export_network(request: ExportRequest) -> tuple[Bundle, dict[str, Any]]:
     """Convert, quantise, compare and write a bundle; returns it with its fidelity figures.
 
@@ -69,6 +29,7 @@ def export_network(request: ExportRequest) -> tuple[Bundle, dict[str, Any]]:
     """
     from dataclasses import asdict, replace
 
+    check_request(request)
     if request.source.suffix == ".net":
         return _export_netx(request)
     network, traced = _float_network(request)
@@ -106,7 +67,7 @@ def _float_network(request: ExportRequest) -> tuple[FloatNetwork, dict[str, Any]
     if request.source.suffix == ".nir":
         from mtspark.convert.nir_import import import_nir
 
-        return import_nir(request.source, _import_options(request)), None
+        return import_nir(request.source, import_options(request)), None
     from mtspark.convert.snntorch_trace import trace_module
     from mtspark.convert.snntorch_trace_check import compare_with_recording
     from mtspark.convert.snntorch_trace_factory import build_module
@@ -114,12 +75,7 @@ def _float_network(request: ExportRequest) -> tuple[FloatNetwork, dict[str, Any]
     text = str(request.source)
     if request.input_shape is None:
         raise BadRequestError(f"{text}: give the shape of one step's input, --input-shape 2,34,34")
-    try:
-        shape = tuple(int(part) for part in request.input_shape.split(","))
-    except ValueError as error:
-        raise BadRequestError(f"--input-shape {request.input_shape}: numbers with commas") from (
-            error
-        )
+    shape = asked_shape(request.input_shape)
     module, lines = build_module(text, request.weights)
     traced = trace_module(
         module,
@@ -134,38 +90,6 @@ def _float_network(request: ExportRequest) -> tuple[FloatNetwork, dict[str, Any]
     if request.input_scale is not None:
         network = replace(network, input=replace(network.input, scale=request.input_scale))
     return network, {"layers": layers, "held": traced.recording.held}
-
-
-def _import_options(request: ExportRequest) -> ImportOptions:
-    from mtspark.convert.nir_import_neurons import ImportOptions, Integrator, Order, Start
-    from mtspark.core.float_network import FloatReset
-
-    return ImportOptions(
-        dt=request.dt,
-        integrator=None if request.integrator is None else Integrator(request.integrator),
-        reset=None if request.reset is None else FloatReset(request.reset.replace("-", "_")),
-        order=None if request.order is None else Order(request.order),
-        start=None if request.start is None else Start(request.start),
-        if_gain_dt=request.if_gain_dt,
-        fires_at_threshold=request.fires_at_threshold or None,
-        input_scale=request.input_scale,
-        time_steps=_steps(request),
-        output=request.output_node,
-    )
-
-
-def _steps(request: ExportRequest) -> int | None:
-    """T: as asked, else as long as the recording."""
-    if request.time_steps is not None or request.recording is None:
-        return request.time_steps
-    import numpy as np
-
-    try:
-        shape = np.load(request.recording, mmap_mode="r", allow_pickle=False).shape
-    except (OSError, ValueError, EOFError):
-        return None  # said when it is read
-    # (T, ...) and (batch, T, ...) are told apart once the input's shape is known.
-    return int(shape[0]) if len(shape) == 2 else None
 
 
 def _series(request: ExportRequest, network: FloatNetwork) -> Any:
@@ -308,7 +232,7 @@ def _write(
         if request.source.suffix == ".nir" and network is not None:
             from mtspark.convert.nir_choices import copy_with_choices
 
-            copy_with_choices(request.source, target / GRAPH, _import_options(request), network)
+            copy_with_choices(request.source, target / GRAPH, import_options(request), network)
         elif request.source.suffix == ".net":
             shutil.copyfile(request.source, target / NETX)
         elif network is not None:

@@ -141,7 +141,8 @@ def over(name: str, what: str, value: int, limits: FileLimits) -> BadFileError:
     shown = f"{value:,}" if value < 10**18 else "more than 10^18"
     return BadFileError(
         f"{what}: {shown} {name.replace('_', ' ')}, {getattr(limits, name):,} is the limit; if "
-        f"you trust the file, raise it with --limit {name}=N or {ENVIRONMENT}{name.upper()}"
+        f"you trust the file, raise it with `mtspark --limit {name}=N ...` or "
+        f"{ENVIRONMENT}{name.upper()}"
     )
 
 

@@ -116,7 +116,7 @@ def _unforeseen(what: str, error: BaseException, limits: FileLimits) -> MtsparkE
     if isinstance(error, MemoryError):
         return BadFileError(
             f"{what}: needs more than {limits.memory_bytes:,} bytes of memory to read; if you "
-            "trust the file, raise it with --limit memory_bytes=N"
+            "trust the file, raise it with `mtspark --limit memory_bytes=N ...`"
         )
     if isinstance(error, RecursionError):
         return BadFileError(f"{what}: nested too deeply")
@@ -150,7 +150,7 @@ def _in_a_child(what: str, read: Callable[[FileLimits], Any], limits: FileLimits
     if late:
         raise BadFileError(
             f"{what}: took more than {limits.seconds} s to read; if you trust the file, raise it "
-            "with --limit seconds=N"
+            "with `mtspark --limit seconds=N ...`"
         )
     if not data:
         raise _ended(what, status, limits)
@@ -168,7 +168,7 @@ def _ended(what: str, status: int, limits: FileLimits) -> MtsparkError:
     if number == getattr(signal, "SIGXCPU", -1):
         return BadFileError(
             f"{what}: took more than {limits.seconds} s to read; if you trust the file, raise it "
-            "with --limit seconds=N"
+            "with `mtspark --limit seconds=N ...`"
         )
     if number == signal.SIGKILL or not number:
         return _unforeseen(what, MemoryError(), limits)

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from mtspark.cli.common import BackendName
-from mtspark.cli.export_network import ExportRequest, export_network
+from mtspark.cli.export_network import export_network
+from mtspark.cli.export_request import ExportRequest
 from mtspark.cli.recording import as_messages, load_recording
 from mtspark.cli.run_input import run_recorded
 from mtspark.convert.nir_import import import_nir

@@ -154,6 +154,23 @@ def test_potentials_other_than_zero_are_done_exactly() -> None:
     assert onset.tolist() == [True] + [False] * 5
 
 
+@pytest.mark.parametrize("delay", [0, 2])
+def test_a_leak_towards_a_potential_above_the_threshold_fires_alone(delay: int) -> None:
+    """A bias of the membrane, whatever comes in and however late it comes."""
+    lif = neurons(nir.LIF, v_leak=128.0, v_threshold=100.0)
+    wait = nir.Delay(delay=np.full(2, float(delay)))
+    graph = graph_of(
+        {"w": WEIGHTS, "wait": wait, "a": lif},
+        [("input", "w"), ("w", "wait"), ("wait", "a"), ("a", "output")],
+    )
+    series = np.zeros((8, 1, 2))
+    chip, run, decision = both(import_graph(graph, ImportOptions(dt=1.0)), series)
+    found = decision.trace.spikes["a"][chip.window("a")]
+    np.testing.assert_array_equal(found, run.spikes["a"].astype(bool))
+    # 64, 96, 112: above 100 in the third step, and so again from 0.
+    assert run.spikes["a"][:, 0, 0].tolist() == [0, 0, 1, 0, 0, 1, 0, 0]
+
+
 def test_a_delay_alone_keeps_the_length_of_the_window() -> None:
     """After two steps of silence, four of the six slices count."""
     nodes = {"w": WEIGHTS, "wait": nir.Delay(delay=np.full(2, 2.0)), "a": neurons()}
