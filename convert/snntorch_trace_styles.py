@@ -386,6 +386,6 @@ def _own_state(call: NeuronCall, own: dict[int, int], layers: list[list[NeuronCa
     )
 
 
-def _one_line(error: Exception) -> str:
+def _one_line(error: BaseException) -> str:
     text = str(error).split("\n", 1)[0][:160]
     return text or type(error).__name__
