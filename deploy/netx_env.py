@@ -92,17 +92,31 @@ def install_lava_dl(python: str | None = None, folder: Path | None = None) -> Ne
         except BackendFailedError:
             pass  # Half an environment: pip will complete it, or say why not.
     base = find_python(python)
-    folder.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(folder).free
-    if free < DISK_BYTES:
-        raise BackendFailedError(
-            f"install-lava-dl: {free / 1e9:.1f} GB are free at {folder}, "
-            f"{DISK_BYTES / 1e9:.0f} GB are needed; name another place with --folder"
-        )
+    _check_space(folder)
     _run([base, "-m", "venv", str(folder)], "making the environment", CHECK_TIMEOUT_S)
     pip = [str(made), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     _run([*pip, f"lava-dl=={LAVA_DL_VERSION}"], "pip", INSTALL_TIMEOUT_S)
     return _checked(made, installed_now=True)
+
+
+def _check_space(folder: Path) -> None:
+    """Refuse a place that is too small or not ours, before anything is written there.
+
+    Raises:
+        BackendFailedError: it is.
+    """
+    there = next(path for path in (folder, *folder.resolve().parents) if path.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise BackendFailedError(
+            f"install-lava-dl: {folder} cannot be made, {there} is no folder that can be written; "
+            "name another place with --folder"
+        )
+    free = shutil.disk_usage(there).free
+    if free < DISK_BYTES:
+        raise BackendFailedError(
+            f"install-lava-dl: {free / 1e9:.1f} GB are free at {there}, "
+            f"{DISK_BYTES / 1e9:.0f} GB are needed; name another place with --folder"
+        )
 
 
 def find_python(named: str | None = None) -> str:
