@@ -28,7 +28,8 @@ from mtspark.core.float_network import (
     leaky_population,
 )
 from mtspark.core.float_simulator import run_float
-from tests.convert.test_snntorch_trace import Branches, Packed, drive, positive
+from tests.convert.snntorch_modules import drive, positive
+from tests.convert.test_snntorch_trace import Branches, Packed
 
 
 def images() -> nn.Module:
