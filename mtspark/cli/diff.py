@@ -329,6 +329,9 @@ def print_diff(result: dict[str, Any]) -> None:
         share = layer["different"] / max(1, layer["compared"])
         console.print(f"  {name}: {layer['different']:,} of {layer['compared']:,} ({share:.2%})")
     first = result["first_divergence"]
+    if not result["equal"]:
+        for name, choices in result.get("read_as", {}).items():
+            console.print(f"{name}: {choices}", soft_wrap=True)
     if first is not None:
         step = "" if first["step"] is None else f", step {first['step']}"
         console.print(

@@ -34,15 +34,24 @@ def diff_files(
     """
     import tempfile
 
-    from mtspark.cli.diff_sides import ChipSide, netx_side, open_side, shared_feed
+    from mtspark.cli.common import BackendName
+    from mtspark.cli.diff_sides import ChipSide, FloatSide, netx_side, open_side, shared_feed
 
+    if against == "twin" or against in [name.value for name in BackendName]:
+        raise BadRequestError(
+            f"--against {against}: is for bundles, and {first} is a file; name the folder that "
+            "mtspark export makes of it"
+        )
     one = open_side(first)
     row = _row(one, task)
     with tempfile.TemporaryDirectory() as scratch:
         other: Side
         if against in ("netx", "onnx"):
             if not isinstance(one, ChipSide):
-                raise BadRequestError(f"--against {against}: {first} is no chip network")
+                raise BadRequestError(
+                    f"--against {against}: {first} is no chip network; name the folder that "
+                    "mtspark export makes of it, or a .net file"
+                )
             if against == "netx":
                 other = netx_side(one.network, row)
             else:
@@ -59,6 +68,12 @@ def diff_files(
         "task": one.tasks[row] if one.tasks else task,
         "seed": seed,
         **found,
+        # What a NIR file does not store decides as much as what it does.
+        "read_as": {
+            side.name: side.network.notes[0]
+            for side in (one, other)
+            if isinstance(side, FloatSide) and side.network.notes
+        },
     }
 
 

@@ -111,21 +111,21 @@ class OnnxIntegerSide:
         from mtspark.sim.onnx_runner import OnnxChip
 
         self.name, self._chip = str(path), OnnxChip(path)
-        self._about = self._chip.description
-        self.tasks = self._about.tasks
+        self.about = self._chip.description
+        self.tasks = self.about.tasks
         self.feed: Feed | None = None
 
     def run(self, frames: NDArray[np.uint8], feed: Feed, row: int) -> dict[str, LayerTrace]:
         """Run whole decisions and cut out each population's window."""
         trace = self._chip.decide(frames, row, trace=True).trace
         assert trace is not None
-        steps = self._about.time_steps
+        steps = self.about.time_steps
         return {
             name: LayerTrace(
                 trace.spikes[name][depth : depth + steps],
                 trace.membranes[name][depth : depth + steps],
             )
-            for name, depth in self._about.depths.items()
+            for name, depth in self.about.depths.items()
         }
 
 
@@ -170,9 +170,11 @@ class FloatSide:
         self.network: FloatNetwork = import_nir(path)
         self.tasks = self.network.tasks if len(self.network.tasks) > 1 else ()
         self.feed: Feed | None = None
+        given = self.network.input
         if self.network.time_steps:
-            scale = self.network.input.scale
-            self.feed = Feed(self.network.input.shape, self.network.time_steps, True, True, scale)
+            # Only pixels have a scale, and only pixels are held.
+            pixels = given.scale != 1.0
+            self.feed = Feed(given.shape, self.network.time_steps, pixels, pixels, given.scale)
 
     def run(self, frames: NDArray[np.uint8], feed: Feed, row: int) -> dict[str, LayerTrace]:
         """Spikes of every population and step, on the frames' float values."""
@@ -180,7 +182,9 @@ class FloatSide:
 
         series = frames[:, None].repeat(feed.time_steps, 1) if feed.held else frames
         shape = (*series.shape[:2], *self.network.input.shape)
-        values = series.reshape(shape).swapaxes(0, 1) * feed.scale
+        # A chip that plays takes bytes for what they are; its float network knows their scale.
+        scale = feed.scale if self.feed is None else self.feed.scale
+        values = series.reshape(shape).swapaxes(0, 1) * scale
         found = run_float(self.network, values, row if len(self.network.tasks) > 1 else 0)
         return {
             name: LayerTrace(spikes > 0) for name, spikes in found.spikes.items() if spikes.size
@@ -304,17 +308,29 @@ def shared_feed(one: Side, other: Side) -> Feed:
                 f"{one.name} and {other.name}: compare one with what it was made of"
             )
         return Feed(shapes[0], DEFAULT_STEPS, False, False, 1.0)
-    if len(feeds) == 2:
-        first, second = feeds
-        sizes = [int(np.prod(feed.shape)) for feed in feeds]
-        if sizes[0] != sizes[1] or first.time_steps != second.time_steps:
-            raise BadRequestError(
-                f"{one.name} takes {first.shape} for {first.time_steps} steps, {other.name} "
-                f"{second.shape} for {second.time_steps}: two different networks"
-            )
-        if not isinstance(one, ChipSide) and isinstance(other, ChipSide):
-            return second
+    (shape, steps), (others, more) = _takes(one), _takes(other)
+    if np.prod(shape) != np.prod(others) or (steps and more and steps != more):
+        raise BadRequestError(
+            f"{one.name} takes {shape}{_for(steps)}, {other.name} {others}{_for(more)}: two "
+            "different networks"
+        )
+    if len(feeds) == 2 and not isinstance(one, ChipSide) and isinstance(other, ChipSide):
+        return feeds[1]
     return feeds[0]
+
+
+def _takes(side: Side) -> tuple[tuple[int, ...], int | None]:
+    """Shape of a frame or slice, and T where the side has one of its own."""
+    if isinstance(side, OnnxIntegerSide):
+        return side.about.input_shape, side.about.time_steps
+    if isinstance(side, FloatSide) and side.feed is None:
+        return side.network.input.shape, None
+    assert side.feed is not None
+    return side.feed.shape, side.feed.time_steps
+
+
+def _for(steps: int | None) -> str:
+    return "" if steps is None else f" for {steps} steps"
 
 
 def random_frames(feed: Feed, decisions: int, seed: int) -> NDArray[np.uint8]:

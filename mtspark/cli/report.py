@@ -125,10 +125,16 @@ def print_report(bundle: Bundle, json_out: Path | None) -> None:
 
     runs, others = latest_runs(bundle)
     if not runs:
-        task = bundle.network.tasks[0].name
+        task = bundle.network.tasks[0]
+        if not task.game:
+            raise BadRequestError(
+                f"{bundle.folder}: runs of games are reported, and task {task.name!r} is none; "
+                "`mtspark run DIR --input FILE.npy` shows what it does, and for image sets "
+                "`mtspark report DIR -o report.html` what it costs"
+            )
         raise BadRequestError(
             f"{bundle.folder}: no runs of this network yet; play with "
-            f"`mtspark run {bundle.folder} --task {task}`"
+            f"`mtspark run {bundle.folder} --task {task.name}`"
         )
     for result in runs:
         console.rule(f"{result['task']}, {result['backend']}, {result['date']}")
