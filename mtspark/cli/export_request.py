@@ -103,14 +103,15 @@ def import_options(request: ExportRequest) -> ImportOptions:
 
 
 def _steps(request: ExportRequest) -> int | None:
-    """T: as asked, else as long as the recording."""
+    """T: as asked, else as long as the recording.
+
+    Raises:
+        BadFileError: the recording cannot be read.
+    """
     if request.time_steps is not None or request.recording is None:
         return request.time_steps
-    import numpy as np
+    from mtspark.cli.recording import mapped_array
 
-    try:
-        shape = np.load(request.recording, mmap_mode="r", allow_pickle=False).shape
-    except (OSError, ValueError, EOFError):
-        return None  # said when it is read
+    shape = mapped_array(request.recording).shape
     # (T, ...) and (batch, T, ...) are told apart once the input's shape is known.
     return int(shape[0]) if len(shape) == 2 else None

@@ -23,18 +23,31 @@ def load_array(path: Path) -> NDArray[Any]:
     """
     import numpy as np
 
+    try:
+        return np.array(mapped_array(path))
+    except MemoryError as error:
+        raise BadFileError(f"{path}: holds more than the memory does") from error
+
+
+def mapped_array(path: Path) -> NDArray[Any]:
+    """The same, without reading its values: where a file declares more than it holds, that is
+    found before any memory is taken.
+
+    Raises:
+        BadFileError: no such file, or no numbers in it.
+    """
+    import numpy as np
+
     if not path.is_file():
         raise BadFileError(f"{path}: no such file; give a .npy file of shape (T, ...)")
     try:
-        # Mapped, an array that declares more than the file holds is refused before memory is
-        # taken for it.
-        mapped = np.load(path, mmap_mode="r", allow_pickle=False)
-        if not isinstance(mapped, np.memmap) or mapped.dtype.kind not in "biuf":
-            raise BadFileError(f"{path}: holds no plain array of numbers")
-        return np.array(mapped)
-    except (OSError, ValueError, EOFError, MemoryError, OverflowError) as error:
-        reason = one_line(error)
-        raise BadFileError(f"{path}: no readable .npy file: {reason}") from error
+        mapped = np.lib.format.open_memmap(path, mode="r")
+    except Exception as error:
+        # Its header is a piece of Python, which can be wrong in many ways.
+        raise BadFileError(f"{path}: no readable .npy file: {one_line(error)}") from error
+    if mapped.dtype.kind not in "biuf":
+        raise BadFileError(f"{path}: holds no plain array of numbers")
+    return mapped
 
 
 def load_recording(path: Path, shape: tuple[int, ...]) -> NDArray[Any]:

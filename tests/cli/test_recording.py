@@ -28,7 +28,9 @@ def test_an_array_that_declares_more_than_the_file_holds_takes_no_memory(tmp_pat
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("kind", ["objects", "texts", "archive", "nothing", "noise", "none"])
+@pytest.mark.parametrize(
+    "kind", ["objects", "texts", "archive", "damaged", "nothing", "noise", "none"]
+)
 def test_what_is_no_array_of_numbers_is_one_line(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "a.npy"
     if kind == "objects":
@@ -38,6 +40,8 @@ def test_what_is_no_array_of_numbers_is_one_line(tmp_path: Path, kind: str) -> N
     elif kind == "archive":
         np.savez(tmp_path / "a.npz", a=np.ones(2))
         (tmp_path / "a.npz").rename(path)
+    elif kind == "damaged":
+        path.write_bytes(b"PK\x03\x04")
     elif kind != "none":
         path.write_bytes(b"" if kind == "nothing" else b"\x93NUMPY\x01\x00" + b"\xff" * 80)
     with pytest.raises(BadFileError, match=r"a\.npy: ") as caught:
