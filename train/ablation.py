@@ -1,8 +1,8 @@
 """What dendrites, dueling and spikes each add on images, and what is forgotten.
 
-``python -m mtspark.train.ablation FOLDER --data DATA`` trains small networks: plain, with active
-dendrites (AD), with a dueling head (D), with both (ADD); each spiking and not; MNIST and CIFAR-10
-interleaved, and one after the other; several seeds. Classes are chosen as actions are: the head's
+``mtspark train ablation`` trains small networks: plain, with active dendrites (AD), with a dueling
+head (D), with both (ADD); each spiking and not; MNIST and CIFAR-10 interleaved, and one after the
+other; several seeds. Classes are chosen as actions are: the head's
 outputs are learned as the value of naming a class, 1 if right and 0 if wrong (squared error).
 Under cross-entropy the value stream of a dueling head cancels, and D would be plain by design.
 """
@@ -14,16 +14,12 @@ import json
 import os
 import statistics
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any, ClassVar
 
-import typer
-
-from mtspark.core.console import errors_as_one_line, run_program
 from mtspark.core.errors import BadFileError, BadRequestError
 from mtspark.train.images import ImageConfig, ImageTrainer, accuracy
-from mtspark.train.images_data import CLASSES, IMAGE_SHAPE, ImageSet, load_images
+from mtspark.train.images_data import CLASSES, IMAGE_SHAPE, ImageSet
 from mtspark.train.network_config import ConvSize, NetworkConfig
 
 TASKS = ("mnist", "cifar10")
@@ -45,7 +41,12 @@ class AblationSettings:
         test_images: of each task, the same in all runs.
         hidden: width of the fully connected layer.
         threads: CPU threads.
+
+    Raises:
+        ValueError: a number below 1.
     """
+
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
 
     seeds: int = 3
     images: int = 10_000
@@ -53,6 +54,12 @@ class AblationSettings:
     test_images: int = 2_500
     hidden: int = 128
     threads: int = 1
+
+    def __post_init__(self) -> None:
+        """Refuse a budget of nothing."""
+        for name, value in asdict(self).items():
+            if value < 1:
+                raise ValueError(f"{name} is {value}, must be at least 1")
 
 
 @dataclass(frozen=True)
@@ -277,32 +284,3 @@ def _read_json(path: Path) -> Any:
         return json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise BadFileError(f"{path}: damaged ({error}); remove it to run it again") from error
-
-
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-
-
-@app.command()
-def ablation_command(
-    folder: Annotated[Path, typer.Argument(help="Folder of the grid; an existing one goes on.")],
-    data: Annotated[
-        Path | None, typer.Option(help="Folder with the images (default: download).")
-    ] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="Runs of each cell.")] = 3,
-    images: Annotated[int, typer.Option(min=1, help="Training images of each task.")] = 10_000,
-    epochs: Annotated[int, typer.Option(min=1, help="Passes over them.")] = 2,
-    test_images: Annotated[int, typer.Option(min=1, help="Test images of each task.")] = 2_500,
-    threads: Annotated[int, typer.Option(min=1, max=1024, help="CPU threads.")] = 1,
-) -> None:
-    """Train the whole grid and print its table; stop any time, start again to go on."""
-    with errors_as_one_line():
-        settings = AblationSettings(
-            seeds=seeds, images=images, epochs=epochs, test_images=test_images, threads=threads
-        )
-        training = [load_images(name, "train", data) for name in TASKS]
-        test = [load_images(name, "test", data) for name in TASKS]
-        print(as_markdown(run_grid(folder, settings, training, test)))
-
-
-if __name__ == "__main__":
-    run_program(partial(app, prog_name="python -m mtspark.train.ablation"))

@@ -29,7 +29,8 @@ class DqnTrainer(Trainer):
     def update(self) -> float:
         """Play a chunk, store it, learn from the replays; return the mean loss."""
         episodes, active = self.episodes, self.active
-        turns = [self.play() for _ in range(self.config.rollout_steps)]
+        with self.network.weights_kept():
+            turns = [self.play() for _ in range(self.config.rollout_steps)]
         decisions = sum(len(turn.actions) for turn in turns)
         self._store(turns, active)
         self.count(decisions, episodes)
@@ -56,6 +57,7 @@ class DqnTrainer(Trainer):
     def learn(self, active: tuple[int, ...]) -> Tensor:
         """One gradient step on a batch of each active task; returns the loss."""
         config = self.config
+        self.network.train()
         losses = []
         for index in active:
             batch = self.replays[index].sample()

@@ -1,6 +1,6 @@
 """One spiking network for several image sets: direct training, task by context signal.
 
-``python -m mtspark.train.images FOLDER --data DATA`` trains the shipped image agent.
+``mtspark train images`` trains the shipped image agent.
 """
 
 from __future__ import annotations
@@ -9,26 +9,27 @@ import json
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
-from functools import partial
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
-import typer
 from torch import Tensor
 from torch.nn import functional
 
-from mtspark.core.console import errors_as_one_line, run_program
-from mtspark.core.errors import BadFileError, BadRequestError
+from mtspark.core.errors import BadRequestError
 from mtspark.core.protocol import Task
 from mtspark.train.checkpoint import Agent, load_plain, save_agent, save_whole
-from mtspark.train.images_data import CLASSES, IMAGE_SHAPE, ImageSet, load_images
+from mtspark.train.images_data import CLASSES, IMAGE_SHAPE, ImageSet
 from mtspark.train.network import ConvSize, MTSparkNetwork, NetworkConfig
+from mtspark.train.run_folder import check_same_run, damaged_state, prepare_folder
 from mtspark.train.start import prepare_torch
 
 RUN_FORMAT = "mtspark-images"
+STATE = ("network", "optimizer", "epoch")
+"""What the saved state of a run holds."""
+GREY_LOOKS = 15_000
 SHIFT = {"cifar10": 4}
 """Largest shift of a training image in pixels; 2 where none is given."""
 MIRRORED = ("cifar10", "fashion-mnist")
@@ -42,7 +43,8 @@ class ImageConfig:
     Attributes:
         tasks: image sets, in the order of the task context.
         epochs: passes; in a sequential run, for each task.
-        images_per_epoch: images of each task in one pass, drawn anew each time; 0: all.
+        images_per_epoch: images of each task in one pass, drawn anew each time; 0: all; no
+            entry: all of CIFAR-10's, 15,000 of the grey sets', which are learned in fewer looks.
         train_images: use only so many training images a task, the same in all passes; 0: all.
         batch: images a step; interleaved batches mix the tasks.
         learning_rate: RAdam's at the start; it falls to 0 along a half cosine, in each phase.
@@ -58,9 +60,12 @@ class ImageConfig:
         network: the network; its `tasks` is the number of tasks.
     """
 
+    # Of recipes: a field that does not exist, here or in a table, is told.
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
+
     tasks: tuple[str, ...] = ("mnist", "cifar10")
     epochs: int = 5
-    images_per_epoch: tuple[int, ...] = (15_000, 0)
+    images_per_epoch: tuple[int, ...] = ()
     train_images: int = 0
     batch: int = 128
     learning_rate: float = 3e-3
@@ -84,6 +89,12 @@ class ImageConfig:
     )
 
     @property
+    def looks(self) -> tuple[int, ...]:
+        """Images of each task in one pass; 0: all."""
+        usual = tuple(0 if name == "cifar10" else GREY_LOOKS for name in self.tasks)
+        return self.images_per_epoch or usual
+
+    @property
     def phases(self) -> tuple[tuple[int, ...], ...]:
         """Which tasks are learned together, phase after phase."""
         everything = tuple(range(len(self.tasks)))
@@ -105,17 +116,27 @@ def check_config(config: ImageConfig) -> None:
         raise BadRequestError(f"loss {config.loss!r}: choose cross_entropy or squared_error")
     if config.schedule not in ("interleaved", "sequential"):
         raise BadRequestError(f"schedule {config.schedule!r}: choose interleaved or sequential")
-    if len(config.images_per_epoch) != len(config.tasks) or len(config.tasks) < 1:
+    if not config.tasks or len(set(config.tasks)) < len(config.tasks):
+        raise BadRequestError(f"tasks {list(config.tasks)}: at least one, each once")
+    if len(config.looks) != len(config.tasks):
         raise BadRequestError(
-            f"{len(config.images_per_epoch)} numbers of images per epoch for "
-            f"{len(config.tasks)} tasks; give one each"
+            f"{len(config.looks)} numbers of images per epoch for {len(config.tasks)} tasks; "
+            "give one each"
         )
     if config.network.tasks != len(config.tasks):
         raise BadRequestError(
             f"the network has {config.network.tasks} tasks, the run {len(config.tasks)}"
         )
-    if config.epochs < 1 or config.batch < 1:
-        raise BadRequestError(f"{config.epochs} epochs, batches of {config.batch}: 1 or more")
+    if config.network.observation_shape != IMAGE_SHAPE or config.network.actions < CLASSES:
+        raise BadRequestError(
+            f"network.observation_shape {config.network.observation_shape}, network.actions "
+            f"{config.network.actions}: images have {IMAGE_SHAPE} and {CLASSES} classes"
+        )
+    if min(config.epochs, config.batch, config.threads) < 1:
+        raise BadRequestError(
+            f"{config.epochs} epochs, batches of {config.batch}, {config.threads} threads: "
+            "1 or more"
+        )
 
 
 def augment(images: Tensor, set_name: str, generator: torch.Generator) -> Tensor:
@@ -212,7 +233,7 @@ class ImageTrainer:
         entries = []
         for task in config.phases[self.phase]:
             count = len(self.training[task].labels)
-            wanted = config.images_per_epoch[task] or count
+            wanted = config.looks[task] or count
             picked = order.permutation(count)[:wanted]
             entries.append(np.stack([np.full(len(picked), task), picked], axis=1))
         everything = np.concatenate(entries)
@@ -281,34 +302,30 @@ def train_images(
 ) -> Path:
     """Train, or go on with what `folder` holds; returns the path of the agent.
 
-    Writes ``log.jsonl`` (a line an epoch, with test accuracies), ``resume.pt`` (every epoch) and,
-    at the end, ``agent.pt``.
+    Writes ``log.jsonl`` (a line an epoch, with test accuracies), TensorBoard's files,
+    ``resume.pt`` (every epoch) and, at the end, ``agent.pt``.
 
     Raises:
         BadRequestError: the folder holds a run with another configuration.
         BadFileError: its checkpoint is damaged.
     """
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+    from tensorboardX import SummaryWriter
 
     trainer = ImageTrainer(config, training)
     resume, log, agent_path = folder / "resume.pt", folder / "log.jsonl", folder / "agent.pt"
     plain_config = json.loads(json.dumps(asdict(config)))
     if resume.exists():
         saved = load_plain(resume, RUN_FORMAT)
-        if saved.get("config") != plain_config:
-            raise BadRequestError(
-                f"{folder}: holds a run with another configuration; choose another folder"
-            )
+        check_same_run(saved.get("config"), config, folder)
         try:
             trainer.restore(saved["state"])
         except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
-            reason = " ".join(str(error).split())[:120]
-            raise BadFileError(
-                f"{resume}: does not hold this run's state ({reason}); choose another folder"
-            ) from error
-    folder.mkdir(parents=True, exist_ok=True)
+            raise damaged_state(resume, error) from error
+    prepare_folder(folder, "epoch", trainer.epoch)
     columns = (TextColumn("images"), BarColumn(), TextColumn("{task.fields[now]}"))
-    with Progress(*columns, TimeRemainingColumn()) as bar, log.open("a") as lines:
+    board = SummaryWriter(str(folder / "tensorboard"), purge_step=trainer.epoch + 1)
+    with Progress(*columns, TimeRemainingColumn()) as bar, log.open("a") as lines, board:
         entry = bar.add_task("epochs", total=config.passes, completed=trainer.epoch, now="")
         while not trainer.finished:
             started, before = time.monotonic(), trainer.epoch
@@ -329,6 +346,9 @@ def train_images(
             }
             lines.write(json.dumps(record) + "\n")
             lines.flush()
+            board.add_scalar("training/loss", loss, trainer.epoch)
+            for name, share in accuracies.items():
+                board.add_scalar(f"test accuracy/{name}", share, trainer.epoch)
             now = "  ".join(f"{name} {share:.1%}" for name, share in accuracies.items())
             bar.update(entry, completed=trainer.epoch, now=now)
             save_whole(
@@ -336,46 +356,3 @@ def train_images(
             )
     save_agent(trainer.agent(), agent_path)
     return agent_path
-
-
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-
-
-@app.command()
-def images_command(
-    folder: Annotated[Path, typer.Argument(help="Folder of the run; an existing one goes on.")],
-    data: Annotated[
-        Path | None, typer.Option(help="Folder with the images (default: download).")
-    ] = None,
-    task: Annotated[
-        list[str] | None,
-        typer.Option(help="Image set; repeat for several (default: mnist and cifar10)."),
-    ] = None,
-    epochs: Annotated[int, typer.Option(min=1, help="Passes over the images.")] = 5,
-    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Of weights and order.")] = 1,
-    threads: Annotated[int, typer.Option(min=1, max=1024, help="CPU threads.")] = 1,
-    compiled: Annotated[bool, typer.Option(help="Fuse neurons with torch.compile.")] = False,
-) -> None:
-    """Train one spiking network for several image sets; stop any time, start again to go on."""
-    with errors_as_one_line():
-        names = tuple(task or ImageConfig.tasks)
-        standard = ImageConfig()
-        config = replace(
-            standard,
-            tasks=names,
-            # Grey images are learned in fewer looks than CIFAR-10's.
-            images_per_epoch=tuple(0 if name == "cifar10" else 15_000 for name in names),
-            epochs=epochs,
-            seed=seed,
-            threads=threads,
-            compiled=compiled,
-            network=replace(standard.network, tasks=len(names)),
-        )
-        check_config(config)
-        training = [load_images(name, "train", data) for name in names]
-        test = [load_images(name, "test", data) for name in names]
-        print(train_images(config, training, test, folder))
-
-
-if __name__ == "__main__":
-    run_program(partial(app, prog_name="python -m mtspark.train.images"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import astuple, dataclass, fields
 
 from mtspark.core.errors import BadNetworkError
 from mtspark.train.dendrites import CONTEXTS, SELECTIONS
@@ -155,6 +155,16 @@ def check_network_config(config: NetworkConfig) -> None:
         raise BadNetworkError(
             f"dendrite_layers {', '.join(unknown)}: this network has "
             f"{', '.join(config.layer_names)}"
+        )
+    sizes = (*config.observation_shape, config.hidden, config.actions)
+    sizes += tuple(size for convolution in config.convolutions for size in astuple(convolution))
+    if min(sizes) < 1:
+        raise BadNetworkError(f"network sizes {sizes}: each must be at least 1")
+    empty = [name for name, shape in config.layer_shapes.items() if min(shape) < 1]
+    if empty:
+        raise BadNetworkError(
+            f"{empty[0]} would have no neurons: frames of {config.observation_shape[1:]} are too "
+            "small for these convolutions"
         )
     if (config.context == "one_hot") != (config.context_size == 0):
         raise BadNetworkError(

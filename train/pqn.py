@@ -97,6 +97,7 @@ class PqnTrainer(Trainer):
     def learn(self, rollout: dict[str, Tensor], targets: Tensor) -> float:
         """Several passes over a rollout; return the mean loss."""
         config = self.config
+        self.network.train()
         self.set_learning_rate()
         frames = rollout["frames"].flatten(0, 1)
         actions = rollout["actions"].flatten()

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict, is_dataclass, replace
+from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
 from mtspark.core.errors import BadFileError, BadRequestError
+from mtspark.core.protocol import GameProtocol
+from mtspark.train.ablation import AblationSettings
 from mtspark.train.config import TrainConfig
+from mtspark.train.images import ImageConfig, check_config
+from mtspark.train.variants import NEURONS, VARIANTS, decided_fields, with_variant
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
 
+RunConfig = Union[TrainConfig, ImageConfig, AblationSettings]  # noqa: UP007 (Python 3.10)
+"""What a recipe can describe."""
 SHIPPED = files("mtspark.train") / "recipes"
 
 
@@ -78,18 +86,108 @@ def override(fields: dict[str, Any], assignments: list[str]) -> dict[str, Any]:
     return changed
 
 
-def to_config(fields: dict[str, Any], where: str) -> TrainConfig:
-    """Build the configuration; `where` names the recipe in errors.
+def to_config(fields: dict[str, Any], where: str) -> RunConfig:
+    """Build the configuration of a recipe's kind of run; `where` names the recipe in errors.
+
+    Beside the fields of the configuration, ``kind`` is games (the usual), images or ablation,
+    and in the table ``network`` ``variant`` and ``constants`` choose a published network
+    (:data:`mtspark.train.variants.VARIANTS`, ``NEURONS``). What follows from other fields, the
+    network's tasks and frames, may be left out; one value stands for a list of one.
 
     Raises:
         BadRequestError: an unknown field, or a value of the wrong type or range; all of them
             are told together.
     """
+    fields = dict(fields)
+    schema = _schema(fields.pop("kind", "games"), where)
+    if schema is AblationSettings:
+        return _validated(schema, fields, where)
+    fields = _listed(fields, schema)
+    network, variant, constants = fields.get("network", {}), None, None
+    if isinstance(network, dict):
+        network = dict(network)
+        variant, constants = network.pop("variant", None), network.pop("constants", None)
+        _refuse_contradictions(network, variant, constants, where)
+        fields["network"] = {**_implied(fields, schema), **network}
+    config = _validated(schema, fields, where)
+    if variant is not None or constants is not None:
+        config = replace(config, network=with_variant(config.network, variant, constants))
+    if isinstance(config, ImageConfig):
+        check_config(config)
+    return config
+
+
+def _schema(kind: Any, where: str) -> type[RunConfig]:
+    kinds: dict[str, type[RunConfig]] = {
+        "games": TrainConfig,
+        "images": ImageConfig,
+        "ablation": AblationSettings,
+    }
+    if not isinstance(kind, str) or kind not in kinds:
+        raise BadRequestError(f"{where}: kind {kind!r}: choose {', '.join(kinds)}")
+    return kinds[kind]
+
+
+def _listed(fields: dict[str, Any], schema: Any) -> dict[str, Any]:
+    """The fields with one value made a list of one where a field takes any number."""
+    hints = get_type_hints(schema)
+    made: dict[str, Any] = {}
+    for name, value in fields.items():
+        hint = hints.get(name)
+        many = get_origin(hint) is tuple and get_args(hint)[-1] is Ellipsis
+        if isinstance(value, dict):
+            made[name] = _listed(value, hint) if is_dataclass(hint) else value
+        else:
+            made[name] = (value,) if many and not isinstance(value, (list, tuple)) else value
+    return made
+
+
+def _implied(fields: dict[str, Any], schema: type[RunConfig]) -> dict[str, Any]:
+    """What the network has to be for the tasks of a run."""
+    if schema is ImageConfig:
+        standard = ImageConfig()
+        return {**asdict(standard.network), "tasks": len(fields.get("tasks", standard.tasks))}
+    protocol = fields.get("protocol", {})
+    if not isinstance(protocol, dict):
+        protocol = {}
+    size = protocol.get("screen_size", GameProtocol.screen_size)
+    shape = (protocol.get("frame_stack", GameProtocol.frame_stack), size, size)
+    return {"tasks": len(fields.get("games", TrainConfig.games)), "observation_shape": shape}
+
+
+def _refuse_contradictions(
+    network: dict[str, Any], variant: Any, constants: Any, where: str
+) -> None:
+    for name, source, known in (("variant", variant, VARIANTS), ("constants", constants, NEURONS)):
+        if source is not None and (not isinstance(source, str) or source not in known):
+            raise BadRequestError(f"{where}: network.{name} {source!r}: choose {', '.join(known)}")
+    for name, value in decided_fields(variant, constants).items():
+        # Any number of segments is an active dendrite.
+        wanted = bool(value) if name == "dendrite_segments" else value
+        given = bool(network.get(name)) if name == "dendrite_segments" else network.get(name)
+        if name in network and given != wanted:
+            choice = variant if name in VARIANTS.get(variant or "", {}) else constants
+            raise BadRequestError(
+                f"{where}: network.{name} is {network[name]!r}, {choice} has {value!r}; "
+                "leave one out"
+            )
+
+
+def _validated(schema: type[RunConfig], fields: dict[str, Any], where: str) -> Any:
     try:
-        return TypeAdapter(TrainConfig).validate_python(fields)
+        return TypeAdapter(schema).validate_python(fields)
     except ValidationError as error:
-        told = []
-        for problem in error.errors():
-            path = ".".join(str(part) for part in problem["loc"]) or "recipe"
-            told.append(f"{path}: {problem['msg'].removeprefix('Value error, ')}")
+        told = [_told(problem, schema) for problem in error.errors()]
         raise BadRequestError(f"{where}: " + "; ".join(told)) from error
+
+
+def _told(problem: Any, schema: Any) -> str:
+    """One problem as `field: what is wrong`."""
+    path = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] not in ("unexpected_keyword_argument", "extra_forbidden"):
+        message = str(problem["msg"]).removeprefix("Value error, ")
+        return f"{path}: {message}" if path else message
+    for part in problem["loc"][:-1]:
+        schema = get_type_hints(schema).get(str(part), schema)
+    near = get_close_matches(str(problem["loc"][-1]), get_type_hints(schema), 1)
+    return f"{path}: no such field" + (f", did you mean {near[0]}?" if near else "")

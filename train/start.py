@@ -68,8 +68,13 @@ def check_games(games: tuple[str, ...]) -> None:
         task_for_game(game)
 
 
-def check_folder(folder: Path) -> None:
+def check_folder(folder: Path, run_format: str, state_keys: tuple[str, ...]) -> None:
     """Check that a run can go on, or start, in a folder.
+
+    Args:
+        folder: of the run.
+        run_format: what its resume.pt says that it is.
+        state_keys: what its saved state holds.
 
     Raises:
         BadFileError: it is a file or cannot be written, or its resume.pt holds no run.
@@ -83,10 +88,9 @@ def check_folder(folder: Path) -> None:
     resume = folder / "resume.pt"
     if resume.exists():
         from mtspark.train.checkpoint import load_plain
-        from mtspark.train.run import RUN_FORMAT
 
-        state = load_plain(resume, RUN_FORMAT).get("state")
-        missing = [key for key in STATE if not isinstance(state, dict) or key not in state]
+        state = load_plain(resume, run_format).get("state")
+        missing = [key for key in state_keys if not isinstance(state, dict) or key not in state]
         if missing:
             raise BadFileError(
                 f"{resume}: a training run without {', '.join(missing)}; remove it to start again"

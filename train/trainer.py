@@ -64,7 +64,7 @@ def start_network(config: TrainConfig, tasks: tuple[Task, ...]) -> MTSparkNetwor
             f"start_from: the network of {config.start_from} has other sizes than this run's; "
             "copy its [network] fields"
         )
-    return agent.network.train()
+    return agent.network
 
 
 def check_actions(tasks: tuple[Task, ...], config: TrainConfig) -> None:
@@ -127,7 +127,7 @@ class Trainer(ABC):
             convolution.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.network.compiled = config.compiled
         self.network.to(self.device)
-        self.target = copy.deepcopy(self.network)
+        self.target = copy.deepcopy(self.network).eval()
         options = TwinOptions(weight_bits=config.weight_bits)
         # What acts and learns in a network's place.
         self.twins = (
@@ -226,6 +226,7 @@ class Trainer(ABC):
     @torch.no_grad()
     def play(self) -> Turn:
         """One epsilon-greedy decision of every active game."""
+        self.network.eval()
         frames, task = self.observe(), self.task_of_copy()
         best = self.values(self.network, frames, task).argmax(1)
         chosen = best.cpu().numpy().copy()

@@ -64,6 +64,7 @@ class Twin(nn.Module):
             raise BadNetworkError(f"this network has no integer twin: {reason}")
         self.network = network
         self.options = options or TwinOptions()
+        self._kept: tuple[Tensor, dict[str, LayerIntegers]] | None = None
         if not 2 <= self.options.weight_bits <= 8:
             raise BadNetworkError(f"{self.options.weight_bits} weight bits: 2 to 8 exist")
 
@@ -132,7 +133,16 @@ class Twin(nn.Module):
             float64 (batch, actions), those of the chip to the last digit.
         """
         with torch.autocast(frames.device.type, enabled=False):
-            return self._forward(frames, task, trace, integers or self.integers())
+            return self._forward(frames, task, trace, integers or self._integers_now())
+
+    def _integers_now(self) -> dict[str, LayerIntegers]:
+        """As :meth:`integers`; found once while the network keeps its weights."""
+        weight = self.network.hidden.kept
+        if weight is None:
+            return self.integers()
+        if self._kept is None or self._kept[0] is not weight:
+            self._kept = (weight, self.integers())
+        return self._kept[1]
 
     def _forward(
         self,

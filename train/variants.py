@@ -43,22 +43,29 @@ NEURONS: dict[str, dict[str, Any]] = {
 """Neuron constants by source; each is a set of fields of the configuration."""
 
 
-def with_variant(config: NetworkConfig, variant: str, neuron: str | None = None) -> NetworkConfig:
-    """The same network as another variant, with the neuron constants of a source.
+def with_variant(
+    config: NetworkConfig, variant: str | None, neuron: str | None = None
+) -> NetworkConfig:
+    """The same network as another variant, or with the neuron constants of a source, or both.
 
     A configuration that already has more than one segment a neuron keeps its number.
 
     Raises:
         BadRequestError: no such variant or source.
     """
-    if variant not in VARIANTS:
+    if variant is not None and variant not in VARIANTS:
         raise BadRequestError(f"network variant {variant!r}: choose {', '.join(VARIANTS)}")
     if neuron is not None and neuron not in NEURONS:
         raise BadRequestError(f"neuron constants {neuron!r}: choose {', '.join(NEURONS)}")
-    fields = {**(NEURONS[neuron] if neuron else {}), **VARIANTS[variant]}
-    if fields["dendrite_segments"]:
+    fields = decided_fields(variant, neuron)
+    if fields.get("dendrite_segments"):
         fields["dendrite_segments"] = max(1, config.dendrite_segments)
     return replace(config, **fields)
+
+
+def decided_fields(variant: str | None, neuron: str | None) -> dict[str, Any]:
+    """The fields of a configuration that a variant and a source of constants decide."""
+    return {**NEURONS.get(neuron or "", {}), **VARIANTS.get(variant or "", {})}
 
 
 def why_not_deployable(config: NetworkConfig) -> str | None:

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from mtspark.train.ablation import AblationSettings
+    from mtspark.train.config import TrainConfig
+    from mtspark.train.images import ImageConfig
 
 
 def train_command(
     recipe: Annotated[
-        str, typer.Argument(help="A TOML file, or the name of a shipped recipe, e.g. pong.")
+        str,
+        typer.Argument(
+            help="A TOML file, or a shipped recipe: pong, pong-dqn, three-games (Atari); images "
+            "(MNIST and CIFAR-10); ablation (a grid of networks on images)."
+        ),
     ] = "pong",
     folder: Annotated[
         Path | None,
@@ -21,13 +30,21 @@ def train_command(
     game: Annotated[
         list[str] | None, typer.Option(help="ALE game instead of the recipe's; repeat for several.")
     ] = None,
+    variant: Annotated[
+        str | None,
+        typer.Option(help="Network: dqn, dueling-dqn, dsqn, mtspark-ad or mtspark-add."),
+    ] = None,
     steps: Annotated[
         int | None, typer.Option(min=1, help="Agent decisions over all games.")
     ] = None,
     seed: Annotated[
-        int | None, typer.Option(min=0, help="Of weights, games and exploration.")
+        int | None, typer.Option(min=0, help="Of weights, tasks and exploration.")
     ] = None,
     device: Annotated[str | None, typer.Option(help="cpu or cuda.")] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Folder with the image sets (default: download from OpenML)."),
+    ] = None,
     compiled: Annotated[
         bool, typer.Option(help="Fuse neurons with torch.compile: twice as fast after a minute.")
     ] = False,
@@ -39,39 +56,94 @@ def train_command(
         bool, typer.Option("--show", help="Print the whole configuration and stop.")
     ] = False,
 ) -> None:
-    """Train a spiking agent on Atari games; stop any time, the same command goes on.
+    """Train a spiking agent on Atari games or images; stop any time, the same command goes on.
 
-    Progress shows each game's mean unclipped return; the folder gets agent.pt every five
-    minutes, log.jsonl and TensorBoard's files. The fields of a recipe are documented in
-    mtspark.train.config.
+    Progress shows each game's mean unclipped return, or each image set's test accuracy; the
+    folder gets agent.pt, log.jsonl and TensorBoard's files. The fields of a recipe are
+    documented in docs/training.md.
     """
-    from dataclasses import asdict
-
     from mtspark.cli.common import console
+    from mtspark.core.errors import BadRequestError
+    from mtspark.train.ablation import AblationSettings
+    from mtspark.train.config import TrainConfig
     from mtspark.train.recipe import override, read_recipe, to_config
-    from mtspark.train.start import check_compiler, check_device, check_folder, check_games
+    from mtspark.train.variants import why_not_deployable
 
     fields = read_recipe(recipe)
     if game:
-        fields = {
-            key: value
-            for key, value in fields.items()
-            if key not in ("teachers", "reward_scales", "games_per_task")
-        }
-        fields["games"] = list(game)
-        fields["network"] = {**fields.get("network", {}), "tasks": len(game)}
+        fields = _with_games(fields, game)
+    if variant is not None:
+        fields = override(fields, [f"network.variant={variant}"])
     given = {"total_steps": steps, "seed": seed, "device": device, "compiled": compiled or None}
     fields.update({key: value for key, value in given.items() if value is not None})
-    config = to_config(override(fields, assignments or []), recipe)
+    fields = override(fields, assignments or [])
+    config = to_config(fields, recipe)
     if list_fields:
-        console.print_json(data=asdict(config))
+        from dataclasses import asdict
+
+        console.print_json(data={"kind": fields.get("kind", "games"), **asdict(config)})
         return
     target = folder or Path("runs") / Path(recipe).stem
+    if isinstance(config, AblationSettings):
+        _compare(config, target, data)
+        return
+    if isinstance(config, TrainConfig) and data is not None:
+        raise BadRequestError("--data: is of image sets, this recipe plays games; leave it out")
+    _check_machine(config)
+    reason = why_not_deployable(config.network)
+    if reason is not None:
+        console.print(f"note: mtspark export will refuse this network: {reason}", soft_wrap=True)
+    if isinstance(config, TrainConfig):
+        path = _train_games(config, target)
+    else:
+        path = _train_images(config, target, data)
+    console.print(f"wrote {path}", soft_wrap=True)
+
+
+def _with_games(fields: dict[str, Any], games: list[str]) -> dict[str, Any]:
+    """The recipe for other games, without what it says of each of its own."""
+    from mtspark.train.config import PER_GAME
+
+    kept = {key: value for key, value in fields.items() if key not in PER_GAME}
+    network = {key: value for key, value in fields.get("network", {}).items() if key != "tasks"}
+    return {**kept, "games": games, "network": network}
+
+
+def _check_machine(config: TrainConfig | ImageConfig) -> None:
+    from mtspark.train.start import check_compiler, check_device
+
     check_device(config.device)
-    check_games(config.games)
-    check_folder(target)
     if config.compiled:
         check_compiler()
-    from mtspark.train.run import train
 
-    console.print(f"wrote {train(config, target)}", soft_wrap=True)
+
+def _train_games(config: TrainConfig, folder: Path) -> Path:
+    from mtspark.train.run import RUN_FORMAT, train
+    from mtspark.train.start import STATE, check_folder, check_games
+
+    check_games(config.games)
+    check_folder(folder, RUN_FORMAT, STATE)
+    return train(config, folder)
+
+
+def _train_images(config: ImageConfig, folder: Path, data: Path | None) -> Path:
+    from mtspark.train.images import RUN_FORMAT, STATE, train_images
+    from mtspark.train.images_data import load_images
+    from mtspark.train.start import check_folder
+
+    check_folder(folder, RUN_FORMAT, STATE)
+    training, test = ([load_images(name, split, data) for name in config.tasks] for split in SPLITS)
+    return train_images(config, training, test, folder)
+
+
+def _compare(settings: AblationSettings, folder: Path, data: Path | None) -> None:
+    from mtspark.train.ablation import TASKS, as_markdown, run_grid
+    from mtspark.train.images_data import load_images
+    from mtspark.train.start import check_folder
+
+    check_folder(folder, "mtspark-ablation", ())
+    training, test = ([load_images(name, split, data) for name in TASKS] for split in SPLITS)
+    print(as_markdown(run_grid(folder, settings, training, test)))
+
+
+SPLITS = ("train", "test")

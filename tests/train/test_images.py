@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from typer.testing import CliRunner
 
 from mtspark.core.errors import BadFileError, BadRequestError
 from mtspark.train import ablation, images_data
@@ -326,9 +325,3 @@ def test_means_and_spreads_over_seeds() -> None:
     assert cell["mean"]["mnist accuracy"] == pytest.approx(0.7)
     assert cell["deviation"]["mnist accuracy"] == pytest.approx(0.02**0.5)
     assert cell["mean"]["forgotten"] == pytest.approx(0.2)
-
-
-def test_the_command_says_what_is_missing(tmp_path: Path) -> None:
-    result = CliRunner().invoke(ablation.app, [str(tmp_path), "--data", str(tmp_path / "none")])
-    assert result.exit_code == 2
-    assert "no such folder" in result.output

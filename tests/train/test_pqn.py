@@ -12,6 +12,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.nn import functional
 
 from mtspark.core.errors import BadRequestError
 from mtspark.core.protocol import GameProtocol, Task
@@ -173,6 +174,59 @@ def test_unclipped_rewards_are_scaled_for_each_game(scripted: None) -> None:
     config = replace(SMALL, reward_clipping=False, reward_scales=(2.0, 0.5))
     rewards = PqnTrainer(config).roll_out()["rewards"]
     assert rewards[0].tolist() == [10.0, -6.0, 2.5, -1.5]
+    mixed = replace(config, reward_clipping=(True, False))
+    assert PqnTrainer(mixed).roll_out()["rewards"][0].tolist() == [1.0, -1.0, 2.5, -1.5]
+
+
+def test_prototypes_are_set_from_frames_of_each_game(
+    scripted: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frames = {name: torch.zeros(3, 1, 8, 8, dtype=torch.uint8) for name in LEGAL}
+    frames["pong"][:, :, :4], frames["breakout"][:, :, 4:] = 200, 90
+    monkeypatch.setattr(trainer_module, "random_frames", lambda task, *_: frames[task.name])
+    network = replace(SMALL.network, context="prototype", context_size=2)
+    trainer = PqnTrainer(replace(SMALL, network=network))
+    for made in (trainer.network, trainer.target, trainer.agent().network):
+        assert made.context().tolist() == [[1.0, 0.0], [0.0, 1.0]]
+
+
+def test_the_head_needs_an_output_for_every_action(scripted: None) -> None:
+    with pytest.raises(BadRequestError, match=r"network.actions is 5, breakout needs 6"):
+        PqnTrainer(replace(SMALL, network=replace(SMALL.network, actions=5)))
+
+
+@pytest.mark.parametrize(("rewarded", "weight"), [(False, 0.3), (True, 0.2)])
+def test_dqn_teaches_as_pqn_does(scripted: None, rewarded: bool, weight: float) -> None:
+    """The lesson's weight falls; rewards join it if asked."""
+    pytest.importorskip("torchrl", reason="torchrl is not installed (pip install 'mtspark[dqn]')")
+    from mtspark.train.dqn import DqnTrainer
+    from mtspark.train.replay import Transitions
+
+    config = replace(
+        SMALL,
+        algorithm="dqn",
+        final_distillation_fraction=0.2,
+        taught_from_rewards=rewarded,
+    )
+    trainer = DqnTrainer(config)
+    trainer.progress.steps = 750 if rewarded else 500
+    teacher = copy.deepcopy(trainer.target)
+    with torch.no_grad():
+        for value in teacher.parameters():
+            value.add_(torch.randn_like(value))
+    trainer.teachers = [(teacher, 0), None]
+    frames = torch.randint(0, 256, (3, 1, 8, 8), dtype=torch.uint8)
+    actions, rewards = torch.tensor([0, 3, 0]), torch.tensor([1.0, 0.0, -1.0])
+    batch = Transitions(frames, frames, actions, rewards, torch.ones(3, dtype=torch.bool))
+    for replay in trainer.replays:
+        replay.sample = lambda: batch  # type: ignore[method-assign]
+    with torch.no_grad():
+        both = [trainer.values(trainer.network, frames, torch.full((3,), i)) for i in (0, 1)]
+    advised = advice(trainer.teachers, frames, torch.zeros(3).long(), trainer.mask, bfloat16=False)
+    lesson = weight * divergence(both[0], advised, config.distillation_temperature).mean()
+    errors = [functional.smooth_l1_loss(v[range(3), actions], rewards) for v in both]
+    expected = (lesson + errors[0] * rewarded + errors[1]) / 2
+    assert float(trainer.learn((0, 1))) == pytest.approx(float(expected), rel=1e-5)
 
 
 def test_a_taught_game_learns_the_policy_of_its_teacher(
@@ -237,8 +291,11 @@ def test_the_loss_of_a_taught_game(
     assert trainer.learn(rollout, goals) == pytest.approx(each[valid].mean().item(), rel=1e-5)
 
 
-def test_quantisation_aware_runs_act_and_learn_on_the_integers(scripted: None) -> None:
-    trainer = PqnTrainer(replace(SMALL, quantisation_aware=True, weight_bits=4))
+def test_quantisation_aware_runs_act_and_learn_on_the_integers(
+    scripted: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = replace(SMALL, quantisation_aware=True, weight_bits=4)
+    trainer = PqnTrainer(config)
     frames, task = trainer.observe(), trainer.task_of_copy()
     twin = Twin(trainer.network, TwinOptions(weight_bits=4))
     values = trainer.values(trainer.network, frames, task)
@@ -248,7 +305,12 @@ def test_quantisation_aware_runs_act_and_learn_on_the_integers(scripted: None) -
         plain = trainer.network(frames, task)
     assert not torch.allclose(values[legal], plain[legal])
     before = copy.deepcopy(trainer.network.state_dict())
+    found = []
+    plain_integers = Twin.integers
+    monkeypatch.setattr(Twin, "integers", lambda self: [found.append(1), plain_integers(self)][1])
     trainer.update()
+    # Once for the rollout, once for the targets, and in each of the gradient steps.
+    assert len(found) == 2 + config.epochs * config.minibatches
     after = trainer.network.state_dict()
     assert any(not torch.equal(before[name], after[name]) for name in before)
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+import shutil
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 import torch
 
+import mtspark.train.run as run
 from mtspark.core.errors import BadFileError, BadRequestError
 from mtspark.core.protocol import GameProtocol
 from mtspark.train.checkpoint import load_agent
@@ -16,7 +18,8 @@ from mtspark.train.config import ReplayConfig, TrainConfig
 from mtspark.train.network import ConvSize, NetworkConfig
 from mtspark.train.pqn import PqnTrainer
 from mtspark.train.run import train
-from mtspark.train.trainer import Trainer
+from mtspark.train.run_folder import check_same_run, prepare_folder
+from mtspark.train.trainer import Progress, Trainer
 
 # Six updates of eight decisions, a checkpoint after every second one.
 SMALL = TrainConfig(
@@ -56,6 +59,11 @@ def weights(path: Path) -> dict[str, torch.Tensor]:
     return load_agent(path).network.state_dict()
 
 
+def logged(folder: Path) -> list[int]:
+    lines = (folder / "log.jsonl").read_text().splitlines()
+    return [json.loads(line)["steps"] for line in lines]
+
+
 def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
     return all(torch.equal(first[name], second[name]) for name in first)
 
@@ -77,6 +85,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
     resumed = weights(train(SMALL, tmp_path))
     assert list(resumed) == list(weights(whole))
     assert same(resumed, weights(whole))
+    assert logged(tmp_path) == [8, 16, 24, 32, 40, 48]
 
 
 def test_a_resumed_dqn_run_equals_an_uninterrupted_one(tmp_path: Path) -> None:
@@ -93,6 +102,84 @@ def test_a_resumed_dqn_run_equals_an_uninterrupted_one(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "stopped").glob("replay*/*")] == ["pong"]
     assert same(weights(train(config, tmp_path / "stopped")), whole)
     assert not same(weights(train(replace(config, seed=3), tmp_path / "other")), whole)
+
+
+class Fields:
+    """A trainer's side of saving: experience as one file."""
+
+    config = SMALL
+
+    def __init__(self, steps: int) -> None:
+        self.progress = Progress(steps=steps)
+
+    def state(self) -> dict[str, int]:
+        return {"steps": self.progress.steps}
+
+    def save_experience(self, folder: Path) -> None:
+        folder.mkdir()
+        (folder / "frames").write_text(str(self.progress.steps))
+
+
+def test_killed_while_saving_a_run_keeps_its_last_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resume = tmp_path / "resume.pt"
+
+    def kept() -> int:
+        """Steps of the state on disk; its experience is there, too."""
+        steps = int(torch.load(resume, weights_only=True)["state"]["steps"])
+        assert (tmp_path / f"replay.{steps}" / "frames").read_text() == str(steps)
+        return steps
+
+    def save(steps: int) -> None:
+        run._save(Fields(steps), resume)  # type: ignore[arg-type]
+
+    save(16)
+    assert kept() == 16
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "save_whole", killed)
+        with pytest.raises(PowerCut):
+            save(32)
+    assert kept() == 16
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", killed)
+        with pytest.raises(PowerCut):
+            save(48)
+    assert kept() == 16
+    save(32)
+    assert kept() == 32
+    assert [path.name for path in tmp_path.glob("replay.*")] == ["replay.32"]
+
+
+def killed(*_: object, **__: object) -> None:
+    raise PowerCut
+
+
+def test_what_a_killed_run_leaves_is_cleared(tmp_path: Path) -> None:
+    lines = '{"steps": 8}\n{"steps": 16}\n{"steps": 24}\n{"ste'
+    (tmp_path / "log.jsonl").write_text(lines)
+    (tmp_path / ".resume.pt.7.tmp").write_text("half")
+    (tmp_path / "resume.pt").write_text("whole")
+    prepare_folder(tmp_path, "steps", 16)
+    assert logged(tmp_path) == [8, 16]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["log.jsonl", "resume.pt"]
+
+
+def test_saving_an_agent_leaves_the_random_numbers_alone() -> None:
+    trainer = PqnTrainer(SMALL)
+    before = torch.get_rng_state()
+    trainer.agent()
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_fields_newer_than_a_run_had_their_defaults(tmp_path: Path) -> None:
+    older = json.loads(json.dumps(asdict(SMALL)))
+    del older["taught_from_rewards"], older["network"]["k_winners"]
+    check_same_run(older, SMALL, tmp_path)
+    changed = replace(SMALL, seed=2, network=replace(SMALL.network, k_winners=0.5))
+    text = r"folder \(network.k_winners was 0.0, is 0.5; seed was 1, is 2\)"
+    with pytest.raises(BadRequestError, match=text):
+        check_same_run(older, changed, tmp_path)
 
 
 def test_another_seed_gives_another_agent(whole: Path, tmp_path: Path) -> None:

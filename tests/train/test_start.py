@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -17,11 +19,15 @@ from mtspark.cli.main import app
 from mtspark.core.console import run_program
 from mtspark.core.errors import BadFileError, BadRequestError
 from mtspark.core.protocol import GameProtocol
+from mtspark.train.ablation import AblationSettings
+from mtspark.train.checkpoint import load_agent
 from mtspark.train.config import TrainConfig
+from mtspark.train.images import ImageConfig
 from mtspark.train.network import ConvSize, NetworkConfig
 from mtspark.train.pqn import PqnTrainer
 from mtspark.train.recipe import override, read_recipe, shipped_recipes, to_config
 from mtspark.train.start import STATE
+from mtspark.train.variants import with_variant
 
 
 @pytest.fixture
@@ -37,9 +43,9 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[tuple[TrainConfig, Path]]:
     return started
 
 
-def call(folder: Path, *arguments: object) -> int:
-    """Train by the recipe pong into a folder."""
-    words = ["train", "pong", "-o", str(folder), *map(str, arguments)]
+def call(folder: Path, *arguments: object, recipe: str = "pong") -> int:
+    """Train by a recipe into a folder."""
+    words = ["train", recipe, "-o", str(folder), *map(str, arguments)]
     command = partial(app, words, prog_name="mtspark")
     with pytest.raises(SystemExit) as end:
         run_program(command)
@@ -56,8 +62,17 @@ def call(folder: Path, *arguments: object) -> int:
         (("--set", "games_per_task=[0]"), "games_per_task is 0, must be at least 1"),
         (("--set", "games_per_task=[1, 2]"), "games_per_task has 2 entries for 1 games"),
         (("--set", "discount=1.5"), "discount is 1.5, must be from 0 to 1"),
-        (("--set", "hiden=5"), "hiden: "),
-        (("--set", "network.hiden=5"), "network.hiden: "),
+        (("--set", "reward_clipping=[true, false]"), "reward_clipping has 2 entries for 1 games"),
+        (("--set", "minibatches=5000"), "a rollout has 2048 decisions for 5000 minibatches"),
+        (("--set", "replay.update_every=0"), "update_every is 0, must be at least 1"),
+        (("--set", "hiden=5"), "hiden: no such field"),
+        (("--set", "network.hiden=5"), "network.hiden: no such field, did you mean hidden?"),
+        (("--set", "network.observation_shape=[4, 80, 80]"), "gives frames of (4, 84, 84)"),
+        (("--set", "kind=chess"), "kind 'chess': choose games, images, ablation"),
+        (("--variant", "dqm"), "network.variant 'dqm': choose dqn, dueling-dqn, dsqn"),
+        (("--set", "network.constants=mine"), "network.constants 'mine': choose mtspark"),
+        (("--variant", "dsqn", "--set", "network.dueling=true"), "dueling is True, dsqn has False"),
+        (("--data", "."), "--data: is of image sets"),
         (("--set", "network.hidden=wide"), "network.hidden: "),
         (("--set", "algorithm=ppo"), "algorithm: "),
         (("--set", "network"), "--set network: write name=value"),
@@ -171,7 +186,81 @@ def test_the_recipe_can_be_shown(
 @pytest.mark.parametrize("name", shipped_recipes())
 def test_every_shipped_recipe_is_a_whole_configuration(name: str) -> None:
     config = to_config(read_recipe(name), name)
-    assert config.network.tasks == len(config.games)
+    if isinstance(config, AblationSettings):
+        assert config == AblationSettings()
+    elif isinstance(config, ImageConfig):
+        assert config == ImageConfig()
+    else:
+        assert config.network.tasks == len(config.games)
+
+
+def test_other_games_leave_behind_what_a_recipe_says_of_its_own(
+    tmp_path: Path, trained: list[tuple[TrainConfig, Path]]
+) -> None:
+    assert call(tmp_path, "--game", "pong", recipe="three-games") == 0
+    ((config, _),) = trained
+    assert (config.games, config.network.tasks, config.network.hidden) == (("pong",), 1, 512)
+    assert config.teachers == config.exploration_ladder == ()
+
+
+def test_one_value_stands_for_a_list_of_one_and_the_network_fits_its_tasks() -> None:
+    fields = {
+        **{"games": "pong", "games_per_task": 8, "exploration_ladder": 0.1},
+        "protocol": {"screen_size": 60},
+        "network": {"dendrite_layers": "conv1"},
+    }
+    config = to_config(fields, "mine")
+    assert isinstance(config, TrainConfig)
+    assert (config.games, config.games_per_task) == (("pong",), (8,))
+    assert (config.exploration_ladder, config.network.dendrite_layers) == ((0.1,), ("conv1",))
+    assert config.network.observation_shape == (4, 60, 60)
+    images = to_config({"kind": "images", "tasks": "mnist", "network": {"hidden": 8}}, "mine")
+    assert isinstance(images, ImageConfig)
+    standard = replace(ImageConfig().network, tasks=1, hidden=8)
+    assert (images.tasks, images.looks, images.network) == (("mnist",), (15_000,), standard)
+
+
+def test_a_recipe_names_a_published_network_and_its_constants() -> None:
+    network = {"variant": "mtspark-ad", "constants": "switchmt", "dendrite_segments": 3}
+    config = to_config({"network": network}, "mine")
+    assert isinstance(config, TrainConfig)
+    assert config.network == with_variant(
+        NetworkConfig(dendrite_segments=3), "mtspark-ad", "switchmt"
+    )
+    assert (config.network.drive, config.network.dueling) == (0.5, False)
+
+
+def test_a_network_that_will_not_deploy_is_told_before_it_is_trained(
+    tmp_path: Path, trained: list[Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(tmp_path, "--variant", "dqn") == 0
+    note, _ = capsys.readouterr().out.splitlines()
+    assert note.startswith("note: mtspark export will refuse this network: its neurons are relu")
+
+
+@pytest.mark.parametrize("recipe", ["images", "ablation"])
+def test_image_runs_say_what_is_missing(
+    recipe: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(tmp_path / "run", "--data", tmp_path / "none", recipe=recipe) == 2
+    assert "no such folder" in capsys.readouterr().err
+    assert call(tmp_path / "run", "--game", "pong", recipe=recipe) == 2
+    assert "games: no such field" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_images_are_trained_by_their_recipe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (12, 28, 28)).astype(np.uint8)
+    for split in ("train", "test"):
+        np.savez(tmp_path / f"mnist_{split}.npz", images=images, labels=np.arange(12) % 10)
+    sizes = ("network.convolutions=[{channels = 2, kernel = 8, stride = 8}]", "network.hidden=4")
+    options = [word for size in (*sizes, "tasks=mnist", "epochs=1") for word in ("--set", size)]
+    assert call(tmp_path / "run", "--data", tmp_path, *options, recipe="images") == 0
+    agent = load_agent(tmp_path / "run" / "agent.pt")
+    assert ([task.name for task in agent.tasks], agent.network.config.hidden) == (["mnist"], 4)
+    assert list((tmp_path / "run" / "tensorboard").iterdir())
 
 
 def test_a_recipe_of_the_user(tmp_path: Path) -> None:
@@ -179,6 +268,7 @@ def test_a_recipe_of_the_user(tmp_path: Path) -> None:
     path.write_text('games = ["breakout"]\n[network]\nhidden = 8\n')
     fields = override(read_recipe(str(path)), ["network.beta=0.25", "schedule = interval"])
     config = to_config(fields, "mine")
+    assert isinstance(config, TrainConfig)
     assert (config.games, config.network.hidden, config.network.beta) == (("breakout",), 8, 0.25)
     assert config.schedule == "interval"
     assert read_recipe(str(path)) == {"games": ["breakout"], "network": {"hidden": 8}}
@@ -190,13 +280,13 @@ def test_a_recipe_that_is_no_toml(content: bytes, tmp_path: Path) -> None:
     path.write_bytes(content)
     with pytest.raises(BadFileError, match=r"mine\.toml"):
         read_recipe(str(path))
-    with pytest.raises(BadFileError, match="no such recipe; give a TOML file or one of pong"):
+    with pytest.raises(BadFileError, match="no such recipe; give a TOML file or one of ablation"):
         read_recipe("nowhere")
 
 
 def test_all_problems_of_a_recipe_are_told_together() -> None:
-    with pytest.raises(BadRequestError, match=r"mine: games: .*; seed: .*; speed: "):
-        to_config({"games": "pong", "seed": "x", "speed": 3}, "mine")
+    with pytest.raises(BadRequestError, match=r"mine: games.0: .*; seed: .*; speed: no such field"):
+        to_config({"games": 3, "seed": "x", "speed": 3}, "mine")
 
 
 def test_a_saved_state_has_the_keys_that_are_asked_for() -> None:
