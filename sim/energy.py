@@ -190,6 +190,16 @@ class Bill:
             return None
         return self.dynamic_j_per_decision + self.static_j_per_decision
 
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """Operations and updates that were counted and that the card has no price for."""
+        main = (*OPERATIONS, "neuron_update")
+        return tuple(
+            line.term
+            for line in self.terms
+            if line.term.startswith(main) and line.count_per_decision and line.price_pj is None
+        )
+
 
 def price(
     counts: RunCounts, network: ChipNetwork, card: PriceCard, device: Device | None = None

@@ -146,6 +146,7 @@ def task_data(
         energy.append(
             {
                 **bill_to_json(bill),
+                "left_out": list(bill.left_out),
                 "per_decision_j": None if per_decision is None else summary(per_decision),
                 "baselines": [_baseline(entry) for entry in priced],
                 "break_even": [

@@ -156,8 +156,8 @@ def play_all(
                 ended(episode.score)
             if chip.lost > lost_before:
                 console.print(
-                    f"the chip went away {chip.lost - lost_before} times without having been told "
-                    "to: this result will not repeat exactly"
+                    "without having been told to, the chip went away "
+                    f"{chip.lost - lost_before} x: this result will not repeat exactly"
                 )
             scores = [episode.score for episode in played]
             interval = confidence_interval(scores) if len(scores) >= FEWEST_FOR_INTERVAL else None

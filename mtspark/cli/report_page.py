@@ -120,6 +120,10 @@ def write_page(folder: Path, page: Path, request: PageRequest) -> None:
         made = page_made(bundle, studies, request.seconds, checks)
         data = report_data(bundle.network, studies, cards, chips, encoder=encoder, made=made)
         text = report_html(data, bundle.network, studies, chips, encoder)
+    for bill in data["tasks"][0]["energy"] if request.cards else ():
+        if bill["left_out"]:
+            terms = ", ".join(bill["left_out"]).replace("_", " ")
+            console.print(f"{bill['card']}: no price for {terms}; its sum is without", markup=False)
     _write(page, text)
     write_json(data_path, data)
     for path in (page, data_path):

@@ -192,6 +192,20 @@ def test_what_is_not_priced_or_not_counted_is_none_and_not_zero(
     assert found.dynamic_j_per_decision > 0
 
 
+def test_what_a_card_leaves_out_is_named() -> None:
+    assert bill("loihi1_davies2018").left_out == ()
+    assert bill("ops45nm_int8").left_out == ("neuron_update",)
+    card = load_card("loihi1_sanafe")
+    counts, net = counted(8)
+    terms = {"spike_out": card.terms["spike_out"]}
+    found = price(counts, net, replace(card, terms=terms))
+    assert set(found.left_out) == {
+        "graded_synaptic_operation",
+        "synaptic_operation",
+        "neuron_update",
+    }
+
+
 def test_static_energy_without_a_price_or_a_time_is_none_and_says_why() -> None:
     assert bill("loihi1_davies2018").static_j_per_decision is None
     assert "104 mW" in bill("loihi1_davies2018").static_note
