@@ -1,0 +1,89 @@
+"""Score against the rate of each fault, as small pictures side by side, and as a table.
+
+    mtspark hil pong.deploy --task pong --episodes 3 --fault-sweep stuck-0=0,0.01 \
+        --json docs/hil-stuck-0.json
+    python benchmarks/fault_curves.py docs/hil-faults.png docs/hil-stuck-0.json ...
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+RATES = {
+    "stuck-0": "neurons that never spike",
+    "stuck-1": "neurons that always spike",
+    "weight-bits": "weight bits inverted",
+    "threshold-bits": "threshold bits inverted",
+    "dropped-spikes": "spikes dropped",
+    "spurious-spikes": "silent neurons that seem to spike",
+    "lost-messages": "messages lost",
+    "chip-death": "decisions in which the chip dies",
+}
+INK, COLOUR = "#1d1f24", "#c8553d"
+
+
+def share(rate: float) -> str:
+    """A rate as a share of a hundred."""
+    return f"{100 * rate:.3g}"
+
+
+def draw(results: list[dict[str, Any]], path: Path) -> None:
+    """One panel a fault: a dot a game, a line through the means."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    columns = 4
+    rows = -(-len(results) // columns)
+    figure = Figure(figsize=(11.5, 2.9 * rows), layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(rows, columns, sharey=True, squeeze=False).reshape(-1)
+    for panel, result in zip(panels, results, strict=False):
+        points = sorted(result["points"], key=lambda point: float(point["place"]))
+        places = list(range(len(points)))
+        for place, point in zip(places, points, strict=True):
+            games = [game["return"] for game in point["episodes"]]
+            panel.plot([place] * len(games), games, "o", color=COLOUR, alpha=0.35, ms=5, mew=0)
+        means = [point["mean_return"] for point in points]
+        panel.plot(places, means, "-o", color=COLOUR, ms=3, lw=1.6)
+        panel.set_xticks(places, [share(point["place"]) for point in points])
+        panel.set_title(result["varied"], fontsize=10.5, fontweight="bold", color=INK)
+        panel.set_xlabel(f"% of {RATES[result['varied']]}", fontsize=8.5)
+        panel.set_xlim(-0.35, len(points) - 0.65)
+        panel.grid(alpha=0.25, lw=0.6)
+        for side in ("top", "right"):
+            panel.spines[side].set_visible(False)
+    for panel in panels[len(results) :]:
+        panel.set_visible(False)
+    for row in range(rows):
+        panels[row * columns].set_ylabel("return of a game")
+    figure.savefig(path, dpi=120)
+
+
+def table(results: list[dict[str, Any]]) -> str:
+    """Markdown: every point of every curve."""
+    lines = ["| fault | rate, % | mean return | games | missing |", "|---|---|---|---|---|"]
+    for result in results:
+        for point in sorted(result["points"], key=lambda point: float(point["place"])):
+            games = ", ".join(f"{game['return']:g}" for game in point["episodes"])
+            missing = point["shares"]["missing"]
+            lines.append(
+                f"| {result['varied']} | {share(point['place'])} | {point['mean_return']:.1f} | "
+                f"{games} | {f'{missing:.1%}' if missing else ''} |"
+            )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Draw and print."""
+    path, *sources = map(Path, sys.argv[1:])
+    results = [json.loads(source.read_text()) for source in sources]
+    results.sort(key=lambda result: list(RATES).index(result["varied"]))
+    draw(results, path)
+    print(table(results))
+
+
+if __name__ == "__main__":
+    main()
