@@ -156,10 +156,15 @@ def check_network_config(config: NetworkConfig) -> None:
             f"dendrite_layers {', '.join(unknown)}: this network has "
             f"{', '.join(config.layer_names)}"
         )
-    sizes = (*config.observation_shape, config.hidden, config.actions)
-    sizes += tuple(size for convolution in config.convolutions for size in astuple(convolution))
-    if min(sizes) < 1:
-        raise BadNetworkError(f"network sizes {sizes}: each must be at least 1")
+    sizes = {
+        "observation_shape": config.observation_shape,
+        "convolutions": tuple(size for each in config.convolutions for size in astuple(each)),
+        "hidden": (config.hidden,),
+        "actions": (config.actions,),
+    }
+    for name, values in sizes.items():
+        if min(values, default=1) < 1:
+            raise BadNetworkError(f"network.{name} has {min(values)}: at least 1 is needed")
     empty = [name for name, shape in config.layer_shapes.items() if min(shape) < 1]
     if empty:
         raise BadNetworkError(

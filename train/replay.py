@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +10,9 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 from torchrl.data import LazyTensorStorage, SliceSampler, TensorDictReplayBuffer
+
+# It tells of every storage that it makes.
+logging.getLogger("torchrl").setLevel(logging.WARNING)
 
 
 @dataclass(frozen=True)

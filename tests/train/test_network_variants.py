@@ -290,6 +290,8 @@ def test_what_does_not_deploy_says_why(make_agent: MakeAgent, changes: Any, reas
         ({"k_winners": 1.5}, "k_winners 1.5"),
         ({"drive": 0.0}, "drive 0.0"),
         ({"time_steps": 0}, "0 time steps"),
+        ({"hidden": 0}, "network.hidden has 0: at least 1"),
+        ({"convolutions": (ConvSize(2, 90, 1),)}, "conv1 would have no neurons"),
     ],
 )
 def test_choices_that_do_not_exist_are_refused(changes: Any, message: str) -> None:
