@@ -16,6 +16,7 @@ from mtspark.cli.export_options import (
     Source,
     StartName,
     check_given,
+    check_weight_bits,
     option,
     source_of,
 )
@@ -36,7 +37,7 @@ def export_command(
         Path | None,
         typer.Option("-o", "--output", help="Folder to make (default: NAME.deploy)."),
     ] = None,
-    weight_bits: Annotated[int, typer.Option(help="Bits of a weight.", min=2, max=8)] = 8,
+    weight_bits: Annotated[int, typer.Option(help="Bits of a weight, 2 to 8.")] = 8,
     scale_per_layer: Annotated[
         bool, typer.Option(help="One weight scale a layer instead of one a channel.")
     ] = False,
@@ -161,6 +162,7 @@ def export_command(
     check_json_target(json_out)
     source = source_of(checkpoint)
     check_given(context, source)
+    check_weight_bits(weight_bits)
     if palette_chip is not None and palette is None:
         raise BadRequestError("--palette-chip says whose cores get a palette; add --palette N")
     wanted = chosen_formats(formats)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mtspark.core.errors import BadRequestError
+from mtspark.cli.export_options import check_weight_bits
 
 if TYPE_CHECKING:
     from mtspark.core.chip_network import ChipNetwork
@@ -49,8 +49,7 @@ def export_agent(
     from mtspark.deploy.quantise import QuantiseOptions, quantise
     from mtspark.train.checkpoint import load_agent
 
-    if not 2 <= weight_bits <= 8:
-        raise BadRequestError(f"--weight-bits {weight_bits}: 2 to 8 exist on the chip")
+    check_weight_bits(weight_bits)
     agent = load_agent(checkpoint)
     head = Head.ADVANTAGE if advantage_only else Head.DUELING
     graphs = agent_to_nir(agent, head)

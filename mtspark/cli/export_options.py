@@ -143,5 +143,15 @@ def check_given(context: typer.Context, source: Source) -> None:
             )
 
 
+def check_weight_bits(bits: int) -> None:
+    """Refuse a number of bits that no weight of the chip has.
+
+    Raises:
+        BadRequestError: it is one.
+    """
+    if not 2 <= bits <= 8:
+        raise BadRequestError(f"--weight-bits {bits}: 2 to 8 exist on the chip")
+
+
 def _shown(names: Iterable[str]) -> str:
     return max(names, key=len)

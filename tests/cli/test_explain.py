@@ -109,7 +109,7 @@ def test_recorded_inputs_take_the_place_of_a_game(
     assert "(decisions, 4, 84, 84) is needed" in capsys.readouterr().err
     (tmp_path / "none.npy").write_bytes(b"nothing")
     assert call("explain", played, "--inputs", tmp_path / "none.npy") == 2
-    assert "not readable as a .npy array" in capsys.readouterr().err
+    assert "no readable .npy file" in capsys.readouterr().err
 
 
 def test_bad_requests_are_one_line(
