@@ -7,7 +7,7 @@ from dataclasses import asdict, is_dataclass, replace
 from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -23,7 +23,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-RunConfig = Union[TrainConfig, ImageConfig, AblationSettings]  # noqa: UP007 (Python 3.10)
+RunConfig = TrainConfig | ImageConfig | AblationSettings
 """What a recipe can describe."""
 SHIPPED = files("mtspark.train") / "recipes"
 

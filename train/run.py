@@ -27,7 +27,8 @@ def train(config: TrainConfig, folder: Path) -> Path:
     """Train, or go on with what `folder` holds, until `config.total_steps`.
 
     Writes ``log.jsonl`` (a line an update), ``resume.pt`` (at every checkpoint) and
-    ``agent.pt`` (also every five minutes). Returns the path of the agent.
+    ``agent.pt`` (also every five minutes); where games follow one another, also the agent as
+    each one left it, ``agent.after-GAME.pt``. Returns the path of the agent.
 
     A run that is killed, at whatever moment, goes on from its last checkpoint: every file is
     complete before it takes the place of an older one.
@@ -79,6 +80,9 @@ def train(config: TrainConfig, folder: Path) -> Path:
                 _save(trainer, resume)
                 trainer.restart_games()
                 checkpoint_at = _next_checkpoint(progress.steps, config)
+            if config.schedule == "sequential" and trainer.active != playing:
+                game = config.games[playing[0]]
+                save_agent(trainer.agent(), folder / f"agent.after-{game}.pt")
             if time.monotonic() - agent_saved > AGENT_EVERY_S:
                 save_agent(trainer.agent(), agent_path)
                 agent_saved = time.monotonic()

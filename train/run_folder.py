@@ -72,7 +72,7 @@ def prepare_folder(folder: Path, count: str, reached: int) -> None:
         reached: where the run goes on.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    for pattern in (".resume.pt.*.tmp", ".agent.pt.*.tmp", ".log.jsonl.*.tmp"):
+    for pattern in (".resume.pt.*.tmp", ".agent.*.tmp", ".log.jsonl.*.tmp"):
         for unfinished in folder.glob(pattern):
             unfinished.unlink(missing_ok=True)
     log = folder / "log.jsonl"

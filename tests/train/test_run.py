@@ -212,6 +212,16 @@ def test_the_agent_file_carries_tasks_protocol_and_training(whole: Path) -> None
     assert agent.training["steps"] == 48
 
 
+def test_games_in_sequence_leave_the_agent_of_each_end(tmp_path: Path) -> None:
+    network = replace(SMALL.network, tasks=2)
+    games = ("pong", "breakout")
+    config = replace(SMALL, games=games, total_steps=32, schedule="sequential", network=network)
+    last = weights(train(config, tmp_path))
+    after = load_agent(tmp_path / "agent.after-pong.pt")
+    assert after.training["steps"] == 16
+    assert not same(after.network.state_dict(), last)
+
+
 def test_a_finished_run_is_not_trained_further(tmp_path: Path) -> None:
     config = replace(SMALL, total_steps=8)
     before = weights(train(config, tmp_path))
