@@ -33,12 +33,21 @@ def float_side(bundle: Bundle) -> tuple[FloatNetwork, QuantiseOptions]:
     paths = {task: bundle.folder / name for task, name in names.items()}
     told = bundle.network.provenance
     options = QuantiseOptions(
-        weight_bits=int(told.get("weight_bits", "8")),
+        weight_bits=_weight_bits(bundle),
         per_channel=told.get("weight_scale", "per channel") == "per channel",
         keep_sums=told.get("rounding", "keeps kernel sums") == "keeps kernel sums",
         **_stored_options(bundle),
     )
     return import_nir_tasks(paths, name=bundle.network.name), options
+
+
+def _weight_bits(bundle: Bundle) -> int:
+    from mtspark.core.errors import BadFileError
+
+    told = bundle.network.provenance.get("weight_bits", "8")
+    if told not in tuple("2345678"):
+        raise BadFileError(f"{bundle.folder}: weights of {told[:20]!r} bits; export again")
+    return int(told)
 
 
 def _stored_options(bundle: Bundle) -> dict[str, Any]:

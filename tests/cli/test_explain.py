@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 from mtspark.cli.explain import explain_bundle, stored_rows
 from mtspark.cli.explain_effects import without_value_stream
 from mtspark.cli.explain_inputs import float_side
+from mtspark.core.errors import BadFileError
 from mtspark.core.float_simulator import run_float
 from mtspark.deploy.bundle import load_bundle
 
@@ -141,3 +143,12 @@ def test_a_value_stream_is_what_all_actions_share(played: Path) -> None:
     difference = with_value - without
     np.testing.assert_allclose(difference, difference[:, :1] + 0 * difference, atol=1e-9)
     assert np.ptp(difference[:, 0]) > 1e-6 or abs(difference[0, 0]) > 1e-6
+
+
+@pytest.mark.parametrize("told", ["many", "99", "", "1"])
+def test_weight_bits_that_a_bundle_cannot_have_are_one_line(played: Path, told: str) -> None:
+    bundle = load_bundle(played)
+    provenance = {**bundle.network.provenance, "weight_bits": told}
+    odd = replace(bundle, network=replace(bundle.network, provenance=provenance))
+    with pytest.raises(BadFileError, match="bits; export again"):
+        float_side(odd)
