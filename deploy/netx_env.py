@@ -95,7 +95,12 @@ def install_lava_dl(python: str | None = None, folder: Path | None = None) -> Ne
     _check_space(folder)
     _run([base, "-m", "venv", str(folder)], "making the environment", CHECK_TIMEOUT_S)
     pip = [str(made), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    _run([*pip, f"lava-dl=={LAVA_DL_VERSION}"], "pip", INSTALL_TIMEOUT_S)
+    try:
+        _run([*pip, f"lava-dl=={LAVA_DL_VERSION}"], "pip", INSTALL_TIMEOUT_S)
+    except BackendFailedError as error:
+        raise BackendFailedError(
+            f"{error}; see that pip reaches its index, then give the command again: it goes on"
+        ) from error
     return _checked(made, installed_now=True)
 
 

@@ -25,6 +25,7 @@ from mtspark.core.chip_network import (
     check_network,
 )
 from mtspark.core.errors import BadFileError, BadNetworkError, BadRequestError
+from mtspark.deploy.lower import HELPERS
 
 BIAS_STEP = 64
 """netx shifts every bias left by 6."""
@@ -79,6 +80,12 @@ def netx_layers(network: ChipNetwork, task: int = 0) -> list[Layer]:
     layers: list[Layer] = [{"type": "input", "shape": np.array(shape)}]
     source = INPUT
     for population in network.populations:
+        if population.name in HELPERS:
+            raise BadNetworkError(
+                "biases of currents that decay slowly need a neuron of their own "
+                f"({population.name!r}), for which a netx chain has no place; use biases of "
+                "neurons without current memory"
+            )
         forward, own = _links(network, population, source)
         if source == INPUT and drives_neurons_directly(network, forward):
             layers[0] |= {"weight": np.float32(1), "bias": np.float32(0)}

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtspark.core.arithmetic import (
+    BIAS_EXPONENTS,
     CURRENT_LIMIT,
     DECAY_ONE,
     STATE_SHIFT,
@@ -68,6 +69,7 @@ class QuantiseOptions:
             represented (float); larger weights are clipped. Default: the largest there is.
         largest_currents: by population name, the largest |current| (float) of recorded inputs;
             where given, currents are bounded by twice that instead of by proof.
+        for_netx: what a netx file can say: every weight exponent 0, biases in steps of 64.
     """
 
     weight_bits: int = 8
@@ -76,6 +78,7 @@ class QuantiseOptions:
     may_saturate: bool = False
     weight_limits: Mapping[str, Float] = field(default_factory=dict)
     largest_currents: Mapping[str, float] = field(default_factory=dict)
+    for_netx: bool = False
 
 
 @dataclass(frozen=True)
@@ -143,6 +146,11 @@ def quantise_layer(
                 return _saturating(layer, room, notes)
     if proven is not None:
         return proven
+    if options.for_netx:
+        raise BadNetworkError(
+            f"layer {population.name!r}: netx files hold weight exponent 0 only, under which its "
+            "sums or biases are too large; leave netx out of --formats"
+        )
     raise BadNetworkError(
         f"layer {population.name!r}: no weight exponent from {WEIGHT_EXPONENTS[0]} keeps its sums "
         f"within 24 bits (fan-in {sum(link.weights[0].size for link in links)}); use fewer inputs "
@@ -212,7 +220,7 @@ class _Rounding:
             ]
             self.unit = np.max(scaled, axis=0)
             self.unit = np.where(self.unit > 0, self.unit, 1.0)
-            self.offsets = [_offset(one / self.unit) for one in scaled]
+            self.offsets = [0 if options.for_netx else _offset(one / self.unit) for one in scaled]
             units = [
                 self.unit * 2.0**offset / scale
                 for offset, scale in zip(self.offsets, scales, strict=True)
@@ -227,6 +235,8 @@ class _Rounding:
 
     def exponents(self) -> list[int]:
         """Exponents of the population that give every connection one that exists, largest first."""
+        if self.options.for_netx:
+            return [0]
         return [
             exponent
             for exponent in range(WEIGHT_EXPONENTS[-1] - max(self.offsets), -24, -1)
@@ -284,7 +294,8 @@ def _candidate(
         return None
     current = 0.0 if population.has_current_memory else population.bias_current
     bias = current + population.membrane_bias / rounding.gain
-    fitted = fit_bias(bias * gain * 2**STATE_SHIFT)
+    exponents = [STATE_SHIFT] if rounding.options.for_netx else BIAS_EXPONENTS
+    fitted = fit_bias(bias * gain * 2**STATE_SHIFT, exponents)
     if fitted is None:
         return None
     if population.thresholds is None:

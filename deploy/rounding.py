@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -55,9 +57,9 @@ def round_keeping_sums(values: Float) -> Float:
     return (low + (rank < up[:, None])).reshape(values.shape)
 
 
-def fit_bias(bias: Float) -> tuple[Int, int] | None:
+def fit_bias(bias: Float, exponents: Sequence[int] = BIAS_EXPONENTS) -> tuple[Int, int] | None:
     """Mantissas and the finest common exponent for biases in membrane units; None: too large."""
-    for exponent in BIAS_EXPONENTS:
+    for exponent in exponents:
         mantissa = np.rint(bias / 2**exponent)
         if np.abs(mantissa).max() <= BIAS_LIMIT:
             return mantissa.astype(np.int64), exponent

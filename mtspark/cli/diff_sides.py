@@ -298,16 +298,9 @@ def shared_feed(one: Side, other: Side) -> Feed:
     """What both sides are given.
 
     Raises:
-        BadRequestError: they take different things, or neither says what it takes.
+        BadRequestError: they take different things.
     """
     feeds = [side.feed for side in (one, other) if side.feed is not None]
-    if not feeds:
-        shapes = [side.network.input.shape for side in (one, other) if isinstance(side, FloatSide)]
-        if not shapes:
-            raise BadRequestError(
-                f"{one.name} and {other.name}: compare one with what it was made of"
-            )
-        return Feed(shapes[0], DEFAULT_STEPS, False, False, 1.0)
     (shape, steps), (others, more) = _takes(one), _takes(other)
     if np.prod(shape) != np.prod(others) or (steps and more and steps != more):
         raise BadRequestError(
@@ -316,7 +309,11 @@ def shared_feed(one: Side, other: Side) -> Feed:
         )
     if len(feeds) == 2 and not isinstance(one, ChipSide) and isinstance(other, ChipSide):
         return feeds[1]
-    return feeds[0]
+    if feeds:
+        return feeds[0]
+    # Neither says all: series of spikes, unless the integers are of a network that holds pixels.
+    held = any(isinstance(side, OnnxIntegerSide) and side.about.held for side in (one, other))
+    return Feed(shape, steps or more or DEFAULT_STEPS, held, held, 1.0)
 
 
 def _takes(side: Side) -> tuple[tuple[int, ...], int | None]:

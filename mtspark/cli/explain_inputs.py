@@ -71,6 +71,7 @@ def _stored_options(bundle: Bundle) -> dict[str, Any]:
         stored = content.get("quantise_options", {})
         return {
             "may_saturate": bool(stored.get("may_saturate", False)),
+            "for_netx": bool(stored.get("for_netx", False)),
             "weight_limits": {
                 str(name): np.asarray(limit, np.float64)
                 for name, limit in stored.get("weight_limits", {}).items()

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 GRAPH = "graph.default.nir"
 NETX = "network.net"
+NETX_NOTE = "weight exponents 0 and biases in steps of 64, for the netx file"
 RANDOM_RATE, RANDOM_BATCH = 0.1, 2
 """Without a recording, the float network and the chip are compared on random spikes."""
 
@@ -51,10 +52,11 @@ def export_network(request: ExportRequest) -> tuple[Bundle, dict[str, Any]]:
         "calibration": reports,
         "quantise_options": {
             "may_saturate": options.may_saturate,
+            "for_netx": options.for_netx,
             "weight_limits": {name: one.tolist() for name, one in options.weight_limits.items()},
             "largest_currents": dict(options.largest_currents),
         },
-        "import_notes": list(network.notes),
+        "import_notes": [*network.notes, *([NETX_NOTE] if options.for_netx else [])],
         **_compared(request, network, chip),
     }
     return _write(request, chip, fidelity, network), fidelity
@@ -110,7 +112,11 @@ def _quantise_options(
     from mtspark.deploy.quantise import QuantiseOptions
 
     options = QuantiseOptions(
-        request.weight_bits, request.per_channel, request.keep_sums, may_saturate=True
+        request.weight_bits,
+        request.per_channel,
+        request.keep_sums,
+        may_saturate=True,
+        for_netx="netx" in request.formats,
     )
     if request.calibrate is None and not request.bound_currents:
         return options, []

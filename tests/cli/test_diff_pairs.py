@@ -151,6 +151,16 @@ def test_a_graph_that_is_read_otherwise_says_how(
         assert text in shown
 
 
+def test_files_that_say_little_of_their_input_are_compared_too(folder: Path, diff: Diff) -> None:
+    integers, floats = folder / "nir.deploy" / "network.onnx", folder / "net.nir"
+    code, found = diff(integers, "--against", integers)
+    assert (code, found["equal"]) == (0, True)
+    assert found["compared"] == 3 * 2 * 6 * 8
+    code, found = diff(floats, "--against", integers)
+    assert (code, found["exact"]) == (0, False)
+    assert found["compared"] == 3 * 6 * 8
+
+
 def test_a_graph_goes_out_as_a_netx_file_to_the_bit(
     folder: Path, call: Call, diff: Diff, tmp_path: Path
 ) -> None:
@@ -188,7 +198,7 @@ UNSUPPORTED = {
     ("net.nir", "module.deploy"): "two different networks",
     ("net.nir", "module.deploy/graph.default.nir"): "two different networks",
     ("nir.deploy/network.onnx", "images.pt"): "two different networks",
-    ("nir.deploy/network.onnx", "nir.deploy/network.onnx"): "what it was made of",
+    ("nir.deploy/network.onnx", "net.py"): "no file that ends in",
     ("nir.deploy", "missing.nir"): "no such file",
     ("net.nir", "net.py"): "no file that ends in",
 }
