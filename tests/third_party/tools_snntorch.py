@@ -100,6 +100,39 @@ def snntorch_rsynaptic() -> Any:
     return snntorch_case(net, inputs(4), lambda x: net(x)[0])
 
 
+@case(
+    "snntorch",
+    "Synaptic between two RSynaptic with biases, subtract",
+    ["Affine", "CubaLIF", "subgraph"],
+    reset="subtract-late",
+)
+def snntorch_deep() -> Any:
+    torch = seeded()
+    import snntorch as snn
+
+    def cell(kind: Any, size: int, alpha: float, **more: Any) -> Any:
+        state = {"alpha": torch.full((size,), alpha), "beta": torch.full((size,), 0.9 - alpha / 4)}
+        full = {"threshold": torch.full((size,), 0.8), "init_hidden": True}
+        return kind(**state, **full, reset_mechanism="subtract", **more)
+
+    def loop(size: int, alpha: float, **more: Any) -> Any:
+        made = cell(snn.RSynaptic, size, alpha, linear_features=size, **more)
+        made.recurrent.bias.uniform_(-0.05, 0.1)
+        return made
+
+    net = torch.nn.Sequential(
+        torch.nn.Linear(4, 8),
+        loop(8, 0.7),
+        torch.nn.Linear(8, 6),
+        cell(snn.Synaptic, 6, 0.3),
+        torch.nn.Linear(6, 5),
+        loop(5, 0.5, output=True),
+    )
+    net[2].weight.mul_(2)
+    net[4].weight.mul_(2)
+    return snntorch_case(net, inputs(4), lambda x: net(x)[0])
+
+
 @case("snntorch", "RLeaky, subtract", ["Affine", "LIF", "subgraph"], reset="subtract-late")
 def snntorch_rleaky() -> Any:
     torch = seeded()
