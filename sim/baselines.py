@@ -185,6 +185,10 @@ def price_baseline(baseline: Baseline, card: PriceCard) -> BaselineBill:
     return BaselineBill(baseline, energy, terms, note)
 
 
+FIXED = ("graded", "neuron_update", "input_neuron_update")
+"""Terms that do not grow with the spikes, by how they begin."""
+
+
 def break_even(
     bill: Bill, baseline: BaselineBill, network: ChipNetwork, rate: float, device: Device | None
 ) -> BreakEven:
@@ -205,7 +209,7 @@ def break_even(
         moving = sum(
             line.energy_j_per_decision or 0.0
             for line in bill.terms
-            if not line.term.startswith(("graded", "neuron_update"))
+            if not line.term.startswith(FIXED)
         )
         fixed = bill.dynamic_j_per_decision - moving
         left = baseline.energy_j_per_decision - fixed

@@ -74,7 +74,13 @@ def test_a_first_layer_that_is_updated_by_changes_by_hand() -> None:
         ("ops45nm_fp32", 6 * 4.6),
         ("ops45nm_int8", 6 * 0.23),
         ("loihi1_davies2018", 6 * 23.6 + 3 * 81),
+        ("loihi1_sanafe", 6 * 24.0 + 3 * 72.8),
+        ("kerasspiking_arm", 6 * 900 + 3 * 900),
+        ("kerasspiking_cpu", 6 * 8600 + 3 * 8600),
         ("kerasspiking_gpu", 6 * 300 + 3 * 300),
+        ("kerasspiking_loihi", 6 * 27.1 + 3 * 81),
+        ("kerasspiking_spinnaker", 6 * 13300 + 3 * 26000),
+        ("kerasspiking_spinnaker2", 6 * 450 + 3 * 2190),
     ],
 )
 def test_the_int8_network_by_hand(card: str, energy_pj: float) -> None:
@@ -121,6 +127,20 @@ def test_where_a_bill_meets_its_baseline_by_hand() -> None:
     assert meets.spikes_per_neuron_and_step == pytest.approx((92 - 27.6) / 1.8 / 2)
     fewer = replace(more, multiply_accumulates={"hidden": 5})
     assert break_even(bill, price_baseline(fewer, card), net, 0.5, None).activity_factor is None
+
+
+def test_neurons_that_hold_the_frame_do_not_grow_with_the_spikes() -> None:
+    """Davies: 6 graded operations, 12 and 20 updates stay; 2 operations grow; 200 products."""
+    net = replace(three_neurons(), input=FrameInput((2,), 8))
+    counter = Counter(net)
+    counter.add(ReferenceChip(net).decide(np.array([[7, 1], [0, 255]], np.uint8), 0).activity)
+    card = load_card("loihi1_davies2018")
+    device = Device(3, 1, None, None, None, None, steps=4, input_neurons=5)
+    bill = price(counter.result(), net, card, device)
+    big = Baseline("b", 8, 8, {"hidden": 200}, {"hidden": 0}, {}, {})
+    meets = break_even(bill, price_baseline(big, card), net, 0.5, device)
+    stays = 6 * 23.6 + (12 + 20) * 81
+    assert meets.activity_factor == pytest.approx((200 * 23.6 - stays) / (2 * 23.6))
 
 
 def test_time_of_a_step_at_which_static_power_takes_over_by_hand() -> None:
