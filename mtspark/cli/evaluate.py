@@ -136,11 +136,14 @@ def _stored_rows(path: Path, bundle: Bundle) -> list[dict[str, Any]]:
     """Rows of games that an earlier run of the same network has written; none of another."""
     import json
 
+    from mtspark.core.errors import BadFileError
+    from mtspark.core.sandbox import read_text_guarded
+
     try:
-        found = json.loads(path.read_text())
+        found = read_text_guarded(path, json.loads)
         same = found["format"] == "mtspark-eval" and found["network_sha256"] == bundle.network_hash
         return [row for row in found["rows"] if same and "returns" in row]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (BadFileError, KeyError, TypeError):
         return []
 
 

@@ -186,16 +186,19 @@ def stored_rows(path: Path, asked: dict[str, Any]) -> dict[int, dict[str, Row]]:
     """Rows by weight bits and effect that an earlier run wrote of the same question."""
     import json
 
+    from mtspark.core.errors import BadFileError
+    from mtspark.core.sandbox import read_text_guarded
+
     same = ("format", "version", "network_sha256", "frames_sha256", "task", "episodes", "seed")
     try:
-        found = json.loads(path.read_text())
+        found = read_text_guarded(path, json.loads)
         if any(found[key] != asked[key] for key in same):
             return {}
         return {
             int(table["weight_bits"]): {str(row["effect"]): row for row in table["rows"]}
             for table in found["tables"]
         }
-    except (OSError, ValueError, KeyError, TypeError):
+    except (BadFileError, ValueError, KeyError, TypeError):
         return {}
 
 

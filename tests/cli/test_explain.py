@@ -97,6 +97,8 @@ def test_games_are_played_row_by_row_and_a_stopped_run_goes_on(
     assert all(row["played_decisions"] == 6 for row in rows.values())
     assert set(stored_rows(target, result)[8]) >= {"float network", "weights", "thresholds"}
     assert stored_rows(target, {**result, "seed": 1}) == {}
+    target.write_text("[" * 200_000)
+    assert stored_rows(target, result) == {}
 
 
 def test_recorded_inputs_take_the_place_of_a_game(
