@@ -14,7 +14,7 @@ from mtspark.core.limits import set_policy
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 KINDS = ("nir", "net", "pt", "onnx", "bundle")
-FILES = 12
+FILES = 8
 
 
 @pytest.fixture
