@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtspark.core.agent import Activity, ChipTrace, Decision
-from mtspark.core.chip_network import INPUT, ChipNetwork
-from mtspark.core.errors import BackendFailedError, BadRequestError
+from mtspark.core.chip_network import INPUT, ChipNetwork, check_network
+from mtspark.core.errors import BackendFailedError, BadNetworkError, BadRequestError
 from mtspark.core.limits import one_line
 from mtspark.deploy.netx_env import netx_python
 from mtspark.deploy.netx_export import drives_neurons_directly, save_netx
-from mtspark.sim.reference import check_request
+from mtspark.sim.reference import ReferenceChip, check_request
 
 WORKER = Path(__file__).with_name("netx_worker.py")
 
@@ -35,12 +35,14 @@ class NetxBackend:
 
     Raises:
         BackendMissingError: lava-dl is not installed.
-        BadNetworkError: netx cannot hold the network.
+        BadNetworkError: netx cannot hold the network, or runs it otherwise.
     """
 
     name = "netx"
 
     def __init__(self, network: ChipNetwork, task: int = 0, *, time_limit_s: float = 3600) -> None:
+        self._loops = [link for link in network.connections if link.recurrent]
+        self._check_loops(network, task)
         self._python = netx_python()
         self.network, self._task, self._time_limit_s = network, task, time_limit_s
         self._folder = tempfile.TemporaryDirectory(prefix="mtspark-netx-")
@@ -84,6 +86,27 @@ class NetxBackend:
         """Remove the file."""
         self._folder.cleanup()
 
+    def _check_loops(self, network: ChipNetwork, task: int) -> None:
+        """Refuse loops of neurons that fire before their window, which lava-dl does not hold off.
+
+        Before its window, a population hears nothing of the input: one decision tells all.
+        """
+        if not self._loops:
+            return
+        check_network(network)
+        frame = np.zeros((1, *network.input.shape), np.uint8)
+        if not network.input.held:
+            frame = np.zeros((1, network.time_steps, *network.input.shape), np.uint8)
+        trace = ReferenceChip(network).decide(frame, task, trace=True).trace
+        assert trace is not None
+        for link in self._loops:
+            start = network.window(link.source).start
+            if trace.spikes[link.source][:start].any():
+                raise BadNetworkError(
+                    f"layer {link.source!r}: its biases make it fire before its input arrives, and "
+                    "in netx its loop hears that; use smaller biases"
+                )
+
     def _run(
         self, frames: NDArray[np.uint8]
     ) -> tuple[dict[str, NDArray[np.bool_]], dict[str, NDArray[np.int64]]]:
@@ -98,7 +121,13 @@ class NetxBackend:
             series[:] = frames[:, None]
         request, result = folder / "request.npz", folder / "result.npz"
         result.unlink(missing_ok=True)
-        np.savez(request, network=str(self._file), direct=self._direct, series=series)
+        np.savez(
+            request,
+            network=str(self._file),
+            direct=self._direct,
+            loops=bool(self._loops),
+            series=series,
+        )
         self._call(request, result)
         logs: dict[str, dict[str, NDArray[np.int64]]] = {"spikes": {}, "membranes": {}}
         # A message takes a step from the input to the neurons; a bias takes none.

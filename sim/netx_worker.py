@@ -1,10 +1,10 @@
 """Runs a netx file in lava-dl's own environment; needs nothing of mtspark.
 
 ``python netx_worker.py REQUEST.npz RESULT.npz``. The request holds the file's name (`network`),
-whether its input layer has neurons (`direct`), and `series`: what is sent in each step of each
-decision, (decisions, steps, *input shape in channels, rows, columns). The result holds, for each
-layer i of neurons, `spikes_i` and `membranes_i`, (decisions, steps, ...) laid out as Lava lays
-them out: (columns, rows, channels), or (neurons,).
+whether its input layer has neurons (`direct`), whether a layer hears itself (`loops`), and
+`series`: what is sent in each step of each decision, (decisions, steps, *input shape in channels,
+rows, columns). The result holds, for each layer i of neurons, `spikes_i` and `membranes_i`,
+(decisions, steps, ...) laid out as Lava lays them out: (columns, rows, channels), or (neurons,).
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ def main(request: str, result: str) -> None:
     from lava.proc.io.source import RingBuffer
 
     asked = np.load(request)
-    direct, series = bool(asked["direct"]), np.asarray(asked["series"])
+    direct, loops = bool(asked["direct"]), bool(asked["loops"])
+    series = np.asarray(asked["series"])
     decisions, steps = series.shape[:2]
     # Each layer is set to rest where its window of a decision begins: input neurons at Lava's
     # step 1, a first layer of synapses one later.
@@ -61,6 +62,8 @@ def main(request: str, result: str) -> None:
     for decision in range(decisions):
         if direct and decision:
             neuron.bias_mant.set(frames[decision, 0].copy())
+        if loops and decision:
+            put_to_rest(network.layers)
         network.run(condition=RunSteps(num_steps=steps), run_cfg=how)
         for index, (layer, spikes, membranes) in enumerate(wires):
             for kind, wire in (("spikes", spikes), ("membranes", membranes)):
@@ -69,6 +72,21 @@ def main(request: str, result: str) -> None:
     # Written before Lava ends: what goes wrong in ending it is no loss.
     np.savez(result, **{name: np.stack(logs).astype(np.int64) for name, logs in found.items()})
     network.stop()
+
+
+def put_to_rest(layers: Any) -> None:
+    """States and messages on their way.
+
+    Neurons go to rest where their window begins, but a loop would still bring them what they
+    sent in the step before.
+    """
+    for layer in layers:
+        state = [layer.neuron.u, layer.neuron.v]
+        for name in ("synapse", "synapse_rec"):
+            synapse = getattr(layer, name, None)
+            state += [getattr(synapse, key) for key in ("a_buff", "a_buf") if hasattr(synapse, key)]
+        for variable in state:
+            variable.set(np.zeros(variable.shape, np.int32))
 
 
 if __name__ == "__main__":

@@ -59,8 +59,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, call: Call) -> Path:
     assert call("export", folder / "net.nir", "-o", folder / "nir.deploy", *made) == 0
     (folder / "net.py").write_text(MODULE)
     shape = ("--input-shape", 6, "--time-steps", 7)
-    made = (f"{folder / 'net.py'}:make", "-o", folder / "module.deploy", *shape)
-    assert call("export", *made) == 0
+    assert call("export", f"{folder / 'net.py'}:make", "-o", folder / "module.deploy", *shape) == 0
     torch.manual_seed(2)
     config = NetworkConfig(
         observation_shape=(3, 12, 12),

@@ -9,7 +9,7 @@ import pytest
 
 from mtspark.convert.netx_import import import_netx
 from mtspark.core.chip_network import INPUT, ChipNetwork
-from mtspark.core.errors import BackendMissingError
+from mtspark.core.errors import BackendMissingError, BadNetworkError
 from mtspark.deploy.netx_env import PYTHON_VARIABLE, find_python, netx_python
 from mtspark.sim.netx_runner import NetxBackend
 from mtspark.sim.reference import ReferenceChip
@@ -82,11 +82,53 @@ def test_a_chain_in_netx_equals_the_reference() -> None:
 @pytest.mark.third_party
 @pytest.mark.slow
 @pytest.mark.usefixtures("_installed")
+def test_a_loop_in_netx_equals_the_reference() -> None:
+    rng = np.random.default_rng(2)
+    net = network(
+        (5,),
+        [
+            population(
+                "fc-0",
+                [[360, 480, 400, 320]],
+                current_decay=1023,
+                membrane_decay=512,
+                bias_mantissa=np.array([3, 5, -2, 8]),
+                bias_exponent=6,
+            ),
+            population("fc-1", [[240, 280, 320]], membrane_decay=1024, bias_exponent=6),
+        ],
+        [
+            dense(INPUT, "fc-0", rng.integers(-60, 90, (4, 5)) * 2),
+            dense("fc-0", "fc-0", rng.integers(-60, 60, (4, 4)) * 2, recurrent=True),
+            dense("fc-0", "fc-1", rng.integers(-40, 90, (3, 4)) * 2),
+        ],
+        time_steps=20,
+    )
+    frames = np.random.default_rng(0).integers(0, 2, (3, 5)).astype(np.uint8)
+    trace = ReferenceChip(net).decide(frames, 0, trace=True).trace
+    assert trace is not None
+    assert all(0.05 < spikes.mean() < 0.6 for spikes in trace.spikes.values())
+    assert compare(net, frames) == 2 * 3 * 20 * 7
+
+
+@pytest.mark.third_party
+@pytest.mark.slow
+@pytest.mark.usefixtures("_installed")
 def test_pilotnet_written_back_runs_in_netx_as_in_the_reference(golden: Path) -> None:
     net = import_netx(golden / "pilotnet_lif" / "network.net")
     frame = np.load(golden / "pilotnet_lif" / "image.npy").T.astype(np.uint8)
     neurons = sum(population.size for population in net.populations)
     assert compare(net, frame[None]) == 2 * 16 * neurons == 5_072_288
+
+
+def test_a_loop_that_begins_too_early_is_refused() -> None:
+    """lava-dl does not gate a loop: what its neurons send before their window would come back."""
+    rest = {"membrane_decay": 0, "bias_exponent": 6}
+    loop = population("fc-0", [[1] * 3], bias_mantissa=np.array([0, 9, 0]), **rest)
+    weights = np.full((3, 3), 2)
+    links = [dense(INPUT, "fc-0", weights), dense("fc-0", "fc-0", weights, recurrent=True)]
+    with pytest.raises(BadNetworkError, match="fire before its input arrives"):
+        NetxBackend(network((3,), [loop], links, time_steps=4))
 
 
 def test_a_missing_environment_says_how_to_make_it(monkeypatch: pytest.MonkeyPatch) -> None:
