@@ -303,25 +303,25 @@ def recounted(net: ChipNetwork, mapping: ChipMapping, model: ChipModel) -> None:
         len(synapses(link, net.shape_of(link.source), net.shape_of(link.target)))
         for link in net.connections
     )
-    for index, core in enumerate(mapping.cores):
-        assert core.use.memory_bits == bits[index] <= model.limit("synapse_memory_per_core")
-        assert core.use.in_axons == axons[index] <= model.limit("in_axons_per_core")
+    for index, found in enumerate(mapping.cores):
+        assert found.use.memory_bits == bits[index] <= model.limit("synapse_memory_per_core")
+        assert found.use.in_axons == axons[index] <= model.limit("in_axons_per_core")
         sent = [1 for _, name, start, _ in outgoing if owner.get((name, start)) == index]
-        assert core.out_axons == len(sent) <= model.limit("out_axons_per_core")
-        assert core.use.neurons == len(core.neurons) <= model.limit("neurons_per_core")
-        if core.population == INPUT:
+        assert found.out_axons == len(sent) <= model.limit("out_axons_per_core")
+        assert found.use.neurons == len(found.neurons) <= model.limit("neurons_per_core")
+        if found.population == INPUT:
             continue
-        own = net.population(core.population)
+        own = net.population(found.population)
         rows = own.thresholds.reshape(len(net.tasks), -1)
-        registers = {tuple(rows[:, neuron]) for neuron in core.neurons}
-        assert core.use.thresholds == len(registers) <= model.limit("thresholds_per_core")
+        registers = {tuple(rows[:, neuron]) for neuron in found.neurons}
+        assert found.use.thresholds == len(registers) <= model.limit("thresholds_per_core")
         decays = [
             np.broadcast_to(decay, own.shape).reshape(-1)
             for decay in (own.current_decay, own.membrane_decay)
         ]
-        configs = {(int(decays[0][n]), int(decays[1][n])) for n in core.neurons}
-        assert core.use.configs == len(configs) <= model.limit("compartment_configs_per_core")
-    places = [(core.chip, core.column, core.row, core.place) for core in mapping.cores]
+        configs = {(int(decays[0][n]), int(decays[1][n])) for n in found.neurons}
+        assert found.use.configs == len(configs) <= model.limit("compartment_configs_per_core")
+    places = [(found.chip, found.column, found.row, found.place) for core in mapping.cores]
     assert len(set(places)) == len(places), "one core a place"
     per_chip = np.bincount([core.chip for core in mapping.cores])
     assert per_chip.max() <= model.limit("cores_per_chip")

@@ -24,7 +24,7 @@ from mtspark.sim.engine import EngineChip
 from mtspark.sim.film import AFTER_A_POINT, FilmRecorder
 from mtspark.sim.play import Moment
 from mtspark.sim.reference import ReferenceChip
-from mtspark.sim.report import decision_energy, report_data
+from mtspark.sim.report import Devices, decision_energy, report_data
 from mtspark.sim.report_device import dearest_switches, map_for, on_chip
 from mtspark.sim.report_page import (
     _actions,
@@ -170,7 +170,7 @@ def test_the_page_of_two_tasks_begins_with_a_table(
         "time_source": "",
     }
     both = {**data, "tasks": [task, {**task, "task": "chess"}], "task_switches": [switch]}
-    devices = {study.task: {}}
+    devices: dict[str, Devices] = {study.task: {}}
     text = report_html(both, network, [study, study], devices, Encoder.HELD)
     table = text[text.index('<table class="tasks">') :]
     table = table[: table.index("</header>")]
