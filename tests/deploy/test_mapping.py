@@ -321,7 +321,7 @@ def recounted(net: ChipNetwork, mapping: ChipMapping, model: ChipModel) -> None:
         ]
         configs = {(int(decays[0][n]), int(decays[1][n])) for n in found.neurons}
         assert found.use.configs == len(configs) <= model.limit("compartment_configs_per_core")
-    places = [(found.chip, found.column, found.row, found.place) for core in mapping.cores]
+    places = [(core.chip, core.column, core.row, core.place) for core in mapping.cores]
     assert len(set(places)) == len(places), "one core a place"
     per_chip = np.bincount([core.chip for core in mapping.cores])
     assert per_chip.max() <= model.limit("cores_per_chip")
