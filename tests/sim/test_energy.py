@@ -22,7 +22,7 @@ from mtspark.sim.counts import Counter, RunCounts
 from mtspark.sim.energy import Bill, Device, price
 from mtspark.sim.energy_cards import known_cards, load_card, read_card
 from mtspark.sim.reference import ReferenceChip
-from tests.networks import conv, network, population, three_neurons
+from tests.networks import conv, network, population, sparse, three_neurons
 
 FRAMES = np.array([[7, 1], [0, 255]], np.uint8)
 
@@ -97,6 +97,22 @@ def test_a_convolution_by_hand() -> None:
     accesses = 3 + 7 + 6 + 2 * (7 + 6)
     arithmetic = 0.1 * (7 + 6 + 15) + 3.1 * (6 + 6)
     assert found.dynamic_j_per_decision == joules((accesses * access + arithmetic) * 1e-12)
+
+
+@pytest.mark.parametrize("payload_bits", [0, 8])
+def test_a_sparse_connection_by_hand(payload_bits: int) -> None:
+    """Two messages meet 3 synapses; 2 silent neurons in T + L = 2 steps."""
+    net = network(
+        (2,),
+        [population("p", np.full((1, 2), 131071))],
+        [sparse(INPUT, "p", [[2, 0], [4, 6]])],
+        payload_bits=payload_bits,
+        time_steps=1,
+    )
+    counter = Counter(net)
+    counter.add(ReferenceChip(net).decide(np.ones((1, 2), np.uint8), 0).activity)
+    found = price(counter.result(), net, load_card("loihi1_sanafe"))
+    assert found.dynamic_j_per_decision == joules((3 * 33.6 + 4 * 72.8) * 1e-12)
 
 
 def test_every_card_that_ships_is_counted_by_hand() -> None:
