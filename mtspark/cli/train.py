@@ -38,7 +38,8 @@ def train_command(
         int | None, typer.Option(min=1, help="Agent decisions over all games.")
     ] = None,
     seed: Annotated[
-        int | None, typer.Option(min=0, help="Of weights, tasks and exploration.")
+        int | None,
+        typer.Option(min=0, max=2**63 - 1, help="Of weights, tasks and exploration."),
     ] = None,
     device: Annotated[str | None, typer.Option(help="cpu or cuda.")] = None,
     data: Annotated[
@@ -46,8 +47,9 @@ def train_command(
         typer.Option(help="Folder with the image sets (default: download from OpenML)."),
     ] = None,
     compiled: Annotated[
-        bool, typer.Option(help="Fuse neurons with torch.compile: twice as fast after a minute.")
-    ] = False,
+        bool | None,
+        typer.Option(help="Fuse neurons with torch.compile: twice as fast after a minute."),
+    ] = None,
     assignments: Annotated[
         list[str] | None,
         typer.Option("--set", help="Any field: name=value, e.g. network.hidden=512."),
@@ -74,7 +76,7 @@ def train_command(
         fields = _with_games(fields, game)
     if variant is not None:
         fields = override(fields, [f"network.variant={variant}"])
-    given = {"total_steps": steps, "seed": seed, "device": device, "compiled": compiled or None}
+    given = {"total_steps": steps, "seed": seed, "device": device, "compiled": compiled}
     fields.update({key: value for key, value in given.items() if value is not None})
     fields = override(fields, assignments or [])
     config = to_config(fields, recipe)
