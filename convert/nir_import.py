@@ -97,7 +97,9 @@ def _imported(
 ) -> FloatNetwork:
     graph = read_nir_here(path, limits, type_check=False)
     try:
-        return import_graph(graph, options, name=name)
+        # Numbers at the ends of float64 may leave it here; what they become is refused later.
+        with np.errstate(all="ignore"):
+            return import_graph(graph, options, name=name)
     except (BadNetworkError, BadRequestError) as error:
         raise type(error)(f"{path}: {error}") from error
     except (TypeError, ValueError, LookupError, ArithmeticError, AttributeError) as error:

@@ -43,6 +43,9 @@ HELPERS = (CONSTANT, ONSET)
 MATRIX_VALUES = 2**25
 """Largest weight matrix that is laid out (256 MiB)."""
 
+SMALLEST_GAIN = 1e-100
+"""Below, a neuron hears nothing; and what is divided by it could leave float64."""
+
 Shape = tuple[int, ...]
 
 
@@ -128,7 +131,7 @@ def _refuse_what_the_chip_lacks(network: FloatNetwork) -> None:
                 f"population {name!r}: a current that never decays does not exist on the chip; "
                 "give tau_syn a value"
             )
-        if np.any(population.gain == 0):
+        if np.any(np.abs(population.gain) < SMALLEST_GAIN):
             raise BadNetworkError(f"population {name!r} has neurons that hear nothing (r is 0)")
         thresholds = population.thresholds
         if thresholds is not None and thresholds.min() < 0:

@@ -280,6 +280,7 @@ def _offset(shares: Float) -> int:
     return max(SMALLEST_OFFSET, int(np.ceil(np.log2(share))))
 
 
+@np.errstate(over="ignore")
 def _candidate(
     population: FloatPopulation,
     rounding: _Rounding,
@@ -288,8 +289,7 @@ def _candidate(
     decays: tuple[Decay, Decay],
 ) -> QuantisedLayer | None:
     """The layer under one exponent; None where its biases are too large."""
-    with np.errstate(over="ignore"):
-        gain = 2.0**exponent / rounding.unit_of_neurons
+    gain = 2.0**exponent / rounding.unit_of_neurons
     if not np.isfinite(gain).all():
         return None
     current = 0.0 if population.has_current_memory else population.bias_current
@@ -302,8 +302,7 @@ def _candidate(
         mantissas = np.full((tasks, *population.shape), float(THRESHOLD_LIMIT))
         reset = Reset.ZERO
     else:
-        with np.errstate(over="ignore"):
-            mantissas = np.rint(population.thresholds / rounding.gain * gain)
+        mantissas = np.rint(population.thresholds / rounding.gain * gain)
         reset = RESETS[population.reset]
     made = Population(
         name=population.name,
@@ -342,6 +341,7 @@ def _candidate(
     return QuantisedLayer(made, connections, membrane_unit, [])
 
 
+@np.errstate(over="ignore")
 def _thresholds_fit(population: FloatPopulation, rounding: _Rounding, exponent: int) -> bool:
     """Every threshold has a mantissa, with room above it where a larger exponent takes it."""
     if population.thresholds is None:
@@ -351,6 +351,7 @@ def _thresholds_fit(population: FloatPopulation, rounding: _Rounding, exponent: 
     return highest * (THRESHOLD_MARGIN if exponent > 0 else 1) <= THRESHOLD_LIMIT
 
 
+@np.errstate(over="ignore")
 def _current_bounded(
     population: FloatPopulation,
     rounding: _Rounding,

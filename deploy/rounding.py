@@ -13,6 +13,10 @@ Float = NDArray[np.float64]
 Int = NDArray[np.int64]
 
 
+SMALLEST = 1e-290
+"""A channel whose weights are below is one without weights: their unit would be 0 in float64."""
+
+
 def natural_unit(largest: Float, weight_bits: int) -> Float:
     """Float value of one chip unit that puts the largest weight on the end of the grid.
 
@@ -21,7 +25,7 @@ def natural_unit(largest: Float, weight_bits: int) -> Float:
         weight_bits: 2 to 8.
     """
     levels, step = 2 ** (weight_bits - 1) - 1, 2 ** (9 - weight_bits)
-    unit: Float = np.where(largest > 0, largest, levels * step) / (levels * step)
+    unit: Float = np.where(largest > SMALLEST, largest, levels * step) / (levels * step)
     return unit
 
 

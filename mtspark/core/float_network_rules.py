@@ -11,11 +11,15 @@ from mtspark.core.chip_network import INPUT
 from mtspark.core.errors import BadNetworkError
 from mtspark.core.float_network import (
     CONSTANT,
+    Float,
     FloatConnection,
     FloatKind,
     FloatNetwork,
     OutputKind,
 )
+
+LARGEST = float(np.finfo(np.float32).max)
+"""Nothing trained is larger; beyond it, sums of products could leave float64, too."""
 
 
 def check_float_network(network: FloatNetwork) -> None:
@@ -69,6 +73,8 @@ def _values(network: FloatNetwork) -> list[str]:
             )
         if not np.isfinite(link.weights).all():
             found.append(f"connection {link.name!r} has weights that are not finite")
+        elif _beyond(link.weights):
+            found.append(f"connection {link.name!r} has weights beyond {LARGEST:.2g}")
     for population in network.populations:
         arrays = {
             key: value for key, value in vars(population).items() if isinstance(value, np.ndarray)
@@ -81,6 +87,8 @@ def _values(network: FloatNetwork) -> list[str]:
                     found.append(f"population {population.name!r}: thresholds are not numbers")
             elif not np.isfinite(value).all():
                 found.append(f"population {population.name!r}: {key} is not finite")
+            if _beyond(value):
+                found.append(f"population {population.name!r}: {key} beyond {LARGEST:.2g}")
             if value.shape != wanted:
                 found.append(f"population {population.name!r}: {key} {value.shape}, not {wanted}")
         for key in ("membrane_keep", "current_keep"):
@@ -91,6 +99,12 @@ def _values(network: FloatNetwork) -> list[str]:
         if not population.spiking:
             found.append(f"output counts spikes of {population.name!r}, which never fires")
     return found
+
+
+def _beyond(values: Float) -> bool:
+    """Whether a finite value is larger than :data:`LARGEST`."""
+    finite = values[np.isfinite(values)]
+    return bool(finite.size) and max(float(finite.max()), -float(finite.min())) > LARGEST
 
 
 def conv_output_shape(link: FloatConnection) -> tuple[int, ...] | None:

@@ -51,8 +51,10 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     nir.write(str(folder / "ok.nir"), nir.NIRGraph(nodes, edges))
     told = {"mtspark": {"dt": "soon"}}
     nir.write(str(folder / "told.nir"), nir.NIRGraph(nodes, edges, metadata=told))
-    tiny = {**nodes, "fc": nir.Linear(weight=np.full((4, 3), 1e-310))}
-    nir.write(str(folder / "tiny.nir"), nir.NIRGraph(tiny, edges))
+    huge = {**nodes, "fc": nir.Linear(weight=np.full((4, 3), 1e300))}
+    nir.write(str(folder / "huge.nir"), nir.NIRGraph(huge, edges))
+    never = {**nodes, "lif": nir.LIF(4 * ones, ones, 0 * ones, 1e39 * ones, 0 * ones)}
+    nir.write(str(folder / "never.nir"), nir.NIRGraph(never, edges))
     monkeypatch.chdir(folder)
     return folder
 
@@ -83,7 +85,8 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("ok.nir --calibrate mse", "need recorded inputs: --input FILE"),
         ("ok.nir --palette 1 --calibrate mse --input none.npy", "none.npy: no such file"),
         ("told.nir", "told.nir: the file's metadata: dt 'soon' is unknown"),
-        ("tiny.nir", "layer 'lif': no weight exponent"),
+        ("huge.nir", "connection 'input->lif' has weights beyond 3.4e+38"),
+        ("never.nir", "population 'lif': thresholds beyond 3.4e+38"),
         ("m.py:late --input-shape 0,3", "sizes from 1"),
         ("m.py:late --input-shape 99999,99999", "at most 67,108,864 values"),
         ("m.py:late --input-shape 3 --time-steps 4", "cannot be run on input of shape (2, 3)"),

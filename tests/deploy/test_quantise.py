@@ -228,6 +228,7 @@ def test_biases_beyond_all_integers_are_refused(huge: float) -> None:
     ("change", "text"),
     [
         ({"r": 0.0}, "hear nothing"),
+        ({"r": 5e-324}, "hear nothing"),
         ({"tau": DT / 2}, "shorter than dt"),
         ({"v_threshold": -1.0}, "threshold -1 is below the reset value"),
         ({"v_threshold": np.nan}, "not finite"),
