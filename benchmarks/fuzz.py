@@ -74,8 +74,7 @@ def fuzz_batch(
         slowest_cpu = max(slowest_cpu, outcome.cpu_seconds)
         if outcome.result in KEPT or outcome.cpu_seconds > SECONDS:
             name = f"{number}-{sum(counts.values())}.{kind}"
-            if outcome.result != "limited":
-                _keep(target, folder / "kept" / name)
+            _keep(target, folder / "kept" / name)
             found.append({"file": name, "result": outcome.result, "done": done,
                           "seconds": outcome.seconds, "cpu_seconds": outcome.cpu_seconds,
                           "text": outcome.text[-1500:]})  # fmt: skip

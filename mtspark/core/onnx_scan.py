@@ -169,8 +169,9 @@ def _check_tensor(path: Path, tensor: onnx.TensorProto, limits: FileLimits) -> i
     if size > limits.array_bytes:
         raise over("array_bytes", f"{path}: a tensor declares", size, limits)
     numbers = (tensor.float_data, tensor.int32_data, tensor.int64_data)
-    typed = max(map(len, (*numbers, tensor.double_data, tensor.uint64_data)))
-    if len(tensor.raw_data) != size and typed != prod(tensor.dims):
+    typed = sum(map(len, (*numbers, tensor.double_data, tensor.uint64_data)))
+    raw = len(tensor.raw_data)
+    if (raw, typed) not in ((size, 0), (0, prod(tensor.dims))):
         raise BadFileError(f"{path}: a tensor declares {prod(tensor.dims)} values, stores others")
     if kind.kind == "f" and not np.isfinite(onnx.numpy_helper.to_array(tensor)).all():
         raise BadFileError(f"{path}: a tensor has values that are not finite")

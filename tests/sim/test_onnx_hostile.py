@@ -92,6 +92,13 @@ def test_huge_and_false_tensors_are_refused(tmp_path: Path) -> None:
     def false(model: onnx.ModelProto) -> None:
         model.graph.initializer[0].dims[:] = [1000]
 
+    def none_but_one(model: onnx.ModelProto) -> None:
+        """No values are declared, one is stored beside the bytes."""
+        name = model.graph.initializer[0].name
+        tensor = helper.make_tensor(name, TensorProto.FLOAT, [1], [1.0])
+        tensor.dims[:] = [0]
+        model.graph.initializer[0].CopyFrom(tensor)
+
     def negative(model: onnx.ModelProto) -> None:
         model.graph.initializer[0].dims[:] = [-1]
 
@@ -107,6 +114,7 @@ def test_huge_and_false_tensors_are_refused(tmp_path: Path) -> None:
 
     assert "array_bytes" in refused(tmp_path, huge)
     assert "stores others" in refused(tmp_path, false)
+    assert "stores others" in refused(tmp_path, none_but_one)
     assert "shape" in refused(tmp_path, negative)
     assert "type object" in refused(tmp_path, text)
     assert "not finite" in refused(tmp_path, infinite)
