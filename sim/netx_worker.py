@@ -10,6 +10,7 @@ rows, columns). The result holds, for each layer i of neurons, `spikes_i` and `m
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -69,8 +70,11 @@ def main(request: str, result: str) -> None:
             for kind, wire in (("spikes", spikes), ("membranes", membranes)):
                 log = np.stack([wire.receive() for _ in range(steps)])
                 found.setdefault(f"{kind}_{index}", []).append(log.reshape(steps, *layer.shape))
-    # Written before Lava ends: what goes wrong in ending it is no loss.
-    np.savez(result, **{name: np.stack(logs).astype(np.int64) for name, logs in found.items()})
+    # Written, whole, before Lava ends: what goes wrong in ending it is no loss.
+    arrays = {name: np.stack(logs).astype(np.int64) for name, logs in found.items()}
+    part = Path(f"{result}.part.npz")
+    np.savez(part, **arrays)
+    part.replace(result)
     network.stop()
 
 
