@@ -72,6 +72,8 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("none.pt -o m.py/a.deploy", "no folder can be made in"),
         ("ok.nir --weight-bits 9", "--weight-bits"),
         ("ok.nir --palette 0", "--palette"),
+        ("ok.nir --palette-chip loihi1", "add --palette N"),
+        ("ok.nir --palette 9 --palette-chip loihi1", "a core holds 8"),
         ("ok.nir --advantage-only", "--advantage-only is for a checkpoint of mtspark; this is a"),
         ("ok.nir --input-shape 3", "--input-shape is for an snntorch module; this is a NIR graph"),
         ("n.net --palette 2", "NIR graph or an snntorch module; this is a netx network"),
