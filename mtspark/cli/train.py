@@ -17,8 +17,9 @@ def train_command(
     recipe: Annotated[
         str,
         typer.Argument(
-            help="A TOML file, or a shipped recipe: pong, pong-dqn, three-games (Atari); images "
-            "(MNIST and CIFAR-10); ablation (a grid of networks on images)."
+            help="A TOML file, or a shipped recipe: pong, pong-dqn, breakout-teacher, three-games, "
+            "three-games-taught (Atari); images (MNIST and CIFAR-10); ablation (a grid of "
+            "networks on images)."
         ),
     ] = "pong",
     folder: Annotated[

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -16,6 +17,7 @@ import torch
 
 import mtspark.train.run as runs
 from mtspark.cli.main import app
+from mtspark.cli.train import train_command
 from mtspark.core.console import run_program
 from mtspark.core.errors import BadFileError, BadRequestError
 from mtspark.core.protocol import GameProtocol
@@ -192,6 +194,11 @@ def test_every_shipped_recipe_is_a_whole_configuration(name: str) -> None:
         assert config == ImageConfig()
     else:
         assert config.network.tasks == len(config.games)
+
+
+def test_the_help_names_every_shipped_recipe() -> None:
+    told = re.findall(r"[a-z-]+", train_command.__annotations__["recipe"])
+    assert set(shipped_recipes()) <= set(told)
 
 
 def test_other_games_leave_behind_what_a_recipe_says_of_its_own(
