@@ -118,8 +118,8 @@ def source_of(path: Path) -> Source:
         raise BadRequestError(f"{path}: name the function that makes the module, {name}:FUNCTION")
     if path.suffix == ".onnx" or path.is_dir():
         raise BadRequestError(
-            f"{path}: is made by an export; give what it was made of: a checkpoint (.pt), .nir, "
-            ".net or file.py:factory"
+            f"{path}: folders and ONNX graphs are what an export makes; give what it was made of: "
+            "a checkpoint (.pt), .nir, .net or file.py:factory"
         )
     return Source.AGENT
 
