@@ -194,6 +194,8 @@ def hil_command(
         # A sweep takes long: what was played stays, whatever happens later.
         if json_out is not None:
             write_json(json_out, result())
+    if json_out is not None and not left:
+        write_json(json_out, result())
     if picture is not None:
         title = f"{bundle.network.name}: {task}, {episodes} games a point"
         save_curve(result()["points"], str(varied), title, picture)
