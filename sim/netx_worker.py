@@ -71,7 +71,7 @@ def main(request: str, result: str) -> None:
                 log = np.stack([wire.receive() for _ in range(steps)])
                 found.setdefault(f"{kind}_{index}", []).append(log.reshape(steps, *layer.shape))
     # Written, whole, before Lava ends: what goes wrong in ending it is no loss.
-    arrays = {name: np.stack(logs).astype(np.int64) for name, logs in found.items()}
+    arrays: dict[str, Any] = {name: np.stack(logs).astype(np.int64) for name, logs in found.items()}
     part = Path(f"{result}.part.npz")
     np.savez(part, **arrays)
     part.replace(result)
