@@ -95,12 +95,23 @@ def test_a_recursion_is_one_line() -> None:
     assert "nested too deeply" in refused(read)
 
 
-def test_no_child_is_left_behind() -> None:
+def test_no_child_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    children: list[int] = []
+    fork = os.fork
+
+    def noted() -> int:
+        child = fork()
+        children.append(child)
+        return child
+
+    monkeypatch.setattr(os, "fork", noted)
     for read in (lambda limits: 1, lambda limits: os._exit(3)):
         with contextlib.suppress(BadFileError):
             read_guarded("f", read, LIMITS)
-    with pytest.raises(ChildProcessError):
-        os.waitpid(-1, os.WNOHANG)
+    assert len(children) == 2
+    for child in children:
+        with pytest.raises(ChildProcessError):
+            os.waitpid(child, os.WNOHANG)
 
 
 def test_a_system_without_fork_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
