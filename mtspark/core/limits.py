@@ -45,7 +45,7 @@ class FileLimits:
     objects: int = 20_000
     depth: int = 16
     name_length: int = 200
-    neurons: int = 2**26
+    neurons: int = 2**22
     time_steps: int = 100_000
     memory_bytes: int = 2**30
     seconds: int = 20

@@ -59,7 +59,7 @@ def test_a_killed_demo_leaves_no_process_and_no_shared_memory(
     before = set(Path("/dev/shm").iterdir())
     demo = start(checkpoint, tmp_path / "out", "--lava-decisions", "3000")
     try:
-        deadline = time.monotonic() + 90
+        deadline = time.monotonic() + 300
         lava: set[int] = set()
         # A guard, a worker and Lava's own processes: one for each part of the network.
         while len(lava) < 8 and time.monotonic() < deadline and demo.poll() is None:
