@@ -90,7 +90,7 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("huge.nir", "connection 'input->lif' has weights beyond 3.4e+38"),
         ("never.nir", "population 'lif': thresholds beyond 3.4e+38"),
         ("m.py:late --input-shape 0,3", "sizes from 1"),
-        ("m.py:late --input-shape 99999,99999", "at most 67,108,864 values"),
+        ("m.py:late --input-shape 99999,99999", "at most 4,194,304 values"),
         ("m.py:late --input-shape 3 --time-steps 4", "cannot be run on input of shape (2, 3)"),
         ("m.py:leaves --input-shape 3", "leaves() fails: SystemExit: enough"),
         ("leaves.py:f --input-shape 3", "leaves.py: cannot be run: SystemExit: 3"),
