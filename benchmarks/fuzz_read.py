@@ -37,7 +37,7 @@ class Outcome:
         text: the message, or the traceback of what escaped.
         seconds: by the clock.
         cpu_seconds: of processor time, of this process and of those that it started.
-        megabytes: largest memory of any child so far, or of this process if reading made it grow.
+        megabytes: largest memory of any process that has read a file so far.
     """
 
     result: str
@@ -50,7 +50,6 @@ class Outcome:
 def read_file(kind: str, path: Path) -> Outcome:
     """Read a file; whatever happens, an outcome."""
     began, cpu_began = time.monotonic(), _cpu_seconds()
-    made = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     result, text = "read", ""
     try:
         _read(kind, path)
@@ -65,10 +64,7 @@ def read_file(kind: str, path: Path) -> Outcome:
             result = "escaped"
     except BaseException:
         result, text = "escaped", traceback.format_exc()
-    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    # What this process took to make a file is no cost of reading it.
-    read_by = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    used = max(read_by, own if own > made else 0)
+    used = max(resource.getrusage(who).ru_maxrss for who in PROCESSES)
     seconds, cpu_seconds = time.monotonic() - began, _cpu_seconds() - cpu_began
     return Outcome(result, text, seconds, cpu_seconds, used / 1024)
 
