@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
 
 from mtspark.core.protocol import GameProtocol
@@ -104,6 +104,9 @@ class TrainConfig:
         checkpoint_every_steps: save this often. Games restart at every checkpoint, in a run
             that goes on as in one that was stopped, so both give the same weights.
         protocol: how the games are played.
+        training_sticky_actions: chance of a repeated action in the games that are learned from;
+            none for the protocol's. An agent that meets them leans less on one course of
+            events (Machado et al. 2018, arXiv:1709.06009), and is still scored by `protocol`.
         network: sizes of the network.
     """
 
@@ -150,6 +153,7 @@ class TrainConfig:
     compiled: bool = False
     checkpoint_every_steps: int = 400_000
     protocol: GameProtocol = field(default_factory=GameProtocol)
+    training_sticky_actions: float | None = None
     network: NetworkConfig = field(default_factory=NetworkConfig)
 
     def __post_init__(self) -> None:
@@ -179,6 +183,11 @@ class TrainConfig:
             raise ValueError("exploration_ladder has rates outside 0 to 1")
         if not 2 <= self.weight_bits <= 8:
             raise ValueError(f"weight_bits is {self.weight_bits}, 2 to 8 exist on the chip")
+        if not 0 <= (self.training_sticky_actions or 0) < 1:
+            raise ValueError(
+                f"training_sticky_actions is {self.training_sticky_actions}, "
+                "must be from 0 up to below 1"
+            )
         for name in SHARES:
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, must be from 0 to 1")
@@ -207,6 +216,14 @@ class TrainConfig:
         """Whether only the sign of a reward is learned, in the order of `games`."""
         asked = self.reward_clipping
         return (asked,) * len(self.games) if isinstance(asked, bool) else asked
+
+    @property
+    def training_protocol(self) -> GameProtocol:
+        """How the games are played that are learned from."""
+        sticky = self.training_sticky_actions
+        if sticky is None:
+            return self.protocol
+        return replace(self.protocol, sticky_action_probability=sticky)
 
     @property
     def copies(self) -> tuple[int, ...]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -95,3 +97,23 @@ def check_folder(folder: Path, run_format: str, state_keys: tuple[str, ...]) -> 
             raise BadFileError(
                 f"{resume}: a training run without {', '.join(missing)}; remove it to start again"
             )
+
+
+@contextmanager
+def only_run_in(folder: Path) -> Iterator[None]:
+    """Make the folder, and keep a second run out of it until this one ends, however it ends.
+
+    Raises:
+        BadRequestError: another run is at work there.
+    """
+    from filelock import FileLock, Timeout
+
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        lock = FileLock(folder / ".lock").acquire(blocking=False)
+    except Timeout as error:
+        raise BadRequestError(
+            f"{folder}: another run is training there; wait for it or choose another folder"
+        ) from error
+    with lock:
+        yield

@@ -50,7 +50,7 @@ def start_network(config: TrainConfig, tasks: tuple[Task, ...]) -> MTSparkNetwor
         network = MTSparkNetwork(config.network)
         if config.network.context == "prototype":
             network.context.set_prototypes(
-                [random_frames(task, config.protocol, config.seed) for task in tasks]
+                [random_frames(task, config.training_protocol, config.seed) for task in tasks]
             )
         return network
     agent = load_agent(Path(config.start_from))
@@ -146,7 +146,7 @@ class Trainer(ABC):
         self.schedule = Schedule(config)
         self.progress = Progress()
         self.games = [
-            TaskGames(task, config.protocol, copies, config.threads)
+            TaskGames(task, config.training_protocol, copies, config.threads)
             for task, copies in zip(self.tasks, config.copies, strict=True)
         ]
         self.restart_games()

@@ -18,8 +18,8 @@ def train_command(
         str,
         typer.Argument(
             help="A TOML file, or a shipped recipe: pong, pong-dqn, breakout-teacher, three-games, "
-            "three-games-taught (Atari); images (MNIST and CIFAR-10); ablation (a grid of "
-            "networks on images)."
+            "three-games-taught, dendrites (Atari); images (MNIST and CIFAR-10); ablation (a "
+            "grid of networks on images)."
         ),
     ] = "pong",
     folder: Annotated[
@@ -122,31 +122,35 @@ def _check_machine(config: TrainConfig | ImageConfig) -> None:
 
 def _train_games(config: TrainConfig, folder: Path) -> Path:
     from mtspark.train.run import RUN_FORMAT, train
-    from mtspark.train.start import STATE, check_folder, check_games
+    from mtspark.train.start import STATE, check_folder, check_games, only_run_in
 
     check_games(config.games)
     check_folder(folder, RUN_FORMAT, STATE)
-    return train(config, folder)
+    with only_run_in(folder):
+        return train(config, folder)
 
 
 def _train_images(config: ImageConfig, folder: Path, data: Path | None) -> Path:
     from mtspark.train.images import RUN_FORMAT, STATE, train_images
     from mtspark.train.images_data import load_images
-    from mtspark.train.start import check_folder
+    from mtspark.train.start import check_folder, only_run_in
 
     check_folder(folder, RUN_FORMAT, STATE)
     training, test = ([load_images(name, split, data) for name in config.tasks] for split in SPLITS)
-    return train_images(config, training, test, folder)
+    with only_run_in(folder):
+        return train_images(config, training, test, folder)
 
 
 def _compare(settings: AblationSettings, folder: Path, data: Path | None) -> None:
     from mtspark.train.ablation import TASKS, as_markdown, run_grid
     from mtspark.train.images_data import load_images
-    from mtspark.train.start import check_folder
+    from mtspark.train.start import check_folder, only_run_in
 
     check_folder(folder, "mtspark-ablation", ())
     training, test = ([load_images(name, split, data) for name in TASKS] for split in SPLITS)
-    print(as_markdown(run_grid(folder, settings, training, test)))
+    with only_run_in(folder):
+        result = run_grid(folder, settings, training, test)
+    print(as_markdown(result))
 
 
 SPLITS = ("train", "test")

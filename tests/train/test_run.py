@@ -88,6 +88,17 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
     assert logged(tmp_path) == [8, 16, 24, 32, 40, 48]
 
 
+def test_sticky_actions_may_be_of_the_training_games_only() -> None:
+    frames = []
+    for sticky in (None, 0.0, 0.9):
+        trainer = PqnTrainer(replace(SMALL, training_sticky_actions=sticky))
+        trainer.update()
+        assert trainer.agent().protocol == SMALL.protocol
+        frames.append(trainer.games[0].frames)
+    assert torch.equal(frames[0], frames[1])
+    assert not torch.equal(frames[0], frames[2])
+
+
 def test_a_resumed_dqn_run_equals_an_uninterrupted_one(tmp_path: Path) -> None:
     config = replace(
         SMALL,

@@ -28,7 +28,7 @@ from mtspark.train.images import ImageConfig
 from mtspark.train.network import ConvSize, NetworkConfig
 from mtspark.train.pqn import PqnTrainer
 from mtspark.train.recipe import override, read_recipe, shipped_recipes, to_config
-from mtspark.train.start import STATE
+from mtspark.train.start import STATE, only_run_in
 from mtspark.train.variants import with_variant
 
 
@@ -63,6 +63,7 @@ def call(folder: Path, *arguments: object, recipe: str = "pong") -> int:
         (("--set", "threads=0"), "threads is 0, must be above 0"),
         (("--set", "games_per_task=[0]"), "games_per_task is 0, must be at least 1"),
         (("--set", "games_per_task=[1, 2]"), "games_per_task has 2 entries for 1 games"),
+        (("--set", "training_sticky_actions=1"), "training_sticky_actions is 1.0, must be from 0"),
         (("--set", "discount=1.5"), "discount is 1.5, must be from 0 to 1"),
         (("--set", "reward_clipping=[true, false]"), "reward_clipping has 2 entries for 1 games"),
         (("--set", "minibatches=5000"), "a rollout has 2048 decisions for 5000 minibatches"),
@@ -134,6 +135,20 @@ def test_a_corrupt_resume_file_is_one_line_and_code_2(
     assert str(resume) in line
     assert text in line
     assert not trained
+
+
+def test_a_second_run_in_a_folder_is_refused_while_the_first_is_there(
+    tmp_path: Path, trained: list[Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with only_run_in(tmp_path):
+        assert call(tmp_path) == 2
+        assert capsys.readouterr().err == (
+            f"error: {tmp_path}: another run is training there; "
+            "wait for it or choose another folder\n"
+        )
+        assert call(tmp_path / "other") == 0
+        assert not any(folder == tmp_path for _, folder in trained)
+    assert call(tmp_path) == 0
 
 
 @pytest.mark.parametrize("inside", ["", "deeper/still"])
