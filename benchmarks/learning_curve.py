@@ -1,4 +1,4 @@
-"""Draw the returns of a training run: python benchmarks/learning_curve.py LOG.jsonl PICTURE.png."""
+"""Draw training returns: python benchmarks/learning_curve.py LOG.jsonl [...] PICTURE.png."""
 
 from __future__ import annotations
 
@@ -6,44 +6,54 @@ import itertools
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 
-def main(log: Path, picture: Path) -> None:
+def main(logs: list[Path], picture: Path) -> None:
     """A panel a game: mean unclipped training return of its last 30 episodes.
 
     A dotted line stands where the entry ``run`` changes: another run went on from there.
+    Several logs are named by their folders; those that differ only in a last ``-NUMBER``, the
+    seed, have one colour.
     """
     import matplotlib as mpl
 
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
-    records = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
-    games = list(records[-1]["returns"])
+    runs = {log: [json.loads(line) for line in log.read_text().splitlines()] for log in logs}
+    games = list(runs[logs[0]][-1]["returns"])
     size = (7, 1.2 + 1.6 * len(games)) if len(games) > 1 else (7, 3.2)
     figure, axes = plt.subplots(
         len(games), 1, figsize=size, sharex=True, squeeze=False, layout="constrained"
     )
-    borders = [
-        late["steps"]
-        for early, late in itertools.pairwise(records)
-        if early.get("run") != late.get("run")
-    ]
+    colours: dict[str, str] = {}
+    for log, records in runs.items():
+        name = log.parent.name.rpartition("-")[0] or log.parent.name
+        new = name not in colours
+        colour = colours.setdefault(name, f"C{len(colours)}")
+        for axis, game in zip(axes[:, 0], games, strict=True):
+            label = name if new and len(logs) > 1 else None
+            axis.plot(*_points(records, game), linewidth=1, color=colour, label=label)
+            for early, late in itertools.pairwise(records):
+                if early.get("run") != late.get("run"):
+                    axis.axvline(late["steps"] / 1e6, color="grey", linestyle=":")
     for axis, game in zip(axes[:, 0], games, strict=True):
-        points = [
-            (r["steps"] / 1e6, r["returns"][game])
-            for r in records
-            if r["returns"][game] is not None
-        ]
-        axis.plot(*zip(*points, strict=True), linewidth=1)
-        for border in borders:
-            axis.axvline(border / 1e6, color="grey", linestyle=":")
         axis.set_title(game, loc="left", fontsize="medium")
         axis.set_ylabel("mean return")
         axis.grid(alpha=0.3)
+    if len(logs) > 1:
+        axes[0, 0].legend()
     axes[-1, 0].set_xlabel("agent decisions over all games (four frames each), millions")
     figure.savefig(picture, dpi=110)
 
 
+def _points(records: list[dict[str, Any]], game: str) -> tuple[list[float], list[float]]:
+    known = [record for record in records if record["returns"][game] is not None]
+    return [r["steps"] / 1e6 for r in known], [r["returns"][game] for r in known]
+
+
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    if len(sys.argv) < 3:
+        sys.exit(__doc__)
+    main([Path(name) for name in sys.argv[1:-1]], Path(sys.argv[-1]))

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import os
+import resource
 from collections import Counter
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 
 from mtspark.core.limits import set_policy
@@ -60,3 +63,17 @@ def test_an_error_that_is_none_of_ours_is_found(
     outcome = reader.read_file("nir", tmp_path / "x.nir")
     assert outcome.result == "escaped"
     assert "nobody expected this" in outcome.text
+
+
+def test_reading_is_charged_for_itself_alone(
+    fuzz: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader = importlib.import_module("fuzz_read")
+    made = np.ones(2**26)
+    del made
+    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    outcome = reader.read_file_apart("nir", tmp_path / "none.nir")
+    assert outcome.result == "refused"
+    assert 0 < outcome.megabytes < own - 256
+    monkeypatch.setattr(reader, "_read", lambda kind, path: os._exit(3))
+    assert reader.read_file_apart("nir", tmp_path / "none.nir").result == "escaped"
