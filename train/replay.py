@@ -9,7 +9,9 @@ from pathlib import Path
 import torch
 from tensordict import TensorDict
 from torch import Tensor
-from torchrl.data import LazyTensorStorage, SliceSampler, TensorDictReplayBuffer
+from torchrl.data import LazyTensorStorage, ReplayBuffer
+
+from mtspark.core.errors import BadRequestError
 
 # It tells of every storage that it makes.
 logging.getLogger("torchrl").setLevel(logging.WARNING)
@@ -27,23 +29,20 @@ class Transitions:
 
 
 class Replay:
-    """The last decisions of one task (torchrl's storage and slice sampler).
+    """The last decisions of one task (torchrl's ring storage), drawn evenly.
 
     A stack of an observation is the newest frames of the decisions before it, so a transition
     is a slice of stack + 1 decisions of one copy of the game within one chunk of play and one
-    episode. The first decisions of an episode or a chunk are stored, but never sampled alone.
+    episode. The first decisions of an episode or a chunk, and the last of each, are stored, but
+    are not drawn as transitions; every other decision is as likely as any. (torchrl's
+    SliceSampler draws an episode first, so that a decision of a short one comes more often.)
     """
 
     def __init__(self, capacity: int, stack: int, batch_size: int) -> None:
-        self._slice = stack + 1
-        self._buffer = TensorDictReplayBuffer(
-            storage=LazyTensorStorage(capacity),
-            sampler=SliceSampler(
-                slice_len=self._slice, traj_key="trajectory", strict_length=True, cache_values=True
-            ),
-            batch_size=batch_size * self._slice,
-        )
-        self._trajectories = 0
+        self._capacity, self._slice, self._batch_size = capacity, stack + 1, batch_size
+        self._storage = LazyTensorStorage(capacity)
+        self._buffer = ReplayBuffer(storage=self._storage)
+        self._starts = torch.empty(0, dtype=torch.long)
 
     def __len__(self) -> int:
         """Decisions stored."""
@@ -52,7 +51,7 @@ class Replay:
     def add(
         self, newest: Tensor, actions: Tensor, rewards: Tensor, terminal: Tensor, valid: Tensor
     ) -> None:
-        """Store a chunk of play.
+        """Store a chunk of play; of one above the capacity, its end (whole copies go first).
 
         Args:
             newest: uint8 (steps, copies, height, width), the newest frame before each decision.
@@ -60,28 +59,37 @@ class Replay:
             valid: False where the step only restarted a finished game.
         """
         steps, copies = actions.shape
-        # A new trajectory begins after the step that restarts a game, and with every copy.
+        # `order` rises by 1 to the next decision of an episode, by more after the step that
+        # restarts a game and from copy to copy and chunk to chunk.
         restarts = torch.cat([torch.zeros(1, copies, dtype=torch.bool), ~valid[:-1]])
-        numbers = restarts.long().cumsum(0) + torch.arange(copies) * steps
-        trajectory = numbers + self._trajectories
-        self._trajectories += copies * steps
+        within = torch.arange(steps)[:, None] + restarts.long().cumsum(0)
+        first = int(self._stored_order().max()) + 2 if len(self) else 0
         by_copy = {
             "frame": newest,
             "action": actions,
             "reward": rewards,
             "terminal": terminal,
-            "trajectory": trajectory,
+            "order": first + within + 2 * steps * torch.arange(copies),
         }
-        self._buffer.extend(
-            TensorDict(
-                {name: value.transpose(0, 1).flatten(0, 1) for name, value in by_copy.items()},
-                [steps * copies],
-            )
-        )
+        chunk = {name: value.transpose(0, 1).flatten(0, 1) for name, value in by_copy.items()}
+        # A place must not be written twice in one call.
+        self._buffer.extend(TensorDict(chunk, [steps * copies])[-self._capacity :])
+        self._find_starts()
 
     def sample(self) -> Transitions:
-        """A batch of transitions, drawn with torch's global generator."""
-        slices = self._buffer.sample().reshape(-1, self._slice)
+        """A batch of transitions, drawn with torch's global generator.
+
+        Raises:
+            BadRequestError: no stored decision has a stack of frames of its own episode.
+        """
+        if not len(self._starts):
+            raise BadRequestError(
+                f"replay: none of {len(self)} stored decisions has {self._slice - 1} frames of "
+                "its own episode and chunk and one after them; raise rollout_steps, "
+                "replay.capacity or replay.warmup"
+            )
+        starts = self._starts[torch.randint(len(self._starts), (self._batch_size,))]
+        slices = self._storage[(starts[:, None] + torch.arange(self._slice)) % len(self)]
         last = self._slice - 2
         return Transitions(
             slices["frame"][:, :-1],
@@ -95,9 +103,23 @@ class Replay:
         """Write everything into a new folder."""
         folder.mkdir(parents=True)
         self._buffer.dumps(folder)
-        torch.save(self._trajectories, folder / "trajectories.pt")
 
     def load(self, folder: Path) -> None:
         """Read what :meth:`save` wrote."""
         self._buffer.loads(folder)
-        self._trajectories = torch.load(folder / "trajectories.pt", weights_only=True)
+        self._find_starts()
+
+    def _stored_order(self) -> Tensor:
+        return self._storage[:]["order"]
+
+    def _find_starts(self) -> None:
+        """Note the places where a slice begins: where `order` rises by 1 throughout it.
+
+        `order` falls from the newest decision to the oldest one, its neighbour in the ring, so
+        no slice leads across.
+        """
+        order, reach = self._stored_order(), self._slice - 1
+        if len(order) <= reach:
+            self._starts = torch.empty(0, dtype=torch.long)
+            return
+        self._starts = (order.roll(-reach) - order == reach).nonzero().squeeze(1)
