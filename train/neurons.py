@@ -160,8 +160,7 @@ def run_layer(
         neuron: the layer's neuron model.
         currents: (T, batch, ...) or, for a constant current, (1, batch, ...).
         time_steps: T.
-        compiled: fuse the steps with torch.compile (needs a C++ compiler): four times
-            faster in training, a minute to start.
+        compiled: fuse the steps with torch.compile (needs a C++ compiler), a minute to start.
 
     Returns:
         Spikes (T, batch, ...).
