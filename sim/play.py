@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +15,11 @@ from mtspark.core.agent import AgentBackend, Decision, greedy_actions
 from mtspark.core.chip_network import ChipNetwork
 from mtspark.core.errors import BadRequestError
 from mtspark.core.games import make_games
+from mtspark.core.protocol import GameProtocol, Task
 from mtspark.sim.counts import Counter, RunCounts
+
+if TYPE_CHECKING:
+    from ale_py.vector_env import AtariVectorEnv
 
 MAX_GAMES_AT_ONCE = 32
 
@@ -68,7 +74,12 @@ class Run:
     @property
     def distinct_episodes(self) -> int:
         """Episodes that differ in at least one action or reward."""
-        return len({episode.trajectory for episode in self.episodes})
+        return distinct(self.episodes)
+
+
+def distinct(episodes: tuple[Episode, ...]) -> int:
+    """How many episodes differ in at least one action or reward."""
+    return len({episode.trajectory for episode in episodes})
 
 
 def play(
@@ -101,76 +112,118 @@ def play(
     Raises:
         BadRequestError: unknown task, or numbers that are not positive.
     """
+    counter = Counter(network)
+
+    def count(moment: Moment) -> None:
+        counter.add(moment.decision.activity)
+        if observe is not None:
+            observe(moment)
+
+    row = network.task_index(task)
+    played = play_task(
+        backend,
+        network.tasks[row],
+        row,
+        network.game_protocol,
+        episodes=episodes,
+        seed=seed,
+        max_decisions=max_decisions,
+        sticky=sticky,
+        one_at_a_time=one_at_a_time,
+        trace=trace,
+        observe=count,
+    )
+    pipeline = backend.name != "torch"
+    return Run(played, counter.result(pipeline=pipeline))
+
+
+def play_task(
+    backend: AgentBackend,
+    task: Task,
+    row: int,
+    protocol: GameProtocol,
+    *,
+    episodes: int,
+    seed: int,
+    max_decisions: int | None = None,
+    sticky: float | None = None,
+    one_at_a_time: bool = False,
+    trace: bool = False,
+    observe: Callable[[Moment], None] | None = None,
+) -> tuple[Episode, ...]:
+    """As :func:`play`, of an agent that need not be a chip's: nothing is counted.
+
+    Args:
+        backend: who decides.
+        task: with a game.
+        row: its place among the agent's tasks.
+        protocol: how the agent's games are played.
+        episodes, seed, max_decisions, sticky, one_at_a_time, trace, observe: as for :func:`play`.
+    """
     if episodes < 1 or (max_decisions is not None and max_decisions < 1):
         raise BadRequestError("episodes and max-decisions must be at least 1")
     if not 0 <= seed < 2**30:
         raise BadRequestError(f"seed {seed}: 0 to {2**30 - 1} can be used")
     # A lost life may end an episode in training; a score is that of the whole game.
-    protocol = replace(network.game_protocol, life_loss_ends_episode=False)
+    protocol = replace(protocol, life_loss_ends_episode=False)
     if sticky is not None:
         if not 0 <= sticky < 1:
             raise BadRequestError(f"sticky action probability {sticky}: 0 up to below 1")
         protocol = replace(protocol, sticky_action_probability=sticky)
-    network = replace(network, protocol=protocol)
-    counter = Counter(network)
     at_once = 1 if one_at_a_time else min(episodes, MAX_GAMES_AT_ONCE)
     played: list[Episode] = []
     while len(played) < episodes:
         count = min(at_once, episodes - len(played))
-        first = seed + len(played)
-        episode = np.arange(len(played), len(played) + count)
-        played += _play_group(
-            backend, network, task, episode, first, max_decisions, trace, counter, observe
-        )
-    pipeline = backend.name != "torch"
-    return Run(tuple(played), counter.result(pipeline=pipeline))
+        games = make_games(task, protocol, count)
+        ask = partial(backend.decide, task=row, trace=trace)
+        try:
+            played += _play_group(
+                games, ask, task.legal_actions, len(played), count, seed, max_decisions, observe
+            )
+        finally:
+            games.close()
+    return tuple(played)
 
 
 def _play_group(
-    backend: AgentBackend,
-    network: ChipNetwork,
-    task: str,
-    episode: NDArray[np.int64],
-    seed: int,
+    games: AtariVectorEnv,
+    ask: Callable[[NDArray[np.uint8]], Decision],
+    legal: tuple[int, ...],
+    first: int,
+    count: int,
+    run_seed: int,
     max_decisions: int | None,
-    trace: bool,
-    counter: Counter,
     observe: Callable[[Moment], None] | None,
 ) -> list[Episode]:
-    row, count = network.task_index(task), len(episode)
-    legal = network.tasks[row].legal_actions
-    games = make_games(network.tasks[row], network.game_protocol, count)
-    try:
-        frames, _ = games.reset(seed=seed)
-        score, decisions = np.zeros(count), np.zeros(count, dtype=np.int64)
-        active = np.ones(count, dtype=bool)
-        finished = np.zeros(count, dtype=bool)
-        digests = [hashlib.sha256() for _ in range(count)]
-        played: list[list[int]] = [[] for _ in range(count)]
-        while active.any():
-            running = np.flatnonzero(active)
-            decision = backend.decide(frames[running], row, trace=trace)
-            chosen = greedy_actions(decision.values, legal)
-            counter.add(decision.activity)
-            # A game that has ended goes on, with actions that nobody counts.
-            actions = np.full(count, legal[0])
-            actions[running] = chosen
-            following, given, ended, cut, _ = games.step(actions)
-            rewards = np.asarray(given, dtype=np.float64)[running]
-            if observe is not None:
-                observe(Moment(frames[running], episode[running], chosen, rewards, decision))
-            score[running] += rewards
-            decisions[running] += 1
-            for index, action, reward in zip(running, chosen, rewards, strict=True):
-                played[index].append(int(action))
-                digests[index].update(np.array([action, reward]).tobytes())
-            finished |= active & (ended | cut)
-            active &= ~(ended | cut)
-            if max_decisions is not None:
-                active &= decisions < max_decisions
-            frames = following.copy()
-    finally:
-        games.close()
+    """Episodes `first` to `first` + `count` - 1 of a run, side by side."""
+    seed, episode = run_seed + first, np.arange(first, first + count)
+    frames, _ = games.reset(seed=seed)
+    score, decisions = np.zeros(count), np.zeros(count, dtype=np.int64)
+    active = np.ones(count, dtype=bool)
+    finished = np.zeros(count, dtype=bool)
+    digests = [hashlib.sha256() for _ in range(count)]
+    played: list[list[int]] = [[] for _ in range(count)]
+    while active.any():
+        running = np.flatnonzero(active)
+        decision = ask(frames[running])
+        chosen = greedy_actions(decision.values, legal)
+        # A game that has ended goes on, with actions that nobody counts.
+        actions = np.full(count, legal[0])
+        actions[running] = chosen
+        following, given, ended, cut, _ = games.step(actions)
+        rewards = np.asarray(given, dtype=np.float64)[running]
+        if observe is not None:
+            observe(Moment(frames[running], episode[running], chosen, rewards, decision))
+        score[running] += rewards
+        decisions[running] += 1
+        for index, action, reward in zip(running, chosen, rewards, strict=True):
+            played[index].append(int(action))
+            digests[index].update(np.array([action, reward]).tobytes())
+        finished |= active & (ended | cut)
+        active &= ~(ended | cut)
+        if max_decisions is not None:
+            active &= decisions < max_decisions
+        frames = following.copy()
     return [
         Episode(
             seed=seed + index,

@@ -10,13 +10,12 @@ import typer
 from mtspark.cli.common import (
     BackendName,
     check_json_target,
-    console,
     one_thread_each,
     open_backend,
     play_progress,
     writable_folder,
-    write_json,
 )
+from mtspark.cli.evaluate_rows import asked_of, print_game_rows, row_of, store_rows, stored_rows
 
 if TYPE_CHECKING:
     from mtspark.deploy.bundle import Bundle
@@ -30,7 +29,14 @@ QUANTISATION = ("weight_bits", "weight_scale", "rounding")
 
 
 def evaluate_command(
-    folder: Annotated[Path, typer.Argument(help="A bundle made by mtspark export.")],
+    folder: Annotated[
+        Path,
+        typer.Argument(
+            metavar="BUNDLE",
+            help="A bundle made by mtspark export; or an agent file (.pt), whose float network "
+            "then plays alone.",
+        ),
+    ],
     task: Annotated[
         list[str] | None, typer.Option(help="Only this task; repeat for several (all).")
     ] = None,
@@ -58,23 +64,30 @@ def evaluate_command(
 
     Every task is played greedily over full, unclipped episodes. While the chip plays, the
     float network is asked about the same frames: the share of equal actions is printed. A task
-    that is an image set is scored by the share of its test images that are named rightly.
+    that is an image set is scored by the share of its test images that are named rightly. An
+    agent that no chip can run, such as a teacher that does not spike, is scored by its own file.
     """
     one_thread_each()
+    from mtspark.cli.evaluate_float import evaluate_checkpoint
     from mtspark.cli.evaluate_images import image_rows, print_image_rows
     from mtspark.core.errors import BadRequestError
     from mtspark.deploy.bundle import load_bundle
 
     check_json_target(json_out)
-    bundle = load_bundle(folder)
     if not 0 <= sticky < 1:
         raise BadRequestError(f"--sticky {sticky:g}: 0 up to below 1 is a probability; change it")
     if not 0 <= seed <= SEEDS - episodes:
         raise BadRequestError(
             f"--seed {seed}: 0 to {SEEDS - episodes} can be used with {episodes} episodes"
         )
-    for name in task or ():
-        bundle.network.task_index(name)
+    if folder.is_file():
+        if into is not None:
+            raise BadRequestError("--into stores what float and chip scored; give a bundle")
+        evaluate_checkpoint(folder, task or [], episodes, seed, sticky, data, images, json_out)
+        return
+    bundle = load_bundle(folder)
+    for asked_task in task or ():
+        bundle.network.task_index(asked_task)
     if into is not None:
         if task:
             raise BadRequestError("--into stores the rows of all tasks; leave --task out")
@@ -84,7 +97,8 @@ def evaluate_command(
         writable_folder(into.parent)
     rows: list[dict[str, Any]] = []
     of_images: list[dict[str, Any]] = []
-    stored = [] if json_out is None else _stored_rows(json_out, bundle)
+    name, sha256 = bundle.network.name, bundle.network_hash
+    stored = stored_rows(json_out, sha256)
     for one in bundle.network.tasks:
         if task and one.name not in task:
             continue
@@ -96,12 +110,12 @@ def evaluate_command(
             (bundle.network.game_protocol.sticky_action_probability, sticky)
         ):
             asked = (one.name, stickiness, seed, episodes)
-            pair = [row for row in stored if _asked(row) == asked]
+            pair = [row for row in stored if asked_of(row) == asked]
             rows += pair or _pair_of_rows(bundle, one.name, stickiness, episodes, seed)
             if json_out is not None:
-                _store_rows(json_out, bundle, rows)
+                store_rows(json_out, name, sha256, rows)
     if json_out is not None:
-        _store_rows(json_out, bundle, rows + of_images)
+        store_rows(json_out, name, sha256, rows + of_images)
     if into is not None:
         from mtspark.train.checkpoint import load_agent, save_agent
 
@@ -109,42 +123,9 @@ def evaluate_command(
         agent.evaluations = rows + of_images
         save_agent(agent, into)
     if rows:
-        _print(bundle, rows)
+        print_game_rows(name, rows)
     if of_images:
-        print_image_rows(bundle.network.name, of_images)
-
-
-def _asked(row: dict[str, Any]) -> tuple[Any, ...]:
-    keys = ("task", "sticky_action_probability", "seed", "episodes")
-    return tuple(row.get(key) for key in keys)
-
-
-def _store_rows(path: Path, bundle: Bundle, rows: list[dict[str, Any]]) -> None:
-    write_json(
-        path,
-        {
-            "format": "mtspark-eval",
-            "version": 1,
-            "agent": bundle.network.name,
-            "network_sha256": bundle.network_hash,
-            "rows": rows,
-        },
-    )
-
-
-def _stored_rows(path: Path, bundle: Bundle) -> list[dict[str, Any]]:
-    """Rows of games that an earlier run of the same network has written; none of another."""
-    import json
-
-    from mtspark.core.errors import BadFileError
-    from mtspark.core.sandbox import read_text_guarded
-
-    try:
-        found = read_text_guarded(path, json.loads)
-        same = found["format"] == "mtspark-eval" and found["network_sha256"] == bundle.network_hash
-        return [row for row in found["rows"] if same and "returns" in row]
-    except (BadFileError, KeyError, TypeError):
-        return []
+        print_image_rows(name, of_images)
 
 
 def _check_same_agent(bundle: Bundle, checkpoint: Path) -> None:
@@ -209,65 +190,10 @@ def _pair_of_rows(
                     sticky=sticky,
                     observe=observe,
                 )
-    rows = []
-    for backend, run in runs.items():
-        scores = [episode.score for episode in run.episodes]
-        low, high = confidence_interval(scores)
-        rows.append(
-            {
-                "task": task,
-                "backend": backend,
-                "network_sha256": bundle.network_hash,
-                **{key: network.provenance.get(key) for key in QUANTISATION},
-                "sticky_action_probability": sticky,
-                "seed": seed,
-                "episodes": len(scores),
-                "distinct_episodes": run.distinct_episodes,
-                "unfinished_episodes": sum(not episode.finished for episode in run.episodes),
-                "mean_return": sum(scores) / len(scores),
-                "interval_95": [low, high],
-                "returns": scores,
-                "decisions": run.counts.decisions,
-                "action_agreement": same / asked if backend == "engine" else None,
-                "decisions_compared": asked if backend == "engine" else None,
-            }
-        )
+    notes = {key: network.provenance.get(key) for key in QUANTISATION}
+    rows = [
+        {**row_of(run.episodes, task, name, sticky, seed, bundle.network_hash), **notes}
+        for name, run in runs.items()
+    ]
+    rows[1].update(action_agreement=same / asked, decisions_compared=asked)
     return rows
-
-
-def confidence_interval(scores: list[float], resamples: int = 10_000) -> tuple[float, float]:
-    """95 % percentile bootstrap interval of the mean, seeded.
-
-    Greedy episodes repeat: with few distinct ones the interval is too narrow, so the number of
-    distinct ones stands beside it.
-    """
-    import numpy as np
-
-    generator = np.random.default_rng(0)
-    picks = generator.integers(0, len(scores), size=(resamples, len(scores)))
-    low, high = np.percentile(np.asarray(scores)[picks].mean(1), [2.5, 97.5])
-    return float(low), float(high)
-
-
-def _print(bundle: Bundle, rows: list[dict[str, Any]]) -> None:
-    from rich.table import Table
-
-    table = Table(title=f"{bundle.network.name}: greedy, full episodes, unclipped returns")
-    for column in ("task", "who", "sticky", "mean return", "95 %", "episodes", "distinct", "agree"):
-        table.add_column(column, justify="left" if column in ("task", "who") else "right")
-    for row in rows:
-        low, high = row["interval_95"]
-        agreement = row["action_agreement"]
-        table.add_row(
-            row["task"],
-            "float (torch)" if row["backend"] == "torch" else "chip (integers)",
-            f"{row['sticky_action_probability']:g}",
-            f"{row['mean_return']:.2f}",
-            f"{low:.1f} to {high:.1f}",
-            str(row["episodes"]),
-            str(row["distinct_episodes"]),
-            "" if agreement is None else f"{agreement:.1%}",
-        )
-    console.print(table)
-    compared = sum(row["decisions_compared"] or 0 for row in rows)
-    console.print(f"agree: share of equal actions of float and chip, {compared:,} decisions in all")

@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Any
 from mtspark.cli.common import BackendName, console, open_backend
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from mtspark.core.agent import AgentBackend
     from mtspark.deploy.bundle import Bundle
+    from mtspark.train.checkpoint import Agent
+    from mtspark.train.images_data import ImageSet
 
 BATCH = 100
 
@@ -30,60 +36,87 @@ def image_rows(
         BadRequestError: no image set has that name, or it cannot be had.
         BadFileError: its files are missing or damaged.
     """
-    import numpy as np
-    from rich.progress import track
+    network = bundle.network
+    row = network.task_index(task)
+    test = _test_images(task, data, images, network.input.shape)
+    legal = network.tasks[row].legal_actions or tuple(range(network.readout.scale.size))
+    named = {}
+    for name in (BackendName.TORCH, BackendName.ENGINE):
+        with open_backend(name, bundle, task) as backend:
+            named[name.value] = _answers(backend, test, row, legal)
+    rows = [
+        {**_row(test, task, name, answers, bundle.network_hash), **quantisation}
+        for name, answers in named.items()
+    ]
+    agreement = float((named["torch"] == named["engine"]).mean())
+    rows[1].update(action_agreement=agreement, decisions_compared=len(test.labels))
+    return rows
 
-    from mtspark.core.agent import greedy_actions
+
+def float_image_row(
+    agent: Agent, row: int, data: Path | None, images: int, sha256: str
+) -> dict[str, Any]:
+    """As :func:`image_rows`, of an agent's float network alone; `sha256` names its file."""
+    from mtspark.cli.torch_agent import TorchBackend
+
+    task, config = agent.tasks[row], agent.network.config
+    test = _test_images(task.name, data, images, config.observation_shape)
+    backend = TorchBackend(agent)
+    answers = _answers(backend, test, row, task.legal_actions or tuple(range(config.actions)))
+    return _row(test, task.name, backend.name, answers, sha256)
+
+
+def _test_images(task: str, data: Path | None, images: int, shape: tuple[int, ...]) -> ImageSet:
     from mtspark.core.errors import BadRequestError
     from mtspark.train.images_data import OPENML, load_images
 
-    network = bundle.network
     if task not in OPENML:
         raise BadRequestError(
             f"task {task!r} is neither a game nor an image set ({', '.join(OPENML)}); its inputs "
             "are not known here"
         )
     test = load_images(task, "test", data).subset(images, seed=0)
-    if test.images.shape[1:] != network.input.shape:
+    if test.images.shape[1:] != shape:
         raise BadRequestError(
-            f"{task}: images of {test.images.shape[1:]}, the network takes {network.input.shape}"
+            f"{task}: images of {test.images.shape[1:]}, the network takes {shape}"
         )
-    row = network.task_index(task)
-    legal = network.tasks[row].legal_actions or tuple(range(network.readout.scale.size))
-    named: dict[str, Any] = {}
-    for name in (BackendName.TORCH, BackendName.ENGINE):
-        with open_backend(name, bundle, task) as backend:
-            starts = range(0, len(test.labels), BATCH)
-            title = f"{task}, {name.value}"
-            named[name.value] = np.concatenate(
-                [
-                    greedy_actions(
-                        backend.decide(test.images[start : start + BATCH], row).values, legal
-                    )
-                    for start in track(starts, description=title, console=console, transient=True)
-                ]
-            )
-    agreement = float((named["torch"] == named["engine"]).mean())
-    rows = []
-    for backend_name, answers in named.items():
-        right = int((answers == test.labels).sum())
-        chip = backend_name == "engine"
-        rows.append(
-            {
-                "task": task,
-                "backend": backend_name,
-                "network_sha256": bundle.network_hash,
-                **quantisation,
-                "origin": test.origin,
-                "images": len(test.labels),
-                "right": right,
-                "accuracy": right / len(test.labels),
-                "interval_95": list(wilson_interval(right, len(test.labels))),
-                "action_agreement": agreement if chip else None,
-                "decisions_compared": len(test.labels) if chip else None,
-            }
-        )
-    return rows
+    return test
+
+
+def _answers(
+    backend: AgentBackend, test: ImageSet, row: int, legal: tuple[int, ...]
+) -> NDArray[np.int64]:
+    import numpy as np
+    from rich.progress import track
+
+    from mtspark.core.agent import greedy_actions
+
+    starts = range(0, len(test.labels), BATCH)
+    title = f"{test.name}, {backend.name}"
+    return np.concatenate(
+        [
+            greedy_actions(backend.decide(test.images[start : start + BATCH], row).values, legal)
+            for start in track(starts, description=title, console=console, transient=True)
+        ]
+    )
+
+
+def _row(
+    test: ImageSet, task: str, backend: str, answers: NDArray[np.int64], sha256: str
+) -> dict[str, Any]:
+    right = int((answers == test.labels).sum())
+    return {
+        "task": task,
+        "backend": backend,
+        "network_sha256": sha256,
+        "origin": test.origin,
+        "images": len(test.labels),
+        "right": right,
+        "accuracy": right / len(test.labels),
+        "interval_95": list(wilson_interval(right, len(test.labels))),
+        "action_agreement": None,
+        "decisions_compared": None,
+    }
 
 
 def wilson_interval(right: int, asked: int) -> tuple[float, float]:

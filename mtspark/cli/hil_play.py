@@ -113,7 +113,7 @@ def play_all(
     """Play every setting; a chip is started again where its faults change."""
     from contextlib import ExitStack
 
-    from mtspark.cli.evaluate import confidence_interval
+    from mtspark.cli.evaluate_rows import confidence_interval
     from mtspark.core.errors import BackendFailedError
     from mtspark.sim.faults import CHIP_KINDS
     from mtspark.sim.hil import FrameMoment, play_hil

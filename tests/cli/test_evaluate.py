@@ -16,7 +16,7 @@ import pytest
 import mtspark.sim.play as loop
 from mtspark.cli import evaluate
 from mtspark.cli.common import BackendName
-from mtspark.cli.evaluate import confidence_interval
+from mtspark.cli.evaluate_rows import confidence_interval
 from mtspark.core.agent import Decision, greedy_actions
 from mtspark.core.games import make_games
 from mtspark.core.protocol import GameProtocol

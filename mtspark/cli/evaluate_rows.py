@@ -1,0 +1,110 @@
+"""Rows of ``mtspark eval``: made of episodes, stored, shown."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mtspark.cli.common import console, write_json
+
+if TYPE_CHECKING:
+    from mtspark.sim.play import Episode
+
+FORMAT = "mtspark-eval"
+
+
+def row_of(
+    episodes: tuple[Episode, ...], task: str, backend: str, sticky: float, seed: int, sha256: str
+) -> dict[str, Any]:
+    """Scores of a player's episodes of one task; `sha256` names the weights."""
+    from mtspark.sim.play import distinct
+
+    scores = [episode.score for episode in episodes]
+    low, high = confidence_interval(scores)
+    return {
+        "task": task,
+        "backend": backend,
+        "network_sha256": sha256,
+        "sticky_action_probability": sticky,
+        "seed": seed,
+        "episodes": len(scores),
+        "distinct_episodes": distinct(episodes),
+        "unfinished_episodes": sum(not episode.finished for episode in episodes),
+        "mean_return": sum(scores) / len(scores),
+        "interval_95": [low, high],
+        "returns": scores,
+        "decisions": sum(episode.decisions for episode in episodes),
+        "action_agreement": None,
+        "decisions_compared": None,
+    }
+
+
+def asked_of(row: dict[str, Any]) -> tuple[Any, ...]:
+    """What a row answers: task, sticky actions, first seed, number of episodes."""
+    keys = ("task", "sticky_action_probability", "seed", "episodes")
+    return tuple(row.get(key) for key in keys)
+
+
+def store_rows(path: Path, agent: str, sha256: str, rows: list[dict[str, Any]]) -> None:
+    """Write a result; one that was there is whole until this one is."""
+    head = {"format": FORMAT, "version": 1, "agent": agent, "network_sha256": sha256}
+    write_json(path, {**head, "rows": rows})
+
+
+def stored_rows(path: Path | None, sha256: str) -> list[dict[str, Any]]:
+    """Rows of games that an earlier run of the same network has written; none of another."""
+    import json
+
+    from mtspark.core.errors import BadFileError
+    from mtspark.core.sandbox import read_text_guarded
+
+    if path is None:
+        return []
+    try:
+        found = read_text_guarded(path, json.loads)
+        same = found["format"] == FORMAT and found["network_sha256"] == sha256
+        return [row for row in found["rows"] if same and "returns" in row]
+    except (BadFileError, KeyError, TypeError):
+        return []
+
+
+def confidence_interval(scores: list[float], resamples: int = 10_000) -> tuple[float, float]:
+    """95 % percentile bootstrap interval of the mean, seeded.
+
+    Greedy episodes repeat: with few distinct ones the interval is too narrow, so the number of
+    distinct ones stands beside it.
+    """
+    import numpy as np
+
+    generator = np.random.default_rng(0)
+    picks = generator.integers(0, len(scores), size=(resamples, len(scores)))
+    low, high = np.percentile(np.asarray(scores)[picks].mean(1), [2.5, 97.5])
+    return float(low), float(high)
+
+
+def print_game_rows(agent: str, rows: list[dict[str, Any]]) -> None:
+    """Show returns, and how often float network and chip agree."""
+    from rich.table import Table
+
+    table = Table(title=f"{agent}: greedy, full episodes, unclipped returns")
+    for column in ("task", "who", "sticky", "mean return", "95 %", "episodes", "distinct", "agree"):
+        table.add_column(column, justify="left" if column in ("task", "who") else "right")
+    for row in rows:
+        low, high = row["interval_95"]
+        agreement = row["action_agreement"]
+        table.add_row(
+            row["task"],
+            "float (torch)" if row["backend"] == "torch" else "chip (integers)",
+            f"{row['sticky_action_probability']:g}",
+            f"{row['mean_return']:.2f}",
+            f"{low:.1f} to {high:.1f}",
+            str(row["episodes"]),
+            str(row["distinct_episodes"]),
+            "" if agreement is None else f"{agreement:.1%}",
+        )
+    console.print(table)
+    compared = sum(row["decisions_compared"] or 0 for row in rows)
+    if compared:
+        console.print(
+            f"agree: share of equal actions of float and chip, {compared:,} decisions in all"
+        )
