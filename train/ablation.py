@@ -28,6 +28,8 @@ NETWORKS = {"plain": (0, False), "AD": (1, False), "D": (0, True), "ADD": (1, Tr
 NEURONS = {"spiking": "lif", "not spiking": "relu"}
 SCHEDULES = ("interleaved", "sequential")
 FORMAT = "mtspark-ablation"
+LOOKS = 4
+"""Points of a learning curve for each pass over the images."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ class AblationSettings:
     def __post_init__(self) -> None:
         """Refuse a budget of nothing."""
         for name, value in asdict(self).items():
-            if value < 1:
+            if not value >= 1:
                 raise ValueError(f"{name} is {value}, must be at least 1")
 
 
@@ -117,13 +119,27 @@ def run_config(cell: Cell, settings: AblationSettings) -> ImageConfig:
 def run_cell(
     cell: Cell, settings: AblationSettings, training: list[ImageSet], test: list[ImageSet]
 ) -> dict[str, Any]:
-    """Train one network; its test accuracy on every task seen so far, after every phase."""
+    """Train one network; its test accuracy on every task seen so far, after every phase.
+
+    And its learning curve: the accuracy on all tasks at each of :data:`LOOKS` of a pass.
+    """
     trainer = ImageTrainer(run_config(cell, settings), training)
     phases: list[dict[str, float]] = []
+    curve: list[dict[str, float]] = []
     seen: list[int] = []
+
+    def look(share: float) -> None:
+        at = trainer.epoch + share
+        if LOOKS * at < len(curve) + 1:
+            return
+        trainer.network.eval()
+        named = {name: accuracy(trainer.network, test[i], i) for i, name in enumerate(TASKS)}
+        trainer.network.train()
+        curve.append({"passes": at, **named})
+
     while not trainer.finished:
         phase = trainer.config.phases[trainer.phase]
-        trainer.run_epoch()
+        trainer.run_epoch(look)
         if trainer.epoch % settings.epochs == 0:
             seen += phase
             phases.append({TASKS[i]: accuracy(trainer.network, test[i], i) for i in seen})
@@ -134,6 +150,7 @@ def run_cell(
     return {
         **asdict(cell),
         "parameters": weights,
+        "curve": curve,
         "after_phase": phases,
         "accuracy": phases[-1],
         "forgotten": forgotten,
@@ -143,13 +160,15 @@ def run_cell(
 def run_grid(
     folder: Path, settings: AblationSettings, training: list[ImageSet], test: list[ImageSet]
 ) -> dict[str, Any]:
-    """Run what of the grid is not done yet; write ``ablation.json`` and ``ablation.png``.
+    """Run what of the grid is not done yet; write ``ablation.json`` and its two pictures.
 
     Raises:
         BadRequestError: the folder holds a grid of another budget.
         BadFileError: a result in it is damaged.
     """
     from rich.progress import track
+
+    from mtspark.train.ablation_plots import draw, draw_curves
 
     test = [part.subset(settings.test_images, seed=0) for part in test]
     done_folder = folder / "runs"
@@ -172,6 +191,7 @@ def run_grid(
     }
     _write_json(folder / "ablation.json", result)
     draw(result, folder / "ablation.png")
+    draw_curves(result, folder / "ablation-curves.png")
     return result
 
 
@@ -225,46 +245,6 @@ def as_markdown(result: dict[str, Any]) -> str:
             f"{cell['parameters']:,} | " + " | ".join(shares) + " |"
         )
     return "\n".join(lines) + "\n"
-
-
-def draw(result: dict[str, Any], path: Path) -> None:
-    """Bars of every cell, a dot for every seed."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(
-        len(SCHEDULES), len(TASKS), figsize=(9, 6), sharex=True, layout="constrained"
-    )
-    for axis, (schedule, task) in zip(axes.flat, itertools.product(SCHEDULES, TASKS), strict=True):
-        for number, neurons in enumerate(NEURONS):
-            for place, network in enumerate(NETWORKS):
-                values = [
-                    100 * row["accuracy"][task]
-                    for row in result["runs"]
-                    if (row["network"], row["neurons"], row["schedule"])
-                    == (network, neurons, schedule)
-                ]
-                if not values:
-                    continue
-                where = place + 0.4 * number - 0.2
-                axis.bar(
-                    where,
-                    statistics.fmean(values),
-                    width=0.36,
-                    color=f"C{number}",
-                    label=neurons if place == 0 else None,
-                )
-                axis.plot([where] * len(values), values, "k.", markersize=4)
-        axis.set_title(f"{task}, {schedule}")
-        axis.set_ylabel("test accuracy (%)")
-        axis.set_xticks(range(len(NETWORKS)), list(NETWORKS))
-    axes.flat[0].legend()
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp.png")
-    figure.savefig(temporary, dpi=120)
-    pyplot.close(figure)
-    temporary.replace(path)
 
 
 def _check_same_settings(path: Path, settings: AblationSettings) -> None:

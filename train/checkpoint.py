@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from dataclasses import asdict, astuple, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -178,25 +178,31 @@ def _network_config(data: Any, path: Path, limits: FileLimits) -> NetworkConfig:
         channels, height, width = (int(length) for length in data["observation_shape"])
         shape = (channels, height, width)
         config = NetworkConfig(**{**data, "convolutions": convolutions, "observation_shape": shape})
-        if type(config.time_steps) is not int or config.time_steps < 1:
-            raise ValueError(f"{config.time_steps!r} time steps, at least 1 is needed")
-        if not (math.isfinite(config.beta) and math.isfinite(config.threshold)):
-            raise ValueError(f"beta {config.beta} and threshold {config.threshold} must be finite")
-        sizes = (*shape, config.hidden, config.actions, config.tasks, config.dendrite_segments + 1)
-        sizes += tuple(size for conv in convolutions for size in astuple(conv))
-        if any(type(size) is not int or size < 1 for size in sizes):
-            raise ValueError(f"sizes {str(sizes)[:80]} must be whole numbers from 1")
-        if type(config.context_size) is not int or config.context_size < 0:
-            raise ValueError(f"context_size {config.context_size!r} must be a whole number from 0")
         check_network_config(config)
     except (TypeError, ValueError, RuntimeError, ArithmeticError, BadNetworkError) as error:
         raise BadFileError(f"{path}: network sizes cannot be built: {one_line(error)}") from error
-    if config.time_steps > limits.time_steps:
-        raise over("time_steps", f"{path}", config.time_steps, limits)
-    largest = max(math.prod(shape), config.hidden, *map(math.prod, activation_shapes(config)))
-    if largest > limits.neurons:
-        raise over("neurons", f"{path}: one layer of", largest, limits)
+    check_network_limits(config, str(path), limits)
     return config
+
+
+def check_network_limits(config: NetworkConfig, where: str, limits: FileLimits) -> None:
+    """Check that the agent file of a network could be read again; `where` names it in the error.
+
+    Raises:
+        BadFileError: over a limit.
+    """
+    if config.time_steps > limits.time_steps:
+        raise over("time_steps", where, config.time_steps, limits)
+    shapes = [config.observation_shape, (config.hidden,), *activation_shapes(config)]
+    largest = max(map(math.prod, shapes))
+    if largest > limits.neurons:
+        raise over("neurons", f"{where}: one layer of", largest, limits)
+    sizes = {name: 4 * math.prod(shape) for name, shape in weight_shapes(config).items()}
+    name, size = max(sizes.items(), key=lambda entry: entry[1])
+    if size > limits.array_bytes:
+        raise over("array_bytes", f"{where}: {name}", size, limits)
+    if sum(sizes.values()) > limits.total_bytes:
+        raise over("total_bytes", f"{where}: the weights", sum(sizes.values()), limits)
 
 
 def _built(path: Path, config: NetworkConfig, state: Any) -> MTSparkNetwork:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
 
-from mtspark.core.protocol import GameProtocol
+from mtspark.core.protocol import GameProtocol, why_not_playable
+from mtspark.train.checks import check_above_zero, check_finite, check_seed
 from mtspark.train.network import NetworkConfig
 
 PER_GAME = ("games_per_task", "exploration_ladder", "reward_clipping", "reward_scales", "teachers")
-"""Fields that may have an entry for each game, so that other games need others."""
+"""Fields that may have an entry for each game: several entries are of the recipe's own games."""
 POSITIVE = (
     *("total_steps", "rollout_steps", "epochs", "minibatches", "learning_rate", "gradient_norm"),
     *("exploration_fraction", "distillation_temperature", "switch_every_steps", "threads"),
@@ -47,6 +48,8 @@ class ReplayConfig:
         for name in ("capacity", "batch_size", "update_every", "target_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, must be at least 1")
+        if self.warmup < 0:
+            raise ValueError(f"warmup is {self.warmup}, must be at least 0")
         if self.warmup > self.capacity:
             raise ValueError(f"warmup {self.warmup} is more than the capacity {self.capacity}")
 
@@ -162,6 +165,11 @@ class TrainConfig:
         Raises:
             ValueError: numbers of entries that do not fit the games, or out of range.
         """
+        check_finite(self)
+        check_seed(self.seed)
+        problem = why_not_playable(self.protocol)
+        if problem is not None:
+            raise ValueError(f"protocol.{problem}")
         games = len(self.games)
         if not games or len(set(self.games)) < games:
             raise ValueError(f"games {list(self.games)}: at least one, each once")
@@ -174,9 +182,7 @@ class TrainConfig:
             raise ValueError(f"reward_clipping has {len(self.clipped)} entries for {games} games")
         if self.network.tasks != games:
             raise ValueError(f"network.tasks is {self.network.tasks}, {games} games are given")
-        for name in POSITIVE:
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} is {getattr(self, name)}, must be above 0")
+        check_above_zero(self, POSITIVE)
         if min(self.games_per_task) < 1:
             raise ValueError(f"games_per_task is {min(self.games_per_task)}, must be at least 1")
         if not all(0 <= rate <= 1 for rate in self.exploration_ladder):
@@ -197,6 +203,7 @@ class TrainConfig:
                 f"network.observation_shape is {self.network.observation_shape}"
             )
         self._check_rollout()
+        self._check_effects()
 
     def _check_rollout(self) -> None:
         together = sum(self.copies) if self.schedule == "interleaved" else min(self.copies)
@@ -210,6 +217,35 @@ class TrainConfig:
                 f"rollout_steps is {self.rollout_steps}, must be above the frames of a stack "
                 f"({self.protocol.frame_stack}) for a replay"
             )
+
+    def _check_effects(self) -> None:
+        """Refuse what would make another run than the one that is asked for."""
+        for game, scale, clipped in zip(self.games, self.reward_scales, self.clipped, strict=False):
+            if scale != 1 and clipped:
+                raise ValueError(
+                    f"reward_scales has {scale:g} for {game}, of whose rewards only the sign is "
+                    "learned; set reward_clipping = false or the scale to 1"
+                )
+        if self.weight_bits != TrainConfig.weight_bits and not self.quantisation_aware:
+            raise ValueError(
+                f"weight_bits is {self.weight_bits}, but the run learns on floats; set "
+                "quantisation_aware = true or leave it out"
+            )
+        if self.algorithm == "dqn" and self.decisions_of_a_game < self.replay.warmup:
+            raise ValueError(
+                f"replay.warmup is {self.replay.warmup}, total_steps {self.total_steps} gives a "
+                f"game {self.decisions_of_a_game} decisions: nothing would be learned; lower one "
+                "or raise the other"
+            )
+
+    @property
+    def decisions_of_a_game(self) -> int:
+        """Decisions in the game with the fewest; where games take turns, the most it can have."""
+        if self.schedule == "interleaved":
+            return self.total_steps * min(self.copies) // sum(self.copies)
+        if self.schedule == "sequential":
+            return self.total_steps // len(self.games)
+        return self.total_steps
 
     @property
     def clipped(self) -> tuple[bool, ...]:

@@ -11,18 +11,21 @@ from torch.nn import functional
 from mtspark.core.errors import BadRequestError
 from mtspark.core.protocol import Task
 from mtspark.train.checkpoint import load_agent
-from mtspark.train.network import MTSparkNetwork, mask_illegal
+from mtspark.train.network import MTSparkNetwork, NetworkConfig, mask_illegal
 
 Teacher = tuple[MTSparkNetwork, int]
 """A network and the index of the taught game among its own tasks."""
 
 
-def load_teachers(paths: tuple[str, ...], tasks: tuple[Task, ...]) -> list[Teacher | None]:
+def load_teachers(
+    paths: tuple[str, ...], tasks: tuple[Task, ...], student: NetworkConfig
+) -> list[Teacher | None]:
     """Load the teacher of each task; None where its path is empty.
 
     Raises:
         BadFileError: a teacher's file cannot be read.
-        BadRequestError: not one path a task, or a teacher that does not know its game.
+        BadRequestError: not one path a task, or a teacher that does not know its game, or sees
+            other frames or has other actions than the student.
     """
     if not paths:
         return [None] * len(tasks)
@@ -40,6 +43,13 @@ def load_teachers(paths: tuple[str, ...], tasks: tuple[Task, ...]) -> list[Teach
         if task.game not in known:
             raise BadRequestError(
                 f"teachers: {path} plays {', '.join(known)}, it cannot teach {task.game}"
+            )
+        own = agent.network.config
+        if own.observation_shape != student.observation_shape or own.actions != student.actions:
+            raise BadRequestError(
+                f"teachers: {path} sees frames of {own.observation_shape} and has {own.actions} "
+                f"actions, this run's network {student.observation_shape} and {student.actions}; "
+                "they must be the same"
             )
         teachers.append((agent.network, known.index(task.game)))
     return teachers

@@ -21,9 +21,15 @@ from torch.nn import functional
 from mtspark.core.errors import BadRequestError
 from mtspark.core.protocol import Task
 from mtspark.train.checkpoint import Agent, load_plain, save_agent, save_whole
+from mtspark.train.checks import check_above_zero, check_finite, check_seed
 from mtspark.train.images_data import CLASSES, IMAGE_SHAPE, ImageSet
 from mtspark.train.network import ConvSize, MTSparkNetwork, NetworkConfig
-from mtspark.train.run_folder import check_same_run, damaged_state, prepare_folder
+from mtspark.train.run_folder import (
+    check_same_run,
+    damaged_state,
+    interruption_tells,
+    prepare_folder,
+)
 from mtspark.train.start import prepare_torch
 
 RUN_FORMAT = "mtspark-images"
@@ -87,6 +93,22 @@ class ImageConfig:
             dueling=False,
         )
     )
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that nothing can be learned with.
+
+        Raises:
+            ValueError: a number out of range.
+        """
+        check_finite(self)
+        check_seed(self.seed)
+        check_above_zero(self, ("learning_rate", "gradient_norm"))
+        for name, counts in (
+            ("images_per_epoch", self.images_per_epoch),
+            ("train_images", (self.train_images,)),
+        ):
+            if min(counts, default=0) < 0:
+                raise ValueError(f"{name} is {min(counts)}, must be 0 (all of them) or more")
 
     @property
     def looks(self) -> tuple[int, ...]:
@@ -325,7 +347,12 @@ def train_images(
     prepare_folder(folder, "epoch", trainer.epoch)
     columns = (TextColumn("images"), BarColumn(), TextColumn("{task.fields[now]}"))
     board = SummaryWriter(str(folder / "tensorboard"), purge_step=trainer.epoch + 1)
-    with Progress(*columns, TimeRemainingColumn()) as bar, log.open("a") as lines, board:
+    with (
+        Progress(*columns, TimeRemainingColumn()) as bar,
+        log.open("a") as lines,
+        board,
+        interruption_tells("epoch", trainer.epoch) as kept,
+    ):
         entry = bar.add_task("epochs", total=config.passes, completed=trainer.epoch, now="")
         while not trainer.finished:
             started, before = time.monotonic(), trainer.epoch
@@ -354,5 +381,6 @@ def train_images(
             save_whole(
                 {"format": RUN_FORMAT, "config": plain_config, "state": trainer.state()}, resume
             )
+            kept.reached = trainer.epoch
     save_agent(trainer.agent(), agent_path)
     return agent_path

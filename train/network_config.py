@@ -136,9 +136,13 @@ FIRST_FIELDS = tuple(entry.name for entry in fields(NetworkConfig))[:10]
 def check_network_config(config: NetworkConfig) -> None:
     """Check the choices of a network.
 
+    The start of a run and the reader of an agent file ask for the same.
+
     Raises:
-        BadNetworkError: one line that names the first choice that does not exist.
+        BadNetworkError: one line that names the first choice that does not exist, or the first
+            number that is none or out of range.
     """
+    _check_types(config)
     choices = {
         "neuron": (config.neuron, ("lif", "relu")),
         "reset": (config.reset, RESETS),
@@ -171,7 +175,7 @@ def check_network_config(config: NetworkConfig) -> None:
             f"{empty[0]} would have no neurons: frames of {config.observation_shape[1:]} are too "
             "small for these convolutions"
         )
-    if (config.context == "one_hot") != (config.context_size == 0):
+    if config.context_size < 0 or (config.context == "one_hot") != (config.context_size == 0):
         raise BadNetworkError(
             f"context_size {config.context_size} with context {config.context}: an embedding or "
             "prototype needs a size, one_hot takes none (0)"
@@ -186,3 +190,23 @@ def check_network_config(config: NetworkConfig) -> None:
             f"k_winners {config.k_winners}, surrogate_slope {config.surrogate_slope}, drive "
             f"{config.drive}: a share from 0 to 1, 0 or more, and above 0 are needed"
         )
+
+
+def _check_types(config: NetworkConfig) -> None:
+    """Whole numbers are whole, others finite; a file may hold anything."""
+    for entry in fields(config):
+        value = getattr(config, entry.name)
+        if entry.type == "int" and type(value) is not int:
+            raise BadNetworkError(f"network.{entry.name} is {value!r}, must be a whole number")
+        number = type(value) in (int, float) and math.isfinite(value)
+        if entry.type == "float" and not number:
+            raise BadNetworkError(f"network.{entry.name} is {value!r}, must be a finite number")
+    lengths = {
+        "observation_shape": config.observation_shape,
+        "convolutions": tuple(size for each in config.convolutions for size in astuple(each)),
+    }
+    for name, values in lengths.items():
+        if any(type(value) is not int for value in values):
+            raise BadNetworkError(
+                f"network.{name} has {str(values)[:80]}: whole numbers are needed"
+            )

@@ -11,11 +11,14 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
-from mtspark.core.errors import BadFileError, BadRequestError
+from mtspark.core.errors import BadFileError, BadNetworkError, BadRequestError
+from mtspark.core.limits import current_policy
 from mtspark.core.protocol import GameProtocol
-from mtspark.train.ablation import AblationSettings
+from mtspark.train.ablation import AblationSettings, grid, run_config
+from mtspark.train.checkpoint import check_network_limits
 from mtspark.train.config import TrainConfig
 from mtspark.train.images import ImageConfig, check_config
+from mtspark.train.network_config import NetworkConfig, check_network_config
 from mtspark.train.variants import NEURONS, VARIANTS, decided_fields, with_variant
 
 if sys.version_info >= (3, 11):
@@ -97,11 +100,15 @@ def to_config(fields: dict[str, Any], where: str) -> RunConfig:
     Raises:
         BadRequestError: an unknown field, or a value of the wrong type or range; all of them
             are told together.
+        BadFileError: a network whose agent file would be over a limit.
     """
     fields = dict(fields)
     schema = _schema(fields.pop("kind", "games"), where)
     if schema is AblationSettings:
-        return _validated(schema, fields, where)
+        settings: AblationSettings = _validated(schema, fields, where)
+        for cell in grid(replace(settings, seeds=1)):
+            _check_network(run_config(cell, settings).network, where)
+        return settings
     fields = _listed(fields, schema)
     network, variant, constants = fields.get("network", {}), None, None
     if isinstance(network, dict):
@@ -112,9 +119,19 @@ def to_config(fields: dict[str, Any], where: str) -> RunConfig:
     config = _validated(schema, fields, where)
     if variant is not None or constants is not None:
         config = replace(config, network=with_variant(config.network, variant, constants))
+    _check_network(config.network, where)
     if isinstance(config, ImageConfig):
         check_config(config)
     return config
+
+
+def _check_network(network: NetworkConfig, where: str) -> None:
+    """Check at the start what the reader of the agent file will check at the end."""
+    try:
+        check_network_config(network)
+    except BadNetworkError as error:
+        raise BadRequestError(f"{where}: {error}") from error
+    check_network_limits(network, f"{where}: this network's agent file", current_policy().limits)
 
 
 def _schema(kind: Any, where: str) -> type[RunConfig]:

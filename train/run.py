@@ -13,14 +13,22 @@ from typing import Any
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from mtspark.core.errors import BackendMissingError
 from mtspark.train.checkpoint import load_plain, save_agent, save_whole
 from mtspark.train.config import TrainConfig
 from mtspark.train.pqn import PqnTrainer
-from mtspark.train.run_folder import check_same_run, damaged_state, prepare_folder
+from mtspark.train.run_folder import (
+    check_same_run,
+    damaged_state,
+    interruption_tells,
+    prepare_folder,
+)
 from mtspark.train.trainer import Trainer
 
 RUN_FORMAT = "mtspark-training"
 AGENT_EVERY_S = 300
+DQN_PACKAGES = ("torchrl", "tensordict")
+"""Of the extra ``dqn``."""
 
 
 def train(config: TrainConfig, folder: Path) -> Path:
@@ -55,6 +63,7 @@ def train(config: TrainConfig, folder: Path) -> Path:
         _progress_bar(config) as show,
         log.open("a") as lines,
         _board(folder, trainer.progress.steps) as board,
+        interruption_tells("decision", trainer.progress.steps) as kept,
     ):
         while not trainer.finished:
             started = time.monotonic()
@@ -78,6 +87,7 @@ def train(config: TrainConfig, folder: Path) -> Path:
             board(record)
             if progress.steps >= checkpoint_at:
                 _save(trainer, resume)
+                kept.reached = progress.steps
                 trainer.restart_games()
                 checkpoint_at = _next_checkpoint(progress.steps, config)
             if config.schedule == "sequential" and trainer.active != playing:
@@ -86,17 +96,31 @@ def train(config: TrainConfig, folder: Path) -> Path:
             if time.monotonic() - agent_saved > AGENT_EVERY_S:
                 save_agent(trainer.agent(), agent_path)
                 agent_saved = time.monotonic()
-    _save(trainer, resume)
-    save_agent(trainer.agent(), agent_path)
+        _save(trainer, resume)
+        kept.reached = trainer.progress.steps
+        save_agent(trainer.agent(), agent_path)
     return agent_path
 
 
 def make_trainer(config: TrainConfig) -> Trainer:
-    """The trainer of a configuration's algorithm."""
+    """The trainer of a configuration's algorithm.
+
+    Raises:
+        BackendMissingError: of DQN, without torchrl.
+    """
     if config.algorithm == "pqn":
         return PqnTrainer(config)
     # torchrl takes seconds to import.
-    from mtspark.train.dqn import DqnTrainer
+    try:
+        from mtspark.train.dqn import DqnTrainer
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in DQN_PACKAGES:
+            raise
+        raise BackendMissingError(
+            f"the algorithm dqn keeps its replays with {package}, which is not installed; run "
+            "`pip install 'mtspark[dqn]'` or train with pqn"
+        ) from error
 
     return DqnTrainer(config)
 

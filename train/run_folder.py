@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -90,3 +92,29 @@ def _progress_of(line: str, count: str) -> float:
         return float(json.loads(line)[count])
     except (ValueError, KeyError, TypeError):
         return float("inf")
+
+
+@dataclass
+class Kept:
+    """Where a run goes on if it is stopped now: its last checkpoint, 0 for none."""
+
+    reached: int
+
+
+@contextmanager
+def interruption_tells(unit: str, reached: int) -> Iterator[Kept]:
+    """Have Ctrl-C say how to go on; the block notes every checkpoint in what it is given.
+
+    Args:
+        unit: what a run counts: decision, epoch.
+        reached: where it begins.
+
+    Raises:
+        KeyboardInterrupt: on Ctrl-C, with a message.
+    """
+    kept = Kept(reached)
+    try:
+        yield kept
+    except KeyboardInterrupt:
+        place = f"{unit} {kept.reached:,}" if kept.reached else "the start, without a checkpoint"
+        raise KeyboardInterrupt(f"the same command goes on from {place}") from None

@@ -103,17 +103,36 @@ def check_folder(folder: Path, run_format: str, state_keys: tuple[str, ...]) -> 
 def only_run_in(folder: Path) -> Iterator[None]:
     """Make the folder, and keep a second run out of it until this one ends, however it ends.
 
+    A run that fails before it has written anything leaves nothing behind.
+
     Raises:
         BadRequestError: another run is at work there.
     """
     from filelock import FileLock, Timeout
 
+    locked = folder / ".lock"
+    made = [path for path in (locked, folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        lock = FileLock(folder / ".lock").acquire(blocking=False)
+        lock = FileLock(locked).acquire(blocking=False)
     except Timeout as error:
         raise BadRequestError(
             f"{folder}: another run is training there; wait for it or choose another folder"
         ) from error
     with lock:
-        yield
+        try:
+            yield
+        except BaseException:
+            _remove_unused(made)
+            raise
+
+
+def _remove_unused(made: list[Path]) -> None:
+    """Remove the lock and, as long as nothing else is in them, the folders that were made."""
+    for path in made:
+        if path.is_dir():
+            if any(path.iterdir()):
+                return
+            path.rmdir()
+        else:
+            path.unlink(missing_ok=True)

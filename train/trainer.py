@@ -139,7 +139,7 @@ class Trainer(ABC):
         self.mask = legal_action_mask(
             [task.legal_actions for task in self.tasks], config.network.actions
         ).to(self.device)
-        self.teachers = load_teachers(config.teachers, self.tasks)
+        self.teachers = load_teachers(config.teachers, self.tasks, config.network)
         for teacher in self.teachers:
             if teacher is not None:
                 teacher[0].to(self.device)

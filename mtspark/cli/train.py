@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -49,7 +51,7 @@ def train_command(
     ] = None,
     compiled: Annotated[
         bool | None,
-        typer.Option(help="Fuse neurons with torch.compile: twice as fast after a minute."),
+        typer.Option(help="Fuse neurons with torch.compile: a third faster after a minute."),
     ] = None,
     assignments: Annotated[
         list[str] | None,
@@ -69,12 +71,12 @@ def train_command(
     from mtspark.core.errors import BadRequestError
     from mtspark.train.ablation import AblationSettings
     from mtspark.train.config import TrainConfig
+    from mtspark.train.notes import notes
     from mtspark.train.recipe import override, read_recipe, to_config
-    from mtspark.train.variants import why_not_deployable
 
-    fields = read_recipe(recipe)
+    fields, dropped = read_recipe(recipe), ""
     if game:
-        fields = _with_games(fields, game)
+        fields, dropped = _with_games(fields, game)
     if variant is not None:
         fields = override(fields, [f"network.variant={variant}"])
     given = {"total_steps": steps, "seed": seed, "device": device, "compiled": compiled}
@@ -93,9 +95,8 @@ def train_command(
     if isinstance(config, TrainConfig) and data is not None:
         raise BadRequestError("--data: is of image sets, this recipe plays games; leave it out")
     _check_machine(config)
-    reason = why_not_deployable(config.network)
-    if reason is not None:
-        console.print(f"note: mtspark export will refuse this network: {reason}", soft_wrap=True)
+    for note in [*filter(None, [dropped]), *notes(config)]:
+        console.print(f"note: {note}", soft_wrap=True, markup=False)
     if isinstance(config, TrainConfig):
         path = _train_games(config, target)
     else:
@@ -103,13 +104,28 @@ def train_command(
     console.print(f"wrote {path}", soft_wrap=True)
 
 
-def _with_games(fields: dict[str, Any], games: list[str]) -> dict[str, Any]:
-    """The recipe for other games, without what it says of each of its own."""
+def _with_games(fields: dict[str, Any], games: list[str]) -> tuple[dict[str, Any], str]:
+    """The recipe for other games, without what it says of each of its own; what was left out.
+
+    One value for all games stays, also as a list of one, and teachers always go.
+    """
     from mtspark.train.config import PER_GAME
 
-    kept = {key: value for key, value in fields.items() if key not in PER_GAME}
-    network = {key: value for key, value in fields.get("network", {}).items() if key != "tasks"}
-    return {**kept, "games": games, "network": network}
+    if games == fields.get("games"):
+        return fields, ""
+    kept, dropped = dict(fields), []
+    for name in (name for name in PER_GAME if name in fields):
+        value = fields[name]
+        if name == "teachers" or (isinstance(value, list) and len(value) > 1):
+            del kept[name]
+            dropped.append(name)
+        elif isinstance(value, list):
+            kept[name] = value * len(games)
+    network = fields.get("network", {})
+    if isinstance(network, dict):
+        network = {key: value for key, value in network.items() if key != "tasks"}
+    told = f"--game: without the recipe's {', '.join(dropped)}, of its own games only"
+    return {**kept, "games": games, "network": network}, told if dropped else ""
 
 
 def _check_machine(config: TrainConfig | ImageConfig) -> None:
@@ -126,7 +142,7 @@ def _train_games(config: TrainConfig, folder: Path) -> Path:
 
     check_games(config.games)
     check_folder(folder, RUN_FORMAT, STATE)
-    with only_run_in(folder):
+    with _interruption_as_one_line(), only_run_in(folder):
         return train(config, folder)
 
 
@@ -137,7 +153,7 @@ def _train_images(config: ImageConfig, folder: Path, data: Path | None) -> Path:
 
     check_folder(folder, RUN_FORMAT, STATE)
     training, test = ([load_images(name, split, data) for name in config.tasks] for split in SPLITS)
-    with only_run_in(folder):
+    with _interruption_as_one_line(), only_run_in(folder):
         return train_images(config, training, test, folder)
 
 
@@ -148,9 +164,22 @@ def _compare(settings: AblationSettings, folder: Path, data: Path | None) -> Non
 
     check_folder(folder, "mtspark-ablation", ())
     training, test = ([load_images(name, split, data) for name in TASKS] for split in SPLITS)
-    with only_run_in(folder):
+    kept = "finished runs are kept, the same command goes on with the others"
+    with _interruption_as_one_line(kept), only_run_in(folder):
         result = run_grid(folder, settings, training, test)
     print(as_markdown(result))
+
+
+@contextmanager
+def _interruption_as_one_line(kept: str = "") -> Iterator[None]:
+    """On Ctrl-C, say what is kept, in the interruption's own words if it has any."""
+    from mtspark.core.console import EXIT_INTERRUPTED, stop
+
+    try:
+        yield
+    except KeyboardInterrupt as interruption:
+        words = [str(word) for word in interruption.args] or [kept]
+        stop("; ".join(["interrupted", *filter(None, words)]), EXIT_INTERRUPTED)
 
 
 SPLITS = ("train", "test")

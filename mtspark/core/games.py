@@ -13,13 +13,15 @@ if TYPE_CHECKING:
 
 ALL_ACTIONS = EMULATOR_ACTIONS
 """Every agent head has this many outputs."""
+SEVERAL_PLAYERS = ("combat", "joust", "maze_craze", "warlords")
+"""Games for several players alone: ALE 0.12.1 ends the whole process when it loads one."""
 
 
 def task_for_game(game: str) -> Task:
     """Describe an Atari game by its ALE name, with its minimal action set.
 
     Raises:
-        BadRequestError: ALE has no such game.
+        BadRequestError: ALE has no such game, or it is for several players only.
     """
     import ale_py
 
@@ -74,6 +76,11 @@ def make_games(
 def _rom(game: str) -> Path:
     import ale_py
 
+    if game in SEVERAL_PLAYERS:
+        raise BadRequestError(
+            f"game {game!r}: is for several players only, which ALE cannot load here; likewise "
+            f"{', '.join(each for each in SEVERAL_PLAYERS if each != game)}; choose another game"
+        )
     known = game in ale_py.roms.get_all_rom_ids()
     rom = ale_py.roms.get_rom_path(game) if known else None
     if rom is None:

@@ -104,16 +104,22 @@ def protocol_from_json(data: Any, where: str) -> GameProtocol:
     """Rebuild a protocol; `where` names the file in the error.
 
     Raises:
-        BadFileError: a field is unknown, missing or of the wrong type.
+        BadFileError: a field is unknown, missing, of the wrong type or out of range.
     """
     protocol = _checked(GameProtocol, data, where)
-    for name, (low, high) in PROTOCOL_RANGES.items():
-        if not low <= getattr(protocol, name) <= high:
-            raise BadFileError(
-                f"{where}: GameProtocol.{name} is {getattr(protocol, name)}, "
-                f"{low} to {high} can be played"
-            )
+    problem = why_not_playable(protocol)
+    if problem is not None:
+        raise BadFileError(f"{where}: GameProtocol.{problem}")
     return protocol
+
+
+def why_not_playable(protocol: GameProtocol) -> str | None:
+    """The first field out of its range, its value and the range; None where all can be played."""
+    for name, (low, high) in PROTOCOL_RANGES.items():
+        value = getattr(protocol, name)
+        if not low <= value <= high:
+            return f"{name} is {value}, {low} to {high} can be played"
+    return None
 
 
 def tasks_to_json(tasks: tuple[Task, ...]) -> list[dict[str, Any]]:

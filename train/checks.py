@@ -1,0 +1,54 @@
+"""Checks of numbers that the configurations of all kinds of runs share."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+LARGEST_SEED = 2**63 - 1
+"""What PyTorch's and NumPy's generators both take, from 0."""
+
+
+def check_finite(settings: Any) -> None:
+    """Check every float of a dataclass, of its tuples and of the dataclasses in it.
+
+    Raises:
+        ValueError: one is infinite or not a number; it is named as ``table.field``.
+    """
+    for name, value in _floats(settings, ""):
+        if not math.isfinite(value):
+            raise ValueError(f"{name} is {value}, must be a finite number")
+
+
+def check_seed(seed: int) -> None:
+    """Check that random generators take a seed.
+
+    Raises:
+        ValueError: it is below 0 or above 2**63 - 1.
+    """
+    if not 0 <= seed <= LARGEST_SEED:
+        raise ValueError(f"seed is {seed}, must be from 0 to {LARGEST_SEED}")
+
+
+def check_above_zero(settings: Any, names: tuple[str, ...]) -> None:
+    """Check that these fields are above 0.
+
+    Raises:
+        ValueError: one is not.
+    """
+    for name in names:
+        if not getattr(settings, name) > 0:
+            raise ValueError(f"{name} is {getattr(settings, name)}, must be above 0")
+
+
+def _floats(value: Any, name: str) -> Iterator[tuple[str, float]]:
+    if isinstance(value, float):
+        yield name, value
+    elif isinstance(value, tuple):
+        for entry in value:
+            yield from _floats(entry, name)
+    elif is_dataclass(value):
+        for each in fields(value):
+            yield from _floats(getattr(value, each.name), f"{name}.{each.name}".lstrip("."))
