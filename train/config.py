@@ -65,7 +65,8 @@ class TrainConfig:
         switch_every_steps: of the schedule interval.
         switch_episodes, switch_change: of the schedule performance.
         games: ALE games, in the order of the task context.
-        total_steps: agent decisions over all games; the schedules end there.
+        total_steps: agent decisions over all games. What falls does so over all of them; with the
+            schedule sequential, anew over each game's share.
         games_per_task: copies of each game that play together; one number for all games, or
             one for each.
         rollout_steps: decisions a copy plays between two updates.
@@ -77,7 +78,7 @@ class TrainConfig:
         discount: gamma, per decision.
         trace: lambda of the lambda returns (pqn).
         final_exploration: epsilon after its fall from 1.
-        exploration_fraction: epsilon falls linearly over this fraction of `total_steps`.
+        exploration_fraction: epsilon falls linearly over this fraction of `total_steps`, or share.
         exploration_ladder: for each game, 0 or a rate: its copies then explore at rates spread
             geometrically from this one to a hundredth of it instead of all at
             `final_exploration` (Horgan et al. 2018, arXiv:1803.00933); none for no game.

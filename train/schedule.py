@@ -17,7 +17,8 @@ class Schedule:
     """The turn of the tasks.
 
     * ``interleaved``: all tasks in every update.
-    * ``sequential``: one task after the other, an equal share of all decisions each.
+    * ``sequential``: one task after the other, an equal share of all decisions each, and in
+      each share a fall of exploration, learning rate and lessons of its own.
     * ``interval``: the next task after every `switch_every_steps` decisions, in a ring.
     * ``performance``: the next task once this one has settled: more than `switch_episodes`
       episodes are over and the mean of the last five changes of the weights,
@@ -41,6 +42,17 @@ class Schedule:
         if self.config.schedule == "sequential":
             return (min(steps * tasks // self.config.total_steps, tasks - 1),)
         return (self.current,)
+
+    def stretch(self, steps: int, task: int) -> tuple[float, float]:
+        """Decisions played and planned of what exploration and learning fall over.
+
+        The whole run; in a sequential one, the share of `task`. After `steps` decisions more
+        may be played of a share than were planned: updates do not end with it.
+        """
+        if self.config.schedule != "sequential":
+            return steps, self.config.total_steps
+        tasks, total = len(self.config.games), self.config.total_steps
+        return (steps * tasks - task * total) / tasks, total / tasks
 
     def after_update(self, decisions: int, episodes: int, network: nn.Module) -> None:
         """Take note of an update: decisions played, episodes finished in it."""

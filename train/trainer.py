@@ -145,6 +145,7 @@ class Trainer(ABC):
                 teacher[0].to(self.device)
         self.schedule = Schedule(config)
         self.progress = Progress()
+        self._learned_task = self.active[0]
         self.games = [
             TaskGames(task, config.training_protocol, copies, config.threads)
             for task, copies in zip(self.tasks, config.copies, strict=True)
@@ -163,7 +164,8 @@ class Trainer(ABC):
     @property
     def epsilon(self) -> float:
         """Exploration now."""
-        done = self.progress.steps / (self.config.total_steps * self.config.exploration_fraction)
+        played, planned = self.schedule.stretch(self.progress.steps, self.active[0])
+        done = played / (planned * self.config.exploration_fraction)
         return max(1 - done * (1 - self.config.final_exploration), self.config.final_exploration)
 
     def exploration_rates(self) -> NDArray[np.float64]:
@@ -258,6 +260,8 @@ class Trainer(ABC):
 
     def count(self, decisions: int, episodes_before: int) -> None:
         """Note an update that has played so many decisions."""
+        # They are learned next, by the fall of their own task, whoever's turn comes then.
+        self._learned_task = self.active[0]
         self.progress.steps += decisions
         self.progress.updates += 1
         self.schedule.after_update(decisions, self.episodes - episodes_before, self.network)
@@ -275,7 +279,8 @@ class Trainer(ABC):
         return self.config.distillation_weight * fraction
 
     def _falling_to(self, floor: float) -> float:
-        remaining = 1 - self.progress.steps / self.config.total_steps
+        played, planned = self.schedule.stretch(self.progress.steps, self._learned_task)
+        remaining = 1 - played / planned
         return max(floor + (1 - floor) * remaining, floor)
 
     def step_optimizer(self, loss: Tensor) -> None:
@@ -320,6 +325,7 @@ class Trainer(ABC):
         self.schedule.restore(state["schedule"])
         self.progress.steps = state["steps"]
         self.progress.updates = state["updates"]
+        self._learned_task = self.active[0]
         for game, episodes, returns in zip(
             self.games, state["episodes"], state["returns"], strict=True
         ):
