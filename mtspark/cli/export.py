@@ -9,6 +9,7 @@ import typer
 
 from mtspark.cli.common import check_json_target, one_thread_each, write_json
 from mtspark.cli.export_options import (
+    WEIGHT_BITS,
     CalibrationName,
     IntegratorName,
     OrderName,
@@ -37,7 +38,10 @@ def export_command(
         Path | None,
         typer.Option("-o", "--output", help="Folder to make (default: NAME.deploy)."),
     ] = None,
-    weight_bits: Annotated[int, typer.Option(help="Bits of a weight, 2 to 8.")] = 8,
+    weight_bits: Annotated[
+        int | None,
+        typer.Option(help="Bits of a weight, 2 to 8 (8; or those that the agent was trained on)."),
+    ] = None,
     scale_per_layer: Annotated[
         bool, typer.Option(help="One weight scale a layer instead of one a channel.")
     ] = False,
@@ -162,7 +166,8 @@ def export_command(
     check_json_target(json_out)
     source = source_of(checkpoint)
     check_given(context, source)
-    check_weight_bits(weight_bits)
+    if weight_bits is not None:
+        check_weight_bits(weight_bits)
     if palette_chip is not None and palette is None:
         raise BadRequestError("--palette-chip says whose cores get a palette; add --palette N")
     wanted = chosen_formats(formats)
@@ -175,7 +180,7 @@ def export_command(
                 folder=folder,
                 replace=force,
                 formats=wanted,
-                weight_bits=weight_bits,
+                weight_bits=weight_bits or WEIGHT_BITS,
                 per_channel=not scale_per_layer,
                 keep_sums=not round_nearest,
                 palette=palette,

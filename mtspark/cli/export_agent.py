@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mtspark.cli.export_options import check_weight_bits
+from mtspark.cli.export_options import WEIGHT_BITS, check_weight_bits
 
 if TYPE_CHECKING:
     from mtspark.core.chip_network import ChipNetwork
@@ -24,7 +24,7 @@ def export_agent(
     checkpoint: Path,
     folder: Path,
     *,
-    weight_bits: int = 8,
+    weight_bits: int | None = None,
     per_channel: bool = True,
     keep_sums: bool = True,
     advantage_only: bool = False,
@@ -34,7 +34,10 @@ def export_agent(
     formats: tuple[str, ...] = (),
     replace: bool = False,
 ) -> tuple[Bundle, dict[str, Any]]:
-    """Convert, quantise and write a bundle; returns it with its fidelity figures."""
+    """Convert, quantise and write a bundle; returns it with its fidelity figures.
+
+    Without `weight_bits` they are those that the agent was trained on, or 8.
+    """
     import json
     import shutil
     import tempfile
@@ -49,8 +52,10 @@ def export_agent(
     from mtspark.deploy.quantise import QuantiseOptions, quantise
     from mtspark.train.checkpoint import load_agent
 
-    check_weight_bits(weight_bits)
     agent = load_agent(checkpoint)
+    if weight_bits is None:
+        weight_bits = trained_weight_bits(agent.training)
+    check_weight_bits(weight_bits)
     head = Head.ADVANTAGE if advantage_only else Head.DUELING
     graphs = agent_to_nir(agent, head)
     imported = import_tasks(graphs, name=checkpoint.stem)
@@ -104,6 +109,16 @@ def export_agent(
             (target / FIDELITY).write_text(json.dumps(fidelity, indent=2) + "\n")
 
         return write_bundle(folder, network, write_more, replace=replace), fidelity
+
+
+def trained_weight_bits(training: dict[str, Any]) -> int:
+    """Bits of the integers that an agent learned on, by its checkpoint; 8 where it did not."""
+    config = training.get("config")
+    if isinstance(config, dict) and config.get("quantisation_aware") is True:
+        bits = config.get("weight_bits")
+        if isinstance(bits, int) and 2 <= bits <= WEIGHT_BITS:
+            return bits
+    return WEIGHT_BITS
 
 
 def _graph_against_torch(agent: Any, graphs: Any) -> dict[str, list[dict[str, Any]]]:

@@ -143,6 +143,10 @@ def check_given(context: typer.Context, source: Source) -> None:
             )
 
 
+WEIGHT_BITS = 8
+"""Of a weight where nothing else is asked for."""
+
+
 def check_weight_bits(bits: int) -> None:
     """Refuse a number of bits that no weight of the chip has.
 

@@ -12,6 +12,8 @@ import pytest
 import mtspark.convert.nir_export as nir_export
 import mtspark.deploy.lava_shim as shim
 import mtspark.sim.engine as engine
+from mtspark.deploy.bundle import load_bundle
+from mtspark.train.checkpoint import Agent, load_agent, save_agent
 
 
 @pytest.mark.parametrize("task", ["pong", "breakout"])
@@ -117,3 +119,30 @@ def test_the_clock_of_a_run_starts_after_the_first_decision_on_the_engine(
     assert "without the engine's first decision" in result["host_time"]["includes"]
     assert call("run", played, *arguments, "--backend", "reference") == 0
     assert "first decision" not in json.loads(out.read_text())["host_time"]["includes"]
+
+
+@pytest.mark.parametrize(
+    ("config", "options", "bits"),
+    [
+        ({}, (), "8"),
+        ({"quantisation_aware": False, "weight_bits": 4}, (), "8"),
+        ({"quantisation_aware": True, "weight_bits": 4}, (), "4"),
+        ({"quantisation_aware": True, "weight_bits": 4}, ("--weight-bits", 6), "6"),
+        ({"quantisation_aware": True, "weight_bits": "many"}, (), "8"),
+    ],
+)
+def test_weights_have_the_bits_that_an_agent_learned_on(
+    config: dict[str, object],
+    options: tuple[object, ...],
+    bits: str,
+    checkpoint: Path,
+    call: Callable[..., int],
+    tmp_path: Path,
+) -> None:
+    agent = load_agent(checkpoint)
+    learned = Agent(agent.network, agent.tasks, agent.protocol, {"config": config})
+    save_agent(learned, tmp_path / "a.pt")
+    assert call("export", tmp_path / "a.pt", "-o", tmp_path / "a.deploy", *options) == 0
+    network = load_bundle(tmp_path / "a.deploy").network
+    assert network.provenance["weight_bits"] == bits
+    assert {link.weight_bits for link in network.connections} == {int(bits)}

@@ -285,7 +285,9 @@ def test_a_stopped_ablation_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         ran.append(cell)
         share = {"mnist": 0.9, "cifar10": 0.1 * len(ran)}
         forgotten = 0.1 if cell.schedule == "sequential" else None
-        return {**asdict(cell), "parameters": 3, "accuracy": share, "forgotten": forgotten}
+        curve = [{"passes": passes, **share} for passes in (0.5, 1.0)]
+        known = {"curve": curve, "accuracy": share, "forgotten": forgotten}
+        return {**asdict(cell), "parameters": 3, **known}
 
     monkeypatch.setattr(ablation, "run_cell", run)
     with pytest.raises(KeyboardInterrupt):
@@ -294,7 +296,8 @@ def test_a_stopped_ablation_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     result = ablation.run_grid(tmp_path, settings, TRAINING, TEST)
     assert len(result["runs"]) == len(result["cells"]) == len(set(ran)) == len(ran) == 16
     assert json.loads((tmp_path / "ablation.json").read_text()) == result
-    assert (tmp_path / "ablation.png").stat().st_size > 1000
+    for picture in ("ablation.png", "ablation-curves.png"):
+        assert (tmp_path / picture).stat().st_size > 1000
     assert ablation.as_markdown(result).count("\n") == 18
     with pytest.raises(BadRequestError, match="another budget"):
         ablation.run_grid(tmp_path, replace(settings, images=21), TRAINING, TEST)
@@ -309,6 +312,22 @@ def test_forgetting_is_what_was_known_less_what_is_left() -> None:
     assert list(second) == ["mnist", "cifar10"]
     assert row["forgotten"] == first["mnist"] - second["mnist"]
     assert row["accuracy"] == second
+    # Both tasks, at the end of every pass, which is one batch here; at the ends of the phases as
+    # the table does.
+    curve = {look["passes"]: look for look in row["curve"]}
+    assert list(curve) == [1.0, 2.0, 3.0, 4.0]
+    assert curve[2.0]["mnist"] == first["mnist"]
+    assert {name: curve[4.0][name] for name in ablation.TASKS} == second
+
+
+def test_looking_at_a_run_does_not_change_it() -> None:
+    cell = ablation.Cell("ADD", "spiking", "interleaved", 2)
+    settings = ablation.AblationSettings(epochs=2, images=160, hidden=16)
+    trainer = ImageTrainer(ablation.run_config(cell, settings), TRAINING)
+    while not trainer.finished:
+        trainer.run_epoch()
+    unseen = {name: accuracy(trainer.network, TEST[i], i) for i, name in enumerate(ablation.TASKS)}
+    assert ablation.run_cell(cell, settings, TRAINING, TEST)["accuracy"] == unseen
 
 
 def test_means_and_spreads_over_seeds() -> None:
