@@ -43,6 +43,10 @@ def test_a_shipped_agent_is_small_and_carries_its_scores(path: Path) -> None:
         assert row["episodes"] >= 10
         assert 1 <= row["distinct_episodes"] <= row["episodes"]
         assert row["unfinished_episodes"] == 0
+    # Files that it was trained from are named as a reader of the recipe names them.
+    config = agent.training["config"]
+    names = [*config.get("teachers", ()), config.get("start_from", "")]
+    assert not any(Path(name).is_absolute() for name in names)
 
 
 @pytest.mark.slow

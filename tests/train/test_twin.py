@@ -24,7 +24,7 @@ from mtspark.train.twin import HEAD, Twin, TwinTrace, decayed
 from mtspark.train.twin_integers import TwinOptions, round_weights, straight
 
 MakeAgent = Callable[..., Agent]
-PONG = Path(__file__).resolve().parents[2] / "examples" / "agents" / "pong" / "pong.pt"
+AGENTS = Path(__file__).resolve().parents[2] / "examples" / "agents"
 NETWORKS: list[dict[str, Any]] = [
     {},
     {"beta": 0.9, "time_steps": 7},
@@ -132,26 +132,27 @@ def test_a_batch_of_mixed_tasks_is_answered_sample_by_sample(make_agent: MakeAge
     assert torch.equal(mixed, torch.cat(alone))
 
 
-def test_the_shipped_agent_on_frames_of_its_game() -> None:
+@pytest.mark.parametrize("name", ["pong", "mtspark-3games"])
+def test_a_shipped_agent_on_frames_of_its_games(name: str) -> None:
     from mtspark.core.games import make_games
 
-    agent = load_agent(PONG)
+    agent = load_agent(AGENTS / name / f"{name}.pt")
     assert agent.protocol is not None
-    generator = np.random.default_rng(0)
-    games = make_games(agent.tasks[0], agent.protocol, 2)
-    try:
-        games.reset(seed=3)
-        kept = []
-        for step in range(60):
-            actions = generator.choice(agent.tasks[0].legal_actions, size=2)
-            frames = games.step(actions)[0]
-            if step % 20 == 19:
-                kept.append(frames.copy())
-    finally:
-        games.close()
     twin, chip = Twin(agent.network), exported(agent, TwinOptions())
     check_integers(twin, chip)
-    assert check_decisions(twin, chip, np.concatenate(kept), 0) > 1000
+    generator = np.random.default_rng(0)
+    for row, task in enumerate(agent.tasks):
+        games = make_games(task, agent.protocol, 2)
+        try:
+            games.reset(seed=3)
+            kept = []
+            for step in range(60):
+                frames = games.step(generator.choice(task.legal_actions, size=2))[0]
+                if step % 20 == 19:
+                    kept.append(frames.copy())
+        finally:
+            games.close()
+        assert check_decisions(twin, chip, np.concatenate(kept), row) > 1000
 
 
 def test_gradients_are_those_of_the_float_network(make_agent: MakeAgent) -> None:
