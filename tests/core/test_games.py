@@ -40,6 +40,12 @@ def test_an_unknown_game_is_refused(game: str) -> None:
     assert repr(game) in str(caught.value)
 
 
+@pytest.mark.parametrize("game", ["combat", "joust", "maze_craze", "warlords"])
+def test_games_that_would_end_the_process_are_refused(game: str) -> None:
+    with pytest.raises(BadRequestError, match=rf"game '{game}': is for several players only"):
+        task_for_game(game)
+
+
 def test_observations_have_the_protocols_shape(pong: Task) -> None:
     games = make_games(pong, SMALL, 2)
     frames, _ = games.reset(seed=0)

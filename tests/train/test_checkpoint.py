@@ -141,11 +141,16 @@ def test_another_version_is_refused(saved: Path) -> None:
         ({"observation_shape": (2, 20)}, "cannot be built"),
         ({"observation_shape": (math.inf, 20, 20)}, "cannot be built"),
         ({"observation_shape": (2, 3, 3)}, "network sizes"),
-        ({"time_steps": 0}, "0 time steps, at least 1 is needed"),
-        ({"time_steps": "4"}, "'4' time steps"),
-        ({"beta": math.nan}, "beta nan and threshold 1.0 must be finite"),
-        ({"threshold": math.inf}, "must be finite"),
-        ({"threshold": None}, "cannot be built"),
+        ({"time_steps": 0}, "0 time steps, 2 tasks"),
+        ({"time_steps": "4"}, "network.time_steps is '4', must be a whole number"),
+        ({"beta": math.nan}, "network.beta is nan, must be a finite number"),
+        ({"threshold": math.inf}, "network.threshold is inf, must be a finite number"),
+        ({"threshold": None}, "network.threshold is None, must be a finite number"),
+        ({"drive": math.nan}, "network.drive is nan, must be a finite number"),
+        ({"context_size": -1}, "context_size -1"),
+        ({"tasks": 2.0}, "network.tasks is 2.0, must be a whole number"),
+        ({"convolutions": ({"channels": 3, "kernel": 5.0, "stride": 3},)}, "whole numbers are nee"),
+        ({"hidden": 5_000_000}, "5,000,000 neurons, 4,194,304 is the limit"),
         ({"more": 1}, "must be exactly the fields"),
     ],
 )
@@ -193,6 +198,8 @@ def test_tasks_and_protocol_are_checked(saved: Path) -> None:
 def test_a_wrong_protocol_is_refused(saved: Path) -> None:
     rewrite(saved, protocol=lambda old: {**old, "frame_skip": "four"})
     assert "GameProtocol.frame_skip is 'four'" in refused(saved)
+    rewrite(saved, protocol=lambda old: {**old, "frame_skip": 0})
+    assert "GameProtocol.frame_skip is 0, 1 to 1000 can be played" in refused(saved)
 
 
 def test_another_kind_of_our_own_files_is_told_apart(saved: Path) -> None:

@@ -1,24 +1,18 @@
-"""``mtspark train``: what it refuses, in one line, before anything is built."""
+"""``mtspark train``: what its options and recipes make of a run."""
 
 from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 import mtspark.train.run as runs
-from mtspark.cli.main import app
 from mtspark.cli.train import train_command
-from mtspark.core.console import run_program
 from mtspark.core.errors import BadFileError, BadRequestError
 from mtspark.core.protocol import GameProtocol
 from mtspark.train.ablation import AblationSettings
@@ -26,155 +20,12 @@ from mtspark.train.checkpoint import load_agent
 from mtspark.train.config import TrainConfig
 from mtspark.train.images import ImageConfig
 from mtspark.train.network import ConvSize, NetworkConfig
+from mtspark.train.notes import notes
 from mtspark.train.pqn import PqnTrainer
 from mtspark.train.recipe import override, read_recipe, shipped_recipes, to_config
-from mtspark.train.start import STATE, only_run_in
+from mtspark.train.start import STATE
 from mtspark.train.variants import with_variant
-
-
-@pytest.fixture
-def trained(monkeypatch: pytest.MonkeyPatch) -> list[tuple[TrainConfig, Path]]:
-    """The runs that were started; none really is."""
-    started: list[tuple[TrainConfig, Path]] = []
-
-    def train(config: TrainConfig, folder: Path) -> Path:
-        started.append((config, folder))
-        return folder / "agent.pt"
-
-    monkeypatch.setattr(runs, "train", train)
-    return started
-
-
-def call(folder: Path, *arguments: object, recipe: str = "pong") -> int:
-    """Train by a recipe into a folder."""
-    words = ["train", recipe, "-o", str(folder), *map(str, arguments)]
-    command = partial(app, words, prog_name="mtspark")
-    with pytest.raises(SystemExit) as end:
-        run_program(command)
-    return int(end.value.code or 0)
-
-
-@pytest.mark.parametrize(
-    ("options", "text"),
-    [
-        (("--game", "chess"), "unknown game 'chess'"),
-        (("--game", "pong", "--game", "pong"), "games ['pong', 'pong']: at least one, each once"),
-        (("--seed", -1), "'--seed'"),
-        (("--set", "threads=0"), "threads is 0, must be above 0"),
-        (("--set", "games_per_task=[0]"), "games_per_task is 0, must be at least 1"),
-        (("--set", "games_per_task=[1, 2]"), "games_per_task has 2 entries for 1 games"),
-        (("--set", "training_sticky_actions=1"), "training_sticky_actions is 1.0, must be from 0"),
-        (("--set", "discount=1.5"), "discount is 1.5, must be from 0 to 1"),
-        (("--set", "reward_clipping=[true, false]"), "reward_clipping has 2 entries for 1 games"),
-        (("--set", "minibatches=5000"), "a rollout has 2048 decisions for 5000 minibatches"),
-        (("--set", "replay.update_every=0"), "update_every is 0, must be at least 1"),
-        (("--set", "hiden=5"), "hiden: no such field"),
-        (("--set", "network.hiden=5"), "network.hiden: no such field, did you mean hidden?"),
-        (("--set", "network.observation_shape=[4, 80, 80]"), "gives frames of (4, 84, 84)"),
-        (("--set", "kind=chess"), "kind 'chess': choose games, images, ablation"),
-        (("--variant", "dqm"), "network.variant 'dqm': choose dqn, dueling-dqn, dsqn"),
-        (("--set", "network.constants=mine"), "network.constants 'mine': choose mtspark"),
-        (("--variant", "dsqn", "--set", "network.dueling=true"), "dueling is True, dsqn has False"),
-        (("--data", "."), "--data: is of image sets"),
-        (("--set", "network.hidden=wide"), "network.hidden: "),
-        (("--set", "algorithm=ppo"), "algorithm: "),
-        (("--set", "network"), "--set network: write name=value"),
-        (("--set", "games.deep=1"), "--set games.deep=1: games is no table"),
-        (("--device", "tpu"), "device tpu: PyTorch finds no such device here"),
-        (("--steps", 0), "'--steps'"),
-        (("--steps", "many"), "'--steps'"),
-        (("--nonsense",), "--nonsense"),
-    ],
-)
-def test_bad_options_are_one_line_and_code_2(
-    options: tuple[object, ...],
-    text: str,
-    tmp_path: Path,
-    trained: list[Any],
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    assert call(tmp_path / "run", *options) == 2
-    output = capsys.readouterr()
-    (line,) = output.err.splitlines()
-    assert line.startswith("error: ")
-    assert text in line
-    assert output.out == ""
-    assert not trained
-    assert not (tmp_path / "run").exists()
-
-
-@pytest.mark.parametrize(
-    ("content", "text"),
-    [
-        (b"a poem", "not a PyTorch checkpoint"),
-        (b"", "not a PyTorch checkpoint"),
-        ({"format": "mtspark-agent"}, "no mtspark-training checkpoint"),
-        ({"format": "mtspark-training"}, "without network, target"),
-        ({"format": "mtspark-training", "state": [1]}, "without network, target"),
-        (
-            {"format": "mtspark-training", "state": dict.fromkeys(STATE[:-1], 0)},
-            "without returns; remove it to start again",
-        ),
-    ],
-    ids=["text", "empty", "agent", "bare", "list", "a key less"],
-)
-def test_a_corrupt_resume_file_is_one_line_and_code_2(
-    content: Any,
-    text: str,
-    tmp_path: Path,
-    trained: list[Any],
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    resume = tmp_path / "resume.pt"
-    if isinstance(content, bytes):
-        resume.write_bytes(content)
-    else:
-        torch.save(content, resume)
-    assert call(tmp_path) == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert str(resume) in line
-    assert text in line
-    assert not trained
-
-
-def test_a_second_run_in_a_folder_is_refused_while_the_first_is_there(
-    tmp_path: Path, trained: list[Any], capsys: pytest.CaptureFixture[str]
-) -> None:
-    with only_run_in(tmp_path):
-        assert call(tmp_path) == 2
-        assert capsys.readouterr().err == (
-            f"error: {tmp_path}: another run is training there; "
-            "wait for it or choose another folder\n"
-        )
-        assert call(tmp_path / "other") == 0
-        assert not any(folder == tmp_path for _, folder in trained)
-    assert call(tmp_path) == 0
-
-
-@pytest.mark.parametrize("inside", ["", "deeper/still"])
-def test_a_file_where_the_folder_should_be(
-    inside: str, tmp_path: Path, trained: list[Any], capsys: pytest.CaptureFixture[str]
-) -> None:
-    (tmp_path / "file").touch()
-    assert call(tmp_path / "file" / inside) == 2
-    assert capsys.readouterr().err == (
-        f"error: {tmp_path / 'file'}: a file, not a folder; choose another folder\n"
-    )
-    assert not trained
-
-
-def test_a_folder_that_cannot_be_written(
-    tmp_path: Path,
-    trained: list[Any],
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    # Asked of the system, because a privileged user may write everywhere.
-    monkeypatch.setattr("os.access", lambda path, mode: Path(path) != tmp_path)
-    assert call(tmp_path / "run") == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith(f"error: {tmp_path}: no permission")
-    assert not trained
+from tests.train.commands import call
 
 
 def test_the_options_reach_the_run(
@@ -182,7 +33,8 @@ def test_the_options_reach_the_run(
 ) -> None:
     options = ("--game", "pong", "--game", "breakout", "--seed", 0, "--steps", 7)
     fields = ("--set", "network.hidden=64", "--set", "threads=2", "--set", "games_per_task=[3]")
-    assert call(tmp_path, *options, *fields, "--set", "schedule=sequential") == 0
+    fields += ("--set", "checkpoint_every_steps=6", "--set", "schedule=sequential")
+    assert call(tmp_path, *options, *fields) == 0
     ((config, folder),) = trained
     assert folder == tmp_path
     assert (config.games, config.seed, config.total_steps) == (("pong", "breakout"), 0, 7)
@@ -217,12 +69,37 @@ def test_the_help_names_every_shipped_recipe() -> None:
 
 
 def test_other_games_leave_behind_what_a_recipe_says_of_its_own(
-    tmp_path: Path, trained: list[tuple[TrainConfig, Path]]
+    tmp_path: Path,
+    trained: list[tuple[TrainConfig, Path]],
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert call(tmp_path, "--game", "pong", recipe="three-games") == 0
     ((config, _),) = trained
     assert (config.games, config.network.tasks, config.network.hidden) == (("pong",), 1, 512)
     assert config.teachers == config.exploration_ladder == ()
+    assert config.games_per_task == TrainConfig.games_per_task
+    told = "note: --game: without the recipe's games_per_task, exploration_ladder, teachers,"
+    assert capsys.readouterr().out.startswith(told)
+
+
+def test_other_games_keep_what_a_recipe_says_of_all(
+    tmp_path: Path, trained: list[tuple[TrainConfig, Path]]
+) -> None:
+    recipe = tmp_path / "mine.toml"
+    recipe.write_text(
+        'games = ["pong"]\ngames_per_task = 8\nexploration_ladder = [0.1]\n'
+        'reward_clipping = false\nteachers = ["pong.pt"]\n'
+    )
+    for games in (("breakout",), ("breakout", "enduro")):
+        words = [word for game in games for word in ("--game", game)]
+        assert call(tmp_path, *words, recipe=str(recipe)) == 0
+        config, _ = trained[-1]
+        assert (config.games, config.copies) == (games, (8,) * len(games))
+        assert config.exploration_ladder == (0.1,) * len(games)
+        assert config.clipped == (False,) * len(games)
+        assert config.teachers == ()
+    assert call(tmp_path, "--game", "pong", recipe=str(recipe)) == 0
+    assert trained[-1][0].teachers == ("pong.pt",)
 
 
 def test_one_value_stands_for_a_list_of_one_and_the_network_fits_its_tasks() -> None:
@@ -322,41 +199,74 @@ def test_a_saved_state_has_the_keys_that_are_asked_for() -> None:
     assert set(trainer.state()) == set(STATE)
 
 
-def test_ctrl_c_is_one_line_and_code_130(
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ((), []),
+        (("compiled=true", "network.neuron=relu"), ["mtspark export will", "compiled has no eff"]),
+        (("compiled=true", "quantisation_aware=true"), ["compiled has no effect: quantisation"]),
+        (
+            ("replay.capacity=5000", "replay.batch_size=9"),
+            ["replay.capacity, replay.batch_size: no effect, the algorithm is pqn"],
+        ),
+        (
+            ("algorithm=dqn", "trace=0.5", "epochs=3"),
+            ["trace, epochs: no effect, the algorithm is dqn"],
+        ),
+        (("switch_every_steps=7",), ["switch_every_steps: no effect, the schedule is not interv"]),
+        (("schedule=interval", "switch_every_steps=7"), []),
+        (("taught_from_rewards=true",), ["taught_from_rewards: no effect, no game has a teacher"]),
+        (("total_steps=400_000",), ["checkpoint_every_steps is 400,000, total_steps 400,000: a r"]),
+        (("total_steps=400_001",), []),
+    ],
+)
+def test_what_has_no_effect_is_told_and_defaults_are_not(
+    options: tuple[str, ...], told: list[str]
+) -> None:
+    config = to_config(override(read_recipe("pong"), list(options)), "pong")
+    assert isinstance(config, TrainConfig)
+    found = notes(config)
+    assert len(found) == len(told)
+    for note, start in zip(found, told, strict=True):
+        assert note.startswith(start)
+
+
+def test_ctrl_c_is_one_line_that_says_where_the_run_goes_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run of five updates of two decisions, stopped in its second and in its fourth."""
+    fields = (
+        *("games_per_task=1", "rollout_steps=2", "minibatches=1", "total_steps=10"),
+        *("protocol.frame_stack=2", "protocol.screen_size=20", "checkpoint_every_steps=5"),
+        "network.convolutions=[{channels = 3, kernel = 5, stride = 3}]",
+    )
+    options = [word for field in fields for word in ("--set", field)]
+    learn = PqnTrainer.learn
+    stop_after = 1
+
+    def learn_for_a_while(self: PqnTrainer, *arguments: Any) -> float:
+        if self.progress.updates > stop_after:
+            raise KeyboardInterrupt
+        return learn(self, *arguments)
+
+    monkeypatch.setattr(PqnTrainer, "learn", learn_for_a_while)
+    assert call(tmp_path, *options) == 130
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last == ("interrupted; the same command goes on from the start, without a checkpoint")
+    stop_after = 3
+    assert call(tmp_path, *options) == 130
+    assert capsys.readouterr().err == "interrupted; the same command goes on from decision 6\n"
+    assert call(tmp_path, *options) == 130
+    assert capsys.readouterr().err == "interrupted; the same command goes on from decision 6\n"
+
+
+def test_ctrl_c_before_a_run_begins_is_one_line_and_leaves_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def train(config: TrainConfig, folder: Path) -> Path:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(runs, "train", train)
-    assert call(tmp_path) == 130
+    assert call(tmp_path / "run") == 130
     assert capsys.readouterr().err == "interrupted\n"
-
-
-def test_the_program_itself_ends_with_one_line_and_code_2(tmp_path: Path) -> None:
-    code = "from mtspark.cli.main import main; main()"
-    done = subprocess.run(
-        [sys.executable, "-c", code, "train", "-o", tmp_path / "run", "--game", "chess"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 2
-    (line,) = done.stderr.splitlines()
-    assert line.startswith("error: unknown game 'chess'")
-
-
-def test_compiling_is_refused_where_it_cannot_work(
-    trained: list[tuple[TrainConfig, Path]],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    monkeypatch.setenv("CXX", "no-such-compiler")
-    assert call(tmp_path, "--compiled") == 2
-    assert "no C++ compiler" in capsys.readouterr().err
-    monkeypatch.setenv("CXX", sys.executable)
-    monkeypatch.setattr(torch, "__file__", "/a folder/torch/__init__.py")
-    assert call(tmp_path, "--compiled") == 2
-    assert "a path with a space" in capsys.readouterr().err
-    assert not trained
+    assert not (tmp_path / "run").exists()

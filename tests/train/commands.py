@@ -1,0 +1,20 @@
+"""Calls of ``mtspark train``, as its users make them."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from mtspark.cli.main import app
+from mtspark.core.console import run_program
+
+
+def call(folder: Path, *arguments: object, recipe: str = "pong") -> int:
+    """Train by a recipe into a folder."""
+    words = ["train", recipe, "-o", str(folder), *map(str, arguments)]
+    command = partial(app, words, prog_name="mtspark")
+    with pytest.raises(SystemExit) as end:
+        run_program(command)
+    return int(end.value.code or 0)

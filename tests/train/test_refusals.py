@@ -1,0 +1,304 @@
+"""``mtspark train``: what it refuses, in one line, before anything is built."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from mtspark.core.errors import BadRequestError
+from mtspark.train.checkpoint import Agent, save_agent
+from mtspark.train.config import TrainConfig
+from mtspark.train.distil import load_teachers
+from mtspark.train.network import NetworkConfig
+from mtspark.train.start import STATE, only_run_in
+from tests.train.commands import call
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        (("--game", "chess"), "unknown game 'chess'"),
+        (("--game", "pong", "--game", "pong"), "games ['pong', 'pong']: at least one, each once"),
+        (("--seed", -1), "'--seed'"),
+        (("--game", "joust"), "game 'joust': is for several players only"),
+        (("--set", "seed=-1"), "seed is -1, must be from 0 to"),
+        (("--set", "seed=9223372036854775808"), "seed is 9223372036854775808, must be from 0 to"),
+        (("--set", "threads=0"), "threads is 0, must be above 0"),
+        (("--set", "games_per_task=[0]"), "games_per_task is 0, must be at least 1"),
+        (("--set", "games_per_task=[1, 2]"), "games_per_task has 2 entries for 1 games"),
+        (("--set", "training_sticky_actions=1"), "training_sticky_actions is 1.0, must be from 0"),
+        (("--set", "protocol.sticky_action_probability=1.5"), "1.5, 0 to 0.99 can be played"),
+        (("--set", "protocol.noop_max=-1"), "protocol.noop_max is -1, 0 to 10000 can be played"),
+        (("--set", "protocol.frame_skip=0"), "protocol.frame_skip is 0, 1 to 1000 can be played"),
+        (("--set", "network.beta=nan"), "network.beta is nan, must be a finite number"),
+        (("--set", "network.threshold=inf"), "network.threshold is inf, must be a finite number"),
+        (("--set", "network.time_steps=100001"), "100,001 time steps, 100,000 is the limit"),
+        (("--set", "network.hidden=5000000"), "5,000,000 neurons, 4,194,304 is the limit"),
+        (("--set", "network.hidden=80000"), "hidden.synapses.weight: 501,760,000 array bytes"),
+        (("--set", "network.context_size=-1"), "context_size -1 with context one_hot"),
+        (("--set", "distillation_weight=nan"), "distillation_weight is nan, must be a finite"),
+        (
+            ("--set", "reward_scales=[nan]", "--set", "reward_clipping=false"),
+            "reward_scales is nan, must be a finite number",
+        ),
+        (("--set", "reward_scales=[0.1]"), "reward_scales has 0.1 for pong, of whose rewards only"),
+        (("--set", "weight_bits=4"), "weight_bits is 4, but the run learns on floats"),
+        (
+            ("--set", "algorithm=dqn", "--set", "rollout_steps=8", "--steps", 4999),
+            "replay.warmup is 5000, total_steps 4999 gives a game 4999 decisions: nothing would",
+        ),
+        (("--set", "replay.warmup=-1"), "warmup is -1, must be at least 0"),
+        (("--set", "discount=1.5"), "discount is 1.5, must be from 0 to 1"),
+        (("--set", "reward_clipping=[true, false]"), "reward_clipping has 2 entries for 1 games"),
+        (("--set", "minibatches=5000"), "a rollout has 2048 decisions for 5000 minibatches"),
+        (("--set", "replay.update_every=0"), "update_every is 0, must be at least 1"),
+        (("--set", "hiden=5"), "hiden: no such field"),
+        (("--set", "network.hiden=5"), "network.hiden: no such field, did you mean hidden?"),
+        (("--set", "network.observation_shape=[4, 80, 80]"), "gives frames of (4, 84, 84)"),
+        (("--set", "kind=chess"), "kind 'chess': choose games, images, ablation"),
+        (("--variant", "dqm"), "network.variant 'dqm': choose dqn, dueling-dqn, dsqn"),
+        (("--set", "network.constants=mine"), "network.constants 'mine': choose mtspark"),
+        (("--variant", "dsqn", "--set", "network.dueling=true"), "dueling is True, dsqn has False"),
+        (("--data", "."), "--data: is of image sets"),
+        (("--set", "network.hidden=wide"), "network.hidden: "),
+        (("--set", "algorithm=ppo"), "algorithm: "),
+        (("--set", "network"), "--set network: write name=value"),
+        (("--set", "games.deep=1"), "--set games.deep=1: games is no table"),
+        (("--device", "tpu"), "device tpu: PyTorch finds no such device here"),
+        (("--steps", 0), "'--steps'"),
+        (("--steps", "many"), "'--steps'"),
+        (("--nonsense",), "--nonsense"),
+    ],
+)
+def test_bad_options_are_one_line_and_code_2(
+    options: tuple[object, ...],
+    text: str,
+    tmp_path: Path,
+    trained: list[Any],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert call(tmp_path / "run", *options) == 2
+    output = capsys.readouterr()
+    (line,) = output.err.splitlines()
+    assert line.startswith("error: ")
+    assert text in line
+    assert output.out == ""
+    assert not trained
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        (b"a poem", "not a PyTorch checkpoint"),
+        (b"", "not a PyTorch checkpoint"),
+        ({"format": "mtspark-agent"}, "no mtspark-training checkpoint"),
+        ({"format": "mtspark-training"}, "without network, target"),
+        ({"format": "mtspark-training", "state": [1]}, "without network, target"),
+        (
+            {"format": "mtspark-training", "state": dict.fromkeys(STATE[:-1], 0)},
+            "without returns; remove it to start again",
+        ),
+    ],
+    ids=["text", "empty", "agent", "bare", "list", "a key less"],
+)
+def test_a_corrupt_resume_file_is_one_line_and_code_2(
+    content: Any,
+    text: str,
+    tmp_path: Path,
+    trained: list[Any],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    resume = tmp_path / "resume.pt"
+    if isinstance(content, bytes):
+        resume.write_bytes(content)
+    else:
+        torch.save(content, resume)
+    assert call(tmp_path) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert str(resume) in line
+    assert text in line
+    assert not trained
+
+
+def test_a_second_run_in_a_folder_is_refused_while_the_first_is_there(
+    tmp_path: Path, trained: list[Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with only_run_in(tmp_path):
+        assert call(tmp_path) == 2
+        assert capsys.readouterr().err == (
+            f"error: {tmp_path}: another run is training there; "
+            "wait for it or choose another folder\n"
+        )
+        assert call(tmp_path / "other") == 0
+        assert not any(folder == tmp_path for _, folder in trained)
+    assert call(tmp_path) == 0
+
+
+@pytest.mark.parametrize("inside", ["", "deeper/still"])
+def test_a_file_where_the_folder_should_be(
+    inside: str, tmp_path: Path, trained: list[Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    assert call(tmp_path / "file" / inside) == 2
+    assert capsys.readouterr().err == (
+        f"error: {tmp_path / 'file'}: a file, not a folder; choose another folder\n"
+    )
+    assert not trained
+
+
+def test_a_folder_that_cannot_be_written(
+    tmp_path: Path,
+    trained: list[Any],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Asked of the system, because a privileged user may write everywhere.
+    monkeypatch.setattr("os.access", lambda path, mode: Path(path) != tmp_path)
+    assert call(tmp_path / "run") == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: {tmp_path}: no permission")
+    assert not trained
+
+
+@pytest.mark.parametrize(
+    ("assignment", "text"),
+    [
+        ("seed=-1", "seed is -1, must be from 0 to"),
+        ("learning_rate=-1", "learning_rate is -1.0, must be above 0"),
+        ("learning_rate=inf", "learning_rate is inf, must be a finite number"),
+        ("gradient_norm=0", "gradient_norm is 0.0, must be above 0"),
+        ("images_per_epoch=-5", "images_per_epoch is -5, must be 0 (all of them) or more"),
+        ("train_images=-5", "train_images is -5, must be 0 (all of them) or more"),
+        ("network.beta=nan", "network.beta is nan, must be a finite number"),
+        ("network.hidden=5000000", "5,000,000 neurons, 4,194,304 is the limit"),
+    ],
+)
+def test_bad_options_of_images_are_one_line_and_code_2(
+    assignment: str, text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("--set", "tasks=mnist", "--set", assignment, "--data", tmp_path / "none")
+    assert call(tmp_path / "run", *words, recipe="images") == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert text in line
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_grid_of_networks_that_could_not_be_read_again_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(tmp_path / "run", "--set", "hidden=5000000", recipe="ablation") == 2
+    assert "5,000,000 neurons, 4,194,304 is the limit" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_decisions_of_a_game_are_those_of_the_fewest_copies() -> None:
+    config = TrainConfig(
+        games=("pong", "breakout"),
+        games_per_task=(1, 3),
+        total_steps=400,
+        minibatches=1,
+        network=NetworkConfig(tasks=2),
+    )
+    assert config.decisions_of_a_game == 100
+    assert replace(config, schedule="sequential").decisions_of_a_game == 200
+    assert replace(config, schedule="interval").decisions_of_a_game == 400
+
+
+TINY = [
+    word
+    for field in (
+        *("games_per_task=1", "protocol.frame_stack=2", "protocol.screen_size=20"),
+        *("minibatches=1", "network.convolutions=[{channels = 3, kernel = 5, stride = 3}]"),
+    )
+    for word in ("--set", field)
+]
+
+
+@pytest.mark.parametrize("there", [False, True], ids=["new", "existing"])
+@pytest.mark.parametrize(
+    ("option", "text"),
+    [
+        ("start_from=nowhere.pt", "nowhere.pt: no such file"),
+        ("teachers=nowhere.pt", "nowhere.pt: no such file"),
+        ("network.actions=5", "network.actions is 5, pong needs 13"),
+    ],
+)
+def test_a_run_that_cannot_begin_leaves_nothing(
+    option: str, text: str, there: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "new" / "run"
+    if there:
+        folder.mkdir(parents=True)
+        (folder / "mine.txt").touch()
+    assert call(folder, *TINY, "--set", option) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert text in line
+    left = [path.name for path in tmp_path.rglob("*")]
+    assert left == (["new", "run", "mine.txt"] if there else [])
+
+
+@pytest.mark.parametrize("changes", [{"observation_shape": (3, 20, 20)}, {"actions": 15}])
+def test_a_teacher_sees_and_does_what_its_student_does(
+    changes: dict[str, Any], make_agent: Callable[..., Agent], tmp_path: Path
+) -> None:
+    agent = make_agent()
+    path = tmp_path / "agent.pt"
+    save_agent(agent, path)
+    paths = (str(path), "")
+    first, second = load_teachers(paths, agent.tasks, agent.network.config)
+    assert first is not None
+    assert (first[1], second) == (0, None)
+    student = replace(agent.network.config, **changes)
+    with pytest.raises(BadRequestError, match=r"agent\.pt sees frames of \(2, 20, 20\) and has 18"):
+        load_teachers(paths, agent.tasks, student)
+
+
+def test_dqn_names_the_extra_that_it_needs(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for module in ("mtspark.train.dqn", "mtspark.train.replay"):
+        monkeypatch.delitem(sys.modules, module, raising=False)
+    # An import of what is None here fails as one of a package that is not there.
+    monkeypatch.setitem(sys.modules, "torchrl", None)
+    assert call(tmp_path / "run", recipe="pong-dqn") == 2
+    assert "pip install 'mtspark[dqn]'" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_compiling_is_refused_where_it_cannot_work(
+    trained: list[tuple[TrainConfig, Path]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    assert call(tmp_path, "--compiled") == 2
+    assert "no C++ compiler" in capsys.readouterr().err
+    monkeypatch.setenv("CXX", sys.executable)
+    monkeypatch.setattr(torch, "__file__", "/a folder/torch/__init__.py")
+    assert call(tmp_path, "--compiled") == 2
+    assert "a path with a space" in capsys.readouterr().err
+    assert not trained
+
+
+def test_the_program_itself_ends_with_one_line_and_code_2(tmp_path: Path) -> None:
+    code = "from mtspark.cli.main import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "train", "-o", tmp_path / "run", "--game", "chess"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: unknown game 'chess'")
