@@ -12,71 +12,23 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch.nn import functional
 
 from mtspark.core.errors import BadRequestError
-from mtspark.core.protocol import GameProtocol, Task
-from mtspark.train import games
 from mtspark.train import trainer as trainer_module
 from mtspark.train.checkpoint import save_agent
 from mtspark.train.config import TrainConfig
-from mtspark.train.distil import advice, divergence
-from mtspark.train.network import ConvSize, NetworkConfig, mask_illegal
 from mtspark.train.pqn import PqnTrainer, lambda_returns
 from mtspark.train.trainer import rescale, unscale
 from mtspark.train.twin import Twin
 from mtspark.train.twin_integers import TwinOptions
+from tests.train.scripted import LEGAL, SMALL, script_games
 
 HALF = TrainConfig(discount=0.5, trace=0.5)
-LEGAL = {"pong": (0, 3), "breakout": (1, 2, 5)}
-SMALL = TrainConfig(
-    games=("pong", "breakout"),
-    total_steps=1000,
-    games_per_task=(2,),
-    rollout_steps=6,
-    minibatches=2,
-    bfloat16=False,
-    protocol=GameProtocol(frame_stack=1, screen_size=8),
-    network=NetworkConfig((1, 8, 8), (ConvSize(2, 4, 2),), hidden=5, actions=6, tasks=2),
-)
-
-
-class ScriptedGames:
-    """Two copies of a game: copy 0 ends at its third step, copy 1 is cut off at its fourth."""
-
-    def __init__(self, task: Task) -> None:
-        self.task, self.count = task, 0
-        self.actions: list[np.ndarray] = []
-        self.noise = np.random.default_rng(len(task.name))
-
-    def frames(self) -> np.ndarray:
-        return self.noise.integers(0, 256, (2, 1, 8, 8), dtype=np.uint8)
-
-    def reset(self, seed: int) -> tuple[np.ndarray, dict[str, Any]]:
-        self.count = 0
-        return self.frames(), self.info()
-
-    def info(self) -> dict[str, Any]:
-        """Copy 1 loses a life at its second step."""
-        return {"lives": np.array([3, 2 if 2 <= self.count < 5 else 3])}
-
-    def send(self, actions: np.ndarray) -> None:
-        self.actions.append(actions.copy())
-        self.count += 1
-
-    def recv(self) -> tuple[Any, ...]:
-        terminated = np.array([self.count == 3, False])
-        truncated = np.array([False, self.count == 4])
-        # The reward of the step that resets a game is the one that must not count.
-        reward = np.array([0.0 if self.count == 4 else 5.0, -3.0])
-        return self.frames(), reward, terminated, truncated, self.info()
 
 
 @pytest.fixture
 def scripted(monkeypatch: pytest.MonkeyPatch) -> None:
-    known = {name: Task(name, name, legal) for name, legal in LEGAL.items()}
-    monkeypatch.setattr(trainer_module, "task_for_game", known.__getitem__)
-    monkeypatch.setattr(games, "make_games", lambda task, *_, **__: ScriptedGames(task))
+    script_games(monkeypatch)
 
 
 @pytest.fixture
@@ -174,7 +126,7 @@ def test_unclipped_rewards_are_scaled_for_each_game(scripted: None) -> None:
     config = replace(SMALL, reward_clipping=False, reward_scales=(2.0, 0.5))
     rewards = PqnTrainer(config).roll_out()["rewards"]
     assert rewards[0].tolist() == [10.0, -6.0, 2.5, -1.5]
-    mixed = replace(config, reward_clipping=(True, False))
+    mixed = replace(config, reward_clipping=(True, False), reward_scales=(1.0, 0.5))
     assert PqnTrainer(mixed).roll_out()["rewards"][0].tolist() == [1.0, -1.0, 2.5, -1.5]
 
 
@@ -193,102 +145,6 @@ def test_prototypes_are_set_from_frames_of_each_game(
 def test_the_head_needs_an_output_for_every_action(scripted: None) -> None:
     with pytest.raises(BadRequestError, match=r"network.actions is 5, breakout needs 6"):
         PqnTrainer(replace(SMALL, network=replace(SMALL.network, actions=5)))
-
-
-@pytest.mark.parametrize(("rewarded", "weight"), [(False, 0.3), (True, 0.2)])
-def test_dqn_teaches_as_pqn_does(scripted: None, rewarded: bool, weight: float) -> None:
-    """The lesson's weight falls; rewards join it if asked."""
-    pytest.importorskip("torchrl", reason="torchrl is not installed (pip install 'mtspark[dqn]')")
-    from mtspark.train.dqn import DqnTrainer
-    from mtspark.train.replay import Transitions
-
-    config = replace(
-        SMALL,
-        algorithm="dqn",
-        final_distillation_fraction=0.2,
-        taught_from_rewards=rewarded,
-    )
-    trainer = DqnTrainer(config)
-    trainer.progress.steps = 750 if rewarded else 500
-    teacher = copy.deepcopy(trainer.target)
-    with torch.no_grad():
-        for value in teacher.parameters():
-            value.add_(torch.randn_like(value))
-    trainer.teachers = [(teacher, 0), None]
-    frames = torch.randint(0, 256, (3, 1, 8, 8), dtype=torch.uint8)
-    actions, rewards = torch.tensor([0, 3, 0]), torch.tensor([1.0, 0.0, -1.0])
-    batch = Transitions(frames, frames, actions, rewards, torch.ones(3, dtype=torch.bool))
-    for replay in trainer.replays:
-        replay.sample = lambda: batch  # type: ignore[method-assign]
-    with torch.no_grad():
-        both = [trainer.values(trainer.network, frames, torch.full((3,), i)) for i in (0, 1)]
-    advised = advice(trainer.teachers, frames, torch.zeros(3).long(), trainer.mask, bfloat16=False)
-    lesson = weight * divergence(both[0], advised, config.distillation_temperature).mean()
-    errors = [functional.smooth_l1_loss(v[range(3), actions], rewards) for v in both]
-    expected = (lesson + errors[0] * rewarded + errors[1]) / 2
-    assert float(trainer.learn((0, 1))) == pytest.approx(float(expected), rel=1e-5)
-
-
-def test_a_taught_game_learns_the_policy_of_its_teacher(
-    trainer: PqnTrainer, scripted: None
-) -> None:
-    """Pong is taught, Breakout is not: only Pong's values move towards the teacher's order."""
-    teacher = copy.deepcopy(trainer.network)
-    with torch.no_grad():
-        for value in teacher.parameters():
-            value.add_(torch.randn_like(value))
-    trainer.teachers = [(teacher, 0), None]
-    rollout = trainer.roll_out()
-    frames, task = rollout["frames"].flatten(0, 1), rollout["task"].repeat(6)
-    advised = advice(trainer.teachers, frames, task, trainer.mask, bfloat16=False)
-    assert not advised[task == 1].any()
-    with torch.no_grad():
-        own = mask_illegal(teacher(frames, torch.zeros_like(task)), trainer.mask[task])
-    assert torch.equal(advised[task == 0], own[task == 0])
-
-    def distance() -> float:
-        with torch.no_grad():
-            values = trainer.values(trainer.network, frames, task)
-            return float(divergence(values, advised, 0.02)[task == 0].mean())
-
-    before = distance()
-    for _ in range(40):
-        trainer.learn(rollout, torch.zeros(6, 4))
-    assert distance() < 0.5 * before
-
-
-@pytest.mark.parametrize(("rewarded", "steps", "weight"), [(False, 500, 0.3), (True, 750, 0.2)])
-def test_the_loss_of_a_taught_game(
-    scripted: None, rewarded: bool, steps: int, weight: float
-) -> None:
-    """The lesson's weight falls from 0.5 to 0.1 over 1,000 steps; rewards join it if asked."""
-    config = replace(
-        SMALL,
-        epochs=1,
-        minibatches=1,
-        distillation_weight=0.5,
-        final_distillation_fraction=0.2,
-        taught_from_rewards=rewarded,
-    )
-    trainer = PqnTrainer(config)
-    teacher = copy.deepcopy(trainer.network)
-    with torch.no_grad():
-        for value in teacher.parameters():
-            value.add_(torch.randn_like(value))
-    trainer.teachers = [(teacher, 0), None]
-    rollout = trainer.roll_out()
-    trainer.progress.steps = steps
-    goals = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
-    frames, task = rollout["frames"].flatten(0, 1), rollout["task"].repeat(6)
-    advised = advice(trainer.teachers, frames, task, trainer.mask, bfloat16=False)
-    with torch.no_grad():
-        values = trainer.values(trainer.network, frames, task)
-    played = values[torch.arange(24), rollout["actions"].flatten()]
-    error = 0.5 * (played - goals.flatten()) ** 2
-    lesson = weight * divergence(values, advised, config.distillation_temperature)
-    each = torch.where(task == 0, lesson + error * rewarded, error)
-    valid = rollout["valid"].flatten()
-    assert trainer.learn(rollout, goals) == pytest.approx(each[valid].mean().item(), rel=1e-5)
 
 
 def test_quantisation_aware_runs_act_and_learn_on_the_integers(
@@ -328,16 +184,6 @@ def test_a_run_starts_from_the_weights_of_an_agent(scripted: None, tmp_path: Pat
     swapped = replace(SMALL, start_from=str(path), games=("breakout", "pong"))
     with pytest.raises(BadRequestError, match="plays pong, breakout, this run breakout, pong"):
         PqnTrainer(swapped)
-
-
-def test_a_policy_diverges_from_itself_by_nothing() -> None:
-    values = torch.tensor([[0.1, 0.3, -1e9], [1.0, 0.0, 0.0]])
-    assert divergence(values, values, 0.02).tolist() == [0.0, 0.0]
-    # Two actions, log odds 1 / 0.5 apart: p ln(p / 0.5) + q ln(q / 0.5), times 0.5.
-    p = 1 / (1 + np.exp(-2))
-    expected = 0.5 * (p * np.log(2 * p) + (1 - p) * np.log(2 * (1 - p)))
-    found = divergence(torch.zeros(1, 2), torch.tensor([[1.0, 0.0]]), 0.5)
-    assert found.item() == pytest.approx(expected)
 
 
 def test_invalid_steps_teach_nothing(trainer: PqnTrainer) -> None:

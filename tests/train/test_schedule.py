@@ -1,13 +1,20 @@
-"""Whose turn it is."""
+"""Whose turn it is, and what falls during it."""
 
 from __future__ import annotations
 
+import copy
+from dataclasses import replace
+
+import pytest
 import torch
 from torch import nn
 
-from mtspark.train.config import TrainConfig
+from mtspark.train.config import ReplayConfig, TrainConfig
 from mtspark.train.network import NetworkConfig
+from mtspark.train.run import make_trainer
 from mtspark.train.schedule import Schedule
+from mtspark.train.trainer import Trainer
+from tests.train.scripted import SMALL, script_games
 
 
 def schedule(kind: str, **changes: object) -> Schedule:
@@ -82,3 +89,91 @@ def test_a_restored_schedule_goes_on() -> None:
     for turns in (first, second):
         turns.after_update(40, 0, NETWORK)
     assert first.current == second.current == 2
+
+
+def test_a_sequential_game_has_a_stretch_of_its_own() -> None:
+    turns = schedule("sequential")
+    assert [turns.stretch(steps, 0) for steps in (0, 150, 310)] == [
+        (0, 300),
+        (150, 300),
+        (310, 300),
+    ]
+    assert [turns.stretch(steps, 2) for steps in (600, 675, 900)] == [
+        (0, 300),
+        (75, 300),
+        (300, 300),
+    ]
+
+
+@pytest.mark.parametrize("kind", ["interleaved", "interval", "performance"])
+def test_otherwise_the_stretch_is_the_whole_run(kind: str) -> None:
+    assert [schedule(kind).stretch(675, task) for task in (0, 2)] == [(675, 900)] * 2
+
+
+@pytest.fixture
+def scripted(monkeypatch: pytest.MonkeyPatch) -> None:
+    script_games(monkeypatch)
+
+
+IN_TURN = replace(
+    SMALL,
+    schedule="sequential",
+    epochs=1,
+    minibatches=1,
+    final_exploration=0.1,
+    exploration_fraction=0.8,
+    learning_rate=0.01,
+    final_learning_rate_fraction=0.2,
+    distillation_weight=0.5,
+    final_distillation_fraction=0.6,
+    replay=ReplayConfig(capacity=50, warmup=12, batch_size=4, update_every=12),
+)
+"""Pong, then Breakout, in updates of 12 decisions."""
+
+
+def rates(trainer: Trainer, updates: int) -> list[tuple[float, ...]]:
+    """Of each update: exploration while it plays; learning rate and lesson's weight of its end."""
+    seen = []
+    for _ in range(updates):
+        explores = trainer.epsilon
+        trainer.update()
+        rate = trainer.optimizer.param_groups[0]["lr"]
+        seen.append((explores, rate, trainer.distillation_weight))
+    return seen
+
+
+@pytest.mark.parametrize("algorithm", ["pqn", "dqn"])
+def test_each_sequential_game_explores_and_learns_from_the_start(
+    scripted: None, algorithm: str
+) -> None:
+    """Shares of 30 decisions: epsilon falls by 0.9 in 24 of them, the rest in all 30."""
+    if algorithm == "dqn":
+        pytest.importorskip("torchrl", reason="torchrl is not installed")
+    trainer = make_trainer(replace(IN_TURN, algorithm=algorithm, total_steps=60))
+    # Pong plays at 0, 12 and 24; Breakout at 36 and 48, 6 and 18 decisions into its share. An
+    # update is learned at its end: Pong's at 12, 24 and, its share used up, 36.
+    expected = [
+        (1.0, 0.0068, 0.42),
+        (0.55, 0.0036, 0.34),
+        (0.1, 0.002, 0.3),
+        (1 - 0.9 * 6 / 24, 0.01 * (1 - 0.8 * 18 / 30), 0.5 * (1 - 0.4 * 18 / 30)),
+        (1 - 0.9 * 18 / 24, 0.002, 0.3),
+    ]
+    for found, wanted in zip(rates(trainer, 5), expected, strict=True):
+        assert found == pytest.approx(wanted)
+    assert trainer.finished
+
+
+@pytest.mark.parametrize("before", [2, 3])
+def test_a_resumed_sequential_run_goes_on_with_its_game(scripted: None, before: int) -> None:
+    """Shares of 24 decisions: stopped between the two, and within the second."""
+    config = replace(IN_TURN, total_steps=48)
+    first, second = make_trainer(config), make_trainer(config)
+    rates(first, before)
+    second.restore(copy.deepcopy(first.state()))
+    first.restart_games()
+    going_on = rates(first, 4 - before)
+    assert rates(second, 4 - before) == going_on
+    for one, two in zip(first.network.parameters(), second.network.parameters(), strict=True):
+        assert torch.equal(one, two)
+    assert going_on[-1] == pytest.approx((1 - 0.9 * 12 / 19.2, 0.002, 0.3))
