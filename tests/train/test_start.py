@@ -33,8 +33,8 @@ def test_the_options_reach_the_run(
 ) -> None:
     options = ("--game", "pong", "--game", "breakout", "--seed", 0, "--steps", 7)
     fields = ("--set", "network.hidden=64", "--set", "threads=2", "--set", "games_per_task=[3]")
-    fields += ("--set", "checkpoint_every_steps=6", "--set", "schedule=sequential")
-    assert call(tmp_path, *options, *fields) == 0
+    turns = ("--set", "checkpoint_every_steps=6", "--set", "schedule=sequential")
+    assert call(tmp_path, *options, *fields, *turns) == 0
     ((config, folder),) = trained
     assert folder == tmp_path
     assert (config.games, config.seed, config.total_steps) == (("pong", "breakout"), 0, 7)
@@ -76,7 +76,7 @@ def test_other_games_leave_behind_what_a_recipe_says_of_its_own(
     assert call(tmp_path, "--game", "pong", recipe="three-games") == 0
     ((config, _),) = trained
     assert (config.games, config.network.tasks, config.network.hidden) == (("pong",), 1, 512)
-    assert config.teachers == config.exploration_ladder == ()
+    assert (config.teachers, config.exploration_ladder) == ((), ())
     assert config.games_per_task == TrainConfig.games_per_task
     told = "note: --game: without the recipe's games_per_task, exploration_ladder, teachers,"
     assert capsys.readouterr().out.startswith(told)
