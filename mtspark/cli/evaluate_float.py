@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -70,9 +71,12 @@ def _game_row(
 
     assert agent.protocol is not None
     name = BackendName.TORCH.value
-    with play_progress(f"{task.name}, sticky {sticky:g}, {name}", episodes) as progress:
+    with (
+        closing(TorchBackend(agent)) as player,
+        play_progress(f"{task.name}, sticky {sticky:g}, {name}", episodes) as progress,
+    ):
         played = play_task(
-            TorchBackend(agent),
+            player,
             task,
             row,
             agent.protocol,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,9 +62,10 @@ def float_image_row(
 
     task, config = agent.tasks[row], agent.network.config
     test = _test_images(task.name, data, images, config.observation_shape)
-    backend = TorchBackend(agent)
-    answers = _answers(backend, test, row, task.legal_actions or tuple(range(config.actions)))
-    return _row(test, task.name, backend.name, answers, sha256)
+    legal = task.legal_actions or tuple(range(config.actions))
+    with closing(TorchBackend(agent)) as backend:
+        answers = _answers(backend, test, row, legal)
+    return _row(test, task.name, TorchBackend.name, answers, sha256)
 
 
 def _test_images(task: str, data: Path | None, images: int, shape: tuple[int, ...]) -> ImageSet:

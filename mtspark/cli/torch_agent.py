@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -13,12 +15,17 @@ from mtspark.train.network import NetworkTrace
 
 
 class TorchBackend:
-    """Plays with the float network. It has no pipeline, so nothing is counted as drain."""
+    """Plays with the float network. It has no pipeline, so nothing is counted as drain.
+
+    Weights are folded once: the network must not learn until the backend is closed.
+    """
 
     name = "torch"
 
     def __init__(self, agent: Agent) -> None:
         self.agent = agent
+        self._open = ExitStack()
+        self._open.enter_context(agent.network.weights_kept())
 
     def decide(self, frames: NDArray[np.uint8], task: int, *, trace: bool = False) -> Decision:
         """Q values and spikes of a batch; `trace` has no meaning, there are no chip steps."""
@@ -34,4 +41,5 @@ class TorchBackend:
         return Decision(values.double().numpy(), Activity(window, drain))
 
     def close(self) -> None:
-        """Nothing to release."""
+        """Let the network learn again."""
+        self._open.close()
