@@ -1,0 +1,90 @@
+"""What tests of the engine share: wide networks, equality of two answers."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import strategies as st
+
+from mtspark.core.agent import Decision
+from mtspark.core.chip_network import INPUT, ChipNetwork
+from tests.networks import (
+    BREAKOUT,
+    PONG,
+    conv,
+    dense,
+    layers,
+    network,
+    random_weights,
+    sparse,
+)
+
+PATHS = st.sampled_from(["automatic", "events", "product"])
+
+
+@st.composite
+def wide_networks(draw: st.DrawFn) -> ChipNetwork:
+    """Two convolutions of many channels: whole vectors, ends of vectors, groups, skips."""
+    tasks = draw(st.integers(1, 2))
+    channels = draw(st.sampled_from([1, 3, 4, 17]))
+    middle = draw(st.sampled_from([4, 16, 20, 70]))
+    groups = draw(st.sampled_from([1, 2, middle]))
+    out = groups * draw(st.sampled_from([1, 9, 16])) if groups <= 2 else middle
+    stride = draw(st.tuples(st.integers(1, 3), st.integers(1, 3)))
+    dilation = draw(st.tuples(st.integers(1, 2), st.integers(1, 3)))
+    padding = draw(st.tuples(st.integers(0, 2), st.integers(0, 2)))
+    kernel = draw(st.tuples(st.integers(1, 3), st.integers(1, 4)))
+    height, width = 8, 9
+
+    def size(length: int, axis: int) -> int:
+        reach = dilation[axis] * (kernel[axis] - 1) + 1
+        return (length + 2 * padding[axis] - reach) // stride[axis] + 1
+
+    rows, columns = size(height, 0), size(width, 1)
+    if rows < 1 or columns < 1:
+        dilation, rows, columns = (1, 1), 0, 0
+        rows, columns = size(height, 0), size(width, 1)
+    first = draw(layers("first", (middle, height, width), tasks))
+    second = draw(layers("second", (out, rows, columns), tasks))
+    last = draw(layers("last", (18,), tasks))
+    geometry = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    return network(
+        (channels, height, width),
+        [first, second, last],
+        [
+            conv(
+                INPUT,
+                "first",
+                **draw(random_weights((middle, channels, 3, 3))),
+                padding=(1, 1),
+            ),
+            conv(
+                "first",
+                "second",
+                **draw(random_weights((out, middle // groups, *kernel))),
+                **geometry,
+            ),
+            draw(st.sampled_from([dense, sparse]))(
+                "second", "last", **draw(random_weights((18, second.size)))
+            ),
+            dense("first", "last", **draw(random_weights((18, first.size))), delay=1),
+        ],
+        payload_bits=draw(st.sampled_from([0, 8])),
+        time_steps=draw(st.integers(1, 3)),
+        tasks=(PONG, BREAKOUT)[:tasks],
+    )
+
+
+def assert_same(found: Decision, expected: Decision) -> None:
+    assert np.array_equal(found.values, expected.values)
+    for name, messages in expected.activity.window.items():
+        assert np.array_equal(found.activity.window[name], messages), name
+        assert np.array_equal(found.activity.drain[name], expected.activity.drain[name]), name
+    assert (found.trace is None) == (expected.trace is None)
+    if found.trace is None or expected.trace is None:
+        return
+    assert list(found.trace.spikes) == list(expected.trace.spikes)
+    for name, membranes in expected.trace.membranes.items():
+        assert found.trace.membranes[name].dtype == membranes.dtype
+        assert found.trace.spikes[name].dtype == np.bool_
+        assert np.array_equal(found.trace.membranes[name], membranes), name
+        assert np.array_equal(found.trace.spikes[name], expected.trace.spikes[name]), name
