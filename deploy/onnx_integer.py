@@ -164,8 +164,7 @@ class _Step:
         if population.reset is Reset.SUBTRACT_LATE:
             fired = graph.op("Where", first, zero, graph.cast(f"sent.{name}.0", "int64"))
             membrane = graph.op("Sub", membrane, graph.op("Mul", fired, threshold))
-        limit = graph.constant(MEMBRANE_LIMIT)
-        membrane = graph.op("Max", graph.op("Min", membrane, limit), graph.op("Neg", limit))
+        membrane = self._saturate(membrane)
         tested = membrane
         if population.reset is Reset.SUBTRACT_GUARDED:
             guard = graph.op("Mul", graph.cast(above, "int64"), threshold)
@@ -200,6 +199,17 @@ class _Step:
         product = graph.op("Mul", graph.op("Abs", value), graph.constant(keep))
         rounded = graph.op("Div", product, graph.constant(DECAY_ONE))
         return graph.op("Mul", graph.op("Sign", value), rounded)
+
+    def _saturate(self, membrane: str) -> str:
+        """Keep a membrane within its range.
+
+        By comparisons: Min and Max of ONNX Runtime (1.31.1) err on int64 beyond 32 bits.
+        """
+        graph = self.graph
+        for name, bound in (("Greater", MEMBRANE_LIMIT), ("Less", -MEMBRANE_LIMIT)):
+            limit = graph.constant(bound)
+            membrane = graph.op("Where", graph.op(name, membrane, limit), limit, membrane)
+        return membrane
 
     def _wrap(self, current: str) -> str:
         """Correct an overflow once, by 2^24."""

@@ -115,3 +115,17 @@ def test_requests_are_checked(tmp_path: Path) -> None:
     with pytest.raises(BadRequestError, match="frames are"):
         chip.decide(np.zeros((1, 4), np.uint8), 1)
     assert chip.decide(np.zeros((4, 3), np.uint8), 1).values.shape == (4, 1)
+
+
+def test_a_membrane_far_beyond_32_bits_saturates(tmp_path: Path) -> None:
+    """A current that hardly decays grows by 2^30 a step; many neurons, as vectors are taken."""
+    first = population("first", np.full((1, 1, 4, 5), 1), current_decay=0, membrane_decay=4096)
+    weights = np.full((1, 2, 1, 2), -256)
+    net = network(
+        (2, 4, 6),
+        [first, population("out", [[1]])],
+        [conv(INPUT, "first", weights, exponent=7), dense("first", "out", np.zeros((1, 20), int))],
+        payload_bits=8,
+        time_steps=5,
+    )
+    assert equal(net, tmp_path, [0, 0], 3, None) > 10
