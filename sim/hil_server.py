@@ -28,6 +28,8 @@ ADDRESS = re.compile(r"tcp://[A-Za-z0-9.\-\[\]:*]+:(\d{1,5}|\*)")
 MOST_WAITING = 64
 """Messages that ZeroMQ keeps for a slow side, before it drops."""
 LONGEST_REASON = 500
+LONGEST_WAIT_MS = 250
+"""A signal that comes just before the wait begins does not end it: Python heeds it after this."""
 
 
 def check_address(address: str) -> None:
@@ -93,9 +95,11 @@ def serve(
             poller.register(owner, zmq.POLLIN)
         announce(socket.last_endpoint.decode())
         while True:
-            ready = dict(poller.poll())
+            ready = dict(poller.poll(LONGEST_WAIT_MS))
             if owner in ready:
                 return
+            if socket not in ready:
+                continue
             host, *parts = socket.recv_multipart()
             # A host that is gone, or does not read, is no reason to wait.
             with contextlib.suppress(zmq.Again):

@@ -22,7 +22,11 @@ pytestmark = [
 
 
 def start(checkpoint: Path, output: Path, *options: str) -> subprocess.Popen[str]:
-    code = "import sys; from mtspark.cli.main import main; main()"
+    # Started in the background of a script, the tests ignore Ctrl-C, and so would their children.
+    code = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "from mtspark.cli.main import main; main()"
+    )
     arguments = ["demo", str(checkpoint), "-o", str(output), *options]
     return subprocess.Popen(
         [sys.executable, "-c", code, *arguments],

@@ -266,6 +266,31 @@ def test_a_served_chip_outlives_its_hosts_and_a_host_its_chip(bundle: Bundle) ->
         assert server.wait(60) == 130
 
 
+def test_a_served_chip_heeds_a_signal_that_does_not_end_its_wait() -> None:
+    # Taken by another thread the signal leaves the wait alone, as one does that comes a moment
+    # before the wait begins.
+    code = (
+        "import signal, threading\n"
+        "from mtspark.sim.hil_server import end_on_sigterm, serve\n"
+        "threading.Thread(target=signal.pause, daemon=True).start()\n"
+        "end_on_sigterm()\n"
+        "signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])\n"
+        "say = lambda line: print(line, flush=True)\n"
+        "serve(None, 'tcp://127.0.0.1:*', announce=say, complain=say)\n"
+    )
+    server = child(code)
+    try:
+        assert server.stdout is not None
+        assert server.stdout.readline().startswith("tcp://127.0.0.1:")
+        time.sleep(0.1)
+        server.send_signal(signal.SIGTERM)
+        assert server.wait(30) == -signal.SIGINT
+    finally:
+        server.kill()
+        server.wait()
+        server.stdout.close()
+
+
 def test_a_host_refuses_a_chip_that_runs_another_network(bundle: Bundle) -> None:
     with (
         served(bundle, "tcp://127.0.0.1:*") as (_, address),
