@@ -32,10 +32,10 @@ from mtspark.sim.engine_kernels import (
     run,
 )
 from mtspark.sim.engine_plan import PlanBuilder
-from mtspark.sim.engine_synapses import AUTOMATIC, EVENTS, PRODUCT
+from mtspark.sim.engine_synapses import AUTOMATIC, EVENTS, PRODUCT, WINDOWS
 from mtspark.sim.reference import check_request
 
-PATHS = {"automatic": AUTOMATIC, "events": EVENTS, "product": PRODUCT}
+PATHS = {"automatic": AUTOMATIC, "events": EVENTS, "windows": WINDOWS, "product": PRODUCT}
 
 
 @dataclass(frozen=True)
@@ -83,8 +83,9 @@ class EngineChip:
         network: what to run.
         threads: how many threads share the members of a batch.
         path: how convolutions are computed: "automatic" takes the cheaper one for each
-            connection and step, "events" walks messages, "product" multiplies densely where
-            float32 is proven exact. It never changes a number.
+            connection and step, "events" walks message by message, "windows" adds up the
+            messages in each output's window where these are plain runs, "product" multiplies
+            densely where float32 is proven exact. It never changes a number.
         hold_frame: compute what a frame causes in its targets once a decision, not at each of
             the T steps in which the same frame is sent. It never changes a number or a count.
 

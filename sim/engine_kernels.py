@@ -85,6 +85,7 @@ class Scratch(NamedTuple):
         laid: which slice that is, and its messages.
         image, taps, tile, starts: of dense products.
         chosen: channels of one pixel.
+        rows: messages in one window.
         met: by connection, synapses that were met when it was last walked.
     """
 
@@ -97,6 +98,7 @@ class Scratch(NamedTuple):
     tile: NDArray[np.float32]
     starts: Int
     chosen: Int
+    rows: NDArray[np.int32]
     met: Int
 
 
@@ -140,6 +142,7 @@ def new_scratch(sizes: Sizes, plan: Plan) -> Scratch:
         tile=aligned((PIXELS * LANES,), np.float32),
         starts=aligned((PIXELS,), np.int64),
         chosen=np.zeros(64, np.int64),
+        rows=aligned((sizes.window + SLACK,), np.int32),
         met=np.zeros(len(plan.links), np.int64),
     )
 

@@ -34,8 +34,8 @@ NEURON_COLUMNS = 13
 (ROW, BLOCK, OUT_PER_GROUP, IN_PER_GROUP, GROUPS, KERNEL_Y, KERNEL_X) = range(10, 17)
 (G_ROWS, G_COLUMNS, G_TAPS, DENSE_WEIGHTS, DENSE_COST, FAN_OUT, GAP_BITS) = range(17, 24)
 (STEP_Y, STEP_X, PAD_Y, PAD_X, REACH_Y, REACH_X, OUT_ROWS, OUT_COLUMNS) = range(24, 32)
-(OUT_STRIDE, NAME, RECURRENT) = range(32, 35)
-LINK_COLUMNS = 35
+(OUT_STRIDE, NAME, RECURRENT, WINDOW_WORDS) = range(32, 36)
+LINK_COLUMNS = 36
 KIND_DENSE, KIND_CONV, KIND_SPARSE, KIND_LISTED = range(4)
 # Column RESET of Plan.neurons.
 RESET_ZERO, RESET_SUBTRACT, RESET_LATE, RESET_GUARDED, RESET_NONE = range(5)
@@ -77,6 +77,7 @@ class Sizes:
     wide_sums: int = 0
     image: int = 0
     taps: int = 0
+    window: int = 0
 
 
 def aligned(shape: tuple[int, ...], kind: Any) -> Any:

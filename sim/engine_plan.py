@@ -337,6 +337,12 @@ class PlanBuilder:
             self.sizes.taps = max(self.sizes.taps, line)
             tiles = -(-int(target[at.ROWS] * target[at.COLUMNS]) // at.PIXELS) * at.PIXELS
             row[at.DENSE_COST] = tiles * height * width * per_group * link.groups * block
+            plain = link.groups == 1 and reach == 1 and not row[at.GRADED]
+            if plain and source[at.STRIDE] == source[at.CHANNELS]:
+                # Windows of neighbouring channels: see engine_windows.
+                words = height * -(-width * per_group // 64)
+                row[at.WINDOW_WORDS] = target[at.ROWS] * target[at.COLUMNS] * words
+                self.sizes.window = max(self.sizes.window, height * width * per_group)
 
     def _place(self, parts: list[list[tuple[int, int, int]]]) -> int:
         """Store runs by row or column: where each begins, relative, then the runs."""

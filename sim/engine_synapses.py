@@ -51,6 +51,7 @@ from mtspark.sim.engine_layout import (
     UNSIGNED,
     WEIGHT_BITS,
     WEIGHTS,
+    WINDOW_WORDS,
 )
 from mtspark.sim.engine_vectors import (
     add1,
@@ -60,30 +61,37 @@ from mtspark.sim.engine_vectors import (
     compiled,
     load64,
     lowest_bit,
-    nonzero64,
     product8,
 )
+from mtspark.sim.engine_windows import active, conv_windows
 
-AUTOMATIC, EVENTS, PRODUCT = range(3)
-"""How a convolution is computed: by the cheaper way, always by walking, always densely."""
+AUTOMATIC, EVENTS, WINDOWS, PRODUCT = range(4)
+"""How a convolution is computed: by the cheapest way, message by message, output by output over
+the messages in its window, or always densely."""
 
 PIXEL_WALKED, SENT_WALKED, SYNAPSE_WALKED, SYNAPSE_SCALED = 20_000, 1_000, 30, 100
-PIXEL_COPIED, SYNAPSE_MULTIPLIED = 2_500, 13
-"""What the two paths of a convolution cost, in about picoseconds; they only choose."""
+WORD_READ, PIXEL_COPIED, SYNAPSE_MULTIPLIED = 4_900, 2_500, 13
+"""What the ways of a convolution cost, in about picoseconds; they only choose."""
 
 
 @compiled
-def _product_is_cheaper(row: Any, origin: Any, sent: Any) -> Any:
-    """Compare what walking `sent` messages costs with the whole product.
+def _cheapest(row: Any, origin: Any, sent: Any) -> Any:
+    """Compare what walking `sent` messages costs, either way, with the whole product.
 
     Messages of one pixel are walked together; of n messages over P pixels about
     n P / (n + P) stand in pixels of their own.
     """
     pixels = origin[ROWS] * origin[COLUMNS]
     a_synapse = SYNAPSE_SCALED if row[GRADED] or row[GROUPS] > 1 else SYNAPSE_WALKED
-    walking = PIXEL_WALKED * (sent * pixels // (sent + pixels))
-    walking += sent * (SENT_WALKED + row[FAN_OUT] * a_synapse)
-    return walking > SYNAPSE_MULTIPLIED * row[DENSE_COST] + PIXEL_COPIED * pixels
+    synapses = sent * row[FAN_OUT]
+    way, cost = EVENTS, synapses * a_synapse + sent * SENT_WALKED
+    cost += PIXEL_WALKED * (sent * pixels // (sent + pixels))
+    windows = synapses * SYNAPSE_WALKED + row[WINDOW_WORDS] * WORD_READ
+    if row[WINDOW_WORDS] and windows < cost:
+        way, cost = WINDOWS, windows
+    if cost > SYNAPSE_MULTIPLIED * row[DENSE_COST] + PIXEL_COPIED * pixels:
+        way = PRODUCT
+    return way
 
 
 @compiled
@@ -106,7 +114,7 @@ def deliver(
         first: see above.
         sent: how many messages are not zero.
         scratch: memory of this thread, the sums among it.
-        path: AUTOMATIC, EVENTS or PRODUCT.
+        path: AUTOMATIC, EVENTS, WINDOWS or PRODUCT; EVENTS where that one is not possible.
 
     Returns:
         Synapses met, zero weights of dense and convolutional connections included.
@@ -115,24 +123,15 @@ def deliver(
     if row[KIND] == KIND_DENSE:
         return _dense(row, origin, weights, messages, first, sums)
     if row[KIND] == KIND_CONV:
-        product = path == PRODUCT
-        if path == AUTOMATIC:
-            product = _product_is_cheaper(row, origin, sent)
-        if product and row[DENSE_WEIGHTS] >= 0:
+        way = _cheapest(row, origin, sent) if path == AUTOMATIC else path
+        if way == PRODUCT and row[DENSE_WEIGHTS] >= 0:
             return _conv_product(row, origin, geometry, weights, messages, first, sums, scratch)
+        if way == WINDOWS and row[WINDOW_WORDS]:
+            return conv_windows(row, origin, weights, messages, first, sums, scratch.rows)
         return _conv_events(row, origin, geometry, weights, messages, first, sums, scratch.chosen)
     if row[KIND] == KIND_LISTED:
         return _listed(row, origin, geometry, weights, messages, first, scratch.wide_sums)
     return _listed(row, origin, geometry, weights, messages, first, sums)
-
-
-@compiled
-def _active(messages: Any, place: Any, left: Any) -> Any:
-    """Bits of the next (at most 64) messages, of `left` that remain in this pixel."""
-    word = nonzero64(messages, place)
-    if left < 64:
-        word &= (np.uint64(1) << np.uint64(left)) - np.uint64(1)
-    return word
 
 
 @compiled
@@ -145,7 +144,7 @@ def _dense(row: Any, origin: Any, weights: Any, messages: Any, first: Any, sums:
     for pixel in range(pixels):
         place = first + pixel * stride
         for chunk in range(0, channels, 64):
-            word = _active(messages, place + chunk, channels - chunk)
+            word = active(messages, place + chunk, channels - chunk)
             while word:
                 channel = chunk + lowest_bit(word)
                 word &= word - np.uint64(1)
@@ -195,7 +194,7 @@ def _conv_events(
     channel_step = row[KERNEL_Y] * kernel_x * block
     size = origin[SIZE]
     for start in range(0, size, 64):
-        word = _active(messages, first + start, size - start)
+        word = active(messages, first + start, size - start)
         while word:
             # All messages of one pixel within this word.
             lane = start + lowest_bit(word)
@@ -346,7 +345,7 @@ def _listed(
     for pixel in range(pixels):
         place = first + pixel * origin[STRIDE]
         for chunk in range(0, origin[CHANNELS], 64):
-            word = _active(messages, place + chunk, origin[CHANNELS] - chunk)
+            word = active(messages, place + chunk, origin[CHANNELS] - chunk)
             while word:
                 channel = chunk + lowest_bit(word)
                 word &= word - np.uint64(1)

@@ -214,12 +214,72 @@ def load64(typing: Any, entries: Any, first: Any) -> Any:
 
 @intrinsic  # type: ignore[untyped-decorator]
 def lowest_bit(typing: Any, word: Any) -> Any:
-    """Index of the lowest set bit of a word that is not zero."""
+    """Index of the lowest set bit of a word; 64 where none is set."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.cttz(args[0], ir.Constant(ir.IntType(1), 1))
+        return builder.cttz(args[0], ir.Constant(ir.IntType(1), 0))
 
     return types.int64(types.uint64), codegen
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def set_bits(typing: Any, word: Any) -> Any:
+    """How many bits of a word are set."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.ctpop(args[0])
+
+    return types.int64(types.uint64), codegen
+
+
+def _make_gather(vectors: int) -> Any:
+    """Code that adds listed rows of weights to `vectors` vectors of sums, kept in registers."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        sums, first, weights, unsigned, base, stride, rows, count = args
+        kinds, index = signature.args, first.type
+        target = _pointer(context, builder, kinds[0], sums, first)
+        source = _pointer(context, builder, kinds[2], weights, base)
+        listed = _pointer(context, builder, kinds[6], rows, ir.Constant(index, 0))
+        offsets = [ir.Constant(index, LANES * number) for number in range(vectors)]
+        places = [builder.gep(target, [offset]) for offset in offsets]
+        totals = [_load(builder, place, ir.IntType(32), LANES, 4) for place in places]
+        slots = [cgutils.alloca_once_value(builder, total) for total in totals]
+
+        def body(widen: Any) -> None:
+            with cgutils.for_range(builder, count) as loop:
+                number = builder.load(builder.gep(listed, [loop.index]))
+                at = builder.mul(builder.sext(number, index), stride)
+                here = builder.gep(source, [at])
+                for slot, offset in zip(slots, offsets, strict=True):
+                    row = _weights(builder, builder.gep(here, [offset]), widen)
+                    builder.store(builder.add(builder.load(slot), row), slot)
+
+        _for_both_signs(builder, unsigned, body)
+        for slot, place in zip(slots, places, strict=True):
+            total = builder.load(slot)
+            builder.store(total, builder.bitcast(place, total.type.as_pointer()), align=4)
+        return context.get_dummy_value()
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def gather(
+        typing: Any,
+        sums: Any,
+        first: Any,
+        weights: Any,
+        unsigned: Any,
+        base: Any,
+        stride: Any,
+        rows: Any,
+        count: Any,
+    ) -> Any:
+        """sums[first:] += weights[base + stride * r:], over the first `count` rows r."""
+        return types.void(SUMS, INDEX, BYTES, INDEX, INDEX, INDEX, SUMS, INDEX), codegen
+
+    return gather
+
+
+gather1, gather2, gather4 = (_make_gather(vectors) for vectors in (1, 2, 4))
 
 
 @intrinsic  # type: ignore[untyped-decorator]

@@ -18,7 +18,7 @@ from tests.networks import (
     sparse,
 )
 
-PATHS = st.sampled_from(["automatic", "events", "product"])
+PATHS = st.sampled_from(["automatic", "events", "windows", "product"])
 
 
 @st.composite
@@ -71,6 +71,35 @@ def wide_networks(draw: st.DrawFn) -> ChipNetwork:
         payload_bits=draw(st.sampled_from([0, 8])),
         time_steps=draw(st.integers(1, 3)),
         tasks=(PONG, BREAKOUT)[:tasks],
+    )
+
+
+@st.composite
+def plain_convolutions(draw: st.DrawFn) -> ChipNetwork:
+    """Two convolutions of binary messages without groups, whose windows are runs of neighbours.
+
+    Windows of up to 240 messages a row, cut off on all sides by the padding.
+    """
+    channels, middle = draw(st.sampled_from([1, 2, 3, 16])), draw(st.sampled_from([16, 48]))
+    out = draw(st.sampled_from([1, 16, 40, 112]))
+    kernel = draw(st.tuples(st.integers(1, 4), st.integers(1, 5)))
+    stride = draw(st.tuples(st.integers(1, 4), st.integers(1, 4)))
+    padding = (draw(st.integers(0, kernel[0] - 1)), draw(st.integers(0, kernel[1] + 1)))
+    reach = draw(st.integers(1, 2 if kernel[0] < 4 else 1))
+    rows = (6 + 2 * padding[0] - reach * (kernel[0] - 1) - 1) // stride[0] + 1
+    columns = (7 + 2 * padding[1] - kernel[1]) // stride[1] + 1
+    first = draw(layers("first", (middle, 6, 7), 1))
+    second = draw(layers("second", (out, rows, columns), 1))
+    geometry = {"stride": stride, "padding": padding, "dilation": (reach, 1)}
+    taps = draw(random_weights((middle, channels, 3, 3)))
+    return network(
+        (channels, 6, 7),
+        [first, second],
+        [
+            conv(INPUT, "first", **taps, padding=(1, 1)),
+            conv("first", "second", **draw(random_weights((out, middle, *kernel))), **geometry),
+        ],
+        time_steps=draw(st.integers(1, 3)),
     )
 
 

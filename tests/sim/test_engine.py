@@ -12,6 +12,7 @@ from mtspark.core.errors import BadRequestError
 from mtspark.sim import engine_plan
 from mtspark.sim.counts import Counter, fan_out
 from mtspark.sim.engine import EngineChip
+from mtspark.sim.engine_layout import DENSE_WEIGHTS, WINDOW_WORDS
 from mtspark.sim.reference import ReferenceChip
 from tests.networks import (
     dense,
@@ -23,7 +24,7 @@ from tests.networks import (
     varied,
     varied_networks,
 )
-from tests.sim.engine_checks import PATHS, assert_same, wide_networks
+from tests.sim.engine_checks import PATHS, assert_same, plain_convolutions, wide_networks
 
 
 def assert_equals_the_reference(
@@ -101,9 +102,24 @@ def test_networks_of_many_channels_equal_the_reference(
     assert_equals_the_reference(net, seed, [1], path=path)
 
 
+@given(
+    net=plain_convolutions(),
+    seed=st.integers(0, 1000),
+    path=st.sampled_from(["windows", "windows", "automatic"]),
+)
+@settings(deadline=None, max_examples=60)
+def test_sums_over_windows_equal_the_reference(net: ChipNetwork, seed: int, path: str) -> None:
+    plan = EngineChip(net)._plan
+    exact = plan.links[:, DENSE_WEIGHTS] >= 0
+    assert np.array_equal(plan.links[:, WINDOW_WORDS] > 0, exact)
+    assert_equals_the_reference(net, seed, [0], path=path)
+
+
 @pytest.mark.slow
 @given(
-    net=st.one_of(varied_networks(), wide_networks(), varied(wide_networks())),
+    net=st.one_of(
+        varied_networks(), plain_convolutions(), wide_networks(), varied(wide_networks())
+    ),
     seed=st.integers(0, 1000),
     path=PATHS,
 )
@@ -241,7 +257,7 @@ def test_wrong_options_and_foreign_states_are_refused() -> None:
         chip.state()
     with pytest.raises(BadRequestError, match="threads"):
         EngineChip(three_neurons(), threads=0)
-    with pytest.raises(BadRequestError, match="automatic, events, product"):
+    with pytest.raises(BadRequestError, match="automatic, events, windows, product"):
         EngineChip(three_neurons(), path="fast")
     with pytest.raises(BadRequestError, match="batch of 0"):
         chip.start(0)
