@@ -36,7 +36,7 @@ import contenders
 import numpy as np
 import report
 from closed_loop import closed_loop
-from linearity import line, paths
+from linearity import BY_MESSAGE, BY_WINDOW, line, paths
 from networks import calibrated, dense_net, nature_dqn, sparse_frames
 from plot import draw
 
@@ -259,7 +259,8 @@ def sweeps(repeats: int, quick: bool) -> dict[str, Any]:
         network, frames = network_at(activity, steps=16)
         options = {"hold_frame": False}
         found["activity"][str(activity)] = _compare(network, frames, repeats) | {
-            "walking": _engine(network, frames, repeats, path="events", **options),
+            "by message": _engine(network, frames, repeats, path="events", **options),
+            "by window": _engine(network, frames, repeats, path="windows", **options),
             "engine": _engine(network, frames, repeats, **options),
         }
     network, _ = network_at(0.05, steps=16)
@@ -302,19 +303,20 @@ def _compare(network: ChipNetwork, frames: Any, repeats: int) -> dict[str, Any]:
 def lines(sweeps_: dict[str, Any], repeats: int) -> dict[str, dict[str, float]]:
     """Straight lines through time against operations: of each path, and of whole networks."""
 
-    def measure(network: ChipNetwork, frames: Any) -> tuple[float, float]:
+    def measure(network: ChipNetwork, path: str, frames: Any) -> tuple[float, float]:
         # Milliseconds a step; the drain step of T + 1 is paid by the T others.
-        found = _engine(network, frames, repeats, path="events", hold_frame=False)
+        found = _engine(network, frames, repeats, path=path, hold_frame=False)
         chip = EngineChip(network)
         chip.decide(frames, 0)
         return found["median"], sum(chip.synops_walked.values()) / network.time_steps
 
     found = paths(measure)
-    for axis, name in (("size", "engine"), ("activity", "walking")):
+    for axis, name, label in (
+        ("size", "engine", "neurons, 5 % active"),
+        ("activity", "by message", BY_MESSAGE),
+        ("activity", "by window", BY_WINDOW),
+    ):
         rows = sweeps_[axis].values()
-        label = (
-            "neurons, 5 % active" if axis == "size" else "activity, Nature DQN, all of it walked"
-        )
         found[label] = line(
             [row["operations"] for row in rows], [row[name]["median"] * 1e3 for row in rows]
         )

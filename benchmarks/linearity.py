@@ -58,15 +58,21 @@ def one_connection(kind: ConnectionKind, *, channels: int = 1, graded: bool = Fa
     )
 
 
+CONV_16 = one_connection(ConnectionKind.CONV, channels=16)
 PATHS = {
-    "activity, dense": one_connection(ConnectionKind.DENSE),
-    "activity, sparse": one_connection(ConnectionKind.SPARSE),
-    "activity, convolution, one channel": one_connection(ConnectionKind.CONV),
-    "activity, convolution, graded messages": one_connection(
-        ConnectionKind.CONV, channels=4, graded=True
+    "activity, dense": (one_connection(ConnectionKind.DENSE), "events"),
+    "activity, sparse": (one_connection(ConnectionKind.SPARSE), "events"),
+    "activity, convolution, one channel": (one_connection(ConnectionKind.CONV), "events"),
+    "activity, convolution, graded messages": (
+        one_connection(ConnectionKind.CONV, channels=4, graded=True),
+        "events",
     ),
-    "activity, convolution, 16 channels": one_connection(ConnectionKind.CONV, channels=16),
+    "activity, convolution, 16 channels": (CONV_16, "events"),
+    "activity, convolution, 16 channels, by window": (CONV_16, "windows"),
 }
+"""A network for each line, and the engine's path."""
+BY_MESSAGE = "activity, Nature DQN, by message"
+BY_WINDOW = "activity, Nature DQN, by window"
 
 
 def line(operations: list[float], microseconds: list[float]) -> dict[str, float]:
@@ -94,10 +100,10 @@ def paths(measure: Any) -> dict[str, dict[str, float]]:
     """A line for each path.
 
     Args:
-        measure: network, frames -> milliseconds a step and operations a step, both walking.
+        measure: network, path, frames -> milliseconds a step and operations a step.
     """
     found = {}
-    for name, network in PATHS.items():
-        points = [measure(network, frames(network, activity)) for activity in ACTIVITIES]
+    for name, (network, path) in PATHS.items():
+        points = [measure(network, path, frames(network, activity)) for activity in ACTIVITIES]
         found[name] = line([o for _, o in points], [ms * 1e3 for ms, _ in points])
     return found

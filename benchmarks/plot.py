@@ -12,7 +12,8 @@ from matplotlib import pyplot
 
 STYLES = {
     "engine": "o-",
-    "walking": "x--",
+    "by message": "x--",
+    "by window": "+--",
     "engine, 2 threads": "s--",
     "NumPy": "^-",
     "snntorch": "v-",
@@ -43,12 +44,14 @@ def draw(results: dict[str, Any], file: Path) -> None:
     axis = axes.flat[3]
     rows = sweeps["activity"].values()
     operations = [row["operations"] / 1e6 for row in rows]
-    axis.plot(operations, [row["walking"]["median"] * 1e3 for row in rows], "o", label="measured")
-    fit = results["linear"]["activity, Nature DQN, all of it walked"]
-    line = [
-        fit["microseconds_fixed"] + fit["nanoseconds_an_operation"] * o * 1e3 for o in operations
-    ]
-    axis.plot(operations, line, "-", label=f"line, R² = {fit['r2']:.4f}")
+    for name in ("by message", "by window"):
+        fit = results["linear"][f"activity, Nature DQN, {name}"]
+        measured = [row[name]["median"] * 1e3 for row in rows]
+        (dots,) = axis.plot(operations, measured, "o", label=name)
+        fixed, slope = fit["microseconds_fixed"], fit["nanoseconds_an_operation"]
+        line = [fixed + slope * o * 1e3 for o in operations]
+        label = f"line, R² = {fit['r2']:.4f}"
+        axis.plot(operations, line, "-", color=dots.get_color(), label=label)
     axis.set(xlabel="synaptic operations walked a step, millions", ylabel="µs a step")
     axis.legend(fontsize=8)
     figure.savefig(file, dpi=110)

@@ -180,7 +180,7 @@ def blocks(results: dict[str, Any]) -> dict[str, str]:
         "activity": _sweep(
             sweeps["activity"],
             "activity, operations a step",
-            ["NumPy", "snntorch", "ONNX Runtime", "walking", "engine"],
+            ["NumPy", "snntorch", "ONNX Runtime", "by message", "by window", "engine"],
             lambda at, row: f"{float(at):.0%}, {row['operations']:,.0f}",
         ),
         "lines": _lines(results),
