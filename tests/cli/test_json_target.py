@@ -47,7 +47,7 @@ def test_a_pipe_is_written_into(tmp_path: Path) -> None:
     reader = threading.Thread(target=lambda: read.append(pipe.read_text()), daemon=True)
     reader.start()
     write_json(pipe, {"a": 1})
-    reader.join(10)
+    reader.join(60)
     assert json.loads(read[0]) == {"a": 1}
     assert pipe.is_fifo()
 
