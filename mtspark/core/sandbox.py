@@ -29,6 +29,9 @@ from mtspark.core.plain import decode, encode
 CLOCK_FACTOR = 4
 """Seconds by the clock for each second of processor time, for a busy computer."""
 
+ENDING = (signal.SIGINT, signal.SIGTERM)
+"""Signals that end the process that reads without a word; its parent says what there is to say."""
+
 BUG = "its reader failed"
 """Stands in the message of an error that no check foresaw."""
 
@@ -125,28 +128,36 @@ def _unforeseen(what: str, error: BaseException, limits: FileLimits) -> MtsparkE
 
 def _in_a_child(what: str, read: Callable[[FileLimits], Any], limits: FileLimits) -> Any:
     receive, send = os.pipe()
+    # Ctrl-C also reaches the child: before it is limited, it would unwind the caller's stack there.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
     try:
         with warnings.catch_warnings():
             # Python 3.12 warns of forks beside threads; the child only reads and ends.
             warnings.simplefilter("ignore", DeprecationWarning)
             child = os.fork()
-    except OSError as error:
+        if child == 0:
+            os.close(receive)
+            _work(send, what, read, limits)
+    except BaseException as error:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         os.close(receive)
         os.close(send)
+        if not isinstance(error, OSError):
+            raise
         raise BackendFailedError(f"{what}: no process to read it in: {one_line(error)}") from error
-    if child == 0:
-        os.close(receive)
-        _work(send, what, read, limits)
-    os.close(send)
     data, late = bytearray(), False
-    status = None
+    status = 0
     try:
+        os.close(send)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         data, late = _receive(receive, limits)
     finally:
         os.close(receive)
         with contextlib.suppress(ProcessLookupError):
             os.kill(child, signal.SIGKILL)
-        _, status = os.waitpid(child, 0)
+        # Where SIGCHLD is ignored, the system keeps no status.
+        with contextlib.suppress(ChildProcessError):
+            _, status = os.waitpid(child, 0)
     if late:
         raise BadFileError(
             f"{what}: took more than {limits.seconds} s to read; if you trust the file, raise it "
@@ -225,8 +236,9 @@ def _work(send: int, what: str, read: Callable[[FileLimits], Any], limits: FileL
 def _limit_this_process(limits: FileLimits) -> None:
     import resource
 
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGXCPU):
+    for number in (*ENDING, signal.SIGXCPU):
         signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (*ENDING, signal.SIGXCPU))
     # Readers in C print what they met, and Python what it was doing when they crashed.
     faulthandler.disable()
     nowhere = os.open(os.devnull, os.O_WRONLY)

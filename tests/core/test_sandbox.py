@@ -114,6 +114,42 @@ def test_no_child_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
             os.waitpid(child, os.WNOHANG)
 
 
+def test_ctrl_c_in_the_moment_of_the_fork_ends_the_child_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fork, caller = os.fork, os.getpid()
+
+    def slowly() -> int:
+        child = fork()
+        if child == 0:
+            os.kill(os.getpid(), signal.SIGINT)
+        return child
+
+    monkeypatch.setattr(os, "fork", slowly)
+    # As in a terminal; tests in the background of a script ignore Ctrl-C.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        text = refused(lambda limits: time.sleep(30))
+        assert f"signal {signal.SIGINT.value}" in text
+    except BaseException:
+        if os.getpid() != caller:
+            # The child came back up here: as a second run of the tests it would go on.
+            os._exit(1)
+        raise
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+
+
+def test_a_value_comes_where_ended_children_leave_no_status() -> None:
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        assert read_guarded("f", lambda limits: 7, LIMITS) == 7
+        refused(lambda limits: os._exit(3))
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+
+
 def test_a_system_without_fork_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(os, "fork")
     with pytest.raises(BackendFailedError, match="--trust"):
