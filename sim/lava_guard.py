@@ -54,6 +54,8 @@ def guard(caller: int, connection_fd: int, life_fd: int) -> int:
     signal.signal(signal.SIGTERM, lambda *_: None)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    # Started by one that ignores it, the guard could not wait for the worker.
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     if os.getppid() != caller:
         return 0
     worker = os.fork()

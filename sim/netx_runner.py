@@ -21,6 +21,8 @@ from mtspark.deploy.netx_export import drives_neurons_directly, save_netx
 from mtspark.sim.reference import ReferenceChip, check_request
 
 WORKER = Path(__file__).with_name("netx_worker.py")
+END_S = 10.0
+"""How long Lava may take to end before it is killed."""
 
 
 class NetxBackend:
@@ -169,7 +171,12 @@ class NetxBackend:
         finally:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(process.pid, signal.SIGTERM)
-            process.wait()
+            try:
+                process.wait(END_S)
+            except subprocess.TimeoutExpired:
+                # It hangs, or was started where SIGTERM is ignored.
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
         if not result.is_file():
             lines = [line for line in text.splitlines() if "Error" in line] or [text]
             raise BackendFailedError(f"netx: lava-dl failed: {one_line(lines[-1], 300)}")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +12,9 @@ import pytest
 
 from mtspark.convert.netx_import import import_netx
 from mtspark.core.chip_network import INPUT, ChipNetwork
-from mtspark.core.errors import BackendMissingError, BadNetworkError
+from mtspark.core.errors import BackendFailedError, BackendMissingError, BadNetworkError
 from mtspark.deploy.netx_env import PYTHON_VARIABLE, find_python, netx_python
+from mtspark.sim import netx_runner
 from mtspark.sim.netx_runner import NetxBackend
 from mtspark.sim.reference import ReferenceChip
 from tests.networks import conv, dense, frames_for, network, population
@@ -129,6 +133,28 @@ def test_a_loop_that_begins_too_early_is_refused() -> None:
     links = [dense(INPUT, "fc-0", weights), dense("fc-0", "fc-0", weights, recurrent=True)]
     with pytest.raises(BadNetworkError, match="fire before its input arrives"):
         NetxBackend(network((3,), [loop], links, time_steps=4))
+
+
+def test_a_worker_that_does_not_end_is_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = tmp_path / "worker.py"
+    worker.write_text("import time; time.sleep(600)")
+    monkeypatch.setattr(netx_runner, "WORKER", worker)
+    monkeypatch.setattr(netx_runner, "END_S", 0.1)
+    monkeypatch.setattr(netx_runner, "netx_python", lambda: Path(sys.executable))
+    net = network((3,), [population("fc-0", [[1] * 2])], [dense(INPUT, "fc-0", np.full((2, 3), 2))])
+    backend = NetxBackend(net, time_limit_s=0.1)
+    # Ignored here it is ignored there: SIGTERM ends nothing.
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        began = time.monotonic()
+        with pytest.raises(BackendFailedError, match="no answer within"):
+            backend.decide(np.ones((1, 3), np.uint8), 0)
+        assert time.monotonic() - began < 300
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        backend.close()
 
 
 def test_a_missing_environment_says_how_to_make_it(monkeypatch: pytest.MonkeyPatch) -> None:
