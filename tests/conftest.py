@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 
 # Before torch is imported anywhere: one thread, so that sums have one order.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -12,13 +13,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from mtspark.train.checkpoint import Agent
 
-settings.register_profile("local", deadline=None, max_examples=30)
-settings.register_profile("ci", deadline=None, max_examples=30, derandomize=True)
+# Before rich and typer are imported: what commands print has the width and the plain text of a
+# pipe, and files have mtspark's own limits, whatever a terminal, a user or a CI service asks for.
+STYLES = ("FORCE_COLOR", "NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "PY_COLORS", "GITHUB_ACTIONS")
+SIZES = ("COLUMNS", "LINES", "TERMINAL_WIDTH", "TTY_COMPATIBLE", "TTY_INTERACTIVE")
+for name in list(os.environ):
+    if name in STYLES + SIZES or name.startswith("MTSPARK_LIMIT_"):
+        del os.environ[name]
+if os.name == "posix":
+    # Where it is ignored, as below some services, nobody learns how a process ended.
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+
+# How long a busy machine takes to make examples says nothing about them.
+settings.register_profile(
+    "local", deadline=None, max_examples=30, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.register_profile("ci", settings.get_profile("local"), derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "local")
 
 

@@ -84,9 +84,11 @@ def train_command(
     fields = override(fields, assignments or [])
     config = to_config(fields, recipe)
     if list_fields:
+        import json
         from dataclasses import asdict
 
-        console.print_json(data={"kind": fields.get("kind", "games"), **asdict(config)})
+        # For programs to read: neither coloured nor folded, whatever the terminal.
+        print(json.dumps({"kind": fields.get("kind", "games"), **asdict(config)}, indent=2))
         return
     target = folder or Path("runs") / Path(recipe).stem
     if isinstance(config, AblationSettings):
