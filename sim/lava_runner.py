@@ -25,7 +25,9 @@ from mtspark.deploy.lava_build import check_fits_lava
 from mtspark.deploy.lava_shim import installed_lava
 from mtspark.sim.reference import check_request
 
-CLOSE_TIMEOUT_S = 15.0
+CLOSE_TIMEOUT_S = 60.0
+"""For the guard to end everything, which takes a second, and on a busy machine many. Killed before
+it is done, it would leave shared memory behind."""
 
 _ERROR_LINE = re.compile(r"^[\w.]*(Error|Exception)\b.*")
 
@@ -84,7 +86,21 @@ class LavaBackend:
         self._only_task = (task or 0) if stock else None
         self._trace = trace
         self._time_limit_s = time_limit_s
-        self._start(stock, hardware)
+        self._options = (stock, trace, hardware)
+        self._launch()
+
+    def start(self, batch: int) -> None:
+        """Put the one chip at rest: where it has decided, Lava is started anew.
+
+        Raises:
+            BackendFailedError: no process could be started for Lava.
+        """
+        if not self._at_rest:
+            self.close()
+            self._launch()
+
+    def keep(self, members: NDArray[np.int64]) -> None:
+        """Nothing to do: there is one chip."""
 
     def decide(self, frames: NDArray[np.uint8], task: int, *, trace: bool = False) -> Decision:
         """Run one decision for each frame of a batch, in order.
@@ -109,6 +125,7 @@ class LavaBackend:
             raise BadRequestError(f"{self.name} was built without trace; build it with trace=True")
         if self._guard is None:
             raise BadRequestError(f"{self.name} is closed; build a new one")
+        self._at_rest = False
         try:
             records = [self._ask(frame, task) for frame in frames]
         except BaseException:
@@ -158,7 +175,8 @@ class LavaBackend:
     def __del__(self) -> None:
         self.close()
 
-    def _start(self, stock: bool, hardware: bool) -> None:
+    def _launch(self) -> None:
+        self._at_rest = True
         self._connection, theirs = Pipe()
         watched, self._life = os.pipe()
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 (closed by close)
@@ -187,7 +205,7 @@ class LavaBackend:
             theirs.close()
             os.close(watched)
         try:
-            self._connection.send((self.network, stock, self._trace, hardware))
+            self._connection.send((self.network, *self._options))
         except ConnectionError as error:
             words = self._last_words()
             self.close()
