@@ -140,6 +140,21 @@ class EngineChip:
         self._batch, self._clock = batch, 0
         self._state = new_state(self._sizes, batch)
 
+    def keep(self, members: NDArray[np.int64]) -> None:
+        """Go on with some chips of the batch, in this order.
+
+        Raises:
+            BadRequestError: nothing was started yet, or no chip is kept.
+        """
+        if self._state is None or not len(members):
+            raise BadRequestError("no chips to keep: start(batch) first, and keep one at least")
+        fresh = new_state(self._sizes, len(members))
+        arrays: tuple[NDArray[Any], ...] = tuple(fresh)
+        before: tuple[NDArray[Any], ...] = tuple(self._state)
+        for array, held in zip(arrays, before, strict=True):
+            array[...] = held[members]
+        self._batch, self._state = len(members), fresh
+
     def state(self) -> EngineState:
         """A copy of everything that the chips keep; see :meth:`restore`.
 

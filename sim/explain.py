@@ -243,6 +243,12 @@ class EffectChip:
     def close(self) -> None:
         """Nothing to release."""
 
+    def start(self, batch: int) -> None:
+        """Nothing to do: every decision begins at rest."""
+
+    def keep(self, members: NDArray[np.int64]) -> None:
+        """Nothing to do, either."""
+
     def decide(self, frames: NDArray[np.uint8], task: int, *, trace: bool = False) -> Decision:
         """Answer a batch of frames, each from rest; a trace is in the chip's time and units.
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -175,10 +174,10 @@ def play_task(
     while len(played) < episodes:
         count = min(at_once, episodes - len(played))
         games = make_games(task, protocol, count)
-        ask = partial(backend.decide, task=row, trace=trace)
         try:
             played += _play_group(
-                games, ask, task.legal_actions, len(played), count, seed, max_decisions, observe
+                *(games, backend, row, task.legal_actions, trace, len(played), count, seed),
+                *(max_decisions, observe),
             )
         finally:
             games.close()
@@ -187,8 +186,10 @@ def play_task(
 
 def _play_group(
     games: AtariVectorEnv,
-    ask: Callable[[NDArray[np.uint8]], Decision],
+    backend: AgentBackend,
+    row: int,
     legal: tuple[int, ...],
+    trace: bool,
     first: int,
     count: int,
     run_seed: int,
@@ -197,15 +198,16 @@ def _play_group(
 ) -> list[Episode]:
     """Episodes `first` to `first` + `count` - 1 of a run, side by side."""
     seed, episode = run_seed + first, np.arange(first, first + count)
-    frames, _ = games.reset(seed=seed)
     score, decisions = np.zeros(count), np.zeros(count, dtype=np.int64)
-    active = np.ones(count, dtype=bool)
     finished = np.zeros(count, dtype=bool)
-    digests = [hashlib.sha256() for _ in range(count)]
-    played: list[list[int]] = [[] for _ in range(count)]
-    while active.any():
-        running = np.flatnonzero(active)
-        decision = ask(frames[running])
+    played: list[list[tuple[float, float]]] = [[] for _ in range(count)]
+    running = np.arange(count)
+    following, _ = games.reset(seed=seed)
+    backend.start(count)
+    while len(running):
+        # A copy: the games reuse their memory.
+        frames = following[running]
+        decision = backend.decide(frames, row, trace=trace)
         chosen = greedy_actions(decision.values, legal)
         # A game that has ended goes on, with actions that nobody counts.
         actions = np.full(count, legal[0])
@@ -213,25 +215,27 @@ def _play_group(
         following, given, ended, cut, _ = games.step(actions)
         rewards = np.asarray(given, dtype=np.float64)[running]
         if observe is not None:
-            observe(Moment(frames[running], episode[running], chosen, rewards, decision))
+            observe(Moment(frames, episode[running], chosen, rewards, decision))
         score[running] += rewards
         decisions[running] += 1
-        for index, action, reward in zip(running, chosen, rewards, strict=True):
-            played[index].append(int(action))
-            digests[index].update(np.array([action, reward]).tobytes())
-        finished |= active & (ended | cut)
-        active &= ~(ended | cut)
+        for index, action, reward in zip(running, chosen.tolist(), rewards.tolist(), strict=True):
+            played[index].append((action, reward))
+        over = (ended | cut)[running]
+        finished[running] = over
         if max_decisions is not None:
-            active &= decisions < max_decisions
-        frames = following.copy()
+            over = over | (decisions[running] >= max_decisions)
+        if over.any():
+            running = running[~over]
+            if len(running):
+                backend.keep(np.flatnonzero(~over))
     return [
         Episode(
             seed=seed + index,
             score=float(score[index]),
             decisions=int(decisions[index]),
             finished=bool(finished[index]),
-            trajectory=digests[index].hexdigest()[:16],
-            actions=tuple(played[index]),
+            trajectory=hashlib.sha256(np.array(played[index]).tobytes()).hexdigest()[:16],
+            actions=tuple(int(action) for action, _ in played[index]),
         )
         for index in range(count)
     ]

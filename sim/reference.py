@@ -62,6 +62,15 @@ class ReferenceChip:
         reach = 1 + max(link.delay for link in self.network.connections)
         self._history = [dict(self._sent)] * reach
 
+    def keep(self, members: Int) -> None:
+        """Go on with some chips of the batch, in this order."""
+        self._batch = len(members)
+        # New dictionaries: what was sent last is part of the history, too.
+        self._current, self._membrane, self._sent, *self._history = (
+            {name: values[members] for name, values in held.items()}
+            for held in (self._current, self._membrane, self._sent, *self._history)
+        )
+
     def decide(self, frames: NDArray[np.uint8], task: int, *, trace: bool = False) -> Decision:
         """Run the T + L steps of one decision.
 

@@ -18,7 +18,7 @@ from mtspark.core.errors import BadFileError, BadRequestError
 from mtspark.core.limits import current_policy, one_line
 
 if TYPE_CHECKING:
-    from mtspark.core.agent import AgentBackend
+    from mtspark.core.agent import Decider
     from mtspark.core.float_network import FloatNetwork
     from mtspark.train.checkpoint import Agent
 
@@ -86,7 +86,7 @@ class ChipSide:
 
     integer = True
 
-    def __init__(self, name: str, network: ChipNetwork, backend: AgentBackend) -> None:
+    def __init__(self, name: str, network: ChipNetwork, backend: Decider) -> None:
         self.name, self.network, self._backend = name, network, backend
         self.tasks = tuple(task.name for task in network.tasks)
         self.feed: Feed | None = feed_of(network)

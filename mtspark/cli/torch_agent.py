@@ -27,6 +27,12 @@ class TorchBackend:
         self._open = ExitStack()
         self._open.enter_context(agent.network.weights_kept())
 
+    def start(self, batch: int) -> None:
+        """Nothing to do: every decision begins at rest."""
+
+    def keep(self, members: NDArray[np.int64]) -> None:
+        """Nothing to do, either."""
+
     def decide(self, frames: NDArray[np.uint8], task: int, *, trace: bool = False) -> Decision:
         """Q values and spikes of a batch; `trace` has no meaning, there are no chip steps."""
         recorded = NetworkTrace()

@@ -52,8 +52,8 @@ class Decision:
     trace: ChipTrace | None = None
 
 
-class AgentBackend(Protocol):
-    """Something that plays: torch, the reference, Lava, an engine."""
+class Decider(Protocol):
+    """Something that answers frames: torch, the reference, Lava, an engine."""
 
     name: str
 
@@ -70,6 +70,18 @@ class AgentBackend(Protocol):
 
     def close(self) -> None:
         """Release processes and memory; safe to call twice."""
+        ...
+
+
+class AgentBackend(Decider, Protocol):
+    """Something that plays. What it keeps between decisions belongs to one game each."""
+
+    def start(self, batch: int) -> None:
+        """Put `batch` chips at rest; nothing to do for one that keeps nothing."""
+        ...
+
+    def keep(self, members: NDArray[np.int64]) -> None:
+        """Go on with some members of the batch, in this order; what they hold stays theirs."""
         ...
 
 

@@ -61,6 +61,12 @@ class Contrary:
             values[game, legal[0] if action != legal[0] else legal[1]] = 1
         return replace(decision, values=values)
 
+    def start(self, batch: int) -> None:
+        self.chip.start(batch)
+
+    def keep(self, members: Any) -> None:
+        self.chip.keep(members)
+
     def close(self) -> None:
         self.chip.close()
 

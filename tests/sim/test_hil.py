@@ -42,6 +42,10 @@ class ByPixels:
         ones = {"input": np.ones((len(frames), 4, 84, 84), np.int64)}
         return Decision(np.stack([by_pixels(frame) for frame in frames]), Activity(ones, ones))
 
+    def start(self, batch: int) -> None: ...
+
+    def keep(self, members: np.ndarray) -> None: ...
+
     def close(self) -> None: ...
 
 

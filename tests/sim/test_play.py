@@ -10,9 +10,11 @@ from mtspark.core.agent import Activity, Decision
 from mtspark.core.chip_network import ChipNetwork
 from mtspark.core.errors import BadRequestError
 from mtspark.core.protocol import GameProtocol
+from mtspark.sim.engine import EngineChip
 from mtspark.sim.play import Moment, play
 from mtspark.sim.reference import ReferenceChip
 from tests.networks import PONG, dense, network, population
+from tests.sim.engine_checks import assert_same
 
 
 class Scripted:
@@ -30,6 +32,10 @@ class Scripted:
         values[:, 17] = 5
         ones = {"input": np.ones((len(frames), 4, 84, 84), np.int64)}
         return Decision(values, Activity(ones, {"input": np.zeros_like(ones["input"])}))
+
+    def start(self, batch: int) -> None: ...
+
+    def keep(self, members: NDArray[np.int64]) -> None: ...
 
     def close(self) -> None: ...
 
@@ -158,6 +164,63 @@ def test_points_after_the_end_of_an_episode_do_not_count(monkeypatch: pytest.Mon
     ]
     assert run.counts.decisions == 6
     assert [len(e.actions) for e in run.episodes] == [2, 4]
+
+
+def lively() -> ChipNetwork:
+    """Neurons that fire on their bias, so that messages are on their way between decisions."""
+    hidden = population("hidden", [[6] * 5], bias_mantissa=np.arange(5) * 70, membrane_decay=1024)
+    out = population("out", [[131071] * 18])
+    fan = [[2, -2, 2, 2, -2]] * 18
+    return network(
+        (1,),
+        [hidden, out],
+        [dense("input", "hidden", [[2]] * 5), dense("hidden", "out", fan, delay=2)],
+    )
+
+
+@pytest.mark.parametrize("chip", [ReferenceChip, EngineChip])
+def test_games_side_by_side_count_as_games_one_by_one(
+    monkeypatch: pytest.MonkeyPatch, chip: type[ReferenceChip] | type[EngineChip]
+) -> None:
+    """Also where a chip has decided before, and where another game ends earlier."""
+    import mtspark.sim.play as module
+
+    class Alone(TwoShortGames):
+        ends = iter([2, 4])
+
+        def reset(self, seed: int) -> tuple[np.ndarray, dict[str, object]]:
+            self.end = next(self.ends)
+            return np.zeros((1, 1), np.uint8), {}
+
+        def step(self, actions: np.ndarray) -> tuple[object, ...]:
+            self.steps += 1
+            over = np.array([self.steps == self.end])
+            return np.zeros((1, 1), np.uint8), np.ones(1), over, over, {}
+
+    net = lively()
+    used = chip(net)
+    used.decide(np.ones((2, 1), np.uint8), 0)
+    monkeypatch.setattr(module, "make_games", lambda *_: TwoShortGames())
+    together = play(used, net, "pong", episodes=2, seed=0)
+    monkeypatch.setattr(module, "make_games", lambda *_: Alone())
+    alone = play(chip(net), net, "pong", episodes=2, seed=0, one_at_a_time=True)
+    assert [e.decisions for e in alone.episodes] == [2, 4]
+    assert together == alone
+    assert alone.counts.layers[1].synops_structural.total > 0
+
+
+@pytest.mark.parametrize("chip", [ReferenceChip, EngineChip])
+def test_chips_that_are_kept_go_on_where_they_were(
+    chip: type[ReferenceChip] | type[EngineChip],
+) -> None:
+    net = lively()
+    frames = np.array([[0], [1], [1]], np.uint8)
+    three, two = chip(net), chip(net)
+    three.decide(frames, 0)
+    three.keep(np.array([2, 0]))
+    two.decide(frames[[2, 0]], 0)
+    found, wanted = (each.decide(frames[:2], 0, trace=True) for each in (three, two))
+    assert_same(found, wanted)
 
 
 def test_a_game_that_is_cut_off_by_its_protocol_has_finished(pong: ChipNetwork) -> None:
