@@ -167,14 +167,21 @@ def test_points_after_the_end_of_an_episode_do_not_count(monkeypatch: pytest.Mon
 
 
 def lively() -> ChipNetwork:
-    """Neurons that fire on their bias, so that messages are on their way between decisions."""
-    hidden = population("hidden", [[6] * 5], bias_mantissa=np.arange(5) * 70, membrane_decay=1024)
+    """Layers that fire on their bias, also before their own window begins."""
+    hidden, second = (
+        population(name, [[6] * 5], bias_mantissa=np.arange(5) * 70, membrane_decay=1024)
+        for name in ("hidden", "second")
+    )
     out = population("out", [[131071] * 18])
-    fan = [[2, -2, 2, 2, -2]] * 18
+    fan = np.array([2, -2, 2, 2, -2])
     return network(
         (1,),
-        [hidden, out],
-        [dense("input", "hidden", [[2]] * 5), dense("hidden", "out", fan, delay=2)],
+        [hidden, second, out],
+        [
+            dense("input", "hidden", [[2]] * 5),
+            dense("hidden", "second", np.tile(fan, (5, 1)), delay=2),
+            dense("second", "out", np.tile(fan, (18, 1))),
+        ],
     )
 
 
