@@ -7,22 +7,27 @@ on disk (numba's cache), so it is compiled once on a machine.
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
+import numba
 import numpy as np
 from numba.core import event
 from numpy.typing import NDArray
 
 from mtspark.core.agent import Activity, ChipTrace, Decision
+from mtspark.core.arithmetic import MEMBRANE_LIMIT
 from mtspark.core.chip_network import ChipNetwork, ReadoutKind, check_network
-from mtspark.core.errors import BadRequestError
+from mtspark.core.errors import BackendMissingError, BadRequestError
 from mtspark.sim.engine_counts import LaneCounts, Places
 from mtspark.sim.engine_kernels import (
+    KEPT_ON_DISK,
     MOST_COUNTED,
     Record,
     Scratch,
@@ -44,12 +49,14 @@ class EngineState:
 
     Attributes:
         network: name of the network that it belongs to.
+        plan: a number that differs from one network to another.
         batch: chips.
         clock: steps since they were switched on.
         arrays: their memory, in the engine's own layout.
     """
 
     network: str
+    plan: str
     batch: int
     clock: int
     arrays: tuple[NDArray[Any], ...]
@@ -64,7 +71,12 @@ class _Teller(event.Listener):  # type: ignore[misc]
     def on_start(self, event: Any) -> None:
         if not self.told:
             self.told = True
-            print("compiling the engine; once on this machine, some 15 seconds", file=sys.stderr)
+            words = (
+                "once on this machine"
+                if KEPT_ON_DISK
+                else "every time: no folder for it can be written, name one in NUMBA_CACHE_DIR"
+            )
+            print(f"compiling the engine, some 15 seconds, {words}", file=sys.stderr)
 
     def on_end(self, event: Any) -> None:
         pass
@@ -94,6 +106,7 @@ class EngineChip:
             message at a time as they are walked; a held frame counts each time it is sent.
 
     Raises:
+        BackendMissingError: numba is told not to compile.
         BadNetworkError: the network breaks a rule.
         BadRequestError: no such path, or no thread.
     """
@@ -108,6 +121,11 @@ class EngineChip:
         path: str = "automatic",
         hold_frame: bool = True,
     ) -> None:
+        if numba.config.DISABLE_JIT:
+            raise BackendMissingError(
+                "NUMBA_DISABLE_JIT is set, and the engine is compiled code; unset it or use the "
+                "backend reference"
+            )
         check_network(network)
         if threads < 1:
             raise BadRequestError(f"{threads} threads, at least 1 is needed")
@@ -164,7 +182,7 @@ class EngineChip:
         if self._state is None:
             raise BadRequestError("no state yet: start(batch) or decide first")
         arrays = tuple(array.copy() for array in self._state)
-        return EngineState(self.network.name, self._batch, self._clock, arrays)
+        return EngineState(self.network.name, self._plan_hash, self._batch, self._clock, arrays)
 
     def restore(self, state: EngineState) -> None:
         """Go on from a state of this network, on this chip or on another one.
@@ -172,16 +190,24 @@ class EngineChip:
         Raises:
             BadRequestError: the state belongs to another network.
         """
+        problem = f"a state of network {state.network!r} does not fit {self.network.name!r}"
+        if state.plan != self._plan_hash or state.batch < 1:
+            raise BadRequestError(problem)
         fresh = new_state(self._sizes, state.batch)
         arrays: tuple[NDArray[Any], ...] = tuple(fresh)
-        same = [a.shape == b.shape for a, b in zip(arrays, state.arrays, strict=True)]
-        if state.network != self.network.name or not all(same):
-            raise BadRequestError(
-                f"a state of network {state.network!r} does not fit {self.network.name!r}"
-            )
+        wanted = [(array.shape, array.dtype) for array in arrays]
+        if wanted != [(array.shape, array.dtype) for array in state.arrays]:
+            raise BadRequestError(f"{problem}: other shapes or types")
+        if np.abs(state.arrays[0].astype(np.int64)).max(initial=0) > MEMBRANE_LIMIT:
+            raise BadRequestError(f"{problem}: a membrane beyond {MEMBRANE_LIMIT}")
         for array, saved in zip(arrays, state.arrays, strict=True):
             array[...] = saved
         self._batch, self._clock, self._state = state.batch, state.clock, fresh
+
+    @cached_property
+    def _plan_hash(self) -> str:
+        """Of all arrays of the plan: another network has another one."""
+        return hashlib.sha256(b"".join(array.tobytes() for array in self._plan)).hexdigest()
 
     def decide(self, frames: NDArray[np.uint8], task: int, *, trace: bool = False) -> Decision:
         """Run the T + L steps of one decision; exactly what the reference answers.
@@ -222,6 +248,11 @@ class EngineChip:
                 f"0 to {network.steps_per_decision}, one by one"
             )
         batch = len(frames)
+        if steps.start and batch != self._batch:
+            raise BadRequestError(
+                f"{batch} frames from step {steps.start} on: {self._batch} chips run; a decision "
+                "ends with the batch that it began with"
+            )
         if batch != self._batch:
             self.start(batch)
         assert self._state is not None
@@ -230,7 +261,8 @@ class EngineChip:
         counted = np.zeros((2, *lanes[1:]), np.uint8)
         kept = np.zeros(counted.shape if len(steps) > MOST_COUNTED else (2, 0, 0), np.uint32)
         record = Record(*seen, counted, kept, np.zeros((batch, len(self.synops_walked)), np.int64))
-        slices = np.ascontiguousarray(frames).reshape(
+        # Writable, though nothing writes it: numba compiles anew for arrays that are not.
+        slices = np.require(frames, requirements=["C", "W"]).reshape(
             batch, 1 if network.input.held else network.time_steps, -1
         )
         self._run(record, slices, task, steps)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -306,10 +307,12 @@ def _sources_digest() -> int:
     return int.from_bytes(digest[:7], "big")
 
 
-def _make_run(version: int) -> Any:
-    """Compiled code kept on disk; numba looks only at this file and at `version` for changes."""
+def _make_run(version: int) -> tuple[Any, bool]:
+    """Compiled code, kept on disk where there is a folder for it, and whether it is kept.
 
-    @njit(cache=True, nogil=True, error_model="numpy", _nrt=False)  # type: ignore[untyped-decorator]
+    Numba looks only at this file and at `version` for changes.
+    """
+
     def run(plan: Any, state: Any, scratch: Any, record: Any, frames: Any, request: Any) -> None:
         """Run steps of one decision of some members of a batch, step by step.
 
@@ -336,8 +339,13 @@ def _make_run(version: int) -> Any:
                 if (step - request[FIRST_STEP] + 1) % MOST_COUNTED == 0 and record.kept.size:
                     _keep_counts(record, member)
 
-    return run
+    compile_ = partial(njit, nogil=True, error_model="numpy", _nrt=False)
+    try:
+        return compile_(cache=True)(run), True
+    except RuntimeError:
+        # Neither the package, nor the home, nor NUMBA_CACHE_DIR can be written.
+        return compile_()(run), False
 
 
-run = _make_run(_sources_digest())
+run, KEPT_ON_DISK = _make_run(_sources_digest())
 """Some steps of one decision of some members of a batch, in one call of compiled code."""

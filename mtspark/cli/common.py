@@ -47,6 +47,12 @@ def one_thread_each() -> None:
         os.environ.setdefault(variable, "1")
 
 
+def processors() -> int:
+    """Processors that this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
 @contextmanager
 def open_backend(
     name: BackendName, bundle: Bundle, task: str, *, trace: bool = False
@@ -72,7 +78,7 @@ def _start(
     if name is BackendName.ENGINE:
         from mtspark.sim.engine import EngineChip
 
-        return EngineChip(network, threads=os.cpu_count() or 1)
+        return EngineChip(network, threads=processors())
     if name is BackendName.REFERENCE:
         from mtspark.sim.reference import ReferenceChip
 

@@ -18,6 +18,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from mtspark.cli.common import processors
+
 Status = Literal["ok", "missing", "too old", "broken"]
 
 TIME_LIMIT_S = 120.0
@@ -81,6 +83,12 @@ if sys.version_info < (3, 11):
 
 IMPORT = "import importlib, sys; importlib.import_module(sys.argv[1])"
 LOAD_LAVA = "from mtspark.deploy.lava_shim import check_lava; check_lava()"
+LOAD_ENGINE = (
+    "import sys, numba; from mtspark.sim.engine_kernels import KEPT_ON_DISK, run\n"
+    "if numba.config.DISABLE_JIT: sys.exit('numba is told not to compile')\n"
+    "if not KEPT_ON_DISK: sys.exit('compiles anew at every start: no folder can be written')\n"
+    "print('compiled code is kept in', run.stats.cache_path)"
+)
 COUNT_GAMES = (
     "import ale_py; from mtspark.core.games import task_for_game; task_for_game('pong'); "
     "print(len(ale_py.roms.get_all_rom_ids()))"
@@ -108,19 +116,20 @@ def doctor_command(
 
 
 def examine() -> list[Finding]:
-    """Check Python, every declared package, the games, Lava and the C++ compiler."""
+    """Check Python, every declared package, the engine, the games, Lava and the C++ compiler."""
     bounds = declared_bounds()
     # Each package is imported in a Python of its own: one that is broken may take the process
     # with it, and two at a time keep the wait short on two cores.
     with ThreadPoolExecutor(max_workers=2) as pool:
         packages = list(pool.map(lambda part: check_package(part, bounds), PARTS))
         games, lava = pool.submit(check_games), pool.submit(check_lava)
-        return [check_python(), *packages, games.result(), lava.result(), check_compiler()]
+        engine = pool.submit(check_engine)
+        answers = (engine.result(), games.result(), lava.result())
+        return [check_python(), *packages, *answers, check_compiler()]
 
 
 def describe_machine() -> dict[str, int | str | None]:
     """Processors that this process may use, and memory in bytes (None where unknown)."""
-    affinity = getattr(os, "sched_getaffinity", None)
     memory: int | None
     try:
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -128,7 +137,7 @@ def describe_machine() -> dict[str, int | str | None]:
         memory = None
     return {
         "python": sys.executable,
-        "processors": len(affinity(0)) if affinity else os.cpu_count(),
+        "processors": processors(),
         "memory_bytes": memory,
     }
 
@@ -189,6 +198,19 @@ def check_package(part: Part, bounds: dict[str, str]) -> Finding:
         disables=part.disables,
         essential=part.essential,
         fix="" if status == "ok" else fix,
+    )
+
+
+def check_engine() -> Finding:
+    """Check that numba may compile and has a folder in which it keeps compiled code."""
+    works, answer = ask_python(LOAD_ENGINE)
+    return Finding(
+        name="fast engine",
+        status="ok" if works else "broken",
+        found=answer,
+        disables="the backend engine, or starting it without compiling for some 15 seconds",
+        essential=False,
+        fix="" if works else "unset NUMBA_DISABLE_JIT; name a folder in NUMBA_CACHE_DIR",
     )
 
 

@@ -2,19 +2,25 @@ from __future__ import annotations
 
 from typing import Any
 
+import numba
+import numba.core.caching
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtspark.core.chip_network import INPUT, ChipNetwork, SignMode
-from mtspark.core.errors import BadRequestError
-from mtspark.sim import engine_plan
+from mtspark.core.errors import BackendMissingError, BadRequestError
+from mtspark.sim import engine_kernels, engine_plan
 from mtspark.sim.counts import Counter, fan_out
+from mtspark.sim.engine import PATHS as PATH_NAMES
 from mtspark.sim.engine import EngineChip
+from mtspark.sim.engine_kernels import run
 from mtspark.sim.engine_layout import DENSE_WEIGHTS, WINDOW_WORDS
+from mtspark.sim.engine_synapses import EVENTS, PRODUCT, WINDOWS, _cheapest
 from mtspark.sim.reference import ReferenceChip
 from tests.networks import (
+    conv,
     dense,
     frames_for,
     network,
@@ -264,9 +270,61 @@ def test_wrong_options_and_foreign_states_are_refused() -> None:
     for steps in (range(0), range(3, 9), range(-1, 2), range(0, 4, 2)):
         with pytest.raises(BadRequestError, match="0 to 4, one by one"):
             chip.advance(np.ones((1, 2), np.uint8), 0, steps)
-    other = EngineChip(
-        network((2,), [population("all", np.ones((1, 99)))], [dense(INPUT, "all", [[2, 2]] * 99)])
+    with pytest.raises(BadRequestError, match="no chips to keep"):
+        chip.keep(np.array([0]))
+
+
+def test_a_network_beyond_exact_floats_is_never_multiplied() -> None:
+    """1,400 bytes of a weight of 254 pass 2^24, where float32 begins to round."""
+    generator = np.random.default_rng(0)
+    weights = np.repeat([254, -254], 700)[None, :, None, None] + np.zeros((3, 1400, 1, 1), int)
+    weights -= generator.integers(0, 2, weights.shape) * 2 * np.sign(weights)
+    net = network(
+        (1400, 2, 2),
+        [population("out", np.full((1, 3, 2, 2), 131071))],
+        [conv(INPUT, "out", weights, exponent=-3)],
+        payload_bits=8,
     )
-    other.start(1)
-    with pytest.raises(BadRequestError, match="does not fit"):
-        chip.restore(other.state())
+    frames = 255 - generator.integers(0, 4, (1, 1400, 2, 2)).astype(np.uint8)
+    expected = ReferenceChip(net).decide(frames, 0)
+    for path in PATH_NAMES:
+        assert_same(EngineChip(net, path=path).decide(frames, 0), expected)
+
+
+def test_the_way_through_a_convolution_follows_the_activity() -> None:
+    weights = np.ones((32, 32, 4, 4), int) * 2
+    shape = (32, 20, 20)
+    net = network(
+        shape,
+        [population("out", np.full((1, 32, 9, 9), 131071))],
+        [conv(INPUT, "out", weights, stride=(2, 2))],
+    )
+    plan = EngineChip(net)._plan
+    ways = [
+        _cheapest.py_func(plan.links[0], plan.sources[0], int(np.prod(shape) * activity))
+        for activity in (0.001, 0.005, 0.05, 0.1, 0.9, 1)
+    ]
+    assert ways == [EVENTS, EVENTS, WINDOWS, WINDOWS, PRODUCT, PRODUCT]
+
+
+def test_read_only_frames_are_not_compiled_for() -> None:
+    chip = EngineChip(three_neurons())
+    frames = np.ones((1, 2), np.uint8)
+    expected = chip.decide(frames, 0)
+    known = len(run.signatures)
+    frames.flags.writeable = False
+    assert_same(chip.decide(frames, 0), expected)
+    assert len(run.signatures) == known
+
+
+def test_numba_that_may_not_compile_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(numba.config, "DISABLE_JIT", 1)
+    with pytest.raises(BackendMissingError, match="NUMBA_DISABLE_JIT is set"):
+        EngineChip(three_neurons())
+
+
+def test_without_a_folder_code_is_compiled_and_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert engine_kernels.KEPT_ON_DISK
+    monkeypatch.setattr(numba.core.caching.CacheImpl, "_locator_classes", [])
+    _, kept = engine_kernels._make_run(0)
+    assert not kept

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtspark.core.chip_network import INPUT, ChipNetwork, ReadoutKind
+from mtspark.core.errors import BadRequestError
 from mtspark.sim.engine import EngineChip
 from mtspark.sim.reference import ReferenceChip
 from tests.networks import (
@@ -127,3 +129,46 @@ def test_another_batch_size_starts_new_chips_and_so_does_start() -> None:
     reference.start(1)
     frames = np.ones((1, 2), np.uint8)
     assert_same(chip.decide(frames, 0), reference.decide(frames, 0))
+
+
+def test_foreign_and_damaged_states_are_refused() -> None:
+    def small(seed: int) -> EngineChip:
+        weights = np.random.default_rng(seed).integers(-9, 9, (4, 2)) * 2
+        net = network((2,), [population("out", [[50] * 4])], [dense(INPUT, "out", weights)])
+        return EngineChip(net)
+
+    chip, other = small(0), small(1)
+    with pytest.raises(BadRequestError, match="no state yet"):
+        chip.state()
+    for each in (chip, other):
+        each.decide(np.ones((1, 2), np.uint8), 0)
+    state = chip.state()
+    arrays = state.arrays
+    beyond = arrays[0].copy()
+    beyond[0, 0] = 2**23
+    for wrong in (
+        other.state(),
+        replace(state, batch=2),
+        replace(state, batch=0),
+        replace(state, arrays=arrays[:3]),
+        replace(state, arrays=tuple(array.astype(float) for array in arrays)),
+        replace(state, arrays=(beyond, *arrays[1:])),
+    ):
+        with pytest.raises(BadRequestError, match="does not fit"):
+            chip.restore(wrong)
+    chip.restore(state)
+
+
+def test_a_decision_ends_with_the_batch_that_it_began_with() -> None:
+    chip = EngineChip(three_neurons())
+    one, two = np.ones((1, 2), np.uint8), np.ones((2, 2), np.uint8)
+    with pytest.raises(BadRequestError, match="1 frames from step 1 on: 0 chips run"):
+        chip.advance(one, 0, range(1, 2))
+    chip.advance(one, 0, range(2))
+    saved = chip.state()
+    with pytest.raises(BadRequestError, match="2 frames from step 2 on: 1 chips run"):
+        chip.advance(two, 0, range(2, 4))
+    expected = chip.advance(one, 0, range(2, 4))
+    fresh = EngineChip(three_neurons())
+    fresh.restore(saved)
+    assert_same(fresh.advance(one, 0, range(2, 4)), expected)
