@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from mtspark.cli.common import play_progress
 from mtspark.core.agent import greedy_actions
 from mtspark.core.chip_network import ChipNetwork
 from mtspark.core.games import make_games
-from mtspark.sim.counts import Counter
 from mtspark.sim.engine import EngineChip
+from mtspark.sim.play import Moment, play
 
-ROUNDS = 3
+ROUNDS = 7
 
 
 def chip_network(agent: Path) -> ChipNetwork:
@@ -30,52 +32,49 @@ def chip_network(agent: Path) -> ChipNetwork:
     return quantise(import_tasks(graphs), loaded.tasks, loaded.protocol, name=agent.stem)
 
 
-def closed_loop(agent: Path, decisions: int) -> dict[str, float]:
-    """Play an agent's first task with 1 and with 32 games; medians of alternating rounds.
+def closed_loop(agent: Path, decisions: int) -> dict[str, Any]:
+    """Play an agent's first task with 1 and with 32 games, contenders in turns.
+
+    Contenders: random actions and no network; the engine in the same bare loop; and what
+    `mtspark run` does, its agent loop with everything counted and its progress bar.
 
     Returns:
-        Decisions a second (of all games together), their ratio to random actions without a
-        network, and microseconds that the engine takes on frames recorded from the game.
+        By number of games and contender: decisions a second (of all games together) in each
+        round, and the ratio of the medians to random actions. And microseconds that the
+        engine takes on frames recorded from the game.
     """
     network = chip_network(agent)
-    found: dict[str, float] = {}
+    found: dict[str, Any] = {}
     for games, threads in ((1, 1), (32, 2)):
-        rates: dict[str, list[float]] = {"random": [], "engine": [], "engine, counted": []}
         chip = EngineChip(network, threads=threads)
-        counter = Counter(network)
-        legal = np.asarray(network.tasks[0].legal_actions)
+        legal = network.tasks[0].legal_actions
         generator = np.random.default_rng(0)
+        recorded: list[Any] = []
 
         def at_random(frames: Any, legal: Any = legal, draw: Any = generator) -> Any:
             return draw.choice(legal, len(frames))
 
-        def decide(frames: Any, chip: EngineChip = chip) -> Any:
-            return greedy_actions(chip.decide(frames, 0).values, network.tasks[0].legal_actions)
+        def decide(frames: Any, chip: EngineChip = chip, legal: Any = legal) -> Any:
+            return greedy_actions(chip.decide(frames, 0).values, legal)
 
-        def counted(frames: Any, chip: EngineChip = chip, counter: Counter = counter) -> Any:
-            decision = chip.decide(frames, 0)
-            counter.add(decision.activity)
-            return greedy_actions(decision.values, network.tasks[0].legal_actions)
-
-        recorded: list[Any] = []
+        count = max(30, decisions // games)
+        contenders: dict[str, Callable[[], float]] = {
+            "random": partial(_rate, network, games, at_random, count, []),
+            "engine": partial(_rate, network, games, decide, count, recorded),
+            "run": partial(_rate_of_run, network, games, chip, count),
+        }
+        rates: dict[str, list[float]] = {name: [] for name in contenders}
         for _ in range(ROUNDS):
-            for name, act in (
-                ("random", at_random),
-                ("engine", decide),
-                ("engine, counted", counted),
-            ):
-                count = max(20, decisions // games)
-                rates[name].append(_rate(network, games, act, count, recorded))
+            for name, rate in contenders.items():
+                rates[name].append(rate())
         chip.close()
-        label = f"{games} game{'s' if games > 1 else ''}"
-        for name, values in rates.items():
-            found[f"{label}, {name}: decisions a second"] = float(np.median(values))
-        for name in ("engine", "engine, counted"):
-            found[f"{label}, {name}: part of the bare game's"] = float(
-                np.median(rates[name]) / np.median(rates["random"])
-            )
+        bare = float(np.median(rates["random"]))
+        found[str(games)] = {
+            name: {"rates": values, "of_the_bare_game": float(np.median(values)) / bare}
+            for name, values in rates.items()
+        }
         if games == 1:
-            found |= _recorded(chip, recorded)
+            found["recorded"] = _recorded(chip, recorded)
     return found
 
 
@@ -90,10 +89,10 @@ def _recorded(chip: EngineChip, recorded: list[Any]) -> dict[str, float]:
     walked = (sum(chip.synops_walked.values()) - before) / len(recorded)
     median = float(np.median(taken))
     return {
-        "recorded frames: microseconds a decision": median,
-        "recorded frames: microseconds a step": median / chip.network.steps_per_decision,
-        "recorded frames: operations a decision": walked,
-        "recorded frames: nonzero pixels": float(np.mean([f != 0 for f in recorded])),
+        "microseconds_a_decision": median,
+        "microseconds_a_step": median / chip.network.steps_per_decision,
+        "operations_a_decision": walked,
+        "nonzero_pixels": float(np.mean([f != 0 for f in recorded])),
     }
 
 
@@ -113,3 +112,17 @@ def _rate(
         return count * games / (time.perf_counter() - began)
     finally:
         env.close()
+
+
+def _rate_of_run(network: ChipNetwork, games: int, chip: EngineChip, count: int) -> float:
+    """The same of the agent loop, from its 10th decision on."""
+    times: list[float] = []
+    with play_progress("benchmark", games) as progress:
+
+        def observe(moment: Moment) -> None:
+            progress(moment)
+            times.append(time.perf_counter())
+
+        request = {"episodes": games, "seed": 1, "max_decisions": count + 10}
+        play(chip, network, network.tasks[0].name, observe=observe, **request)
+    return (len(times) - 10) * games / (times[-1] - times[9])

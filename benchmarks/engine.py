@@ -37,7 +37,7 @@ import numpy as np
 import report
 from closed_loop import closed_loop
 from linearity import BY_MESSAGE, BY_WINDOW, line, paths
-from networks import calibrated, dense_net, nature_dqn, sparse_frames
+from networks import calibrated, dense_net, nature_dqn, recorded_frame, sparse_frames
 from plot import draw
 
 from mtspark.core.chip_network import ChipNetwork
@@ -111,7 +111,7 @@ def _arrays(network: ChipNetwork, frames: Any) -> dict[str, Any]:
         zip(network.connections, network.populations, strict=True)
     ):
         arrays |= {f"w{i}": link.weights, f"s{i}": link.stride[0]}
-        arrays[f"t{i}"] = population.thresholds.flat[0]
+        arrays |= {f"t{i}": population.thresholds.flat[0], f"b{i}": population.bias_mantissa}
         arrays[f"b{i}"] = population.bias_mantissa / contenders.SCALE
     return arrays
 
@@ -171,9 +171,14 @@ def side_by_side(repeats: int, lava: bool, python: str | None = None) -> dict[st
     network, frames = network_at(0.05)
     few = replace(network, time_steps=8)
     batch = sparse_frames(32, 0.05)
+    pong_frame = recorded_frame(network)
+    pong = calibrated(nature_dqn(payload_bits=8), pong_frame, 0.05)
+    pong = replace(pong, time_steps=network.time_steps)
     decides = {
         "engine": contenders.engine(network, frames),
         "engine, conv1 each step": contenders.engine(network, frames, hold_frame=False),
+        "engine, Pong": contenders.engine(pong, pong_frame),
+        "engine, Pong, conv1 each step": contenders.engine(pong, pong_frame, hold_frame=False),
         "engine, batch 32": contenders.engine(network, batch),
         "reference": contenders.reference(few, frames),
         "NumPy im2col float32": contenders.numpy_im2col(few, frames),
@@ -186,7 +191,7 @@ def side_by_side(repeats: int, lava: bool, python: str | None = None) -> dict[st
     }
     per = dict.fromkeys(decides, few.time_steps)
     per["torch.compile, batch 32"] = few.time_steps * 32
-    per["engine"] = per["engine, conv1 each step"] = network.time_steps
+    per |= {name: network.time_steps for name in decides if name.startswith("engine")}
     per["engine, batch 32"] = network.time_steps * 32
     per["snntorch eager, batch 32"] = few.time_steps * 32
     peers = Peers(python, few, frames, batch) if python else None
@@ -203,6 +208,7 @@ def side_by_side(repeats: int, lava: bool, python: str | None = None) -> dict[st
         times["Lava, our Conv"] = lava_ours(few, frames, repeats)
     return {
         "described": described(network, frames),
+        "described_pong": described(pong, pong_frame),
         "times": {name: spread(values) for name, values in times.items() if values},
         "peers": peers.about if peers else None,
     }
@@ -215,7 +221,7 @@ def lava_stock(network: ChipNetwork, frames: Any, steps: int = 4) -> list[float]
         zip(network.connections, network.populations, strict=True)
     ):
         arrays |= {f"w{i}": link.weights, f"s{i}": link.stride[0]}
-        arrays[f"t{i}"] = population.thresholds.flat[0]
+        arrays |= {f"t{i}": population.thresholds.flat[0], f"b{i}": population.bias_mantissa}
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "network.npz"
         np.savez(file, **arrays)
@@ -381,9 +387,11 @@ def main() -> None:
     (options.out / "benchmarks.json").write_text(json.dumps(results, indent=1) + "\n")
     draw(results, options.out / "benchmarks.png")
     page = options.out / "benchmarks.md"
+    written = "benchmarks.json, benchmarks.png"
     if page.exists():
         report.write(page, parts)
-    print(f"\n{results['seconds']} s; written to {options.out}: benchmarks.json, .png and .md")
+        written += ", the tables of benchmarks.md"
+    print(f"\n{results['seconds']} s; written to {options.out}: {written}")
 
 
 if __name__ == "__main__":

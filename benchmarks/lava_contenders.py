@@ -44,7 +44,8 @@ def stock(file: str, steps: int) -> list[float]:
             synapses = Dense(weights=_reordered(weights, shape))
             (port.flatten() if len(shape) == 3 else port).connect(synapses.s_in)
         shape = synapses.a_out.shape
-        neurons = LIF(shape=shape, du=4095, dv=1024, vth=int(data[f"t{number}"]), bias_mant=0)
+        threshold, bias = int(data[f"t{number}"]), data[f"b{number}"].T
+        neurons = LIF(shape=shape, du=4095, dv=1024, vth=threshold, bias_mant=bias)
         synapses.a_out.connect(neurons.a_in)
         port = neurons.s_out
     taken = []

@@ -23,6 +23,7 @@ from mtspark.core.chip_network import (
     Readout,
     SignMode,
 )
+from mtspark.core.games import make_games
 from mtspark.core.protocol import GameProtocol, Task
 from mtspark.sim.engine import EngineChip
 
@@ -141,6 +142,18 @@ def sparse_frames(
     generator = np.random.default_rng(seed)
     values = generator.integers(1, 256, (batch, *shape)).astype(np.uint8)
     return values * (generator.random(values.shape) < activity).astype(np.uint8)
+
+
+def recorded_frame(network: ChipNetwork) -> NDArray[np.uint8]:
+    """What an agent sees of a game of Pong that has begun, (1, 4, 84, 84)."""
+    games = make_games(TASK, network.game_protocol, 1)
+    try:
+        frames, _ = games.reset(seed=1)
+        for number in range(100):
+            frames, *_ = games.step(np.array([number % 3 + 2]))
+        return frames.copy()
+    finally:
+        games.close()
 
 
 def calibrated(network: ChipNetwork, frames: NDArray[np.uint8], activity: float) -> ChipNetwork:

@@ -132,6 +132,7 @@ class EngineChip:
         if path not in PATHS:
             raise BadRequestError(f"path {path!r}: {', '.join(PATHS)} exist")
         self.network = network
+        self._steps = network.steps_per_decision
         self.synops_walked = {link.name: 0 for link in network.connections}
         layout = PlanBuilder(network)
         self._plan, self._sizes = layout.plan, layout.sizes
@@ -143,6 +144,7 @@ class EngineChip:
         self._pool: ThreadPoolExecutor | None = None
         self._batch = 0
         self._clock = 0
+        self._ran = False
         self._state: State | None = None
         nothing = (0, 0, self._sizes.lanes)
         self._nothing = (np.zeros(nothing, np.uint8), np.zeros(nothing, np.int32))
@@ -223,7 +225,7 @@ class EngineChip:
         Raises:
             BadRequestError: wrong shape of frames, or no such task.
         """
-        return self.advance(frames, task, range(self.network.steps_per_decision), trace=trace)
+        return self.advance(frames, task, range(self._steps), trace=trace)
 
     def advance(
         self, frames: NDArray[np.uint8], task: int, steps: range, *, trace: bool = False
@@ -242,10 +244,10 @@ class EngineChip:
         """
         network = self.network
         check_request(network, frames, task)
-        if not 0 <= steps.start < steps.stop <= network.steps_per_decision or steps.step != 1:
+        if not 0 <= steps.start < steps.stop <= self._steps or steps.step != 1:
             raise BadRequestError(
                 f"steps {steps.start} to {steps.stop} by {steps.step}: a decision has "
-                f"0 to {network.steps_per_decision}, one by one"
+                f"0 to {self._steps}, one by one"
             )
         batch = len(frames)
         if steps.start and batch != self._batch:
@@ -308,11 +310,12 @@ class EngineChip:
             request = np.array([*members, task, *when, *how], np.int64)
             memory = (self._plan, self._state, self._scratch[share])
             calls.append((*memory, record, slices, request))
-        if run.signatures:
+        if self._ran:
             self._call(calls)
         else:
             with _compiling_is_told():
                 self._call(calls)
+            self._ran = True
 
     def _messages(self, slices: NDArray[np.uint8], steps: range) -> tuple[NDArray[Any], int]:
         """Messages of the input in these steps, and how often each was sent."""

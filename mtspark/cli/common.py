@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import Enum
@@ -35,6 +36,10 @@ class BackendName(str, Enum):
     LAVA = "lava"
     LAVA_STOCK = "lava-stock"
     TORCH = "torch"
+
+
+BAR_S = 0.1
+"""How often a bar that is told of every decision is drawn anew."""
 
 
 def one_thread_each() -> None:
@@ -114,13 +119,17 @@ def play_progress(title: str, episodes: int) -> Iterator[Callable[[Moment], None
     )
     with Progress(*columns, console=console, transient=True) as bar:
         entry = bar.add_task(title, total=episodes, detail="")
-        decisions, score, begun = 0, 0.0, 0
+        decisions, score, shown = 0, 0.0, 0.0
 
         def observe(moment: Moment) -> None:
-            nonlocal decisions, score, begun
-            begun = max(begun, int(moment.episodes[-1]) + 1)
+            nonlocal decisions, score, shown
             decisions += len(moment.episodes)
             score += float(moment.rewards.sum())
+            # Ten times a second: a game that is simulated fast asks for more than a bar is worth.
+            if time.monotonic() - shown < BAR_S:
+                return
+            shown = time.monotonic()
+            begun = int(moment.episodes[-1]) + 1
             detail = f"{decisions} decisions, points {score:+.0f}"
             bar.update(entry, completed=begun - len(moment.episodes), detail=detail)
 
