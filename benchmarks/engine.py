@@ -132,8 +132,9 @@ def take_turns(
     """Milliseconds a step of each contender, `repeats` times, in turns; the first are dropped.
 
     In a turn a contender decides as often as fits 20 ms, once at least: what came before has the
-    caches, and the first decisions would pay for that the more the faster they are. The clock counts this process's own time on the processor, which on an idle machine is the
-    time that passes, and on a busy one leaves out what other programs took.
+    caches, and the first decisions would pay for that the more the faster they are. The clock
+    counts this process's own time on the processor, which on an idle machine is the time that
+    passes, and on a busy one leaves out what other programs took.
     """
     times: Times = {name: [] for name in decides}
     for turn in range(repeats + 1):
