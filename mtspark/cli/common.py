@@ -119,17 +119,18 @@ def play_progress(title: str, episodes: int) -> Iterator[Callable[[Moment], None
     )
     with Progress(*columns, console=console, transient=True) as bar:
         entry = bar.add_task(title, total=episodes, detail="")
-        decisions, score, shown = 0, 0.0, 0.0
+        decisions, score, begun, shown = 0, 0.0, 0, 0.0
 
         def observe(moment: Moment) -> None:
-            nonlocal decisions, score, shown
+            nonlocal decisions, score, begun, shown
             decisions += len(moment.episodes)
             score += float(moment.rewards.sum())
+            # The last game may end before others do: those that have begun never grow fewer.
+            begun = max(begun, int(moment.episodes[-1]) + 1)
             # Ten times a second: a game that is simulated fast asks for more than a bar is worth.
             if time.monotonic() - shown < BAR_S:
                 return
             shown = time.monotonic()
-            begun = int(moment.episodes[-1]) + 1
             detail = f"{decisions} decisions, points {score:+.0f}"
             bar.update(entry, completed=begun - len(moment.episodes), detail=detail)
 
