@@ -129,8 +129,10 @@ def _unforeseen(what: str, error: BaseException, limits: FileLimits) -> MtsparkE
 def _in_a_child(what: str, read: Callable[[FileLimits], Any], limits: FileLimits) -> Any:
     receive, send = os.pipe()
     # Ctrl-C also reaches the child: before it is limited, it would unwind the caller's stack there.
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     try:
+        # Within the block: it blocks them, and then may raise for one that came just before.
+        signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
         with warnings.catch_warnings():
             # Python 3.12 warns of forks beside threads; the child only reads and ends.
             warnings.simplefilter("ignore", DeprecationWarning)

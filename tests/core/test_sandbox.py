@@ -141,6 +141,27 @@ def test_ctrl_c_in_the_moment_of_the_fork_ends_the_child_alone(
     assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
 
 
+def test_ctrl_c_just_before_the_fork_is_not_blocked_for_good(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    block = signal.pthread_sigmask
+
+    def interrupted(how: int, signals: Any) -> set[Any]:
+        before = block(how, signals)
+        if how == signal.SIG_BLOCK and signals:
+            # As Python does with a signal that came a moment earlier: blocked, and then raised.
+            raise KeyboardInterrupt
+        return before
+
+    monkeypatch.setattr(signal, "pthread_sigmask", interrupted)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            read_guarded("f", lambda limits: 7, LIMITS)
+        assert signal.SIGINT not in block(signal.SIG_BLOCK, ())
+    finally:
+        block(signal.SIG_UNBLOCK, [signal.SIGINT, signal.SIGTERM])
+
+
 def test_a_value_comes_where_ended_children_leave_no_status() -> None:
     before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     try:
