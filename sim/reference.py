@@ -63,7 +63,13 @@ class ReferenceChip:
         self._history = [dict(self._sent)] * reach
 
     def keep(self, members: Int) -> None:
-        """Go on with some chips of the batch, in this order."""
+        """Go on with some chips of the batch, in this order.
+
+        Raises:
+            BadRequestError: nothing was started yet, or no chip is kept.
+        """
+        if not self._batch or not len(members):
+            raise BadRequestError("no chips to keep: start(batch) first, and keep one at least")
         self._batch = len(members)
         # New dictionaries: what was sent last is part of the history, too.
         self._current, self._membrane, self._sent, *self._history = (

@@ -223,7 +223,11 @@ def test_chips_that_are_kept_go_on_where_they_were(
     net = lively()
     frames = np.array([[0], [1], [1]], np.uint8)
     three, two = chip(net), chip(net)
+    with pytest.raises(BadRequestError, match="no chips to keep"):
+        three.keep(np.array([0]))
     three.decide(frames, 0)
+    with pytest.raises(BadRequestError, match="no chips to keep"):
+        three.keep(np.array([], np.int64))
     three.keep(np.array([2, 0]))
     two.decide(frames[[2, 0]], 0)
     found, wanted = (each.decide(frames[:2], 0, trace=True) for each in (three, two))
