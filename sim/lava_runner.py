@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from mtspark.core.agent import Activity, ChipTrace, Decision
 from mtspark.core.chip_network import INPUT, ChipNetwork, ReadoutKind
 from mtspark.core.errors import BackendFailedError, BackendMissingError, BadRequestError
+from mtspark.core.limits import one_line
 from mtspark.deploy.lava_build import check_fits_lava
 from mtspark.deploy.lava_shim import installed_lava
 from mtspark.sim.reference import check_request
@@ -93,8 +94,11 @@ class LavaBackend:
         """Put the one chip at rest: where it has decided, Lava is started anew.
 
         Raises:
+            BadRequestError: it is closed.
             BackendFailedError: no process could be started for Lava.
         """
+        if self._guard is None:
+            raise self._closed()
         if not self._at_rest:
             self.close()
             self._launch()
@@ -124,7 +128,7 @@ class LavaBackend:
         if trace and not self._trace:
             raise BadRequestError(f"{self.name} was built without trace; build it with trace=True")
         if self._guard is None:
-            raise BadRequestError(f"{self.name} is closed; build a new one")
+            raise self._closed()
         self._at_rest = False
         try:
             records = [self._ask(frame, task) for frame in frames]
@@ -175,6 +179,9 @@ class LavaBackend:
     def __del__(self) -> None:
         self.close()
 
+    def _closed(self) -> BadRequestError:
+        return BadRequestError(f"{self.name} is closed; build a new one")
+
     def _launch(self) -> None:
         self._at_rest = True
         self._connection, theirs = Pipe()
@@ -201,6 +208,15 @@ class LavaBackend:
                 start_new_session=True,
                 env=environment,
             )
+        except BaseException as error:
+            os.close(self._life)
+            self._connection.close()
+            self._log.close()
+            if not isinstance(error, OSError):
+                raise
+            raise BackendFailedError(
+                f"{self.name}: no process for Lava ({one_line(error)})"
+            ) from error
         finally:
             theirs.close()
             os.close(watched)

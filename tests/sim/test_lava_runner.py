@@ -351,6 +351,27 @@ def test_a_batch_is_handled_frame_by_frame_on_one_chip():
         assert np.array_equal(rows, wanted)
 
 
+def test_each_game_begins_with_a_chip_at_rest():
+    network = random_network(1)
+    frame = frames_of(network, 4, 1)[2]
+    expected, gone_on = decisions(ReferenceChip(network), [frame] * 2, [1] * 2)
+    assert any(
+        not np.array_equal(rows, expected.trace.spikes[name])
+        for name, rows in gone_on.trace.spikes.items()
+    )
+    with LavaBackend(network, trace=True) as backend:
+        leader = backend._guard.pid
+        backend.start(1)
+        assert backend._guard.pid == leader  # At rest it is as it is.
+        for _ in range(2):
+            backend.start(1)
+            backend.keep(np.array([0]))
+            found = backend.decide(frame, 1, trace=True)
+            for name, rows in found.trace.spikes.items():
+                assert np.array_equal(rows, expected.trace.spikes[name])
+        assert backend._guard.pid != leader
+
+
 def test_requests_that_cannot_be_met_are_one_line():
     network = random_network(2)
     frame = frames_of(network, 4, 2)[0]
@@ -368,6 +389,8 @@ def test_requests_that_cannot_be_met_are_one_line():
     backend.close()
     with pytest.raises(BadRequestError, match="closed"):
         backend.decide(frame, 0)
+    with pytest.raises(BadRequestError, match="closed"):
+        backend.start(1)
 
 
 def test_missing_lava_names_the_command(monkeypatch):
