@@ -19,6 +19,8 @@ STYLES = {
     "snntorch": "v-",
     "ONNX Runtime": "d-",
 }
+COLORS = {name: f"C{number}" for number, name in enumerate(STYLES)}
+"""A contender has the same one in every panel."""
 
 
 def draw(results: dict[str, Any], file: Path) -> None:
@@ -36,10 +38,13 @@ def draw(results: dict[str, Any], file: Path) -> None:
         for name in names:
             across = [place(key, row) for key, row in rows]
             times = [row[name] for _, row in rows]
-            axis.plot(across, [t["median"] * 1e3 for t in times], STYLES[name], label=name)
+            medians, color = [t["median"] * 1e3 for t in times], COLORS[name]
+            axis.plot(across, medians, STYLES[name], color=color, label=name)
             lows, highs = ([t[key] * 1e3 for t in times] for key in ("min", "max"))
-            axis.fill_between(across, lows, highs, alpha=0.15)
+            axis.fill_between(across, lows, highs, color=color, alpha=0.15)
         axis.set(xlabel=label, ylabel="µs a step and sample", xscale="log", yscale="log")
+        axis.set_xticks(across, [f"{value:,.0f}" for value in across])
+        axis.set_xticks([], minor=True)
         axis.legend(fontsize=8)
     axis = axes.flat[3]
     rows = sweeps["activity"].values()
@@ -47,11 +52,11 @@ def draw(results: dict[str, Any], file: Path) -> None:
     for name in ("by message", "by window"):
         fit = results["linear"][f"activity, Nature DQN, {name}"]
         measured = [row[name]["median"] * 1e3 for row in rows]
-        (dots,) = axis.plot(operations, measured, "o", label=name)
+        axis.plot(operations, measured, "o", color=COLORS[name], label=name)
         fixed, slope = fit["microseconds_fixed"], fit["nanoseconds_an_operation"]
         line = [fixed + slope * o * 1e3 for o in operations]
         label = f"line, R² = {fit['r2']:.4f}"
-        axis.plot(operations, line, "-", color=dots.get_color(), label=label)
+        axis.plot(operations, line, "-", color=COLORS[name], label=label)
     axis.set(xlabel="synaptic operations walked a step, millions", ylabel="µs a step")
     axis.legend(fontsize=8)
     figure.savefig(file, dpi=110)
