@@ -18,7 +18,6 @@ import argparse
 import json
 import platform
 import signal
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -37,8 +36,9 @@ import numpy as np
 import report
 from closed_loop import closed_loop
 from linearity import BY_MESSAGE, BY_WINDOW, line, paths
-from networks import calibrated, dense_net, nature_dqn, recorded_frame, sparse_frames
+from networks import NEVER, calibrated, dense_net, nature_dqn, recorded_frame, sparse_frames
 from plot import draw
+from turns import Milliseconds, spread, take_turns
 
 from mtspark.core.chip_network import ChipNetwork
 from mtspark.sim.engine import EngineChip
@@ -46,9 +46,6 @@ from mtspark.sim.engine import EngineChip
 ROOT = Path(__file__).parents[1]
 ACTIVITIES, BATCHES, SIDES = (0.01, 0.05, 0.1, 0.2, 0.5), (1, 8, 64), (84, 168, 336)
 AGENT = ROOT / "examples" / "agents" / "pong" / "pong.pt"
-TURN_S = 0.02
-"""How long one turn of a contender lasts, or one decision where that is longer."""
-Times = dict[str, list[float]]
 
 
 class Peers:
@@ -100,10 +97,6 @@ class Peers:
         self._program.wait()
 
 
-class Milliseconds(float):
-    """What a contender in another program took for a step and sample, by its own clock."""
-
-
 def _arrays(network: ChipNetwork, frames: Any) -> dict[str, Any]:
     """A network and its input as arrays, and what the engine finds to be active."""
     activity = described(network, frames)["activity"]
@@ -116,38 +109,6 @@ def _arrays(network: ChipNetwork, frames: Any) -> dict[str, Any]:
         arrays |= {f"t{i}": population.thresholds.flat[0], f"b{i}": population.bias_mantissa}
         arrays[f"b{i}"] = population.bias_mantissa / contenders.SCALE
     return arrays
-
-
-def spread(times: list[float]) -> dict[str, float]:
-    """Median, least and most, of milliseconds a step and sample."""
-    return {"median": statistics.median(times), "min": min(times), "max": max(times)}
-
-
-def take_turns(
-    decides: dict[str, Callable[[], Any]],
-    per: dict[str, int],
-    repeats: int,
-    clock: Callable[[], float] = time.process_time,
-) -> Times:
-    """Milliseconds a step of each contender, `repeats` times, in turns; the first are dropped.
-
-    In a turn a contender decides as often as fits 20 ms, once at least: what came before has the
-    caches, and the first decisions would pay for that the more the faster they are. The clock
-    counts this process's own time on the processor, which on an idle machine is the time that
-    passes, and on a busy one leaves out what other programs took.
-    """
-    times: Times = {name: [] for name in decides}
-    for turn in range(repeats + 1):
-        for name, decide in decides.items():
-            began, count, took = clock(), 0, None
-            while not count or (clock() - began < TURN_S and not isinstance(took, Milliseconds)):
-                took = decide()
-                count += 1
-            if turn and isinstance(took, Milliseconds):
-                times[name].append(float(took))
-            elif turn:
-                times[name].append((clock() - began) / count / per[name] * 1e3)
-    return times
 
 
 def network_at(activity: float, side: int = 84, steps: int = 64) -> tuple[ChipNetwork, Any]:
@@ -218,6 +179,23 @@ def side_by_side(repeats: int, lava: bool, python: str | None = None) -> dict[st
         "times": {name: spread(values) for name, values in times.items() if values},
         "peers": peers.about if peers else None,
     }
+
+
+def silenced(repeats: int) -> dict[str, dict[str, float]]:
+    """What a step takes with fewer and fewer layers that fire: the differences are layers."""
+    network, frames = network_at(0.05)
+    decides, names = {}, [population.name for population in network.populations]
+    for count, name in enumerate(names[:-1]):
+        populations = tuple(
+            replace(p, thresholds=np.full_like(p.thresholds, NEVER)) if i >= count else p
+            for i, p in enumerate(network.populations)
+        )
+        decides[f"silent from {name} on"] = contenders.engine(
+            replace(network, populations=populations), frames
+        )
+    decides["all of it"] = contenders.engine(network, frames)
+    times = take_turns(decides, dict.fromkeys(decides, network.time_steps), repeats)
+    return {name: spread(values) for name, values in times.items()}
 
 
 def lava_stock(network: ChipNetwork, frames: Any, steps: int = 4) -> list[float]:
@@ -383,6 +361,7 @@ def main() -> None:
     began = time.perf_counter()
     results: dict[str, Any] = {"machine": machine()}
     results["side_by_side"] = side_by_side(repeats, not options.no_lava, options.peers)
+    results["silenced"] = silenced(repeats)
     results["sweeps"] = sweeps(max(3, repeats // 2), options.quick)
     results["linear"] = lines(results["sweeps"], repeats)
     results["closed_loop"] = closed_loop(options.agent, 200 if options.quick else 1000)

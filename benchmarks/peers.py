@@ -28,13 +28,12 @@ from importlib.metadata import version
 from typing import Any
 
 import numpy as np
+from turns import TURN_S
 
 # One turn: processor milliseconds a step and sample.
 Turn = Callable[[], float]
 Made = tuple[Turn, list[float]]
 KEEP = 0.75
-TURN_S = 0.02
-"""As in engine.py, which this program cannot import."""
 
 
 class Layers:

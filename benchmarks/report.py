@@ -192,6 +192,13 @@ def blocks(results: dict[str, Any]) -> dict[str, str]:
             "the hidden layers fire at 5 %, too."
         ),
         "short": _short(results),
+        "layers": table(
+            ["", "median", "min", "max"],
+            [
+                [name, *(number(found[key]) for key in ("median", "min", "max"))]
+                for name, found in results["silenced"].items()
+            ],
+        ),
         "activity": _sweep(
             sweeps["activity"],
             "activity, operations a step",
