@@ -45,6 +45,7 @@ from mtspark.sim.engine import EngineChip
 
 ROOT = Path(__file__).parents[1]
 ACTIVITIES, BATCHES, SIDES = (0.01, 0.05, 0.1, 0.2, 0.5), (1, 8, 64), (84, 168, 336)
+WAYS = {"by message": "events", "by window": "windows", "engine": "automatic"}
 AGENT = ROOT / "examples" / "agents" / "pong" / "pong.pt"
 
 
@@ -106,7 +107,7 @@ def _arrays(network: ChipNetwork, frames: Any) -> dict[str, Any]:
         zip(network.connections, network.populations, strict=True)
     ):
         arrays |= {f"w{i}": link.weights, f"s{i}": link.stride[0]}
-        arrays |= {f"t{i}": population.thresholds.flat[0], f"b{i}": population.bias_mantissa}
+        arrays[f"t{i}"] = population.thresholds.flat[0]
         arrays[f"b{i}"] = population.bias_mantissa / contenders.SCALE
     return arrays
 
@@ -247,12 +248,13 @@ def sweeps(repeats: int, quick: bool) -> dict[str, Any]:
     found: dict[str, Any] = {"activity": {}, "batch": {}, "size": {}}
     for activity in ACTIVITIES:
         network, frames = network_at(activity, steps=16)
-        options = {"hold_frame": False}
-        found["activity"][str(activity)] = _compare(network, frames, repeats) | {
-            "by message": _engine(network, frames, repeats, path="events", **options),
-            "by window": _engine(network, frames, repeats, path="windows", **options),
-            "engine": _engine(network, frames, repeats, **options),
+        decides = {
+            name: contenders.engine(network, frames, path=path, hold_frame=False)
+            for name, path in WAYS.items()
         }
+        times = take_turns(decides, dict.fromkeys(decides, network.time_steps), repeats)
+        ways = {name: spread(values) for name, values in times.items()}
+        found["activity"][str(activity)] = _compare(network, frames, repeats) | ways
     network, _ = network_at(0.05, steps=16)
     for batch in BATCHES:
         frames = sparse_frames(batch, 0.05)
