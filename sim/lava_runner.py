@@ -94,11 +94,13 @@ class LavaBackend:
         """Put the one chip at rest: where it has decided, Lava is started anew.
 
         Raises:
-            BadRequestError: it is closed.
+            BadRequestError: it is closed, or more than one chip is asked for.
             BackendFailedError: no process could be started for Lava.
         """
         if self._guard is None:
             raise self._closed()
+        if batch != 1:
+            raise BadRequestError(f"{self.name} is one chip; play its games one at a time")
         if not self._at_rest:
             self.close()
             self._launch()

@@ -163,6 +163,7 @@ def study_images(
     film = FilmRecorder(network, min(film_decisions, len(images)), stacked=False)
     whole, answers, score = np.array([0]), [], 0.0
     started = time.perf_counter()
+    backend.start(1)
     for image, label in zip(images, labels, strict=True):
         decision = backend.decide(image[None], row, trace=True)
         actions = greedy_actions(decision.values, legal)

@@ -363,6 +363,8 @@ def test_each_game_begins_with_a_chip_at_rest():
         leader = backend._guard.pid
         backend.start(1)
         assert backend._guard.pid == leader  # At rest it is as it is.
+        with pytest.raises(BadRequestError, match="is one chip; play its games one at a time"):
+            backend.start(2)
         for _ in range(2):
             backend.start(1)
             backend.keep(np.array([0]))
