@@ -15,7 +15,7 @@ from enum import Enum
 import numpy as np
 from numpy.typing import NDArray
 
-from mtspark.core.agent import Activity, ChipTrace, Decision
+from mtspark.core.agent import Activity, ChipTrace, Decision, Memoryless
 from mtspark.core.arithmetic import (
     CURRENT_LIMIT,
     DECAY_ONE,
@@ -219,7 +219,7 @@ def _chip_link(
     return _Link(link.source, lag, made, rounded, factor)
 
 
-class EffectChip:
+class EffectChip(Memoryless):
     """An agent backend: the float network with some integer effects switched on.
 
     Args:
@@ -242,12 +242,6 @@ class EffectChip:
 
     def close(self) -> None:
         """Nothing to release."""
-
-    def start(self, batch: int) -> None:
-        """Nothing to do: every decision begins at rest."""
-
-    def keep(self, members: NDArray[np.int64]) -> None:
-        """Nothing to do, either."""
 
     def decide(self, frames: NDArray[np.uint8], task: int, *, trace: bool = False) -> Decision:
         """Answer a batch of frames, each from rest; a trace is in the chip's time and units.

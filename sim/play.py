@@ -176,8 +176,16 @@ def play_task(
         games = make_games(task, protocol, count)
         try:
             played += _play_group(
-                *(games, backend, row, task.legal_actions, trace, len(played), count, seed),
-                *(max_decisions, observe),
+                games,
+                backend,
+                row,
+                task.legal_actions,
+                trace,
+                len(played),
+                count,
+                seed,
+                max_decisions,
+                observe,
             )
         finally:
             games.close()

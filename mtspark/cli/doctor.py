@@ -83,10 +83,12 @@ if sys.version_info < (3, 11):
 
 IMPORT = "import importlib, sys; importlib.import_module(sys.argv[1])"
 LOAD_LAVA = "from mtspark.deploy.lava_shim import check_lava; check_lava()"
+NOT_COMPILED = "numba is told not to compile"
+NOT_KEPT = "compiles anew at every start: no folder can be written"
 LOAD_ENGINE = (
     "import sys, numba; from mtspark.sim.engine_kernels import KEPT_ON_DISK, run\n"
-    "if numba.config.DISABLE_JIT: sys.exit('numba is told not to compile')\n"
-    "if not KEPT_ON_DISK: sys.exit('compiles anew at every start: no folder can be written')\n"
+    f"if numba.config.DISABLE_JIT: sys.exit({NOT_COMPILED!r})\n"
+    f"if not KEPT_ON_DISK: sys.exit({NOT_KEPT!r})\n"
     "print('compiled code is kept in', run.stats.cache_path)"
 )
 COUNT_GAMES = (
@@ -204,13 +206,18 @@ def check_package(part: Part, bounds: dict[str, str]) -> Finding:
 def check_engine() -> Finding:
     """Check that numba may compile and has a folder in which it keeps compiled code."""
     works, answer = ask_python(LOAD_ENGINE)
+    # Where numba itself is missing, its own line tells what brings it.
+    fixes = {
+        NOT_COMPILED: "unset NUMBA_DISABLE_JIT",
+        NOT_KEPT: "name a folder that can be written in NUMBA_CACHE_DIR",
+    }
     return Finding(
         name="fast engine",
         status="ok" if works else "broken",
         found=answer,
         disables="the backend engine, or starting it without compiling for some 15 seconds",
         essential=False,
-        fix="" if works else "unset NUMBA_DISABLE_JIT; name a folder in NUMBA_CACHE_DIR",
+        fix="" if works else fixes.get(answer, _pip("install", "numba")),
     )
 
 

@@ -177,7 +177,7 @@ def _progress(task: str, games: int) -> Iterator[tuple[Any, Any]]:
         TimeElapsedColumn(),
     )
     with Progress(*columns, console=console, transient=True) as bar:
-        starting = "starting the chip; its engine is compiled once on a machine"
+        starting = "starting the chip (an engine is compiled once on a machine)"
         entry = bar.add_task(f"{task}, chip in the loop", total=games, detail=starting)
         decisions, last = 0, ""
 

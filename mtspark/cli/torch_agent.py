@@ -8,13 +8,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mtspark.core.agent import Activity, Decision
+from mtspark.core.agent import Activity, Decision, Memoryless
 from mtspark.core.chip_network import INPUT
 from mtspark.train.checkpoint import Agent
 from mtspark.train.network import NetworkTrace
 
 
-class TorchBackend:
+class TorchBackend(Memoryless):
     """Plays with the float network. It has no pipeline, so nothing is counted as drain.
 
     Weights are folded once: the network must not learn until the backend is closed.
@@ -26,12 +26,6 @@ class TorchBackend:
         self.agent = agent
         self._open = ExitStack()
         self._open.enter_context(agent.network.weights_kept())
-
-    def start(self, batch: int) -> None:
-        """Nothing to do: every decision begins at rest."""
-
-    def keep(self, members: NDArray[np.int64]) -> None:
-        """Nothing to do, either."""
 
     def decide(self, frames: NDArray[np.uint8], task: int, *, trace: bool = False) -> Decision:
         """Q values and spikes of a batch; `trace` has no meaning, there are no chip steps."""

@@ -85,6 +85,16 @@ class AgentBackend(Decider, Protocol):
         ...
 
 
+class Memoryless:
+    """A part of backends that keep nothing: every decision begins at rest."""
+
+    def start(self, batch: int) -> None:
+        """Nothing to do."""
+
+    def keep(self, members: NDArray[np.int64]) -> None:
+        """Nothing to do."""
+
+
 def greedy_actions(
     values: NDArray[np.float64], legal_actions: tuple[int, ...]
 ) -> NDArray[np.int64]:

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from mtspark.train.config import ReplayConfig
 from mtspark.train.distil import advice, divergence
-from mtspark.train.network import mask_illegal
+from mtspark.train.network import MTSparkNetwork, mask_illegal
 from mtspark.train.pqn import PqnTrainer
 from tests.train.scripted import SMALL, script_games
 
@@ -20,6 +20,15 @@ from tests.train.scripted import SMALL, script_games
 @pytest.fixture
 def scripted(monkeypatch: pytest.MonkeyPatch) -> None:
     script_games(monkeypatch)
+
+
+def shaken_teacher(student: MTSparkNetwork) -> MTSparkNetwork:
+    """A copy that wants other actions."""
+    teacher = copy.deepcopy(student)
+    with torch.no_grad():
+        for value in teacher.parameters():
+            value.add_(torch.randn_like(value))
+    return teacher
 
 
 @pytest.mark.parametrize(("rewarded", "weight"), [(False, 0.3), (True, 0.2)])
@@ -38,10 +47,7 @@ def test_dqn_teaches_as_pqn_does(scripted: None, rewarded: bool, weight: float) 
     )
     trainer = DqnTrainer(config)
     trainer.progress.steps = 750 if rewarded else 500
-    teacher = copy.deepcopy(trainer.target)
-    with torch.no_grad():
-        for value in teacher.parameters():
-            value.add_(torch.randn_like(value))
+    teacher = shaken_teacher(trainer.target)
     trainer.teachers = [(teacher, 0), None]
     frames = torch.randint(0, 256, (3, 1, 8, 8), dtype=torch.uint8)
     actions, rewards = torch.tensor([0, 3, 0]), torch.tensor([1.0, 0.0, -1.0])
@@ -60,10 +66,7 @@ def test_dqn_teaches_as_pqn_does(scripted: None, rewarded: bool, weight: float) 
 def test_a_taught_game_learns_the_policy_of_its_teacher(scripted: None) -> None:
     """Pong is taught, Breakout is not: only Pong's values move towards the teacher's order."""
     trainer = PqnTrainer(SMALL)
-    teacher = copy.deepcopy(trainer.network)
-    with torch.no_grad():
-        for value in teacher.parameters():
-            value.add_(torch.randn_like(value))
+    teacher = shaken_teacher(trainer.network)
     trainer.teachers = [(teacher, 0), None]
     rollout = trainer.roll_out()
     frames, task = rollout["frames"].flatten(0, 1), rollout["task"].repeat(6)
@@ -98,10 +101,7 @@ def test_the_loss_of_a_taught_game(
         taught_from_rewards=rewarded,
     )
     trainer = PqnTrainer(config)
-    teacher = copy.deepcopy(trainer.network)
-    with torch.no_grad():
-        for value in teacher.parameters():
-            value.add_(torch.randn_like(value))
+    teacher = shaken_teacher(trainer.network)
     trainer.teachers = [(teacher, 0), None]
     rollout = trainer.roll_out()
     trainer.progress.steps = steps
