@@ -190,7 +190,10 @@ class _Step:
         return self.graph.op("Gather", self.graph.constant(values), "task", axis=0)
 
     def _decay(self, value: str, factor: Decay) -> str:
-        """value (4096 - factor) / 4096, rounded toward zero: sign(v) (|v| (4096 - f) / 4096)."""
+        """value (4096 - factor) / 4096, rounded toward zero: of |v|, with the sign of v.
+
+        The sign by a comparison: Sign of ONNX Runtime (1.31.1) errs on int64 beyond 32 bits.
+        """
         graph, keep = self.graph, DECAY_ONE - np.asarray(factor, dtype=np.int64)
         if not keep.any():
             return graph.op("Mul", value, graph.constant(0))
@@ -198,7 +201,8 @@ class _Step:
             return value
         product = graph.op("Mul", graph.op("Abs", value), graph.constant(keep))
         rounded = graph.op("Div", product, graph.constant(DECAY_ONE))
-        return graph.op("Mul", graph.op("Sign", value), rounded)
+        negative = graph.op("Less", value, graph.constant(0))
+        return graph.op("Where", negative, graph.op("Neg", rounded), rounded)
 
     def _saturate(self, membrane: str) -> str:
         """Keep a membrane within its range.

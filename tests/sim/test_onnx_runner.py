@@ -117,6 +117,24 @@ def test_requests_are_checked(tmp_path: Path) -> None:
     assert chip.decide(np.zeros((4, 3), np.uint8), 1).values.shape == (4, 1)
 
 
+def test_a_current_far_beyond_32_bits_decays(tmp_path: Path) -> None:
+    """Sixteen of them together, of both signs, at rates of their own, over several decisions."""
+    weights = np.where(np.arange(16)[:, None] % 3 == 0, -256, 254) + np.zeros((16, 40), int)
+    decays = np.resize([163, 2048, 0, 4095], 16)
+    hidden = population("hidden", [[131071] * 16], current_decay=decays, membrane_decay=4096)
+    net = network(
+        (40,),
+        [hidden, population("out", [[131071] * 4], membrane_decay=0)],
+        [
+            dense(INPUT, "hidden", weights, exponent=7),
+            dense("hidden", "out", np.full((4, 16), 2)),
+        ],
+        payload_bits=8,
+        time_steps=6,
+    )
+    assert equal(net, tmp_path, [0] * 6, 0, None) >= 40
+
+
 def test_a_membrane_far_beyond_32_bits_saturates(tmp_path: Path) -> None:
     """A current that hardly decays grows by 2^30 a step; many neurons, as vectors are taken."""
     first = population("first", np.full((1, 1, 4, 5), 1), current_decay=0, membrane_decay=4096)
