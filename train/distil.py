@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from mtspark.core.errors import BadRequestError
-from mtspark.core.protocol import Task
+from mtspark.core.protocol import GameProtocol, Task
 from mtspark.train.checkpoint import load_agent
 from mtspark.train.network import MTSparkNetwork, NetworkConfig, mask_illegal
 
@@ -18,14 +18,17 @@ Teacher = tuple[MTSparkNetwork, int]
 
 
 def load_teachers(
-    paths: tuple[str, ...], tasks: tuple[Task, ...], student: NetworkConfig
+    paths: tuple[str, ...],
+    tasks: tuple[Task, ...],
+    student: NetworkConfig,
+    protocol: GameProtocol,
 ) -> list[Teacher | None]:
     """Load the teacher of each task; None where its path is empty.
 
     Raises:
         BadFileError: a teacher's file cannot be read.
         BadRequestError: not one path a task, or a teacher that does not know its game, or sees
-            other frames or has other actions than the student.
+            other frames, has other actions or another decision delay than the student.
     """
     if not paths:
         return [None] * len(tasks)
@@ -50,6 +53,13 @@ def load_teachers(
                 f"teachers: {path} sees frames of {own.observation_shape} and has {own.actions} "
                 f"actions, this run's network {student.observation_shape} and {student.actions}; "
                 "they must be the same"
+            )
+        delay = 0 if agent.protocol is None else agent.protocol.decision_delay
+        if delay != protocol.decision_delay:
+            raise BadRequestError(
+                f"teachers: {path} learned with a decision delay of {delay}, this run has "
+                f"{protocol.decision_delay}; they must be the same: train a teacher with "
+                f"protocol.decision_delay = {protocol.decision_delay}"
             )
         teachers.append((agent.network, known.index(task.game)))
     return teachers

@@ -139,7 +139,9 @@ class Trainer(ABC):
         self.mask = legal_action_mask(
             [task.legal_actions for task in self.tasks], config.network.actions
         ).to(self.device)
-        self.teachers = load_teachers(config.teachers, self.tasks, config.network)
+        self.teachers = load_teachers(
+            config.teachers, self.tasks, config.network, config.protocol
+        )
         for teacher in self.teachers:
             if teacher is not None:
                 teacher[0].to(self.device)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mtspark.core.delay import DelayedGames
 from mtspark.core.errors import BadRequestError
 from mtspark.core.protocol import EMULATOR_ACTIONS, GameProtocol, Task
 
@@ -35,13 +36,15 @@ def task_for_game(game: str) -> Task:
 
 def make_games(
     task: Task, protocol: GameProtocol, count: int, *, num_threads: int = 1
-) -> AtariVectorEnv:
+) -> AtariVectorEnv | DelayedGames:
     """Make `count` copies of a game that step together.
 
     Observations are uint8 of shape (count, stack, height, width); actions index ALE's full
     set of 18; rewards are the game's own, never clipped. After a finished episode the next
     step resets that game and its action is ignored (gymnasium's NEXT_STEP autoreset), so the
     transition out of a finished episode must be left out of any learning or score.
+
+    With a decision delay the games are :class:`mtspark.core.delay.DelayedGames`.
 
     Raises:
         BadRequestError: ALE has no such game.
@@ -52,7 +55,7 @@ def make_games(
 
     _rom(task.game)
     ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
-    return AtariVectorEnv(
+    games = AtariVectorEnv(
         task.game,
         count,
         num_threads=num_threads,
@@ -71,6 +74,7 @@ def make_games(
         reward_clipping=False,
         use_fire_reset=protocol.fire_on_reset,
     )
+    return DelayedGames(games, protocol) if protocol.decision_delay else games
 
 
 def _rom(game: str) -> Path:

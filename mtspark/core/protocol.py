@@ -23,6 +23,9 @@ class GameProtocol:
         life_loss_ends_episode: a lost life ends an episode (training only, never scores).
         sticky_action_probability: chance that the emulator repeats the last action.
         max_frames_per_episode: an episode is cut off after this many emulator frames.
+        decision_delay: decisions between the frame that an action is chosen for and the one in
+            which it begins to act: 0 for a game that waits, 1 for real time, where the pressed
+            action is drawn into the frame (:mod:`mtspark.core.delay`).
     """
 
     frame_skip: int = 4
@@ -34,6 +37,7 @@ class GameProtocol:
     life_loss_ends_episode: bool = False
     sticky_action_probability: float = 0.0
     max_frames_per_episode: int = 108_000
+    decision_delay: int = 0
 
     @property
     def observation_shape(self) -> tuple[int, int, int]:
@@ -71,7 +75,11 @@ PROTOCOL_RANGES: dict[str, tuple[float, float]] = {
     "max_frames_per_episode": (1, 10_000_000),
     "noop_max": (0, 10_000),
     "sticky_action_probability": (0, 0.99),
+    "decision_delay": (0, 1),
 }
+ADDED_FIELDS = ("decision_delay",)
+"""Fields that older files lack. A file without one means its default, and a default is not
+written, so that older bundles keep their hash."""
 TASK_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 """Task names become file names and words on the command line."""
 
@@ -97,7 +105,12 @@ def task_index(tasks: tuple[Task, ...], name: str) -> int:
 
 def protocol_to_json(protocol: GameProtocol) -> dict[str, Any]:
     """Return the protocol as plain JSON values."""
-    return asdict(protocol)
+    default = GameProtocol()
+    return {
+        name: value
+        for name, value in asdict(protocol).items()
+        if name not in ADDED_FIELDS or value != getattr(default, name)
+    }
 
 
 def protocol_from_json(data: Any, where: str) -> GameProtocol:
@@ -119,6 +132,11 @@ def why_not_playable(protocol: GameProtocol) -> str | None:
         value = getattr(protocol, name)
         if not low <= value <= high:
             return f"{name} is {value}, {low} to {high} can be played"
+    if protocol.decision_delay and protocol.screen_size < EMULATOR_ACTIONS:
+        return (
+            f"screen_size is {protocol.screen_size}, at least {EMULATOR_ACTIONS} is needed to "
+            "show the pressed action of a decision_delay"
+        )
     return None
 
 
@@ -166,9 +184,9 @@ def _checked(kind: type[Checked], data: Any, where: str) -> Checked:
     if not isinstance(data, dict):
         raise BadFileError(f"{where}: {kind.__name__} must be an object of named fields")
     names = {entry.name for entry in fields(kind)}
-    if set(data) != names:
+    if set(data) | set(ADDED_FIELDS if kind is GameProtocol else ()) != names:
         raise BadFileError(
-            f"{where}: {kind.__name__}: fields missing: {sorted(names - set(data))}, "
+            f"{where}: {kind.__name__}: fields missing: {sorted(names - set(data) - set(ADDED_FIELDS))}, "
             f"unknown: {sorted(map(str, set(data) - names))}"
         )
     made = kind(**data)
