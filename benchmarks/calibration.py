@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from mtspark.cli.diff import real_frames
 from mtspark.cli.explain_inputs import float_side
-from mtspark.core.agent import AgentBackend, greedy_actions
+from mtspark.core.backend import AgentBackend, greedy_actions
 from mtspark.deploy.bundle import load_bundle
 from mtspark.deploy.calibrate import Calibration, calibrate
 from mtspark.deploy.palette import with_palette

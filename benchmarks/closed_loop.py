@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from mtspark.cli.common import play_progress
-from mtspark.core.agent import greedy_actions
-from mtspark.core.chip_network import ChipNetwork
-from mtspark.core.games import make_games
+from mtspark.core.backend import greedy_actions
+from mtspark.core.chip_network.network import ChipNetwork
+from mtspark.core.environments.atari import make_games
 from mtspark.sim.engine import EngineChip
 from mtspark.sim.play import Moment, play
 

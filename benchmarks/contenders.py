@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mtspark.core.chip_network import ChipNetwork, ConnectionKind
+from mtspark.core.chip_network.network import ChipNetwork, ConnectionKind
 from mtspark.sim.engine import EngineChip
 from mtspark.sim.reference import ReferenceChip
 

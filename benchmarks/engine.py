@@ -40,7 +40,7 @@ from networks import NEVER, calibrated, dense_net, nature_dqn, recorded_frame, s
 from plot import draw
 from turns import Milliseconds, spread, take_turns
 
-from mtspark.core.chip_network import ChipNetwork
+from mtspark.core.chip_network.network import ChipNetwork
 from mtspark.sim.engine import EngineChip
 
 ROOT = Path(__file__).parents[1]

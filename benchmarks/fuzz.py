@@ -28,7 +28,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
 import mtspark
-from mtspark.core.limits import Policy, set_policy
+from mtspark.core.files.limits import Policy, set_policy
 
 BATCH = 200
 GOLDEN = Path(__file__).resolve().parents[2] / "shared" / "golden"

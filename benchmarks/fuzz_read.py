@@ -10,11 +10,11 @@ import traceback
 from dataclasses import dataclass
 from pathlib import Path
 
-from mtspark.core.chip_network import ChipNetwork
+from mtspark.core.chip_network.network import ChipNetwork
 from mtspark.core.errors import MtsparkError
-from mtspark.core.float_network import FloatNetwork
-from mtspark.core.limits import FileLimits
-from mtspark.core.sandbox import BUG
+from mtspark.core.files.limits import FileLimits
+from mtspark.core.files.sandbox import BUG
+from mtspark.core.float_network.network import FloatNetwork
 
 LIMITS = FileLimits(memory_bytes=2**30, seconds=4, array_bytes=64 * 2**20, neurons=2**22)
 """What reading a fuzzed file may take."""

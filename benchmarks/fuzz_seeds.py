@@ -10,7 +10,7 @@ import h5py
 import nir
 import numpy as np
 
-from mtspark.core.chip_network import (
+from mtspark.core.chip_network.network import (
     INPUT,
     ChipNetwork,
     Connection,
@@ -20,7 +20,7 @@ from mtspark.core.chip_network import (
     Readout,
     SignMode,
 )
-from mtspark.core.protocol import GameProtocol, Task
+from mtspark.core.environments.protocol import GameProtocol, Task
 from mtspark.deploy.bundle import write_bundle
 
 KINDS = ("nir", "net", "pt", "onnx", "bundle")
@@ -139,7 +139,7 @@ def _netx_files(folder: Path, golden: Path | None) -> list[Path]:
 
 def _float_step(checkpoint: Path, path: Path) -> Path:
     from mtspark.convert.onnx_float import float_step_model
-    from mtspark.core.onnx_graph import save_onnx
+    from mtspark.core.files.onnx_graph import save_onnx
     from mtspark.train.checkpoint import load_agent
 
     save_onnx(float_step_model(load_agent(checkpoint)), path)
@@ -158,7 +158,7 @@ def _checkpoint(path: Path) -> Path:
 
 
 def _models(folder: Path) -> list[Path]:
-    from mtspark.core.onnx_graph import save_onnx
+    from mtspark.core.files.onnx_graph import save_onnx
     from mtspark.deploy.onnx_integer import integer_model
 
     paths = [folder / "dense.onnx", folder / "conv.onnx"]

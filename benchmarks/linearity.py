@@ -12,7 +12,7 @@ import numpy as np
 from networks import NEVER, TASK
 from numpy.typing import NDArray
 
-from mtspark.core.chip_network import (
+from mtspark.core.chip_network.network import (
     INPUT,
     ChipNetwork,
     Connection,
@@ -22,7 +22,7 @@ from mtspark.core.chip_network import (
     Readout,
     SignMode,
 )
-from mtspark.core.protocol import GameProtocol
+from mtspark.core.environments.protocol import GameProtocol
 
 ACTIVITIES = (0.02, 0.05, 0.1, 0.2, 0.35, 0.5)
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtspark.core.arithmetic import STATE_SHIFT
-from mtspark.core.chip_network import (
+from mtspark.core.chip_network.network import (
     INPUT,
     ChipNetwork,
     Connection,
@@ -23,8 +23,8 @@ from mtspark.core.chip_network import (
     Readout,
     SignMode,
 )
-from mtspark.core.games import make_games
-from mtspark.core.protocol import GameProtocol, Task
+from mtspark.core.environments.atari import make_games
+from mtspark.core.environments.protocol import GameProtocol, Task
 from mtspark.sim.engine import EngineChip
 
 TASK = Task("pong", "pong", tuple(range(18)))

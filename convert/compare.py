@@ -10,9 +10,9 @@ import torch
 from numpy.typing import NDArray
 
 from mtspark.convert.nir_import import import_graph
-from mtspark.core.chip_network import INPUT
-from mtspark.core.float_network import FloatInput, FloatNetwork, FloatOutput, OutputKind
-from mtspark.core.float_simulator import run_float
+from mtspark.core.chip_network.network import INPUT
+from mtspark.core.float_network.network import FloatInput, FloatNetwork, FloatOutput, OutputKind
+from mtspark.core.float_network.simulator import run_float
 from mtspark.train.checkpoint import Agent
 from mtspark.train.network import NetworkTrace
 

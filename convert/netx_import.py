@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtspark.core.arithmetic import DELAYS
-from mtspark.core.chip_network import (
+from mtspark.core.chip_network.limits import check_network_limits
+from mtspark.core.chip_network.network import (
     INPUT,
     ChipNetwork,
     Connection,
@@ -25,15 +26,14 @@ from mtspark.core.chip_network import (
     Readout,
     ReadoutKind,
     SignMode,
-    check_network,
 )
+from mtspark.core.chip_network.rules import check_network
+from mtspark.core.chip_network.serialise import network_from_json, network_to_json
+from mtspark.core.environments.protocol import Task
 from mtspark.core.errors import BadNetworkError
-from mtspark.core.hdf5_scan import read_hdf5, text_of_netx
-from mtspark.core.limits import FileLimits, chosen_policy
-from mtspark.core.network_json import network_from_json, network_to_json
-from mtspark.core.network_limits import check_network_limits
-from mtspark.core.protocol import Task
-from mtspark.core.sandbox import read_guarded
+from mtspark.core.files.hdf5 import read_hdf5, text_of_netx
+from mtspark.core.files.limits import FileLimits, chosen_policy
+from mtspark.core.files.sandbox import read_guarded
 
 BIAS_EXPONENT = 6
 DEFAULT_STEPS = 16
@@ -81,7 +81,7 @@ def import_netx(
     Args:
         path: the file.
         time_steps: T of one run; default: the file's own tSample, else 16.
-        limits, trust: see :func:`mtspark.core.sandbox.read_guarded`.
+        limits, trust: see :func:`mtspark.core.files.sandbox.read_guarded`.
 
     Raises:
         BadFileError: not a readable HDF5 file, or a network over a limit.

@@ -12,8 +12,8 @@ import numpy as np
 from mtspark.convert.nir_import import METADATA
 from mtspark.convert.nir_import_neurons import ImportOptions, choose
 from mtspark.core.errors import BadFileError
-from mtspark.core.float_network import FloatNetwork
-from mtspark.core.hdf5_scan import read_hdf5, text_of_nir
+from mtspark.core.files.hdf5 import read_hdf5, text_of_nir
+from mtspark.core.float_network.network import FloatNetwork
 
 COMPRESSED_BYTES = 4096
 """Smaller arrays are not worth the chunks."""

@@ -9,8 +9,8 @@ from typing import Any
 import nir
 
 from mtspark.core.errors import BadFileError
-from mtspark.core.hdf5_scan import read_hdf5, text_of_nir
-from mtspark.core.limits import FileLimits, one_line
+from mtspark.core.files.hdf5 import read_hdf5, text_of_nir
+from mtspark.core.files.limits import FileLimits, one_line
 
 
 def read_nir(
@@ -24,13 +24,13 @@ def read_nir(
 
     Args:
         path: the file.
-        limits, trust: see :func:`mtspark.core.sandbox.read_guarded`.
+        limits, trust: see :func:`mtspark.core.files.sandbox.read_guarded`.
         type_check: have nir check that shapes along the edges agree; some published graphs
             (Rockpool's) have loose ends and need False.
 
     Raises:
         BadFileError: no HDF5 file, no NIR graph, or anything in it that
-            :mod:`mtspark.core.hdf5_scan` refuses.
+            :mod:`mtspark.core.files.hdf5` refuses.
     """
     # nir's nodes are no plain values: what the limited process saw to be a graph is built again.
 

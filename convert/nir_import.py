@@ -28,9 +28,13 @@ from mtspark.convert.nir_import_neurons import (
 )
 from mtspark.convert.nir_import_nodes import fit, linear_effect, shape_of, size
 from mtspark.convert.nir_import_signals import Signal, connections_of, through, total
-from mtspark.core.chip_network import INPUT
+from mtspark.core.chip_network.network import INPUT
 from mtspark.core.errors import BadNetworkError, BadRequestError
-from mtspark.core.float_network import (
+from mtspark.core.files.limits import FileLimits, one_line
+from mtspark.core.files.sandbox import read_guarded
+from mtspark.core.float_network.handover import float_network_from_plain, float_network_to_plain
+from mtspark.core.float_network.limits import check_float_limits
+from mtspark.core.float_network.network import (
     CONSTANT,
     Float,
     FloatInput,
@@ -41,11 +45,7 @@ from mtspark.core.float_network import (
     OutputKind,
     leaky_population,
 )
-from mtspark.core.float_network_plain import float_network_from_plain, float_network_to_plain
-from mtspark.core.float_network_rules import check_float_network, merge_tasks
-from mtspark.core.limits import FileLimits, one_line
-from mtspark.core.network_limits import check_float_limits
-from mtspark.core.sandbox import read_guarded
+from mtspark.core.float_network.rules import check_float_network, merge_tasks
 
 METADATA = "mtspark"
 
@@ -64,7 +64,7 @@ def import_nir(
         path: the file.
         options: what NIR leaves open.
         name: of the network; default: the file's.
-        limits, trust: see :func:`mtspark.core.sandbox.read_guarded`.
+        limits, trust: see :func:`mtspark.core.files.sandbox.read_guarded`.
 
     Raises:
         BadFileError: not a readable NIR file, or a network over a limit.

@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mtspark.core.errors import BadNetworkError
-from mtspark.core.float_network import Float, FloatConnection, FloatKind
-from mtspark.core.float_network_rules import conv_output_shape
-from mtspark.core.float_simulator import convolve
+from mtspark.core.float_network.network import Float, FloatConnection, FloatKind
+from mtspark.core.float_network.rules import conv_output_shape
+from mtspark.core.float_network.simulator import convolve
 
 MATRIX_VALUES = 2**25
 """Largest matrix that a composition may become (256 MiB in float64)."""
@@ -23,7 +23,7 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class LinearMap:
-    """A linear map; fields as in :class:`mtspark.core.float_network.FloatConnection`."""
+    """A linear map; fields as in :class:`mtspark.core.float_network.network.FloatConnection`."""
 
     kind: FloatKind
     weights: Float

@@ -13,7 +13,7 @@ import numpy as np
 from mtspark.convert.nir_import_maps import Shape
 from mtspark.convert.nir_import_nodes import broadcast
 from mtspark.core.errors import BadNetworkError, BadRequestError
-from mtspark.core.float_network import Float, FloatPopulation, FloatReset, leaky_population
+from mtspark.core.float_network.network import Float, FloatPopulation, FloatReset, leaky_population
 
 NEURONS = (nir.I, nir.LI, nir.IF, nir.LIF, nir.CubaLI, nir.CubaLIF, nir.Threshold)
 

@@ -23,7 +23,7 @@ from mtspark.convert.nir_import_maps import (
     identity,
 )
 from mtspark.core.errors import BadNetworkError
-from mtspark.core.float_network import Float
+from mtspark.core.float_network.network import Float
 
 DELAY_TOLERANCE = 1e-3
 """Delays are often float32; this far from a whole number of steps, in steps, is whole."""

@@ -17,7 +17,7 @@ from mtspark.convert.nir_import_maps import (
     identity,
 )
 from mtspark.convert.nir_import_nodes import Effect, size
-from mtspark.core.float_network import CONSTANT, Float, FloatConnection, FloatKind
+from mtspark.core.float_network.network import CONSTANT, Float, FloatConnection, FloatKind
 
 Key = tuple[str, int]
 """Source (a population or the input) and delay in steps."""

@@ -12,9 +12,9 @@ from typing import Any
 import nir
 import numpy as np
 
-from mtspark.core.chip_network import INPUT
+from mtspark.core.chip_network.network import INPUT
 from mtspark.core.errors import BadNetworkError
-from mtspark.core.float_network import (
+from mtspark.core.float_network.network import (
     CONSTANT,
     Float,
     FloatConnection,

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from mtspark.core.errors import BadNetworkError
-from mtspark.core.onnx_graph import NEXT, OnnxGraph, Port
+from mtspark.core.files.onnx_graph import NEXT, OnnxGraph, Port
 from mtspark.train.checkpoint import Agent
 from mtspark.train.neurons import NeuronConstants
 

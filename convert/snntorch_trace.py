@@ -24,9 +24,9 @@ from mtspark.convert.snntorch_trace_ops import same as same_maps
 from mtspark.convert.snntorch_trace_readout import Readout, choose_readout
 from mtspark.convert.snntorch_trace_styles import Recording, record
 from mtspark.convert.snntorch_trace_values import Form, Term
-from mtspark.core.chip_network import INPUT
+from mtspark.core.chip_network.network import INPUT
 from mtspark.core.errors import BadNetworkError
-from mtspark.core.float_network import (
+from mtspark.core.float_network.network import (
     CONSTANT,
     Float,
     FloatConnection,
@@ -39,7 +39,7 @@ from mtspark.core.float_network import (
     OutputKind,
     leaky_population,
 )
-from mtspark.core.float_network_rules import check_float_network
+from mtspark.core.float_network.rules import check_float_network
 
 HEAD = "readout"
 """Name of the population that sums what a last layer without neurons gives."""

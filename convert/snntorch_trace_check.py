@@ -14,10 +14,10 @@ import numpy as np
 from mtspark.convert.compare import TIE
 from mtspark.convert.snntorch_trace import Traced
 from mtspark.convert.snntorch_trace_record import NeuronCall
-from mtspark.core.chip_network import INPUT
+from mtspark.core.chip_network.network import INPUT
 from mtspark.core.errors import BadNetworkError
-from mtspark.core.float_network import CONSTANT, Float, FloatPopulation, FloatReset
-from mtspark.core.float_simulator import delayed, deliver, run_float
+from mtspark.core.float_network.network import CONSTANT, Float, FloatPopulation, FloatReset
+from mtspark.core.float_network.simulator import delayed, deliver, run_float
 
 
 @dataclass(frozen=True)

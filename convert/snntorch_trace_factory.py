@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from mtspark.convert.snntorch_trace_record import construction_lines
 from mtspark.core.errors import BadFileError, BadRequestError
-from mtspark.core.limits import FileLimits
-from mtspark.core.sandbox import read_guarded
+from mtspark.core.files.limits import FileLimits
+from mtspark.core.files.sandbox import read_guarded
 from mtspark.train.checkpoint_file import read_tensors, with_tensors
 
 

@@ -32,7 +32,7 @@ from mtspark.convert.snntorch_trace_values import (
     substitute,
 )
 from mtspark.core.errors import BadNetworkError
-from mtspark.core.float_network import Float
+from mtspark.core.float_network.network import Float
 
 INTO_SAME = {
     "detach", "clone", "contiguous", "to", "float", "double", "type_as", "requires_grad_",

@@ -21,7 +21,7 @@ from mtspark.convert.snntorch_trace_ops import (
     Scale,
 )
 from mtspark.core.errors import BadNetworkError
-from mtspark.core.float_network import Float
+from mtspark.core.float_network.network import Float
 
 Shape = tuple[int, ...]
 Layer = tuple[Linear, "Float | None"]

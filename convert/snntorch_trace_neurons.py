@@ -15,7 +15,7 @@ from snntorch import SpikingNeuron
 from torch import Tensor, nn
 
 from mtspark.core.errors import BadNetworkError
-from mtspark.core.float_network import Float, FloatReset
+from mtspark.core.float_network.network import Float, FloatReset
 
 MECHANISMS = {"_base_sub": "subtract", "_base_zero": "zero", "_base_int": "none"}
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch.nn.grad import conv2d_input
 
 from mtspark.core.errors import BadNetworkError
-from mtspark.core.float_network import Float
+from mtspark.core.float_network.network import Float
 
 MATRIX_VALUES = 2**24
 """Largest matrix that a composition may become (128 MiB)."""

@@ -14,7 +14,7 @@ from mtspark.convert.snntorch_trace_ops import same as same_maps
 from mtspark.convert.snntorch_trace_styles import Recording
 from mtspark.convert.snntorch_trace_values import Form, Series, Term
 from mtspark.core.errors import BadNetworkError
-from mtspark.core.float_network import OutputKind
+from mtspark.core.float_network.network import OutputKind
 
 
 @dataclass(frozen=True)

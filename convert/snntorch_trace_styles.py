@@ -22,7 +22,7 @@ from mtspark.convert.snntorch_trace_layers import Shape
 from mtspark.convert.snntorch_trace_record import NeuronCall, Node, Recorder
 from mtspark.convert.snntorch_trace_values import Form, MixedInputError, View
 from mtspark.core.errors import BadNetworkError, MtsparkError
-from mtspark.core.float_network import Float
+from mtspark.core.float_network.network import Float
 
 
 @dataclass(eq=False)

@@ -13,7 +13,7 @@ from torch import Tensor
 from mtspark.convert.snntorch_trace_ops import Chain, Linear, join
 from mtspark.convert.snntorch_trace_record import NeuronCall, Node
 from mtspark.core.errors import BadNetworkError
-from mtspark.core.float_network import Float
+from mtspark.core.float_network.network import Float
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from mtspark.core.arithmetic import (
     STATE_SHIFT,
     THRESHOLD_LIMIT,
 )
-from mtspark.core.chip_network import (
+from mtspark.core.chip_network.network import (
     INPUT,
     ChipNetwork,
     Connection,

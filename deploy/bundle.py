@@ -22,11 +22,11 @@ from typing import Any, NoReturn
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from mtspark.core.chip_network import ChipNetwork
+from mtspark.core.chip_network.network import ChipNetwork
+from mtspark.core.chip_network.serialise import network_from_json, network_to_json
 from mtspark.core.errors import BadFileError, BadRequestError
-from mtspark.core.limits import FileLimits, check_file_size, one_line, over
-from mtspark.core.network_json import network_from_json, network_to_json
-from mtspark.core.sandbox import read_guarded
+from mtspark.core.files.limits import FileLimits, check_file_size, one_line, over
+from mtspark.core.files.sandbox import read_guarded
 
 FORMAT = "mtspark-bundle"
 VERSION = 1
@@ -162,7 +162,7 @@ def load_bundle(
 
     Args:
         folder: the bundle.
-        limits, trust: see :func:`mtspark.core.sandbox.read_guarded`.
+        limits, trust: see :func:`mtspark.core.files.sandbox.read_guarded`.
 
     Raises:
         BadFileError: missing, incomplete, altered, over a limit, or of another version.
@@ -191,7 +191,7 @@ def load_network(
 
     Args:
         folder: where they lie.
-        limits, trust: see :func:`mtspark.core.sandbox.read_guarded`.
+        limits, trust: see :func:`mtspark.core.files.sandbox.read_guarded`.
 
     Raises:
         BadFileError: missing, malformed, or over a limit.

@@ -13,10 +13,10 @@ from enum import Enum
 import numpy as np
 from numpy.typing import NDArray
 
-from mtspark.core.chip_network import INPUT, ConnectionKind
+from mtspark.core.chip_network.network import INPUT, ConnectionKind
 from mtspark.core.errors import BadRequestError
-from mtspark.core.float_network import CONSTANT, FloatConnection, FloatKind, FloatNetwork
-from mtspark.core.float_simulator import FloatRun, convolve, run_float
+from mtspark.core.float_network.network import CONSTANT, FloatConnection, FloatKind, FloatNetwork
+from mtspark.core.float_network.simulator import FloatRun, convolve, run_float
 from mtspark.deploy.lower import HELPERS, ChipLink, lower
 from mtspark.deploy.quantise_layer import QuantiseOptions
 from mtspark.deploy.rounding import natural_unit, round_weights

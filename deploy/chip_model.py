@@ -27,7 +27,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from mtspark.core.chip_network import Reset
+from mtspark.core.chip_network.network import Reset
 from mtspark.core.errors import BadFileError
 
 if sys.version_info >= (3, 11):

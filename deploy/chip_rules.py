@@ -14,7 +14,7 @@ from weakref import ref
 import numpy as np
 
 from mtspark.core.arithmetic import THRESHOLD_LIMIT
-from mtspark.core.chip_network import ChipNetwork, ConnectionKind, Population, Reset
+from mtspark.core.chip_network.network import ChipNetwork, ConnectionKind, Population, Reset
 from mtspark.deploy.chip_model import ChipModel, load_chip
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from mtspark.core.arithmetic import DECAY_ONE, STATE_SHIFT, THRESHOLD_LIMIT
-from mtspark.core.chip_network import (
+from mtspark.core.chip_network.network import (
     ChipNetwork,
     Connection,
     ConnectionKind,
@@ -21,7 +21,7 @@ from mtspark.core.chip_network import (
     Population,
     ReadoutKind,
 )
-from mtspark.core.float_network import (
+from mtspark.core.float_network.network import (
     Float,
     FloatConnection,
     FloatInput,

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mtspark.core.agent import ChipTrace
 from mtspark.core.arithmetic import MEMBRANE_LIMIT, STATE_SHIFT, THRESHOLD_LIMIT
-from mtspark.core.chip_network import ChipNetwork
+from mtspark.core.backend import ChipTrace
+from mtspark.core.chip_network.network import ChipNetwork
 from mtspark.core.errors import BadRequestError
-from mtspark.core.float_network import FloatNetwork
-from mtspark.core.float_simulator import FloatRun
+from mtspark.core.float_network.network import FloatNetwork
+from mtspark.core.float_network.simulator import FloatRun
 from mtspark.deploy.bounds import headroom
 
 SILENT_SHARE = 0.1

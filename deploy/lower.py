@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtspark.core.arithmetic import DECAY_ONE, DELAYS
-from mtspark.core.chip_network import (
+from mtspark.core.chip_network.network import (
     INPUT,
     Connection,
     ConnectionKind,
@@ -27,7 +27,7 @@ from mtspark.core.chip_network import (
     SignMode,
 )
 from mtspark.core.errors import BadNetworkError
-from mtspark.core.float_network import (
+from mtspark.core.float_network.network import (
     CONSTANT,
     FloatConnection,
     FloatKind,
@@ -35,7 +35,7 @@ from mtspark.core.float_network import (
     FloatPopulation,
     FloatReset,
 )
-from mtspark.core.float_simulator import convolve
+from mtspark.core.float_network.simulator import convolve
 
 ONSET = "onset"
 HELPERS = (CONSTANT, ONSET)

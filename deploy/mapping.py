@@ -18,7 +18,7 @@ from math import ceil
 import numpy as np
 from numpy.typing import NDArray
 
-from mtspark.core.chip_network import INPUT, ChipNetwork
+from mtspark.core.chip_network.network import INPUT, ChipNetwork
 from mtspark.core.errors import BadRequestError
 from mtspark.deploy.chip_model import ChipModel
 from mtspark.deploy.chip_rules import Violation, chip_violations

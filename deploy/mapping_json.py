@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from mtspark.core.errors import BadFileError
-from mtspark.core.sandbox import read_text_guarded
+from mtspark.core.files.sandbox import read_text_guarded
 from mtspark.deploy.chip_rules import Violation
 from mtspark.deploy.mapping import ChipMapping, Core, Division, InputPlace
 from mtspark.deploy.mapping_split import Use

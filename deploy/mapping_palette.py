@@ -6,7 +6,7 @@ them and its few registers come close; images keep their boxes. No core is added
 
 from __future__ import annotations
 
-from mtspark.core.chip_network import ChipNetwork
+from mtspark.core.chip_network.network import ChipNetwork
 from mtspark.core.errors import BadRequestError
 from mtspark.deploy.chip_model import ChipModel, load_chip
 from mtspark.deploy.mapping_split import Divider

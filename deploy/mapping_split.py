@@ -9,7 +9,7 @@ from math import ceil, prod
 
 import numpy as np
 
-from mtspark.core.chip_network import INPUT, ChipNetwork, Connection
+from mtspark.core.chip_network.network import INPUT, ChipNetwork, Connection
 from mtspark.deploy.chip_model import ChipModel
 from mtspark.deploy.mapping_synapses import (
     Int,

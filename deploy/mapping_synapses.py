@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mtspark.core.chip_network import (
+from mtspark.core.chip_network.network import (
     ChipNetwork,
     Connection,
     ConnectionKind,

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mtspark.core.errors import BackendFailedError, BackendMissingError
-from mtspark.core.limits import one_line
+from mtspark.core.files.limits import one_line
 from mtspark.deploy.lava_install import last_error_line
 
 LAVA_DL_VERSION = "0.6.0"

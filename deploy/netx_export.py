@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mtspark.core.chip_network import (
+from mtspark.core.chip_network.network import (
     INPUT,
     ChipNetwork,
     Connection,
@@ -22,8 +22,8 @@ from mtspark.core.chip_network import (
     Population,
     Reset,
     SignMode,
-    check_network,
 )
+from mtspark.core.chip_network.rules import check_network
 from mtspark.core.errors import BadFileError, BadNetworkError, BadRequestError
 from mtspark.deploy.lower import HELPERS
 

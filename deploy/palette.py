@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtspark.core.arithmetic import THRESHOLD_LIMIT
-from mtspark.core.chip_network import ChipNetwork, ConnectionKind, Population
+from mtspark.core.chip_network.network import ChipNetwork, ConnectionKind, Population
 from mtspark.core.errors import BadRequestError
 
 Float = NDArray[np.float64]

@@ -12,16 +12,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from mtspark.core.chip_network import (
-    ChipNetwork,
-    FrameInput,
-    Readout,
-    ReadoutKind,
-    check_network,
-)
+from mtspark.core.chip_network.network import ChipNetwork, FrameInput, Readout, ReadoutKind
+from mtspark.core.chip_network.rules import check_network
+from mtspark.core.environments.protocol import GameProtocol, Task
 from mtspark.core.errors import BadNetworkError
-from mtspark.core.float_network import FloatNetwork, OutputKind
-from mtspark.core.protocol import GameProtocol, Task
+from mtspark.core.float_network.network import FloatNetwork, OutputKind
 from mtspark.deploy.bounds import headroom
 from mtspark.deploy.lower import lower
 from mtspark.deploy.quantise_layer import QuantiseOptions as QuantiseOptions
@@ -45,7 +40,7 @@ def quantise(
     """Make a chip network.
 
     Args:
-        network: all tasks in one, see :func:`mtspark.core.float_network_rules.merge_tasks`.
+        network: all tasks in one, see :func:`mtspark.core.float_network.rules.merge_tasks`.
         tasks: in the order of the threshold rows; None: the network's own, which are no games.
         protocol: of the games, travels along.
         name: of the chip network; default: the float network's.

@@ -16,7 +16,7 @@ from mtspark.core.arithmetic import (
     THRESHOLD_LIMIT,
     WEIGHT_EXPONENTS,
 )
-from mtspark.core.chip_network import (
+from mtspark.core.chip_network.network import (
     INPUT,
     Connection,
     ConnectionKind,
@@ -26,7 +26,7 @@ from mtspark.core.chip_network import (
     SignMode,
 )
 from mtspark.core.errors import BadNetworkError
-from mtspark.core.float_network import FloatPopulation, FloatReset
+from mtspark.core.float_network.network import FloatPopulation, FloatReset
 from mtspark.deploy.bounds import Headroom, population_headroom
 from mtspark.deploy.lower import ChipLink
 from mtspark.deploy.rounding import Float, fit_bias, natural_unit, round_weights

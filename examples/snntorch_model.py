@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from mtspark.convert.snntorch_trace import trace_module
 from mtspark.convert.snntorch_trace_check import compare_with_recording
-from mtspark.core.float_simulator import run_float
+from mtspark.core.float_network.simulator import run_float
 from mtspark.deploy.fidelity import layer_fidelity
 from mtspark.deploy.quantise import quantise
 from mtspark.sim.reference import ReferenceChip

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mtspark.core.agent import Decision
-from mtspark.core.chip_network import INPUT, ChipNetwork
+from mtspark.core.backend import Decision
+from mtspark.core.chip_network.network import INPUT, ChipNetwork
 from mtspark.core.errors import BadRequestError
 from mtspark.sim.counts import fan_out
 from mtspark.sim.play import Moment

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from mtspark.core.chip_network import ChipNetwork
+from mtspark.core.chip_network.network import ChipNetwork
 from mtspark.sim.counts import fan_out
 from mtspark.sim.energy import Bill, Device, EnergyTerm, Totals
 from mtspark.sim.energy_cards import PriceCard

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mtspark.core.agent import Activity
-from mtspark.core.chip_network import INPUT, ChipNetwork, Connection, ConnectionKind
+from mtspark.core.backend import Activity
+from mtspark.core.chip_network.network import INPUT, ChipNetwork, Connection, ConnectionKind
 from mtspark.sim.engine_counts import LaneCounts, LaneTotals
 
 Int = NDArray[np.int64]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mtspark.core.agent import ChipTrace
+from mtspark.core.backend import ChipTrace
 
 
 @dataclass(frozen=True)

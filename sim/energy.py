@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from mtspark.core.chip_network import INPUT, ChipNetwork
+from mtspark.core.chip_network.network import INPUT, ChipNetwork
 from mtspark.deploy.chip_rules import broken_limits
 from mtspark.sim.counts import RunCounts
 from mtspark.sim.energy_cards import OPERATIONS, PriceCard, TermPrice

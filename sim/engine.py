@@ -21,9 +21,10 @@ import numpy as np
 from numba.core import event
 from numpy.typing import NDArray
 
-from mtspark.core.agent import Activity, ChipTrace, Decision
 from mtspark.core.arithmetic import MEMBRANE_LIMIT
-from mtspark.core.chip_network import ChipNetwork, ReadoutKind, check_network
+from mtspark.core.backend import Activity, ChipTrace, Decision
+from mtspark.core.chip_network.network import ChipNetwork, ReadoutKind
+from mtspark.core.chip_network.rules import check_network
 from mtspark.core.errors import BackendMissingError, BadRequestError
 from mtspark.sim.engine_counts import LaneCounts, Places
 from mtspark.sim.engine_kernels import (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from mtspark.core.chip_network import Connection, ConnectionKind
+from mtspark.core.chip_network.network import Connection, ConnectionKind
 
 Int = NDArray[np.int64]
 

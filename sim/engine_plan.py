@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtspark.core.arithmetic import DECAY_ONE, STATE_SHIFT
-from mtspark.core.chip_network import (
+from mtspark.core.chip_network.network import (
     INPUT,
     ChipNetwork,
     Connection,

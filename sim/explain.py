@@ -15,14 +15,14 @@ from enum import Enum
 import numpy as np
 from numpy.typing import NDArray
 
-from mtspark.core.agent import Activity, ChipTrace, Decision, Memoryless
 from mtspark.core.arithmetic import (
     CURRENT_LIMIT,
     DECAY_ONE,
     MEMBRANE_LIMIT,
     STATE_SHIFT,
 )
-from mtspark.core.chip_network import (
+from mtspark.core.backend import Activity, ChipTrace, Decision, Memoryless
+from mtspark.core.chip_network.network import (
     INPUT,
     ChipNetwork,
     Connection,
@@ -32,8 +32,8 @@ from mtspark.core.chip_network import (
     Reset,
 )
 from mtspark.core.errors import BadRequestError
-from mtspark.core.float_network import CONSTANT, FloatConnection, FloatKind, FloatNetwork
-from mtspark.core.float_simulator import deliver
+from mtspark.core.float_network.network import CONSTANT, FloatConnection, FloatKind, FloatNetwork
+from mtspark.core.float_network.simulator import deliver
 from mtspark.deploy.lower import ONSET, ChipLink, lower
 from mtspark.deploy.quantise_layer import QuantisedLayer, QuantiseOptions, quantise_layer
 from mtspark.sim.reference import check_request

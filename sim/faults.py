@@ -15,9 +15,9 @@ from enum import Enum
 import numpy as np
 from numpy.typing import NDArray
 
-from mtspark.core.agent import Decision
 from mtspark.core.arithmetic import THRESHOLD_LIMIT
-from mtspark.core.chip_network import ChipNetwork, Connection, ConnectionKind, SignMode
+from mtspark.core.backend import Decision
+from mtspark.core.chip_network.network import ChipNetwork, Connection, ConnectionKind, SignMode
 from mtspark.core.errors import BadRequestError
 from mtspark.sim.reference import ReferenceChip
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mtspark.core.chip_network import ChipNetwork, ReadoutKind
+from mtspark.core.chip_network.network import ChipNetwork, ReadoutKind
 from mtspark.sim.play import Moment
 
 AFTER_A_POINT = 12

@@ -11,10 +11,10 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from mtspark.core.agent import greedy_actions
-from mtspark.core.chip_network import ChipNetwork
+from mtspark.core.backend import greedy_actions
+from mtspark.core.chip_network.network import ChipNetwork
+from mtspark.core.environments.protocol import GameProtocol
 from mtspark.core.errors import BadNetworkError, BadRequestError
-from mtspark.core.protocol import GameProtocol
 from mtspark.sim.faults import Faults
 from mtspark.sim.hil_game import FRAME_RATE_HZ, NOOP, FrameGame
 from mtspark.sim.hil_host import HostedChip

@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from mtspark.core.agent import AgentBackend
-from mtspark.core.chip_network import ChipNetwork
+from mtspark.core.backend import AgentBackend
+from mtspark.core.chip_network.network import ChipNetwork
 from mtspark.core.errors import BackendFailedError, BackendMissingError, BadRequestError
 from mtspark.deploy.lava_shim import installed_lava, load_lava
 from mtspark.sim.faults import CHIP_KINDS, SPIKE_KINDS, Faults, FaultyChip, break_network

@@ -15,9 +15,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from mtspark.core.environments.atari import make_games, task_for_game
+from mtspark.core.environments.protocol import GameProtocol, Task
 from mtspark.core.errors import BackendFailedError, BadRequestError
-from mtspark.core.games import make_games, task_for_game
-from mtspark.core.protocol import GameProtocol, Task
 
 Pixels = NDArray[np.uint8]
 Single = NDArray[np.float32]

@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mtspark.core.agent import Activity, ChipTrace, Decision
-from mtspark.core.chip_network import INPUT, ChipNetwork, ReadoutKind
+from mtspark.core.backend import Activity, ChipTrace, Decision
+from mtspark.core.chip_network.network import INPUT, ChipNetwork, ReadoutKind
 from mtspark.core.errors import BackendFailedError, BackendMissingError, BadRequestError
-from mtspark.core.limits import one_line
+from mtspark.core.files.limits import one_line
 from mtspark.deploy.lava_build import check_fits_lava
 from mtspark.deploy.lava_shim import installed_lava
 from mtspark.sim.reference import check_request

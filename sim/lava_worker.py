@@ -8,7 +8,7 @@ import traceback
 from multiprocessing.connection import Connection
 from typing import Any, NoReturn
 
-from mtspark.core.chip_network import ChipNetwork
+from mtspark.core.chip_network.network import ChipNetwork
 from mtspark.core.errors import MtsparkError
 from mtspark.deploy.lava_build import LavaChip
 

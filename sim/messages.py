@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mtspark.core.chip_network import ChipNetwork, ConnectionKind
+from mtspark.core.chip_network.network import ChipNetwork, ConnectionKind
 from mtspark.deploy.chip_model import ChipModel
 from mtspark.deploy.mapping import ChipMapping
 from mtspark.deploy.mapping_synapses import Part, synapses_per_axon

@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mtspark.core.agent import Activity, ChipTrace, Decision
-from mtspark.core.chip_network import INPUT, ChipNetwork, check_network
+from mtspark.core.backend import Activity, ChipTrace, Decision
+from mtspark.core.chip_network.network import INPUT, ChipNetwork
+from mtspark.core.chip_network.rules import check_network
 from mtspark.core.errors import BackendFailedError, BadNetworkError, BadRequestError
-from mtspark.core.limits import one_line
+from mtspark.core.files.limits import one_line
 from mtspark.deploy.netx_env import netx_python
 from mtspark.deploy.netx_export import drives_neurons_directly, save_netx
 from mtspark.sim.reference import ReferenceChip, check_request

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mtspark.core.agent import Activity, ChipTrace, Decision
-from mtspark.core.chip_network import INPUT
+from mtspark.core.backend import Activity, ChipTrace, Decision
+from mtspark.core.chip_network.network import INPUT
 from mtspark.core.errors import BadFileError, BadRequestError, MtsparkError
-from mtspark.core.limits import FileLimits, one_line
-from mtspark.core.onnx_graph import NEXT, Port
-from mtspark.core.onnx_scan import OnnxFile, read_onnx
+from mtspark.core.files.limits import FileLimits, one_line
+from mtspark.core.files.onnx import OnnxFile, read_onnx
+from mtspark.core.files.onnx_graph import NEXT, Port
 from mtspark.deploy.onnx_integer import FORMAT, VERSION
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class OnnxChip:
 
     Args:
         path: the model.
-        limits, trust: see :func:`mtspark.core.sandbox.read_guarded`.
+        limits, trust: see :func:`mtspark.core.files.sandbox.read_guarded`.
 
     Raises:
         BadFileError: no such model, hostile, or not runnable.

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mtspark.core.chip_network import INPUT, ChipNetwork
+from mtspark.core.chip_network.network import INPUT, ChipNetwork
 from mtspark.sim.counts import fan_out
 from mtspark.sim.play import Moment
 

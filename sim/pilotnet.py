@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mtspark.core.agent import Activity
-from mtspark.core.chip_network import (
+from mtspark.core.backend import Activity
+from mtspark.core.chip_network.network import (
     INPUT,
     ChipNetwork,
     Connection,
@@ -23,11 +23,11 @@ from mtspark.core.chip_network import (
     Population,
     Readout,
     SignMode,
-    check_network,
 )
+from mtspark.core.chip_network.rules import check_network
+from mtspark.core.environments.protocol import Task
 from mtspark.core.errors import BadFileError
-from mtspark.core.hdf5_scan import read_hdf5, text_of_netx
-from mtspark.core.protocol import Task
+from mtspark.core.files.hdf5 import read_hdf5, text_of_netx
 from mtspark.sim.counts import Counter, RunCounts
 
 LAYERS = (

@@ -5,20 +5,16 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mtspark.core.agent import AgentBackend, Decision, greedy_actions
-from mtspark.core.chip_network import ChipNetwork
+from mtspark.core.backend import AgentBackend, Decision, greedy_actions
+from mtspark.core.chip_network.network import ChipNetwork
+from mtspark.core.environments.atari import Games, make_games
+from mtspark.core.environments.protocol import GameProtocol, Task
 from mtspark.core.errors import BadRequestError
-from mtspark.core.games import make_games
-from mtspark.core.protocol import GameProtocol, Task
 from mtspark.sim.counts import Counter, RunCounts
-
-if TYPE_CHECKING:
-    from ale_py.vector_env import AtariVectorEnv
 
 MAX_GAMES_AT_ONCE = 32
 
@@ -193,7 +189,7 @@ def play_task(
 
 
 def _play_group(
-    games: AtariVectorEnv,
+    games: Games,
     backend: AgentBackend,
     row: int,
     legal: tuple[int, ...],

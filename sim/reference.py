@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mtspark.core.agent import Activity, ChipTrace, Decision
 from mtspark.core.arithmetic import STATE_SHIFT, decay, saturate_membrane, shift, wrap_current
-from mtspark.core.chip_network import (
+from mtspark.core.backend import Activity, ChipTrace, Decision
+from mtspark.core.chip_network.network import (
     INPUT,
     ChipNetwork,
     Connection,
@@ -22,8 +22,8 @@ from mtspark.core.chip_network import (
     Population,
     ReadoutKind,
     Reset,
-    check_network,
 )
+from mtspark.core.chip_network.rules import check_network
 from mtspark.core.errors import BadRequestError
 
 Int = NDArray[np.int64]

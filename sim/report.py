@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from mtspark.core.chip_network import INPUT, ChipNetwork, ReadoutKind
-from mtspark.core.protocol import protocol_to_json
+from mtspark.core.chip_network.network import INPUT, ChipNetwork, ReadoutKind
+from mtspark.core.environments.protocol import protocol_to_json
 from mtspark.sim.activity import DeepCounts, memory, summary
 from mtspark.sim.baselines import (
     BaselineBill,

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mtspark.core.chip_network import INPUT, ChipNetwork
+from mtspark.core.chip_network.network import INPUT, ChipNetwork
 from mtspark.deploy.chip_model import ChipModel
 from mtspark.deploy.mapping import ChipMapping, InputPlace, map_network
 from mtspark.deploy.mapping_tasks import task_switches

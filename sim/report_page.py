@@ -7,7 +7,7 @@ import secrets
 from importlib import resources
 from typing import Any
 
-from mtspark.core.chip_network import ChipNetwork
+from mtspark.core.chip_network.network import ChipNetwork
 from mtspark.sim.encoders import Encoder
 from mtspark.sim.film import raster, sprite_sheet, video
 from mtspark.sim.picture import ACTION_NAMES

@@ -8,8 +8,8 @@ from datetime import datetime, timezone
 from typing import Any
 
 import mtspark
-from mtspark.core.chip_network import ChipNetwork
-from mtspark.core.protocol import protocol_to_json
+from mtspark.core.chip_network.network import ChipNetwork
+from mtspark.core.environments.protocol import protocol_to_json
 from mtspark.sim.counts import RunCounts, Split
 from mtspark.sim.energy import Bill, price
 from mtspark.sim.energy_cards import load_card

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mtspark.core.agent import AgentBackend, greedy_actions
-from mtspark.core.chip_network import ChipNetwork
+from mtspark.core.backend import AgentBackend, greedy_actions
+from mtspark.core.chip_network.network import ChipNetwork
 from mtspark.core.errors import BadRequestError
 from mtspark.sim.activity import ActivityRecorder, DeepCounts
 from mtspark.sim.counts import Counter

@@ -62,7 +62,7 @@ def tiny_agent() -> Agent:
 def _make_agent(seed: int = 0, **changes: Any) -> Agent:
     import torch
 
-    from mtspark.core.protocol import GameProtocol, Task
+    from mtspark.core.environments.protocol import GameProtocol, Task
     from mtspark.train.checkpoint import Agent
     from mtspark.train.network import ConvSize, MTSparkNetwork, NetworkConfig
 

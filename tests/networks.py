@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from mtspark.core.chip_network import (
+from mtspark.core.chip_network.network import (
     INPUT,
     ChipNetwork,
     Connection,
@@ -20,7 +20,7 @@ from mtspark.core.chip_network import (
     Reset,
     SignMode,
 )
-from mtspark.core.protocol import GameProtocol, Task
+from mtspark.core.environments.protocol import GameProtocol, Task
 
 PONG = Task("pong", "pong", (0, 1, 3, 4, 11, 12))
 BREAKOUT = Task("breakout", "breakout", (0, 1, 3, 4))

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mtspark.core.limits import set_policy
+from mtspark.core.files.limits import set_policy
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 KINDS = ("nir", "net", "pt", "onnx", "bundle")

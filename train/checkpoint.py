@@ -10,9 +10,7 @@ from typing import Any
 
 import torch
 
-from mtspark.core.errors import BadFileError, BadNetworkError
-from mtspark.core.limits import FileLimits, chosen_policy, one_line, over
-from mtspark.core.protocol import (
+from mtspark.core.environments.protocol import (
     GameProtocol,
     Task,
     protocol_from_json,
@@ -20,7 +18,9 @@ from mtspark.core.protocol import (
     tasks_from_json,
     tasks_to_json,
 )
-from mtspark.core.sandbox import read_guarded
+from mtspark.core.errors import BadFileError, BadNetworkError
+from mtspark.core.files.limits import FileLimits, chosen_policy, one_line, over
+from mtspark.core.files.sandbox import read_guarded
 from mtspark.train.checkpoint_file import read_tensors, with_tensors
 from mtspark.train.network import HIDDEN, ConvSize, MTSparkNetwork, NetworkConfig
 from mtspark.train.network_config import FIRST_FIELDS, check_network_config
@@ -80,7 +80,7 @@ def load_agent(path: Path, limits: FileLimits | None = None, trust: bool | None 
 
     Args:
         path: the file.
-        limits, trust: see :func:`mtspark.core.sandbox.read_guarded`.
+        limits, trust: see :func:`mtspark.core.files.sandbox.read_guarded`.
 
     Raises:
         BadFileError: the file is missing, is no checkpoint, is over a limit, or does not fit
@@ -144,7 +144,7 @@ def load_plain(
     Args:
         path: the file.
         expected_format: what it must say that it is.
-        limits, trust: see :func:`mtspark.core.sandbox.read_guarded`.
+        limits, trust: see :func:`mtspark.core.files.sandbox.read_guarded`.
 
     Raises:
         BadFileError: missing, unreadable, over a limit, or another format.

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from mtspark.core.errors import BackendMissingError, BadFileError
-from mtspark.core.limits import FileLimits, check_file_size, one_line, over
+from mtspark.core.files.limits import FileLimits, check_file_size, one_line, over
 
 SAFE_TORCH = (2, 10)
 """In older versions, reading weights only could still be made to run code (CVE-2025-32434 and

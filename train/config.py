@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
 
-from mtspark.core.protocol import GameProtocol, why_not_playable
+from mtspark.core.environments.protocol import GameProtocol, why_not_playable
 from mtspark.train.checks import check_above_zero, check_finite, check_seed
 from mtspark.train.network import NetworkConfig
 

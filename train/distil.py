@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from mtspark.core.environments.protocol import GameProtocol, Task
 from mtspark.core.errors import BadRequestError
-from mtspark.core.protocol import GameProtocol, Task
 from mtspark.train.checkpoint import load_agent
 from mtspark.train.network import MTSparkNetwork, NetworkConfig, mask_illegal
 

@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mtspark.core.games import make_games
-from mtspark.core.protocol import GameProtocol, Task
+from mtspark.core.environments.atari import make_games
+from mtspark.core.environments.protocol import GameProtocol, Task
 
 RETURN_WINDOW = 30
 """Mean returns are those of this many last episodes."""

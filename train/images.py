@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from mtspark.core.environments.protocol import Task
 from mtspark.core.errors import BadRequestError
-from mtspark.core.protocol import Task
 from mtspark.train.checkpoint import Agent, load_plain, save_agent, save_whole
 from mtspark.train.checks import check_above_zero, check_finite, check_seed
 from mtspark.train.images_data import CLASSES, IMAGE_SHAPE, ImageSet

@@ -11,9 +11,9 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
+from mtspark.core.environments.protocol import GameProtocol
 from mtspark.core.errors import BadFileError, BadNetworkError, BadRequestError
-from mtspark.core.limits import current_policy
-from mtspark.core.protocol import GameProtocol
+from mtspark.core.files.limits import current_policy
 from mtspark.train.ablation import AblationSettings, grid, run_config
 from mtspark.train.checkpoint import check_network_limits
 from mtspark.train.config import TrainConfig

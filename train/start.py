@@ -10,8 +10,8 @@ from pathlib import Path
 
 import torch
 
+from mtspark.core.environments.atari import task_for_game
 from mtspark.core.errors import BadFileError, BadRequestError
-from mtspark.core.games import task_for_game
 
 STATE = ("network", "target", "optimizer", "schedule", "steps", "updates", "episodes", "returns")
 """What the saved state of a run holds, whatever its algorithm."""

@@ -13,9 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mtspark.core.environments.atari import task_for_game
+from mtspark.core.environments.protocol import Task
 from mtspark.core.errors import BadRequestError
-from mtspark.core.games import task_for_game
-from mtspark.core.protocol import Task
 from mtspark.train.checkpoint import Agent, load_agent
 from mtspark.train.config import TrainConfig
 from mtspark.train.distil import load_teachers
@@ -139,9 +139,7 @@ class Trainer(ABC):
         self.mask = legal_action_mask(
             [task.legal_actions for task in self.tasks], config.network.actions
         ).to(self.device)
-        self.teachers = load_teachers(
-            config.teachers, self.tasks, config.network, config.protocol
-        )
+        self.teachers = load_teachers(config.teachers, self.tasks, config.network, config.protocol)
         for teacher in self.teachers:
             if teacher is not None:
                 teacher[0].to(self.device)

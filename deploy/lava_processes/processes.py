@@ -81,7 +81,7 @@ class TaskLIF(AbstractProcess):  # type: ignore[misc]
     Args:
         thresholds: mantissas of shape (tasks, *shape).
         current_decay, membrane_decay: of 4096, for all neurons or, of shape `shape`, for each.
-        reset: what a spike does, a value of :class:`mtspark.core.chip_network.Reset`.
+        reset: what a spike does, a value of :class:`mtspark.core.chip_network.network.Reset`.
         bias_mantissa: of shape `shape`.
         bias_exponent: of all biases.
         task: row of the thresholds that holds at first; set the Var `task` to change it.

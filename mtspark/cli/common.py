@@ -18,8 +18,8 @@ from rich.console import Console
 from mtspark.core.errors import BadFileError, BadRequestError
 
 if TYPE_CHECKING:
-    from mtspark.core.agent import AgentBackend
-    from mtspark.core.chip_network import ChipNetwork
+    from mtspark.core.backend import AgentBackend
+    from mtspark.core.chip_network.network import ChipNetwork
     from mtspark.deploy.bundle import Bundle
     from mtspark.sim.play import Moment
 

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from mtspark.core.agent import AgentBackend
-    from mtspark.core.chip_network import ChipNetwork
+    from mtspark.core.backend import AgentBackend
+    from mtspark.core.chip_network.network import ChipNetwork
     from mtspark.deploy.bundle import Bundle
     from mtspark.sim.diff import Comparison
 
@@ -236,7 +236,7 @@ def _against_torch(
     """Agreement of actions and of spikes between float and integers, on the same frames."""
     import numpy as np
 
-    from mtspark.core.agent import greedy_actions
+    from mtspark.core.backend import greedy_actions
     from mtspark.sim.engine import EngineChip
 
     chip = EngineChip(bundle.network)

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from mtspark.core.chip_network import ChipNetwork
+from mtspark.core.chip_network.network import ChipNetwork
 from mtspark.core.errors import BadFileError, BadRequestError
-from mtspark.core.limits import current_policy, one_line
+from mtspark.core.files.limits import current_policy, one_line
 
 if TYPE_CHECKING:
-    from mtspark.core.agent import Decider
-    from mtspark.core.float_network import FloatNetwork
+    from mtspark.core.backend import Decider
+    from mtspark.core.float_network.network import FloatNetwork
     from mtspark.train.checkpoint import Agent
 
 DEFAULT_STEPS = 100
@@ -178,7 +178,7 @@ class FloatSide:
 
     def run(self, frames: NDArray[np.uint8], feed: Feed, row: int) -> dict[str, LayerTrace]:
         """Spikes of every population and step, on the frames' float values."""
-        from mtspark.core.float_simulator import run_float
+        from mtspark.core.float_network.simulator import run_float
 
         series = frames[:, None].repeat(feed.time_steps, 1) if feed.held else frames
         shape = (*series.shape[:2], *self.network.input.shape)
@@ -216,7 +216,7 @@ class OnnxFloatSide:
 
     def run(self, frames: NDArray[np.uint8], feed: Feed, row: int) -> dict[str, LayerTrace]:
         """Spikes of every layer and step."""
-        from mtspark.core.onnx_graph import NEXT
+        from mtspark.core.files.onnx_graph import NEXT
 
         names = [entry.name for entry in self._session.get_outputs()]
         state = {
@@ -273,7 +273,7 @@ def open_side(text: str) -> Side:
 
 def _open_onnx(path: Path) -> Side:
     from mtspark.convert.onnx_float import DECISION_FORMAT, STEP_FORMAT
-    from mtspark.core.onnx_scan import OnnxFile, read_onnx
+    from mtspark.core.files.onnx import OnnxFile, read_onnx
 
     def attempt(file: OnnxFile) -> None:
         """One decision in the limited process, before this one runs anything."""

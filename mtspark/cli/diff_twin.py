@@ -9,8 +9,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from mtspark.core.agent import ChipTrace
-    from mtspark.core.chip_network import ChipNetwork
+    from mtspark.core.backend import ChipTrace
+    from mtspark.core.chip_network.network import ChipNetwork
     from mtspark.deploy.bundle import Bundle
     from mtspark.sim.diff import Comparison
     from mtspark.train.twin import Twin
@@ -34,7 +34,7 @@ def compare_with_twin(bundle: Bundle, frames: NDArray[np.uint8], row: int) -> Co
     """
     import torch
 
-    from mtspark.core.agent import ChipTrace
+    from mtspark.core.backend import ChipTrace
     from mtspark.sim.diff import Comparison
     from mtspark.sim.reference import ReferenceChip
     from mtspark.train.twin import TwinTrace
@@ -70,7 +70,7 @@ def compare_with_twin(bundle: Bundle, frames: NDArray[np.uint8], row: int) -> Co
 
 def in_windows(trace: ChipTrace, network: ChipNetwork) -> ChipTrace:
     """Of each population, only the steps in which it works on the decision."""
-    from mtspark.core.agent import ChipTrace
+    from mtspark.core.backend import ChipTrace
 
     return ChipTrace(
         {name: log[network.window(name)] for name, log in trace.spikes.items()},

@@ -92,7 +92,8 @@ LOAD_ENGINE = (
     "print('compiled code is kept in', run.stats.cache_path)"
 )
 COUNT_GAMES = (
-    "import ale_py; from mtspark.core.games import task_for_game; task_for_game('pong'); "
+    "import ale_py; from mtspark.core.environments.atari import task_for_game; "
+    "task_for_game('pong'); "
     "print(len(ale_py.roms.get_all_rom_ids()))"
 )
 

@@ -151,7 +151,7 @@ def _pair_of_rows(
     bundle: Bundle, task: str, sticky: float, episodes: int, seed: int
 ) -> list[dict[str, Any]]:
     """Float and chip on the same starts; the chip's row has the agreement of actions."""
-    from mtspark.core.agent import greedy_actions
+    from mtspark.core.backend import greedy_actions
     from mtspark.sim.play import play
 
     network = bundle.network

@@ -11,7 +11,7 @@ from mtspark.cli.evaluate_images import float_image_row, print_image_rows
 from mtspark.cli.evaluate_rows import asked_of, print_game_rows, row_of, store_rows, stored_rows
 
 if TYPE_CHECKING:
-    from mtspark.core.protocol import Task
+    from mtspark.core.environments.protocol import Task
     from mtspark.train.checkpoint import Agent
 
 
@@ -31,7 +31,7 @@ def evaluate_checkpoint(
         BadFileError: no agent file.
         BadRequestError: unknown task.
     """
-    from mtspark.core.protocol import task_index
+    from mtspark.core.environments.protocol import task_index
     from mtspark.deploy.bundle import sha256
     from mtspark.train.checkpoint import load_agent
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from mtspark.core.agent import AgentBackend
+    from mtspark.core.backend import AgentBackend
     from mtspark.deploy.bundle import Bundle
     from mtspark.train.checkpoint import Agent
     from mtspark.train.images_data import ImageSet
@@ -91,7 +91,7 @@ def _answers(
     import numpy as np
     from rich.progress import track
 
-    from mtspark.core.agent import greedy_actions
+    from mtspark.core.backend import greedy_actions
 
     starts = range(0, len(test.labels), BATCH)
     title = f"{test.name}, {backend.name}"

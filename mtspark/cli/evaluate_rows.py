@@ -56,7 +56,7 @@ def stored_rows(path: Path | None, sha256: str) -> list[dict[str, Any]]:
     import json
 
     from mtspark.core.errors import BadFileError
-    from mtspark.core.sandbox import read_text_guarded
+    from mtspark.core.files.sandbox import read_text_guarded
 
     if path is None:
         return []

@@ -187,7 +187,7 @@ def stored_rows(path: Path, asked: dict[str, Any]) -> dict[int, dict[str, Row]]:
     import json
 
     from mtspark.core.errors import BadFileError
-    from mtspark.core.sandbox import read_text_guarded
+    from mtspark.core.files.sandbox import read_text_guarded
 
     same = ("format", "version", "network_sha256", "frames_sha256", "task", "episodes", "seed")
     try:

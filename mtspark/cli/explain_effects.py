@@ -11,9 +11,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from mtspark.core.agent import AgentBackend
-    from mtspark.core.chip_network import ChipNetwork
-    from mtspark.core.float_network import FloatNetwork
+    from mtspark.core.backend import AgentBackend
+    from mtspark.core.chip_network.network import ChipNetwork
+    from mtspark.core.float_network.network import FloatNetwork
     from mtspark.deploy.quantise_layer import QuantiseOptions
     from mtspark.sim.explain import ExplainedNetwork
 
@@ -115,7 +115,7 @@ def without_value_stream(network: FloatNetwork, readout: str) -> FloatNetwork | 
 
     import numpy as np
 
-    from mtspark.core.float_network import FloatKind
+    from mtspark.core.float_network.network import FloatKind
 
     links = network.incoming(readout)
     if network.population(readout).spiking or any(
@@ -165,7 +165,7 @@ def _compared(wanted: list[Any], got: list[Any], chip: ChipNetwork, row: int) ->
     """Agreement of actions, and of the spikes of each layer, with the float network's."""
     import numpy as np
 
-    from mtspark.core.agent import greedy_actions
+    from mtspark.core.backend import greedy_actions
     from mtspark.deploy.lower import HELPERS
 
     legal = chip.tasks[row].legal_actions or tuple(range(len(chip.readout.scale)))

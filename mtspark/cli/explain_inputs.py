@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from mtspark.core.float_network import FloatNetwork
+    from mtspark.core.float_network.network import FloatNetwork
     from mtspark.deploy.bundle import Bundle
     from mtspark.deploy.quantise_layer import QuantiseOptions
 
@@ -61,7 +61,7 @@ def _stored_options(bundle: Bundle) -> dict[str, Any]:
     import numpy as np
 
     from mtspark.core.errors import BadFileError
-    from mtspark.core.sandbox import read_text_guarded
+    from mtspark.core.files.sandbox import read_text_guarded
     from mtspark.deploy.bundle import FIDELITY
 
     if FIDELITY not in bundle.files:

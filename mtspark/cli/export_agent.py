@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from mtspark.cli.export_options import WEIGHT_BITS, check_weight_bits
 
 if TYPE_CHECKING:
-    from mtspark.core.chip_network import ChipNetwork
-    from mtspark.core.float_network import FloatNetwork
+    from mtspark.core.chip_network.network import ChipNetwork
+    from mtspark.core.float_network.network import FloatNetwork
     from mtspark.deploy.bundle import Bundle
     from mtspark.deploy.quantise import QuantiseOptions
 
@@ -150,7 +150,7 @@ def _graph_against_torch(agent: Any, graphs: Any) -> dict[str, list[dict[str, An
 def _palette_cost(plain: ChipNetwork, painted: ChipNetwork, agent: Any) -> dict[str, Any]:
     """What fewer thresholds change in the chip's answers, on the frames that the graph is
     compared on: the share of actions that stay, and of neurons whose spike count changes."""
-    from mtspark.core.agent import greedy_actions
+    from mtspark.core.backend import greedy_actions
     from mtspark.sim.reference import ReferenceChip
 
     results = {}
@@ -189,7 +189,7 @@ def _frames_of(agent: Any, task: Any, moments: int = MOMENTS) -> Any:
     """Frames of a game that is played at random; noise, dark to bright, where there is none."""
     import numpy as np
 
-    from mtspark.core.games import make_games
+    from mtspark.core.environments.atari import make_games
 
     generator = np.random.default_rng(0)
     if not task.game:

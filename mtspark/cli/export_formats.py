@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from mtspark.core.errors import BadRequestError
 
 if TYPE_CHECKING:
-    from mtspark.core.chip_network import ChipNetwork
+    from mtspark.core.chip_network.network import ChipNetwork
     from mtspark.train.checkpoint import Agent
 
 FORMATS = ("nir", "onnx", "netx", "lava")
@@ -57,7 +57,7 @@ def write_formats(
 
         check_fits_lava(network)
     if "onnx" in formats:
-        from mtspark.core.onnx_graph import save_onnx
+        from mtspark.core.files.onnx_graph import save_onnx
         from mtspark.deploy.onnx_integer import integer_model
 
         save_onnx(integer_model(network), folder / INTEGER_STEP)

@@ -9,8 +9,8 @@ from mtspark.cli.export_request import ExportRequest, asked_shape, check_request
 from mtspark.core.errors import BadRequestError
 
 if TYPE_CHECKING:
-    from mtspark.core.chip_network import ChipNetwork
-    from mtspark.core.float_network import FloatNetwork
+    from mtspark.core.chip_network.network import ChipNetwork
+    from mtspark.core.float_network.network import FloatNetwork
     from mtspark.deploy.bundle import Bundle
     from mtspark.deploy.quantise import QuantiseOptions
 
@@ -177,7 +177,7 @@ def _compared(request: ExportRequest, network: FloatNetwork, chip: ChipNetwork) 
     import numpy as np
 
     from mtspark.cli.recording import as_messages
-    from mtspark.core.float_simulator import run_float
+    from mtspark.core.float_network.simulator import run_float
     from mtspark.deploy.fidelity import layer_fidelity, warnings_of
     from mtspark.sim.reference import ReferenceChip
 

@@ -25,7 +25,7 @@ class IntegratorName(str, Enum):
 
 
 class ResetName(str, Enum):
-    """See :class:`mtspark.core.float_network.FloatReset`."""
+    """See :class:`mtspark.core.float_network.network.FloatReset`."""
 
     ZERO = "zero"
     ZERO_LATE = "zero-late"

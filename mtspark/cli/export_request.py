@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mtspark.core.errors import BadRequestError
-from mtspark.core.limits import current_policy
+from mtspark.core.files.limits import current_policy
 
 if TYPE_CHECKING:
     from mtspark.convert.nir_import_neurons import ImportOptions
@@ -86,7 +86,7 @@ def check_request(request: ExportRequest) -> None:
 def import_options(request: ExportRequest) -> ImportOptions:
     """The choices that NIR does not store."""
     from mtspark.convert.nir_import_neurons import ImportOptions, Integrator, Order, Start
-    from mtspark.core.float_network import FloatReset
+    from mtspark.core.float_network.network import FloatReset
 
     return ImportOptions(
         dt=request.dt,

@@ -15,7 +15,7 @@ import typer
 from typer.core import TyperGroup
 
 import mtspark
-from mtspark.core.console import errors_as_one_line, run_program
+from mtspark.cli._console import errors_as_one_line, run_program
 
 COMMANDS = {
     "demo": "mtspark.cli.demo:demo_command",
@@ -108,7 +108,12 @@ def _options(
     ] = None,
 ) -> None:
     """From a PyTorch spiking agent to a neuromorphic chip: integers, proof, play, energy."""
-    from mtspark.core.limits import Policy, changed_limits, limits_from_environment, set_policy
+    from mtspark.core.files.limits import (
+        Policy,
+        changed_limits,
+        limits_from_environment,
+        set_policy,
+    )
 
     set_policy(Policy(changed_limits(limits_from_environment(), limit or []), trust))
 

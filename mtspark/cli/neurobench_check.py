@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mtspark.core.arithmetic import DECAY_ONE, STATE_SHIFT
-from mtspark.core.chip_network import (
+from mtspark.core.chip_network.network import (
     INPUT,
     ChipNetwork,
     Connection,
@@ -28,7 +28,7 @@ from mtspark.core.errors import BackendMissingError, BadNetworkError, BadRequest
 from mtspark.sim.counts import fan_out
 
 if TYPE_CHECKING:
-    from mtspark.core.agent import AgentBackend
+    from mtspark.core.backend import AgentBackend
     from mtspark.sim.study import Study
 
 CURRENT_WRAP, MEMBRANE_LIMIT = 2**23, 2**23 - 1

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mtspark.core.chip_network import ChipNetwork
+    from mtspark.core.chip_network.network import ChipNetwork
     from mtspark.deploy.bundle import Bundle
     from mtspark.sim.study import Study
 
@@ -64,7 +64,7 @@ def page_made(
 
 def protocol_text(network: ChipNetwork) -> str:
     """How games are played, in one line."""
-    from mtspark.core.protocol import protocol_to_json
+    from mtspark.core.environments.protocol import protocol_to_json
 
     if network.protocol is None:
         return "none"

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mtspark.core.errors import BadFileError, BadRequestError
-from mtspark.core.limits import one_line
+from mtspark.core.files.limits import one_line
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from mtspark.core.chip_network import ChipNetwork
+    from mtspark.core.chip_network.network import ChipNetwork
 
 
 def load_array(path: Path) -> NDArray[Any]:

@@ -20,7 +20,7 @@ from mtspark.cli.report import latest_runs
 from mtspark.core.errors import BackendMissingError, BadFileError, BadRequestError
 
 if TYPE_CHECKING:
-    from mtspark.core.agent import AgentBackend
+    from mtspark.core.backend import AgentBackend
     from mtspark.deploy.bundle import Bundle
     from mtspark.sim.energy_cards import PriceCard
     from mtspark.sim.report import Devices
@@ -260,7 +260,7 @@ def _devices(
     bundle: Bundle, studies: list[Study], cards: list[PriceCard], times: str | None
 ) -> dict[str, Devices]:
     """Mappings of each card's chip, for all tasks alike; messages and times a task and encoder."""
-    from mtspark.core.chip_network import INPUT
+    from mtspark.core.chip_network.network import INPUT
     from mtspark.deploy.chip_model import load_chip
     from mtspark.sim.encoders import Encoder
     from mtspark.sim.report_device import OnChip, map_for, on_chip, preferred_times

@@ -24,7 +24,7 @@ from mtspark.core.errors import BadRequestError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from mtspark.core.agent import AgentBackend
+    from mtspark.core.backend import AgentBackend
     from mtspark.deploy.bundle import Bundle
     from mtspark.sim.play import Moment
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mtspark.cli.tables import COUNTED
-from mtspark.core.sandbox import read_text_guarded
+from mtspark.core.files.sandbox import read_text_guarded
 from mtspark.sim.results import FORMAT, VERSION
 
 Check = Callable[[Any], bool]

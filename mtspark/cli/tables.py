@@ -13,7 +13,7 @@ from rich.text import Text
 from mtspark.cli.common import console
 
 if TYPE_CHECKING:
-    from mtspark.core.chip_network import ChipNetwork
+    from mtspark.core.chip_network.network import ChipNetwork
 
 
 COUNTED = ("spikes", "spikes_drain", "synops_structural", "synops_effective", "neuron_updates")

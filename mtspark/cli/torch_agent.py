@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mtspark.core.agent import Activity, Decision, Memoryless
-from mtspark.core.chip_network import INPUT
+from mtspark.core.backend import Activity, Decision, Memoryless
+from mtspark.core.chip_network.network import INPUT
 from mtspark.train.checkpoint import Agent
 from mtspark.train.network import NetworkTrace
 

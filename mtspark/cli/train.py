@@ -175,7 +175,7 @@ def _compare(settings: AblationSettings, folder: Path, data: Path | None) -> Non
 @contextmanager
 def _interruption_as_one_line(kept: str = "") -> Iterator[None]:
     """On Ctrl-C, say what is kept, in the interruption's own words if it has any."""
-    from mtspark.core.console import EXIT_INTERRUPTED, stop
+    from mtspark.cli._console import EXIT_INTERRUPTED, stop
 
     try:
         yield

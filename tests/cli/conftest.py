@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from mtspark.cli import main as cli
-from mtspark.core.games import task_for_game
-from mtspark.core.protocol import GameProtocol
+from mtspark.core.environments.atari import task_for_game
+from mtspark.core.environments.protocol import GameProtocol
 from mtspark.train.checkpoint import Agent, save_agent
 from mtspark.train.network import ConvSize, MTSparkNetwork, NetworkConfig
 

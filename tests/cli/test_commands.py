@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from mtspark.cli import main as cli
-from mtspark.core.protocol import GameProtocol
+from mtspark.core.environments.protocol import GameProtocol
 from mtspark.deploy.bundle import load_bundle, save_network, sha256
 from mtspark.train.checkpoint import Agent, save_agent
 

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from mtspark.convert.onnx_float import float_decision_model, float_step_model
-from mtspark.core.chip_network import INPUT, ChipNetwork
-from mtspark.core.onnx_graph import save_onnx
+from mtspark.core.chip_network.network import INPUT, ChipNetwork
+from mtspark.core.files.onnx_graph import save_onnx
 from mtspark.deploy.bundle import load_bundle, write_bundle
 from mtspark.deploy.netx_export import save_netx
 from mtspark.deploy.onnx_integer import integer_model

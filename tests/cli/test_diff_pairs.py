@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from mtspark.core.protocol import Task
+from mtspark.core.environments.protocol import Task
 from mtspark.deploy.bundle import load_bundle
 from mtspark.train.checkpoint import Agent, save_agent
 from mtspark.train.network import ConvSize, MTSparkNetwork, NetworkConfig

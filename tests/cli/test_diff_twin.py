@@ -12,8 +12,8 @@ import pytest
 
 from mtspark.cli.diff_twin import compare_with_twin, twin_of
 from mtspark.cli.evaluate_images import wilson_interval
+from mtspark.core.environments.protocol import Task
 from mtspark.core.errors import BadRequestError
-from mtspark.core.protocol import Task
 from mtspark.deploy.bundle import load_bundle
 from mtspark.train.checkpoint import Agent, load_agent, save_agent
 from mtspark.train.network import ConvSize, MTSparkNetwork, NetworkConfig

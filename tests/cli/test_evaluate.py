@@ -17,9 +17,9 @@ import mtspark.sim.play as loop
 from mtspark.cli import evaluate
 from mtspark.cli.common import BackendName
 from mtspark.cli.evaluate_rows import confidence_interval
-from mtspark.core.agent import Decision, greedy_actions
-from mtspark.core.games import make_games
-from mtspark.core.protocol import GameProtocol
+from mtspark.core.backend import Decision, greedy_actions
+from mtspark.core.environments.atari import make_games
+from mtspark.core.environments.protocol import GameProtocol
 from mtspark.deploy.bundle import Bundle, load_bundle
 from mtspark.sim.engine import EngineChip
 from mtspark.sim.play import Moment, play

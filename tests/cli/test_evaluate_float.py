@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from mtspark.cli import evaluate_float
-from mtspark.core.protocol import GameProtocol, Task
+from mtspark.core.environments.protocol import GameProtocol, Task
 from mtspark.train.checkpoint import Agent, load_agent, save_agent
 from mtspark.train.network import MTSparkNetwork
 from mtspark.train.network_config import ConvSize, NetworkConfig

@@ -15,7 +15,7 @@ from mtspark.cli.explain import explain_bundle, stored_rows
 from mtspark.cli.explain_effects import without_value_stream
 from mtspark.cli.explain_inputs import float_side
 from mtspark.core.errors import BadFileError
-from mtspark.core.float_simulator import run_float
+from mtspark.core.float_network.simulator import run_float
 from mtspark.deploy.bundle import load_bundle
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from mtspark.cli.export_formats import chosen_formats, write_formats
 from mtspark.convert.netx_import import import_netx
-from mtspark.core.chip_network import INPUT
+from mtspark.core.chip_network.network import INPUT
 from mtspark.core.errors import BadNetworkError, BadRequestError
 from mtspark.deploy.bundle import load_bundle
 from mtspark.sim.onnx_runner import OnnxChip

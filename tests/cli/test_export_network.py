@@ -17,7 +17,7 @@ from mtspark.cli.recording import as_messages, load_recording
 from mtspark.cli.run_input import run_recorded
 from mtspark.convert.nir_import import import_nir
 from mtspark.core.errors import BadFileError, BadRequestError, MtsparkError
-from mtspark.core.float_simulator import run_float
+from mtspark.core.float_network.simulator import run_float
 from mtspark.deploy.bundle import load_bundle
 
 

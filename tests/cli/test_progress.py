@@ -7,7 +7,7 @@ import pytest
 from rich.progress import Progress
 
 from mtspark.cli import common
-from mtspark.core.agent import Activity, Decision
+from mtspark.core.backend import Activity, Decision
 from mtspark.sim.play import Moment
 
 

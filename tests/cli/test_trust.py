@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from mtspark.core import sandbox
-from mtspark.core.limits import set_policy
+from mtspark.core.files import sandbox
+from mtspark.core.files.limits import set_policy
 
 
 @pytest.fixture(autouse=True)

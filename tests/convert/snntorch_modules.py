@@ -10,7 +10,7 @@ from torch import nn
 
 from mtspark.convert.snntorch_trace import trace_module
 from mtspark.convert.snntorch_trace_check import compare_with_recording
-from mtspark.core.float_simulator import run_float
+from mtspark.core.float_network.simulator import run_float
 
 STEPS, BATCH = 50, 2
 

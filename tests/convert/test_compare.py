@@ -14,7 +14,7 @@ import torch
 from mtspark.convert.compare import LayerAgreement, compare_with_torch
 from mtspark.convert.nir_export import Head, agent_to_nir, load_graph, save_graph
 from mtspark.convert.nir_import import import_graph
-from mtspark.core.float_simulator import run_float
+from mtspark.core.float_network.simulator import run_float
 from mtspark.train.checkpoint import Agent
 from mtspark.train.network import ConvSize
 

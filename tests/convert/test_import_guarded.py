@@ -18,10 +18,10 @@ from mtspark.convert.nir_choices import copy_with_choices
 from mtspark.convert.nir_import import import_graph, import_nir, import_nir_tasks
 from mtspark.convert.nir_import_neurons import ImportOptions, Integrator
 from mtspark.core.errors import BadFileError, BadNetworkError
-from mtspark.core.float_network import FloatNetwork
-from mtspark.core.float_network_plain import float_network_from_plain, float_network_to_plain
-from mtspark.core.limits import FileLimits
-from mtspark.core.plain import decode, encode
+from mtspark.core.files.handover import decode, encode
+from mtspark.core.files.limits import FileLimits
+from mtspark.core.float_network.handover import float_network_from_plain, float_network_to_plain
+from mtspark.core.float_network.network import FloatNetwork
 from tests.convert.random_graphs import random_graph
 
 LIMITS = FileLimits(seconds=60, memory_bytes=64 * 2**20)

@@ -20,7 +20,7 @@ from mtspark.convert.nir_export import (
     load_graph,
     save_graph,
 )
-from mtspark.core.agent import greedy_actions
+from mtspark.core.backend import greedy_actions
 from mtspark.core.errors import BadFileError, BadNetworkError
 from mtspark.train.checkpoint import Agent
 from mtspark.train.network import ConvSize

@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 
 import mtspark.convert.nir_import as nir_import
 import mtspark.convert.nir_import_nodes as nir_import_nodes
-import mtspark.core.float_simulator as float_simulator
+import mtspark.core.float_network.simulator as float_simulator
 from mtspark.convert.nir_import import import_graph, import_nir
 from mtspark.convert.nir_import_neurons import ImportOptions, Integrator, Order
 from mtspark.core.errors import BadNetworkError, BadRequestError
-from mtspark.core.float_network import FloatReset, OutputKind
-from mtspark.core.float_simulator import run_float
+from mtspark.core.float_network.network import FloatReset, OutputKind
+from mtspark.core.float_network.simulator import run_float
 from tests.convert.nir_oracle import Oracle
 from tests.convert.random_graphs import random_graph
 

@@ -18,7 +18,7 @@ from mtspark.convert.nir_import import import_graph
 from mtspark.convert.nir_of_network import network_to_nir
 from mtspark.convert.snntorch_trace import trace_module
 from mtspark.core.errors import BadNetworkError
-from mtspark.core.float_network import (
+from mtspark.core.float_network.network import (
     FloatConnection,
     FloatInput,
     FloatKind,
@@ -27,7 +27,7 @@ from mtspark.core.float_network import (
     OutputKind,
     leaky_population,
 )
-from mtspark.core.float_simulator import run_float
+from mtspark.core.float_network.simulator import run_float
 from tests.convert.snntorch_modules import drive, positive
 from tests.convert.test_snntorch_trace import Branches, Packed
 

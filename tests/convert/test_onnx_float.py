@@ -14,7 +14,7 @@ import torch
 
 from mtspark.convert.onnx_float import float_decision_model, float_step_model
 from mtspark.core.errors import BadNetworkError
-from mtspark.core.onnx_graph import NEXT
+from mtspark.core.files.onnx_graph import NEXT
 from mtspark.train.checkpoint import Agent
 from mtspark.train.network import NetworkTrace
 

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from mtspark.core.errors import BadNetworkError
-from mtspark.core.float_network import FloatReset, OutputKind
-from mtspark.core.float_simulator import run_float
+from mtspark.core.float_network.network import FloatReset, OutputKind
+from mtspark.core.float_network.simulator import run_float
 from tests.convert.snntorch_modules import BATCH, differing, drive, float_spikes, positive, trace
 
 

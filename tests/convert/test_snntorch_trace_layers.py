@@ -10,8 +10,8 @@ import snntorch as snn
 import torch
 from torch import nn
 
-from mtspark.core.float_network import FloatKind, OutputKind
-from mtspark.core.float_simulator import run_float
+from mtspark.core.float_network.network import FloatKind, OutputKind
+from mtspark.core.float_network.simulator import run_float
 from tests.convert.snntorch_modules import BATCH, differing, drive, float_spikes, positive, trace
 
 

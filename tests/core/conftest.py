@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mtspark.core.chip_network import (
+from mtspark.core.chip_network.network import (
     INPUT,
     ChipNetwork,
     Connection,
@@ -15,7 +15,7 @@ from mtspark.core.chip_network import (
     Readout,
     SignMode,
 )
-from mtspark.core.protocol import GameProtocol, Task
+from mtspark.core.environments.protocol import GameProtocol, Task
 
 
 @pytest.fixture(scope="session")

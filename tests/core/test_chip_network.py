@@ -7,7 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mtspark.core.chip_network import INPUT, ChipNetwork, Connection, check_network
+from mtspark.core.chip_network.network import INPUT, ChipNetwork, Connection
+from mtspark.core.chip_network.rules import check_network
 from mtspark.core.errors import BadNetworkError, BadRequestError
 
 

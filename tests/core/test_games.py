@@ -9,9 +9,9 @@ import pytest
 from gymnasium.spaces import Discrete
 from gymnasium.vector import AutoresetMode
 
+from mtspark.core.environments.atari import ALL_ACTIONS, make_games, task_for_game
+from mtspark.core.environments.protocol import GameProtocol, Task
 from mtspark.core.errors import BadRequestError
-from mtspark.core.games import ALL_ACTIONS, make_games, task_for_game
-from mtspark.core.protocol import GameProtocol, Task
 
 SMALL = GameProtocol(frame_stack=3, screen_size=22)
 

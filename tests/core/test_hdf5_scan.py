@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from mtspark.core.errors import BadFileError
-from mtspark.core.hdf5_scan import read_hdf5, text_of_netx, text_of_nir
-from mtspark.core.limits import FileLimits
+from mtspark.core.files.hdf5 import read_hdf5, text_of_netx, text_of_nir
+from mtspark.core.files.limits import FileLimits
 
 TEXT = h5py.string_dtype()
 REFERENCE = h5py.ref_dtype

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from mtspark.core.errors import BadFileError, BadRequestError
-from mtspark.core.limits import (
+from mtspark.core.files.limits import (
     FileLimits,
     Policy,
     changed_limits,

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtspark.core.chip_network import ChipNetwork, SignMode
+from mtspark.core.chip_network.network import ChipNetwork, SignMode
+from mtspark.core.chip_network.serialise import Arrays, network_from_json, network_to_json
 from mtspark.core.errors import BadFileError, BadNetworkError
-from mtspark.core.network_json import Arrays, network_from_json, network_to_json
 from tests.networks import varied_networks
 
 

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mtspark.core import network_rules as rules
-from mtspark.core.chip_network import ChipNetwork, SignMode
-from mtspark.core.protocol import Task
+from mtspark.core.chip_network import rules
+from mtspark.core.chip_network.network import ChipNetwork, SignMode
+from mtspark.core.environments.protocol import Task
 
 Change = Callable[[ChipNetwork], ChipNetwork]
 

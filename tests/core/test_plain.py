@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from mtspark.core.errors import BadFileError
-from mtspark.core.plain import decode, encode
+from mtspark.core.files.handover import decode, encode
 
 LEAVES = st.one_of(
     st.none(),

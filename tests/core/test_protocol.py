@@ -11,9 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtspark.core.agent import greedy_actions
-from mtspark.core.errors import BadFileError, BadRequestError
-from mtspark.core.protocol import (
+from mtspark.core.backend import greedy_actions
+from mtspark.core.environments.protocol import (
     GameProtocol,
     Task,
     protocol_from_json,
@@ -22,13 +21,14 @@ from mtspark.core.protocol import (
     tasks_from_json,
     tasks_to_json,
 )
+from mtspark.core.errors import BadFileError, BadRequestError
 
 TASKS = (Task("a", "pong", (0, 3)), Task("b", "breakout", (1, 17)))
 TASK = {"name": "a", "game": "pong", "legal_actions": [0, 1]}
 
 
 def test_protocol_round_trip() -> None:
-    protocol = GameProtocol(3, 2, 50, False, 7, False, True, 0.25, 999)
+    protocol = GameProtocol(3, 2, 50, False, 7, False, True, 0.25, 999, 1)
     assert protocol_from_json(json.loads(json.dumps(protocol_to_json(protocol))), "x") == protocol
     assert protocol.observation_shape == (2, 50, 50)
 
@@ -59,12 +59,29 @@ def test_a_whole_number_is_a_probability() -> None:
     assert protocol_from_json(data, "x").sticky_action_probability == 0
 
 
-@pytest.mark.parametrize("name", list(asdict(GameProtocol())))
+@pytest.mark.parametrize("name", [n for n in asdict(GameProtocol()) if n != "decision_delay"])
 def test_a_missing_protocol_field_is_not_filled_in(name: str) -> None:
     data = asdict(GameProtocol())
     del data[name]
     with pytest.raises(BadFileError, match=name):
         protocol_from_json(data, "agent.pt")
+
+
+def test_a_field_added_later_has_its_default_where_a_file_lacks_it() -> None:
+    written = protocol_to_json(GameProtocol())
+    assert "decision_delay" not in written
+    assert protocol_from_json(written, "x") == GameProtocol()
+    delayed = GameProtocol(decision_delay=1)
+    assert protocol_to_json(delayed)["decision_delay"] == 1
+    assert protocol_from_json(protocol_to_json(delayed), "x") == delayed
+
+
+def test_a_delay_needs_room_to_show_the_pressed_action() -> None:
+    data = {**asdict(GameProtocol()), "decision_delay": 1, "screen_size": 17}
+    with pytest.raises(BadFileError, match="screen_size is 17, at least 18"):
+        protocol_from_json(data, "agent.pt")
+    with pytest.raises(BadFileError, match="decision_delay is 2, 0 to 1"):
+        protocol_from_json({**data, "screen_size": 84, "decision_delay": 2}, "agent.pt")
 
 
 @pytest.mark.parametrize("data", [None, [], "pong", 5])

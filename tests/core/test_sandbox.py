@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from mtspark.core.errors import BackendFailedError, BadFileError, BadNetworkError, MtsparkError
-from mtspark.core.limits import FileLimits
-from mtspark.core.sandbox import BUG, read_guarded
+from mtspark.core.files.limits import FileLimits
+from mtspark.core.files.sandbox import BUG, read_guarded
 
 LIMITS = FileLimits(seconds=60, memory_bytes=256 * 2**20)
 ONE_SECOND = FileLimits(seconds=1, memory_bytes=256 * 2**20)

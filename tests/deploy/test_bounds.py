@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mtspark.core.chip_network import INPUT
+from mtspark.core.chip_network.network import INPUT
 from mtspark.deploy.bounds import SAFE_MEMBRANE, headroom, worst_sum
 from mtspark.sim.reference import ReferenceChip
 from tests.networks import dense, network, population, three_neurons

@@ -14,7 +14,7 @@ import pytest
 from safetensors.numpy import load_file, save
 
 from mtspark.core.errors import BadFileError, MtsparkError
-from mtspark.core.limits import FileLimits
+from mtspark.core.files.limits import FileLimits
 from mtspark.deploy.bundle import load_bundle, load_network, sha256, write_bundle
 from tests.networks import conv, network, population, three_neurons
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from mtspark.core.arithmetic import WEIGHT_EXPONENTS
-from mtspark.core.chip_network import INPUT
+from mtspark.core.chip_network.network import INPUT
 from mtspark.core.errors import BadRequestError
-from mtspark.core.float_network import (
+from mtspark.core.float_network.network import (
     FloatConnection,
     FloatInput,
     FloatKind,
@@ -18,7 +18,7 @@ from mtspark.core.float_network import (
     OutputKind,
     leaky_population,
 )
-from mtspark.core.float_simulator import run_float
+from mtspark.core.float_network.simulator import run_float
 from mtspark.deploy.calibrate import Calibration, calibrate
 from mtspark.deploy.quantise import quantise
 from mtspark.deploy.quantise_layer import QuantiseOptions

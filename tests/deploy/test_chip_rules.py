@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mtspark.core.arithmetic import THRESHOLD_LIMIT
-from mtspark.core.chip_network import INPUT, ChipNetwork, FrameInput, Reset
+from mtspark.core.chip_network.network import INPUT, ChipNetwork, FrameInput, Reset
 from mtspark.core.errors import BadFileError
 from mtspark.deploy.chip_model import load_chip
 from mtspark.deploy.chip_rules import broken_limits, chip_violations

@@ -14,8 +14,8 @@ from mtspark.convert.nir_export import load_graph, save_graph
 from mtspark.convert.nir_import import import_graph
 from mtspark.convert.nir_of_network import network_to_nir
 from mtspark.core.arithmetic import CURRENT_LIMIT, MEMBRANE_LIMIT
-from mtspark.core.chip_network import ChipNetwork
-from mtspark.core.float_simulator import run_float
+from mtspark.core.chip_network.network import ChipNetwork
+from mtspark.core.float_network.simulator import run_float
 from mtspark.deploy.chip_units import in_chip_units, integer_metadata
 from mtspark.sim.reference import ReferenceChip
 from tests.networks import frames_for, three_neurons, varied_networks

@@ -8,7 +8,7 @@ import pytest
 
 from mtspark.core.arithmetic import MEMBRANE_LIMIT, THRESHOLD_LIMIT
 from mtspark.core.errors import BadRequestError
-from mtspark.core.float_simulator import run_float
+from mtspark.core.float_network.simulator import run_float
 from mtspark.deploy.fidelity import layer_fidelity, warnings_of
 from mtspark.deploy.quantise import quantise
 from mtspark.deploy.quantise_layer import QuantiseOptions

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mtspark.core.chip_network import (
+from mtspark.core.chip_network.network import (
     INPUT,
     ChipNetwork,
     Connection,
@@ -18,8 +18,8 @@ from mtspark.core.chip_network import (
     Readout,
     SignMode,
 )
+from mtspark.core.environments.protocol import GameProtocol, Task
 from mtspark.core.errors import BadNetworkError
-from mtspark.core.protocol import GameProtocol, Task
 from mtspark.deploy.lava_build import check_fits_lava, largest_sum, shared_array, unrolled
 from mtspark.deploy.lava_shim import installed_lava
 from mtspark.sim.reference import Synapses

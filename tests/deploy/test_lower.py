@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 import mtspark.deploy.lower as lower_module
 from mtspark.convert.nir_import import import_graph
 from mtspark.convert.nir_import_neurons import ImportOptions
-from mtspark.core.chip_network import ChipNetwork, Reset
+from mtspark.core.chip_network.network import ChipNetwork, Reset
 from mtspark.core.errors import BadNetworkError
-from mtspark.core.float_network import FloatNetwork, FloatReset
-from mtspark.core.float_simulator import FloatRun, run_float
+from mtspark.core.float_network.network import FloatNetwork, FloatReset
+from mtspark.core.float_network.simulator import FloatRun, run_float
 from mtspark.deploy.quantise import quantise
 from mtspark.deploy.quantise_layer import QuantiseOptions
 from mtspark.sim.reference import ReferenceChip

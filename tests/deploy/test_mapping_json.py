@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from mtspark.core.chip_network import ChipNetwork
+from mtspark.core.chip_network.network import ChipNetwork
 from mtspark.core.errors import BadFileError
 from mtspark.deploy.chip_model import load_chip
 from mtspark.deploy.mapping import ChipMapping, check_same_network, map_network

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mtspark.core.chip_network import INPUT
+from mtspark.core.chip_network.network import INPUT
 from mtspark.deploy.chip_model import ChipModel, Mesh
 from mtspark.deploy.mapping import expected_traffic, map_network
 from mtspark.deploy.mapping_place import distances, placed_cores

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mtspark.core.chip_network import INPUT, ChipNetwork, SignMode
+from mtspark.core.chip_network.network import INPUT, ChipNetwork, SignMode
 from mtspark.deploy.chip_model import Encoding, load_chip
 from mtspark.deploy.mapping_synapses import (
     Part,

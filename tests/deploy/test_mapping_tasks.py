@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mtspark.core.chip_network import INPUT
+from mtspark.core.chip_network.network import INPUT
 from mtspark.deploy.chip_model import load_chip
 from mtspark.deploy.mapping import map_network
 from mtspark.deploy.mapping_tasks import task_switches

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from mtspark.convert.netx_import import import_netx
-from mtspark.core.chip_network import INPUT, ChipNetwork, Reset, SignMode
+from mtspark.core.chip_network.network import INPUT, ChipNetwork, Reset, SignMode
 from mtspark.core.errors import BadNetworkError, BadRequestError
 from mtspark.deploy.netx_export import netx_layers, save_netx
 from tests.networks import conv, dense, network, population

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mtspark.core.arithmetic import THRESHOLD_LIMIT
-from mtspark.core.chip_network import INPUT
+from mtspark.core.chip_network.network import INPUT
 from mtspark.core.errors import BadRequestError
 from mtspark.deploy.palette import (
     best_clusters_1d,

@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtspark.convert.nir_import import import_graph, import_tasks
-from mtspark.core.chip_network import ChipNetwork
+from mtspark.core.chip_network.network import ChipNetwork
+from mtspark.core.environments.protocol import GameProtocol
 from mtspark.core.errors import BadNetworkError
-from mtspark.core.float_simulator import run_float
-from mtspark.core.protocol import GameProtocol
+from mtspark.core.float_network.simulator import run_float
 from mtspark.deploy.bounds import headroom
 from mtspark.deploy.quantise import quantise
 from mtspark.deploy.quantise_layer import QuantiseOptions

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import strategies as st
 
-from mtspark.core.agent import Decision
-from mtspark.core.chip_network import INPUT, ChipNetwork
+from mtspark.core.backend import Decision
+from mtspark.core.chip_network.network import INPUT, ChipNetwork
 from tests.networks import (
     BREAKOUT,
     PONG,

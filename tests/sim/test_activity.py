@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mtspark.core.chip_network import INPUT, ChipNetwork
+from mtspark.core.chip_network.network import INPUT, ChipNetwork
 from mtspark.core.errors import BadRequestError
 from mtspark.sim.activity import ActivityRecorder, memory, summary
 from mtspark.sim.counts import Counter

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mtspark.core.chip_network import INPUT, ChipNetwork, FrameInput
+from mtspark.core.chip_network.network import INPUT, ChipNetwork, FrameInput
 from mtspark.sim.baselines import (
     Baseline,
     break_even,

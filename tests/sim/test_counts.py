@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mtspark.core.chip_network import ChipNetwork
+from mtspark.core.chip_network.network import ChipNetwork
 from mtspark.sim.counts import Counter, Split, fan_out
 from mtspark.sim.engine import EngineChip
 from mtspark.sim.reference import ReferenceChip

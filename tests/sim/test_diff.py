@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from mtspark.core.chip_network import ChipNetwork
+from mtspark.core.chip_network.network import ChipNetwork
 from mtspark.sim.diff import Comparison, Divergence
 from mtspark.sim.reference import ReferenceChip
 from tests.networks import three_neurons

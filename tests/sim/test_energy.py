@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mtspark.core.chip_network import INPUT, ChipNetwork, FrameInput
+from mtspark.core.chip_network.network import INPUT, ChipNetwork, FrameInput
 from mtspark.core.errors import BadFileError
 from mtspark.deploy.chip_rules import broken_limits
 from mtspark.sim.counts import Counter, RunCounts

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mtspark.core.chip_network import INPUT, ChipNetwork, SignMode
+from mtspark.core.chip_network.network import INPUT, ChipNetwork, SignMode
 from mtspark.core.errors import BackendMissingError, BadRequestError
 from mtspark.sim import engine_kernels, engine_plan
 from mtspark.sim.counts import Counter, fan_out

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mtspark.core.chip_network import (
+from mtspark.core.chip_network.network import (
     INPUT,
     ChipNetwork,
     Connection,
@@ -25,7 +25,7 @@ from mtspark.core.chip_network import (
     Readout,
     SignMode,
 )
-from mtspark.core.protocol import GameProtocol, Task
+from mtspark.core.environments.protocol import GameProtocol, Task
 from mtspark.sim.engine import EngineChip
 
 # layer of the file, its name, the layer before, steps before its own first step

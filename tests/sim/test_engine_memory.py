@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mtspark.core.chip_network import INPUT, ChipNetwork
+from mtspark.core.chip_network.network import INPUT, ChipNetwork
 from mtspark.sim.engine import EngineChip
 from mtspark.sim.engine_layout import WEIGHT_BITS
 from mtspark.sim.engine_sparse import encode

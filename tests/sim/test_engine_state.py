@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mtspark.core.chip_network import INPUT, ChipNetwork, ReadoutKind
+from mtspark.core.chip_network.network import INPUT, ChipNetwork, ReadoutKind
 from mtspark.core.errors import BadRequestError
 from mtspark.sim.engine import EngineChip
 from mtspark.sim.reference import ReferenceChip

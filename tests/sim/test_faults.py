@@ -7,14 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtspark.core.chip_network import (
-    INPUT,
-    ChipNetwork,
-    ReadoutKind,
-    Reset,
-    SignMode,
-    check_network,
-)
+from mtspark.core.chip_network.network import INPUT, ChipNetwork, ReadoutKind, Reset, SignMode
+from mtspark.core.chip_network.rules import check_network
 from mtspark.core.errors import BadRequestError
 from mtspark.sim.faults import (
     FaultKind,

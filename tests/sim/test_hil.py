@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mtspark.core.agent import Activity, Decision, greedy_actions
+from mtspark.core.backend import Activity, Decision, greedy_actions
+from mtspark.core.environments.atari import make_games
+from mtspark.core.environments.protocol import Task
 from mtspark.core.errors import BadNetworkError, BadRequestError
-from mtspark.core.games import make_games
-from mtspark.core.protocol import Task
 from mtspark.sim.faults import FaultKind, Faults
 from mtspark.sim.hil import FrameMoment, HilEpisode, Loop, episode_to_json, play_hil
 from mtspark.sim.hil_options import Hold

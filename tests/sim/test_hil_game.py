@@ -6,9 +6,9 @@ from math import ceil, floor
 import numpy as np
 import pytest
 
+from mtspark.core.environments.atari import make_games, task_for_game
+from mtspark.core.environments.protocol import GameProtocol, Task
 from mtspark.core.errors import BadRequestError
-from mtspark.core.games import make_games, task_for_game
-from mtspark.core.protocol import GameProtocol, Task
 from mtspark.sim.hil_game import AreaResize, FrameGame
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mtspark.core.chip_network import INPUT
+from mtspark.core.chip_network.network import INPUT
 from mtspark.core.errors import BadFileError, BadRequestError
 from mtspark.deploy.chip_model import ChipModel, load_chip
 from mtspark.deploy.mapping import ChipMapping, InputPlace, map_network

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mtspark.core.chip_network import (
+from mtspark.core.chip_network.network import (
     INPUT,
     ChipNetwork,
     Connection,
@@ -22,8 +22,8 @@ from mtspark.core.chip_network import (
     Readout,
     SignMode,
 )
+from mtspark.core.environments.protocol import GameProtocol, Task
 from mtspark.core.errors import BackendFailedError
-from mtspark.core.protocol import GameProtocol, Task
 from mtspark.deploy.lava_shim import installed_lava
 from mtspark.sim import lava_runner
 from mtspark.sim.lava_runner import LavaBackend

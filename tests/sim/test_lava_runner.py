@@ -7,9 +7,9 @@ import pytest
 from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
 
-from mtspark.core.agent import Decision
 from mtspark.core.arithmetic import MEMBRANE_LIMIT, STATE_SHIFT, THRESHOLD_LIMIT
-from mtspark.core.chip_network import (
+from mtspark.core.backend import Decision
+from mtspark.core.chip_network.network import (
     INPUT,
     ChipNetwork,
     Connection,
@@ -21,8 +21,8 @@ from mtspark.core.chip_network import (
     Reset,
     SignMode,
 )
+from mtspark.core.environments.protocol import GameProtocol, Task
 from mtspark.core.errors import BackendMissingError, BadNetworkError, BadRequestError
-from mtspark.core.protocol import GameProtocol, Task
 from mtspark.deploy.lava_shim import installed_lava
 from mtspark.sim import lava_runner
 from mtspark.sim.lava_runner import LavaBackend

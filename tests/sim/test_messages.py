@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mtspark.core.chip_network import INPUT, ChipNetwork
+from mtspark.core.chip_network.network import INPUT, ChipNetwork
 from mtspark.deploy.chip_model import ChipModel, load_chip
 from mtspark.deploy.mapping import ChipMapping, Core, InputPlace, map_network
 from mtspark.sim.counts import Counter

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from mtspark.convert.netx_import import import_netx
-from mtspark.core.chip_network import INPUT, ChipNetwork
+from mtspark.core.chip_network.network import INPUT, ChipNetwork
 from mtspark.core.errors import BackendFailedError, BackendMissingError, BadNetworkError
 from mtspark.deploy.netx_env import PYTHON_VARIABLE, find_python, netx_python
 from mtspark.sim import netx_runner

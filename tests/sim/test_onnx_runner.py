@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mtspark.core.chip_network import INPUT, ChipNetwork
+from mtspark.core.chip_network.network import INPUT, ChipNetwork
 from mtspark.core.errors import BadNetworkError, BadRequestError
-from mtspark.core.onnx_graph import save_onnx
+from mtspark.core.files.onnx_graph import save_onnx
 from mtspark.deploy.onnx_integer import integer_model
 from mtspark.sim.onnx_runner import OnnxChip
 from mtspark.sim.reference import ReferenceChip

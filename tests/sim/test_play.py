@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mtspark.core.agent import Activity, Decision
-from mtspark.core.chip_network import ChipNetwork
+from mtspark.core.backend import Activity, Decision
+from mtspark.core.chip_network.network import ChipNetwork
+from mtspark.core.environments.protocol import GameProtocol
 from mtspark.core.errors import BadRequestError
-from mtspark.core.protocol import GameProtocol
 from mtspark.sim.engine import EngineChip
 from mtspark.sim.play import Moment, play
 from mtspark.sim.reference import ReferenceChip

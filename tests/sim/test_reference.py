@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mtspark.core.chip_network import INPUT, ChipNetwork, ReadoutKind, Reset, SignMode
+from mtspark.core.chip_network.network import INPUT, ChipNetwork, ReadoutKind, Reset, SignMode
 from mtspark.core.errors import BadNetworkError, BadRequestError
 from mtspark.sim.reference import ReferenceChip
 from tests.networks import dense, frames_for, network, population, three_neurons, varied_networks

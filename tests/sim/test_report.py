@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mtspark.core.agent import greedy_actions
-from mtspark.core.chip_network import INPUT, ChipNetwork
+from mtspark.core.backend import greedy_actions
+from mtspark.core.chip_network.network import INPUT, ChipNetwork
+from mtspark.core.environments.protocol import GameProtocol
 from mtspark.core.errors import BadRequestError
-from mtspark.core.protocol import GameProtocol
 from mtspark.deploy.chip_model import load_chip
 from mtspark.sim.encoders import Encoder
 from mtspark.sim.energy_cards import load_card

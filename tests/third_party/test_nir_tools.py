@@ -20,8 +20,8 @@ import pytest
 from mtspark.convert.nir_import import import_nir
 from mtspark.convert.nir_import_neurons import ImportOptions, Integrator, Order, Start
 from mtspark.core.errors import MtsparkError
-from mtspark.core.float_network import FloatReset
-from mtspark.core.float_simulator import run_float
+from mtspark.core.float_network.network import FloatReset
+from mtspark.core.float_network.simulator import run_float
 
 pytestmark = pytest.mark.third_party
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from mtspark.cli._console import run_program
 from mtspark.cli.main import app
-from mtspark.core.console import run_program
 
 
 def call(folder: Path, *arguments: object, recipe: str = "pong") -> int:

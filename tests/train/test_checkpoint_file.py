@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from mtspark.core.errors import BackendMissingError, BadFileError
-from mtspark.core.limits import FileLimits
+from mtspark.core.files.limits import FileLimits
 from mtspark.train.checkpoint import Agent, load_agent, load_plain, save_agent, save_whole
 from mtspark.train.checkpoint_file import check_torch
 

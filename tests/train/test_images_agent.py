@@ -11,7 +11,7 @@ import torch
 
 from mtspark.convert.nir_export import agent_to_nir
 from mtspark.convert.nir_import import import_tasks
-from mtspark.core.chip_network import ChipNetwork
+from mtspark.core.chip_network.network import ChipNetwork
 from mtspark.deploy.quantise import quantise
 from mtspark.sim.engine import EngineChip
 from mtspark.train.checkpoint import Agent, load_agent

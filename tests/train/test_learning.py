@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mtspark.core.protocol import GameProtocol, Task
+from mtspark.core.environments.protocol import GameProtocol, Task
 from mtspark.train import games
 from mtspark.train import trainer as trainer_module
 from mtspark.train.config import ReplayConfig, TrainConfig

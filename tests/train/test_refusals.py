@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 
+from mtspark.core.environments.protocol import GameProtocol
 from mtspark.core.errors import BadRequestError
 from mtspark.train.checkpoint import Agent, save_agent
 from mtspark.train.config import TrainConfig
@@ -253,12 +254,24 @@ def test_a_teacher_sees_and_does_what_its_student_does(
     path = tmp_path / "agent.pt"
     save_agent(agent, path)
     paths = (str(path), "")
-    first, second = load_teachers(paths, agent.tasks, agent.network.config)
+    first, second = load_teachers(paths, agent.tasks, agent.network.config, GameProtocol())
     assert first is not None
     assert (first[1], second) == (0, None)
     student = replace(agent.network.config, **changes)
     with pytest.raises(BadRequestError, match=r"agent\.pt sees frames of \(2, 20, 20\) and has 18"):
-        load_teachers(paths, agent.tasks, student)
+        load_teachers(paths, agent.tasks, student, GameProtocol())
+
+
+def test_a_teacher_of_another_delay_is_refused(
+    make_agent: Callable[..., Agent], tmp_path: Path
+) -> None:
+    agent = make_agent()
+    path = tmp_path / "agent.pt"
+    save_agent(agent, path)
+    delayed = GameProtocol(decision_delay=1)
+    with pytest.raises(BadRequestError, match="delay of 0, this run has 1") as caught:
+        load_teachers((str(path), ""), agent.tasks, agent.network.config, delayed)
+    assert "protocol.decision_delay = 1" in str(caught.value)
 
 
 def test_dqn_names_the_extra_that_it_needs(

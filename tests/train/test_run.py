@@ -11,8 +11,8 @@ import pytest
 import torch
 
 import mtspark.train.run as run
+from mtspark.core.environments.protocol import GameProtocol
 from mtspark.core.errors import BadFileError, BadRequestError
-from mtspark.core.protocol import GameProtocol
 from mtspark.train.checkpoint import load_agent
 from mtspark.train.config import ReplayConfig, TrainConfig
 from mtspark.train.network import ConvSize, NetworkConfig

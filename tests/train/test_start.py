@@ -13,8 +13,8 @@ import pytest
 
 import mtspark.train.run as runs
 from mtspark.cli.train import train_command
+from mtspark.core.environments.protocol import GameProtocol
 from mtspark.core.errors import BadFileError, BadRequestError
-from mtspark.core.protocol import GameProtocol
 from mtspark.train.ablation import AblationSettings
 from mtspark.train.checkpoint import load_agent
 from mtspark.train.config import TrainConfig

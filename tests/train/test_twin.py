@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from mtspark.convert.nir_export import Head, agent_to_nir
 from mtspark.convert.nir_import import import_tasks
-from mtspark.core.chip_network import ChipNetwork
+from mtspark.core.chip_network.network import ChipNetwork
 from mtspark.core.errors import BadNetworkError
 from mtspark.deploy.quantise import QuantiseOptions, quantise
 from mtspark.sim.reference import ReferenceChip
@@ -134,7 +134,7 @@ def test_a_batch_of_mixed_tasks_is_answered_sample_by_sample(make_agent: MakeAge
 
 @pytest.mark.parametrize("name", ["pong", "mtspark-3games"])
 def test_a_shipped_agent_on_frames_of_its_games(name: str) -> None:
-    from mtspark.core.games import make_games
+    from mtspark.core.environments.atari import make_games
 
     agent = load_agent(AGENTS / name / f"{name}.pt")
     assert agent.protocol is not None

@@ -25,7 +25,7 @@ class GameProtocol:
         max_frames_per_episode: an episode is cut off after this many emulator frames.
         decision_delay: decisions between the frame that an action is chosen for and the one in
             which it begins to act: 0 for a game that waits, 1 for real time, where the pressed
-            action is drawn into the frame (:mod:`mtspark.core.delay`).
+            action is drawn into the frame (:mod:`mtspark.core.environments.delay`).
     """
 
     frame_skip: int = 4
@@ -185,8 +185,9 @@ def _checked(kind: type[Checked], data: Any, where: str) -> Checked:
         raise BadFileError(f"{where}: {kind.__name__} must be an object of named fields")
     names = {entry.name for entry in fields(kind)}
     if set(data) | set(ADDED_FIELDS if kind is GameProtocol else ()) != names:
+        missing = sorted(names - set(data) - set(ADDED_FIELDS))
         raise BadFileError(
-            f"{where}: {kind.__name__}: fields missing: {sorted(names - set(data) - set(ADDED_FIELDS))}, "
+            f"{where}: {kind.__name__}: fields missing: {missing}, "
             f"unknown: {sorted(map(str, set(data) - names))}"
         )
     made = kind(**data)

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from mtspark.core.errors import BadFileError
-from mtspark.core.limits import FileLimits, check_file_size, one_line, over
-from mtspark.core.sandbox import read_guarded
+from mtspark.core.files.limits import FileLimits, check_file_size, one_line, over
+from mtspark.core.files.sandbox import read_guarded
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
@@ -47,7 +47,7 @@ def read_hdf5(
     Args:
         path: the file.
         text_allowed: where text of variable length may stand.
-        limits, trust: see :func:`mtspark.core.sandbox.read_guarded`.
+        limits, trust: see :func:`mtspark.core.files.sandbox.read_guarded`.
         check: called on the content in that process; it raises what is wrong with it.
 
     Returns:

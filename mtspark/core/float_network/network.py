@@ -14,10 +14,10 @@ A population without thresholds never fires and sends its membrane. The source C
 1 in every step, so a delayed bias is a dense connection from it. Reset kinds: see FloatReset.
 
 API: FloatNetwork(name, input, populations, connections, output, tasks, dt, time_steps, notes).
-mtspark.core.float_network_rules: check_float_network; merge_tasks joins networks that differ in
-thresholds only. mtspark.core.float_network_plain: as plain values and back.
-mtspark.core.float_simulator.run_float(network, series, task) runs a (T, batch, *shape) series
-and returns every spike, membrane and current of every population, and the output's values.
+mtspark.core.float_network.rules: check_float_network; merge_tasks joins networks that differ in
+thresholds only. mtspark.core.float_network.handover: as plain values and back.
+mtspark.core.float_network.simulator.run_float(network, series, task) runs a (T, batch, *shape)
+series and returns every spike, membrane and current of every population, and the output's values.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from enum import Enum
 import numpy as np
 from numpy.typing import NDArray
 
-from mtspark.core.chip_network import INPUT
+from mtspark.core.chip_network.network import INPUT
 from mtspark.core.errors import BadNetworkError
 
 Float = NDArray[np.float64]

@@ -3,19 +3,37 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
-from mtspark.core.delay import DelayedGames
+from mtspark.core.environments.delay import DelayedGames
+from mtspark.core.environments.protocol import EMULATOR_ACTIONS, GameProtocol, Task
 from mtspark.core.errors import BadRequestError
-from mtspark.core.protocol import EMULATOR_ACTIONS, GameProtocol, Task
-
-if TYPE_CHECKING:
-    from ale_py.vector_env import AtariVectorEnv
 
 ALL_ACTIONS = EMULATOR_ACTIONS
 """Every agent head has this many outputs."""
 SEVERAL_PLAYERS = ("combat", "joust", "maze_craze", "warlords")
 """Games for several players alone: ALE 0.12.1 ends the whole process when it loads one."""
+
+
+class Games(Protocol):
+    """Copies of a game that step together: ALE's vector environment, or one with a delay."""
+
+    num_envs: int
+
+    def reset(self, *, seed: int) -> tuple[Any, dict[str, Any]]:
+        """Start every copy afresh; return frames and information."""
+
+    def send(self, actions: Any) -> None:
+        """Begin a step."""
+
+    def recv(self) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
+        """End the step: frames, rewards, terminated, truncated, information."""
+
+    def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
+        """Send and receive."""
+
+    def close(self) -> None:
+        """Release the emulators."""
 
 
 def task_for_game(game: str) -> Task:
@@ -34,9 +52,7 @@ def task_for_game(game: str) -> Task:
     return Task(name=game, game=game, legal_actions=actions)
 
 
-def make_games(
-    task: Task, protocol: GameProtocol, count: int, *, num_threads: int = 1
-) -> AtariVectorEnv | DelayedGames:
+def make_games(task: Task, protocol: GameProtocol, count: int, *, num_threads: int = 1) -> Games:
     """Make `count` copies of a game that step together.
 
     Observations are uint8 of shape (count, stack, height, width); actions index ALE's full
@@ -44,7 +60,7 @@ def make_games(
     step resets that game and its action is ignored (gymnasium's NEXT_STEP autoreset), so the
     transition out of a finished episode must be left out of any learning or score.
 
-    With a decision delay the games are :class:`mtspark.core.delay.DelayedGames`.
+    With a decision delay the games are :class:`mtspark.core.environments.delay.DelayedGames`.
 
     Raises:
         BadRequestError: ALE has no such game.

@@ -17,13 +17,25 @@ from mtspark.core.arithmetic import (
     THRESHOLD_LIMIT,
     WEIGHT_EXPONENTS,
 )
-from mtspark.core.chip_network import (
+from mtspark.core.chip_network.network import (
     INPUT,
     ChipNetwork,
     Connection,
     ConnectionKind,
     SignMode,
 )
+from mtspark.core.errors import BadNetworkError
+
+
+def check_network(network: ChipNetwork) -> None:
+    """Check every rule of the representation and report all violations together.
+
+    Raises:
+        BadNetworkError: one line that lists each violation.
+    """
+    found = violations(network)
+    if found:
+        raise BadNetworkError(f"{network.name}: " + "; ".join(found))
 
 
 def violations(network: ChipNetwork) -> list[str]:

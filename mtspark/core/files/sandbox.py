@@ -1,9 +1,9 @@
 """Reading a file in a process of its own, with limits of memory, time and rights.
 
 The child is a fork of this process, so that it costs milliseconds. It reads, checks and hands
-over plain values (:mod:`mtspark.core.plain`); whatever it meets, this process gets a value or
-an error of mtspark. The child may write no file, and its memory and processor time are limited
-by the kernel.
+over plain values (:mod:`mtspark.core.files.handover`). Whatever it meets, this process gets a
+value or an error of mtspark. The child may write no file, and its memory and processor time are
+limited by the kernel.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from typing import Any, NoReturn
 
 from mtspark.core import errors
 from mtspark.core.errors import BackendFailedError, BadFileError, MtsparkError
-from mtspark.core.limits import FileLimits, check_file_size, chosen_policy, one_line, over
-from mtspark.core.plain import decode, encode
+from mtspark.core.files.handover import decode, encode
+from mtspark.core.files.limits import FileLimits, check_file_size, chosen_policy, one_line, over
 
 CLOCK_FACTOR = 4
 """Seconds by the clock for each second of processor time, for a busy computer."""

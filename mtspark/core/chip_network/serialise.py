@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mtspark.core.chip_network import (
+from mtspark.core.chip_network.limits import check_network_limits
+from mtspark.core.chip_network.network import (
     ChipNetwork,
     Connection,
     ConnectionKind,
@@ -19,17 +20,16 @@ from mtspark.core.chip_network import (
     ReadoutKind,
     Reset,
     SignMode,
-    check_network,
 )
-from mtspark.core.errors import BadFileError
-from mtspark.core.limits import FileLimits, current_policy
-from mtspark.core.network_limits import check_network_limits
-from mtspark.core.protocol import (
+from mtspark.core.chip_network.rules import check_network
+from mtspark.core.environments.protocol import (
     protocol_from_json,
     protocol_to_json,
     tasks_from_json,
     tasks_to_json,
 )
+from mtspark.core.errors import BadFileError
+from mtspark.core.files.limits import FileLimits, current_policy
 
 FORMAT = "mtspark-chip-network"
 VERSION = 2

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mtspark.core.errors import BadFileError
-from mtspark.core.limits import FileLimits, check_file_size, one_line, over
-from mtspark.core.onnx_graph import METADATA
-from mtspark.core.sandbox import read_guarded
+from mtspark.core.files.limits import FileLimits, check_file_size, one_line, over
+from mtspark.core.files.onnx_graph import METADATA
+from mtspark.core.files.sandbox import read_guarded
 
 if TYPE_CHECKING:
     import onnx
@@ -87,7 +87,7 @@ def read_onnx(
 
     Args:
         path: the file.
-        limits, trust: see :func:`mtspark.core.sandbox.read_guarded`.
+        limits, trust: see :func:`mtspark.core.files.sandbox.read_guarded`.
         attempt: called on the file in that process; it raises what is wrong with it.
 
     Raises:

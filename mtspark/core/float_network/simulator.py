@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mtspark.core.chip_network import INPUT
+from mtspark.core.chip_network.network import INPUT
 from mtspark.core.errors import BadRequestError
-from mtspark.core.float_network import (
+from mtspark.core.float_network.network import (
     CONSTANT,
     Float,
     FloatConnection,
@@ -46,7 +46,7 @@ def run_float(network: FloatNetwork, series: Float, task: int = 0) -> FloatRun:
     """Run a series from the initial state.
 
     Args:
-        network: see :mod:`mtspark.core.float_network`.
+        network: see :mod:`mtspark.core.float_network.network`.
         series: (T, batch, *input shape), in the network's own values (payload * scale).
         task: row of the thresholds.
 

@@ -19,8 +19,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from mtspark.core.environments.protocol import GameProtocol, Task, task_index
 from mtspark.core.errors import BadNetworkError, BadRequestError
-from mtspark.core.protocol import GameProtocol, Task, task_index
 
 INPUT = "input"
 """Name of the source of frames."""
@@ -294,16 +294,3 @@ class ChipNetwork:
             BadRequestError: the network does not know the task.
         """
         return task_index(self.tasks, task)
-
-
-def check_network(network: ChipNetwork) -> None:
-    """Check every rule of the representation and report all violations together.
-
-    Raises:
-        BadNetworkError: one line that lists each violation.
-    """
-    from mtspark.core.network_rules import violations
-
-    found = violations(network)
-    if found:
-        raise BadNetworkError(f"{network.name}: " + "; ".join(found))

@@ -1,4 +1,4 @@
-"""Float networks as plain values (:mod:`mtspark.core.plain`) and back.
+"""Float networks as plain values (:mod:`mtspark.core.files.handover`) and back.
 
 So that a network can be built in the process that reads a file, and handed over whole.
 """
@@ -9,7 +9,7 @@ from enum import Enum
 from typing import Any
 
 from mtspark.core.errors import BadFileError
-from mtspark.core.float_network import (
+from mtspark.core.float_network.network import (
     FloatConnection,
     FloatInput,
     FloatKind,
@@ -19,7 +19,7 @@ from mtspark.core.float_network import (
     FloatReset,
     OutputKind,
 )
-from mtspark.core.float_network_rules import check_float_network
+from mtspark.core.float_network.rules import check_float_network
 
 
 def float_network_to_plain(network: FloatNetwork) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mtspark.core.protocol import EMULATOR_ACTIONS, GameProtocol
+from mtspark.core.environments.protocol import EMULATOR_ACTIONS, GameProtocol
 
 if TYPE_CHECKING:
     from ale_py.vector_env import AtariVectorEnv
@@ -58,9 +58,9 @@ class DelayedGames:
         self._history = np.full((self.num_envs, protocol.frame_stack), NO_FRAME)
         self._was_done = np.zeros(self.num_envs, dtype=bool)
 
-    def reset(self, **options: Any) -> tuple[NDArray[np.uint8], dict[str, Any]]:
+    def reset(self, *, seed: int) -> tuple[NDArray[np.uint8], dict[str, Any]]:
         """Start every copy afresh; NOOP is pending."""
-        frames, info = self._games.reset(**options)
+        frames, info = self._games.reset(seed=seed)
         self._was_done[:] = False
         self._start(np.ones(self.num_envs, dtype=bool))
         return self._drawn(frames), info
