@@ -25,7 +25,7 @@ def chip_network(agent: Path) -> ChipNetwork:
     from mtspark.convert.nir_export import Head, agent_to_nir
     from mtspark.convert.nir_import import import_tasks
     from mtspark.deploy.quantise import quantise
-    from mtspark.train.checkpoint import load_agent
+    from mtspark.train.checkpoint.agent import load_agent
 
     loaded = load_agent(agent)
     graphs = agent_to_nir(loaded, Head.DUELING)

@@ -37,7 +37,7 @@ EXPORT = ("mtspark.deploy.quantise", "mtspark.deploy.calibrate", "mtspark.sim.re
 NEEDED = {
     "nir": ("mtspark.convert.nir_import", *EXPORT),
     "net": ("mtspark.convert.netx_import", *EXPORT),
-    "pt": ("mtspark.train.checkpoint",),
+    "pt": ("mtspark.train.checkpoint.agent",),
     "onnx": ("onnxruntime", "mtspark.convert.onnx_float", "mtspark.sim.onnx_runner"),
     "bundle": ("mtspark.deploy.bundle",),
 }

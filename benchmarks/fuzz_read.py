@@ -107,7 +107,7 @@ def _read(kind: str, path: Path) -> None:
 
         _export(path, import_netx(path))
     elif kind == "pt":
-        from mtspark.train.checkpoint import load_agent
+        from mtspark.train.checkpoint.agent import load_agent
 
         load_agent(path, LIMITS)
     elif kind == "onnx":

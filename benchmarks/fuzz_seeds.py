@@ -140,15 +140,15 @@ def _netx_files(folder: Path, golden: Path | None) -> list[Path]:
 def _float_step(checkpoint: Path, path: Path) -> Path:
     from mtspark.convert.onnx_float import float_step_model
     from mtspark.core.files.onnx_graph import save_onnx
-    from mtspark.train.checkpoint import load_agent
+    from mtspark.train.checkpoint.agent import load_agent
 
     save_onnx(float_step_model(load_agent(checkpoint)), path)
     return path
 
 
 def _checkpoint(path: Path) -> Path:
-    from mtspark.train.checkpoint import Agent, save_agent
-    from mtspark.train.network import ConvSize, MTSparkNetwork, NetworkConfig
+    from mtspark.train.checkpoint.agent import Agent, save_agent
+    from mtspark.train.networks.network import ConvSize, MTSparkNetwork, NetworkConfig
 
     sizes = NetworkConfig((2, 20, 20), (ConvSize(3, 5, 3), ConvSize(4, 3, 1)), 10, tasks=2)
     tasks = (Task("pong", "pong", (0, 1, 3, 4)), Task("breakout", "breakout", (0, 1, 3)))

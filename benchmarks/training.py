@@ -23,8 +23,8 @@ from rich.table import Table
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mtspark.train.network import MTSparkNetwork, NetworkConfig
-from mtspark.train.neurons import spike_with_surrogate
+from mtspark.train.networks.network import MTSparkNetwork, NetworkConfig
+from mtspark.train.networks.neurons import spike_with_surrogate
 
 ROUNDS, BATCH = 15, 171
 """Rounds after warming up; a minibatch of the shipped Pong agent's training."""

@@ -13,8 +13,8 @@ from mtspark.convert.nir_import import import_graph
 from mtspark.core.chip_network.network import INPUT
 from mtspark.core.float_network.network import FloatInput, FloatNetwork, FloatOutput, OutputKind
 from mtspark.core.float_network.simulator import run_float
-from mtspark.train.checkpoint import Agent
-from mtspark.train.network import NetworkTrace
+from mtspark.train.checkpoint.agent import Agent
+from mtspark.train.networks.network import NetworkTrace
 
 TIE = 1e-5
 """Folding reorders sums; a membrane this close to threshold, relatively, may fall either way."""

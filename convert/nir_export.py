@@ -21,9 +21,9 @@ from torch import nn
 
 from mtspark.convert.nir_file import read_nir
 from mtspark.core.errors import BadFileError, BadNetworkError
-from mtspark.train.checkpoint import Agent
-from mtspark.train.network import HIDDEN, SpikingLayer
-from mtspark.train.variants import why_not_deployable
+from mtspark.train.checkpoint.agent import Agent
+from mtspark.train.networks.network import HIDDEN, SpikingLayer
+from mtspark.train.networks.variants import why_not_deployable
 
 STEP_S = 1e-4
 """The time step that published NIR graphs imply; only tau / dt matters here."""

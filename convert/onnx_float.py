@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from mtspark.core.errors import BadNetworkError
 from mtspark.core.files.onnx_graph import NEXT, OnnxGraph, Port
-from mtspark.train.checkpoint import Agent
-from mtspark.train.neurons import NeuronConstants
+from mtspark.train.checkpoint.agent import Agent
+from mtspark.train.networks.neurons import NeuronConstants
 
 STEP_FORMAT, DECISION_FORMAT = "mtspark-float-step", "mtspark-float-decision"
 VERSION = 1
@@ -155,7 +155,7 @@ class _Network:
     def _neurons(
         self, constants: NeuronConstants, current: str, before: str | None, spikes: str
     ) -> tuple[str, str]:
-        """Names of the spikes and of the membrane after reset, as in train/neurons.py."""
+        """Names of the spikes and of the membrane after reset, as in train/networks/neurons.py."""
         graph = self.graph
         if constants.winners:
             raise BadNetworkError("k-winners take part in no ONNX graph; train without k_winners")

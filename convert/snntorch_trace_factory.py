@@ -19,7 +19,7 @@ from mtspark.convert.snntorch_trace_record import construction_lines
 from mtspark.core.errors import BadFileError, BadRequestError
 from mtspark.core.files.limits import FileLimits
 from mtspark.core.files.sandbox import read_guarded
-from mtspark.train.checkpoint_file import read_tensors, with_tensors
+from mtspark.train.checkpoint.archive import read_tensors, with_tensors
 
 
 def is_factory(text: str) -> bool:

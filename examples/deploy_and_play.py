@@ -15,7 +15,7 @@ from mtspark.sim.energy import price
 from mtspark.sim.energy_cards import load_card
 from mtspark.sim.engine import EngineChip
 from mtspark.sim.play import play
-from mtspark.train.checkpoint import load_agent
+from mtspark.train.checkpoint.agent import load_agent
 
 
 def main(checkpoint: Path, decisions: int) -> None:

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
-    from mtspark.train.checkpoint import Agent
+    from mtspark.train.checkpoint.agent import Agent
 
 # Before rich and typer are imported: what commands print has the width and the plain text of a
 # pipe, and files have mtspark's own limits, whatever a terminal, a user or a CI service asks for.
@@ -63,8 +63,8 @@ def _make_agent(seed: int = 0, **changes: Any) -> Agent:
     import torch
 
     from mtspark.core.environments.protocol import GameProtocol, Task
-    from mtspark.train.checkpoint import Agent
-    from mtspark.train.network import ConvSize, MTSparkNetwork, NetworkConfig
+    from mtspark.train.checkpoint.agent import Agent
+    from mtspark.train.networks.network import ConvSize, MTSparkNetwork, NetworkConfig
 
     sizes: dict[str, Any] = {
         "observation_shape": (2, 20, 20),

@@ -13,7 +13,7 @@ from mtspark.convert.nir_import import import_tasks
 from mtspark.deploy.quantise import quantise
 from mtspark.sim.engine import EngineChip
 from mtspark.sim.play import play
-from mtspark.train.checkpoint import load_agent
+from mtspark.train.checkpoint.agent import load_agent
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 IMAGES = EXAMPLES / "agents" / "images" / "images.pt"

@@ -82,7 +82,7 @@ def test_the_wheel_imports_without_the_checkout(wheel, tmp_path):
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path / "site")
     code = (
-        "import mtspark, mtspark.train.network, mtspark.convert, mtspark.deploy.lava_processes\n"
+        "import mtspark, mtspark.train.networks.network, mtspark.convert, mtspark.deploy.lava_processes\n"
         "import mtspark.sim, mtspark.cli.main, sys\n"
         "folders = {m.__file__ for n, m in sys.modules.items() if n.split('.')[0] == 'mtspark'}\n"
         "print(*folders, sep='\\n')"
@@ -93,7 +93,7 @@ def test_the_wheel_imports_without_the_checkout(wheel, tmp_path):
 
 
 def test_the_editable_installation_imports_every_room(tmp_path):
-    code = "import mtspark.train.config, mtspark.convert, mtspark.deploy, mtspark.sim"
+    code = "import mtspark.train.config.games, mtspark.convert, mtspark.deploy, mtspark.sim"
     done = run(sys.executable, "-c", code, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
 

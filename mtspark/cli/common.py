@@ -91,7 +91,7 @@ def _start(
     if name is BackendName.TORCH:
         from mtspark.cli.torch_agent import TorchBackend
         from mtspark.deploy.bundle import AGENT
-        from mtspark.train.checkpoint import load_agent
+        from mtspark.train.checkpoint.agent import load_agent
 
         return TorchBackend(load_agent(folder / AGENT))
     from mtspark.sim.lava_runner import LavaBackend

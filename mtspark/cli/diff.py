@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from mtspark.sim.diff import Comparison
 
 TWIN = "twin"
-"""The checkpoint's float network acting on its integers, see :mod:`mtspark.train.twin`."""
+"""The checkpoint's float network acting on its integers, see :mod:`mtspark.train.quantised.twin`."""
 
 DEFAULT_DECISIONS = {
     BackendName.ENGINE: 1000,

@@ -20,7 +20,7 @@ from mtspark.core.files.limits import current_policy, one_line
 if TYPE_CHECKING:
     from mtspark.core.backend import Decider
     from mtspark.core.float_network.network import FloatNetwork
-    from mtspark.train.checkpoint import Agent
+    from mtspark.train.checkpoint.agent import Agent
 
 DEFAULT_STEPS = 100
 """Steps of one run where neither side says how many."""
@@ -135,7 +135,7 @@ class TorchSide:
     integer = False
 
     def __init__(self, path: Path) -> None:
-        from mtspark.train.checkpoint import load_agent
+        from mtspark.train.checkpoint.agent import load_agent
 
         self.name = str(path)
         self.agent: Agent = load_agent(path)
@@ -149,7 +149,7 @@ class TorchSide:
         """Spikes of every layer and step."""
         import torch
 
-        from mtspark.train.network import NetworkTrace
+        from mtspark.train.networks.network import NetworkTrace
 
         trace = NetworkTrace()
         with torch.no_grad():

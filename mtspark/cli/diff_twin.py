@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from mtspark.core.chip_network.network import ChipNetwork
     from mtspark.deploy.bundle import Bundle
     from mtspark.sim.diff import Comparison
-    from mtspark.train.twin import Twin
+    from mtspark.train.quantised.twin import Twin
 
 BATCH = 25
 """Frames that the twin answers together."""
@@ -37,7 +37,7 @@ def compare_with_twin(bundle: Bundle, frames: NDArray[np.uint8], row: int) -> Co
     from mtspark.core.backend import ChipTrace
     from mtspark.sim.diff import Comparison
     from mtspark.sim.reference import ReferenceChip
-    from mtspark.train.twin import TwinTrace
+    from mtspark.train.quantised.twin import TwinTrace
 
     twin = twin_of(bundle)
     network = bundle.network
@@ -87,9 +87,9 @@ def twin_of(bundle: Bundle) -> Twin:
     """
     from mtspark.core.errors import BadRequestError
     from mtspark.deploy.bundle import AGENT
-    from mtspark.train.checkpoint import load_agent
-    from mtspark.train.twin import Twin
-    from mtspark.train.twin_integers import TwinOptions
+    from mtspark.train.checkpoint.agent import load_agent
+    from mtspark.train.quantised.integers import TwinOptions
+    from mtspark.train.quantised.twin import Twin
 
     if not (bundle.folder / AGENT).is_file():
         raise BadRequestError(

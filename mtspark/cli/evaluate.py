@@ -117,7 +117,7 @@ def evaluate_command(
     if json_out is not None:
         store_rows(json_out, name, sha256, rows + of_images)
     if into is not None:
-        from mtspark.train.checkpoint import load_agent, save_agent
+        from mtspark.train.checkpoint.agent import load_agent, save_agent
 
         agent = load_agent(into)
         agent.evaluations = rows + of_images
@@ -138,7 +138,7 @@ def _check_same_agent(bundle: Bundle, checkpoint: Path) -> None:
 
     from mtspark.core.errors import BadRequestError
     from mtspark.deploy.bundle import AGENT
-    from mtspark.train.checkpoint import load_agent
+    from mtspark.train.checkpoint.agent import load_agent
 
     own = load_agent(bundle.folder / AGENT).network.state_dict()
     other = load_agent(checkpoint).network.state_dict()

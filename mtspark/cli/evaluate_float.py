@@ -12,7 +12,7 @@ from mtspark.cli.evaluate_rows import asked_of, print_game_rows, row_of, store_r
 
 if TYPE_CHECKING:
     from mtspark.core.environments.protocol import Task
-    from mtspark.train.checkpoint import Agent
+    from mtspark.train.checkpoint.agent import Agent
 
 
 def evaluate_checkpoint(
@@ -33,7 +33,7 @@ def evaluate_checkpoint(
     """
     from mtspark.core.environments.protocol import task_index
     from mtspark.deploy.bundle import sha256
-    from mtspark.train.checkpoint import load_agent
+    from mtspark.train.checkpoint.agent import load_agent
 
     agent = load_agent(path)
     for name in wanted:

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
     from mtspark.core.backend import AgentBackend
     from mtspark.deploy.bundle import Bundle
-    from mtspark.train.checkpoint import Agent
-    from mtspark.train.images_data import ImageSet
+    from mtspark.train.checkpoint.agent import Agent
+    from mtspark.train.images.data import ImageSet
 
 BATCH = 100
 
@@ -70,7 +70,7 @@ def float_image_row(
 
 def _test_images(task: str, data: Path | None, images: int, shape: tuple[int, ...]) -> ImageSet:
     from mtspark.core.errors import BadRequestError
-    from mtspark.train.images_data import OPENML, load_images
+    from mtspark.train.images.data import OPENML, load_images
 
     if task not in OPENML:
         raise BadRequestError(

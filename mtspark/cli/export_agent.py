@@ -50,7 +50,7 @@ def export_agent(
     from mtspark.deploy.bounds import headroom
     from mtspark.deploy.bundle import AGENT, FIDELITY, sha256, write_bundle
     from mtspark.deploy.quantise import QuantiseOptions, quantise
-    from mtspark.train.checkpoint import load_agent
+    from mtspark.train.checkpoint.agent import load_agent
 
     agent = load_agent(checkpoint)
     if weight_bits is None:

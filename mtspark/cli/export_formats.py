@@ -9,7 +9,7 @@ from mtspark.core.errors import BadRequestError
 
 if TYPE_CHECKING:
     from mtspark.core.chip_network.network import ChipNetwork
-    from mtspark.train.checkpoint import Agent
+    from mtspark.train.checkpoint.agent import Agent
 
 FORMATS = ("nir", "onnx", "netx", "lava")
 INTEGER_STEP, FLOAT_STEP, FLOAT_DECISION = "network.onnx", "agent.step.onnx", "agent.decision.onnx"

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from mtspark.sim.energy_cards import PriceCard
     from mtspark.sim.report import Devices
     from mtspark.sim.study import Study
-    from mtspark.train.images_data import ImageSet
+    from mtspark.train.images.data import ImageSet
 
 CARDS = (
     "loihi2_pilotnet",
@@ -170,7 +170,7 @@ def _test_images(name: str, request: PageRequest) -> ImageSet:
         BadRequestError: it is neither a game nor an image set, or its images cannot be had.
         BadFileError: their files are missing or damaged.
     """
-    from mtspark.train.images_data import OPENML, load_images
+    from mtspark.train.images.data import OPENML, load_images
 
     if name not in OPENML:
         raise BadRequestError(

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from mtspark.core.backend import Activity, Decision, Memoryless
 from mtspark.core.chip_network.network import INPUT
-from mtspark.train.checkpoint import Agent
-from mtspark.train.network import NetworkTrace
+from mtspark.train.checkpoint.agent import Agent
+from mtspark.train.networks.network import NetworkTrace
 
 
 class TorchBackend(Memoryless):

@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from mtspark.train.ablation import AblationSettings
-    from mtspark.train.config import TrainConfig
-    from mtspark.train.images import ImageConfig
+    from mtspark.train.ablation.grid import AblationSettings
+    from mtspark.train.config.games import TrainConfig
+    from mtspark.train.images.trainer import ImageConfig
 
 
 def train_command(
     recipe: Annotated[
         str,
         typer.Argument(
-            help="A TOML file, or a shipped recipe: pong, pong-dqn, breakout-teacher, three-games, "
-            "three-games-taught, dendrites (Atari); images (MNIST and CIFAR-10); ablation (a "
+            help="A TOML file, or a shipped recipe: pong, pong-dqn, breakout-teacher, "
+            "realtime-teacher, three-games, three-games-taught, dendrites (Atari); images (MNIST and CIFAR-10); ablation (a "
             "grid of networks on images)."
         ),
     ] = "pong",
@@ -69,10 +69,10 @@ def train_command(
     """
     from mtspark.cli.common import console
     from mtspark.core.errors import BadRequestError
-    from mtspark.train.ablation import AblationSettings
-    from mtspark.train.config import TrainConfig
-    from mtspark.train.notes import notes
-    from mtspark.train.recipe import override, read_recipe, to_config
+    from mtspark.train.ablation.grid import AblationSettings
+    from mtspark.train.config.games import TrainConfig
+    from mtspark.train.config.notes import notes
+    from mtspark.train.config.recipe import override, read_recipe, to_config
 
     fields, dropped = read_recipe(recipe), ""
     if game:
@@ -111,7 +111,7 @@ def _with_games(fields: dict[str, Any], games: list[str]) -> tuple[dict[str, Any
 
     One value for all games stays, also as a list of one, and teachers always go.
     """
-    from mtspark.train.config import PER_GAME
+    from mtspark.train.config.games import PER_GAME
 
     if games == fields.get("games"):
         return fields, ""
@@ -131,7 +131,7 @@ def _with_games(fields: dict[str, Any], games: list[str]) -> tuple[dict[str, Any
 
 
 def _check_machine(config: TrainConfig | ImageConfig) -> None:
-    from mtspark.train.start import check_compiler, check_device
+    from mtspark.train.runs.setup import check_compiler, check_device
 
     check_device(config.device)
     if config.compiled:
@@ -139,8 +139,8 @@ def _check_machine(config: TrainConfig | ImageConfig) -> None:
 
 
 def _train_games(config: TrainConfig, folder: Path) -> Path:
-    from mtspark.train.run import RUN_FORMAT, train
-    from mtspark.train.start import STATE, check_folder, check_games, only_run_in
+    from mtspark.train.rl.run import RUN_FORMAT, train
+    from mtspark.train.runs.setup import STATE, check_folder, check_games, only_run_in
 
     check_games(config.games)
     check_folder(folder, RUN_FORMAT, STATE)
@@ -149,9 +149,9 @@ def _train_games(config: TrainConfig, folder: Path) -> Path:
 
 
 def _train_images(config: ImageConfig, folder: Path, data: Path | None) -> Path:
-    from mtspark.train.images import RUN_FORMAT, STATE, train_images
-    from mtspark.train.images_data import load_images
-    from mtspark.train.start import check_folder, only_run_in
+    from mtspark.train.images.data import load_images
+    from mtspark.train.images.trainer import RUN_FORMAT, STATE, train_images
+    from mtspark.train.runs.setup import check_folder, only_run_in
 
     check_folder(folder, RUN_FORMAT, STATE)
     training, test = ([load_images(name, split, data) for name in config.tasks] for split in SPLITS)
@@ -160,9 +160,9 @@ def _train_images(config: ImageConfig, folder: Path, data: Path | None) -> Path:
 
 
 def _compare(settings: AblationSettings, folder: Path, data: Path | None) -> None:
-    from mtspark.train.ablation import TASKS, as_markdown, run_grid
-    from mtspark.train.images_data import load_images
-    from mtspark.train.start import check_folder, only_run_in
+    from mtspark.train.ablation.grid import TASKS, as_markdown, run_grid
+    from mtspark.train.images.data import load_images
+    from mtspark.train.runs.setup import check_folder, only_run_in
 
     check_folder(folder, "mtspark-ablation", ())
     training, test = ([load_images(name, split, data) for name in TASKS] for split in SPLITS)

@@ -10,8 +10,8 @@ import torch
 from mtspark.cli import main as cli
 from mtspark.core.environments.atari import task_for_game
 from mtspark.core.environments.protocol import GameProtocol
-from mtspark.train.checkpoint import Agent, save_agent
-from mtspark.train.network import ConvSize, MTSparkNetwork, NetworkConfig
+from mtspark.train.checkpoint.agent import Agent, save_agent
+from mtspark.train.networks.network import ConvSize, MTSparkNetwork, NetworkConfig
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ import pytest
 from mtspark.cli import main as cli
 from mtspark.core.environments.protocol import GameProtocol
 from mtspark.deploy.bundle import load_bundle, save_network, sha256
-from mtspark.train.checkpoint import Agent, save_agent
+from mtspark.train.checkpoint.agent import Agent, save_agent
 
 
 @pytest.fixture(scope="module")
@@ -227,7 +227,7 @@ def test_diff_against_torch_tells_the_agreement_of_actions(bundle: Path, tmp_pat
 def test_eval_scores_float_and_chip_on_the_same_starts(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from mtspark.train.checkpoint import load_agent
+    from mtspark.train.checkpoint.agent import load_agent
 
     agent = load_agent(checkpoint)
     short = GameProtocol(max_frames_per_episode=200)

@@ -17,7 +17,7 @@ from mtspark.core.files.onnx_graph import save_onnx
 from mtspark.deploy.bundle import load_bundle, write_bundle
 from mtspark.deploy.netx_export import save_netx
 from mtspark.deploy.onnx_integer import integer_model
-from mtspark.train.checkpoint import load_agent
+from mtspark.train.checkpoint.agent import load_agent
 from tests.networks import dense, network, population
 
 Call = Callable[..., int]

@@ -14,8 +14,8 @@ import torch
 
 from mtspark.core.environments.protocol import Task
 from mtspark.deploy.bundle import load_bundle
-from mtspark.train.checkpoint import Agent, save_agent
-from mtspark.train.network import ConvSize, MTSparkNetwork, NetworkConfig
+from mtspark.train.checkpoint.agent import Agent, save_agent
+from mtspark.train.networks.network import ConvSize, MTSparkNetwork, NetworkConfig
 
 Call = Callable[..., int]
 Diff = Callable[..., tuple[int, dict[str, Any]]]

@@ -15,8 +15,8 @@ from mtspark.cli.evaluate_images import wilson_interval
 from mtspark.core.environments.protocol import Task
 from mtspark.core.errors import BadRequestError
 from mtspark.deploy.bundle import load_bundle
-from mtspark.train.checkpoint import Agent, load_agent, save_agent
-from mtspark.train.network import ConvSize, MTSparkNetwork, NetworkConfig
+from mtspark.train.checkpoint.agent import Agent, load_agent, save_agent
+from mtspark.train.networks.network import ConvSize, MTSparkNetwork, NetworkConfig
 
 Call = Callable[..., int]
 

@@ -23,7 +23,7 @@ from mtspark.core.environments.protocol import GameProtocol
 from mtspark.deploy.bundle import Bundle, load_bundle
 from mtspark.sim.engine import EngineChip
 from mtspark.sim.play import Moment, play
-from mtspark.train.checkpoint import Agent, load_agent, save_agent
+from mtspark.train.checkpoint.agent import Agent, load_agent, save_agent
 
 
 @pytest.fixture(scope="module")
@@ -209,7 +209,7 @@ def test_a_checkpoint_that_cannot_be_replaced_is_refused_before_any_game(
 def test_rows_are_stored_in_the_checkpoint_and_in_json_even_if_the_first_fails(
     short: Path, call: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import mtspark.train.checkpoint as checkpoints
+    import mtspark.train.checkpoint.agent as checkpoints
 
     row = {
         **{"task": "pong", "backend": "torch", "sticky_action_probability": 0.0},

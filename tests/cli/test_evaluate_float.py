@@ -12,9 +12,9 @@ import pytest
 
 from mtspark.cli import evaluate_float
 from mtspark.core.environments.protocol import GameProtocol, Task
-from mtspark.train.checkpoint import Agent, load_agent, save_agent
-from mtspark.train.network import MTSparkNetwork
-from mtspark.train.network_config import ConvSize, NetworkConfig
+from mtspark.train.checkpoint.agent import Agent, load_agent, save_agent
+from mtspark.train.networks.config import ConvSize, NetworkConfig
+from mtspark.train.networks.network import MTSparkNetwork
 
 
 @pytest.fixture(scope="module")

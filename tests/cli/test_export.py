@@ -13,7 +13,7 @@ import mtspark.convert.nir_export as nir_export
 import mtspark.deploy.lava_shim as shim
 import mtspark.sim.engine as engine
 from mtspark.deploy.bundle import load_bundle
-from mtspark.train.checkpoint import Agent, load_agent, save_agent
+from mtspark.train.checkpoint.agent import Agent, load_agent, save_agent
 
 
 @pytest.mark.parametrize("task", ["pong", "breakout"])

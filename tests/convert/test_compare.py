@@ -15,8 +15,8 @@ from mtspark.convert.compare import LayerAgreement, compare_with_torch
 from mtspark.convert.nir_export import Head, agent_to_nir, load_graph, save_graph
 from mtspark.convert.nir_import import import_graph
 from mtspark.core.float_network.simulator import run_float
-from mtspark.train.checkpoint import Agent
-from mtspark.train.network import ConvSize
+from mtspark.train.checkpoint.agent import Agent
+from mtspark.train.networks.network import ConvSize
 
 MakeAgent = Callable[..., Agent]
 OBLONG = {"observation_shape": (3, 17, 12), "convolutions": (ConvSize(5, 4, 2), ConvSize(4, 3, 1))}

@@ -22,8 +22,8 @@ from mtspark.convert.nir_export import (
 )
 from mtspark.core.backend import greedy_actions
 from mtspark.core.errors import BadFileError, BadNetworkError
-from mtspark.train.checkpoint import Agent
-from mtspark.train.network import ConvSize
+from mtspark.train.checkpoint.agent import Agent
+from mtspark.train.networks.network import ConvSize
 
 MakeAgent = Callable[..., Agent]
 NODES = ["input", "conv1", "conv1_lif", "conv2", "conv2_lif", "flatten"]

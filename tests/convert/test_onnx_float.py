@@ -15,8 +15,8 @@ import torch
 from mtspark.convert.onnx_float import float_decision_model, float_step_model
 from mtspark.core.errors import BadNetworkError
 from mtspark.core.files.onnx_graph import NEXT
-from mtspark.train.checkpoint import Agent
-from mtspark.train.network import NetworkTrace
+from mtspark.train.checkpoint.agent import Agent
+from mtspark.train.networks.network import NetworkTrace
 
 CLOSE = 1e-5
 

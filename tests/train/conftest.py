@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-import mtspark.train.run as runs
-from mtspark.train.config import TrainConfig
+import mtspark.train.rl.run as runs
+from mtspark.train.config.games import TrainConfig
 
 
 @pytest.fixture

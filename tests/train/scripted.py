@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from mtspark.core.environments.protocol import GameProtocol, Task
-from mtspark.train import games
-from mtspark.train import trainer as trainer_module
-from mtspark.train.config import TrainConfig
-from mtspark.train.network import ConvSize, NetworkConfig
+from mtspark.train.config.games import TrainConfig
+from mtspark.train.networks.network import ConvSize, NetworkConfig
+from mtspark.train.rl import collect as games
+from mtspark.train.rl import trainer as trainer_module
 
 LEGAL = {"pong": (0, 3), "breakout": (1, 2, 5)}
 SMALL = TrainConfig(

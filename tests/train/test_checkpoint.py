@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mtspark.core.errors import BadFileError
-from mtspark.train.checkpoint import Agent, load_agent, load_plain, save_agent, save_whole
+from mtspark.train.checkpoint.agent import Agent, load_agent, load_plain, save_agent, save_whole
 
 
 class Trap:

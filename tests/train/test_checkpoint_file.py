@@ -13,8 +13,8 @@ import torch
 
 from mtspark.core.errors import BackendMissingError, BadFileError
 from mtspark.core.files.limits import FileLimits
-from mtspark.train.checkpoint import Agent, load_agent, load_plain, save_agent, save_whole
-from mtspark.train.checkpoint_file import check_torch
+from mtspark.train.checkpoint.agent import Agent, load_agent, load_plain, save_agent, save_whole
+from mtspark.train.checkpoint.archive import check_torch
 
 
 @pytest.fixture

@@ -11,15 +11,15 @@ import pytest
 import torch
 
 from mtspark.core.environments.protocol import GameProtocol, Task
-from mtspark.train import games
-from mtspark.train import trainer as trainer_module
-from mtspark.train.config import ReplayConfig, TrainConfig
-from mtspark.train.images import ImageConfig, ImageTrainer, accuracy
-from mtspark.train.images_data import ImageSet
-from mtspark.train.network import ConvSize, NetworkConfig
-from mtspark.train.pqn import PqnTrainer
-from mtspark.train.run import make_trainer
-from mtspark.train.trainer import Trainer
+from mtspark.train.config.games import ReplayConfig, TrainConfig
+from mtspark.train.images.data import ImageSet
+from mtspark.train.images.trainer import ImageConfig, ImageTrainer, accuracy
+from mtspark.train.networks.network import ConvSize, NetworkConfig
+from mtspark.train.rl import collect as games
+from mtspark.train.rl import trainer as trainer_module
+from mtspark.train.rl.pqn import PqnTrainer
+from mtspark.train.rl.run import make_trainer
+from mtspark.train.rl.trainer import Trainer
 from tests.train.elsewhere import DEVICE, Elsewhere, Pretended, pretend
 
 CONFIG = TrainConfig(

@@ -17,9 +17,11 @@ import torch
 from numpy.typing import NDArray
 
 from mtspark.core.errors import BadFileError, BadRequestError
-from mtspark.train import ablation, images_data
-from mtspark.train.checkpoint import load_agent
-from mtspark.train.images import (
+from mtspark.train.ablation import grid as ablation
+from mtspark.train.checkpoint.agent import load_agent
+from mtspark.train.images import data as images_data
+from mtspark.train.images.data import ImageSet, as_rgb32, load_images, read_idx
+from mtspark.train.images.trainer import (
     ImageConfig,
     ImageTrainer,
     accuracy,
@@ -27,8 +29,7 @@ from mtspark.train.images import (
     check_config,
     train_images,
 )
-from mtspark.train.images_data import ImageSet, as_rgb32, load_images, read_idx
-from mtspark.train.network import ConvSize, NetworkConfig
+from mtspark.train.networks.network import ConvSize, NetworkConfig
 
 
 def idx(array: NDArray[np.uint8]) -> bytes:

@@ -14,9 +14,9 @@ from mtspark.convert.nir_import import import_tasks
 from mtspark.core.chip_network.network import ChipNetwork
 from mtspark.deploy.quantise import quantise
 from mtspark.sim.engine import EngineChip
-from mtspark.train.checkpoint import Agent, load_agent
-from mtspark.train.images_data import load_images
-from mtspark.train.twin import Twin
+from mtspark.train.checkpoint.agent import Agent, load_agent
+from mtspark.train.images.data import load_images
+from mtspark.train.quantised.twin import Twin
 
 ROOT = Path(__file__).resolve().parents[2]
 AGENT = ROOT / "examples" / "agents" / "images" / "images.pt"

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from mtspark.core.environments.protocol import GameProtocol, Task
-from mtspark.train import games
-from mtspark.train import trainer as trainer_module
-from mtspark.train.config import ReplayConfig, TrainConfig
-from mtspark.train.network import ConvSize, NetworkConfig
-from mtspark.train.pqn import PqnTrainer
-from mtspark.train.trainer import Trainer
+from mtspark.train.config.games import ReplayConfig, TrainConfig
+from mtspark.train.networks.network import ConvSize, NetworkConfig
+from mtspark.train.rl import collect as games
+from mtspark.train.rl import trainer as trainer_module
+from mtspark.train.rl.pqn import PqnTrainer
+from mtspark.train.rl.trainer import Trainer
 
 SIZE, LEFT, STAY, RIGHT = 5, 4, 0, 3
 
@@ -103,7 +103,7 @@ def test_without_learning_it_does_not_catch(catch: None) -> None:
 
 def test_dqn_learns_to_catch(catch: None) -> None:
     pytest.importorskip("torchrl", reason="torchrl is not installed (pip install 'mtspark[dqn]')")
-    from mtspark.train.dqn import DqnTrainer
+    from mtspark.train.rl.dqn import DqnTrainer
 
     config = replace(
         CATCH,

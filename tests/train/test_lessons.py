@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch.nn import functional
 
-from mtspark.train.config import ReplayConfig
-from mtspark.train.distil import advice, divergence
-from mtspark.train.network import MTSparkNetwork, mask_illegal
-from mtspark.train.pqn import PqnTrainer
+from mtspark.train.config.games import ReplayConfig
+from mtspark.train.networks.network import MTSparkNetwork, mask_illegal
+from mtspark.train.rl.distil import advice, divergence
+from mtspark.train.rl.pqn import PqnTrainer
 from tests.train.scripted import SMALL, script_games
 
 
@@ -35,8 +35,8 @@ def shaken_teacher(student: MTSparkNetwork) -> MTSparkNetwork:
 def test_dqn_teaches_as_pqn_does(scripted: None, rewarded: bool, weight: float) -> None:
     """The lesson's weight falls; rewards join it if asked."""
     pytest.importorskip("torchrl", reason="torchrl is not installed (pip install 'mtspark[dqn]')")
-    from mtspark.train.dqn import DqnTrainer
-    from mtspark.train.replay import Transitions
+    from mtspark.train.rl.dqn import DqnTrainer
+    from mtspark.train.rl.replay import Transitions
 
     config = replace(
         SMALL,

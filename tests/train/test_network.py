@@ -11,8 +11,8 @@ import snntorch as snn
 import torch
 from torch.nn import functional
 
-from mtspark.train.checkpoint import Agent
-from mtspark.train.network import (
+from mtspark.train.checkpoint.agent import Agent
+from mtspark.train.networks.network import (
     ConvSize,
     MTSparkNetwork,
     NetworkConfig,

@@ -13,11 +13,11 @@ import torch
 
 from mtspark.convert.nir_export import agent_to_nir, dendritic_gains
 from mtspark.core.errors import BadFileError, BadNetworkError, BadRequestError
-from mtspark.train.checkpoint import Agent, load_agent, save_agent
-from mtspark.train.dendrites import ActiveDendrites, TaskContext, prototype
-from mtspark.train.network import ConvSize, MTSparkNetwork, NetworkConfig, NetworkTrace
-from mtspark.train.network_config import FIRST_FIELDS
-from mtspark.train.neurons import (
+from mtspark.train.checkpoint.agent import Agent, load_agent, save_agent
+from mtspark.train.networks.config import FIRST_FIELDS
+from mtspark.train.networks.dendrites import ActiveDendrites, TaskContext, prototype
+from mtspark.train.networks.network import ConvSize, MTSparkNetwork, NetworkConfig, NetworkTrace
+from mtspark.train.networks.neurons import (
     DeployableLeaky,
     NeuronConstants,
     run_layer,
@@ -25,7 +25,7 @@ from mtspark.train.neurons import (
     step,
     surrogate_derivative,
 )
-from mtspark.train.variants import NEURONS, VARIANTS, why_not_deployable, with_variant
+from mtspark.train.networks.variants import NEURONS, VARIANTS, why_not_deployable, with_variant
 
 MakeAgent = Callable[..., Agent]
 SMALL = NetworkConfig(

@@ -11,8 +11,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtspark.train.dendrites import ActiveDendrites
-from mtspark.train.neurons import DeployableLeaky, NeuronConstants, run_layer, spike_with_surrogate
+from mtspark.train.networks.dendrites import ActiveDendrites
+from mtspark.train.networks.neurons import (
+    DeployableLeaky,
+    NeuronConstants,
+    run_layer,
+    spike_with_surrogate,
+)
 
 
 def stock(beta: float, threshold: float) -> snn.Leaky:

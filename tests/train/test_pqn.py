@@ -14,13 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mtspark.core.errors import BadRequestError
-from mtspark.train import trainer as trainer_module
-from mtspark.train.checkpoint import save_agent
-from mtspark.train.config import TrainConfig
-from mtspark.train.pqn import PqnTrainer, lambda_returns
-from mtspark.train.trainer import rescale, unscale
-from mtspark.train.twin import Twin
-from mtspark.train.twin_integers import TwinOptions
+from mtspark.train.checkpoint.agent import save_agent
+from mtspark.train.config.games import TrainConfig
+from mtspark.train.quantised.integers import TwinOptions
+from mtspark.train.quantised.twin import Twin
+from mtspark.train.rl import trainer as trainer_module
+from mtspark.train.rl.pqn import PqnTrainer, lambda_returns
+from mtspark.train.rl.trainer import rescale, unscale
 from tests.train.scripted import LEGAL, SMALL, script_games
 
 HALF = TrainConfig(discount=0.5, trace=0.5)

@@ -14,11 +14,11 @@ import torch
 
 from mtspark.core.environments.protocol import GameProtocol
 from mtspark.core.errors import BadRequestError
-from mtspark.train.checkpoint import Agent, save_agent
-from mtspark.train.config import TrainConfig
-from mtspark.train.distil import load_teachers
-from mtspark.train.network import NetworkConfig
-from mtspark.train.start import STATE, only_run_in
+from mtspark.train.checkpoint.agent import Agent, save_agent
+from mtspark.train.config.games import TrainConfig
+from mtspark.train.networks.network import NetworkConfig
+from mtspark.train.rl.distil import load_teachers
+from mtspark.train.runs.setup import STATE, only_run_in
 from tests.train.commands import call
 
 
@@ -279,7 +279,7 @@ def test_dqn_names_the_extra_that_it_needs(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    for module in ("mtspark.train.dqn", "mtspark.train.replay"):
+    for module in ("mtspark.train.rl.dqn", "mtspark.train.rl.replay"):
         monkeypatch.delitem(sys.modules, module, raising=False)
     # An import of what is None here fails as one of a package that is not there; its modules are
     # found without it where another test has loaded them.

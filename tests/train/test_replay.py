@@ -12,7 +12,7 @@ import torch
 pytest.importorskip("torchrl", reason="torchrl is not installed (pip install 'mtspark[dqn]')")
 
 from mtspark.core.errors import BadRequestError
-from mtspark.train.replay import Replay, Transitions
+from mtspark.train.rl.replay import Replay, Transitions
 
 STACK, COPIES, STEPS = 2, 2, 12
 # Copy 0: the decision of step 4 ends the game, step 5 restarts it. Copy 1 plays on.

@@ -10,16 +10,16 @@ from pathlib import Path
 import pytest
 import torch
 
-import mtspark.train.run as run
+import mtspark.train.rl.run as run
 from mtspark.core.environments.protocol import GameProtocol
 from mtspark.core.errors import BadFileError, BadRequestError
-from mtspark.train.checkpoint import load_agent
-from mtspark.train.config import ReplayConfig, TrainConfig
-from mtspark.train.network import ConvSize, NetworkConfig
-from mtspark.train.pqn import PqnTrainer
-from mtspark.train.run import train
-from mtspark.train.run_folder import check_same_run, prepare_folder
-from mtspark.train.trainer import Progress, Trainer
+from mtspark.train.checkpoint.agent import load_agent
+from mtspark.train.config.games import ReplayConfig, TrainConfig
+from mtspark.train.networks.network import ConvSize, NetworkConfig
+from mtspark.train.rl.pqn import PqnTrainer
+from mtspark.train.rl.run import train
+from mtspark.train.rl.trainer import Progress, Trainer
+from mtspark.train.runs.folder import check_same_run, prepare_folder
 
 # Six updates of eight decisions, a checkpoint after every second one.
 SMALL = TrainConfig(

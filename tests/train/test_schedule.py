@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import nn
 
-from mtspark.train.config import ReplayConfig, TrainConfig
-from mtspark.train.network import NetworkConfig
-from mtspark.train.run import make_trainer
-from mtspark.train.schedule import Schedule
-from mtspark.train.trainer import Trainer
+from mtspark.train.config.games import ReplayConfig, TrainConfig
+from mtspark.train.networks.network import NetworkConfig
+from mtspark.train.rl.run import make_trainer
+from mtspark.train.rl.schedule import Schedule
+from mtspark.train.rl.trainer import Trainer
 from tests.train.scripted import SMALL, script_games
 
 

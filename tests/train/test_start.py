@@ -11,20 +11,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-import mtspark.train.run as runs
+import mtspark.train.rl.run as runs
 from mtspark.cli.train import train_command
 from mtspark.core.environments.protocol import GameProtocol
 from mtspark.core.errors import BadFileError, BadRequestError
-from mtspark.train.ablation import AblationSettings
-from mtspark.train.checkpoint import load_agent
-from mtspark.train.config import TrainConfig
-from mtspark.train.images import ImageConfig
-from mtspark.train.network import ConvSize, NetworkConfig
-from mtspark.train.notes import notes
-from mtspark.train.pqn import PqnTrainer
-from mtspark.train.recipe import override, read_recipe, shipped_recipes, to_config
-from mtspark.train.start import STATE
-from mtspark.train.variants import with_variant
+from mtspark.train.ablation.grid import AblationSettings
+from mtspark.train.checkpoint.agent import load_agent
+from mtspark.train.config.games import TrainConfig
+from mtspark.train.config.notes import notes
+from mtspark.train.config.recipe import override, read_recipe, shipped_recipes, to_config
+from mtspark.train.images.trainer import ImageConfig
+from mtspark.train.networks.network import ConvSize, NetworkConfig
+from mtspark.train.networks.variants import with_variant
+from mtspark.train.rl.pqn import PqnTrainer
+from mtspark.train.runs.setup import STATE
 from tests.train.commands import call
 
 

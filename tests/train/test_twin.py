@@ -18,10 +18,10 @@ from mtspark.core.chip_network.network import ChipNetwork
 from mtspark.core.errors import BadNetworkError
 from mtspark.deploy.quantise import QuantiseOptions, quantise
 from mtspark.sim.reference import ReferenceChip
-from mtspark.train.checkpoint import Agent, load_agent
-from mtspark.train.network import ConvSize
-from mtspark.train.twin import HEAD, Twin, TwinTrace, decayed
-from mtspark.train.twin_integers import TwinOptions, round_weights, straight
+from mtspark.train.checkpoint.agent import Agent, load_agent
+from mtspark.train.networks.network import ConvSize
+from mtspark.train.quantised.integers import TwinOptions, round_weights, straight
+from mtspark.train.quantised.twin import HEAD, Twin, TwinTrace, decayed
 
 MakeAgent = Callable[..., Agent]
 AGENTS = Path(__file__).resolve().parents[2] / "examples" / "agents"

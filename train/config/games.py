@@ -6,8 +6,8 @@ from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
 
 from mtspark.core.environments.protocol import GameProtocol, why_not_playable
-from mtspark.train.checks import check_above_zero, check_finite, check_seed
-from mtspark.train.network import NetworkConfig
+from mtspark.train.config.checks import check_above_zero, check_finite, check_seed
+from mtspark.train.networks.network import NetworkConfig
 
 PER_GAME = ("games_per_task", "exploration_ladder", "reward_clipping", "reward_scales", "teachers")
 """Fields that may have an entry for each game: several entries are of the recipe's own games."""
@@ -61,7 +61,7 @@ class TrainConfig:
     Attributes:
         algorithm: pqn (vectorised games, no replay) or dqn (double DQN, a replay a task).
         schedule: interleaved, sequential, interval or performance, see
-            :class:`mtspark.train.schedule.Schedule`.
+            :class:`mtspark.train.rl.schedule.Schedule`.
         switch_every_steps: of the schedule interval.
         switch_episodes, switch_change: of the schedule performance.
         games: ALE games, in the order of the task context.
@@ -98,7 +98,7 @@ class TrainConfig:
             student can leave its teacher behind (Schmitt et al. 2018, arXiv:1803.03835).
         replay: of dqn.
         start_from: an agent file of the same games and network whose weights are the start.
-        quantisation_aware: act and learn on the chip's integers (:mod:`mtspark.train.twin`).
+        quantisation_aware: act and learn on the chip's integers (:mod:`mtspark.train.quantised.twin`).
         weight_bits: of these integers.
         device: cpu or cuda.
         seed: of weights, games and exploration.

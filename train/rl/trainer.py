@@ -16,15 +16,15 @@ from torch import Tensor
 from mtspark.core.environments.atari import task_for_game
 from mtspark.core.environments.protocol import Task
 from mtspark.core.errors import BadRequestError
-from mtspark.train.checkpoint import Agent, load_agent
-from mtspark.train.config import TrainConfig
-from mtspark.train.distil import load_teachers
-from mtspark.train.games import Step, TaskGames, random_frames
-from mtspark.train.network import MTSparkNetwork, legal_action_mask, mask_illegal
-from mtspark.train.schedule import Schedule
-from mtspark.train.start import prepare_torch
-from mtspark.train.twin import Twin
-from mtspark.train.twin_integers import TwinOptions
+from mtspark.train.checkpoint.agent import Agent, load_agent
+from mtspark.train.config.games import TrainConfig
+from mtspark.train.networks.network import MTSparkNetwork, legal_action_mask, mask_illegal
+from mtspark.train.quantised.integers import TwinOptions
+from mtspark.train.quantised.twin import Twin
+from mtspark.train.rl.collect import Step, TaskGames, random_frames
+from mtspark.train.rl.distil import load_teachers
+from mtspark.train.rl.schedule import Schedule
+from mtspark.train.runs.setup import prepare_torch
 
 
 def rescale(value: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import statistics
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mtspark.train.ablation import NETWORKS, NEURONS, SCHEDULES, TASKS
+from mtspark.train.ablation.grid import NETWORKS, NEURONS, SCHEDULES, TASKS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -14,16 +14,16 @@ from typing import Any
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from mtspark.core.errors import BackendMissingError
-from mtspark.train.checkpoint import load_plain, save_agent, save_whole
-from mtspark.train.config import TrainConfig
-from mtspark.train.pqn import PqnTrainer
-from mtspark.train.run_folder import (
+from mtspark.train.checkpoint.agent import load_plain, save_agent, save_whole
+from mtspark.train.config.games import TrainConfig
+from mtspark.train.rl.pqn import PqnTrainer
+from mtspark.train.rl.trainer import Trainer
+from mtspark.train.runs.folder import (
     check_same_run,
     damaged_state,
     interruption_tells,
     prepare_folder,
 )
-from mtspark.train.trainer import Trainer
 
 RUN_FORMAT = "mtspark-training"
 AGENT_EVERY_S = 300
@@ -112,7 +112,7 @@ def make_trainer(config: TrainConfig) -> Trainer:
         return PqnTrainer(config)
     # torchrl takes seconds to import.
     try:
-        from mtspark.train.dqn import DqnTrainer
+        from mtspark.train.rl.dqn import DqnTrainer
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
         if package not in DQN_PACKAGES:

@@ -20,17 +20,17 @@ from torch.nn import functional
 
 from mtspark.core.environments.protocol import Task
 from mtspark.core.errors import BadRequestError
-from mtspark.train.checkpoint import Agent, load_plain, save_agent, save_whole
-from mtspark.train.checks import check_above_zero, check_finite, check_seed
-from mtspark.train.images_data import CLASSES, IMAGE_SHAPE, ImageSet
-from mtspark.train.network import ConvSize, MTSparkNetwork, NetworkConfig
-from mtspark.train.run_folder import (
+from mtspark.train.checkpoint.agent import Agent, load_plain, save_agent, save_whole
+from mtspark.train.config.checks import check_above_zero, check_finite, check_seed
+from mtspark.train.images.data import CLASSES, IMAGE_SHAPE, ImageSet
+from mtspark.train.networks.network import ConvSize, MTSparkNetwork, NetworkConfig
+from mtspark.train.runs.folder import (
     check_same_run,
     damaged_state,
     interruption_tells,
     prepare_folder,
 )
-from mtspark.train.start import prepare_torch
+from mtspark.train.runs.setup import prepare_torch
 
 RUN_FORMAT = "mtspark-images"
 STATE = ("network", "optimizer", "epoch")

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from mtspark.train.config import TrainConfig
-from mtspark.train.distil import advice, divergence
-from mtspark.train.replay import Replay
-from mtspark.train.trainer import Trainer, Turn, rescale, unscale
+from mtspark.train.config.games import TrainConfig
+from mtspark.train.rl.distil import advice, divergence
+from mtspark.train.rl.replay import Replay
+from mtspark.train.rl.trainer import Trainer, Turn, rescale, unscale
 
 
 class DqnTrainer(Trainer):

@@ -15,9 +15,10 @@ from torch.nn import functional
 
 from mtspark.core.arithmetic import DECAY_ONE, STATE_SHIFT, THRESHOLD_LIMIT
 from mtspark.core.errors import BadNetworkError
-from mtspark.train.network import HIDDEN, MTSparkNetwork
-from mtspark.train.neurons import spike_with_surrogate
-from mtspark.train.twin_integers import (
+from mtspark.train.networks.network import HIDDEN, MTSparkNetwork
+from mtspark.train.networks.neurons import spike_with_surrogate
+from mtspark.train.networks.variants import why_not_deployable
+from mtspark.train.quantised.integers import (
     EXACT_FLOAT32,
     PIXEL_LIMIT,
     STATE_ONE,
@@ -26,7 +27,6 @@ from mtspark.train.twin_integers import (
     integers_of_layer,
     straight,
 )
-from mtspark.train.variants import why_not_deployable
 
 HEAD = "head"
 SMALLEST_GAIN = 1e-12

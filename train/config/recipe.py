@@ -14,12 +14,12 @@ from pydantic import TypeAdapter, ValidationError
 from mtspark.core.environments.protocol import GameProtocol
 from mtspark.core.errors import BadFileError, BadNetworkError, BadRequestError
 from mtspark.core.files.limits import current_policy
-from mtspark.train.ablation import AblationSettings, grid, run_config
-from mtspark.train.checkpoint import check_network_limits
-from mtspark.train.config import TrainConfig
-from mtspark.train.images import ImageConfig, check_config
-from mtspark.train.network_config import NetworkConfig, check_network_config
-from mtspark.train.variants import NEURONS, VARIANTS, decided_fields, with_variant
+from mtspark.train.ablation.grid import AblationSettings, grid, run_config
+from mtspark.train.checkpoint.agent import check_network_limits
+from mtspark.train.config.games import TrainConfig
+from mtspark.train.images.trainer import ImageConfig, check_config
+from mtspark.train.networks.config import NetworkConfig, check_network_config
+from mtspark.train.networks.variants import NEURONS, VARIANTS, decided_fields, with_variant
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -28,7 +28,7 @@ else:
 
 RunConfig = TrainConfig | ImageConfig | AblationSettings
 """What a recipe can describe."""
-SHIPPED = files("mtspark.train") / "recipes"
+SHIPPED = files("mtspark.train.config") / "recipes"
 
 
 def shipped_recipes() -> list[str]:
@@ -94,7 +94,7 @@ def to_config(fields: dict[str, Any], where: str) -> RunConfig:
 
     Beside the fields of the configuration, ``kind`` is games (the usual), images or ablation,
     and in the table ``network`` ``variant`` and ``constants`` choose a published network
-    (:data:`mtspark.train.variants.VARIANTS`, ``NEURONS``). What follows from other fields, the
+    (:data:`mtspark.train.networks.variants.VARIANTS`, ``NEURONS``). What follows from other fields, the
     network's tasks and frames, may be left out; one value stands for a list of one.
 
     Raises:

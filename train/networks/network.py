@@ -11,8 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mtspark.train.dendrites import ActiveDendrites, TaskContext
-from mtspark.train.network_config import (
+from mtspark.train.networks.config import (
     HIDDEN,
     NATURE_CONVOLUTIONS,
     SMALL_CONVOLUTIONS,
@@ -20,7 +19,8 @@ from mtspark.train.network_config import (
     NetworkConfig,
     check_network_config,
 )
-from mtspark.train.neurons import DeployableLeaky, NeuronConstants, run_layer
+from mtspark.train.networks.dendrites import ActiveDendrites, TaskContext
+from mtspark.train.networks.neurons import DeployableLeaky, NeuronConstants, run_layer
 
 __all__ = [
     "HIDDEN",

@@ -6,8 +6,8 @@ import math
 from dataclasses import astuple, dataclass, fields
 
 from mtspark.core.errors import BadNetworkError
-from mtspark.train.dendrites import CONTEXTS, SELECTIONS
-from mtspark.train.neurons import RESETS, SURROGATES, NeuronConstants
+from mtspark.train.networks.dendrites import CONTEXTS, SELECTIONS
+from mtspark.train.networks.neurons import RESETS, SURROGATES, NeuronConstants
 
 HIDDEN = "hidden"
 """Name of the fully connected layer; the convolutions are conv1, conv2 and so on."""

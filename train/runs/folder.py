@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from mtspark.core.errors import BadFileError, BadRequestError
 
 if TYPE_CHECKING:
-    from mtspark.train.config import TrainConfig
-    from mtspark.train.images import ImageConfig
+    from mtspark.train.config.games import TrainConfig
+    from mtspark.train.images.trainer import ImageConfig
 
 
 def check_same_run(saved: Any, config: TrainConfig | ImageConfig, folder: Path) -> None:

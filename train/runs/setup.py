@@ -89,7 +89,7 @@ def check_folder(folder: Path, run_format: str, state_keys: tuple[str, ...]) -> 
         raise BadFileError(f"{nearest}: no permission to write there; choose another folder")
     resume = folder / "resume.pt"
     if resume.exists():
-        from mtspark.train.checkpoint import load_plain
+        from mtspark.train.checkpoint.agent import load_plain
 
         state = load_plain(resume, run_format).get("state")
         missing = [key for key in state_keys if not isinstance(state, dict) or key not in state]

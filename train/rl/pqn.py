@@ -8,9 +8,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mtspark.train.config import TrainConfig
-from mtspark.train.distil import advice, divergence
-from mtspark.train.trainer import Trainer, rescale, unscale
+from mtspark.train.config.games import TrainConfig
+from mtspark.train.rl.distil import advice, divergence
+from mtspark.train.rl.trainer import Trainer, rescale, unscale
 
 
 def lambda_returns(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import fields
 
-from mtspark.train.config import ReplayConfig, TrainConfig
-from mtspark.train.images import ImageConfig
-from mtspark.train.variants import why_not_deployable
+from mtspark.train.config.games import ReplayConfig, TrainConfig
+from mtspark.train.images.trainer import ImageConfig
+from mtspark.train.networks.variants import why_not_deployable
 
 
 def notes(config: TrainConfig | ImageConfig) -> list[str]:

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from mtspark.core.errors import BadFileError, BadRequestError
-from mtspark.train.images import ImageConfig, ImageTrainer, accuracy
-from mtspark.train.images_data import CLASSES, IMAGE_SHAPE, ImageSet
-from mtspark.train.network_config import ConvSize, NetworkConfig
+from mtspark.train.images.data import CLASSES, IMAGE_SHAPE, ImageSet
+from mtspark.train.images.trainer import ImageConfig, ImageTrainer, accuracy
+from mtspark.train.networks.config import ConvSize, NetworkConfig
 
 TASKS = ("mnist", "cifar10")
 NETWORKS = {"plain": (0, False), "AD": (1, False), "D": (0, True), "ADD": (1, True)}
@@ -168,7 +168,7 @@ def run_grid(
     """
     from rich.progress import track
 
-    from mtspark.train.ablation_plots import draw, draw_curves
+    from mtspark.train.ablation.plots import draw, draw_curves
 
     test = [part.subset(settings.test_images, seed=0) for part in test]
     done_folder = folder / "runs"

@@ -21,9 +21,9 @@ from mtspark.core.environments.protocol import (
 from mtspark.core.errors import BadFileError, BadNetworkError
 from mtspark.core.files.limits import FileLimits, chosen_policy, one_line, over
 from mtspark.core.files.sandbox import read_guarded
-from mtspark.train.checkpoint_file import read_tensors, with_tensors
-from mtspark.train.network import HIDDEN, ConvSize, MTSparkNetwork, NetworkConfig
-from mtspark.train.network_config import FIRST_FIELDS, check_network_config
+from mtspark.train.checkpoint.archive import read_tensors, with_tensors
+from mtspark.train.networks.config import FIRST_FIELDS, check_network_config
+from mtspark.train.networks.network import HIDDEN, ConvSize, MTSparkNetwork, NetworkConfig
 
 FORMAT = "mtspark-agent"
 VERSION = 1

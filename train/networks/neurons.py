@@ -1,6 +1,6 @@
 """Spiking neurons as they deploy: snntorch's Leaky with zero reset and no reset delay.
 
-Other resets and surrogate gradients serve comparisons; :mod:`mtspark.train.variants` says what
+Other resets and surrogate gradients serve comparisons; :mod:`mtspark.train.networks.variants` says what
 deploys.
 """
 

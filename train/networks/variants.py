@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from mtspark.core.errors import BadRequestError
-from mtspark.train.network_config import NetworkConfig
+from mtspark.train.networks.config import NetworkConfig
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "dqn": {"neuron": "relu", "dendrite_segments": 0, "dueling": False},
