@@ -24,10 +24,10 @@ IMPORTER = ("tests/convert/test_nir_import.py",)
 TRACER = ("tests/convert/test_snntorch_trace.py", "tests/convert/test_snntorch_trace_layers.py")
 LOWERING = ("tests/deploy/test_lower.py", "tests/deploy/test_quantise.py")
 
-NODES, NEURONS = "convert/nir_import_nodes.py", "convert/nir_import_neurons.py"
-LOOPS = "convert/nir_import_loops.py"
-LAYERS, TRACE = "convert/snntorch_trace_layers.py", "convert/snntorch_trace.py"
-CONSTANTS = "convert/snntorch_trace_neurons.py"
+NODES, NEURONS = "convert/nir/nodes.py", "convert/nir/neurons.py"
+LOOPS = "convert/nir/loops.py"
+LAYERS, TRACE = "convert/snntorch/layers.py", "convert/snntorch/trace.py"
+CONSTANTS = "convert/snntorch/neurons.py"
 LOWER, LAYER = "deploy/lower.py", "deploy/quantise_layer.py"
 
 

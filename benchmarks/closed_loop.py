@@ -22,8 +22,8 @@ ROUNDS = 7
 
 def chip_network(agent: Path) -> ChipNetwork:
     """A trained agent as a chip network, as `mtspark export` makes it."""
-    from mtspark.convert.nir_export import Head, agent_to_nir
-    from mtspark.convert.nir_import import import_tasks
+    from mtspark.convert.nir.agent import Head, agent_to_nir
+    from mtspark.convert.nir.reader import import_tasks
     from mtspark.deploy.quantise import quantise
     from mtspark.train.checkpoint.agent import load_agent
 

@@ -35,10 +35,10 @@ GOLDEN = Path(__file__).resolve().parents[2] / "shared" / "golden"
 SECONDS, MEGABYTES = 5.0, 1024.0
 EXPORT = ("mtspark.deploy.quantise", "mtspark.deploy.calibrate", "mtspark.sim.reference")
 NEEDED = {
-    "nir": ("mtspark.convert.nir_import", *EXPORT),
-    "net": ("mtspark.convert.netx_import", *EXPORT),
+    "nir": ("mtspark.convert.nir.reader", *EXPORT),
+    "net": ("mtspark.convert.netx", *EXPORT),
     "pt": ("mtspark.train.checkpoint.agent",),
-    "onnx": ("onnxruntime", "mtspark.convert.onnx_float", "mtspark.sim.onnx_runner"),
+    "onnx": ("onnxruntime", "mtspark.convert.onnx", "mtspark.sim.onnx_runner"),
     "bundle": ("mtspark.deploy.bundle",),
 }
 """Loaded by a worker before it starts, so that no file pays for it."""

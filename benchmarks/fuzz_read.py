@@ -99,11 +99,11 @@ def _cpu_seconds() -> float:
 
 def _read(kind: str, path: Path) -> None:
     if kind == "nir":
-        from mtspark.convert.nir_import import import_nir
+        from mtspark.convert.nir.reader import import_nir
 
         _export(path, import_nir(path))
     elif kind == "net":
-        from mtspark.convert.netx_import import import_netx
+        from mtspark.convert.netx import import_netx
 
         _export(path, import_netx(path))
     elif kind == "pt":

@@ -138,7 +138,7 @@ def _netx_files(folder: Path, golden: Path | None) -> list[Path]:
 
 
 def _float_step(checkpoint: Path, path: Path) -> Path:
-    from mtspark.convert.onnx_float import float_step_model
+    from mtspark.convert.onnx import float_step_model
     from mtspark.core.files.onnx_graph import save_onnx
     from mtspark.train.checkpoint.agent import load_agent
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mtspark.convert.nir_import import import_graph
+from mtspark.convert.nir.reader import import_graph
 from mtspark.core.chip_network.network import INPUT
 from mtspark.core.float_network.network import FloatInput, FloatNetwork, FloatOutput, OutputKind
 from mtspark.core.float_network.simulator import run_float

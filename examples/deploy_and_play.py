@@ -8,8 +8,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from mtspark.convert.nir_export import agent_to_nir
-from mtspark.convert.nir_import import import_tasks
+from mtspark.convert.nir.agent import agent_to_nir
+from mtspark.convert.nir.reader import import_tasks
 from mtspark.deploy.quantise import quantise
 from mtspark.sim.energy import price
 from mtspark.sim.energy_cards import load_card

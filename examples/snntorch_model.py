@@ -14,8 +14,8 @@ import snntorch as snn
 import torch
 from torch import Tensor, nn
 
-from mtspark.convert.snntorch_trace import trace_module
-from mtspark.convert.snntorch_trace_check import compare_with_recording
+from mtspark.convert.snntorch.trace import trace_module
+from mtspark.convert.snntorch.verify import compare_with_recording
 from mtspark.core.float_network.simulator import run_float
 from mtspark.deploy.fidelity import layer_fidelity
 from mtspark.deploy.quantise import quantise

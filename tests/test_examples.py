@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from mtspark.convert.nir_export import agent_to_nir
-from mtspark.convert.nir_import import import_tasks
+from mtspark.convert.nir.agent import agent_to_nir
+from mtspark.convert.nir.reader import import_tasks
 from mtspark.deploy.quantise import quantise
 from mtspark.sim.engine import EngineChip
 from mtspark.sim.play import play

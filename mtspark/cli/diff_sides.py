@@ -164,7 +164,7 @@ class FloatSide:
     integer = False
 
     def __init__(self, path: Path) -> None:
-        from mtspark.convert.nir_import import import_nir
+        from mtspark.convert.nir.reader import import_nir
 
         self.name = str(path)
         self.network: FloatNetwork = import_nir(path)
@@ -256,7 +256,7 @@ def open_side(text: str) -> Side:
         network = load_bundle(path).network
         return ChipSide(text, network, ReferenceChip(network))
     if path.suffix == ".net":
-        from mtspark.convert.netx_import import import_netx
+        from mtspark.convert.netx import import_netx
 
         network = import_netx(path)
         return ChipSide(text, network, ReferenceChip(network))
@@ -272,7 +272,7 @@ def open_side(text: str) -> Side:
 
 
 def _open_onnx(path: Path) -> Side:
-    from mtspark.convert.onnx_float import DECISION_FORMAT, STEP_FORMAT
+    from mtspark.convert.onnx import DECISION_FORMAT, STEP_FORMAT
     from mtspark.core.files.onnx import OnnxFile, read_onnx
 
     def attempt(file: OnnxFile) -> None:

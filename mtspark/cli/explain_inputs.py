@@ -20,7 +20,7 @@ def float_side(bundle: Bundle) -> tuple[FloatNetwork, QuantiseOptions]:
     Raises:
         BadFileError: the bundle has no graph of one of its tasks.
     """
-    from mtspark.convert.nir_import import import_nir_tasks
+    from mtspark.convert.nir.reader import import_nir_tasks
     from mtspark.core.errors import BadFileError
     from mtspark.deploy.quantise_layer import QuantiseOptions
 

@@ -45,8 +45,8 @@ def export_agent(
 
     import mtspark
     from mtspark.cli.export_formats import write_formats
-    from mtspark.convert.nir_export import Head, agent_to_nir, load_graph, save_graph
-    from mtspark.convert.nir_import import import_tasks
+    from mtspark.convert.nir.agent import Head, agent_to_nir, load_graph, save_graph
+    from mtspark.convert.nir.reader import import_tasks
     from mtspark.deploy.bounds import headroom
     from mtspark.deploy.bundle import AGENT, FIDELITY, sha256, write_bundle
     from mtspark.deploy.quantise import QuantiseOptions, quantise

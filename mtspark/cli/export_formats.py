@@ -43,8 +43,8 @@ def write_formats(
         BadNetworkError: a format cannot hold the network; says why.
     """
     if "nir" in formats:
-        from mtspark.convert.nir_export import save_graph
-        from mtspark.convert.nir_of_network import network_to_nir
+        from mtspark.convert.nir.agent import save_graph
+        from mtspark.convert.nir.writer import network_to_nir
         from mtspark.deploy.chip_units import in_chip_units, integer_metadata
 
         units = in_chip_units(network)
@@ -62,7 +62,7 @@ def write_formats(
 
         save_onnx(integer_model(network), folder / INTEGER_STEP)
         if agent is not None:
-            from mtspark.convert.onnx_float import float_decision_model, float_step_model
+            from mtspark.convert.onnx import float_decision_model, float_step_model
 
             save_onnx(float_step_model(agent), folder / FLOAT_STEP)
             save_onnx(float_decision_model(agent), folder / FLOAT_DECISION)

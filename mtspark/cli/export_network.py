@@ -67,12 +67,12 @@ def _float_network(request: ExportRequest) -> tuple[FloatNetwork, dict[str, Any]
     from dataclasses import asdict, replace
 
     if request.source.suffix == ".nir":
-        from mtspark.convert.nir_import import import_nir
+        from mtspark.convert.nir.reader import import_nir
 
         return import_nir(request.source, import_options(request)), None
-    from mtspark.convert.snntorch_trace import trace_module
-    from mtspark.convert.snntorch_trace_check import compare_with_recording
-    from mtspark.convert.snntorch_trace_factory import build_module
+    from mtspark.convert.snntorch.source import build_module
+    from mtspark.convert.snntorch.trace import trace_module
+    from mtspark.convert.snntorch.verify import compare_with_recording
 
     text = str(request.source)
     if request.input_shape is None:
@@ -209,7 +209,7 @@ def _compared(request: ExportRequest, network: FloatNetwork, chip: ChipNetwork) 
 def _export_netx(request: ExportRequest) -> tuple[Bundle, dict[str, Any]]:
     from dataclasses import replace
 
-    from mtspark.convert.netx_import import import_netx
+    from mtspark.convert.netx import import_netx
 
     chip = import_netx(request.source, request.time_steps)
     chip = replace(chip, provenance={**chip.provenance, **_provenance(request)})
@@ -236,7 +236,7 @@ def _write(
 
     def write_more(target: Path) -> None:
         if request.source.suffix == ".nir" and network is not None:
-            from mtspark.convert.nir_choices import copy_with_choices
+            from mtspark.convert.nir.annotate import copy_with_choices
 
             copy_with_choices(request.source, target / GRAPH, import_options(request), network)
         elif request.source.suffix == ".net":
@@ -251,8 +251,8 @@ def _write(
 
 def _write_graph(network: FloatNetwork, path: Path, fidelity: dict[str, Any]) -> None:
     """The NIR graph of a traced module, where NIR has nodes for all of it."""
-    from mtspark.convert.nir_export import save_graph
-    from mtspark.convert.nir_of_network import network_to_nir
+    from mtspark.convert.nir.agent import save_graph
+    from mtspark.convert.nir.writer import network_to_nir
     from mtspark.core.errors import BadNetworkError
 
     try:

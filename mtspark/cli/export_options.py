@@ -16,7 +16,7 @@ NETWORK = "Networks that are no mtspark agents"
 
 
 class IntegratorName(str, Enum):
-    """See :class:`mtspark.convert.nir_import_neurons.Integrator`."""
+    """See :class:`mtspark.convert.nir.neurons.Integrator`."""
 
     EULER = "euler"
     EXPONENTIAL = "exponential"
@@ -35,14 +35,14 @@ class ResetName(str, Enum):
 
 
 class OrderName(str, Enum):
-    """See :class:`mtspark.convert.nir_import_neurons.Order`."""
+    """See :class:`mtspark.convert.nir.neurons.Order`."""
 
     CURRENT_FIRST = "current-first"
     MEMBRANE_FIRST = "membrane-first"
 
 
 class StartName(str, Enum):
-    """See :class:`mtspark.convert.nir_import_neurons.Start`."""
+    """See :class:`mtspark.convert.nir.neurons.Start`."""
 
     ZERO = "zero"
     REST = "rest"

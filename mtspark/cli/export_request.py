@@ -11,7 +11,7 @@ from mtspark.core.errors import BadRequestError
 from mtspark.core.files.limits import current_policy
 
 if TYPE_CHECKING:
-    from mtspark.convert.nir_import_neurons import ImportOptions
+    from mtspark.convert.nir.neurons import ImportOptions
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def check_request(request: ExportRequest) -> None:
 
 def import_options(request: ExportRequest) -> ImportOptions:
     """The choices that NIR does not store."""
-    from mtspark.convert.nir_import_neurons import ImportOptions, Integrator, Order, Start
+    from mtspark.convert.nir.neurons import ImportOptions, Integrator, Order, Start
     from mtspark.core.float_network.network import FloatReset
 
     return ImportOptions(

@@ -20,8 +20,8 @@ def train_command(
         str,
         typer.Argument(
             help="A TOML file, or a shipped recipe: pong, pong-dqn, breakout-teacher, "
-            "realtime-teacher, three-games, three-games-taught, dendrites (Atari); images (MNIST and CIFAR-10); ablation (a "
-            "grid of networks on images)."
+            "realtime-teacher, three-games, three-games-taught, dendrites (Atari); images (MNIST "
+            "and CIFAR-10); ablation (a grid of networks on images)."
         ),
     ] = "pong",
     folder: Annotated[

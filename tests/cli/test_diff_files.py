@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mtspark.convert.onnx_float import float_decision_model, float_step_model
+from mtspark.convert.onnx import float_decision_model, float_step_model
 from mtspark.core.chip_network.network import INPUT, ChipNetwork
 from mtspark.core.files.onnx_graph import save_onnx
 from mtspark.deploy.bundle import load_bundle, write_bundle

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mtspark.cli.export_formats import chosen_formats, write_formats
-from mtspark.convert.netx_import import import_netx
+from mtspark.convert.netx import import_netx
 from mtspark.core.chip_network.network import INPUT
 from mtspark.core.errors import BadNetworkError, BadRequestError
 from mtspark.deploy.bundle import load_bundle

@@ -69,7 +69,7 @@ def source(tmp_path: Path) -> Path:
 def test_a_module_and_its_weights_become_a_bundle(
     source: Path, call: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from mtspark.convert.snntorch_trace_factory import build_module
+    from mtspark.convert.snntorch.source import build_module
 
     module, _ = build_module(f"{source}:make")
     with torch.no_grad():

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from mtspark.convert.snntorch_trace import trace_module
-from mtspark.convert.snntorch_trace_check import compare_with_recording
+from mtspark.convert.snntorch.trace import trace_module
+from mtspark.convert.snntorch.verify import compare_with_recording
 from mtspark.core.float_network.simulator import run_float
 
 STEPS, BATCH = 50, 2

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from mtspark.convert.compare import LayerAgreement, compare_with_torch
-from mtspark.convert.nir_export import Head, agent_to_nir, load_graph, save_graph
-from mtspark.convert.nir_import import import_graph
+from mtspark.convert.nir.agent import Head, agent_to_nir, load_graph, save_graph
+from mtspark.convert.nir.reader import import_graph
 from mtspark.core.float_network.simulator import run_float
 from mtspark.train.checkpoint.agent import Agent
 from mtspark.train.networks.network import ConvSize

@@ -12,11 +12,12 @@ import nir
 import numpy as np
 import pytest
 
-from mtspark.convert import netx_import, nir_import
-from mtspark.convert.netx_import import import_netx
-from mtspark.convert.nir_choices import copy_with_choices
-from mtspark.convert.nir_import import import_graph, import_nir, import_nir_tasks
-from mtspark.convert.nir_import_neurons import ImportOptions, Integrator
+from mtspark.convert import netx as netx_import
+from mtspark.convert.netx import import_netx
+from mtspark.convert.nir import reader as nir_import
+from mtspark.convert.nir.annotate import copy_with_choices
+from mtspark.convert.nir.neurons import ImportOptions, Integrator
+from mtspark.convert.nir.reader import import_graph, import_nir, import_nir_tasks
 from mtspark.core.errors import BadFileError, BadNetworkError
 from mtspark.core.files.handover import decode, encode
 from mtspark.core.files.limits import FileLimits

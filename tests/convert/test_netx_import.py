@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 import pytest
 
-from mtspark.convert.netx_import import import_netx
+from mtspark.convert.netx import import_netx
 from mtspark.core.chip_network.network import ChipNetwork, ReadoutKind
 from mtspark.core.errors import BadNetworkError
 from mtspark.sim.reference import ReferenceChip

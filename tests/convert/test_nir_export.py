@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from mtspark.convert.nir_export import (
+from mtspark.convert.nir.agent import (
     Head,
     agent_to_nir,
     check_shared_weights,

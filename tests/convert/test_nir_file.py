@@ -7,7 +7,7 @@ import nir
 import numpy as np
 import pytest
 
-from mtspark.convert.nir_file import read_nir
+from mtspark.convert.nir.file import read_nir
 from mtspark.core.errors import BadFileError
 
 TEXT = h5py.string_dtype()

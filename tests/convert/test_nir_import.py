@@ -14,11 +14,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import mtspark.convert.nir_import as nir_import
-import mtspark.convert.nir_import_nodes as nir_import_nodes
+import mtspark.convert.nir.nodes as nir_import_nodes
+import mtspark.convert.nir.reader as nir_import
 import mtspark.core.float_network.simulator as float_simulator
-from mtspark.convert.nir_import import import_graph, import_nir
-from mtspark.convert.nir_import_neurons import ImportOptions, Integrator, Order
+from mtspark.convert.nir.neurons import ImportOptions, Integrator, Order
+from mtspark.convert.nir.reader import import_graph, import_nir
 from mtspark.core.errors import BadNetworkError, BadRequestError
 from mtspark.core.float_network.network import FloatReset, OutputKind
 from mtspark.core.float_network.simulator import run_float

@@ -12,11 +12,11 @@ import snntorch as snn
 import torch
 from torch import nn
 
-from mtspark.convert.nir_export import save_graph
-from mtspark.convert.nir_file import read_nir
-from mtspark.convert.nir_import import import_graph
-from mtspark.convert.nir_of_network import network_to_nir
-from mtspark.convert.snntorch_trace import trace_module
+from mtspark.convert.nir.agent import save_graph
+from mtspark.convert.nir.file import read_nir
+from mtspark.convert.nir.reader import import_graph
+from mtspark.convert.nir.writer import network_to_nir
+from mtspark.convert.snntorch.trace import trace_module
 from mtspark.core.errors import BadNetworkError
 from mtspark.core.float_network.network import (
     FloatConnection,

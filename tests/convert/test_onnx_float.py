@@ -12,7 +12,7 @@ import onnxruntime
 import pytest
 import torch
 
-from mtspark.convert.onnx_float import float_decision_model, float_step_model
+from mtspark.convert.onnx import float_decision_model, float_step_model
 from mtspark.core.errors import BadNetworkError
 from mtspark.core.files.onnx_graph import NEXT
 from mtspark.train.checkpoint.agent import Agent

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from mtspark.convert.snntorch_trace import trace_module
-from mtspark.convert.snntorch_trace_check import compare_with_recording
+from mtspark.convert.snntorch.trace import trace_module
+from mtspark.convert.snntorch.verify import compare_with_recording
 from mtspark.core.errors import BadNetworkError
 from tests.convert.snntorch_modules import differing, drive, float_spikes, trace
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from mtspark.convert.nir_export import load_graph, save_graph
-from mtspark.convert.nir_import import import_graph
-from mtspark.convert.nir_of_network import network_to_nir
+from mtspark.convert.nir.agent import load_graph, save_graph
+from mtspark.convert.nir.reader import import_graph
+from mtspark.convert.nir.writer import network_to_nir
 from mtspark.core.arithmetic import CURRENT_LIMIT, MEMBRANE_LIMIT
 from mtspark.core.chip_network.network import ChipNetwork
 from mtspark.core.float_network.simulator import run_float

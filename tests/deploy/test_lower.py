@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import mtspark.deploy.lower as lower_module
-from mtspark.convert.nir_import import import_graph
-from mtspark.convert.nir_import_neurons import ImportOptions
+from mtspark.convert.nir.neurons import ImportOptions
+from mtspark.convert.nir.reader import import_graph
 from mtspark.core.chip_network.network import ChipNetwork, Reset
 from mtspark.core.errors import BadNetworkError
 from mtspark.core.float_network.network import FloatNetwork, FloatReset

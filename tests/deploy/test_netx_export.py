@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mtspark.convert.netx_import import import_netx
+from mtspark.convert.netx import import_netx
 from mtspark.core.chip_network.network import INPUT, ChipNetwork, Reset, SignMode
 from mtspark.core.errors import BadNetworkError, BadRequestError
 from mtspark.deploy.netx_export import netx_layers, save_netx

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mtspark.convert.nir_import import import_graph, import_tasks
+from mtspark.convert.nir.reader import import_graph, import_tasks
 from mtspark.core.chip_network.network import ChipNetwork
 from mtspark.core.environments.protocol import GameProtocol
 from mtspark.core.errors import BadNetworkError

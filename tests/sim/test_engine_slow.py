@@ -15,8 +15,8 @@ from mtspark.sim.reference import ReferenceChip
 @pytest.mark.slow
 def test_a_thousand_decisions_of_the_shipped_agent_equal_the_reference() -> None:
     """Four games of Pong side by side, 250 decisions each, played by the engine."""
-    from mtspark.convert.nir_export import Head, agent_to_nir
-    from mtspark.convert.nir_import import import_tasks
+    from mtspark.convert.nir.agent import Head, agent_to_nir
+    from mtspark.convert.nir.reader import import_tasks
     from mtspark.core.backend import greedy_actions
     from mtspark.core.environments.atari import make_games
     from mtspark.deploy.quantise import quantise

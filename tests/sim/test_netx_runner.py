@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mtspark.convert.netx_import import import_netx
+from mtspark.convert.netx import import_netx
 from mtspark.core.chip_network.network import INPUT, ChipNetwork
 from mtspark.core.errors import BackendFailedError, BackendMissingError, BadNetworkError
 from mtspark.deploy.netx_env import PYTHON_VARIABLE, find_python, netx_python

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mtspark.convert.nir_import import import_nir
-from mtspark.convert.nir_import_neurons import ImportOptions, Integrator, Order, Start
+from mtspark.convert.nir.neurons import ImportOptions, Integrator, Order, Start
+from mtspark.convert.nir.reader import import_nir
 from mtspark.core.errors import MtsparkError
 from mtspark.core.float_network.network import FloatReset
 from mtspark.core.float_network.simulator import run_float

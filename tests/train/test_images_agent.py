@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from mtspark.convert.nir_export import agent_to_nir
-from mtspark.convert.nir_import import import_tasks
+from mtspark.convert.nir.agent import agent_to_nir
+from mtspark.convert.nir.reader import import_tasks
 from mtspark.core.chip_network.network import ChipNetwork
 from mtspark.deploy.quantise import quantise
 from mtspark.sim.engine import EngineChip

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from mtspark.convert.nir_export import agent_to_nir, dendritic_gains
+from mtspark.convert.nir.agent import agent_to_nir, dendritic_gains
 from mtspark.core.errors import BadFileError, BadNetworkError, BadRequestError
 from mtspark.train.checkpoint.agent import Agent, load_agent, save_agent
 from mtspark.train.networks.config import FIRST_FIELDS

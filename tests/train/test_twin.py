@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from mtspark.convert.nir_export import Head, agent_to_nir
-from mtspark.convert.nir_import import import_tasks
+from mtspark.convert.nir.agent import Head, agent_to_nir
+from mtspark.convert.nir.reader import import_tasks
 from mtspark.core.chip_network.network import ChipNetwork
 from mtspark.core.errors import BadNetworkError
 from mtspark.deploy.quantise import QuantiseOptions, quantise

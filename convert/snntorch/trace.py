@@ -17,13 +17,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from mtspark.convert.snntorch_trace_layers import LAYERS, Shape
-from mtspark.convert.snntorch_trace_neurons import NeuronConstants, neuron_constants
-from mtspark.convert.snntorch_trace_ops import Chain, Conv, Linear, Scale, join, matrix_of
-from mtspark.convert.snntorch_trace_ops import same as same_maps
-from mtspark.convert.snntorch_trace_readout import Readout, choose_readout
-from mtspark.convert.snntorch_trace_styles import Recording, record
-from mtspark.convert.snntorch_trace_values import Form, Term
+from mtspark.convert.linear.snntorch_maps import Chain, Conv, Linear, Scale, join, matrix_of
+from mtspark.convert.linear.snntorch_maps import same as same_maps
+from mtspark.convert.snntorch.calling import Recording, record
+from mtspark.convert.snntorch.layers import LAYERS, Shape
+from mtspark.convert.snntorch.neurons import NeuronConstants, neuron_constants
+from mtspark.convert.snntorch.readout import Readout, choose_readout
+from mtspark.convert.snntorch.values import Form, Term
 from mtspark.core.chip_network.network import INPUT
 from mtspark.core.errors import BadNetworkError
 from mtspark.core.float_network.network import (

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from mtspark.convert.nir_import_signals import Signal
+from mtspark.convert.nir.signals import Signal
 from mtspark.core.chip_network.network import INPUT
 
 Edge = tuple[str, int, str]

@@ -14,11 +14,11 @@ from typing import Any
 import nir
 import numpy as np
 
-from mtspark.convert.nir_file import read_nir_here
-from mtspark.convert.nir_import_graph import FlatGraph, flatten_graph
-from mtspark.convert.nir_import_loops import break_loops, computing_order
-from mtspark.convert.nir_import_maps import Shape
-from mtspark.convert.nir_import_neurons import (
+from mtspark.convert.linear.nir_maps import Shape
+from mtspark.convert.nir.file import read_nir_here
+from mtspark.convert.nir.graph import FlatGraph, flatten_graph
+from mtspark.convert.nir.loops import break_loops, computing_order
+from mtspark.convert.nir.neurons import (
     NEURONS,
     Choices,
     ImportOptions,
@@ -26,8 +26,8 @@ from mtspark.convert.nir_import_neurons import (
     choose,
     population_of,
 )
-from mtspark.convert.nir_import_nodes import fit, linear_effect, shape_of, size
-from mtspark.convert.nir_import_signals import Signal, connections_of, through, total
+from mtspark.convert.nir.nodes import fit, linear_effect, shape_of, size
+from mtspark.convert.nir.signals import Signal, connections_of, through, total
 from mtspark.core.chip_network.network import INPUT
 from mtspark.core.errors import BadNetworkError, BadRequestError
 from mtspark.core.files.limits import FileLimits, one_line

@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mtspark.convert.snntorch_trace_ops import Chain, Linear, join
-from mtspark.convert.snntorch_trace_record import NeuronCall, Node
+from mtspark.convert.linear.snntorch_maps import Chain, Linear, join
+from mtspark.convert.snntorch.recorder import NeuronCall, Node
 from mtspark.core.errors import BadNetworkError
 from mtspark.core.float_network.network import Float
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from mtspark.convert.snntorch_trace_ops import (
+from mtspark.convert.linear.snntorch_maps import (
     MATRIX_VALUES,
     Conv,
     Gather,

@@ -15,7 +15,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from mtspark.convert.snntorch_trace_record import construction_lines
+from mtspark.convert.snntorch.recorder import construction_lines
 from mtspark.core.errors import BadFileError, BadRequestError
 from mtspark.core.files.limits import FileLimits
 from mtspark.core.files.sandbox import read_guarded

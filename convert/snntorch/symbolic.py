@@ -16,11 +16,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mtspark.convert.snntorch_trace_layers import LAYERS, refusal
-from mtspark.convert.snntorch_trace_ops import Chain, Gather, Scale, join
-from mtspark.convert.snntorch_trace_record import NeuronCall, Node
-from mtspark.convert.snntorch_trace_series import on_series
-from mtspark.convert.snntorch_trace_values import (
+from mtspark.convert.linear.snntorch_maps import Chain, Gather, Scale, join
+from mtspark.convert.snntorch.layers import LAYERS, refusal
+from mtspark.convert.snntorch.recorder import NeuronCall, Node
+from mtspark.convert.snntorch.series import on_series
+from mtspark.convert.snntorch.values import (
     Form,
     MixedInputError,
     Series,

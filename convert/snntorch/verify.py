@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mtspark.convert.compare import TIE
-from mtspark.convert.snntorch_trace import Traced
-from mtspark.convert.snntorch_trace_record import NeuronCall
+from mtspark.convert.snntorch.recorder import NeuronCall
+from mtspark.convert.snntorch.trace import Traced
 from mtspark.core.chip_network.network import INPUT
 from mtspark.core.errors import BadNetworkError
 from mtspark.core.float_network.network import CONSTANT, Float, FloatPopulation, FloatReset

@@ -8,9 +8,9 @@ from math import prod
 import numpy as np
 import torch
 
-from mtspark.convert.snntorch_trace_ops import Scale, join
-from mtspark.convert.snntorch_trace_record import Node
-from mtspark.convert.snntorch_trace_values import Form, Series, Term, Value, substitute
+from mtspark.convert.linear.snntorch_maps import Scale, join
+from mtspark.convert.snntorch.recorder import Node
+from mtspark.convert.snntorch.values import Form, Series, Term, Value, substitute
 from mtspark.core.errors import BadNetworkError
 
 UNCHANGED = {"detach", "clone", "contiguous", "to", "float", "double", "cpu"}

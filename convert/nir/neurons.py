@@ -10,8 +10,8 @@ from typing import Any
 import nir
 import numpy as np
 
-from mtspark.convert.nir_import_maps import Shape
-from mtspark.convert.nir_import_nodes import broadcast
+from mtspark.convert.linear.nir_maps import Shape
+from mtspark.convert.nir.nodes import broadcast
 from mtspark.core.errors import BadNetworkError, BadRequestError
 from mtspark.core.float_network.network import Float, FloatPopulation, FloatReset, leaky_population
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from mtspark.convert.nir_import_maps import (
+from mtspark.convert.linear.nir_maps import (
     LinearMap,
     Shape,
     add,
@@ -16,7 +16,7 @@ from mtspark.convert.nir_import_maps import (
     diagonal,
     identity,
 )
-from mtspark.convert.nir_import_nodes import Effect, size
+from mtspark.convert.nir.nodes import Effect, size
 from mtspark.core.float_network.network import CONSTANT, Float, FloatConnection, FloatKind
 
 Key = tuple[str, int]

@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from mtspark.convert.nir_file import read_nir
+from mtspark.convert.nir.file import read_nir
 from mtspark.core.errors import BadFileError, BadNetworkError
 from mtspark.train.checkpoint.agent import Agent
 from mtspark.train.networks.network import HIDDEN, SpikingLayer

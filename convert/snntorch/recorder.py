@@ -2,7 +2,7 @@
 
 A torch function mode sees every call, with plain tensors, so the module runs as it always does:
 loops, branches and states of its own are executed, not read. Neurons of snntorch are recorded
-whole, as one call each. Nothing is judged here; see :mod:`mtspark.convert.snntorch_trace`.
+whole, as one call each. Nothing is judged here; see :mod:`mtspark.convert.snntorch.trace`.
 """
 
 from __future__ import annotations
@@ -27,8 +27,9 @@ from mtspark.core.errors import BadNetworkError
 LIBRARIES = (
     str(Path(torch.__file__).parent) + "/",
     str(Path(snntorch.__file__).parent) + "/",
-    str(Path(__file__).parent) + "/",
-    str(Path(__file__).resolve().parent) + "/",
+    # All of convert, by the link in the package and where it lies.
+    str(Path(__file__).parents[1]) + "/",
+    str(Path(__file__).resolve().parents[1]) + "/",
 )
 """Frames of these folders are not the user's source."""
 
@@ -252,7 +253,7 @@ class Recorder(TorchFunctionMode):
         if kind not in STATE_ARGUMENTS or not own:
 
             def refuse(*_: Any, **__: Any) -> Any:
-                from mtspark.convert.snntorch_trace_neurons import refuse_kind
+                from mtspark.convert.snntorch.neurons import refuse_kind
 
                 raise refuse_kind(neuron, self.where())
 

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from mtspark.convert.snntorch_trace_ops import Scale
-from mtspark.convert.snntorch_trace_ops import same as same_maps
-from mtspark.convert.snntorch_trace_styles import Recording
-from mtspark.convert.snntorch_trace_values import Form, Series, Term
+from mtspark.convert.linear.snntorch_maps import Scale
+from mtspark.convert.linear.snntorch_maps import same as same_maps
+from mtspark.convert.snntorch.calling import Recording
+from mtspark.convert.snntorch.values import Form, Series, Term
 from mtspark.core.errors import BadNetworkError
 from mtspark.core.float_network.network import OutputKind
 
@@ -58,7 +58,7 @@ def choose_readout(
     Raises:
         BadNetworkError: nothing can be read, or several things and none is chosen.
     """
-    from mtspark.convert.snntorch_trace import HEAD
+    from mtspark.convert.snntorch.trace import HEAD
 
     found: list[Readout] = []
     refused: list[str] = []
@@ -198,7 +198,7 @@ def _head(
     forms: list[Form], by_step: dict[int, list[Term]], used: list[int], constant: Any, steps: int
 ) -> Readout:
     """A last linear layer: the same in every step, or in the last one only."""
-    from mtspark.convert.snntorch_trace import HEAD
+    from mtspark.convert.snntorch.trace import HEAD
 
     last = by_step[steps - 1]
     where = last[0].where

@@ -17,10 +17,10 @@ import torch
 from snntorch import SpikingNeuron
 from torch import Tensor, nn
 
-from mtspark.convert.snntorch_trace_forms import Resolver
-from mtspark.convert.snntorch_trace_layers import Shape
-from mtspark.convert.snntorch_trace_record import NeuronCall, Node, Recorder
-from mtspark.convert.snntorch_trace_values import Form, MixedInputError, View
+from mtspark.convert.snntorch.layers import Shape
+from mtspark.convert.snntorch.recorder import NeuronCall, Node, Recorder
+from mtspark.convert.snntorch.symbolic import Resolver
+from mtspark.convert.snntorch.values import Form, MixedInputError, View
 from mtspark.core.errors import BadNetworkError, MtsparkError
 from mtspark.core.float_network.network import Float
 

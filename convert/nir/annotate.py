@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from mtspark.convert.nir_import import METADATA
-from mtspark.convert.nir_import_neurons import ImportOptions, choose
+from mtspark.convert.nir.neurons import ImportOptions, choose
+from mtspark.convert.nir.reader import METADATA
 from mtspark.core.errors import BadFileError
 from mtspark.core.files.hdf5 import read_hdf5, text_of_nir
 from mtspark.core.float_network.network import FloatNetwork

@@ -14,7 +14,7 @@ from typing import Any
 import nir
 import numpy as np
 
-from mtspark.convert.nir_import_maps import (
+from mtspark.convert.linear.nir_maps import (
     LinearMap,
     Shape,
     convolution,
