@@ -19,9 +19,9 @@ from mtspark.cli.diff import real_frames
 from mtspark.cli.explain_inputs import float_side
 from mtspark.core.backend import AgentBackend, greedy_actions
 from mtspark.deploy.bundle import load_bundle
-from mtspark.deploy.calibrate import Calibration, calibrate
-from mtspark.deploy.palette import with_palette
-from mtspark.deploy.quantise import quantise
+from mtspark.deploy.quantise.calibrate import Calibration, calibrate
+from mtspark.deploy.quantise.codebook import with_palette
+from mtspark.deploy.quantise.network import quantise
 from mtspark.sim.engine import EngineChip
 from mtspark.sim.explain import EffectChip, ExplainedNetwork
 

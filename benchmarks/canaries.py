@@ -28,7 +28,7 @@ NODES, NEURONS = "convert/nir/nodes.py", "convert/nir/neurons.py"
 LOOPS = "convert/nir/loops.py"
 LAYERS, TRACE = "convert/snntorch/layers.py", "convert/snntorch/trace.py"
 CONSTANTS = "convert/snntorch/neurons.py"
-LOWER, LAYER = "deploy/lower.py", "deploy/quantise_layer.py"
+LOWER, LAYER = "deploy/lower.py", "deploy/quantise/layer.py"
 
 
 @dataclass(frozen=True)

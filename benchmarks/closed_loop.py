@@ -24,7 +24,7 @@ def chip_network(agent: Path) -> ChipNetwork:
     """A trained agent as a chip network, as `mtspark export` makes it."""
     from mtspark.convert.nir.agent import Head, agent_to_nir
     from mtspark.convert.nir.reader import import_tasks
-    from mtspark.deploy.quantise import quantise
+    from mtspark.deploy.quantise.network import quantise
     from mtspark.train.checkpoint.agent import load_agent
 
     loaded = load_agent(agent)

@@ -33,7 +33,11 @@ from mtspark.core.files.limits import Policy, set_policy
 BATCH = 200
 GOLDEN = Path(__file__).resolve().parents[2] / "shared" / "golden"
 SECONDS, MEGABYTES = 5.0, 1024.0
-EXPORT = ("mtspark.deploy.quantise", "mtspark.deploy.calibrate", "mtspark.sim.reference")
+EXPORT = (
+    "mtspark.deploy.quantise.network",
+    "mtspark.deploy.quantise.calibrate",
+    "mtspark.sim.reference",
+)
 NEEDED = {
     "nir": ("mtspark.convert.nir.reader", *EXPORT),
     "net": ("mtspark.convert.netx", *EXPORT),

@@ -126,7 +126,7 @@ def _netx(path: Path) -> Path:
 
 def _netx_files(folder: Path, golden: Path | None) -> list[Path]:
     """One by hand, small chains that mtspark writes, and one by lava-dl."""
-    from mtspark.deploy.netx_export import save_netx
+    from mtspark.deploy.formats.netx import save_netx
 
     paths = [_netx(folder / "seed.net"), folder / "pixels.net", folder / "loop.net"]
     for path, made in zip(paths[1:], (_pixels(), _loop()), strict=True):
@@ -159,7 +159,7 @@ def _checkpoint(path: Path) -> Path:
 
 def _models(folder: Path) -> list[Path]:
     from mtspark.core.files.onnx_graph import save_onnx
-    from mtspark.deploy.onnx_integer import integer_model
+    from mtspark.deploy.formats.onnx_integer import integer_model
 
     paths = [folder / "dense.onnx", folder / "conv.onnx"]
     for path, made in zip(paths, (_dense(), _conv()), strict=True):

@@ -17,7 +17,7 @@ import numpy as np
 
 def stock(file: str, steps: int) -> list[float]:
     """Milliseconds a step of a graph of Lava's own processes, in parts of `steps` steps."""
-    from mtspark.deploy.lava_shim import load_lava
+    from mtspark.deploy.lava.shim import load_lava
 
     load_lava()
     from lava.magma.core.run_conditions import RunSteps

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mtspark.convert.nir.agent import agent_to_nir
 from mtspark.convert.nir.reader import import_tasks
-from mtspark.deploy.quantise import quantise
+from mtspark.deploy.quantise.network import quantise
 from mtspark.sim.energy import price
 from mtspark.sim.energy_cards import load_card
 from mtspark.sim.engine import EngineChip

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from mtspark.convert.snntorch.trace import trace_module
 from mtspark.convert.snntorch.verify import compare_with_recording
 from mtspark.core.float_network.simulator import run_float
-from mtspark.deploy.fidelity import layer_fidelity
-from mtspark.deploy.quantise import quantise
+from mtspark.deploy.quantise.fidelity import layer_fidelity
+from mtspark.deploy.quantise.network import quantise
 from mtspark.sim.reference import ReferenceChip
 
 

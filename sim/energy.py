@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from mtspark.core.chip_network.network import INPUT, ChipNetwork
-from mtspark.deploy.chip_rules import broken_limits
+from mtspark.deploy.chips.rules import broken_limits
 from mtspark.sim.counts import RunCounts
 from mtspark.sim.energy_cards import OPERATIONS, PriceCard, TermPrice
 from mtspark.sim.energy_memory import memory_terms

@@ -34,7 +34,7 @@ from pathlib import Path
 from typing import Any
 
 from mtspark.core.errors import BadFileError
-from mtspark.deploy.chip_model import known_chips
+from mtspark.deploy.chips.model import known_chips
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -25,7 +25,7 @@ from mtspark.core.chip_network.network import (
     Reset,
     SignMode,
 )
-from mtspark.deploy.bounds import MAX_PAYLOAD, worst_sum
+from mtspark.deploy.quantise.bounds import MAX_PAYLOAD, worst_sum
 from mtspark.sim import engine_layout as at
 from mtspark.sim.engine_geometry import listed_synapses, meetings, spread
 from mtspark.sim.engine_layout import Plan, Sizes, aligned, joined, padded

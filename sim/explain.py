@@ -35,7 +35,7 @@ from mtspark.core.errors import BadRequestError
 from mtspark.core.float_network.network import CONSTANT, FloatConnection, FloatKind, FloatNetwork
 from mtspark.core.float_network.simulator import deliver
 from mtspark.deploy.lower import ONSET, ChipLink, lower
-from mtspark.deploy.quantise_layer import QuantisedLayer, QuantiseOptions, quantise_layer
+from mtspark.deploy.quantise.layer import QuantisedLayer, QuantiseOptions, quantise_layer
 from mtspark.sim.reference import check_request
 
 Float = NDArray[np.float64]
@@ -107,7 +107,7 @@ class ExplainedNetwork:
 
     Args:
         network: float.
-        chip: made of it by :func:`mtspark.deploy.quantise.quantise`, with a palette or without.
+        chip: made of it by :func:`mtspark.deploy.quantise.network.quantise`, with a palette or without.
         options: that it was quantised with.
 
     Raises:

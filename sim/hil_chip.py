@@ -11,7 +11,7 @@ import numpy as np
 from mtspark.core.backend import AgentBackend
 from mtspark.core.chip_network.network import ChipNetwork
 from mtspark.core.errors import BackendFailedError, BackendMissingError, BadRequestError
-from mtspark.deploy.lava_shim import installed_lava, load_lava
+from mtspark.deploy.lava.shim import installed_lava, load_lava
 from mtspark.sim.faults import CHIP_KINDS, SPIKE_KINDS, Faults, FaultyChip, break_network
 from mtspark.sim.hil_options import ChipBackend
 from mtspark.sim.hil_protocol import Decide, Decided, Hello, Welcome

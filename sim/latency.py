@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from mtspark.core.chip_network.network import INPUT, ChipNetwork
 from mtspark.core.errors import BadRequestError
-from mtspark.deploy.chip_model import ChipModel, Figure
-from mtspark.deploy.mapping import ChipMapping, InputPlace
+from mtspark.deploy.chips.model import ChipModel, Figure
+from mtspark.deploy.mapping.mapper import ChipMapping, InputPlace
 from mtspark.sim.messages import Traffic, traffic_of
 
 FRAMES_PER_SECOND = 60

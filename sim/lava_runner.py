@@ -22,8 +22,8 @@ from mtspark.core.backend import Activity, ChipTrace, Decision
 from mtspark.core.chip_network.network import INPUT, ChipNetwork, ReadoutKind
 from mtspark.core.errors import BackendFailedError, BackendMissingError, BadRequestError
 from mtspark.core.files.limits import one_line
-from mtspark.deploy.lava_build import check_fits_lava
-from mtspark.deploy.lava_shim import installed_lava
+from mtspark.deploy.lava.build import check_fits_lava
+from mtspark.deploy.lava.shim import installed_lava
 from mtspark.sim.reference import check_request
 
 CLOSE_TIMEOUT_S = 60.0

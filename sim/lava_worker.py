@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 from mtspark.core.chip_network.network import ChipNetwork
 from mtspark.core.errors import MtsparkError
-from mtspark.deploy.lava_build import LavaChip
+from mtspark.deploy.lava.build import LavaChip
 
 
 def work_and_exit(connection_fd: int) -> NoReturn:
@@ -35,7 +35,7 @@ def serve(connection: Connection[Any, Any]) -> None:
     """Answer requests until the caller hangs up or something fails.
 
     The first message is (network, stock, trace, hardware). Every later one is (frame, task) and is
-    answered by ("done", spikes, membranes) as in :class:`mtspark.deploy.lava_build.LavaChip`,
+    answered by ("done", spikes, membranes) as in :class:`mtspark.deploy.lava.build.LavaChip`,
     or by ("failed", text), after which the worker ends.
     """
     network: ChipNetwork

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mtspark.core.chip_network.network import INPUT
-from mtspark.deploy.chip_model import ChipModel
-from mtspark.deploy.mapping import ChipMapping
+from mtspark.deploy.chips.model import ChipModel
+from mtspark.deploy.mapping.mapper import ChipMapping
 from mtspark.sim.messages import Traffic
 
 if TYPE_CHECKING:

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtspark.core.chip_network.network import ChipNetwork, ConnectionKind
-from mtspark.deploy.chip_model import ChipModel
-from mtspark.deploy.mapping import ChipMapping
-from mtspark.deploy.mapping_synapses import Part, synapses_per_axon
+from mtspark.deploy.chips.model import ChipModel
+from mtspark.deploy.mapping.mapper import ChipMapping
+from mtspark.deploy.mapping.synapses import Part, synapses_per_axon
 
 Int = NDArray[np.int64]
 

@@ -17,8 +17,8 @@ from mtspark.core.chip_network.network import INPUT, ChipNetwork
 from mtspark.core.chip_network.rules import check_network
 from mtspark.core.errors import BackendFailedError, BadNetworkError, BadRequestError
 from mtspark.core.files.limits import one_line
-from mtspark.deploy.netx_env import netx_python
-from mtspark.deploy.netx_export import drives_neurons_directly, save_netx
+from mtspark.deploy.formats.netx import drives_neurons_directly, save_netx
+from mtspark.deploy.lava.netx_environment import netx_python
 from mtspark.sim.reference import ReferenceChip, check_request
 
 WORKER = Path(__file__).with_name("netx_worker.py")

@@ -15,7 +15,7 @@ from mtspark.core.errors import BadFileError, BadRequestError, MtsparkError
 from mtspark.core.files.limits import FileLimits, one_line
 from mtspark.core.files.onnx import OnnxFile, read_onnx
 from mtspark.core.files.onnx_graph import NEXT, Port
-from mtspark.deploy.onnx_integer import FORMAT, VERSION
+from mtspark.deploy.formats.onnx_integer import FORMAT, VERSION
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -25,7 +25,7 @@ STATE_TYPES = ("int64", "uint8")
 
 @dataclass(frozen=True)
 class StepDescription:
-    """What a model says of itself, see :func:`mtspark.deploy.onnx_integer.describe`.
+    """What a model says of itself, see :func:`mtspark.deploy.formats.onnx_integer.describe`.
 
     Attributes:
         name: of the network.
@@ -53,7 +53,7 @@ class StepDescription:
 
 
 class OnnxChip:
-    """A network that :func:`mtspark.deploy.onnx_integer.integer_model` wrote, on the CPU.
+    """A network that :func:`mtspark.deploy.formats.onnx_integer.integer_model` wrote, on the CPU.
 
     Args:
         path: the model.

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from mtspark.deploy.chip_model import load_chip
-from mtspark.deploy.mapping import ChipMapping, Division, InputPlace, map_network
+from mtspark.deploy.chips.model import load_chip
+from mtspark.deploy.mapping.mapper import ChipMapping, Division, InputPlace, map_network
 from mtspark.sim.latency import StepTime, step_time
 from mtspark.sim.messages import Traffic, traffic_of
 from mtspark.sim.pilotnet import STEPS_PER_SAMPLE, Measurement, pilotnet_sample

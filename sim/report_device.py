@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtspark.core.chip_network.network import INPUT, ChipNetwork
-from mtspark.deploy.chip_model import ChipModel
-from mtspark.deploy.mapping import ChipMapping, InputPlace, map_network
-from mtspark.deploy.mapping_tasks import task_switches
+from mtspark.deploy.chips.model import ChipModel
+from mtspark.deploy.mapping.mapper import ChipMapping, InputPlace, map_network
+from mtspark.deploy.mapping.task_switch import task_switches
 from mtspark.sim.encoders import Encoder
 from mtspark.sim.energy import Device
 from mtspark.sim.latency import DecisionTime, decision_time

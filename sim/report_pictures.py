@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from mtspark.deploy.mapping import ChipMapping
+from mtspark.deploy.mapping.mapper import ChipMapping
 from mtspark.sim.report_style import INK, MUTED, RULE, new_figure, plain, svg
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from mtspark.deploy.chip_model import load_chip
+from mtspark.deploy.chips.model import load_chip
 from mtspark.sim.energy import Device, price
 from mtspark.sim.energy_cards import known_cards, load_card
 from mtspark.sim.pilotnet import STEPS_PER_SAMPLE, Measurement, pilotnet

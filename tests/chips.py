@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from mtspark.deploy.chip_model import ChipModel, Figure, TimeSet, load_chip
+from mtspark.deploy.chips.model import ChipModel, Figure, TimeSet, load_chip
 
 
 def chip(base: str = "loihi1", **limits: Any) -> ChipModel:

@@ -82,7 +82,7 @@ def test_the_wheel_imports_without_the_checkout(wheel, tmp_path):
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path / "site")
     code = (
-        "import mtspark, mtspark.train.networks.network, mtspark.convert, mtspark.deploy.lava_processes\n"
+        "import mtspark, mtspark.train.networks.network, mtspark.convert, mtspark.deploy.lava.processes\n"
         "import mtspark.sim, mtspark.cli.main, sys\n"
         "folders = {m.__file__ for n, m in sys.modules.items() if n.split('.')[0] == 'mtspark'}\n"
         "print(*folders, sep='\\n')"

@@ -32,7 +32,7 @@ def demo_command(
     from mtspark.cli.run import run_bundle, store_run
     from mtspark.cli.tables import print_run
     from mtspark.core.errors import BackendFailedError, BackendMissingError
-    from mtspark.deploy.lava_shim import installed_lava
+    from mtspark.deploy.lava.shim import installed_lava
     from mtspark.sim.picture import Recorder, save_still, save_video
 
     if installed_lava() is None:

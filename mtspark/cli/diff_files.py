@@ -80,7 +80,7 @@ def diff_files(
 def _as_onnx(side: Any, folder: Path) -> Side:
     from mtspark.cli.diff_sides import OnnxIntegerSide
     from mtspark.core.files.onnx_graph import save_onnx
-    from mtspark.deploy.onnx_integer import integer_model
+    from mtspark.deploy.formats.onnx_integer import integer_model
 
     save_onnx(integer_model(side.network), folder / "network.onnx")
     return OnnxIntegerSide(folder / "network.onnx")

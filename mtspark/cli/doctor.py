@@ -82,7 +82,7 @@ if sys.version_info < (3, 11):
     PARTS += (Part("tomli", "tomli", "price cards"),)
 
 IMPORT = "import importlib, sys; importlib.import_module(sys.argv[1])"
-LOAD_LAVA = "from mtspark.deploy.lava_shim import check_lava; check_lava()"
+LOAD_LAVA = "from mtspark.deploy.lava.shim import check_lava; check_lava()"
 NOT_COMPILED = "numba is told not to compile"
 NOT_KEPT = "compiles anew at every start: no folder can be written"
 LOAD_ENGINE = (

@@ -123,7 +123,7 @@ def explain_bundle(
     from dataclasses import replace
     from hashlib import sha256
 
-    from mtspark.deploy.quantise import quantise
+    from mtspark.deploy.quantise.network import quantise
 
     network, options = float_side(bundle)
     chip = bundle.network

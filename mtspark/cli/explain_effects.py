@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from mtspark.core.backend import AgentBackend
     from mtspark.core.chip_network.network import ChipNetwork
     from mtspark.core.float_network.network import FloatNetwork
-    from mtspark.deploy.quantise_layer import QuantiseOptions
+    from mtspark.deploy.quantise.layer import QuantiseOptions
     from mtspark.sim.explain import ExplainedNetwork
 
 BATCH = 25
@@ -141,7 +141,7 @@ def without_value_stream(network: FloatNetwork, readout: str) -> FloatNetwork | 
 def _advantage_only(
     plain: FloatNetwork, chip: ChipNetwork, options: QuantiseOptions, readout: str
 ) -> AgentBackend:
-    from mtspark.deploy.quantise import quantise
+    from mtspark.deploy.quantise.network import quantise
     from mtspark.sim.explain import Effect, EffectChip, ExplainedNetwork
 
     made = quantise(

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from mtspark.core.float_network.network import FloatNetwork
     from mtspark.deploy.bundle import Bundle
-    from mtspark.deploy.quantise_layer import QuantiseOptions
+    from mtspark.deploy.quantise.layer import QuantiseOptions
 
 
 def float_side(bundle: Bundle) -> tuple[FloatNetwork, QuantiseOptions]:
@@ -22,7 +22,7 @@ def float_side(bundle: Bundle) -> tuple[FloatNetwork, QuantiseOptions]:
     """
     from mtspark.convert.nir.reader import import_nir_tasks
     from mtspark.core.errors import BadFileError
-    from mtspark.deploy.quantise_layer import QuantiseOptions
+    from mtspark.deploy.quantise.layer import QuantiseOptions
 
     names = {task.name: f"graph.{task.name}.nir" for task in bundle.network.tasks}
     missing = [name for name in names.values() if name not in bundle.files]

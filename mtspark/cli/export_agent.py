@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from mtspark.core.chip_network.network import ChipNetwork
     from mtspark.core.float_network.network import FloatNetwork
     from mtspark.deploy.bundle import Bundle
-    from mtspark.deploy.quantise import QuantiseOptions
+    from mtspark.deploy.quantise.network import QuantiseOptions
 
 GAMES, RANDOM_STEPS, MOMENTS = 4, 60, 4
 """The graph is compared on the frames of 4 games at 4 moments of 60 random steps."""
@@ -47,9 +47,9 @@ def export_agent(
     from mtspark.cli.export_formats import write_formats
     from mtspark.convert.nir.agent import Head, agent_to_nir, load_graph, save_graph
     from mtspark.convert.nir.reader import import_tasks
-    from mtspark.deploy.bounds import headroom
     from mtspark.deploy.bundle import AGENT, FIDELITY, sha256, write_bundle
-    from mtspark.deploy.quantise import QuantiseOptions, quantise
+    from mtspark.deploy.quantise.bounds import headroom
+    from mtspark.deploy.quantise.network import QuantiseOptions, quantise
     from mtspark.train.checkpoint.agent import load_agent
 
     agent = load_agent(checkpoint)
@@ -80,7 +80,7 @@ def export_agent(
     )
     painted: dict[str, Any] = {}
     if palette is not None:
-        from mtspark.deploy.mapping_palette import choose_palette
+        from mtspark.deploy.mapping.palette import choose_palette
 
         plain = network
         network, costs = choose_palette(plain, palette, palette_chip)
@@ -176,7 +176,7 @@ def _calibrated(
 
     import numpy as np
 
-    from mtspark.deploy.calibrate import Calibration, calibrate
+    from mtspark.deploy.quantise.calibrate import Calibration, calibrate
 
     frames = [_frames_of(agent, task, CALIBRATION_MOMENTS) for task in agent.tasks]
     pixels = np.concatenate(frames) / 255.0

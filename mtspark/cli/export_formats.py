@@ -45,7 +45,7 @@ def write_formats(
     if "nir" in formats:
         from mtspark.convert.nir.agent import save_graph
         from mtspark.convert.nir.writer import network_to_nir
-        from mtspark.deploy.chip_units import in_chip_units, integer_metadata
+        from mtspark.deploy.formats.nir_integer import in_chip_units, integer_metadata
 
         units = in_chip_units(network)
         for row, task in enumerate(network.tasks):
@@ -53,12 +53,12 @@ def write_formats(
             graph.metadata["mtspark"]["integer"] = integer_metadata(network)
             save_graph(graph, folder / f"integer.{task.name}.nir")
     if "lava" in formats:
-        from mtspark.deploy.lava_build import check_fits_lava
+        from mtspark.deploy.lava.build import check_fits_lava
 
         check_fits_lava(network)
     if "onnx" in formats:
         from mtspark.core.files.onnx_graph import save_onnx
-        from mtspark.deploy.onnx_integer import integer_model
+        from mtspark.deploy.formats.onnx_integer import integer_model
 
         save_onnx(integer_model(network), folder / INTEGER_STEP)
         if agent is not None:
@@ -67,7 +67,7 @@ def write_formats(
             save_onnx(float_step_model(agent), folder / FLOAT_STEP)
             save_onnx(float_decision_model(agent), folder / FLOAT_DECISION)
     if "netx" in formats:
-        from mtspark.deploy.netx_export import save_netx
+        from mtspark.deploy.formats.netx import save_netx
 
         for row, task in enumerate(network.tasks):
             # network.net is where a bundle keeps the netx file that it was made of.

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from mtspark.core.chip_network.network import ChipNetwork
     from mtspark.core.float_network.network import FloatNetwork
     from mtspark.deploy.bundle import Bundle
-    from mtspark.deploy.quantise import QuantiseOptions
+    from mtspark.deploy.quantise.network import QuantiseOptions
 
 GRAPH = "graph.default.nir"
 NETX = "network.net"
@@ -41,7 +41,7 @@ def export_network(request: ExportRequest) -> tuple[Bundle, dict[str, Any]]:
     chip = _quantised(request, network, options)
     palette: list[dict[str, Any]] = []
     if request.palette is not None:
-        from mtspark.deploy.mapping_palette import choose_palette
+        from mtspark.deploy.mapping.palette import choose_palette
 
         chip, costs = choose_palette(chip, request.palette, request.palette_chip)
         palette = [asdict(cost) for cost in costs]
@@ -108,8 +108,8 @@ def _quantise_options(
 ) -> tuple[QuantiseOptions, list[dict[str, Any]]]:
     from dataclasses import asdict
 
-    from mtspark.deploy.calibrate import Calibration, calibrate
-    from mtspark.deploy.quantise import QuantiseOptions
+    from mtspark.deploy.quantise.calibrate import Calibration, calibrate
+    from mtspark.deploy.quantise.network import QuantiseOptions
 
     options = QuantiseOptions(
         request.weight_bits,
@@ -136,7 +136,7 @@ def _quantise_options(
 def _quantised(
     request: ExportRequest, network: FloatNetwork, options: QuantiseOptions
 ) -> ChipNetwork:
-    from mtspark.deploy.quantise import quantise
+    from mtspark.deploy.quantise.network import quantise
 
     return quantise(
         network,
@@ -165,7 +165,7 @@ def _provenance(request: ExportRequest) -> dict[str, str]:
 def _headroom(chip: ChipNetwork) -> list[dict[str, Any]]:
     from dataclasses import asdict
 
-    from mtspark.deploy.bounds import headroom
+    from mtspark.deploy.quantise.bounds import headroom
 
     return [asdict(room) for room in headroom(chip)]
 
@@ -178,7 +178,7 @@ def _compared(request: ExportRequest, network: FloatNetwork, chip: ChipNetwork) 
 
     from mtspark.cli.recording import as_messages
     from mtspark.core.float_network.simulator import run_float
-    from mtspark.deploy.fidelity import layer_fidelity, warnings_of
+    from mtspark.deploy.quantise.fidelity import layer_fidelity, warnings_of
     from mtspark.sim.reference import ReferenceChip
 
     series = _series(request, network)

@@ -49,7 +49,7 @@ class StartName(str, Enum):
 
 
 class CalibrationName(str, Enum):
-    """See :class:`mtspark.deploy.calibrate.Calibration`."""
+    """See :class:`mtspark.deploy.quantise.calibrate.Calibration`."""
 
     LARGEST = "largest"
     PERCENTILE = "percentile"

@@ -38,8 +38,8 @@ def modelled_timing(
 
     from mtspark.cli.common import BackendName, open_backend
     from mtspark.core.errors import BadRequestError
-    from mtspark.deploy.chip_model import load_chip
-    from mtspark.deploy.mapping import map_network
+    from mtspark.deploy.chips.model import load_chip
+    from mtspark.deploy.mapping.mapper import map_network
     from mtspark.sim.latency import decision_time
     from mtspark.sim.play import Moment, play
 

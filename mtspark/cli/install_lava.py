@@ -19,7 +19,7 @@ def install_lava_command(
     """Bring the Lava backend (lava-nc 0.10.0) into this environment and prove that it imports."""
     from dataclasses import asdict
 
-    from mtspark.deploy.lava_install import install_lava
+    from mtspark.deploy.lava.install import install_lava
 
     check_json_target(json_out)
     found = install_lava()

@@ -28,7 +28,11 @@ def install_lava_dl_command(
 
     lava-dl 0.6.0 needs Python 3.10, torch 2.3 and numpy 1: 5.7 GB, some minutes.
     """
-    from mtspark.deploy.netx_env import PYTHON_VARIABLE, default_folder, install_lava_dl
+    from mtspark.deploy.lava.netx_environment import (
+        PYTHON_VARIABLE,
+        default_folder,
+        install_lava_dl,
+    )
 
     check_json_target(json_out)
     with console.status("installing lava-dl"):

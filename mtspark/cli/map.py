@@ -92,7 +92,7 @@ def map_command(
     one_thread_each()
     from mtspark.core.errors import BadRequestError
     from mtspark.deploy.bundle import load_bundle
-    from mtspark.deploy.chip_model import load_chip
+    from mtspark.deploy.chips.model import load_chip
 
     if (folder is None) == (pilotnet is None):
         raise BadRequestError("name either a bundle or --pilotnet FOLDER")
@@ -138,9 +138,9 @@ def _map(
     times: str | None,
 ) -> dict[str, Any]:
     from mtspark.cli.map_tables import print_mapping, print_switches, print_time, print_traffic
-    from mtspark.deploy.mapping import Division, InputPlace, map_network
-    from mtspark.deploy.mapping_json import mapping_to_json
-    from mtspark.deploy.mapping_tasks import task_switches
+    from mtspark.deploy.mapping.mapper import Division, InputPlace, map_network
+    from mtspark.deploy.mapping.serialise import mapping_to_json
+    from mtspark.deploy.mapping.task_switch import task_switches
     from mtspark.sim.latency import decision_time
     from mtspark.sim.latency_json import decision_to_json, traffic_to_json
     from mtspark.sim.messages import traffic_of
@@ -204,8 +204,8 @@ def _played(
 
 def _pilotnet(folder: Path, picture: Path | None, json_out: Path | None) -> None:
     from mtspark.cli.map_tables import print_pilotnet
-    from mtspark.deploy.chip_model import load_chip
-    from mtspark.deploy.mapping_json import mapping_to_json
+    from mtspark.deploy.chips.model import load_chip
+    from mtspark.deploy.mapping.serialise import mapping_to_json
     from mtspark.sim.latency_json import step_to_json
     from mtspark.sim.pilotnet_mapping import compare_pilotnet
 

@@ -11,9 +11,9 @@ from mtspark.cli.common import console
 from mtspark.cli.tables import short
 
 if TYPE_CHECKING:
-    from mtspark.deploy.chip_model import ChipModel
-    from mtspark.deploy.mapping import ChipMapping
-    from mtspark.deploy.mapping_tasks import TaskSwitch
+    from mtspark.deploy.chips.model import ChipModel
+    from mtspark.deploy.mapping.mapper import ChipMapping
+    from mtspark.deploy.mapping.task_switch import TaskSwitch
     from mtspark.sim.latency import DecisionTime, TimeTerm
     from mtspark.sim.messages import Traffic
     from mtspark.sim.pilotnet_mapping import PilotNetComparison

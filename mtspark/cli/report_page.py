@@ -134,7 +134,7 @@ def _check_request(bundle: Bundle, cards: list[PriceCard], request: PageRequest)
     """Refuse what would fail after minutes of play."""
     from importlib.util import find_spec
 
-    from mtspark.deploy.chip_model import load_chip
+    from mtspark.deploy.chips.model import load_chip
 
     chips = [load_chip(name) for name in dict.fromkeys(card.chip for card in cards) if name]
     known = sorted({entry.name for chip in chips for entry in chip.times})
@@ -261,7 +261,7 @@ def _devices(
 ) -> dict[str, Devices]:
     """Mappings of each card's chip, for all tasks alike; messages and times a task and encoder."""
     from mtspark.core.chip_network.network import INPUT
-    from mtspark.deploy.chip_model import load_chip
+    from mtspark.deploy.chips.model import load_chip
     from mtspark.sim.encoders import Encoder
     from mtspark.sim.report_device import OnChip, map_for, on_chip, preferred_times
 

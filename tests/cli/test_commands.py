@@ -276,7 +276,7 @@ def test_bad_input_is_one_line_and_exit_code_2(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    import mtspark.deploy.lava_shim as shim
+    import mtspark.deploy.lava.shim as shim
 
     monkeypatch.setattr(shim, "installed_lava", lambda: "0.10.0")
     (tmp_path / "text.pt").write_text("a poem")

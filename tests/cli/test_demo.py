@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from mtspark.deploy.lava_shim import installed_lava
+from mtspark.deploy.lava.shim import installed_lava
 from tests.leftovers import left_behind, names
 
 pytestmark = [

@@ -15,8 +15,8 @@ from mtspark.convert.onnx import float_decision_model, float_step_model
 from mtspark.core.chip_network.network import INPUT, ChipNetwork
 from mtspark.core.files.onnx_graph import save_onnx
 from mtspark.deploy.bundle import load_bundle, write_bundle
-from mtspark.deploy.netx_export import save_netx
-from mtspark.deploy.onnx_integer import integer_model
+from mtspark.deploy.formats.netx import save_netx
+from mtspark.deploy.formats.onnx_integer import integer_model
 from mtspark.train.checkpoint.agent import load_agent
 from tests.networks import dense, network, population
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import mtspark.convert.nir.agent as nir_export
-import mtspark.deploy.lava_shim as shim
+import mtspark.deploy.lava.shim as shim
 import mtspark.sim.engine as engine
 from mtspark.deploy.bundle import load_bundle
 from mtspark.train.checkpoint.agent import Agent, load_agent, save_agent

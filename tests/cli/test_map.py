@@ -9,9 +9,9 @@ import pytest
 
 from mtspark.cli.common import console
 from mtspark.deploy.bundle import load_bundle
-from mtspark.deploy.chip_model import load_chip
-from mtspark.deploy.mapping import check_same_network, map_network
-from mtspark.deploy.mapping_json import load_mapping
+from mtspark.deploy.chips.model import load_chip
+from mtspark.deploy.mapping.mapper import check_same_network, map_network
+from mtspark.deploy.mapping.serialise import load_mapping
 
 Call = Callable[..., int]
 

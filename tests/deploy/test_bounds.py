@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mtspark.core.chip_network.network import INPUT
-from mtspark.deploy.bounds import SAFE_MEMBRANE, headroom, worst_sum
+from mtspark.deploy.quantise.bounds import SAFE_MEMBRANE, headroom, worst_sum
 from mtspark.sim.reference import ReferenceChip
 from tests.networks import dense, network, population, three_neurons
 

@@ -19,9 +19,9 @@ from mtspark.core.float_network.network import (
     leaky_population,
 )
 from mtspark.core.float_network.simulator import run_float
-from mtspark.deploy.calibrate import Calibration, calibrate
-from mtspark.deploy.quantise import quantise
-from mtspark.deploy.quantise_layer import QuantiseOptions
+from mtspark.deploy.quantise.calibrate import Calibration, calibrate
+from mtspark.deploy.quantise.layer import QuantiseOptions
+from mtspark.deploy.quantise.network import quantise
 from mtspark.sim.reference import ReferenceChip
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from mtspark.core.errors import BadFileError
-from mtspark.deploy.chip_model import known_chips, load_chip
+from mtspark.deploy.chips.model import known_chips, load_chip
 
 TEXT = """
 name = "Mine"
@@ -153,7 +153,7 @@ def places(content: Any, keys: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]
 def test_whatever_stands_in_a_field_gives_a_chip_or_one_line(
     mine: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from mtspark.deploy import chip_model
+    from mtspark.deploy.chips import model as chip_model
 
     data = chip_model.tomllib.loads(TEXT)
     refused: list[str] = []

@@ -8,8 +8,8 @@ import pytest
 from mtspark.core.arithmetic import THRESHOLD_LIMIT
 from mtspark.core.chip_network.network import INPUT, ChipNetwork, FrameInput, Reset
 from mtspark.core.errors import BadFileError
-from mtspark.deploy.chip_model import load_chip
-from mtspark.deploy.chip_rules import broken_limits, chip_violations
+from mtspark.deploy.chips.model import load_chip
+from mtspark.deploy.chips.rules import broken_limits, chip_violations
 from tests.chips import chip
 from tests.networks import dense, network, population, sparse, three_neurons
 

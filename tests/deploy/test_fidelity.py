@@ -9,9 +9,9 @@ import pytest
 from mtspark.core.arithmetic import MEMBRANE_LIMIT, THRESHOLD_LIMIT
 from mtspark.core.errors import BadRequestError
 from mtspark.core.float_network.simulator import run_float
-from mtspark.deploy.fidelity import layer_fidelity, warnings_of
-from mtspark.deploy.quantise import quantise
-from mtspark.deploy.quantise_layer import QuantiseOptions
+from mtspark.deploy.quantise.fidelity import layer_fidelity, warnings_of
+from mtspark.deploy.quantise.layer import QuantiseOptions
+from mtspark.deploy.quantise.network import quantise
 from mtspark.sim.reference import ReferenceChip
 from tests.deploy.test_calibrate import chain
 

@@ -20,8 +20,8 @@ from mtspark.core.chip_network.network import (
 )
 from mtspark.core.environments.protocol import GameProtocol, Task
 from mtspark.core.errors import BadNetworkError
-from mtspark.deploy.lava_build import check_fits_lava, largest_sum, shared_array, unrolled
-from mtspark.deploy.lava_shim import installed_lava
+from mtspark.deploy.lava.build import check_fits_lava, largest_sum, shared_array, unrolled
+from mtspark.deploy.lava.shim import installed_lava
 from mtspark.sim.reference import Synapses
 
 needs_lava = pytest.mark.skipif(
@@ -171,13 +171,13 @@ def test_each_process_has_exactly_one_model_that_lava_finds():
 import warnings
 warnings.simplefilter("error")
 import numpy as np
-from mtspark.deploy.lava_shim import load_lava
+from mtspark.deploy.lava.shim import load_lava
 load_lava()
 from lava.magma.compiler.compiler_graphs import ProcGroupDiGraphs
-from mtspark.deploy.lava_processes.processes import FrameSource
+from mtspark.deploy.lava.processes.processes import FrameSource
 source = FrameSource(frame=np.zeros(2, np.int32), series=False, steps=2, active_steps=1)
 found = ProcGroupDiGraphs._find_proc_models(source)
-assert [model.__module__ for model in found] == ["mtspark.deploy.lava_processes.models"], found
+assert [model.__module__ for model in found] == ["mtspark.deploy.lava.processes.models"], found
 """
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)

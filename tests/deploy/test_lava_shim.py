@@ -9,7 +9,8 @@ import textwrap
 import pytest
 
 from mtspark.core.errors import BackendFailedError, BackendMissingError
-from mtspark.deploy import lava_install, lava_shim
+from mtspark.deploy.lava import install as lava_install
+from mtspark.deploy.lava import shim as lava_shim
 
 needs_lava = pytest.mark.skipif(
     lava_shim.installed_lava() is None, reason="lava-nc is missing: run `mtspark install-lava`"
@@ -86,7 +87,7 @@ def test_failing_pip_is_one_line(monkeypatch):
 def test_lava_loads_twice_and_its_encoders_are_not_shared():
     done = python(
         """
-        from mtspark.deploy.lava_shim import check_lava, load_lava
+        from mtspark.deploy.lava.shim import check_lava, load_lava
         load_lava()
         from lava.magma.compiler.var_model import ChipEncoder
         import lava.magma.compiler as package
@@ -105,7 +106,7 @@ def test_reshape_ports_reshape():
     done = python(
         """
         import numpy as np
-        from mtspark.deploy.lava_shim import load_lava
+        from mtspark.deploy.lava.shim import load_lava
         load_lava()
         from lava.magma.core.process.ports.ports import ReshapePort
         port = ReshapePort(new_shape=(6,), old_shape=(2, 3))
@@ -126,7 +127,7 @@ def test_loading_lava_respects_how_the_host_starts_processes(method):
         import multiprocessing
         if {method!r}:
             multiprocessing.set_start_method({method!r})
-        from mtspark.deploy.lava_shim import load_lava
+        from mtspark.deploy.lava.shim import load_lava
         load_lava()
         assert multiprocessing.get_start_method() == ({method!r} or "fork")
         """

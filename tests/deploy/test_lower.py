@@ -18,8 +18,8 @@ from mtspark.core.chip_network.network import ChipNetwork, Reset
 from mtspark.core.errors import BadNetworkError
 from mtspark.core.float_network.network import FloatNetwork, FloatReset
 from mtspark.core.float_network.simulator import FloatRun, run_float
-from mtspark.deploy.quantise import quantise
-from mtspark.deploy.quantise_layer import QuantiseOptions
+from mtspark.deploy.quantise.layer import QuantiseOptions
+from mtspark.deploy.quantise.network import quantise
 from mtspark.sim.reference import ReferenceChip
 from tests.convert.random_graphs import random_graph
 

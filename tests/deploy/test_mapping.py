@@ -10,18 +10,18 @@ from hypothesis import strategies as st
 
 from mtspark.core.chip_network.network import INPUT, ChipNetwork
 from mtspark.core.errors import BadRequestError
-from mtspark.deploy.chip_model import ChipModel, load_chip
-from mtspark.deploy.chip_rules import chip_violations
-from mtspark.deploy.mapping import (
+from mtspark.deploy.chips.model import ChipModel, load_chip
+from mtspark.deploy.chips.rules import chip_violations
+from mtspark.deploy.mapping.mapper import (
     ChipMapping,
     Division,
     InputPlace,
     check_same_network,
     map_network,
 )
-from mtspark.deploy.mapping_palette import palette_by_core
-from mtspark.deploy.mapping_synapses import stored_weight_bits
-from mtspark.deploy.palette import with_palette
+from mtspark.deploy.mapping.palette import palette_by_core
+from mtspark.deploy.mapping.synapses import stored_weight_bits
+from mtspark.deploy.quantise.codebook import with_palette
 from tests.chips import chip
 from tests.networks import (
     BREAKOUT,

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 
 from mtspark.core.chip_network.network import ChipNetwork
 from mtspark.core.errors import BadFileError
-from mtspark.deploy.chip_model import load_chip
-from mtspark.deploy.mapping import ChipMapping, check_same_network, map_network
-from mtspark.deploy.mapping_json import load_mapping, mapping_from_json, mapping_to_json
+from mtspark.deploy.chips.model import load_chip
+from mtspark.deploy.mapping.mapper import ChipMapping, check_same_network, map_network
+from mtspark.deploy.mapping.serialise import load_mapping, mapping_from_json, mapping_to_json
 from tests.networks import random_networks, three_neurons
 
 

@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtspark.core.chip_network.network import INPUT
-from mtspark.deploy.chip_model import ChipModel, Mesh
-from mtspark.deploy.mapping import expected_traffic, map_network
-from mtspark.deploy.mapping_place import distances, placed_cores
-from mtspark.deploy.mapping_synapses import Part
+from mtspark.deploy.chips.model import ChipModel, Mesh
+from mtspark.deploy.mapping.mapper import expected_traffic, map_network
+from mtspark.deploy.mapping.place import distances, placed_cores
+from mtspark.deploy.mapping.synapses import Part
 from tests.chips import chip
 from tests.networks import network, population, sparse
 

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtspark.core.chip_network.network import INPUT, ChipNetwork, SignMode
-from mtspark.deploy.chip_model import Encoding, load_chip
-from mtspark.deploy.mapping_synapses import (
+from mtspark.deploy.chips.model import Encoding, load_chip
+from mtspark.deploy.mapping.synapses import (
     Part,
     axon_bits,
     box_part,

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from mtspark.core.chip_network.network import INPUT
-from mtspark.deploy.chip_model import load_chip
-from mtspark.deploy.mapping import map_network
-from mtspark.deploy.mapping_tasks import task_switches
+from mtspark.deploy.chips.model import load_chip
+from mtspark.deploy.mapping.mapper import map_network
+from mtspark.deploy.mapping.task_switch import task_switches
 from tests.chips import chip, timed
 from tests.networks import BREAKOUT, PONG, dense, network, population, three_neurons
 

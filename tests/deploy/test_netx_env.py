@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from mtspark.core.errors import BackendFailedError, BackendMissingError
-from mtspark.deploy.netx_env import install_lava_dl
+from mtspark.deploy.lava.netx_environment import install_lava_dl
 
 CHECKED = '{"lava_dl": "0.6.0", "numpy": "1.26.4", "python": "3.10.13"}'
 NO_NETWORK = """WARNING: Retrying after connection broken

@@ -13,7 +13,7 @@ import pytest
 from mtspark.convert.netx import import_netx
 from mtspark.core.chip_network.network import INPUT, ChipNetwork, Reset, SignMode
 from mtspark.core.errors import BadNetworkError, BadRequestError
-from mtspark.deploy.netx_export import netx_layers, save_netx
+from mtspark.deploy.formats.netx import netx_layers, save_netx
 from tests.networks import conv, dense, network, population
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from mtspark.core.arithmetic import THRESHOLD_LIMIT
 from mtspark.core.chip_network.network import INPUT
 from mtspark.core.errors import BadRequestError
-from mtspark.deploy.palette import (
+from mtspark.deploy.quantise.codebook import (
     best_clusters_1d,
     channel_groups,
     cluster_profiles,

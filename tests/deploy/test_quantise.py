@@ -14,10 +14,15 @@ from mtspark.core.chip_network.network import ChipNetwork
 from mtspark.core.environments.protocol import GameProtocol
 from mtspark.core.errors import BadNetworkError
 from mtspark.core.float_network.simulator import run_float
-from mtspark.deploy.bounds import headroom
-from mtspark.deploy.quantise import quantise
-from mtspark.deploy.quantise_layer import QuantiseOptions
-from mtspark.deploy.rounding import fit_bias, natural_unit, round_keeping_sums, round_weights
+from mtspark.deploy.quantise.bounds import headroom
+from mtspark.deploy.quantise.layer import QuantiseOptions
+from mtspark.deploy.quantise.network import quantise
+from mtspark.deploy.quantise.rounding import (
+    fit_bias,
+    natural_unit,
+    round_keeping_sums,
+    round_weights,
+)
 from mtspark.sim.reference import ReferenceChip
 from tests.networks import BREAKOUT, PONG
 

@@ -17,7 +17,7 @@ import pytest
 
 from mtspark.core.chip_network.network import INPUT, ChipNetwork, FrameInput
 from mtspark.core.errors import BadFileError
-from mtspark.deploy.chip_rules import broken_limits
+from mtspark.deploy.chips.rules import broken_limits
 from mtspark.sim.counts import Counter, RunCounts
 from mtspark.sim.energy import Bill, Device, price
 from mtspark.sim.energy_cards import known_cards, load_card, read_card

@@ -19,7 +19,7 @@ def test_a_thousand_decisions_of_the_shipped_agent_equal_the_reference() -> None
     from mtspark.convert.nir.reader import import_tasks
     from mtspark.core.backend import greedy_actions
     from mtspark.core.environments.atari import make_games
-    from mtspark.deploy.quantise import quantise
+    from mtspark.deploy.quantise.network import quantise
     from mtspark.train.checkpoint.agent import load_agent
 
     file = Path(__file__).parents[2] / "examples" / "agents" / "pong" / "pong.pt"

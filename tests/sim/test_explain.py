@@ -22,9 +22,9 @@ from mtspark.core.float_network.network import (
     leaky_population,
 )
 from mtspark.core.float_network.simulator import run_float
-from mtspark.deploy.palette import with_palette
-from mtspark.deploy.quantise import quantise
-from mtspark.deploy.quantise_layer import QuantiseOptions
+from mtspark.deploy.quantise.codebook import with_palette
+from mtspark.deploy.quantise.layer import QuantiseOptions
+from mtspark.deploy.quantise.network import quantise
 from mtspark.sim.explain import CHIP_EFFECTS, Effect, EffectChip, ExplainedNetwork
 from mtspark.sim.reference import ReferenceChip
 

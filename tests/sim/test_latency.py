@@ -7,8 +7,8 @@ import pytest
 
 from mtspark.core.chip_network.network import INPUT
 from mtspark.core.errors import BadFileError, BadRequestError
-from mtspark.deploy.chip_model import ChipModel, load_chip
-from mtspark.deploy.mapping import ChipMapping, InputPlace, map_network
+from mtspark.deploy.chips.model import ChipModel, load_chip
+from mtspark.deploy.mapping.mapper import ChipMapping, InputPlace, map_network
 from mtspark.sim.latency import DecisionTime, TimeTerm, decision_time, step_time
 from mtspark.sim.latency_json import decision_to_json, step_to_json
 from tests.chips import timed

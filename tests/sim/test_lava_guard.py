@@ -24,7 +24,7 @@ from mtspark.core.chip_network.network import (
 )
 from mtspark.core.environments.protocol import GameProtocol, Task
 from mtspark.core.errors import BackendFailedError
-from mtspark.deploy.lava_shim import installed_lava
+from mtspark.deploy.lava.shim import installed_lava
 from mtspark.sim import lava_runner
 from mtspark.sim.lava_runner import LavaBackend
 

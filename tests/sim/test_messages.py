@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtspark.core.chip_network.network import INPUT, ChipNetwork
-from mtspark.deploy.chip_model import ChipModel, load_chip
-from mtspark.deploy.mapping import ChipMapping, Core, InputPlace, map_network
+from mtspark.deploy.chips.model import ChipModel, load_chip
+from mtspark.deploy.mapping.mapper import ChipMapping, Core, InputPlace, map_network
 from mtspark.sim.counts import Counter
 from mtspark.sim.messages import traffic_of
 from mtspark.sim.reference import ReferenceChip

@@ -13,7 +13,7 @@ import pytest
 from mtspark.convert.netx import import_netx
 from mtspark.core.chip_network.network import INPUT, ChipNetwork
 from mtspark.core.errors import BackendFailedError, BackendMissingError, BadNetworkError
-from mtspark.deploy.netx_env import PYTHON_VARIABLE, find_python, netx_python
+from mtspark.deploy.lava.netx_environment import PYTHON_VARIABLE, find_python, netx_python
 from mtspark.sim import netx_runner
 from mtspark.sim.netx_runner import NetxBackend
 from mtspark.sim.reference import ReferenceChip

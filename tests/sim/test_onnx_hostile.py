@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from mtspark.core.errors import MtsparkError
 from mtspark.core.files.limits import FileLimits
 from mtspark.core.files.onnx_graph import METADATA, save_onnx
-from mtspark.deploy.onnx_integer import integer_model
+from mtspark.deploy.formats.onnx_integer import integer_model
 from mtspark.sim.onnx_runner import OnnxChip
 from tests.networks import three_neurons
 

@@ -17,7 +17,7 @@ from mtspark.core.backend import greedy_actions
 from mtspark.core.chip_network.network import INPUT, ChipNetwork
 from mtspark.core.environments.protocol import GameProtocol
 from mtspark.core.errors import BadRequestError
-from mtspark.deploy.chip_model import load_chip
+from mtspark.deploy.chips.model import load_chip
 from mtspark.sim.encoders import Encoder
 from mtspark.sim.energy_cards import load_card
 from mtspark.sim.engine import EngineChip

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from mtspark.core.errors import BackendFailedError, BackendMissingError
 from mtspark.core.files.limits import one_line
-from mtspark.deploy.lava_install import last_error_line
+from mtspark.deploy.lava.install import last_error_line
 
 LAVA_DL_VERSION = "0.6.0"
 PYTHON_VARIABLE = "MTSPARK_NETX_PYTHON"

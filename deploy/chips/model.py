@@ -200,7 +200,7 @@ class ChipModel:
 
 def known_chips() -> list[str]:
     """Names of the chips that ship with mtspark."""
-    folder = resources.files("mtspark.deploy") / "chips"
+    folder = resources.files("mtspark.deploy.chips")
     names = (entry.name for entry in folder.iterdir())
     return sorted(name.removesuffix(".toml") for name in names if name.endswith(".toml"))
 
@@ -213,7 +213,7 @@ def load_chip(name: str) -> ChipModel:
     """
     known = known_chips()
     if name in known:
-        text = (resources.files("mtspark.deploy") / "chips" / f"{name}.toml").read_text("utf-8")
+        text = (resources.files("mtspark.deploy.chips") / f"{name}.toml").read_text("utf-8")
     elif not name.endswith(".toml"):
         raise BadFileError(
             f"chip {name!r} is unknown; known are {', '.join(known)}, or give a FILE.toml"

@@ -32,7 +32,7 @@ from mtspark.core.float_network.network import (
     FloatReset,
     OutputKind,
 )
-from mtspark.deploy.quantise_layer import RESETS
+from mtspark.deploy.quantise.layer import RESETS
 
 AS_FLOAT = {chip: as_float for as_float, chip in RESETS.items()}
 

@@ -26,7 +26,7 @@ from mtspark.core.chip_network.network import (
 )
 from mtspark.core.chip_network.rules import check_network
 from mtspark.core.errors import BackendFailedError, BadNetworkError, BadRequestError
-from mtspark.deploy.lava_shim import load_lava
+from mtspark.deploy.lava.shim import load_lava
 
 INT32_LIMIT = 2**31
 SINGLE_PRECISION_LIMIT = 2**24
@@ -213,7 +213,7 @@ class LavaChip:
         return (int(np.prod(shape)),) if self.stock else shape
 
     def _build_source(self) -> Any:
-        from mtspark.deploy.lava_processes.processes import FrameSource
+        from mtspark.deploy.lava.processes.processes import FrameSource
 
         return FrameSource(
             frame=self._frame,
@@ -223,7 +223,7 @@ class LavaChip:
         )
 
     def _build_task_neurons(self, population: Population) -> Any:
-        from mtspark.deploy.lava_processes.processes import TaskLIF
+        from mtspark.deploy.lava.processes.processes import TaskLIF
 
         return TaskLIF(
             thresholds=population.thresholds,
@@ -260,7 +260,7 @@ class LavaChip:
         synapses.a_out.connect(self._neurons[link.target].a_in)
 
     def _our_synapses(self, link: Connection) -> Any:
-        from mtspark.deploy.lava_processes.processes import Synapses
+        from mtspark.deploy.lava.processes.processes import Synapses
 
         geometry = {
             "kernel": link.weights.shape[2:],
@@ -300,7 +300,7 @@ class LavaChip:
         return Sparse(weights=unrolled(link, source, target), **options)
 
     def _build_recorder(self, population: Population, with_membranes: bool) -> Any:
-        from mtspark.deploy.lava_processes.processes import PortRecorder, RefRecorder
+        from mtspark.deploy.lava.processes.processes import PortRecorder, RefRecorder
 
         steps = self.network.steps_per_decision
         lava_shape = (steps, *self._lava_shape(population.shape))

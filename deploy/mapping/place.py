@@ -13,7 +13,7 @@ from math import ceil
 import numpy as np
 from numpy.typing import NDArray
 
-from mtspark.deploy.chip_model import ChipModel, Mesh
+from mtspark.deploy.chips.model import ChipModel, Mesh
 
 Float = NDArray[np.float64]
 Place = tuple[int, int, int, int]

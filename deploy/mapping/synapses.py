@@ -19,7 +19,7 @@ from mtspark.core.chip_network.network import (
     Population,
     SignMode,
 )
-from mtspark.deploy.chip_model import ChipModel, Encoding
+from mtspark.deploy.chips.model import ChipModel, Encoding
 
 Int = NDArray[np.int64]
 Box = tuple[tuple[int, int], ...]

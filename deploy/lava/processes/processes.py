@@ -1,6 +1,6 @@
 """What our Lava processes are: ports, variables and constants. The models say what they do.
 
-Lava must have been loaded by :func:`mtspark.deploy.lava_shim.load_lava` first. Shapes are
+Lava must have been loaded by :func:`mtspark.deploy.lava.shim.load_lava` first. Shapes are
 (channels, rows, columns) or (neurons,); t counts Lava's steps from 1.
 """
 

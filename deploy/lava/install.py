@@ -1,7 +1,7 @@
 """Puts lava-nc 0.10.0 into the current environment, past the Python bound that it declares.
 
 Its own bounds (Python 3.10 only, numpy < 2) are narrower than what it runs with: see
-:mod:`mtspark.deploy.lava_shim`. Packages that are installed already keep their versions on
+:mod:`mtspark.deploy.lava.shim`. Packages that are installed already keep their versions on
 Python 3.11 to 3.13; on 3.10 pip resolves Lava's declared bounds as it is used to.
 """
 
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mtspark.core.errors import BackendFailedError
-from mtspark.deploy.lava_shim import LAVA_VERSION
+from mtspark.deploy.lava.shim import LAVA_VERSION
 
 OWN_NEEDS = ("asteval>=0.9.31", "networkx>=2.8.7", "scipy>=1.10.1", "scikit-learn>=1.5.0")
 """What Lava itself imports, besides numpy; lower bounds as it declares them."""
@@ -26,7 +26,7 @@ PIP_TIMEOUT_S = 900
 CHECK_TIMEOUT_S = 120
 
 _CHECK = (
-    "import json; from mtspark.deploy.lava_shim import check_lava; c = check_lava(); "
+    "import json; from mtspark.deploy.lava.shim import check_lava; c = check_lava(); "
     "print(json.dumps({'version': c.version, 'numpy': c.numpy}))"
 )
 

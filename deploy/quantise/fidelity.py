@@ -18,7 +18,7 @@ from mtspark.core.chip_network.network import ChipNetwork
 from mtspark.core.errors import BadRequestError
 from mtspark.core.float_network.network import FloatNetwork
 from mtspark.core.float_network.simulator import FloatRun
-from mtspark.deploy.bounds import headroom
+from mtspark.deploy.quantise.bounds import headroom
 
 SILENT_SHARE = 0.1
 """A layer with less than this share of its float spikes counts as fallen silent."""

@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 
 from mtspark.core.chip_network.network import INPUT, ChipNetwork
 from mtspark.core.errors import BadRequestError
-from mtspark.deploy.chip_model import ChipModel
-from mtspark.deploy.chip_rules import Violation, chip_violations
-from mtspark.deploy.mapping_place import placed_cores
-from mtspark.deploy.mapping_split import Divider, Use
-from mtspark.deploy.mapping_synapses import Box, Part, distinct_thresholds, synapses_per_axon
+from mtspark.deploy.chips.model import ChipModel
+from mtspark.deploy.chips.rules import Violation, chip_violations
+from mtspark.deploy.mapping.divide import Divider, Use
+from mtspark.deploy.mapping.place import placed_cores
+from mtspark.deploy.mapping.synapses import Box, Part, distinct_thresholds, synapses_per_axon
 
 Int = NDArray[np.int64]
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from mtspark.core.chip_network.network import ChipNetwork
 from mtspark.core.errors import BadRequestError
-from mtspark.deploy.chip_model import ChipModel, load_chip
-from mtspark.deploy.mapping_split import Divider
-from mtspark.deploy.palette import PaletteCost, with_palette
+from mtspark.deploy.chips.model import ChipModel, load_chip
+from mtspark.deploy.mapping.divide import Divider
+from mtspark.deploy.quantise.codebook import PaletteCost, with_palette
 
 
 def choose_palette(

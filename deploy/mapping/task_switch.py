@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from mtspark.core.chip_network.network import INPUT, ChipNetwork
-from mtspark.deploy.chip_model import ChipModel
-from mtspark.deploy.mapping import ChipMapping
+from mtspark.deploy.chips.model import ChipModel
+from mtspark.deploy.mapping.mapper import ChipMapping
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from math import ceil, prod
 import numpy as np
 
 from mtspark.core.chip_network.network import INPUT, ChipNetwork, Connection
-from mtspark.deploy.chip_model import ChipModel
-from mtspark.deploy.mapping_synapses import (
+from mtspark.deploy.chips.model import ChipModel
+from mtspark.deploy.mapping.synapses import (
     Int,
     Part,
     box_part,

@@ -27,9 +27,9 @@ from mtspark.core.chip_network.network import (
 )
 from mtspark.core.errors import BadNetworkError
 from mtspark.core.float_network.network import FloatPopulation, FloatReset
-from mtspark.deploy.bounds import Headroom, population_headroom
 from mtspark.deploy.lower import ChipLink
-from mtspark.deploy.rounding import Float, fit_bias, natural_unit, round_weights
+from mtspark.deploy.quantise.bounds import Headroom, population_headroom
+from mtspark.deploy.quantise.rounding import Float, fit_bias, natural_unit, round_weights
 
 RESETS = {
     FloatReset.ZERO: Reset.ZERO,
@@ -60,7 +60,7 @@ class QuantiseOptions:
         weight_bits: 2 to 8.
         per_channel: one scale per output channel, otherwise one per layer.
         keep_sums: round so that the sum of every kernel survives, see
-            :func:`mtspark.deploy.rounding.round_keeping_sums`; otherwise each weight to the
+            :func:`mtspark.deploy.quantise.rounding.round_keeping_sums`; otherwise each weight to the
             nearest integer.
         may_saturate: where no exponent that loses no bits keeps membranes from saturating for
             every input, allow that they do; currents never wrap. Otherwise such a layer takes

@@ -17,10 +17,10 @@ from mtspark.core.chip_network.rules import check_network
 from mtspark.core.environments.protocol import GameProtocol, Task
 from mtspark.core.errors import BadNetworkError
 from mtspark.core.float_network.network import FloatNetwork, OutputKind
-from mtspark.deploy.bounds import headroom
 from mtspark.deploy.lower import lower
-from mtspark.deploy.quantise_layer import QuantiseOptions as QuantiseOptions
-from mtspark.deploy.quantise_layer import quantise_layer
+from mtspark.deploy.quantise.bounds import headroom
+from mtspark.deploy.quantise.layer import QuantiseOptions as QuantiseOptions
+from mtspark.deploy.quantise.layer import quantise_layer
 
 DEFAULT_STEPS = 100
 """T of a network that plays no game and does not say."""

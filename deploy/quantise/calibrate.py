@@ -18,8 +18,8 @@ from mtspark.core.errors import BadRequestError
 from mtspark.core.float_network.network import CONSTANT, FloatConnection, FloatKind, FloatNetwork
 from mtspark.core.float_network.simulator import FloatRun, convolve, run_float
 from mtspark.deploy.lower import HELPERS, ChipLink, lower
-from mtspark.deploy.quantise_layer import QuantiseOptions
-from mtspark.deploy.rounding import natural_unit, round_weights
+from mtspark.deploy.quantise.layer import QuantiseOptions
+from mtspark.deploy.quantise.rounding import natural_unit, round_weights
 
 Float = NDArray[np.float64]
 
@@ -81,7 +81,7 @@ def calibrate(
         percentile: of the weights under PERCENTILE, and of the currents with `bound_currents`.
         task: row of the thresholds in the recorded run.
         bound_currents: bound currents by what was recorded (times the margin of
-            :mod:`mtspark.deploy.quantise_layer`) instead of by proof, and let membranes saturate.
+            :mod:`mtspark.deploy.quantise.layer`) instead of by proof, and let membranes saturate.
 
     Returns:
         The options to quantise with, and a report by connection.

@@ -10,9 +10,9 @@ import numpy as np
 
 from mtspark.core.errors import BadFileError
 from mtspark.core.files.sandbox import read_text_guarded
-from mtspark.deploy.chip_rules import Violation
-from mtspark.deploy.mapping import ChipMapping, Core, Division, InputPlace
-from mtspark.deploy.mapping_split import Use
+from mtspark.deploy.chips.rules import Violation
+from mtspark.deploy.mapping.divide import Use
+from mtspark.deploy.mapping.mapper import ChipMapping, Core, Division, InputPlace
 
 FORMAT = "mtspark-mapping"
 VERSION = 1

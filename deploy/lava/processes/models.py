@@ -17,7 +17,7 @@ from lava.magma.core.resources import CPU
 from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
 from lava.proc.lif.models import AbstractPyLifModelFixed
 
-from mtspark.deploy.lava_processes.processes import (
+from mtspark.deploy.lava.processes.processes import (
     FrameSource,
     PortRecorder,
     RefRecorder,

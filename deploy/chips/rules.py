@@ -1,7 +1,7 @@
 """Which limits of a chip a network breaks, whatever its mapping. Rules named as sentences.
 
 These rules are necessary, not sufficient: whether all of it fits together a mapping must show
-(:mod:`mtspark.deploy.mapping`), which reports them together with what it finds itself.
+(:mod:`mtspark.deploy.mapping.mapper`), which reports them together with what it finds itself.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 
 from mtspark.core.arithmetic import THRESHOLD_LIMIT
 from mtspark.core.chip_network.network import ChipNetwork, ConnectionKind, Population, Reset
-from mtspark.deploy.chip_model import ChipModel, load_chip
+from mtspark.deploy.chips.model import ChipModel, load_chip
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def broken_limits(network: ChipNetwork, chip_name: str) -> list[str]:
     Raises:
         BadFileError: unknown chip or malformed description.
     """
-    from mtspark.deploy.mapping import map_network
+    from mtspark.deploy.mapping.mapper import map_network
 
     if not chip_name:
         return []
@@ -201,7 +201,7 @@ def neurons_reach_few_synapses(network: ChipNetwork, chip: ChipModel) -> Iterato
     limit = chip.limit("fan_out")
     if limit is None:
         return
-    from mtspark.deploy.mapping_synapses import fan_out_of
+    from mtspark.deploy.mapping.synapses import fan_out_of
 
     for population in network.populations:
         reached = fan_out_of(network, population.name)
