@@ -22,7 +22,7 @@ from mtspark.deploy.bundle import load_bundle
 from mtspark.deploy.quantise.calibrate import Calibration, calibrate
 from mtspark.deploy.quantise.codebook import with_palette
 from mtspark.deploy.quantise.network import quantise
-from mtspark.sim.engine import EngineChip
+from mtspark.sim.engine.chip import EngineChip
 from mtspark.sim.explain import EffectChip, ExplainedNetwork
 
 BATCH = 25

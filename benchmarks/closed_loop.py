@@ -14,7 +14,7 @@ from mtspark.cli.common import play_progress
 from mtspark.core.backend import greedy_actions
 from mtspark.core.chip_network.network import ChipNetwork
 from mtspark.core.environments.atari import make_games
-from mtspark.sim.engine import EngineChip
+from mtspark.sim.engine.chip import EngineChip
 from mtspark.sim.play import Moment, play
 
 ROUNDS = 7

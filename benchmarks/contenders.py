@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtspark.core.chip_network.network import ChipNetwork, ConnectionKind
-from mtspark.sim.engine import EngineChip
-from mtspark.sim.reference import ReferenceChip
+from mtspark.sim.backends.reference import ReferenceChip
+from mtspark.sim.engine.chip import EngineChip
 
 Decide = Callable[[], Any]
 SCALE = 64.0

@@ -41,7 +41,7 @@ from plot import draw
 from turns import Milliseconds, spread, take_turns
 
 from mtspark.core.chip_network.network import ChipNetwork
-from mtspark.sim.engine import EngineChip
+from mtspark.sim.engine.chip import EngineChip
 
 ROOT = Path(__file__).parents[1]
 ACTIVITIES, BATCHES, SIDES = (0.01, 0.05, 0.1, 0.2, 0.5), (1, 8, 64), (84, 168, 336)
@@ -227,7 +227,7 @@ def lava_stock(network: ChipNetwork, frames: Any, steps: int = 4) -> list[float]
 def lava_ours(network: ChipNetwork, frames: Any, repeats: int) -> list[float]:
     """Our Conv model in Lava, through the backend that plays games."""
     from mtspark.core.errors import MtsparkError
-    from mtspark.sim.lava_runner import LavaBackend
+    from mtspark.sim.backends.lava.backend import LavaBackend
 
     try:
         backend = LavaBackend(network)

@@ -36,13 +36,13 @@ SECONDS, MEGABYTES = 5.0, 1024.0
 EXPORT = (
     "mtspark.deploy.quantise.network",
     "mtspark.deploy.quantise.calibrate",
-    "mtspark.sim.reference",
+    "mtspark.sim.backends.reference",
 )
 NEEDED = {
     "nir": ("mtspark.convert.nir.reader", *EXPORT),
     "net": ("mtspark.convert.netx", *EXPORT),
     "pt": ("mtspark.train.checkpoint.agent",),
-    "onnx": ("onnxruntime", "mtspark.convert.onnx", "mtspark.sim.onnx_runner"),
+    "onnx": ("onnxruntime", "mtspark.convert.onnx", "mtspark.sim.backends.onnx"),
     "bundle": ("mtspark.deploy.bundle",),
 }
 """Loaded by a worker before it starts, so that no file pays for it."""

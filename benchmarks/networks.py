@@ -25,7 +25,7 @@ from mtspark.core.chip_network.network import (
 )
 from mtspark.core.environments.atari import make_games
 from mtspark.core.environments.protocol import GameProtocol, Task
-from mtspark.sim.engine import EngineChip
+from mtspark.sim.engine.chip import EngineChip
 
 TASK = Task("pong", "pong", tuple(range(18)))
 NEVER = 131_071

@@ -11,9 +11,9 @@ from pathlib import Path
 from mtspark.convert.nir.agent import agent_to_nir
 from mtspark.convert.nir.reader import import_tasks
 from mtspark.deploy.quantise.network import quantise
-from mtspark.sim.energy import price
-from mtspark.sim.energy_cards import load_card
-from mtspark.sim.engine import EngineChip
+from mtspark.sim.energy.cards import load_card
+from mtspark.sim.energy.pricing import price
+from mtspark.sim.engine.chip import EngineChip
 from mtspark.sim.play import play
 from mtspark.train.checkpoint.agent import load_agent
 

@@ -19,7 +19,7 @@ from mtspark.convert.snntorch.verify import compare_with_recording
 from mtspark.core.float_network.simulator import run_float
 from mtspark.deploy.quantise.fidelity import layer_fidelity
 from mtspark.deploy.quantise.network import quantise
-from mtspark.sim.reference import ReferenceChip
+from mtspark.sim.backends.reference import ReferenceChip
 
 
 class EventNet(nn.Module):

@@ -36,7 +36,7 @@ from mtspark.core.float_network.network import CONSTANT, FloatConnection, FloatK
 from mtspark.core.float_network.simulator import deliver
 from mtspark.deploy.lower import ONSET, ChipLink, lower
 from mtspark.deploy.quantise.layer import QuantisedLayer, QuantiseOptions, quantise_layer
-from mtspark.sim.reference import check_request
+from mtspark.sim.backends.reference import check_request
 
 Float = NDArray[np.float64]
 

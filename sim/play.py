@@ -14,7 +14,7 @@ from mtspark.core.chip_network.network import ChipNetwork
 from mtspark.core.environments.atari import Games, make_games
 from mtspark.core.environments.protocol import GameProtocol, Task
 from mtspark.core.errors import BadRequestError
-from mtspark.sim.counts import Counter, RunCounts
+from mtspark.sim.counts.totals import Counter, RunCounts
 
 MAX_GAMES_AT_ONCE = 32
 

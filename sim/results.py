@@ -10,9 +10,9 @@ from typing import Any
 import mtspark
 from mtspark.core.chip_network.network import ChipNetwork
 from mtspark.core.environments.protocol import protocol_to_json
-from mtspark.sim.counts import RunCounts, Split
-from mtspark.sim.energy import Bill, price
-from mtspark.sim.energy_cards import load_card
+from mtspark.sim.counts.totals import RunCounts, Split
+from mtspark.sim.energy.cards import load_card
+from mtspark.sim.energy.pricing import Bill, price
 from mtspark.sim.play import Run
 
 FORMAT = "mtspark-run"

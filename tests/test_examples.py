@@ -11,7 +11,7 @@ import pytest
 from mtspark.convert.nir.agent import agent_to_nir
 from mtspark.convert.nir.reader import import_tasks
 from mtspark.deploy.quantise.network import quantise
-from mtspark.sim.engine import EngineChip
+from mtspark.sim.engine.chip import EngineChip
 from mtspark.sim.play import play
 from mtspark.train.checkpoint.agent import load_agent
 

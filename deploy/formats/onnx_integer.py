@@ -2,7 +2,7 @@
 
 The graph does what the chip does in one step, to the bit. State (currents, membranes, the
 messages still on their way) comes in and goes out; the caller keeps it between steps and
-decisions, as :class:`mtspark.sim.onnx_runner.OnnxChip` does.
+decisions, as :class:`mtspark.sim.backends.onnx.OnnxChip` does.
 
 Arithmetic is int64, but for products of weights and messages, which are proven exact in floats:
 in float32 where no sum can pass 2^24, in float64 otherwise. ONNX Runtime convolves in float32

@@ -81,11 +81,11 @@ def _start(
 ) -> AgentBackend:
     row = network.task_index(task)
     if name is BackendName.ENGINE:
-        from mtspark.sim.engine import EngineChip
+        from mtspark.sim.engine.chip import EngineChip
 
         return EngineChip(network, threads=processors())
     if name is BackendName.REFERENCE:
-        from mtspark.sim.reference import ReferenceChip
+        from mtspark.sim.backends.reference import ReferenceChip
 
         return ReferenceChip(network)
     if name is BackendName.TORCH:
@@ -94,7 +94,7 @@ def _start(
         from mtspark.train.checkpoint.agent import load_agent
 
         return TorchBackend(load_agent(folder / AGENT))
-    from mtspark.sim.lava_runner import LavaBackend
+    from mtspark.sim.backends.lava.backend import LavaBackend
 
     stock = name is BackendName.LAVA_STOCK
     return LavaBackend(network, stock=stock, task=row, trace=trace)

@@ -33,7 +33,7 @@ def demo_command(
     from mtspark.cli.tables import print_run
     from mtspark.core.errors import BackendFailedError, BackendMissingError
     from mtspark.deploy.lava.shim import installed_lava
-    from mtspark.sim.picture import Recorder, save_still, save_video
+    from mtspark.sim.recording.stage import Recorder, save_still, save_video
 
     if installed_lava() is None:
         raise BackendMissingError("the demo compares with Lava; run `mtspark install-lava` first")

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from mtspark.core.backend import AgentBackend
     from mtspark.core.chip_network.network import ChipNetwork
     from mtspark.deploy.bundle import Bundle
-    from mtspark.sim.diff import Comparison
+    from mtspark.sim.compare.divergence import Comparison
 
 TWIN = "twin"
 """The checkpoint's float network acting on its integers, see :mod:`mtspark.train.quantised.twin`."""
@@ -144,7 +144,7 @@ def _against_bundle(
 ) -> dict[str, Any]:
     from mtspark.core.errors import BadRequestError
     from mtspark.deploy.bundle import load_bundle
-    from mtspark.sim.reference import ReferenceChip
+    from mtspark.sim.backends.reference import ReferenceChip
 
     if not Path(against).exists():
         names = ", ".join([*(name.value for name in BackendName), TWIN])
@@ -184,7 +184,7 @@ def game_frames(network: ChipNetwork, task: str, decisions: int, seed: int) -> N
     """Frames that a network sees when it plays, (decisions, *input shape)."""
     import numpy as np
 
-    from mtspark.sim.engine import EngineChip
+    from mtspark.sim.engine.chip import EngineChip
     from mtspark.sim.play import Moment, play
 
     seen: list[Any] = []
@@ -217,7 +217,7 @@ def compare_backends(
     """Compare every spike and membrane of two chips, one decision after the other."""
     from rich.progress import track
 
-    from mtspark.sim.diff import Comparison
+    from mtspark.sim.compare.divergence import Comparison
 
     comparison = Comparison()
     title = f"{expected.name} against {got.name}"
@@ -237,7 +237,7 @@ def _against_torch(
     import numpy as np
 
     from mtspark.core.backend import greedy_actions
-    from mtspark.sim.engine import EngineChip
+    from mtspark.sim.engine.chip import EngineChip
 
     chip = EngineChip(bundle.network)
     legal = bundle.network.tasks[row].legal_actions

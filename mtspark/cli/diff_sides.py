@@ -108,7 +108,7 @@ class OnnxIntegerSide:
     integer = True
 
     def __init__(self, path: Path) -> None:
-        from mtspark.sim.onnx_runner import OnnxChip
+        from mtspark.sim.backends.onnx import OnnxChip
 
         self.name, self._chip = str(path), OnnxChip(path)
         self.about = self._chip.description
@@ -197,7 +197,7 @@ class OnnxFloatSide:
     integer = False
 
     def __init__(self, path: Path, content: bytes, description: dict[str, Any]) -> None:
-        from mtspark.sim.onnx_runner import open_session
+        from mtspark.sim.backends.onnx import open_session
 
         self.name, self._path = str(path), path
         self._session = open_session(path, content)
@@ -247,7 +247,7 @@ def open_side(text: str) -> Side:
         BadRequestError: it is none of the kinds that are known.
         MtsparkError: it cannot be read as what it is.
     """
-    from mtspark.sim.reference import ReferenceChip
+    from mtspark.sim.backends.reference import ReferenceChip
 
     path = Path(text)
     if path.is_dir():
@@ -354,6 +354,6 @@ def netx_side(network: ChipNetwork, row: int) -> ChipSide:
         BackendMissingError: lava-dl is not installed.
         BadNetworkError: netx cannot hold the network.
     """
-    from mtspark.sim.netx_runner import NetxBackend
+    from mtspark.sim.backends.netx.backend import NetxBackend
 
     return ChipSide("netx", network, NetxBackend(network, row))

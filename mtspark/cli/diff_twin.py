@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from mtspark.core.backend import ChipTrace
     from mtspark.core.chip_network.network import ChipNetwork
     from mtspark.deploy.bundle import Bundle
-    from mtspark.sim.diff import Comparison
+    from mtspark.sim.compare.divergence import Comparison
     from mtspark.train.quantised.twin import Twin
 
 BATCH = 25
@@ -35,8 +35,8 @@ def compare_with_twin(bundle: Bundle, frames: NDArray[np.uint8], row: int) -> Co
     import torch
 
     from mtspark.core.backend import ChipTrace
-    from mtspark.sim.diff import Comparison
-    from mtspark.sim.reference import ReferenceChip
+    from mtspark.sim.backends.reference import ReferenceChip
+    from mtspark.sim.compare.divergence import Comparison
     from mtspark.train.quantised.twin import TwinTrace
 
     twin = twin_of(bundle)

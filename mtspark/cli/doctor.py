@@ -86,7 +86,7 @@ LOAD_LAVA = "from mtspark.deploy.lava.shim import check_lava; check_lava()"
 NOT_COMPILED = "numba is told not to compile"
 NOT_KEPT = "compiles anew at every start: no folder can be written"
 LOAD_ENGINE = (
-    "import sys, numba; from mtspark.sim.engine_kernels import KEPT_ON_DISK, run\n"
+    "import sys, numba; from mtspark.sim.engine.kernels.run import KEPT_ON_DISK, run\n"
     f"if numba.config.DISABLE_JIT: sys.exit({NOT_COMPILED!r})\n"
     f"if not KEPT_ON_DISK: sys.exit({NOT_KEPT!r})\n"
     "print('compiled code is kept in', run.stats.cache_path)"

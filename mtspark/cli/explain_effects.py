@@ -198,7 +198,7 @@ def _played(
     seed: int,
     title: str,
 ) -> Row:
-    from mtspark.sim.engine import EngineChip
+    from mtspark.sim.engine.chip import EngineChip
     from mtspark.sim.play import play
 
     # With all effects on, the engine gives the same to the bit, sooner.

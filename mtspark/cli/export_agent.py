@@ -151,7 +151,7 @@ def _palette_cost(plain: ChipNetwork, painted: ChipNetwork, agent: Any) -> dict[
     """What fewer thresholds change in the chip's answers, on the frames that the graph is
     compared on: the share of actions that stay, and of neurons whose spike count changes."""
     from mtspark.core.backend import greedy_actions
-    from mtspark.sim.reference import ReferenceChip
+    from mtspark.sim.backends.reference import ReferenceChip
 
     results = {}
     for row, task in enumerate(agent.tasks):

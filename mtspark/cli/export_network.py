@@ -179,7 +179,7 @@ def _compared(request: ExportRequest, network: FloatNetwork, chip: ChipNetwork) 
     from mtspark.cli.recording import as_messages
     from mtspark.core.float_network.simulator import run_float
     from mtspark.deploy.quantise.fidelity import layer_fidelity, warnings_of
-    from mtspark.sim.reference import ReferenceChip
+    from mtspark.sim.backends.reference import ReferenceChip
 
     series = _series(request, network)
     told = str(request.recording)

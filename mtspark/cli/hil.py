@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mtspark.cli.common import check_json_target, console, one_thread_each, write_json
-from mtspark.sim.hil_options import ChipBackend, Hold, Jitter
+from mtspark.sim.hil.options import ChipBackend, Hold, Jitter
 
 if TYPE_CHECKING:
     from mtspark.deploy.bundle import Bundle
-    from mtspark.sim.faults import Faults
-    from mtspark.sim.hil import Loop
+    from mtspark.sim.hil.faults import Faults
+    from mtspark.sim.hil.loop import Loop
 
 
 def hil_command(
@@ -120,10 +120,10 @@ def hil_command(
     from mtspark.cli.hil_play import modelled_timing, play_all, print_result, result_to_json
     from mtspark.core.errors import BadRequestError
     from mtspark.deploy.bundle import load_bundle
-    from mtspark.sim.faults import parse_faults
-    from mtspark.sim.hil import Loop, game_protocol
-    from mtspark.sim.hil_results import point_to_json, save_curve
-    from mtspark.sim.hil_timing import Timing
+    from mtspark.sim.hil.faults import parse_faults
+    from mtspark.sim.hil.loop import Loop, game_protocol
+    from mtspark.sim.hil.results import point_to_json, save_curve
+    from mtspark.sim.hil.timing import Timing
 
     check_json_target(json_out)
     check_json_target(picture)
@@ -211,7 +211,7 @@ def _stored(
     settings: list[tuple[float | None, Loop]],
 ) -> list[dict[str, Any] | None]:
     """For each setting the point that an earlier run of it has written, or None."""
-    from mtspark.sim.hil_results import setting_to_json, stored_points
+    from mtspark.sim.hil.results import setting_to_json, stored_points
 
     found = [] if path is None else stored_points(path, bundle.network_hash, task, seeds)
     asked = [setting_to_json(place, loop) for place, loop in settings]
@@ -224,8 +224,8 @@ def _serve(
     """Serve the chip until interrupted."""
     import sys
 
-    from mtspark.sim.hil_chip import Chip
-    from mtspark.sim.hil_server import check_address, end_on_sigterm, serve
+    from mtspark.sim.hil.chip import Chip
+    from mtspark.sim.hil.server import check_address, end_on_sigterm, serve
 
     check_address(address)
     chip = Chip(bundle.network, bundle.network_hash, backend, faults, task)
@@ -254,7 +254,7 @@ def _settings(
     Raises:
         BadRequestError: a sweep that cannot be read.
     """
-    from mtspark.sim.faults import Faults, fault_kind, parse_rate
+    from mtspark.sim.hil.faults import Faults, fault_kind, parse_rate
 
     if latency_sweep is not None:
         times = [_milliseconds(text, latency_sweep) for text in latency_sweep.split(",")]
@@ -291,7 +291,7 @@ def _check_far_faults(connect: str | None, settings: list[tuple[float | None, Lo
         BadRequestError: a fault is ordered that only a chip of our own can have.
     """
     from mtspark.core.errors import BadRequestError
-    from mtspark.sim.faults import CHIP_KINDS, FaultKind
+    from mtspark.sim.hil.faults import CHIP_KINDS, FaultKind
 
     ours = (*CHIP_KINDS, FaultKind.CHIP_DEATH)
     if connect is not None and any(loop.faults.any_of(ours) for _, loop in settings):

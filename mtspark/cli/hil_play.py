@@ -7,13 +7,13 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from mtspark.cli.common import console
-from mtspark.sim.hil_options import ChipBackend
+from mtspark.sim.hil.options import ChipBackend
 
 if TYPE_CHECKING:
     from mtspark.deploy.bundle import Bundle
-    from mtspark.sim.hil import Loop
-    from mtspark.sim.hil_results import Point
-    from mtspark.sim.hil_timing import Timing
+    from mtspark.sim.hil.loop import Loop
+    from mtspark.sim.hil.results import Point
+    from mtspark.sim.hil.timing import Timing
 
 FEWEST_FOR_INTERVAL = 5
 """An interval from fewer games would promise too much."""
@@ -40,7 +40,7 @@ def modelled_timing(
     from mtspark.core.errors import BadRequestError
     from mtspark.deploy.chips.model import load_chip
     from mtspark.deploy.mapping.mapper import map_network
-    from mtspark.sim.latency import decision_time
+    from mtspark.sim.latency.model import decision_time
     from mtspark.sim.play import Moment, play
 
     model = load_chip(chip)
@@ -115,10 +115,10 @@ def play_all(
 
     from mtspark.cli.evaluate_rows import confidence_interval
     from mtspark.core.errors import BackendFailedError
-    from mtspark.sim.faults import CHIP_KINDS
-    from mtspark.sim.hil import FrameMoment, play_hil
-    from mtspark.sim.hil_host import HostedChip
-    from mtspark.sim.hil_results import Point
+    from mtspark.sim.hil.faults import CHIP_KINDS
+    from mtspark.sim.hil.host import HostedChip
+    from mtspark.sim.hil.loop import FrameMoment, play_hil
+    from mtspark.sim.hil.results import Point
 
     with ExitStack() as stack, _progress(task, len(settings) * episodes) as (observe, ended):
         chip: HostedChip | None = None
@@ -208,8 +208,8 @@ def result_to_json(
     from datetime import datetime, timezone
 
     import mtspark
-    from mtspark.sim.hil_game import FRAME_RATE_HZ
-    from mtspark.sim.hil_results import FORMAT, VERSION
+    from mtspark.sim.hil.game import FRAME_RATE_HZ
+    from mtspark.sim.hil.results import FORMAT, VERSION
 
     assert bundle.network.protocol is not None
     return {

@@ -141,9 +141,9 @@ def _map(
     from mtspark.deploy.mapping.mapper import Division, InputPlace, map_network
     from mtspark.deploy.mapping.serialise import mapping_to_json
     from mtspark.deploy.mapping.task_switch import task_switches
-    from mtspark.sim.latency import decision_time
-    from mtspark.sim.latency_json import decision_to_json, traffic_to_json
-    from mtspark.sim.messages import traffic_of
+    from mtspark.sim.latency.model import decision_time
+    from mtspark.sim.latency.serialise import decision_to_json, traffic_to_json
+    from mtspark.sim.latency.traffic import traffic_of
 
     network = bundle.network
     mapping = map_network(
@@ -176,7 +176,7 @@ def _played(
     bundle: Bundle, task: str, decisions: int, seed: int
 ) -> tuple[dict[str, NDArray[np.int64]], int]:
     """What every neuron sent over some decisions of a game, and how many there were."""
-    from mtspark.sim.counts import Counter
+    from mtspark.sim.counts.totals import Counter
     from mtspark.sim.play import Moment, play
 
     counter = Counter(bundle.network)
@@ -206,8 +206,8 @@ def _pilotnet(folder: Path, picture: Path | None, json_out: Path | None) -> None
     from mtspark.cli.map_tables import print_pilotnet
     from mtspark.deploy.chips.model import load_chip
     from mtspark.deploy.mapping.serialise import mapping_to_json
-    from mtspark.sim.latency_json import step_to_json
-    from mtspark.sim.pilotnet_mapping import compare_pilotnet
+    from mtspark.sim.latency.serialise import step_to_json
+    from mtspark.sim.validation.mapping import compare_pilotnet
 
     found = compare_pilotnet(folder)
     print_pilotnet(found)
@@ -241,7 +241,7 @@ def _check_picture(path: Path | None) -> None:
 def _save(mapping: Any, chip: Any, picture: Path | None, traffic: Any) -> None:
     if picture is None:
         return
-    from mtspark.sim.mapping_picture import save_mapping
+    from mtspark.sim.report.figures.mapping import save_mapping
 
     save_mapping(mapping, chip, picture, traffic)
     console.print(f"wrote {picture}", soft_wrap=True)

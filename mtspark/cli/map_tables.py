@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from mtspark.deploy.chips.model import ChipModel
     from mtspark.deploy.mapping.mapper import ChipMapping
     from mtspark.deploy.mapping.task_switch import TaskSwitch
-    from mtspark.sim.latency import DecisionTime, TimeTerm
-    from mtspark.sim.messages import Traffic
-    from mtspark.sim.pilotnet_mapping import PilotNetComparison
+    from mtspark.sim.latency.model import DecisionTime, TimeTerm
+    from mtspark.sim.latency.traffic import Traffic
+    from mtspark.sim.validation.mapping import PilotNetComparison
 
 COLUMNS = (
     ("neurons", "neurons", "neurons_per_core"),

@@ -25,11 +25,11 @@ from mtspark.core.chip_network.network import (
     Reset,
 )
 from mtspark.core.errors import BackendMissingError, BadNetworkError, BadRequestError
-from mtspark.sim.counts import fan_out
+from mtspark.sim.counts.totals import fan_out
 
 if TYPE_CHECKING:
     from mtspark.core.backend import AgentBackend
-    from mtspark.sim.study import Study
+    from mtspark.sim.recording.study import Study
 
 CURRENT_WRAP, MEMBRANE_LIMIT = 2**23, 2**23 - 1
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mtspark.core.chip_network.network import ChipNetwork
     from mtspark.deploy.bundle import Bundle
-    from mtspark.sim.study import Study
+    from mtspark.sim.recording.study import Study
 
 
 def page_made(

@@ -22,9 +22,9 @@ from mtspark.core.errors import BackendMissingError, BadFileError, BadRequestErr
 if TYPE_CHECKING:
     from mtspark.core.backend import AgentBackend
     from mtspark.deploy.bundle import Bundle
-    from mtspark.sim.energy_cards import PriceCard
-    from mtspark.sim.report import Devices
-    from mtspark.sim.study import Study
+    from mtspark.sim.energy.cards import PriceCard
+    from mtspark.sim.recording.study import Study
+    from mtspark.sim.report.data import Devices
     from mtspark.train.images.data import ImageSet
 
 CARDS = (
@@ -75,10 +75,10 @@ def write_page(folder: Path, page: Path, request: PageRequest) -> None:
         BadFileError: a card, bundle or PilotNet folder that is not one, or an unwritable target.
     """
     from mtspark.deploy.bundle import load_bundle
-    from mtspark.sim.encoders import Encoder
-    from mtspark.sim.energy_cards import load_card
-    from mtspark.sim.report import report_data
-    from mtspark.sim.report_page import report_html
+    from mtspark.sim.counts.encoders import Encoder
+    from mtspark.sim.energy.cards import load_card
+    from mtspark.sim.report.data import report_data
+    from mtspark.sim.report.page import report_html
 
     data_path = page.with_suffix(".json")
     _check_target(page)
@@ -156,7 +156,7 @@ def _check_request(bundle: Bundle, cards: list[PriceCard], request: PageRequest)
 
 
 def _film_decisions(bundle: Bundle, request: PageRequest) -> int:
-    from mtspark.sim.study import decision_interval_ms
+    from mtspark.sim.recording.study import decision_interval_ms
 
     if bundle.network.protocol is None:
         return FILMED_IMAGES
@@ -187,7 +187,7 @@ def _study(
     stored: dict[str, Any] | None,
     request: PageRequest,
 ) -> Study:
-    from mtspark.sim.study import study_images, study_task
+    from mtspark.sim.recording.study import study_images, study_task
 
     if not bundle.network.tasks[bundle.network.task_index(name)].game:
         pictures = _test_images(name, request)
@@ -262,8 +262,8 @@ def _devices(
     """Mappings of each card's chip, for all tasks alike; messages and times a task and encoder."""
     from mtspark.core.chip_network.network import INPUT
     from mtspark.deploy.chips.model import load_chip
-    from mtspark.sim.encoders import Encoder
-    from mtspark.sim.report_device import OnChip, map_for, on_chip, preferred_times
+    from mtspark.sim.counts.encoders import Encoder
+    from mtspark.sim.report.device import OnChip, map_for, on_chip, preferred_times
 
     network = bundle.network
     devices: dict[str, dict[tuple[str, Encoder], OnChip]] = {study.task: {} for study in studies}
@@ -288,7 +288,7 @@ def _devices(
 
 
 def _pilotnet_checks(folder: Path) -> list[dict[str, str]]:
-    from mtspark.sim.validation import validate
+    from mtspark.sim.validation.compare import validate
 
     by_quantity: dict[str, list[str]] = {}
     measured: dict[str, float] = {}
@@ -319,7 +319,7 @@ def _neurobench_check(
 
 
 def _cpu_check(player: AgentBackend, bundle: Bundle, study: Study) -> dict[str, str]:
-    from mtspark.sim.rapl import measure_cpu
+    from mtspark.sim.energy.rapl import measure_cpu
 
     network = bundle.network
     frames = study.shots[-1].observation[None]

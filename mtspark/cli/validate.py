@@ -25,7 +25,7 @@ def validate_command(
 
     from rich.table import Table
 
-    from mtspark.sim.validation import validate
+    from mtspark.sim.validation.compare import validate
 
     check_json_target(json_out)
     found = validate(folder)

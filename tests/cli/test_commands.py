@@ -186,8 +186,8 @@ def test_reference_and_engine_agree(bundle: Path, tmp_path: Path) -> None:
 def test_lava_finds_the_weight_that_was_changed(bundle: Path, tmp_path: Path) -> None:
     pytest.importorskip("lava", reason="lava-nc is not installed")
     from mtspark.cli.diff import compare_backends, real_frames
-    from mtspark.sim.lava_runner import LavaBackend
-    from mtspark.sim.reference import ReferenceChip
+    from mtspark.sim.backends.lava.backend import LavaBackend
+    from mtspark.sim.backends.reference import ReferenceChip
 
     change_one_weight(bundle, tmp_path / "changed")
     whole, changed = load_bundle(bundle), load_bundle(tmp_path / "changed")
@@ -292,7 +292,7 @@ def test_bad_input_is_one_line_and_exit_code_2(
 def test_lava_missing_is_one_line_that_says_how_to_get_it(
     bundle: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import mtspark.sim.lava_runner as runner
+    import mtspark.sim.backends.lava.backend as runner
 
     monkeypatch.setattr(runner, "installed_lava", lambda: None)
     capsys.readouterr()

@@ -21,7 +21,7 @@ from mtspark.core.backend import Decision, greedy_actions
 from mtspark.core.environments.atari import make_games
 from mtspark.core.environments.protocol import GameProtocol
 from mtspark.deploy.bundle import Bundle, load_bundle
-from mtspark.sim.engine import EngineChip
+from mtspark.sim.engine.chip import EngineChip
 from mtspark.sim.play import Moment, play
 from mtspark.train.checkpoint.agent import Agent, load_agent, save_agent
 

@@ -11,7 +11,7 @@ import pytest
 
 import mtspark.convert.nir.agent as nir_export
 import mtspark.deploy.lava.shim as shim
-import mtspark.sim.engine as engine
+import mtspark.sim.engine.chip as engine
 from mtspark.deploy.bundle import load_bundle
 from mtspark.train.checkpoint.agent import Agent, load_agent, save_agent
 

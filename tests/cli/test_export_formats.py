@@ -12,7 +12,7 @@ from mtspark.convert.netx import import_netx
 from mtspark.core.chip_network.network import INPUT
 from mtspark.core.errors import BadNetworkError, BadRequestError
 from mtspark.deploy.bundle import load_bundle
-from mtspark.sim.onnx_runner import OnnxChip
+from mtspark.sim.backends.onnx import OnnxChip
 from tests.networks import BREAKOUT, PONG, dense, network, population, three_neurons
 
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from mtspark.deploy.bundle import load_bundle
-from mtspark.sim.reference import ReferenceChip
+from mtspark.sim.backends.reference import ReferenceChip
 
 SOURCE = """
 import snntorch as snn

@@ -13,7 +13,7 @@ import torch
 from mtspark.cli.neurobench_check import ChipTwin, count_ours, count_with_neurobench
 from mtspark.core.chip_network.network import INPUT, ChipNetwork, FrameInput, Reset
 from mtspark.core.errors import BadNetworkError
-from mtspark.sim.reference import ReferenceChip
+from mtspark.sim.backends.reference import ReferenceChip
 from tests.networks import conv, dense, network, population, sparse, three_neurons
 
 

@@ -12,7 +12,7 @@ import pytest
 from mtspark.convert.netx import import_netx
 from mtspark.core.chip_network.network import ChipNetwork, ReadoutKind
 from mtspark.core.errors import BadNetworkError
-from mtspark.sim.reference import ReferenceChip
+from mtspark.sim.backends.reference import ReferenceChip
 
 STEPS = 16
 RECORDED_AT_A_SPIKE = 128

@@ -5,7 +5,7 @@ import pytest
 
 from mtspark.core.chip_network.network import INPUT
 from mtspark.deploy.quantise.bounds import SAFE_MEMBRANE, headroom, worst_sum
-from mtspark.sim.reference import ReferenceChip
+from mtspark.sim.backends.reference import ReferenceChip
 from tests.networks import dense, network, population, three_neurons
 
 

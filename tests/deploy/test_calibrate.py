@@ -22,7 +22,7 @@ from mtspark.core.float_network.simulator import run_float
 from mtspark.deploy.quantise.calibrate import Calibration, calibrate
 from mtspark.deploy.quantise.layer import QuantiseOptions
 from mtspark.deploy.quantise.network import quantise
-from mtspark.sim.reference import ReferenceChip
+from mtspark.sim.backends.reference import ReferenceChip
 
 
 def chain(

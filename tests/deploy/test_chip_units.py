@@ -17,7 +17,7 @@ from mtspark.core.arithmetic import CURRENT_LIMIT, MEMBRANE_LIMIT
 from mtspark.core.chip_network.network import ChipNetwork
 from mtspark.core.float_network.simulator import run_float
 from mtspark.deploy.formats.nir_integer import in_chip_units, integer_metadata
-from mtspark.sim.reference import ReferenceChip
+from mtspark.sim.backends.reference import ReferenceChip
 from tests.networks import frames_for, three_neurons, varied_networks
 
 

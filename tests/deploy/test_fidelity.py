@@ -12,7 +12,7 @@ from mtspark.core.float_network.simulator import run_float
 from mtspark.deploy.quantise.fidelity import layer_fidelity, warnings_of
 from mtspark.deploy.quantise.layer import QuantiseOptions
 from mtspark.deploy.quantise.network import quantise
-from mtspark.sim.reference import ReferenceChip
+from mtspark.sim.backends.reference import ReferenceChip
 from tests.deploy.test_calibrate import chain
 
 GENERATOR = np.random.default_rng(3)

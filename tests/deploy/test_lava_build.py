@@ -22,7 +22,7 @@ from mtspark.core.environments.protocol import GameProtocol, Task
 from mtspark.core.errors import BadNetworkError
 from mtspark.deploy.lava.build import check_fits_lava, largest_sum, shared_array, unrolled
 from mtspark.deploy.lava.shim import installed_lava
-from mtspark.sim.reference import Synapses
+from mtspark.sim.backends.reference import Synapses
 
 needs_lava = pytest.mark.skipif(
     installed_lava() is None, reason="lava-nc is missing: run `mtspark install-lava`"

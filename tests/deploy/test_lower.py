@@ -20,7 +20,7 @@ from mtspark.core.float_network.network import FloatNetwork, FloatReset
 from mtspark.core.float_network.simulator import FloatRun, run_float
 from mtspark.deploy.quantise.layer import QuantiseOptions
 from mtspark.deploy.quantise.network import quantise
-from mtspark.sim.reference import ReferenceChip
+from mtspark.sim.backends.reference import ReferenceChip
 from tests.convert.random_graphs import random_graph
 
 STEPS = 5

@@ -23,7 +23,7 @@ from mtspark.deploy.quantise.rounding import (
     round_keeping_sums,
     round_weights,
 )
-from mtspark.sim.reference import ReferenceChip
+from mtspark.sim.backends.reference import ReferenceChip
 from tests.networks import BREAKOUT, PONG
 
 DT = 1e-4

@@ -10,7 +10,7 @@ import numpy as np
 
 from mtspark.core.chip_network.network import INPUT, ChipNetwork
 from mtspark.deploy.bundle import Bundle, write_bundle
-from mtspark.sim.faults import Faults
+from mtspark.sim.hil.faults import Faults
 from tests.networks import PONG, conv, dense, network, population
 
 

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from mtspark.core.chip_network.network import INPUT, ChipNetwork
 from mtspark.core.errors import BadRequestError
-from mtspark.sim.activity import ActivityRecorder, memory, summary
-from mtspark.sim.counts import Counter
+from mtspark.sim.backends.reference import ReferenceChip
+from mtspark.sim.counts.activity import ActivityRecorder, memory, summary
+from mtspark.sim.counts.totals import Counter
 from mtspark.sim.play import Moment
-from mtspark.sim.reference import ReferenceChip
 from tests.networks import frames_for, random_networks, three_neurons
 from tests.sim.scalar_chip import synapses
 

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from mtspark.core.chip_network.network import INPUT, ChipNetwork, FrameInput
-from mtspark.sim.baselines import (
+from mtspark.sim.backends.reference import ReferenceChip
+from mtspark.sim.counts.totals import Counter
+from mtspark.sim.energy.baselines import (
     Baseline,
     break_even,
     head_weights,
@@ -18,10 +20,8 @@ from mtspark.sim.baselines import (
     same_topology,
     zero_skipping_network,
 )
-from mtspark.sim.counts import Counter
-from mtspark.sim.energy import Device, price
-from mtspark.sim.energy_cards import load_card
-from mtspark.sim.reference import ReferenceChip
+from mtspark.sim.energy.cards import load_card
+from mtspark.sim.energy.pricing import Device, price
 from tests.networks import conv, network, population, three_neurons
 
 

@@ -5,9 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtspark.core.chip_network.network import ChipNetwork
-from mtspark.sim.counts import Counter, Split, fan_out
-from mtspark.sim.engine import EngineChip
-from mtspark.sim.reference import ReferenceChip
+from mtspark.sim.backends.reference import ReferenceChip
+from mtspark.sim.counts.totals import Counter, Split, fan_out
+from mtspark.sim.engine.chip import EngineChip
 from tests.networks import frames_for, random_networks, three_neurons
 from tests.sim.scalar_chip import synapses
 

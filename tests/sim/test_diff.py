@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 
 from mtspark.core.chip_network.network import ChipNetwork
-from mtspark.sim.diff import Comparison, Divergence
-from mtspark.sim.reference import ReferenceChip
+from mtspark.sim.backends.reference import ReferenceChip
+from mtspark.sim.compare.divergence import Comparison, Divergence
 from tests.networks import three_neurons
 
 FRAMES = np.array([[0, 0], [1, 1]], np.uint8)

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from mtspark.core.errors import BadRequestError
-from mtspark.sim.counts import Counter, Split
-from mtspark.sim.encoders import Encoder, EncoderCounter, with_encoder
-from mtspark.sim.reference import ReferenceChip
+from mtspark.sim.backends.reference import ReferenceChip
+from mtspark.sim.counts.encoders import Encoder, EncoderCounter, with_encoder
+from mtspark.sim.counts.totals import Counter, Split
 from tests.networks import three_neurons
 
 BOTH = np.array([0, 1])

@@ -18,10 +18,10 @@ import pytest
 from mtspark.core.chip_network.network import INPUT, ChipNetwork, FrameInput
 from mtspark.core.errors import BadFileError
 from mtspark.deploy.chips.rules import broken_limits
-from mtspark.sim.counts import Counter, RunCounts
-from mtspark.sim.energy import Bill, Device, price
-from mtspark.sim.energy_cards import known_cards, load_card, read_card
-from mtspark.sim.reference import ReferenceChip
+from mtspark.sim.backends.reference import ReferenceChip
+from mtspark.sim.counts.totals import Counter, RunCounts
+from mtspark.sim.energy.cards import known_cards, load_card, read_card
+from mtspark.sim.energy.pricing import Bill, Device, price
 from tests.networks import conv, network, population, sparse, three_neurons
 
 FRAMES = np.array([[7, 1], [0, 255]], np.uint8)

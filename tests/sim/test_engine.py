@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
 from typing import Any
 
 import numba
@@ -11,14 +13,15 @@ from hypothesis import strategies as st
 
 from mtspark.core.chip_network.network import INPUT, ChipNetwork, SignMode
 from mtspark.core.errors import BackendMissingError, BadRequestError
-from mtspark.sim import engine_kernels, engine_plan
-from mtspark.sim.counts import Counter, fan_out
-from mtspark.sim.engine import PATHS as PATH_NAMES
-from mtspark.sim.engine import EngineChip
-from mtspark.sim.engine_kernels import run
-from mtspark.sim.engine_layout import DENSE_WEIGHTS, WINDOW_WORDS
-from mtspark.sim.engine_synapses import EVENTS, PRODUCT, WINDOWS, _cheapest
-from mtspark.sim.reference import ReferenceChip
+from mtspark.sim.backends.reference import ReferenceChip
+from mtspark.sim.counts.totals import Counter, fan_out
+from mtspark.sim.engine import plan as engine_plan
+from mtspark.sim.engine.chip import PATHS as PATH_NAMES
+from mtspark.sim.engine.chip import EngineChip
+from mtspark.sim.engine.kernels import run as engine_kernels
+from mtspark.sim.engine.kernels.run import run
+from mtspark.sim.engine.kernels.synapses import EVENTS, PRODUCT, WINDOWS, _cheapest
+from mtspark.sim.engine.layout import DENSE_WEIGHTS, WINDOW_WORDS
 from tests.networks import (
     conv,
     dense,
@@ -328,3 +331,20 @@ def test_without_a_folder_code_is_compiled_and_not_kept(monkeypatch: pytest.Monk
     monkeypatch.setattr(numba.core.caching.CacheImpl, "_locator_classes", [])
     _, kept = engine_kernels._make_run(0)
     assert not kept
+
+
+def test_any_file_of_the_engine_changes_the_version_of_compiled_code(tmp_path: Path) -> None:
+    copied = tmp_path / "engine"
+    shutil.copytree(engine_kernels.ENGINE, copied, ignore=shutil.ignore_patterns("__pycache__"))
+    before = engine_kernels.sources_digest(copied)
+    assert before == engine_kernels.sources_digest()
+    files = sorted(copied.rglob("*.py"))
+    assert {"kernels/run.py", "kernels/windows.py", "plan.py"} <= {
+        file.relative_to(copied).as_posix() for file in files
+    }
+    for file in files:
+        with file.open("a") as lines:
+            lines.write("\n")
+        after = engine_kernels.sources_digest(copied)
+        assert after != before, file
+        before = after

@@ -26,7 +26,7 @@ from mtspark.core.chip_network.network import (
     SignMode,
 )
 from mtspark.core.environments.protocol import GameProtocol, Task
-from mtspark.sim.engine import EngineChip
+from mtspark.sim.engine.chip import EngineChip
 
 # layer of the file, its name, the layer before, steps before its own first step
 LAYERS = [

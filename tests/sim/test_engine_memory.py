@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtspark.core.chip_network.network import INPUT, ChipNetwork
-from mtspark.sim.engine import EngineChip
-from mtspark.sim.engine_layout import WEIGHT_BITS
-from mtspark.sim.engine_sparse import encode
-from mtspark.sim.reference import ReferenceChip
+from mtspark.sim.backends.reference import ReferenceChip
+from mtspark.sim.engine.chip import EngineChip
+from mtspark.sim.engine.layout import WEIGHT_BITS
+from mtspark.sim.engine.sparse import encode
 from tests.networks import conv, dense, network, population, sparse
 
 

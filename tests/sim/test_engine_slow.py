@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mtspark.sim.engine import EngineChip
-from mtspark.sim.reference import ReferenceChip
+from mtspark.sim.backends.reference import ReferenceChip
+from mtspark.sim.engine.chip import EngineChip
 
 
 @pytest.mark.slow
@@ -51,7 +51,7 @@ def test_the_first_call_says_that_it_compiles_and_the_next_process_does_not(
 ) -> None:
     program = (
         "import numpy as np; from tests.networks import three_neurons;"
-        "from mtspark.sim.engine import EngineChip; chip = EngineChip(three_neurons());"
+        "from mtspark.sim.engine.chip import EngineChip; chip = EngineChip(three_neurons());"
         "[chip.decide(np.ones((1, 2), np.uint8), 0) for _ in range(2)]"
     )
     # The tests' folder is no package, and another project's may come first.

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from mtspark.core.chip_network.network import INPUT, ChipNetwork, ReadoutKind
 from mtspark.core.errors import BadRequestError
-from mtspark.sim.engine import EngineChip
-from mtspark.sim.reference import ReferenceChip
+from mtspark.sim.backends.reference import ReferenceChip
+from mtspark.sim.engine.chip import EngineChip
 from tests.networks import (
     dense,
     frames_for,

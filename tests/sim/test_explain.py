@@ -25,8 +25,8 @@ from mtspark.core.float_network.simulator import run_float
 from mtspark.deploy.quantise.codebook import with_palette
 from mtspark.deploy.quantise.layer import QuantiseOptions
 from mtspark.deploy.quantise.network import quantise
+from mtspark.sim.backends.reference import ReferenceChip
 from mtspark.sim.explain import CHIP_EFFECTS, Effect, EffectChip, ExplainedNetwork
-from mtspark.sim.reference import ReferenceChip
 
 
 def random_network(seed: int, reset: FloatReset, current_keep: float = 0.0) -> FloatNetwork:

@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 from mtspark.core.chip_network.network import INPUT, ChipNetwork, ReadoutKind, Reset, SignMode
 from mtspark.core.chip_network.rules import check_network
 from mtspark.core.errors import BadRequestError
-from mtspark.sim.faults import (
+from mtspark.sim.backends.reference import ReferenceChip
+from mtspark.sim.hil.faults import (
     FaultKind,
     Faults,
     FaultyChip,
     break_network,
     parse_faults,
 )
-from mtspark.sim.reference import ReferenceChip
 from tests.networks import (
     dense,
     frames_for,

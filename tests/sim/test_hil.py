@@ -10,12 +10,12 @@ from mtspark.core.backend import Activity, Decision, greedy_actions
 from mtspark.core.environments.atari import make_games
 from mtspark.core.environments.protocol import Task
 from mtspark.core.errors import BadNetworkError, BadRequestError
-from mtspark.sim.faults import FaultKind, Faults
-from mtspark.sim.hil import FrameMoment, HilEpisode, Loop, episode_to_json, play_hil
-from mtspark.sim.hil_options import Hold
-from mtspark.sim.hil_timing import Timing
+from mtspark.sim.backends.reference import ReferenceChip
+from mtspark.sim.hil.faults import FaultKind, Faults
+from mtspark.sim.hil.loop import FrameMoment, HilEpisode, Loop, episode_to_json, play_hil
+from mtspark.sim.hil.options import Hold
+from mtspark.sim.hil.timing import Timing
 from mtspark.sim.play import Moment, play
-from mtspark.sim.reference import ReferenceChip
 from tests.sim.hil_agent import LocalChip, favour, pong_network
 
 
@@ -109,7 +109,7 @@ def test_a_network_plays_the_same_game_on_a_chip_and_in_the_agent_loop() -> None
 
 def actions_of_frames(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The action of every emulator frame."""
-    from mtspark.sim import hil
+    from mtspark.sim.hil import loop as hil
 
     held: list[int] = []
     act = hil.FrameGame.act

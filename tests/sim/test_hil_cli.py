@@ -14,11 +14,11 @@ import pytest
 from mtspark.cli import main as cli
 from mtspark.core.errors import BackendMissingError
 from mtspark.deploy.bundle import Bundle
-from mtspark.sim import hil_chip
-from mtspark.sim.hil import HilEpisode, Loop
-from mtspark.sim.hil_options import ChipBackend
-from mtspark.sim.hil_results import Point
-from mtspark.sim.hil_timing import Tally
+from mtspark.sim.hil import chip as hil_chip
+from mtspark.sim.hil.loop import HilEpisode, Loop
+from mtspark.sim.hil.options import ChipBackend
+from mtspark.sim.hil.results import Point
+from mtspark.sim.hil.timing import Tally
 from tests.sim.hil_agent import pong_bundle
 
 
@@ -236,7 +236,7 @@ def test_without_intels_compiler_the_board_is_refused_in_one_line(
 
 
 def test_with_the_compiler_lava_is_asked_for_the_board(monkeypatch: pytest.MonkeyPatch) -> None:
-    from mtspark.sim import lava_runner
+    from mtspark.sim.backends.lava import backend as lava_runner
 
     asked: list[dict[str, object]] = []
     monkeypatch.setattr(hil_chip, "installed_lava", lambda: "0.10.0")

@@ -9,7 +9,7 @@ import pytest
 from mtspark.core.environments.atari import make_games, task_for_game
 from mtspark.core.environments.protocol import GameProtocol, Task
 from mtspark.core.errors import BadRequestError
-from mtspark.sim.hil_game import AreaResize, FrameGame
+from mtspark.sim.hil.game import AreaResize, FrameGame
 
 
 @pytest.mark.parametrize(

@@ -22,14 +22,14 @@ import zmq
 
 from mtspark.core.errors import BackendFailedError, BadRequestError
 from mtspark.deploy.bundle import Bundle
-from mtspark.sim.faults import FaultKind, Faults, FaultyChip, break_network
-from mtspark.sim.hil import Loop, play_hil
-from mtspark.sim.hil_client import ChipGoneError, ChipLink
-from mtspark.sim.hil_host import HostedChip
-from mtspark.sim.hil_protocol import Decide, Hello, encode
-from mtspark.sim.hil_timing import Timing, Trouble
+from mtspark.sim.backends.reference import ReferenceChip
+from mtspark.sim.hil.client import ChipGoneError, ChipLink
+from mtspark.sim.hil.faults import FaultKind, Faults, FaultyChip, break_network
+from mtspark.sim.hil.host import HostedChip
+from mtspark.sim.hil.loop import Loop, play_hil
+from mtspark.sim.hil.protocol import Decide, Hello, encode
+from mtspark.sim.hil.timing import Timing, Trouble
 from mtspark.sim.play import play
-from mtspark.sim.reference import ReferenceChip
 from tests.leftovers import left_behind, names
 from tests.sim.hil_agent import order, pong_bundle
 
@@ -190,7 +190,7 @@ def test_a_host_that_is_killed_takes_its_own_chip_along(bundle: Bundle) -> None:
     before = names()
     code = (
         "import json, sys, time\n"
-        "from mtspark.sim.hil_host import HostedChip\n"
+        "from mtspark.sim.hil.host import HostedChip\n"
         "order = json.loads(sys.argv[1])\n"
         "chip = HostedChip(order['network'], order=order)\n"
         "print('ready', flush=True)\n"
@@ -244,7 +244,7 @@ def deadly(seed: int) -> Faults:
 def test_a_served_chip_outlives_its_hosts_and_a_host_its_chip(bundle: Bundle) -> None:
     code = (
         "import sys, time, numpy as np\n"
-        "from mtspark.sim.hil_host import HostedChip\n"
+        "from mtspark.sim.hil.host import HostedChip\n"
         "chip = HostedChip(sys.argv[1], address=sys.argv[2])\n"
         "frame = np.zeros((4, 84, 84), np.uint8)\n"
         "print('ready', chip.decide('pong', 0, 0, frame) is not None, flush=True)\n"
@@ -280,7 +280,7 @@ def test_a_served_chip_heeds_a_signal_that_does_not_end_its_wait() -> None:
     # before the wait begins.
     code = (
         "import signal, threading\n"
-        "from mtspark.sim.hil_server import end_on_sigterm, serve\n"
+        "from mtspark.sim.hil.server import end_on_sigterm, serve\n"
         "threading.Thread(target=signal.pause, daemon=True).start()\n"
         "end_on_sigterm()\n"
         "signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])\n"

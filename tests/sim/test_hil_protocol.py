@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mtspark.core.errors import MtsparkError
-from mtspark.sim.hil_protocol import (
+from mtspark.sim.hil.protocol import (
     ANSWERED,
     ASKED,
     BadPeerError,

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mtspark.core.errors import BadRequestError
-from mtspark.sim.faults import FaultKind, Faults
-from mtspark.sim.hil_options import Jitter
-from mtspark.sim.hil_timing import Answer, Question, SimulatedWay, Tally, Timing, Trouble
+from mtspark.sim.hil.faults import FaultKind, Faults
+from mtspark.sim.hil.options import Jitter
+from mtspark.sim.hil.timing import Answer, Question, SimulatedWay, Tally, Timing, Trouble
 
 FRAME = np.zeros((1, 1, 1), np.uint8)
 PERIOD = 4 / 60

@@ -9,8 +9,8 @@ from mtspark.core.chip_network.network import INPUT
 from mtspark.core.errors import BadFileError, BadRequestError
 from mtspark.deploy.chips.model import ChipModel, load_chip
 from mtspark.deploy.mapping.mapper import ChipMapping, InputPlace, map_network
-from mtspark.sim.latency import DecisionTime, TimeTerm, decision_time, step_time
-from mtspark.sim.latency_json import decision_to_json, step_to_json
+from mtspark.sim.latency.model import DecisionTime, TimeTerm, decision_time, step_time
+from mtspark.sim.latency.serialise import decision_to_json, step_to_json
 from tests.chips import timed
 from tests.networks import conv, dense, network, population, sparse, three_neurons
 

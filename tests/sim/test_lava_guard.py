@@ -25,8 +25,8 @@ from mtspark.core.chip_network.network import (
 from mtspark.core.environments.protocol import GameProtocol, Task
 from mtspark.core.errors import BackendFailedError
 from mtspark.deploy.lava.shim import installed_lava
-from mtspark.sim import lava_runner
-from mtspark.sim.lava_runner import LavaBackend
+from mtspark.sim.backends.lava import backend as lava_runner
+from mtspark.sim.backends.lava.backend import LavaBackend
 
 pytestmark = [
     pytest.mark.third_party,

@@ -24,9 +24,9 @@ from mtspark.core.chip_network.network import (
 from mtspark.core.environments.protocol import GameProtocol, Task
 from mtspark.core.errors import BackendMissingError, BadNetworkError, BadRequestError
 from mtspark.deploy.lava.shim import installed_lava
-from mtspark.sim import lava_runner
-from mtspark.sim.lava_runner import LavaBackend
-from mtspark.sim.reference import ReferenceChip
+from mtspark.sim.backends.lava import backend as lava_runner
+from mtspark.sim.backends.lava.backend import LavaBackend
+from mtspark.sim.backends.reference import ReferenceChip
 from tests.networks import frames_for, varied_networks
 
 pytestmark = [

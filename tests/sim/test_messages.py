@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from mtspark.core.chip_network.network import INPUT, ChipNetwork
 from mtspark.deploy.chips.model import ChipModel, load_chip
 from mtspark.deploy.mapping.mapper import ChipMapping, Core, InputPlace, map_network
-from mtspark.sim.counts import Counter
-from mtspark.sim.messages import traffic_of
-from mtspark.sim.reference import ReferenceChip
+from mtspark.sim.backends.reference import ReferenceChip
+from mtspark.sim.counts.totals import Counter
+from mtspark.sim.latency.traffic import traffic_of
 from tests.chips import chip
 from tests.networks import frames_for, random_networks, three_neurons, varied_networks
 from tests.sim.scalar_chip import synapses

@@ -14,9 +14,9 @@ from mtspark.convert.netx import import_netx
 from mtspark.core.chip_network.network import INPUT, ChipNetwork
 from mtspark.core.errors import BackendFailedError, BackendMissingError, BadNetworkError
 from mtspark.deploy.lava.netx_environment import PYTHON_VARIABLE, find_python, netx_python
-from mtspark.sim import netx_runner
-from mtspark.sim.netx_runner import NetxBackend
-from mtspark.sim.reference import ReferenceChip
+from mtspark.sim.backends.netx import backend as netx_runner
+from mtspark.sim.backends.netx.backend import NetxBackend
+from mtspark.sim.backends.reference import ReferenceChip
 from tests.networks import conv, dense, frames_for, network, population
 
 

@@ -16,7 +16,7 @@ from mtspark.core.errors import MtsparkError
 from mtspark.core.files.limits import FileLimits
 from mtspark.core.files.onnx_graph import METADATA, save_onnx
 from mtspark.deploy.formats.onnx_integer import integer_model
-from mtspark.sim.onnx_runner import OnnxChip
+from mtspark.sim.backends.onnx import OnnxChip
 from tests.networks import three_neurons
 
 Edit = Callable[[onnx.ModelProto], None]

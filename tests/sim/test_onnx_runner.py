@@ -14,8 +14,8 @@ from mtspark.core.chip_network.network import INPUT, ChipNetwork
 from mtspark.core.errors import BadNetworkError, BadRequestError
 from mtspark.core.files.onnx_graph import save_onnx
 from mtspark.deploy.formats.onnx_integer import integer_model
-from mtspark.sim.onnx_runner import OnnxChip
-from mtspark.sim.reference import ReferenceChip
+from mtspark.sim.backends.onnx import OnnxChip
+from mtspark.sim.backends.reference import ReferenceChip
 from tests.networks import conv, dense, frames_for, network, population, varied_networks
 
 

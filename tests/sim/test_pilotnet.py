@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from mtspark.core.errors import BadFileError
-from mtspark.sim.energy import price
-from mtspark.sim.energy_cards import load_card
-from mtspark.sim.pilotnet import Measurement, pilotnet
+from mtspark.sim.energy.cards import load_card
+from mtspark.sim.energy.pricing import price
+from mtspark.sim.validation.pilotnet import Measurement, pilotnet
 from tests.sim.scalar_chip import synapses
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mtspark.sim.pilotnet_mapping import INTEL, PilotNetComparison, compare_pilotnet
+from mtspark.sim.validation.mapping import INTEL, PilotNetComparison, compare_pilotnet
 
 
 @pytest.fixture(scope="module")

@@ -10,9 +10,9 @@ from mtspark.core.backend import Activity, Decision
 from mtspark.core.chip_network.network import ChipNetwork
 from mtspark.core.environments.protocol import GameProtocol
 from mtspark.core.errors import BadRequestError
-from mtspark.sim.engine import EngineChip
+from mtspark.sim.backends.reference import ReferenceChip
+from mtspark.sim.engine.chip import EngineChip
 from mtspark.sim.play import Moment, play
-from mtspark.sim.reference import ReferenceChip
 from tests.networks import PONG, dense, network, population
 from tests.sim.engine_checks import assert_same
 

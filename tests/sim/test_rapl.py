@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mtspark.sim.rapl import CpuEnergy, measure_cpu, packages
+from mtspark.sim.energy.rapl import CpuEnergy, measure_cpu, packages
 
 
 class Computer:

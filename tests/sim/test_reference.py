@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from mtspark.core.chip_network.network import INPUT, ChipNetwork, ReadoutKind, Reset, SignMode
 from mtspark.core.errors import BadNetworkError, BadRequestError
-from mtspark.sim.reference import ReferenceChip
+from mtspark.sim.backends.reference import ReferenceChip
 from tests.networks import dense, frames_for, network, population, three_neurons, varied_networks
 from tests.sim.scalar_chip import ScalarChip
 

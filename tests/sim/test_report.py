@@ -18,15 +18,16 @@ from mtspark.core.chip_network.network import INPUT, ChipNetwork
 from mtspark.core.environments.protocol import GameProtocol
 from mtspark.core.errors import BadRequestError
 from mtspark.deploy.chips.model import load_chip
-from mtspark.sim.encoders import Encoder
-from mtspark.sim.energy_cards import load_card
-from mtspark.sim.engine import EngineChip
-from mtspark.sim.film import AFTER_A_POINT, FilmRecorder
+from mtspark.sim.backends.reference import ReferenceChip
+from mtspark.sim.counts.encoders import Encoder
+from mtspark.sim.energy.cards import load_card
+from mtspark.sim.engine.chip import EngineChip
 from mtspark.sim.play import Moment
-from mtspark.sim.reference import ReferenceChip
-from mtspark.sim.report import Devices, decision_energy, report_data
-from mtspark.sim.report_device import dearest_switches, map_for, on_chip
-from mtspark.sim.report_page import (
+from mtspark.sim.recording.film import AFTER_A_POINT, FilmRecorder
+from mtspark.sim.recording.study import Study, study_images, study_task
+from mtspark.sim.report.data import Devices, decision_energy, report_data
+from mtspark.sim.report.device import dearest_switches, map_for, on_chip
+from mtspark.sim.report.page import (
     _actions,
     byte_count,
     count_of,
@@ -36,7 +37,6 @@ from mtspark.sim.report_page import (
     report_html,
     time_of,
 )
-from mtspark.sim.study import Study, study_images, study_task
 from tests import networks
 from tests.networks import three_neurons
 
@@ -214,7 +214,7 @@ def test_the_data_say_what_was_counted(report: Made, network: ChipNetwork, study
 def test_energy_of_single_decisions_has_the_bills_mean(
     report: Made, network: ChipNetwork, study: Study
 ) -> None:
-    from mtspark.sim.energy import price
+    from mtspark.sim.energy.pricing import price
 
     (task,) = report[0]["tasks"]
     for name, bill in zip(CARDS, task["energy"], strict=True):

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mtspark.sim.engine import EngineChip
-from mtspark.sim.study import study_task
+from mtspark.sim.engine.chip import EngineChip
+from mtspark.sim.recording.study import study_task
 from tests.sim.test_report import EVIL, made, tiny_network
 
 pytestmark = pytest.mark.third_party

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mtspark.core.chip_network.network import INPUT, ChipNetwork
-from mtspark.sim.reference import ReferenceChip
+from mtspark.sim.backends.reference import ReferenceChip
 from tests.networks import BREAKOUT, PONG, dense, network, population
 
 GAINS = np.array([[1, 2, 4, 3, 1, 6], [2, 1, 3, 4, 6, 1]])

@@ -13,7 +13,7 @@ from mtspark.convert.nir.agent import agent_to_nir
 from mtspark.convert.nir.reader import import_tasks
 from mtspark.core.chip_network.network import ChipNetwork
 from mtspark.deploy.quantise.network import quantise
-from mtspark.sim.engine import EngineChip
+from mtspark.sim.engine.chip import EngineChip
 from mtspark.train.checkpoint.agent import Agent, load_agent
 from mtspark.train.images.data import load_images
 from mtspark.train.quantised.twin import Twin

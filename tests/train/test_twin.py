@@ -17,7 +17,7 @@ from mtspark.convert.nir.reader import import_tasks
 from mtspark.core.chip_network.network import ChipNetwork
 from mtspark.core.errors import BadNetworkError
 from mtspark.deploy.quantise.network import QuantiseOptions, quantise
-from mtspark.sim.reference import ReferenceChip
+from mtspark.sim.backends.reference import ReferenceChip
 from mtspark.train.checkpoint.agent import Agent, load_agent
 from mtspark.train.networks.network import ConvSize
 from mtspark.train.quantised.integers import TwinOptions, round_weights, straight

@@ -1,0 +1,249 @@
+"""Counts at full depth: by population, connection, step, decision and episode.
+
+:class:`ActivityRecorder` observes the agent loop. It counts again, on its own, what the run's
+totals say, so that the two can be compared.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mtspark.core.backend import Decision
+from mtspark.core.chip_network.network import INPUT, ChipNetwork
+from mtspark.core.errors import BadRequestError
+from mtspark.sim.counts.totals import fan_out
+from mtspark.sim.play import Moment
+
+Int = NDArray[np.int64]
+STATE_BITS = 2 * 24
+"""Of a neuron: current and membrane."""
+THRESHOLD_BITS, BIAS_BITS = 17, 13
+
+
+@dataclass(frozen=True)
+class StepCounts:
+    """Counts by chip step, summed over the decisions that were traced.
+
+    Attributes:
+        decisions: that were traced.
+        spikes: int64 (steps of a decision, populations).
+        operations: int64 (steps, connections): structural synaptic operations of the messages
+            sent in that step.
+    """
+
+    decisions: int
+    spikes: Int
+    operations: Int
+
+
+@dataclass(frozen=True)
+class DeepCounts:
+    """Counts of every decision.
+
+    Attributes:
+        populations, connections: names, the order of the columns.
+        episode: int64 (decisions,), from 0; decisions of an episode are in order of time.
+        input_events: int64 (decisions,), values sent, each time they are sent.
+        spikes_window, spikes_drain: int64 (decisions, populations).
+        operations: int64 (decisions, connections), structural, window and drain.
+        steps: by chip step; None where nothing was traced.
+        dead: by population, neurons without a spike within the window of any decision.
+        saturated: by population, neurons that spiked in every step of the window of every one.
+        nonzero: by source, of its shape: in how many decisions it sent within its window.
+        sent: by source, of its shape: messages over all decisions, window and drain.
+    """
+
+    populations: tuple[str, ...]
+    connections: tuple[str, ...]
+    episode: Int
+    input_events: Int
+    spikes_window: Int
+    spikes_drain: Int
+    operations: Int
+    steps: StepCounts | None
+    dead: dict[str, int]
+    saturated: dict[str, int]
+    nonzero: dict[str, Int]
+    sent: dict[str, Int]
+
+    @property
+    def decisions(self) -> int:
+        """How many."""
+        return len(self.episode)
+
+    @property
+    def spikes(self) -> Int:
+        """All spikes by decision, (decisions,)."""
+        return (self.spikes_window + self.spikes_drain).sum(1)
+
+    @property
+    def shares(self) -> dict[str, NDArray[np.float64]]:
+        """Share of decisions in which each source sent something within its window."""
+        return {name: count / max(self.decisions, 1) for name, count in self.nonzero.items()}
+
+    def by_episode(self, values: Int) -> list[Int]:
+        """Split rows of decisions into episodes."""
+        return [values[self.episode == index] for index in range(int(self.episode.max()) + 1)]
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What a network keeps on a chip, in bits, before any chip's own overheads.
+
+    Attributes:
+        weights: each stored weight once (a convolution keeps its kernel).
+        synapses: every synapse by itself, as a chip without shared kernels keeps them.
+        state: current and membrane of every neuron.
+        thresholds: of one task, for every neuron.
+        thresholds_all_tasks: of all tasks, wherever they wait.
+        biases: of every neuron.
+    """
+
+    weights: int
+    synapses: int
+    state: int
+    thresholds: int
+    thresholds_all_tasks: int
+    biases: int
+
+
+class ActivityRecorder:
+    """An observer of the agent loop.
+
+    Args:
+        network: that plays.
+    """
+
+    def __init__(self, network: ChipNetwork) -> None:
+        self.network = network
+        self._names = tuple(population.name for population in network.populations)
+        self._links = [
+            (
+                link.source,
+                fan_out(link, network.shape_of(link.source), network.shape_of(link.target))[0],
+            )
+            for link in network.connections
+        ]
+        self._rows: list[tuple[Int, ...]] = []
+        shapes = {name: network.shape_of(name) for name in (INPUT, *self._names)}
+        self._window = {name: np.zeros(shape, np.int64) for name, shape in shapes.items()}
+        self._nonzero = {name: np.zeros(shape, np.int64) for name, shape in shapes.items()}
+        self._drain = {name: np.zeros(shape, np.int64) for name, shape in shapes.items()}
+        steps = network.steps_per_decision
+        self._traced = 0
+        self._step_spikes = np.zeros((steps, len(self._names)), np.int64)
+        self._step_operations = np.zeros((steps, len(self._links)), np.int64)
+
+    def __call__(self, moment: Moment) -> None:
+        """Record one decision of every game that still runs."""
+        self.add(moment.decision, moment.frames, moment.episodes)
+
+    def add(self, decision: Decision, frames: NDArray[np.uint8], episodes: Int) -> None:
+        """Record one decision of every member of a batch.
+
+        Args:
+            decision: with its activity, and a trace where steps are wanted.
+            frames: (batch, *input shape), what was decided on.
+            episodes: (batch,) whose decisions they are.
+        """
+        window, drain = dict(decision.activity.window), dict(decision.activity.drain)
+        for name, sent in window.items():
+            self._window[name] += sent.sum(0)
+            self._nonzero[name] += (sent != 0).sum(0)
+            self._drain[name] += drain[name].sum(0)
+        sums = [
+            np.stack([_by_member(part[name]) for name in self._names], 1)
+            for part in (window, drain)
+        ]
+        operations = [
+            _by_member((window[source] + drain[source]) * fan) for source, fan in self._links
+        ]
+        events = _by_member(window[INPUT]) + _by_member(drain[INPUT])
+        self._rows.append((episodes.astype(np.int64), events, *sums, np.stack(operations, 1)))
+        if decision.trace is not None:
+            self._add_steps(decision, frames)
+
+    def _add_steps(self, decision: Decision, frames: NDArray[np.uint8]) -> None:
+        assert decision.trace is not None
+        network = self.network
+        by_step = {name: decision.trace.spikes[name].sum(1, dtype=np.int64) for name in self._names}
+        sent = (frames != 0).astype(np.int64)
+        by_step[INPUT] = np.zeros((network.steps_per_decision, *network.input.shape), np.int64)
+        # A series has its steps on axis 1; a held frame is sent in each of the T steps.
+        held = network.input.held
+        by_step[INPUT][: network.time_steps] = sent.sum(0)[None] if held else sent.sum(0)
+        self._traced += len(frames)
+        for column, name in enumerate(self._names):
+            self._step_spikes[:, column] += _by_member(by_step[name])
+        for column, (source, fan) in enumerate(self._links):
+            self._step_operations[:, column] += _by_member(by_step[source] * fan)
+
+    def result(self) -> DeepCounts:
+        """The counts so far.
+
+        Raises:
+            BadRequestError: nothing was recorded.
+        """
+        if not self._rows:
+            raise BadRequestError("no decision was recorded")
+        parts = [np.concatenate(part) for part in zip(*self._rows, strict=True)]
+        order = np.argsort(parts[0], kind="stable")
+        episode, events, window, drain, operations = (part[order] for part in parts)
+        most = len(episode) * self.network.time_steps
+        traced = StepCounts(self._traced, self._step_spikes.copy(), self._step_operations.copy())
+        return DeepCounts(
+            populations=self._names,
+            connections=tuple(link.name for link in self.network.connections),
+            episode=episode,
+            input_events=events,
+            spikes_window=window,
+            spikes_drain=drain,
+            operations=operations,
+            steps=traced if self._traced else None,
+            dead={name: int((self._window[name] == 0).sum()) for name in self._names},
+            saturated={name: int((self._window[name] == most).sum()) for name in self._names},
+            nonzero={name: count.copy() for name, count in self._nonzero.items()},
+            sent={name: self._window[name] + self._drain[name] for name in self._window},
+        )
+
+
+def summary(values: Any) -> dict[str, float]:
+    """Mean, sample standard deviation, range, 5th and 95th percentile, and number of values."""
+    numbers = np.asarray(values, dtype=np.float64)
+    low, high = np.percentile(numbers, [5, 95])
+    return {
+        "mean": float(numbers.mean()),
+        "sd": float(numbers.std(ddof=1)) if len(numbers) > 1 else 0.0,
+        "min": float(numbers.min()),
+        "max": float(numbers.max()),
+        "p5": float(low),
+        "p95": float(high),
+        "n": len(numbers),
+    }
+
+
+def memory(network: ChipNetwork) -> Memory:
+    """What a network keeps on a chip."""
+    weights, synapses = 0, 0
+    for link in network.connections:
+        ends = network.shape_of(link.source), network.shape_of(link.target)
+        weights += link.weights.size * link.weight_bits
+        synapses += int(fan_out(link, *ends)[0].sum()) * link.weight_bits
+    neurons = sum(population.size for population in network.populations)
+    return Memory(
+        weights=weights,
+        synapses=synapses,
+        state=neurons * STATE_BITS,
+        thresholds=neurons * THRESHOLD_BITS,
+        thresholds_all_tasks=neurons * THRESHOLD_BITS * len(network.tasks),
+        biases=neurons * BIAS_BITS,
+    )
+
+
+def _by_member(values: Int) -> Int:
+    """Sum over everything but the first axis."""
+    return values.reshape(len(values), -1).sum(1)

@@ -1,0 +1,234 @@
+"""Counts: spikes, synaptic operations and neuron updates, from messages and fan-outs.
+
+A synaptic operation is one message meeting one synapse. Structural operations count every
+synapse of the connection, borders of convolutions exact and zero weights included, as
+hardware that stores zeros spends them; effective ones count nonzero weights only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mtspark.core.backend import Activity
+from mtspark.core.chip_network.network import INPUT, ChipNetwork, Connection, ConnectionKind
+from mtspark.sim.engine.counts import LaneCounts, LaneTotals
+
+Int = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Split:
+    """A count within the window of a decision and in the pipeline steps around it."""
+
+    window: int
+    drain: int
+
+    @property
+    def total(self) -> int:
+        """Both together: what the chip spends."""
+        return self.window + self.drain
+
+
+@dataclass(frozen=True)
+class ConnectionCounts:
+    """Synaptic operations of one connection over a run.
+
+    Attributes:
+        name, source, target: of the connection.
+        synops_structural: zero weights included (of a sparse connection: none are stored).
+        synops_effective: on nonzero weights.
+    """
+
+    name: str
+    source: str
+    target: str
+    synops_structural: Split
+    synops_effective: Split
+
+
+@dataclass(frozen=True)
+class LayerCounts:
+    """What one population did over a run.
+
+    Attributes:
+        name: of the population.
+        neurons: in it.
+        spikes: sent by it.
+        synops_structural: on its incoming synapses, zero weights included.
+        synops_effective: on its incoming synapses with nonzero weights.
+        neuron_updates: every neuron at every step.
+        silent_neurons: neurons that never spiked within the window; the readout's never do.
+    """
+
+    name: str
+    neurons: int
+    spikes: Split
+    synops_structural: Split
+    synops_effective: Split
+    neuron_updates: Split
+    silent_neurons: int
+
+
+@dataclass(frozen=True)
+class RunCounts:
+    """Counts of a whole run.
+
+    Attributes:
+        decisions: how many.
+        input_events: frame values sent as messages (nonzero ones), each time they are sent.
+        layers: by population, input side first.
+        connections: in the order of the network.
+    """
+
+    decisions: int
+    input_events: Split
+    layers: tuple[LayerCounts, ...]
+    connections: tuple[ConnectionCounts, ...]
+
+    @property
+    def synops_structural(self) -> int:
+        """Of all layers, window and drain."""
+        return sum(layer.synops_structural.total for layer in self.layers)
+
+    @property
+    def neuron_updates(self) -> int:
+        """Of all layers, window and drain."""
+        return sum(layer.neuron_updates.total for layer in self.layers)
+
+
+def fan_out(link: Connection, source: tuple[int, ...], target: tuple[int, ...]) -> tuple[Int, Int]:
+    """Synapses that one message of each source neuron meets.
+
+    Returns:
+        Structural and effective fan-out, both of shape `source`.
+    """
+    if link.kind is not ConnectionKind.CONV:
+        effective = (link.weights != 0).sum(0).reshape(source).astype(np.int64)
+        if link.kind is ConnectionKind.SPARSE:
+            return effective, effective
+        return np.full(source, len(link.weights), dtype=np.int64), effective
+    (pad_y, pad_x), (step_y, step_x) = link.padding, link.stride
+    channels, height, width = source
+    _, rows, columns = target
+    out_per_group, in_per_group = len(link.weights) // link.groups, link.weights.shape[1]
+    padded = (channels, height + 2 * pad_y, width + 2 * pad_x)
+    structural, effective = np.zeros(padded, np.int64), np.zeros(padded, np.int64)
+    # (group, input channel of the group, kernel y, kernel x): nonzero weights over its filters
+    shape = (link.groups, out_per_group, in_per_group, *link.weights.shape[2:])
+    nonzero = (link.weights != 0).reshape(shape).sum(1).reshape(channels, *shape[3:])
+    for tap_y in range(shape[3]):
+        for tap_x in range(shape[4]):
+            top, left = tap_y * link.dilation[0], tap_x * link.dilation[1]
+            where = (
+                slice(None),
+                slice(top, top + (rows - 1) * step_y + 1, step_y),
+                slice(left, left + (columns - 1) * step_x + 1, step_x),
+            )
+            structural[where] += out_per_group
+            effective[where] += nonzero[:, tap_y, tap_x][:, None, None]
+    inner = (slice(None), slice(pad_y, pad_y + height), slice(pad_x, pad_x + width))
+    return structural[inner], effective[inner]
+
+
+class Counter:
+    """Adds up the activity of decisions; exact, in integers."""
+
+    def __init__(self, network: ChipNetwork) -> None:
+        self.network = network
+        self.decisions = 0
+        names = [INPUT, *(population.name for population in network.populations)]
+        self._totals = [
+            {name: np.zeros(network.shape_of(name), np.int64) for name in names} for _ in range(2)
+        ]
+        self._lanes: list[LaneTotals | None] = [None, None]
+
+    @property
+    def window(self) -> dict[str, Int]:
+        """Messages so far by source, of its shape: those sent within its window."""
+        return self._sum(0)
+
+    @property
+    def drain(self) -> dict[str, Int]:
+        """Messages so far by source, of its shape: those sent outside of its window."""
+        return self._sum(1)
+
+    def add(self, activity: Activity) -> None:
+        """Add one decision of each member of a batch."""
+        batch = 0
+        for number, counts in enumerate((activity.window, activity.drain)):
+            if isinstance(counts, LaneCounts):
+                batch = len(counts.lanes)
+                self._add_lanes(number, counts)
+                continue
+            for name, messages in counts.items():
+                batch = len(messages)
+                self._totals[number][name] += messages.sum(0)
+        self.decisions += batch
+
+    def _add_lanes(self, number: int, counts: LaneCounts) -> None:
+        """Add what the engine counted, as it stands there: 39,000 neurons in 10 microseconds."""
+        most = self.network.steps_per_decision * len(counts.lanes)
+        totals = self._lanes[number]
+        if totals is None or not totals.fits(counts, most):
+            self._sum(number)
+            totals = self._lanes[number] = LaneTotals(counts)
+        totals.add(counts, most)
+
+    def _sum(self, number: int) -> dict[str, Int]:
+        """Everything so far; what was kept by lane is moved to where the totals are."""
+        totals, lanes = self._totals[number], self._lanes[number]
+        if lanes is not None:
+            for name, messages in lanes.counts().items():
+                totals[name] += messages[0]
+            self._lanes[number] = None
+        return totals
+
+    def result(self, *, pipeline: bool = True) -> RunCounts:
+        """The counts so far.
+
+        Args:
+            pipeline: the backend ran in chip time, T + L steps; otherwise T steps and no drain.
+        """
+        network, window, drain = self.network, self.window, self.drain
+        drain_steps = network.depth if pipeline else 0
+        connections = []
+        for link in network.connections:
+            fans = fan_out(link, network.shape_of(link.source), network.shape_of(link.target))
+            structural, effective = (self._operations(link, fan) for fan in fans)
+            connections.append(
+                ConnectionCounts(link.name, link.source, link.target, structural, effective)
+            )
+        layers = []
+        for population in network.populations:
+            incoming = [link for link in connections if link.target == population.name]
+            updates = population.size * self.decisions
+            layers.append(
+                LayerCounts(
+                    name=population.name,
+                    neurons=population.size,
+                    spikes=Split(
+                        int(window[population.name].sum()), int(drain[population.name].sum())
+                    ),
+                    synops_structural=_sum([link.synops_structural for link in incoming]),
+                    synops_effective=_sum([link.synops_effective for link in incoming]),
+                    neuron_updates=Split(updates * network.time_steps, updates * drain_steps),
+                    silent_neurons=int((window[population.name] == 0).sum()),
+                )
+            )
+        events = Split(int(window[INPUT].sum()), int(drain[INPUT].sum()))
+        return RunCounts(self.decisions, events, tuple(layers), tuple(connections))
+
+    def _operations(self, link: Connection, fan: Int) -> Split:
+        """Messages on a connection times the synapses that they meet.
+
+        They are booked when they are sent, also where they come too late for their decision.
+        """
+        source = link.source
+        return Split(int((self.window[source] * fan).sum()), int((self.drain[source] * fan).sum()))
+
+
+def _sum(splits: list[Split]) -> Split:
+    return Split(sum(split.window for split in splits), sum(split.drain for split in splits))

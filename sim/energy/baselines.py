@@ -1,0 +1,247 @@
+"""What else could take the same decision, priced on the same card.
+
+The same topology without spikes: an int8 network that multiplies every synapse once, and the
+quantised network whose activations have as many levels as a spiking neuron has spike counts,
+ceil(log2(T + 1)) bits (Yan et al., arXiv 2409.08290). The latter also with its zeros skipped:
+those of the neurons that sent no spike in a decision, as counted in play.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mtspark.core.chip_network.network import ChipNetwork
+from mtspark.sim.counts.totals import fan_out
+from mtspark.sim.energy.cards import PriceCard
+from mtspark.sim.energy.memory_model import memory_baseline_terms
+from mtspark.sim.energy.pricing import Bill, Device, EnergyTerm, Totals
+
+INT8_MULTIPLICATION_PJ, INT8_ADDITION_PJ = 0.2, 0.03
+"""Horowitz, ISSCC 2014, 45 nm."""
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """A network of the same topology without spikes, run once a decision.
+
+    Attributes:
+        name: shown to the user.
+        weight_bits, activation_bits: of its integers.
+        multiply_accumulates: by population, of its incoming synapses.
+        neurons: by population.
+        weights, sources: by population: stored weights and inputs, for models of memory.
+    """
+
+    name: str
+    weight_bits: int
+    activation_bits: int
+    multiply_accumulates: dict[str, float]
+    neurons: dict[str, int]
+    weights: dict[str, int]
+    sources: dict[str, int]
+
+    @property
+    def total(self) -> float:
+        """Multiply-accumulates of a decision."""
+        return sum(self.multiply_accumulates.values())
+
+
+@dataclass(frozen=True)
+class BaselineBill:
+    """The dynamic energy of one decision of a baseline; None where the card cannot say."""
+
+    baseline: Baseline
+    energy_j_per_decision: float | None
+    terms: tuple[EnergyTerm, ...]
+    note: str
+
+
+@dataclass(frozen=True)
+class BreakEven:
+    """Where the spiking network and a baseline cost the same, dynamic energy only.
+
+    Attributes:
+        activity_factor: by how much the network's own spikes would have to be multiplied; None
+            where no activity reaches the baseline (its fixed part alone costs more).
+        spikes_per_neuron_and_step: the mean rate of the hidden populations at that point.
+        step_time_us: time of a step at which static energy uses up what the spiking network saves;
+            None where nothing is saved or the card has no static power.
+        static_equals_dynamic_us: time of a step at which static energy equals dynamic energy.
+    """
+
+    activity_factor: float | None
+    spikes_per_neuron_and_step: float | None
+    step_time_us: float | None
+    static_equals_dynamic_us: float | None
+
+
+def quantised_bits(time_steps: int) -> int:
+    """Bits that hold a spike count of 0 to T: ceil(log2(T + 1))."""
+    return time_steps.bit_length()
+
+
+def same_topology(network: ChipNetwork) -> Baseline:
+    """The int8 network that multiplies every synapse once a decision, borders exact."""
+    return _baseline(network, "int8 network, every synapse once", 8, None)
+
+
+def quantised_network(network: ChipNetwork) -> Baseline:
+    """The network whose activations are spike counts, in ceil(log2(T + 1)) bits."""
+    bits = quantised_bits(network.time_steps)
+    return _baseline(network, f"{bits}-bit activations, every synapse once", bits, None)
+
+
+def zero_skipping_network(
+    network: ChipNetwork, nonzero: dict[str, NDArray[np.float64]]
+) -> Baseline:
+    """The quantised network that skips activations of zero.
+
+    Args:
+        network: the spiking network.
+        nonzero: by source, the mean number of decisions' activations that are not zero, of the
+            source's shape: a neuron's share of decisions in which it sent a spike in its window.
+    """
+    bits = quantised_bits(network.time_steps)
+    return _baseline(network, f"{bits}-bit activations, zeros skipped", bits, nonzero)
+
+
+def incremental_network(network: ChipNetwork, changes: dict[str, float]) -> Baseline:
+    """The int8 network that updates what hears the input by what changed of the frame.
+
+    Args:
+        network: the spiking network.
+        changes: by connection that starts at the input, products of changed values a decision.
+    """
+    whole = same_topology(network)
+    products = dict(whole.multiply_accumulates)
+    for link in network.connections:
+        if link.name in changes:
+            structural, _ = fan_out(
+                link, network.shape_of(link.source), network.shape_of(link.target)
+            )
+            products[link.target] += changes[link.name] - float(structural.sum())
+    name = "int8 network, first layer by changes"
+    return replace(whole, name=name, multiply_accumulates=products)
+
+
+def _baseline(
+    network: ChipNetwork, name: str, bits: int, nonzero: dict[str, NDArray[np.float64]] | None
+) -> Baseline:
+    products: dict[str, float] = {}
+    weights: dict[str, int] = {}
+    sources: dict[str, int] = {}
+    for population in network.populations:
+        products[population.name] = 0.0
+        weights[population.name], sources[population.name] = 0, 0
+    for link in network.connections:
+        shape = network.shape_of(link.source)
+        structural, _ = fan_out(link, shape, network.shape_of(link.target))
+        share = 1.0 if nonzero is None else nonzero[link.source]
+        products[link.target] += float((structural * share).sum())
+        weights[link.target] += link.weights.size
+        sources[link.target] += int(np.prod(shape))
+    neurons = {population.name: population.size for population in network.populations}
+    return Baseline(name, 8, bits, products, neurons, weights, sources)
+
+
+def price_baseline(baseline: Baseline, card: PriceCard) -> BaselineBill:
+    """Price a baseline on a card: multiply-accumulates, and one update a neuron.
+
+    A card without a price for multiply-accumulates prices them as graded synaptic operations,
+    and says so: one message with a payload for each activation is how such a network runs on
+    a chip of this kind. On the card of int8 operations, fewer bits of an activation make the
+    multiplication cheaper in proportion.
+    """
+    totals = Totals()
+    if card.model == "memory":
+        for term, _, count, cost in memory_baseline_terms(
+            baseline.multiply_accumulates,
+            baseline.neurons,
+            baseline.weights,
+            baseline.sources,
+            card,
+        ):
+            totals.add(term, count, cost)
+        terms = totals.terms(card)
+        return BaselineBill(baseline, _sum(terms), terms, "the same model of memory")
+    note = ""
+    cost = card.terms.get("multiply_accumulate")
+    if cost is None:
+        _, cost = card.operation("graded_synaptic_operation", "conv")
+        note = "a multiply-accumulate is priced as a graded synaptic operation"
+    elif card.key == "ops45nm_int8" and baseline.activation_bits < 8:
+        pj = INT8_MULTIPLICATION_PJ * baseline.activation_bits / 8 + INT8_ADDITION_PJ
+        cost = replace(cost, price_pj=pj, low_pj=pj, high_pj=cost.price_pj)
+        note = f"multiplication of 8 by {baseline.activation_bits} bits, in proportion"
+    totals.add("multiply_accumulate", baseline.total, cost)
+    totals.add(
+        "neuron_update", float(sum(baseline.neurons.values())), card.terms.get("neuron_update")
+    )
+    terms = totals.terms(card)
+    energy = None if cost is None else _sum(terms)
+    return BaselineBill(baseline, energy, terms, note)
+
+
+FIXED = ("graded", "neuron_update", "input_neuron_update")
+"""Terms that do not grow with the spikes, by how they begin."""
+
+
+def break_even(
+    bill: Bill, baseline: BaselineBill, network: ChipNetwork, rate: float, device: Device | None
+) -> BreakEven:
+    """Where a bill meets a baseline's.
+
+    Activity is scaled in all populations alike: binary operations, sent spikes, messages and
+    hops grow with it, graded operations of the input and neuron updates stay.
+
+    Args:
+        bill: of the spiking network.
+        baseline: priced on the same card.
+        network: the spiking network.
+        rate: its mean spikes a neuron and step, over the populations that spike.
+        device: cores and chips, for static power.
+    """
+    factor = None
+    if baseline.energy_j_per_decision is not None and bill.card.model == "events":
+        moving = sum(
+            line.energy_j_per_decision or 0.0
+            for line in bill.terms
+            if not line.term.startswith(FIXED)
+        )
+        fixed = bill.dynamic_j_per_decision - moving
+        left = baseline.energy_j_per_decision - fixed
+        if moving > 0 and left >= 0:
+            factor = left / moving
+    static, chips = bill.card.terms.get("static"), device.chips if device else 1
+    watts = 0.0
+    if static is not None:
+        watts = (static.power_w_per_chip or 0.0) * chips
+        watts += (static.power_w_per_core or 0.0) * (device.cores if device else 0)
+    per_us = watts * network.steps_per_decision * 1e-6
+    saved = (baseline.energy_j_per_decision or 0.0) - bill.dynamic_j_per_decision
+    return BreakEven(
+        activity_factor=factor,
+        spikes_per_neuron_and_step=None if factor is None else factor * rate,
+        step_time_us=saved / per_us if per_us and saved > 0 else None,
+        static_equals_dynamic_us=bill.dynamic_j_per_decision / per_us if per_us else None,
+    )
+
+
+def head_weights(network: ChipNetwork) -> dict[str, int]:
+    """Synapses of the readout as it is, and of a dueling head that is not folded.
+
+    A linear dueling head folds into one layer with as many synapses as the advantage stream
+    has alone; unfolded, the value stream adds one output.
+    """
+    readout = network.readout.population
+    links = [link for link in network.connections if link.target == readout]
+    folded = sum(link.weights.size for link in links)
+    inputs = sum(int(np.prod(network.shape_of(link.source))) for link in links)
+    return {"folded": folded, "advantage_alone": folded, "unfolded_dueling": folded + inputs}
+
+
+def _sum(terms: tuple[EnergyTerm, ...]) -> float:
+    return sum(line.energy_j_per_decision or 0.0 for line in terms)

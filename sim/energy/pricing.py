@@ -1,0 +1,339 @@
+"""Energy is a view of counts: a price card turns counts into joules.
+
+Dynamic energy is a sum over events; static energy is a power times the time of a decision and
+is kept apart. What a card does not price, or nobody counted, is None and never 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from mtspark.core.chip_network.network import INPUT, ChipNetwork
+from mtspark.deploy.chips.rules import broken_limits
+from mtspark.sim.counts.totals import RunCounts
+from mtspark.sim.energy.cards import OPERATIONS, PriceCard, TermPrice
+from mtspark.sim.energy.memory_model import memory_terms
+
+PICO = 1e-12
+COMMUNICATION = ("message", "hop_east_west", "hop_north_south")
+
+
+@dataclass(frozen=True)
+class LayerEvents:
+    """Events of one population and of its incoming synapses in a mean decision.
+
+    Attributes:
+        name: of the population.
+        neurons: in it.
+        leaky: its membranes decay, but not to nothing.
+        operations: (connection, kind, graded, messages of its source, structural operations).
+        updates: neurons times steps.
+        spikes: sent.
+    """
+
+    name: str
+    neurons: int
+    leaky: bool
+    operations: tuple[OperationEvents, ...]
+    updates: float
+    spikes: float
+
+
+@dataclass(frozen=True)
+class OperationEvents:
+    """Synaptic operations of one connection in a mean decision.
+
+    Attributes:
+        connection: its name.
+        kind: dense, conv or sparse.
+        graded: messages carry a payload that is multiplied.
+        messages: of the source, each counted once whatever its fan-out.
+        operations: synapses met, zero weights included.
+        weights: that are stored (a convolution stores its kernel once).
+        taps: of a kernel, rows times columns; 1 for dense and sparse.
+        sources: neurons (or values) that can send.
+    """
+
+    connection: str
+    kind: str
+    graded: bool
+    messages: float
+    operations: float
+    weights: int
+    taps: int
+    sources: int
+
+
+@dataclass(frozen=True)
+class Device:
+    """What of a chip a network takes under a mapping, and what it does there.
+
+    Attributes:
+        cores: that hold something.
+        chips: likewise.
+        step_time_us: modelled time of a step; None where nothing models it.
+        messages: packets between cores in a mean decision; None where not counted.
+        hops_east_west, hops_north_south: links that they cross.
+        steps: of a decision, for the time of static power.
+        input_neurons: on cores that hold and send the frame, updated at every step.
+    """
+
+    cores: int
+    chips: int
+    step_time_us: float | None
+    messages: float | None
+    hops_east_west: float | None
+    hops_north_south: float | None
+    steps: int
+    input_neurons: int = 0
+
+    def traffic(self, term: str) -> float | None:
+        """The count that a term of communication prices."""
+        counts = {
+            "message": self.messages,
+            "hop_east_west": self.hops_east_west,
+            "hop_north_south": self.hops_north_south,
+        }
+        return counts[term]
+
+
+@dataclass(frozen=True)
+class Events:
+    """What a mean decision spends, whatever it costs."""
+
+    layers: tuple[LayerEvents, ...]
+    network: ChipNetwork = field(repr=False)
+
+    @classmethod
+    def of(cls, counts: RunCounts, network: ChipNetwork) -> Events:
+        """The mean decision of a run; window and drain steps both cost."""
+        decisions = max(counts.decisions, 1)
+        sent = {layer.name: layer.spikes.total / decisions for layer in counts.layers}
+        sent[INPUT] = counts.input_events.total / decisions
+        layers = []
+        for layer in counts.layers:
+            incoming = []
+            for link, counted in zip(network.connections, counts.connections, strict=True):
+                if link.target != layer.name:
+                    continue
+                conv = link.weights.ndim == 4
+                incoming.append(
+                    OperationEvents(
+                        connection=link.name,
+                        kind=link.kind.value,
+                        graded=link.source == INPUT and network.input.payload_bits > 0,
+                        messages=sent[link.source],
+                        operations=counted.synops_structural.total / decisions,
+                        weights=link.weights.size,
+                        taps=link.weights[0, 0].size if conv else 1,
+                        sources=_size(network.shape_of(link.source)),
+                    )
+                )
+            layers.append(
+                LayerEvents(
+                    name=layer.name,
+                    neurons=layer.neurons,
+                    leaky=_leaky(network.population(layer.name).membrane_decay),
+                    operations=tuple(incoming),
+                    updates=layer.neuron_updates.total / decisions,
+                    spikes=sent[layer.name],
+                )
+            )
+        return cls(tuple(layers), network)
+
+
+@dataclass(frozen=True)
+class EnergyTerm:
+    """One line of a bill; None stands for what is not counted or not priced."""
+
+    term: str
+    count_per_decision: float | None
+    price_pj: float | None
+    energy_j_per_decision: float | None
+    note: str
+    low_j: float | None = None
+    high_j: float | None = None
+
+
+@dataclass(frozen=True)
+class Bill:
+    """An estimate of the energy of one decision under one card.
+
+    Attributes:
+        card: its prices and their source.
+        hypothetical: limits of the card's chip that the network breaks; empty if it fits.
+        terms: every dynamic term, priced or not.
+        dynamic_j_per_decision: sum of the priced dynamic terms.
+        dynamic_low_j, dynamic_high_j: the same at the card's lowest and highest prices.
+        layers_j: dynamic energy by population, of the terms that belong to one.
+        static_j_per_decision: power times time, or None.
+        static_note: what it is, or why it is missing.
+    """
+
+    card: PriceCard
+    hypothetical: tuple[str, ...]
+    terms: tuple[EnergyTerm, ...]
+    dynamic_j_per_decision: float
+    dynamic_low_j: float
+    dynamic_high_j: float
+    layers_j: dict[str, float]
+    static_j_per_decision: float | None
+    static_note: str
+
+    @property
+    def total_j_per_decision(self) -> float | None:
+        """Dynamic and static together; None where static energy is not known."""
+        if self.static_j_per_decision is None:
+            return None
+        return self.dynamic_j_per_decision + self.static_j_per_decision
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """Operations and updates that were counted and that the card has no price for."""
+        main = (*OPERATIONS, "neuron_update")
+        return tuple(
+            line.term
+            for line in self.terms
+            if line.term.startswith(main) and line.count_per_decision and line.price_pj is None
+        )
+
+
+def price(
+    counts: RunCounts, network: ChipNetwork, card: PriceCard, device: Device | None = None
+) -> Bill:
+    """Price the mean decision of a run.
+
+    Args:
+        counts: of the run.
+        network: that ran.
+        card: prices.
+        device: the network's mapping; without it messages, hops and static power stay open.
+    """
+    return price_events(Events.of(counts, network), card, device)
+
+
+def price_events(events: Events, card: PriceCard, device: Device | None = None) -> Bill:
+    """Price a mean decision whose events are known."""
+    lines = memory_terms(events, card) if card.model == "memory" else _event_terms(events, card)
+    totals = Totals()
+    layers: dict[str, float] = {}
+    for term, layer, count, cost in lines:
+        energy = totals.add(term, count, cost)
+        if energy is not None:
+            layers[layer] = layers.get(layer, 0.0) + energy
+    if card.model == "events":
+        if device is not None and device.input_neurons:
+            updates = float(device.input_neurons * device.steps)
+            totals.add("input_neuron_update", updates, card.terms.get("neuron_update"))
+        for term in COMMUNICATION:
+            crossed = None if device is None else device.traffic(term)
+            totals.add(term, crossed, card.terms.get(term))
+    terms = totals.terms(card)
+    static, note = static_energy(card, device)
+    return Bill(
+        card=card,
+        hypothetical=tuple(broken_limits(events.network, card.chip)),
+        terms=terms,
+        dynamic_j_per_decision=sum(line.energy_j_per_decision or 0.0 for line in terms),
+        dynamic_low_j=sum(line.low_j or 0.0 for line in terms),
+        dynamic_high_j=sum(line.high_j or 0.0 for line in terms),
+        layers_j=layers,
+        static_j_per_decision=static,
+        static_note=note,
+    )
+
+
+Line = tuple[str, str, float, "TermPrice | None"]
+"""Term, population, count and price."""
+
+
+def _event_terms(events: Events, card: PriceCard) -> Iterable[Line]:
+    for layer in events.layers:
+        for part in layer.operations:
+            term, cost = card.operation(OPERATIONS[part.graded], part.kind)
+            yield term, layer.name, part.operations, cost
+        yield "neuron_update", layer.name, layer.updates, card.terms.get("neuron_update")
+        yield "spike_out", layer.name, layer.spikes, card.terms.get("spike_out")
+
+
+class Totals:
+    """Adds up counts and energies by term, in the order in which they come."""
+
+    def __init__(self) -> None:
+        self._counts: dict[str, float | None] = {}
+        self._prices: dict[str, set[float]] = {}
+        self._energy: dict[str, list[float]] = {}
+        self._notes: dict[str, str] = {}
+
+    def add(self, term: str, count: float | None, cost: TermPrice | None) -> float | None:
+        """Add to a term; returns the joules, None where not counted or not priced."""
+        before = self._counts.get(term, 0.0)
+        self._counts[term] = None if count is None or before is None else before + count
+        if cost is None or cost.price_pj is None:
+            return None
+        assert cost.low_pj is not None
+        assert cost.high_pj is not None
+        self._prices.setdefault(term, set()).add(cost.price_pj)
+        self._notes[term] = cost.note
+        if count is None:
+            return None
+        spent = [count * each * PICO for each in (cost.price_pj, cost.low_pj, cost.high_pj)]
+        sums = self._energy.setdefault(term, [0.0, 0.0, 0.0])
+        self._energy[term] = [a + b for a, b in zip(sums, spent, strict=True)]
+        return spent[0]
+
+    def terms(self, card: PriceCard) -> tuple[EnergyTerm, ...]:
+        """The lines of a bill."""
+        lines = []
+        for term, count in self._counts.items():
+            prices, energy = self._prices.get(term, set()), self._energy.get(term)
+            lines.append(
+                EnergyTerm(
+                    term=term,
+                    count_per_decision=count,
+                    price_pj=_mean_price(prices, energy, count),
+                    energy_j_per_decision=None if energy is None else energy[0],
+                    note=self._notes.get(term) or card.not_priced.get(term, ""),
+                    low_j=None if energy is None else energy[1],
+                    high_j=None if energy is None else energy[2],
+                )
+            )
+        return tuple(lines)
+
+
+def static_energy(card: PriceCard, device: Device | None) -> tuple[float | None, str]:
+    """Static power over the modelled time of a decision, and a note on it."""
+    cost = card.terms.get("static")
+    if cost is None:
+        return None, "not priced: " + card.not_priced.get("static", "this card has none")
+    if device is None or device.step_time_us is None:
+        return None, "not priced: it needs a mapping and the time of a step"
+    seconds = device.step_time_us * 1e-6 * device.steps
+    watts = (cost.power_w_per_chip or 0.0) * device.chips
+    watts += (cost.power_w_per_core or 0.0) * device.cores
+    note = f"{watts:.3g} W for {seconds * 1e6:,.0f} µs, modelled; {cost.note or cost.source}"
+    return watts * seconds, note
+
+
+def _mean_price(
+    prices: set[float], energy: list[float] | None, count: float | None
+) -> float | None:
+    """The price of a term; the mean one where populations pay different prices."""
+    if len(prices) == 1:
+        return next(iter(prices))
+    return energy[0] / count / PICO if energy and count else None
+
+
+def _size(shape: tuple[int, ...]) -> int:
+    size = 1
+    for length in shape:
+        size *= length
+    return size
+
+
+def _leaky(decay: object) -> bool:
+    values = np.asarray(decay)
+    return bool(((values > 0) & (values < 4096)).any())

@@ -1,0 +1,359 @@
+"""Compiled loops of the engine: a whole decision in one call, and the memory that it needs."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numba
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from mtspark.core import arithmetic
+from mtspark.sim.engine.kernels.neurons import fire_narrow, fire_wide
+from mtspark.sim.engine.kernels.synapses import deliver
+from mtspark.sim.engine.kernels.vectors import compiled
+from mtspark.sim.engine.layout import (
+    ARRIVING,
+    CHANNELS,
+    COLUMNS,
+    CURRENT,
+    DELAY,
+    DEPTH,
+    KIND,
+    KIND_LISTED,
+    LANE,
+    LANES,
+    LEFT,
+    LINK,
+    LINKS,
+    NAME,
+    ORIGIN,
+    PIXELS,
+    READY,
+    RECURRENT,
+    RIGHT,
+    RING,
+    ROWS,
+    SENT,
+    SIGN,
+    SIZE,
+    SLACK,
+    SLOTS,
+    SUMS,
+    WIDE,
+    Plan,
+    Sizes,
+    aligned,
+)
+
+Int = NDArray[np.int64]
+MOST_COUNTED = 255
+"""Steps after which the 8-bit counters of spikes must be emptied."""
+
+# What a request asks for; see `run`.
+(FIRST_MEMBER, LAST_MEMBER, TASK, STEPS, FIRST_STEP, LAST_STEP, CLOCK) = range(7)
+(BINARY, HELD, KEPT, PATH) = range(7, 11)
+
+
+class State(NamedTuple):
+    """What a batch of chips keeps between steps; one row a member.
+
+    Attributes:
+        membrane: int32 (batch, lanes).
+        current: int32, of populations whose current lasts and is proven to fit.
+        wide_current: int64, of the other ones.
+        sent: uint8, the last steps' spikes as bytes, a ring of steps a population.
+        totals: int64, how many of them there are in each step of each ring.
+    """
+
+    membrane: NDArray[np.int32]
+    current: NDArray[np.int32]
+    wide_current: Int
+    sent: NDArray[np.uint8]
+    totals: Int
+
+
+class Scratch(NamedTuple):
+    """Memory of one thread; the sums are all zero between steps, except for a held frame.
+
+    Attributes:
+        sums, wide_sums: what arrives, by lane.
+        frame: the slice of the input that was laid out last, pixel by pixel.
+        laid: which slice that is, and its messages.
+        image, taps, tile, starts: of dense products.
+        chosen: channels of one pixel.
+        rows: messages in one window.
+        met: by connection, synapses that were met when it was last walked.
+    """
+
+    sums: NDArray[np.int32]
+    wide_sums: Int
+    frame: NDArray[np.uint8]
+    laid: Int
+    image: NDArray[np.float32]
+    taps: NDArray[np.int32]
+    tile: NDArray[np.float32]
+    starts: Int
+    chosen: Int
+    rows: NDArray[np.int32]
+    met: Int
+
+
+class Record(NamedTuple):
+    """What a run leaves behind.
+
+    Attributes:
+        spikes, membranes: every step's, by lane, (steps, batch, lanes); or empty.
+        counted: uint8 (2, batch, lanes), spikes within and outside of each window.
+        kept: uint32 likewise, spikes beyond what 8 bits can count; or empty.
+        walked: int64 (batch, connections), the synapses met.
+    """
+
+    spikes: NDArray[np.uint8]
+    membranes: NDArray[np.int32]
+    counted: NDArray[np.uint8]
+    kept: NDArray[np.uint32]
+    walked: Int
+
+
+def new_state(sizes: Sizes, batch: int) -> State:
+    """Chips at rest."""
+    return State(
+        membrane=aligned((batch, sizes.lanes), np.int32),
+        current=aligned((batch, sizes.currents), np.int32),
+        wide_current=aligned((batch, sizes.wide_currents), np.int64),
+        sent=aligned((batch, -(-sizes.sent // 64) * 64 + SLACK), np.uint8),
+        totals=np.zeros((batch, sizes.slots), np.int64),
+    )
+
+
+def new_scratch(sizes: Sizes, plan: Plan) -> Scratch:
+    """Memory for one thread."""
+    return Scratch(
+        sums=aligned((sizes.sums + SLACK,), np.int32),
+        wide_sums=aligned((sizes.wide_sums + SLACK,), np.int64),
+        frame=aligned((int(plan.sources[0, SIZE]) + SLACK,), np.uint8),
+        laid=np.zeros(2, np.int64),
+        image=aligned((sizes.image + SLACK,), np.float32),
+        taps=aligned((sizes.taps,), np.int32),
+        tile=aligned((PIXELS * LANES,), np.float32),
+        starts=aligned((PIXELS,), np.int64),
+        chosen=np.zeros(64, np.int64),
+        rows=aligned((sizes.window + SLACK,), np.int32),
+        met=np.zeros(len(plan.links), np.int64),
+    )
+
+
+@compiled
+def _combine(sums: Any, arriving: Any, row: Any, clear: Any) -> Any:
+    """Add one connection's shifted sums to what arrives at a population, and clear them."""
+    for lane in range(len(arriving)):
+        value = (np.int64(sums[lane]) ^ row[SIGN]) - row[SIGN]
+        arriving[lane] += (value >> row[RIGHT]) << row[LEFT]
+        if clear:
+            sums[lane] = 0
+
+
+@compiled
+def _take_frame(frame: Any, origin: Any, binary: Any, bytes_: Any) -> Any:
+    """Lay a frame out pixel by pixel and return how many messages it is."""
+    pixels, channels, total = origin[ROWS] * origin[COLUMNS], origin[CHANNELS], 0
+    for value in range(len(frame)):
+        total += frame[value] != 0
+    if channels == 4:
+        # A stack of four frames, the common case: written so that LLVM interleaves vectors.
+        one, two = frame[:pixels], frame[pixels : 2 * pixels]
+        three, four = frame[2 * pixels : 3 * pixels], frame[3 * pixels :]
+        for pixel in range(pixels):
+            bytes_[4 * pixel] = one[pixel]
+            bytes_[4 * pixel + 1] = two[pixel]
+            bytes_[4 * pixel + 2] = three[pixel]
+            bytes_[4 * pixel + 3] = four[pixel]
+    else:
+        for channel in range(channels):
+            plane = frame[channel * pixels : (channel + 1) * pixels]
+            for pixel in range(pixels):
+                bytes_[pixel * channels + channel] = plane[pixel]
+    if binary:
+        for place in range(len(frame)):
+            bytes_[place] = bytes_[place] != 0
+    return total
+
+
+@compiled
+def _deliver_all(
+    number: Any, step: Any, plan: Any, frames: Any, sent: Any, totals: Any, scratch: Any,
+    walked: Any, request: Any,
+) -> Any:  # fmt: skip
+    """Everything that reaches population `number` in a step; tells what to do with the sums.
+
+    Returns:
+        Whether the sums that the neurons read must be cleared after them.
+    """
+    row = plan.neurons[number]
+    size = plan.sources[number + 1, SIZE]
+    steps, kept = request[STEPS], request[KEPT]
+    clear = True
+    for index in range(row[LINK], row[LINK] + row[LINKS]):
+        link = plan.links[index]
+        origin = plan.sources[link[ORIGIN]]
+        since = step - 1 - link[DELAY]
+        clear, walk, total = True, True, 0
+        if link[ORIGIN] == 0:
+            messages, first = scratch.frame, 0
+            if 0 <= since < steps:
+                piece = 0 if request[HELD] else since
+                if scratch.laid[0] != piece:
+                    scratch.laid[0] = piece
+                    scratch.laid[1] = _take_frame(
+                        frames[piece], origin, request[BINARY], scratch.frame
+                    )
+                total = scratch.laid[1]
+                if kept:
+                    # The frame stays for all its steps: so do the sums that it causes.
+                    walk = since == 0 or step == request[FIRST_STEP]
+                    clear = since == steps - 1 or step == request[LAST_STEP] - 1
+        else:
+            slot = (request[CLOCK] + since) % origin[RING]
+            messages, first = sent, origin[SENT] + slot * origin[SIZE]
+            if not link[RECURRENT] or 0 <= since - origin[DEPTH] < steps:
+                total = totals[origin[SLOTS] + slot]
+        if total:
+            if walk:
+                scratch.met[index] = deliver(
+                    link, origin, plan, messages, first, total, scratch, request[PATH]
+                )
+            walked[link[NAME]] += scratch.met[index]
+        if row[LINKS] == 1 and not row[WIDE]:
+            return clear
+        if total == 0:
+            continue
+        start, goal = link[SUMS], row[ARRIVING]
+        sums, wide = scratch.sums, scratch.wide_sums
+        if link[KIND] == KIND_LISTED:
+            _combine(wide[start : start + size], wide[goal : goal + size], link, clear)
+        elif row[WIDE]:
+            _combine(sums[start : start + size], wide[goal : goal + size], link, clear)
+        else:
+            _combine(sums[start : start + size], sums[goal : goal + size], link, clear)
+    return True
+
+
+@compiled
+def _step_population(
+    number: Any, step: Any, plan: Any, state: Any, member: Any, scratch: Any, frames: Any,
+    record: Any, request: Any,
+) -> Any:  # fmt: skip
+    """One step of one population: receive, integrate, fire."""
+    row, own = plan.neurons[number], plan.sources[number + 1]
+    sent, totals = state.sent[member], state.totals[member]
+    lane, size, depth, ring = row[LANE], own[SIZE], own[DEPTH], own[RING]
+    membrane = state.membrane[member, lane : lane + size]
+    if step == depth:
+        membrane[:] = 0
+        if not row[READY]:
+            if row[WIDE]:
+                state.wide_current[member, row[CURRENT] : row[CURRENT] + size] = 0
+            else:
+                state.current[member, row[CURRENT] : row[CURRENT] + size] = 0
+    now = request[CLOCK] + step
+    place = own[SENT] + now % ring * size
+    sending = sent[place : place + size]
+    earlier = own[SENT] + (now - 1) % ring * size
+    before = sent[earlier : earlier + size]
+    outside = 0 if depth <= step < depth + request[STEPS] else 1
+    counted = record.counted[outside, member, lane : lane + size]
+    clear = _deliver_all(
+        number, step, plan, frames, sent, totals, scratch, record.walked[member], request
+    )
+    if row[WIDE]:
+        goal = row[ARRIVING]
+        fired = fire_wide(
+            row, plan, request[TASK], scratch.wide_sums[goal : goal + size], membrane,
+            state.wide_current[member, row[CURRENT] :], sending, counted, before, step != depth,
+        )  # fmt: skip
+    else:
+        fired = fire_narrow(
+            row, plan, request[TASK], scratch.sums, membrane, state.current[member], sending,
+            counted, before, step != depth, clear,
+        )  # fmt: skip
+    totals[own[SLOTS] + now % ring] = fired
+    if len(record.spikes):
+        at = step - request[FIRST_STEP]
+        for offset in range(size):
+            record.spikes[at, member, lane + offset] = sending[offset]
+            record.membranes[at, member, lane + offset] = membrane[offset]
+
+
+@compiled
+def _keep_counts(record: Any, member: Any) -> Any:
+    """Empty the 8-bit counters before they can overflow."""
+    for outside in range(2):
+        counted, kept = record.counted[outside, member], record.kept[outside, member]
+        for lane in range(len(counted)):
+            kept[lane] += np.uint32(counted[lane])
+            counted[lane] = 0
+
+
+ENGINE = Path(__file__).parents[1]
+"""The package of the engine: any file of it may end up in compiled code."""
+
+
+def sources_digest(engine: Path = ENGINE) -> int:
+    """A number that changes with whatever ends up in :func:`run` and numba does not look at.
+
+    Args:
+        engine: folder of the engine's sources.
+    """
+    files = [Path(arithmetic.__file__), *sorted(engine.rglob("*.py"))]
+    checked = str(numba.config.BOUNDSCHECK).encode()
+    digest = hashlib.sha256(b"".join([*(file.read_bytes() for file in files), checked])).digest()
+    return int.from_bytes(digest[:7], "big")
+
+
+def _make_run(version: int) -> tuple[Any, bool]:
+    """Compiled code, kept on disk where there is a folder for it, and whether it is kept.
+
+    Numba looks only at this file and at `version` for changes.
+    """
+
+    def run(plan: Any, state: Any, scratch: Any, record: Any, frames: Any, request: Any) -> None:
+        """Run steps of one decision of some members of a batch, step by step.
+
+        Populations are taken from last to first, so that each reads what its sources sent one
+        step earlier, before they send again.
+
+        Args:
+            plan, state, scratch: of network, batch and thread.
+            record: receives what happens.
+            frames: uint8 (batch, slices, values); one slice where it is held.
+            request: first and last member, task, T, first and last step of the decision to run,
+                clock at step 0, whether input is binary, whether it is held, whether the sums of
+                a held frame are kept, and the path of convolutions.
+        """
+        if version < 0:
+            return
+        for member in range(request[FIRST_MEMBER], request[LAST_MEMBER]):
+            scratch.laid[0] = -1
+            for step in range(request[FIRST_STEP], request[LAST_STEP]):
+                for number in range(len(plan.neurons) - 1, -1, -1):
+                    _step_population(
+                        number, step, plan, state, member, scratch, frames[member], record, request
+                    )
+                if (step - request[FIRST_STEP] + 1) % MOST_COUNTED == 0 and record.kept.size:
+                    _keep_counts(record, member)
+
+    compile_ = partial(njit, nogil=True, error_model="numpy", _nrt=False)
+    try:
+        return compile_(cache=True)(run), True
+    except RuntimeError:
+        # Neither the package, nor the home, nor NUMBA_CACHE_DIR can be written.
+        return compile_()(run), False
+
+
+run, KEPT_ON_DISK = _make_run(sources_digest())
+"""Some steps of one decision of some members of a batch, in one call of compiled code."""

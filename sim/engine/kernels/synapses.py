@@ -1,0 +1,368 @@
+"""Compiled loops of the engine: what one connection delivers in one step.
+
+Each function adds weights times messages to `sums` and returns how many synapses the
+messages met, counted as it walks them. `row` is a row of Plan.links, `origin` of
+Plan.sources; messages are bytes, pixel by pixel, 0 where silent.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from mtspark.sim.engine.kernels.vectors import (
+    add1,
+    add2,
+    add4,
+    add_scaled,
+    compiled,
+    load64,
+    lowest_bit,
+    product8,
+)
+from mtspark.sim.engine.kernels.windows import active, conv_windows
+from mtspark.sim.engine.layout import (
+    BLOCK,
+    CHANNELS,
+    COLUMNS,
+    DENSE_COST,
+    DENSE_WEIGHTS,
+    FAN_OUT,
+    G_COLUMNS,
+    G_ROWS,
+    G_TAPS,
+    GAP_BITS,
+    GRADED,
+    GROUPS,
+    IN_PER_GROUP,
+    KERNEL_X,
+    KERNEL_Y,
+    KIND,
+    KIND_CONV,
+    KIND_DENSE,
+    KIND_LISTED,
+    LANES,
+    OUT_COLUMNS,
+    OUT_PER_GROUP,
+    OUT_ROWS,
+    OUT_STRIDE,
+    PAD_X,
+    PAD_Y,
+    PIXELS,
+    REACH_X,
+    REACH_Y,
+    ROW,
+    ROWS,
+    SIZE,
+    STEP_X,
+    STEP_Y,
+    STRIDE,
+    SUMS,
+    UNSIGNED,
+    WEIGHT_BITS,
+    WEIGHTS,
+    WINDOW_WORDS,
+)
+
+AUTOMATIC, EVENTS, WINDOWS, PRODUCT = range(4)
+"""How a convolution is computed: by the cheapest way, message by message, output by output over
+the messages in its window, or always densely."""
+
+PIXEL_WALKED, SENT_WALKED, SYNAPSE_WALKED, SYNAPSE_SCALED = 20_000, 1_000, 30, 100
+WORD_READ, PIXEL_COPIED, SYNAPSE_MULTIPLIED = 4_900, 2_500, 13
+"""What the ways of a convolution cost, in about picoseconds; they only choose."""
+
+
+@compiled
+def _cheapest(row: Any, origin: Any, sent: Any) -> Any:
+    """Compare what walking `sent` messages costs, either way, with the whole product.
+
+    Messages of one pixel are walked together; of n messages over P pixels about
+    n P / (n + P) stand in pixels of their own.
+    """
+    pixels = origin[ROWS] * origin[COLUMNS]
+    a_synapse = SYNAPSE_SCALED if row[GRADED] or row[GROUPS] > 1 else SYNAPSE_WALKED
+    synapses = sent * row[FAN_OUT]
+    way, cost = EVENTS, synapses * a_synapse + sent * SENT_WALKED
+    cost += PIXEL_WALKED * (sent * pixels // (sent + pixels))
+    windows = synapses * SYNAPSE_WALKED + row[WINDOW_WORDS] * WORD_READ
+    if row[WINDOW_WORDS] and windows < cost:
+        way, cost = WINDOWS, windows
+    if cost > SYNAPSE_MULTIPLIED * row[DENSE_COST] + PIXEL_COPIED * pixels:
+        way = PRODUCT
+    return way
+
+
+@compiled
+def deliver(
+    row: Any,
+    origin: Any,
+    plan: Any,
+    messages: Any,
+    first: Any,
+    sent: Any,
+    scratch: Any,
+    path: Any,
+) -> Any:
+    """Add what a connection delivers to its sums.
+
+    Args:
+        row, origin: of the connection and its source.
+        plan: of the network.
+        messages: uint8, those of the source begin at `first`.
+        first: see above.
+        sent: how many messages are not zero.
+        scratch: memory of this thread, the sums among it.
+        path: AUTOMATIC, EVENTS, WINDOWS or PRODUCT; EVENTS where that one is not possible.
+
+    Returns:
+        Synapses met, zero weights of dense and convolutional connections included.
+    """
+    weights, geometry, sums = plan.weights, plan.geometry, scratch.sums
+    if row[KIND] == KIND_DENSE:
+        return _dense(row, origin, weights, messages, first, sums)
+    if row[KIND] == KIND_CONV:
+        way = _cheapest(row, origin, sent) if path == AUTOMATIC else path
+        if way == PRODUCT and row[DENSE_WEIGHTS] >= 0:
+            return _conv_product(row, origin, geometry, weights, messages, first, sums, scratch)
+        if way == WINDOWS and row[WINDOW_WORDS]:
+            return conv_windows(row, origin, weights, messages, first, sums, scratch.rows)
+        return _conv_events(row, origin, geometry, weights, messages, first, sums, scratch.chosen)
+    if row[KIND] == KIND_LISTED:
+        return _listed(row, origin, geometry, weights, messages, first, scratch.wide_sums)
+    return _listed(row, origin, geometry, weights, messages, first, sums)
+
+
+@compiled
+def _dense(row: Any, origin: Any, weights: Any, messages: Any, first: Any, sums: Any) -> Any:
+    """Rows of weights, four at a time where messages are binary."""
+    pixels, channels, stride = origin[ROWS] * origin[COLUMNS], origin[CHANNELS], origin[STRIDE]
+    target, base, length, unsigned = row[SUMS], row[WEIGHTS], row[ROW], row[UNSIGNED]
+    blocks, graded = row[BLOCK] // LANES, row[GRADED]
+    waiting, w0, w1, w2, sent = 0, 0, 0, 0, 0
+    for pixel in range(pixels):
+        place = first + pixel * stride
+        for chunk in range(0, channels, 64):
+            word = active(messages, place + chunk, channels - chunk)
+            while word:
+                channel = chunk + lowest_bit(word)
+                word &= word - np.uint64(1)
+                at = base + (channel * pixels + pixel) * length
+                sent += 1
+                if graded:
+                    message = np.int64(messages[place + channel])
+                    add_scaled(sums, target, weights, unsigned, at, blocks, message)
+                elif waiting == 3:
+                    add4(sums, target, weights, unsigned, w0, w1, w2, at, blocks)
+                    waiting = 0
+                else:
+                    w0, w1, w2 = w1, w2, at
+                    waiting += 1
+    if waiting == 3:
+        add1(sums, target, weights, unsigned, w0, blocks)
+    if waiting >= 2:
+        add1(sums, target, weights, unsigned, w1, blocks)
+    if waiting >= 1:
+        add1(sums, target, weights, unsigned, w2, blocks)
+    return sent * row[FAN_OUT]
+
+
+@compiled
+def _conv_events(
+    row: Any,
+    origin: Any,
+    geometry: Any,
+    weights: Any,
+    messages: Any,
+    first: Any,
+    sums: Any,
+    chosen: Any,
+) -> Any:
+    """For each pixel with messages, the runs of outputs that it reaches.
+
+    Messages of one pixel reach the same outputs: up to four are added in one pass.
+    """
+    # Everything is read into locals once: the compiler cannot know that adding to the sums
+    # changes no table.
+    met, unsigned = 0, row[UNSIGNED]
+    out_columns, out_stride, sums_first = row[OUT_COLUMNS], row[OUT_STRIDE], row[SUMS]
+    block, out, kernel_x, tap_first = row[BLOCK], row[OUT_PER_GROUP], row[KERNEL_X], row[WEIGHTS]
+    per_group, single = row[IN_PER_GROUP], row[GRADED] or row[GROUPS] > 1
+    geometry_rows, geometry_columns = row[G_ROWS], row[G_COLUMNS]
+    columns, stride = origin[COLUMNS], origin[STRIDE]
+    channel_step = row[KERNEL_Y] * kernel_x * block
+    size = origin[SIZE]
+    for start in range(0, size, 64):
+        word = active(messages, first + start, size - start)
+        while word:
+            # All messages of one pixel within this word.
+            lane = start + lowest_bit(word)
+            pixel = np.int64(np.uint32(lane) // np.uint32(stride))
+            y = np.int64(np.uint32(pixel) // np.uint32(columns))
+            x = pixel - y * columns
+            place = first + pixel * stride
+            end = (pixel + 1) * stride - start
+            here = word
+            if end < 64:
+                here &= (np.uint64(1) << np.uint64(end)) - np.uint64(1)
+            word ^= here
+            count = 0
+            while here:
+                chosen[count] = start + lowest_bit(here) - pixel * stride
+                here &= here - np.uint64(1)
+                count += 1
+            column_first = geometry[geometry_columns + x]
+            column_last = geometry[geometry_columns + x + 1]
+            for vertical in range(geometry[geometry_rows + y], geometry[geometry_rows + y + 1], 3):
+                line = sums_first + geometry[vertical] * out_columns * out_stride
+                tap_row = tap_first + geometry[vertical + 1] * kernel_x * block
+                for horizontal in range(column_first, column_last, 3):
+                    target = line + geometry[horizontal] * out_stride
+                    taps = tap_row + geometry[horizontal + 1] * block
+                    length = geometry[horizontal + 2]
+                    blocks = length * block // LANES
+                    met += count * length * out
+                    done = 0
+                    if single:
+                        for number in range(count):
+                            channel = chosen[number]
+                            lane = target + channel // per_group * out
+                            at = taps + channel * channel_step
+                            message = np.int64(messages[place + channel])
+                            add_scaled(sums, lane, weights, unsigned, at, blocks, message)
+                        continue
+                    while done + 4 <= count:
+                        w0 = taps + chosen[done] * channel_step
+                        w1 = taps + chosen[done + 1] * channel_step
+                        w2 = taps + chosen[done + 2] * channel_step
+                        w3 = taps + chosen[done + 3] * channel_step
+                        add4(sums, target, weights, unsigned, w0, w1, w2, w3, blocks)
+                        done += 4
+                    if done + 2 <= count:
+                        w0 = taps + chosen[done] * channel_step
+                        w1 = taps + chosen[done + 1] * channel_step
+                        add2(sums, target, weights, unsigned, w0, w1, blocks)
+                        done += 2
+                    if done < count:
+                        w0 = taps + chosen[done] * channel_step
+                        add1(sums, target, weights, unsigned, w0, blocks)
+    return met
+
+
+@compiled
+def _copied(messages: Any, image: Any, taps: Any) -> Any:
+    """Copy bytes as floats, and return the sum of the taps of those that are not zero."""
+    met = np.int32(0)
+    for place in range(len(messages)):
+        image[place] = messages[place]
+        met = np.int32(met + np.int32(taps[place] if messages[place] else 0))
+    return np.int64(met)
+
+
+@compiled
+def _conv_product(
+    row: Any,
+    origin: Any,
+    geometry: Any,
+    weights: Any,
+    messages: Any,
+    first: Any,
+    sums: Any,
+    scratch: Any,
+) -> Any:
+    """The whole convolution, eight output pixels at a time, and the events it stands for."""
+    channels, pad_y, pad_x = origin[CHANNELS], row[PAD_Y], row[PAD_X]
+    width = origin[COLUMNS] + 2 * pad_x
+    image, tile, starts = scratch.image, scratch.tile, scratch.starts
+    if pad_y or pad_x:
+        image[: (origin[ROWS] + 2 * pad_y) * width * channels] = 0
+    met = 0
+    columns, stride = origin[COLUMNS], origin[STRIDE]
+    # Without padding lanes a whole row of the map is one run.
+    runs = 1 if stride == channels else columns
+    run = columns * channels // runs
+    # How many columns of outputs each message of a row meets, side by side for vectors.
+    taps = scratch.taps[: columns * channels]
+    for x in range(columns):
+        taps[x * channels : (x + 1) * channels] = geometry[row[G_TAPS] + x]
+    for y in range(origin[ROWS]):
+        row_taps = (geometry[row[G_ROWS] + y + 1] - geometry[row[G_ROWS] + y]) // 3
+        line = first + y * columns * stride
+        active = 0
+        at = ((y + pad_y) * width + pad_x) * channels
+        for part in range(runs):
+            origin_part = messages[line + part * stride : line + part * stride + run]
+            image_part = image[at + part * channels : at + part * channels + run]
+            active += _copied(origin_part, image_part, taps[part * run : (part + 1) * run])
+        met += active * row_taps * row[OUT_PER_GROUP]
+    pixels = row[OUT_ROWS] * row[OUT_COLUMNS]
+    kernel_x, per_group, block = row[KERNEL_X], row[IN_PER_GROUP], row[BLOCK]
+    # Taps that follow each other in the image and in the weights are one product.
+    joined = row[REACH_X] == 1 and row[GROUPS] == 1
+    parts = 1 if joined else kernel_x
+    length = kernel_x * channels if joined else per_group
+    for leader in range(0, pixels, PIXELS):
+        for pixel in range(PIXELS):
+            y, x = divmod(min(leader + pixel, pixels - 1), row[OUT_COLUMNS])
+            starts[pixel] = (y * row[STEP_Y] * width + x * row[STEP_X]) * channels
+        for group in range(row[GROUPS]):
+            for lane in range(0, block, LANES):
+                tile[:] = 0
+                for tap_y in range(row[KERNEL_Y]):
+                    for part in range(parts):
+                        offset = tap_y * row[REACH_Y] * width + part * row[REACH_X]
+                        tap = (group * row[KERNEL_Y] + tap_y) * kernel_x + part
+                        product8(
+                            tile,
+                            image,
+                            starts,
+                            offset * channels + group * per_group,
+                            weights,
+                            row[UNSIGNED],
+                            row[DENSE_WEIGHTS] + tap * per_group * block + lane,
+                            block,
+                            length,
+                        )
+                for pixel in range(min(PIXELS, pixels - leader)):
+                    target = row[SUMS] + (leader + pixel) * row[OUT_STRIDE]
+                    target += group * row[OUT_PER_GROUP] + lane
+                    for channel in range(LANES):
+                        sums[target + channel] += np.int32(tile[pixel * LANES + channel])
+    return met
+
+
+@compiled
+def _listed(
+    row: Any, origin: Any, geometry: Any, entries: Any, messages: Any, first: Any, sums: Any
+) -> Any:
+    """Each message walks its own list of synapses, written by engine.sparse.encode."""
+    pixels = origin[ROWS] * origin[COLUMNS]
+    target, entry_first, signed = row[SUMS], row[WEIGHTS], not row[UNSIGNED]
+    gap_bits, width = np.uint64(row[GAP_BITS]), row[GAP_BITS] + WEIGHT_BITS
+    none = (np.uint64(1) << gap_bits) - np.uint64(1)
+    met = 0
+    for pixel in range(pixels):
+        place = first + pixel * origin[STRIDE]
+        for chunk in range(0, origin[CHANNELS], 64):
+            word = active(messages, place + chunk, origin[CHANNELS] - chunk)
+            while word:
+                channel = chunk + lowest_bit(word)
+                word &= word - np.uint64(1)
+                column = row[G_ROWS] + channel * pixels + pixel
+                message = np.int64(messages[place + channel])
+                lane = target
+                for number in range(geometry[column], geometry[column + 1]):
+                    bit = number * width
+                    entry = load64(entries, entry_first + (bit >> 3)) >> np.uint64(bit & 7)
+                    gap = entry & none
+                    weight = np.int64((entry >> gap_bits) & np.uint64(2**WEIGHT_BITS - 1))
+                    if gap == none:
+                        lane += weight * np.int64(none)
+                        continue
+                    lane += np.int64(gap)
+                    if signed and weight > 127:
+                        weight -= 256
+                    sums[lane] += weight * message
+                    met += 1
+    return met

@@ -1,0 +1,178 @@
+"""The chip's side of hardware in the loop: what answers, healthy or with ordered faults."""
+
+from __future__ import annotations
+
+import importlib
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from mtspark.core.backend import AgentBackend
+from mtspark.core.chip_network.network import ChipNetwork
+from mtspark.core.errors import BackendFailedError, BackendMissingError, BadRequestError
+from mtspark.deploy.lava.shim import installed_lava, load_lava
+from mtspark.sim.hil.faults import CHIP_KINDS, SPIKE_KINDS, Faults, FaultyChip, break_network
+from mtspark.sim.hil.options import ChipBackend
+from mtspark.sim.hil.protocol import Decide, Decided, Hello, Welcome
+
+Build = Callable[[ChipNetwork], AgentBackend]
+
+
+def builder(backend: ChipBackend, task: int | None) -> Build:
+    """How to make a chip from a network.
+
+    Args:
+        backend: what stands for the chip.
+        task: of stock Lava and the board, which hold the thresholds of one task.
+
+    Raises:
+        BackendMissingError: the board was asked for and Intel's compiler is not installed.
+    """
+    if backend is ChipBackend.ENGINE:
+        from mtspark.sim.engine.chip import EngineChip
+
+        return EngineChip
+    if backend is ChipBackend.REFERENCE:
+        from mtspark.sim.backends.reference import ReferenceChip
+
+        return ReferenceChip
+    hardware = backend is ChipBackend.LOIHI2
+    if hardware:
+        check_loihi_compiler()
+    from mtspark.sim.backends.lava.backend import LavaBackend
+
+    stock = backend is not ChipBackend.LAVA
+    return lambda network: LavaBackend(network, stock=stock, task=task, hardware=hardware)
+
+
+LOIHI_COMPILER = "lava.magma.compiler.subcompilers.nc.ncproc_compiler"
+"""Lava looks for this module, too, to tell whether it can compile for a board."""
+
+
+def check_loihi_compiler() -> None:
+    """Lava can compile for a board; without that it would simulate on the CPU and not say so.
+
+    Raises:
+        BackendMissingError: Lava or Intel's compiler is missing.
+    """
+    if installed_lava() is None:
+        raise BackendMissingError(
+            "the backend loihi2 needs lava-nc and Intel's compiler; run `mtspark install-lava`"
+        )
+    load_lava()
+    try:
+        importlib.import_module(LOIHI_COMPILER)
+    except ImportError as error:
+        raise BackendMissingError(
+            "the backend loihi2 needs Intel's compiler for Loihi (Lava's extension for members of "
+            f"its research community), and {error.name} cannot be imported; use the backend lava"
+        ) from error
+
+
+class Chip:
+    """Answers the protocol's questions; a faulty chip is another one in every episode.
+
+    Args:
+        network: of the bundle.
+        network_hash: sha256 of it.
+        backend: what stands for the chip.
+        faults: what breaks; only the kinds that happen on a chip matter here.
+        task: name of the only task, for the backends that hold one.
+
+    Raises:
+        BadRequestError: unknown task, a network that plays no game, or faults in spikes that
+            this backend cannot have.
+        BackendMissingError: the backend is not installed.
+    """
+
+    def __init__(
+        self,
+        network: ChipNetwork,
+        network_hash: str,
+        backend: ChipBackend,
+        faults: Faults,
+        task: str | None = None,
+    ) -> None:
+        row = None if task is None else network.task_index(task)
+        self._spikes = faults.any_of(SPIKE_KINDS)
+        simulated = (ChipBackend.ENGINE, ChipBackend.REFERENCE)
+        if self._spikes and backend not in simulated:
+            raise BadRequestError(
+                f"faults in spikes are simulated by the reference, not by {backend.value}; use "
+                "the backend engine or reference"
+            )
+        self.network = network
+        self._hash = network_hash
+        self._build = builder(backend, row)
+        self._faults = faults
+        self._breaks = faults.any_of(CHIP_KINDS)
+        self._name = FaultyChip.name if self._spikes else backend.value
+        self._backend: AgentBackend | None = None
+        self._number = 0
+
+    def warm_up(self, task: str) -> None:
+        """Decide once on a black frame: compilation is over when the first question comes."""
+        frame = bytes(int(np.prod(self.network.input.shape)))
+        self.decide(Decide(0, task, 0, 0, frame))
+
+    def answer(self, message: Hello | Decide) -> Welcome | Decided:
+        """Answer a question that has the protocol's form.
+
+        Raises:
+            BadRequestError: what it asks for does not exist.
+            BackendFailedError: the backend stopped; the next question starts a new one.
+        """
+        if isinstance(message, Decide):
+            return self.decide(message)
+        network = self.network
+        broken = {k.value: self._faults.rate(k) for k in CHIP_KINDS if self._faults.rate(k)}
+        words = ", ".join(f"{kind}={rate:g}" for kind, rate in broken.items())
+        return Welcome(
+            id=message.id,
+            network=self._hash,
+            backend=self._name,
+            faults=f"{words}, seed {self._faults.seed}" if words else "",
+            input=list(network.input.shape),
+            actions=network.population(network.readout.population).size,
+            tasks=[task.name for task in network.tasks],
+        )
+
+    def decide(self, question: Decide) -> Decided:
+        """Run one decision; see :meth:`answer`."""
+        shape = self.network.input.shape
+        row = self.network.task_index(question.task)
+        if len(question.frame) != np.prod(shape):
+            raise BadRequestError(
+                f"a frame of {len(question.frame)} bytes; this network takes {shape}, "
+                f"{np.prod(shape)} bytes"
+            )
+        frame = np.frombuffer(question.frame, np.uint8).reshape(1, *shape)
+        chip = self._of_episode(question.episode)
+        if isinstance(chip, FaultyChip):
+            chip.begin(question.decision)
+        started = time.perf_counter()
+        try:
+            values = chip.decide(frame, row).values[0]
+        except BackendFailedError:
+            self.close()
+            raise
+        seconds = time.perf_counter() - started
+        return Decided(question.id, [float(value) for value in values.reshape(-1)], seconds)
+
+    def close(self) -> None:
+        """Release the backend; safe to call twice."""
+        backend, self._backend = self._backend, None
+        if backend is not None:
+            backend.close()
+
+    def _of_episode(self, number: int) -> AgentBackend:
+        if self._backend is None or (self._breaks and number != self._number):
+            self.close()
+            network = break_network(self.network, self._faults, number)
+            if self._spikes:
+                self._backend = FaultyChip(network, self._faults, number)
+            else:
+                self._backend = self._build(network)
+            self._number = number
+        return self._backend

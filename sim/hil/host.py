@@ -1,0 +1,214 @@
+"""A chip to play with that may die: started, restarted, or reached at an address."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mtspark.core.errors import BackendFailedError, BadRequestError
+from mtspark.sim.hil.client import ChipGoneError, ChipLink, ChipProcess
+from mtspark.sim.hil.protocol import BadPeerError, Decide, Decided
+
+START_LIMIT_S = 600.0
+"""For a chip's process to be ready: the engine may have to be compiled, on a busy machine."""
+ANSWER_LIMIT_S = 120.0
+"""For an answer of a chip of our own that is alive."""
+FAR_LIMIT_S = 5.0
+"""For an answer of a chip somewhere else."""
+RETRY_S = 0.2
+"""How long a question waits for a chip that did not answer the last one."""
+GIVE_UP_S = 30.0
+"""After this time without a chip the game is given up."""
+MOST_DEATHS = 3
+"""A chip that dies this often without a single answer between is broken."""
+
+
+class HostedChip:
+    """A chip to play with: of our own (restarted when it dies) or at an address.
+
+    Args:
+        network_hash: what it must run.
+        order: for a chip of our own.
+        address: of a chip somewhere else.
+
+    Attributes:
+        welcome: what it says of itself.
+        lost: how often it went away without having been ordered to.
+
+    Raises:
+        BackendFailedError: no chip, or one that runs another network.
+    """
+
+    def __init__(
+        self, network_hash: str, *, order: dict[str, Any] | None = None, address: str = ""
+    ) -> None:
+        self._hash = network_hash
+        self._order = order
+        self._address = address
+        self._process: ChipProcess | None = None
+        self._link: ChipLink | None = None
+        self._away_since: float | None = None
+        self._unanswered_deaths = 0
+        self.lost = 0
+        try:
+            self.start()
+            self.welcome = self.finish_start()
+        except BaseException:
+            self.close()
+            raise
+
+    def start(self) -> None:
+        """Begin to start or to connect, unless that is under way; does not wait."""
+        if self._order is not None:
+            if self._process is None or not self._process.alive():
+                self._process = ChipProcess(self._order)
+        else:
+            self._link = ChipLink(self._address)
+
+    def finish_start(self, wait_s: float | None = None) -> Any:
+        """Wait until the chip is there.
+
+        Args:
+            wait_s: at most; None for as long as a start may take.
+
+        Returns:
+            Its welcome; None after `wait_s` without it.
+
+        Raises:
+            BackendFailedError: it did not start, or is another one.
+        """
+        limit = wait_s
+        if self._link is None:
+            assert self._process is not None
+            limit = START_LIMIT_S if wait_s is None else wait_s
+            endpoint = self._process.endpoint(limit)
+            if endpoint is None and wait_s is not None:
+                return None
+            if endpoint is None:
+                raise BackendFailedError(f"the chip did not start within {limit:g} s")
+            self._link = ChipLink(endpoint, self._process.alive)
+            limit = ANSWER_LIMIT_S
+        try:
+            welcome = self._link.greet(FAR_LIMIT_S if limit is None else limit)
+        except ChipGoneError:
+            if wait_s is None:
+                raise
+            return None
+        if welcome.network != self._hash:
+            raise BackendFailedError(
+                f"{self._link.endpoint}: runs another network ({welcome.network[:16]!r}, not "
+                f"{self._hash[:16]!r}); serve the same bundle"
+            )
+        self._away_since = None
+        return welcome
+
+    def decide(
+        self, task: str, episode: int, decision: int, frame: NDArray[np.uint8]
+    ) -> tuple[NDArray[np.float64], float] | None:
+        """Ask for a decision and wait for it.
+
+        Returns:
+            Action values and the simulation's time in seconds; None where the chip is gone.
+
+        Raises:
+            BackendFailedError: it refused, answered nonsense, or is gone for good.
+        """
+        if not self._back():
+            return None
+        assert self._link is not None
+        question = Decide(self._link.next_id(), task, episode, decision, frame.tobytes())
+        try:
+            answer = self._link.decide(question, FAR_LIMIT_S if self._address else ANSWER_LIMIT_S)
+        except ChipGoneError:
+            self._lose()
+            return None
+        self._unanswered_deaths = 0
+        return self.read(answer), answer.host_s
+
+    def read(self, answer: Decided) -> NDArray[np.float64]:
+        """Action values of an answer.
+
+        Raises:
+            BadPeerError: too many or too few.
+        """
+        if len(answer.values) != self.welcome.actions:
+            raise BadPeerError(
+                f"an answer of {len(answer.values)} values; {self.welcome.actions} were announced"
+            )
+        return np.array(answer.values)
+
+    @property
+    def link(self) -> ChipLink | None:
+        """The connection, for one who does not want to wait; None while there is none."""
+        return self._link
+
+    def ended(self) -> bool:
+        """Whether a chip of our own died without having been told to; it is buried then."""
+        if self._process is None or self._link is None or self._process.alive():
+            return False
+        self.die()
+        return True
+
+    def die(self) -> None:
+        """Kill a chip of our own; the next question finds a new one.
+
+        Raises:
+            BadRequestError: the chip is not ours.
+        """
+        if self._process is None:
+            raise BadRequestError(
+                f"{self._address}: only a chip that mtspark hil started can be made to die"
+            )
+        self._hang_up()
+        self._process.kill()
+
+    def close(self) -> None:
+        """End a chip of our own, hang up; safe to call twice."""
+        self._hang_up()
+        process, self._process = self._process, None
+        if process is not None:
+            process.close()
+
+    def __enter__(self) -> HostedChip:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _hang_up(self) -> None:
+        link, self._link = self._link, None
+        if link is not None:
+            link.close()
+
+    def _back(self) -> bool:
+        """Whether there is a chip to ask; starts one of our own again."""
+        if self._order is not None:
+            if self._link is None:
+                self.start()
+                self.finish_start()
+            return True
+        if self._away_since is None or self.finish_start(RETRY_S) is not None:
+            return True
+        if time.monotonic() - self._away_since > GIVE_UP_S:
+            raise ChipGoneError(
+                f"{self._address}: no answer from a chip for {GIVE_UP_S:g} s; is it served there?"
+            )
+        return False
+
+    def _lose(self) -> None:
+        self.lost += 1
+        self._away_since = time.monotonic()
+        if self._process is None:
+            return
+        if self._process.alive():
+            raise ChipGoneError(f"no answer from the chip within {ANSWER_LIMIT_S:g} s")
+        self._unanswered_deaths += 1
+        if self._unanswered_deaths >= MOST_DEATHS:
+            raise BackendFailedError(
+                f"the chip's process ended {MOST_DEATHS} times in a row "
+                f"({self._process.last_words()})"
+            )
+        self.die()

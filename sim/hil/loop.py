@@ -1,0 +1,291 @@
+"""Hardware in the loop: a game in its own time, and a chip whose answers come when they come."""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mtspark.core.backend import greedy_actions
+from mtspark.core.chip_network.network import ChipNetwork
+from mtspark.core.environments.protocol import GameProtocol
+from mtspark.core.errors import BadNetworkError, BadRequestError
+from mtspark.sim.hil.faults import Faults
+from mtspark.sim.hil.game import FRAME_RATE_HZ, NOOP, FrameGame
+from mtspark.sim.hil.host import HostedChip
+from mtspark.sim.hil.options import Hold
+from mtspark.sim.hil.realtime import RealWay
+from mtspark.sim.hil.timing import (
+    Answer,
+    Frame,
+    Question,
+    SimulatedWay,
+    Tally,
+    Timing,
+    Trouble,
+    Values,
+)
+
+
+@dataclass(frozen=True)
+class Loop:
+    """How a game is played with a chip in the loop.
+
+    Attributes:
+        timing: how long things take.
+        faults: what breaks.
+        away_ms: how long a chip that died is gone.
+        hold: what the game gets while no new action has come.
+        pixel_bits: upper bits of a pixel that are sent; the others are 0.
+        realtime: the wall clock passes instead of the simulated one.
+        max_decisions: cut every episode off after this many observations.
+        sticky: another probability of sticky actions than the protocol's.
+    """
+
+    timing: Timing = field(default_factory=Timing)
+    faults: Faults = field(default_factory=Faults)
+    away_ms: float = 1000.0
+    hold: Hold = Hold.LAST
+    pixel_bits: int = 8
+    realtime: bool = False
+    max_decisions: int | None = None
+    sticky: float | None = None
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.pixel_bits <= 8:
+            raise BadRequestError(f"{self.pixel_bits} bits a pixel: 1 to 8 can be sent")
+        if not 0 <= self.away_ms <= 3_600_000:
+            raise BadRequestError(f"a chip away for {self.away_ms:g} ms: 0 to 3,600,000 is allowed")
+        if self.max_decisions is not None and self.max_decisions < 1:
+            raise BadRequestError("max-decisions must be at least 1")
+        if self.sticky is not None and not 0 <= self.sticky < 1:
+            raise BadRequestError(f"sticky action probability {self.sticky}: 0 up to below 1")
+        if self.realtime and self.timing.measured:
+            raise BadRequestError(
+                "real time feels what the chip's simulation takes already; leave measured out"
+            )
+
+
+@dataclass(frozen=True)
+class HilEpisode:
+    """One game with a chip in the loop.
+
+    Attributes:
+        seed: of its game.
+        score: its unclipped return.
+        decisions: observations that were taken.
+        frames: emulator frames that passed.
+        stale_frames: of these, frames that began without an answer to the newest observation.
+        finished: False where it was cut off by the decision limit.
+        trajectory: hash of the action and the reward of every frame.
+        tally: what became of the observations.
+        overrun_ms: in real time: how late a frame began, at worst.
+    """
+
+    seed: int
+    score: float
+    decisions: int
+    frames: int
+    stale_frames: int
+    finished: bool
+    trajectory: str
+    tally: Tally
+    overrun_ms: float | None
+
+
+class Way(Protocol):
+    """What carries observations to a chip and answers back."""
+
+    def wait(self, until_s: float) -> None:
+        """Let time pass."""
+
+    def send(self, decision: int, now_s: float, frame: Frame) -> None:
+        """An observation sets out."""
+
+    def collect(self, now_s: float) -> list[Answer]:
+        """Answers that have arrived."""
+
+    def unfinished(self) -> int:
+        """How many are still on the way."""
+
+
+@dataclass(frozen=True)
+class FrameMoment:
+    """What an observer of the loop sees at every observation.
+
+    Attributes:
+        decision: its number.
+        frame: uint8 (stack, height, width), before pixels are cut to fewer bits.
+        action: what is held when the frames after it begin.
+    """
+
+    decision: int
+    frame: NDArray[np.uint8]
+    action: int
+
+
+def game_protocol(network: ChipNetwork, task: str, sticky: float | None) -> GameProtocol:
+    """How the game of a task is played.
+
+    Raises:
+        BadRequestError: unknown task.
+        BadNetworkError: the network plays no game, or takes something else than one frame.
+    """
+    known = network.tasks[network.task_index(task)]
+    if not known.game or network.protocol is None or not known.legal_actions:
+        raise BadNetworkError(f"{network.name}: task {task!r} is no game; name one that is")
+    protocol = replace(network.protocol, life_loss_ends_episode=False)
+    if sticky is not None:
+        protocol = replace(protocol, sticky_action_probability=sticky)
+    if network.input.shape != protocol.observation_shape or not network.input.held:
+        raise BadNetworkError(
+            f"{network.name}: takes {network.input.shape}, the game shows "
+            f"{protocol.observation_shape}; hardware in the loop needs an agent that takes frames"
+        )
+    return protocol
+
+
+def play_hil(
+    chip: HostedChip,
+    network: ChipNetwork,
+    task: str,
+    loop: Loop,
+    *,
+    episodes: int,
+    seed: int,
+    observe: Callable[[FrameMoment], None] | None = None,
+) -> Iterator[HilEpisode]:
+    """Play whole episodes greedily, one after another; episode i is the game of `seed` + i.
+
+    With simulated time, no measured latency and no chip that goes away unasked, everything
+    that is yielded follows from the arguments.
+
+    Raises:
+        BadRequestError: unknown task, or a seed that is none.
+        BadNetworkError: the network plays no game.
+        BackendFailedError: the chip is gone for good.
+    """
+    if episodes < 1:
+        raise BadRequestError("episodes must be at least 1")
+    if not 0 <= seed < 2**30 - episodes:
+        raise BadRequestError(f"seed {seed}: 0 to {2**30 - 1 - episodes} can be used")
+    protocol = game_protocol(network, task, loop.sticky)
+    known = network.tasks[network.task_index(task)]
+    game = FrameGame(known, protocol)
+    try:
+        for number in range(seed, seed + episodes):
+            yield _play(chip, game, task, known.legal_actions, loop, number, observe)
+    finally:
+        game.close()
+
+
+def _play(
+    chip: HostedChip,
+    game: FrameGame,
+    task: str,
+    legal: tuple[int, ...],
+    loop: Loop,
+    seed: int,
+    observe: Callable[[FrameMoment], None] | None,
+) -> HilEpisode:
+    skip = game.protocol.frame_skip
+    deadline_s = skip / FRAME_RATE_HZ
+    kept = np.uint8(256 - 2 ** (8 - loop.pixel_bits))
+    game.reset(seed)
+    tally = Tally()
+    way = _way(chip, task, loop, seed, tally)
+    digest = hashlib.sha256()
+    score, frames, stale, decision = 0.0, 0, 0, -1
+    action, newest, since, ended = NOOP, -1, 0, False
+    while not ended:
+        now = frames / FRAME_RATE_HZ
+        way.wait(now)
+        seen = None
+        if frames % skip == 0:
+            if decision + 1 == loop.max_decisions:
+                break
+            decision += 1
+            seen = game.look()
+            way.send(decision, now, seen & kept)
+        for answer in way.collect(now):
+            tally.answered(answer, deadline_s)
+            if answer.decision < newest:
+                tally.overtaken += 1
+                continue
+            newest, since = answer.decision, frames
+            action = int(greedy_actions(answer.values[None], legal)[0])
+        if loop.hold is Hold.NOOP and frames - since >= skip:
+            action = NOOP
+        if seen is not None and observe is not None:
+            observe(FrameMoment(decision, seen, action))
+        stale += newest < decision
+        reward, ended = game.act(action)
+        digest.update(struct.pack("<qd", action, reward))
+        score += reward
+        frames += 1
+    tally.pending = way.unfinished()
+    return HilEpisode(
+        seed=seed,
+        score=score,
+        decisions=decision + 1,
+        frames=frames,
+        stale_frames=stale,
+        finished=ended,
+        trajectory=digest.hexdigest()[:16],
+        tally=tally,
+        overrun_ms=way.overrun_s * 1000 if isinstance(way, RealWay) else None,
+    )
+
+
+def _way(chip: HostedChip, task: str, loop: Loop, seed: int, tally: Tally) -> Way:
+    trouble = Trouble(loop.faults, seed, loop.away_ms / 1000)
+    if loop.realtime:
+        return RealWay(loop.timing, trouble, chip, task, tally)
+
+    def ask(question: Question) -> tuple[Values, float] | None:
+        return chip.decide(task, seed, question.decision, question.frame)
+
+    return SimulatedWay(loop.timing, trouble, ask, chip.die, tally)
+
+
+def episode_to_json(episode: HilEpisode) -> dict[str, Any]:
+    """An episode as plain JSON values."""
+    tally = episode.tally
+    return {
+        "seed": episode.seed,
+        "return": episode.score,
+        "decisions": episode.decisions,
+        "frames": episode.frames,
+        "stale_frames": episode.stale_frames,
+        "finished": episode.finished,
+        "trajectory": episode.trajectory,
+        "in_time": tally.in_time,
+        "late": tally.late,
+        "skipped": tally.skipped,
+        "missing": tally.missing,
+        "pending": tally.pending,
+        "overtaken": tally.overtaken,
+        "chip_deaths": tally.deaths,
+        "response_ms": _spread(tally.response_ms),
+        "chip_host_ms": _spread(tally.chip_host_ms),
+        "worst_overrun_ms": episode.overrun_ms,
+    }
+
+
+def _spread(values: list[float]) -> dict[str, float] | None:
+    """Mean and percentiles; None where there is nothing."""
+    if not values:
+        return None
+    array = np.array(values)
+    half, most = np.percentile(array, [50, 95])
+    return {
+        "mean": round(float(array.mean()), 4),
+        "p50": round(float(half), 4),
+        "p95": round(float(most), 4),
+        "max": round(float(array.max()), 4),
+    }

@@ -1,0 +1,194 @@
+"""A study of one task: episodes played once more with everything recorded."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mtspark.core.backend import AgentBackend, greedy_actions
+from mtspark.core.chip_network.network import ChipNetwork
+from mtspark.core.errors import BadRequestError
+from mtspark.sim.counts.activity import ActivityRecorder, DeepCounts
+from mtspark.sim.counts.encoders import Encoder, EncoderCounter, EncoderCounts
+from mtspark.sim.counts.totals import Counter
+from mtspark.sim.play import MAX_GAMES_AT_ONCE, Episode, Moment, Run, play
+from mtspark.sim.recording.film import FilmRecorder, Shot
+
+MILLISECONDS_PER_EMULATOR_FRAME = 1000 / 60
+
+
+@dataclass(frozen=True)
+class Study:
+    """What was recorded of one task.
+
+    Attributes:
+        task: its name.
+        seed: of the first episode.
+        sticky: probability of sticky actions that was played with; None for images.
+        interval_ms: time until the next decision is due; None for images.
+        run: episodes and total counts.
+        deep: counts by step, decision and episode.
+        encoders: what each encoder would have sent.
+        shots: some seconds of the first episode.
+        shown: by population, indices of the neurons in the shots' rasters.
+        host_s: seconds that this computer took.
+    """
+
+    task: str
+    seed: int
+    sticky: float | None
+    interval_ms: float | None
+    run: Run
+    deep: DeepCounts
+    encoders: dict[Encoder, EncoderCounts]
+    shots: list[Shot]
+    shown: dict[str, list[int]]
+    host_s: float
+
+
+def decision_interval_ms(network: ChipNetwork) -> float:
+    """How often the game asks: frames of a decision at 60 a second."""
+    assert network.protocol is not None
+    return network.protocol.frame_skip * MILLISECONDS_PER_EMULATOR_FRAME
+
+
+def study_task(
+    backend: AgentBackend,
+    network: ChipNetwork,
+    task: str,
+    *,
+    seed: int,
+    episodes: int = 1,
+    max_decisions: int | None = None,
+    sticky: float | None = None,
+    film_decisions: int = 150,
+    observe: Callable[[Moment], None] | None = None,
+) -> Study:
+    """Play with every spike recorded.
+
+    Args:
+        backend: a simulated chip (torch has no chip steps).
+        network: that it runs.
+        task: name of the task.
+        seed: of the first episode.
+        episodes: at most as many as run side by side.
+        max_decisions: cut every episode off after this many.
+        sticky: another probability of sticky actions than the protocol's.
+        film_decisions: how many decisions of the first game are kept to look at.
+        observe: called after every decision.
+
+    Raises:
+        BadRequestError: the network plays no games, or too many episodes.
+    """
+    if network.protocol is None or not network.tasks[network.task_index(task)].game:
+        raise BadRequestError(f"task {task!r} is no game: there is nothing to play and to film")
+    if episodes > MAX_GAMES_AT_ONCE:
+        raise BadRequestError(f"{episodes} episodes, {MAX_GAMES_AT_ONCE} at most for a report")
+    activity, encoders = ActivityRecorder(network), EncoderCounter(network)
+    film = FilmRecorder(network, film_decisions)
+
+    def watch(moment: Moment) -> None:
+        activity(moment)
+        encoders(moment)
+        film(moment)
+        if observe is not None:
+            observe(moment)
+
+    started = time.perf_counter()
+    run = play(
+        backend,
+        network,
+        task,
+        episodes=episodes,
+        seed=seed,
+        max_decisions=max_decisions,
+        sticky=sticky,
+        trace=True,
+        observe=watch,
+    )
+    return Study(
+        task=task,
+        seed=seed,
+        sticky=network.protocol.sticky_action_probability if sticky is None else sticky,
+        interval_ms=decision_interval_ms(network),
+        run=run,
+        deep=activity.result(),
+        encoders={encoder: encoders.result(encoder) for encoder in Encoder},
+        shots=film.shots,
+        shown={name: rows.tolist() for name, rows in film.shown.items()},
+        host_s=time.perf_counter() - started,
+    )
+
+
+def study_images(
+    backend: AgentBackend,
+    network: ChipNetwork,
+    task: str,
+    images: NDArray[np.uint8],
+    labels: NDArray[np.int64],
+    *,
+    film_decisions: int = 150,
+    observe: Callable[[Moment], None] | None = None,
+) -> Study:
+    """Name images with every spike recorded: one episode, a point for each right answer.
+
+    Args:
+        backend: a simulated chip.
+        network: that it runs.
+        task: name of the task.
+        images: uint8 (count, *input shape).
+        labels: (count,) the right answers, as actions.
+        film_decisions: how many of the first images are kept to look at.
+        observe: called after every decision.
+
+    Raises:
+        BadRequestError: no image, or images of another shape.
+    """
+    row = network.task_index(task)
+    if not len(images) or images.shape[1:] != network.input.shape:
+        raise BadRequestError(
+            f"{task}: images of {images.shape[1:]}, the network takes {network.input.shape}"
+        )
+    legal = network.tasks[row].legal_actions or tuple(range(network.readout.scale.size))
+    activity, encoders, counter = (
+        ActivityRecorder(network),
+        EncoderCounter(network),
+        Counter(network),
+    )
+    film = FilmRecorder(network, min(film_decisions, len(images)), stacked=False)
+    whole, answers, score = np.array([0]), [], 0.0
+    started = time.perf_counter()
+    backend.start(1)
+    for image, label in zip(images, labels, strict=True):
+        decision = backend.decide(image[None], row, trace=True)
+        actions = greedy_actions(decision.values, legal)
+        points = (actions == label).astype(np.float64)
+        moment = Moment(image[None], whole, actions, points, decision)
+        answers.append(int(actions[0]))
+        score += float(points[0])
+        counter.add(decision.activity)
+        activity(moment)
+        encoders(moment)
+        if len(answers) <= film_decisions:
+            film(moment)
+        if observe is not None:
+            observe(moment)
+    digest = hashlib.sha256(np.array(answers).tobytes()).hexdigest()[:16]
+    episode = Episode(0, score, len(answers), True, digest, tuple(answers))
+    return Study(
+        task=task,
+        seed=0,
+        sticky=None,
+        interval_ms=None,
+        run=Run((episode,), counter.result()),
+        deep=activity.result(),
+        encoders={encoder: encoders.result(encoder) for encoder in Encoder},
+        shots=film.shots,
+        shown={name: rows.tolist() for name, rows in film.shown.items()},
+        host_s=time.perf_counter() - started,
+    )

@@ -1,0 +1,167 @@
+"""What a network takes of a chip: its mapping, the messages under it, and modelled times."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mtspark.core.chip_network.network import INPUT, ChipNetwork
+from mtspark.deploy.chips.model import ChipModel
+from mtspark.deploy.mapping.mapper import ChipMapping, InputPlace, map_network
+from mtspark.deploy.mapping.task_switch import task_switches
+from mtspark.sim.counts.encoders import Encoder
+from mtspark.sim.energy.pricing import Device
+from mtspark.sim.latency.model import DecisionTime, decision_time
+from mtspark.sim.latency.traffic import Traffic, traffic_of
+
+Int = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class OnChip:
+    """A network on a chip while it does a task.
+
+    Attributes:
+        chip: its description.
+        mapping: neurons to cores.
+        traffic: messages over all decisions.
+        time: modelled, of the mean decision.
+        device: the same as the price cards want it.
+    """
+
+    chip: ChipModel
+    mapping: ChipMapping
+    traffic: Traffic
+    time: DecisionTime
+    device: Device
+
+
+def map_for(
+    network: ChipNetwork, chip: ChipModel, encoder: Encoder, rates: dict[str, Int] | None = None
+) -> ChipMapping:
+    """Map a network; a frame that is sent at each step lies in neurons on cores of its own.
+
+    Other encoders need no such neurons: the host sends what is to be added to held currents.
+    """
+    held = encoder is Encoder.FRAME and network.input.held
+    weights = None if rates is None else {name: sent.astype(float) for name, sent in rates.items()}
+    place = InputPlace.CORES if held else InputPlace.HOST
+    return map_network(network, chip, input_place=place, rates=weights)
+
+
+def on_chip(
+    network: ChipNetwork,
+    chip: ChipModel,
+    mapping: ChipMapping,
+    sent: dict[str, Int],
+    decisions: int,
+    *,
+    times: str | None = None,
+    host_us: float | None = None,
+) -> OnChip:
+    """Messages and times of a network under a mapping.
+
+    Args:
+        network, chip, mapping: see :func:`map_for`.
+        sent: messages by source, over all decisions.
+        decisions: how many.
+        times: which of the chip's sets of times.
+        host_us: time of a decision on this computer, shown beside the modelled one.
+    """
+    traffic = traffic_of(network, mapping, chip, sent)
+    time = decision_time(
+        network,
+        mapping,
+        chip,
+        sent,
+        decisions,
+        times=times,
+        traffic=traffic,
+        measured_host_us=host_us,
+    )
+    inputs = sum(mapping.cores[index].use.neurons for index in mapping.layers.get(INPUT, []))
+    device = Device(
+        cores=len(mapping.cores),
+        chips=mapping.chips,
+        # All steps of a decision over their number: the busiest core changes along the pipeline.
+        step_time_us=None if time.chip_us is None else time.chip_us / time.steps,
+        messages=traffic.total / decisions,
+        hops_east_west=traffic.total_hops_east_west / decisions,
+        hops_north_south=traffic.total_hops_north_south / decisions,
+        steps=network.steps_per_decision,
+        input_neurons=inputs,
+    )
+    return OnChip(chip, mapping, traffic, time, device)
+
+
+def preferred_times(chip: ChipModel) -> str | None:
+    """The set of times that was fitted to a measurement, where there is one; else the first."""
+    fitted = [times.name for times in chip.times if "FITTED" in times.about]
+    named = fitted or [times.name for times in chip.times]
+    return named[0] if named else None
+
+
+def device_data(found: OnChip) -> dict[str, Any]:
+    """Mapping, messages and times as JSON values."""
+    mapping, time, device = found.mapping, found.time, found.device
+    return {
+        "chip": found.chip.key,
+        "chip_name": found.chip.name,
+        "fits": mapping.fits,
+        "violations": [violation.text for violation in mapping.violations],
+        "cores": device.cores,
+        "chips": device.chips,
+        "cores_by_population": {name: len(cores) for name, cores in mapping.layers.items()},
+        "messages_per_decision": device.messages,
+        "hops_east_west_per_decision": device.hops_east_west,
+        "hops_north_south_per_decision": device.hops_north_south,
+        "input_neurons": device.input_neurons,
+        "steps_per_decision": time.steps,
+        "step_time_us": time.step.total_us,
+        "step_terms": [_term(term) for term in time.step.terms],
+        "times": time.step.times,
+        "times_about": _about(found.chip, time.step.times),
+        "busiest_population": time.step.population,
+        "decision_terms": [_term(term) for term in time.terms],
+        "decision_time_us": time.total_us,
+        "chip_time_us": time.chip_us,
+        "deadline_us": time.deadline_us,
+        "margin_us": time.margin_us,
+        "not_modelled": list(time.missing),
+        "measured_host_us": time.measured_host_us,
+    }
+
+
+def _term(term: Any) -> dict[str, Any]:
+    return {
+        "name": term.name,
+        "count": term.count,
+        "time_us": term.time_us,
+        "source": term.source,
+        "confidence": term.confidence,
+    }
+
+
+def _about(chip: ChipModel, times: str) -> str:
+    return next((entry.about for entry in chip.times if entry.name == times), "")
+
+
+def dearest_switches(
+    network: ChipNetwork,
+    chips: Iterable[Mapping[tuple[str, Encoder], OnChip]],
+    encoder: Encoder,
+) -> list[dict[str, Any]]:
+    """The dearest change of task on each chip; none for a network of one task."""
+    found: dict[str, dict[str, Any]] = {}
+    for devices in chips:
+        for (key, sent_by), on in devices.items():
+            if sent_by is not encoder or key in found or len(network.tasks) < 2:
+                continue
+            switches = task_switches(network, on.mapping, on.chip, on.time.step.times or None)
+            worst = max(switches, key=lambda switch: switch.writes)
+            found[key] = {"chip": key, "chip_name": on.chip.name, **asdict(worst)}
+    return list(found.values())

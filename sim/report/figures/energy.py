@@ -1,0 +1,323 @@
+"""Figures of the report about energy: SVG that scales to a poster, drawn by matplotlib."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from mtspark.sim.report.style import INK, MUTED, PAPER, RULE, new_figure, plain, svg
+
+STATIC = "#a8a296"
+PARTS = {
+    "graded": ("input operations", "#e9a23b"),
+    "operations": ("spike operations", "#c8553d"),
+    "neurons": ("neuron updates", "#35618f"),
+    "input": ("input neurons", "#8db3d6"),
+    "traffic": ("spikes and messages", "#5f8f6b"),
+    "memory": ("memory", "#7b6aa6"),
+    "arithmetic": ("arithmetic", "#d88c9a"),
+}
+"""What a term of a bill is drawn as: label and colour."""
+
+
+def part_of(term: str) -> str:
+    """Which part of the bill a term belongs to."""
+    if term.startswith("graded"):
+        return "graded"
+    if term.startswith("synaptic_operation"):
+        return "operations"
+    if term.startswith(("read_", "write_")):
+        return "memory"
+    named = {"neuron_update": "neurons", "input_neuron_update": "input"}
+    traffic = ("spike_out", "message", "hop_east_west", "hop_north_south")
+    return named.get(term, "traffic" if term in traffic else "arithmetic")
+
+
+def energy_by_card(energy: list[dict[str, Any]]) -> str:
+    """One row a card: what its joules are made of, and how many there are on a log axis."""
+    height = 0.46 * len(energy) + 1.35
+    figure = new_figure(11.2, height)
+    left, right = figure.subplots(1, 2, width_ratios=(1.0, 1.15))
+    figure.subplots_adjust(
+        left=0.25, right=0.985, top=1 - 0.68 / height, bottom=0.55 / height, wspace=0.06
+    )
+    used: dict[str, None] = {}
+    for row, bill in enumerate(energy):
+        parts = _parts(bill["terms"])
+        static = bill["static_j_per_decision"] or 0.0
+        total = sum(parts.values()) + static
+        begin = 0.0
+        if not total:
+            continue
+        for part, joules in parts.items():
+            used[part] = None
+            left.barh(row, joules / total, left=begin, height=0.58, color=PARTS[part][1])
+            begin += joules / total
+        if static:
+            left.barh(
+                row,
+                static / total,
+                left=begin,
+                height=0.58,
+                color=PAPER,
+                edgecolor=STATIC,
+                hatch="/////",
+                linewidth=0.6,
+            )
+        _totals(right, row, bill)
+    names = [bill["card"] for bill in energy]
+    left.set_yticks(range(len(names)), names, parse_math=False)
+    for tick, bill in zip(left.get_yticklabels(), energy, strict=True):
+        tick.set_color(MUTED if bill["hypothetical"] else INK)
+    left.set_xlim(0, 1)
+    left.set_xticks([0, 0.5, 1], ["0", "50 %", "100 %"])
+    _log_axis(right)
+    right.set_yticks([])
+    right.set_xlabel("µJ a decision")
+    for axis in (left, right):
+        axis.set_ylim(len(energy) - 0.45, -0.55)
+        plain(axis)
+    right.grid(axis="x", color=RULE, linewidth=0.6)
+    right.set_axisbelow(True)
+    _legend(figure, [*used, "static"], (0.0, 1.0), "upper left")
+    _marker_legend(right)
+    return svg(figure, "energy")
+
+
+def _log_axis(axis: Any) -> None:
+    """Few numbers, whatever the range: decades, or 1, 2 and 5 of each in less than two."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axis.set_xscale("log")
+    low, high = axis.get_xlim()
+    if high < 100 * low:
+        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.xaxis.set_minor_formatter(NullFormatter())
+
+
+def _totals(axis: Any, row: int, bill: dict[str, Any]) -> None:
+    micro = 1e6
+    dynamic = bill["dynamic_j_per_decision"] * micro
+    if not dynamic:
+        return
+    low, high = (bill[f"dynamic_{side}_j_per_decision"] * micro for side in ("low", "high"))
+    if high > low:
+        axis.plot(
+            [low, high], [row, row], color="#c8553d", linewidth=5, alpha=0.25, solid_capstyle="butt"
+        )
+    for baseline in (bill["baselines"][0], bill["baselines"][-1]):
+        joules = baseline["energy_j_per_decision"]
+        if joules:
+            first = baseline is bill["baselines"][0]
+            axis.plot(
+                joules * micro,
+                row,
+                "s" if first else "D",
+                markersize=6 if first else 5,
+                markerfacecolor="none",
+                markeredgecolor=INK,
+                markeredgewidth=1.1,
+                zorder=6,
+            )
+    if bill["total_j_per_decision"]:
+        total = bill["total_j_per_decision"] * micro
+        axis.plot([dynamic, total], [row, row], color=STATIC, linewidth=1.2, linestyle=(0, (2, 2)))
+        axis.plot(
+            total,
+            row,
+            "o",
+            markersize=7,
+            markerfacecolor=PAPER,
+            markeredgecolor="#c8553d",
+            markeredgewidth=1.4,
+            zorder=4,
+        )
+    axis.plot(dynamic, row, "o", markersize=7.5, color="#c8553d", zorder=5)
+
+
+def _marker_legend(axis: Any) -> None:
+    from matplotlib.lines import Line2D
+
+    def marker(shape: str, face: str, edge: str, label: str) -> Line2D:
+        return Line2D(
+            [],
+            [],
+            linestyle="",
+            marker=shape,
+            markerfacecolor=face,
+            markeredgecolor=edge,
+            markersize=6.5,
+            label=label,
+        )
+
+    entries = [
+        marker("o", "#c8553d", "#c8553d", "spiking, dynamic"),
+        marker("o", PAPER, "#c8553d", "with static"),
+        marker("s", PAPER, INK, "int8 network"),
+        marker("D", PAPER, INK, "few bits, zeros skipped"),
+    ]
+    axis.legend(
+        handles=entries,
+        loc="lower right",
+        bbox_to_anchor=(1.01, 1.0),
+        ncols=4,
+        frameon=False,
+        fontsize=8.5,
+        handletextpad=0.2,
+        columnspacing=1.1,
+    )
+
+
+def encoders(rows: list[dict[str, Any]], energy: dict[str, Any]) -> str:
+    """The bill of each encoder under one card, beside the baselines."""
+    figure = new_figure(11.2, 2.75)
+    axis = figure.subplots()
+    figure.subplots_adjust(left=0.175, right=0.975, top=0.81, bottom=0.18)
+    used: dict[str, None] = {}
+    sums: list[float] = []
+    for row, entry in enumerate(rows):
+        begin = 0.0
+        terms = entry["terms_by_card"][energy["card_key"]]
+        for part, joules in _sum_parts(terms).items():
+            used[part] = None
+            axis.barh(row, joules * 1e6, left=begin, height=0.56, color=PARTS[part][1])
+            begin += joules * 1e6
+        sums.append(begin)
+        axis.annotate(
+            f"{begin:,.3g} µJ",
+            (begin, row),
+            (7, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=10,
+            weight="bold",
+            parse_math=False,
+            bbox={"facecolor": PAPER, "edgecolor": "none", "pad": 1.5},
+            zorder=5,
+        )
+    joules = energy["baselines"][0]["energy_j_per_decision"]
+    if joules is not None:
+        at = joules * 1e6
+        axis.axvline(at, color=INK, linewidth=1.1, linestyle=(0, (4, 3)), zorder=2)
+        longest = max([at, *sums])
+        left = at > 0.7 * longest
+        axis.annotate(
+            "int8 network, no spikes",
+            (at, len(rows) - 0.08),
+            (-7 if left else 7, 0),
+            textcoords="offset points",
+            ha="right" if left else "left",
+            va="center",
+            fontsize=9,
+        )
+    labels = {
+        "frame": "frame at every step",
+        "held": "frame held on chip",
+        "difference": "changed pixels only",
+    }
+    axis.set_yticks(range(len(rows)), [labels[entry["encoder"]] for entry in rows])
+    axis.set_ylim(len(rows) + 0.25, -0.55)
+    axis.margins(x=0.09)
+    axis.set_xlim(left=0)
+    axis.set_xlabel("µJ a decision, dynamic")
+    plain(axis)
+    _legend(axis, list(used), (0.0, 1.06), "lower left")
+    return svg(figure, "encoders")
+
+
+def step_time(
+    rows: list[dict[str, Any]], energy: dict[str, Any], static_uj_per_us: float, chip: str
+) -> str:
+    """Energy of a decision against the time of a step: where static power takes over."""
+    figure = new_figure(5.4, 3.5)
+    axis = figure.subplots()
+    figure.subplots_adjust(left=0.13, right=0.97, top=0.95, bottom=0.15)
+    time_us = np.logspace(0, 4, 120)
+    shades = dict(
+        zip(("frame", "held", "difference"), ("#c8553d", "#e9a23b", "#5f8f6b"), strict=True)
+    )
+    for entry in rows:
+        dynamic = entry["dynamic_j_by_card"][energy["card_key"]] * 1e6
+        colour = shades[entry["encoder"]]
+        axis.plot(
+            time_us,
+            dynamic + static_uj_per_us * time_us,
+            color=colour,
+            linewidth=1.8,
+            label=entry["encoder"],
+        )
+        modelled = entry["step_time_us"].get(chip)
+        if modelled:
+            axis.plot(
+                modelled,
+                dynamic + static_uj_per_us * modelled,
+                "o",
+                color=colour,
+                markersize=7,
+                markeredgecolor=PAPER,
+                zorder=4,
+            )
+    joules = energy["baselines"][0]["energy_j_per_decision"]
+    if joules is not None:
+        axis.axhline(joules * 1e6, color=INK, linewidth=1, linestyle=(0, (4, 3)))
+        axis.annotate(
+            "int8 network, dynamic only",
+            (9e3, joules * 1e6),
+            (0, 3),
+            textcoords="offset points",
+            fontsize=8,
+            ha="right",
+        )
+    axis.set_xscale("log")
+    axis.set_yscale("log")
+    axis.set_xlim(1, 1e4)
+    axis.set_xlabel("time of a step [µs]; dot: modelled")
+    axis.set_ylabel("µJ a decision, with static")
+    axis.grid(color=RULE, linewidth=0.5)
+    axis.set_axisbelow(True)
+    axis.legend(frameon=False, fontsize=8.5, loc="upper left", handlelength=1.4)
+    plain(axis, keep_left=True)
+    return svg(figure, "step-time")
+
+
+def _parts(terms: list[dict[str, Any]]) -> dict[str, float]:
+    return _sum_parts(
+        {
+            term["term"]: term["energy_j_per_decision"]
+            for term in terms
+            if term["energy_j_per_decision"] is not None
+        }
+    )
+
+
+def _sum_parts(terms: dict[str, float]) -> dict[str, float]:
+    """Joules by part, in the order of PARTS."""
+    sums = dict.fromkeys(PARTS, 0.0)
+    for term, joules in terms.items():
+        sums[part_of(term)] += joules
+    return {part: joules for part, joules in sums.items() if joules > 0}
+
+
+def _legend(where: Any, used: list[str], at: tuple[float, float], corner: str) -> None:
+    """Parts of a bill in one line, above a figure or an axis."""
+    from matplotlib.patches import Patch
+
+    entries = [
+        Patch(facecolor=PARTS[part][1], label=PARTS[part][0]) for part in PARTS if part in used
+    ]
+    if "static" in used:
+        entries.append(Patch(facecolor=PAPER, edgecolor=STATIC, hatch="/////", label="static"))
+    where.legend(
+        handles=entries,
+        loc=corner,
+        bbox_to_anchor=at,
+        ncols=len(entries),
+        frameon=False,
+        fontsize=8.5,
+        handlelength=0.9,
+        handletextpad=0.5,
+        columnspacing=1.2,
+        borderaxespad=0.0,
+    )

@@ -1,0 +1,258 @@
+"""The report as one HTML file that needs nothing else, and asks no network for anything."""
+
+from __future__ import annotations
+
+import math
+import secrets
+from importlib import resources
+from typing import Any
+
+from mtspark.core.chip_network.network import ChipNetwork
+from mtspark.sim.counts.encoders import Encoder
+from mtspark.sim.recording.film import raster, sprite_sheet, video
+from mtspark.sim.recording.stage import ACTION_NAMES
+from mtspark.sim.recording.study import Study
+from mtspark.sim.report.data import Devices
+from mtspark.sim.report.figures.energy import encoders, energy_by_card, step_time
+from mtspark.sim.report.figures.episode import chip_picture, episode_curves
+from mtspark.sim.report.style import colours, with_ids
+
+SHEET_COLUMNS = 15
+IMAGE_MS = 400.0
+"""How long an image is shown; nothing asks for the next one at a time of its own."""
+
+
+def report_html(
+    report: dict[str, Any],
+    network: ChipNetwork,
+    studies: list[Study],
+    chips: dict[str, Devices],
+    encoder: Encoder,
+) -> str:
+    """Render the page.
+
+    Args:
+        report: of :func:`mtspark.sim.report.data.report_data`, of the same studies.
+        network: that played.
+        studies: for the pictures, which the data leaves out.
+        chips: by task, for the pictures of the mappings.
+        encoder: whose mappings are shown.
+    """
+    from jinja2 import Environment, FunctionLoader, StrictUndefined
+    from markupsafe import Markup
+
+    environment = Environment(
+        loader=FunctionLoader(template_text),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(FILTERS)
+    shades = colours([population.name for population in network.populations])
+    environment.globals.update(report=report, colours=shades, nonce=secrets.token_urlsafe(16))
+    films = [
+        _film(network, study, task, chips[study.task], encoder, f"task{number}-")
+        for number, (study, task) in enumerate(zip(studies, report["tasks"], strict=True))
+    ]
+    return environment.get_template("report.html.j2").render(
+        films=films,
+        style=Markup(template_text("report.css")),
+        script=Markup(template_text("report.js")),
+    )
+
+
+def template_text(name: str) -> str:
+    """A file of the folder of templates."""
+    folder = resources.files("mtspark.sim.report") / "templates"
+    return (folder / name).read_text(encoding="utf-8")
+
+
+def _film(
+    network: ChipNetwork,
+    study: Study,
+    task: dict[str, Any],
+    devices: Devices,
+    encoder: Encoder,
+    prefix: str,
+) -> dict[str, Any]:
+    """Pictures of one task, and what the player needs; ids of figures get a prefix."""
+    from markupsafe import Markup
+
+    shots = study.shots
+    height, width = shots[0].frame.shape
+    shades = colours([population.name for population in network.populations])
+    kind = network.tasks[network.task_index(study.task)]
+    legal = list(kind.legal_actions or range(network.readout.scale.size))
+    names = list(study.shown)
+    interval = study.interval_ms or IMAGE_MS
+    figures: dict[str, Any] = {
+        "energy": energy_by_card(task["energy"]),
+        "encoders": encoders(task["encoders"], task["energy"][0]),
+        "curve": episode_curves(
+            task["episode_curve"], [row["name"] for row in task["layers"] if row["fires"]], shades
+        ),
+        "step_time": _step_time(task),
+    }
+    figures = {name: Markup(with_ids(figure, prefix)) for name, figure in figures.items() if figure}
+    figures.setdefault("step_time", "")
+    shown = [found for (_, sent_by), found in devices.items() if sent_by is encoder]
+    figures["chips"] = {}
+    for number, found in enumerate(shown):
+        mesh = found.chip.mesh
+        picture = chip_picture(found.mapping, mesh.columns, mesh.rows, shades, f"chip{number}")
+        figures["chips"][found.chip.key] = Markup(with_ids(picture, prefix))
+    return {
+        "width": width,
+        "height": height,
+        "video": video(shots, 1000 / interval),
+        "actions": _actions(legal) if kind.game else [_plain(str(action)) for action in legal],
+        "rasters": [
+            {
+                "name": name,
+                "neurons": network.population(name).size,
+                "shown": len(study.shown[name]),
+                "colour": shades[name],
+                "picture": raster(shots, name, shades[name]),
+            }
+            for name in names
+        ],
+        "figures": figures,
+        "data": {
+            "sheet": sprite_sheet(shots, SHEET_COLUMNS),
+            "columns": SHEET_COLUMNS,
+            "width": width,
+            "height": height,
+            "decisions": len(shots),
+            "first": shots[0].number,
+            "poster": _poster(shots),
+            "interval_ms": round(interval, 2),
+            "scored": "score" if study.interval_ms else "named rightly so far:",
+            "shots": [
+                {
+                    "action": legal.index(shot.action),
+                    "values": _scaled([float(shot.values[action]) for action in legal]),
+                    "score": f"{shot.score:g}",
+                    "reward": shot.reward,
+                    "spikes": [int(shot.spikes[name].sum()) for name in names],
+                }
+                for shot in shots
+            ],
+        },
+    }
+
+
+ARROWS = {
+    "up": "↑",
+    "right": "→",
+    "left": "←",
+    "down": "↓",
+    "upright": "↗",
+    "upleft": "↖",
+    "downright": "↘",
+    "downleft": "↙",
+}
+ROOM_FOR_WORDS = 9
+"""Actions that still leave each bar as wide as the word "fire"."""
+
+
+def _actions(legal: list[int]) -> list[dict[str, Any]]:
+    """Names, and labels that fit under narrow bars: an arrow, and whether it fires."""
+    shown = []
+    for name in (ACTION_NAMES[action] for action in legal):
+        way = name.removesuffix("fire")
+        lines = [ARROWS[way]] if way in ARROWS else []
+        if name.endswith("fire"):
+            lines.append("fire" if len(legal) <= ROOM_FOR_WORDS else "●")
+        still = "noop" if len(legal) <= ROOM_FOR_WORDS else "·"
+        shown.append({"name": name, "label": lines or [still]})
+    return shown
+
+
+def _plain(name: str) -> dict[str, Any]:
+    return {"name": name, "label": [name]}
+
+
+def _poster(shots: list[Any]) -> int:
+    """The decision that is shown first: a little before a point, if there is one."""
+    points = [index for index, shot in enumerate(shots) if shot.reward > 0]
+    return max((points[0] if points else len(shots) // 2) - 3, 0)
+
+
+def _scaled(values: list[float]) -> list[float]:
+    """Action values between 0 (the worst one) and 1."""
+    low, high = min(values), max(values)
+    return [round((value - low) / (high - low), 3) if high > low else 0.5 for value in values]
+
+
+def _step_time(task: dict[str, Any]) -> str:
+    """Drawn where the main card has a static power, which its break-even tells."""
+    main = task["energy"][0]
+    equal = main["break_even"][0]["static_equals_dynamic_us"]
+    if not equal:
+        return ""
+    per_us = main["dynamic_j_per_decision"] * 1e6 / equal
+    return step_time(task["encoders"], main, per_us, main["chip"])
+
+
+def thousands(value: float) -> str:
+    """An integer with separators."""
+    return f"{value:,.0f}"
+
+
+def count_of(value: float) -> str:
+    """A count for people, 3 digits."""
+    for size, unit in ((1e9, " G"), (1e6, " M"), (1e4, " k")):
+        if abs(value) >= size:
+            return f"{digits(value / (1e3 if unit == ' k' else size))}{unit}"
+    return thousands(value) if value >= 100 or value == int(value) else digits(value)
+
+
+def digits(value: float) -> str:
+    """Three significant digits, without an exponent."""
+    if value == 0 or not math.isfinite(value):
+        return "0" if value == 0 else str(value)
+    places = max(2 - math.floor(math.log10(abs(value))), 0)
+    text = f"{value:,.{places}f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def joules(value: float) -> str:
+    """Joules in the unit that suits them."""
+    for size, unit in ((1, "J"), (1e-3, "mJ"), (1e-6, "µJ"), (1e-9, "nJ")):
+        if abs(value) >= size:
+            return f"{digits(value / size)} {unit}"
+    return f"{digits(value * 1e12)} pJ"
+
+
+def time_of(microseconds: float) -> str:
+    """Microseconds in the unit that suits them."""
+    if microseconds >= 1e6:
+        return f"{digits(microseconds / 1e6)} s"
+    if microseconds >= 1e3:
+        return f"{digits(microseconds / 1e3)} ms"
+    return f"{digits(microseconds)} µs"
+
+
+def percent(share: float) -> str:
+    """A share."""
+    return f"{digits(100 * share)} %"
+
+
+def byte_count(size: float) -> str:
+    """Bytes in the unit that suits them."""
+    for limit, unit in ((2**20, "MiB"), (2**10, "KiB")):
+        if size >= limit:
+            return f"{digits(size / limit)} {unit}"
+    return f"{thousands(size)} bytes"
+
+
+FILTERS = {
+    "thousands": thousands,
+    "count_of": count_of,
+    "digits": digits,
+    "joules": joules,
+    "time": time_of,
+    "percent": percent,
+    "bytes": byte_count,
+}
