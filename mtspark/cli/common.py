@@ -89,8 +89,8 @@ def _start(
 
         return ReferenceChip(network)
     if name is BackendName.TORCH:
-        from mtspark.cli.torch_agent import TorchBackend
         from mtspark.deploy.bundle import AGENT
+        from mtspark.train.backend import TorchBackend
         from mtspark.train.checkpoint.agent import load_agent
 
         return TorchBackend(load_agent(folder / AGENT))

@@ -66,8 +66,8 @@ def evaluate_checkpoint(
 def _game_row(
     agent: Agent, task: Task, row: int, sticky: float, episodes: int, seed: int, digest: str
 ) -> dict[str, Any]:
-    from mtspark.cli.torch_agent import TorchBackend
     from mtspark.sim.play import play_task
+    from mtspark.train.backend import TorchBackend
 
     assert agent.protocol is not None
     name = BackendName.TORCH.value

@@ -58,7 +58,7 @@ def float_image_row(
     agent: Agent, row: int, data: Path | None, images: int, sha256: str
 ) -> dict[str, Any]:
     """As :func:`image_rows`, of an agent's float network alone; `sha256` names its file."""
-    from mtspark.cli.torch_agent import TorchBackend
+    from mtspark.train.backend import TorchBackend
 
     task, config = agent.tasks[row], agent.network.config
     test = _test_images(task.name, data, images, config.observation_shape)

@@ -99,8 +99,8 @@ def recorded_frames(
     import numpy as np
 
     from mtspark.cli.diff import real_frames
-    from mtspark.cli.recording import load_array
     from mtspark.core.errors import BadFileError, BadRequestError
+    from mtspark.sim.recording.inputs import load_array
 
     network = bundle.network
     if inputs is None:

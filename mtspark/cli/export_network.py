@@ -96,7 +96,7 @@ def _float_network(request: ExportRequest) -> tuple[FloatNetwork, dict[str, Any]
 
 def _series(request: ExportRequest, network: FloatNetwork) -> Any:
     """The recording as (T, batch, *shape), None without one."""
-    from mtspark.cli.recording import load_recording
+    from mtspark.sim.recording.inputs import load_recording
 
     if request.recording is None:
         return None
@@ -176,10 +176,10 @@ def _compared(request: ExportRequest, network: FloatNetwork, chip: ChipNetwork) 
 
     import numpy as np
 
-    from mtspark.cli.recording import as_messages
     from mtspark.core.float_network.simulator import run_float
     from mtspark.deploy.quantise.fidelity import layer_fidelity, warnings_of
     from mtspark.sim.backends.reference import ReferenceChip
+    from mtspark.sim.recording.inputs import as_messages
 
     series = _series(request, network)
     told = str(request.recording)

@@ -110,7 +110,7 @@ def _steps(request: ExportRequest) -> int | None:
     """
     if request.time_steps is not None or request.recording is None:
         return request.time_steps
-    from mtspark.cli.recording import mapped_array
+    from mtspark.sim.recording.inputs import mapped_array
 
     shape = mapped_array(request.recording).shape
     # (T, ...) and (batch, T, ...) are told apart once the input's shape is known.

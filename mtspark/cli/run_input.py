@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mtspark.cli.common import BackendName, console, open_backend, writable_folder
-from mtspark.cli.recording import as_messages, load_recording
 from mtspark.core.errors import BadRequestError
+from mtspark.sim.recording.inputs import as_messages, load_recording
 
 if TYPE_CHECKING:
     from mtspark.deploy.bundle import Bundle

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mtspark.cli.recording import load_array
 from mtspark.core.errors import BadFileError
+from mtspark.sim.recording.inputs import load_array
 
 
 def test_an_array_comes_back_as_it_was_saved(tmp_path: Path) -> None:
