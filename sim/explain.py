@@ -107,7 +107,8 @@ class ExplainedNetwork:
 
     Args:
         network: float.
-        chip: made of it by :func:`mtspark.deploy.quantise.network.quantise`, with a palette or without.
+        chip: made of it by :func:`mtspark.deploy.quantise.network.quantise`, with a palette or
+            without.
         options: that it was quantised with.
 
     Raises:

@@ -60,8 +60,8 @@ class QuantiseOptions:
         weight_bits: 2 to 8.
         per_channel: one scale per output channel, otherwise one per layer.
         keep_sums: round so that the sum of every kernel survives, see
-            :func:`mtspark.deploy.quantise.rounding.round_keeping_sums`; otherwise each weight to the
-            nearest integer.
+            :func:`mtspark.deploy.quantise.rounding.round_keeping_sums`; otherwise each weight to
+            the nearest integer.
         may_saturate: where no exponent that loses no bits keeps membranes from saturating for
             every input, allow that they do; currents never wrap. Otherwise such a layer takes
             smaller exponents, and is refused where none is small enough.

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from mtspark.sim.compare.divergence import Comparison
 
 TWIN = "twin"
-"""The checkpoint's float network acting on its integers, see :mod:`mtspark.train.quantised.twin`."""
+"""The checkpoint's float network acting on its integers (:mod:`mtspark.train.quantised.twin`)."""
 
 DEFAULT_DECISIONS = {
     BackendName.ENGINE: 1000,

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from mtspark.deploy.lava.shim import installed_lava
-from tests.leftovers import left_behind, names
+from tests.support.leftovers import left_behind, names
 
 pytestmark = [
     pytest.mark.third_party,

@@ -18,7 +18,7 @@ from mtspark.deploy.bundle import load_bundle, write_bundle
 from mtspark.deploy.formats.netx import save_netx
 from mtspark.deploy.formats.onnx_integer import integer_model
 from mtspark.train.checkpoint.agent import load_agent
-from tests.networks import dense, network, population
+from tests.support.networks import dense, network, population
 
 Call = Callable[..., int]
 

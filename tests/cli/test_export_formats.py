@@ -13,7 +13,7 @@ from mtspark.core.chip_network.network import INPUT
 from mtspark.core.errors import BadNetworkError, BadRequestError
 from mtspark.deploy.bundle import load_bundle
 from mtspark.sim.backends.onnx import OnnxChip
-from tests.networks import BREAKOUT, PONG, dense, network, population, three_neurons
+from tests.support.networks import BREAKOUT, PONG, dense, network, population, three_neurons
 
 
 def test_names_of_formats_are_checked() -> None:

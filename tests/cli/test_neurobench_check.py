@@ -14,7 +14,7 @@ from mtspark.cli.neurobench_check import ChipTwin, count_ours, count_with_neurob
 from mtspark.core.chip_network.network import INPUT, ChipNetwork, FrameInput, Reset
 from mtspark.core.errors import BadNetworkError
 from mtspark.sim.backends.reference import ReferenceChip
-from tests.networks import conv, dense, network, population, sparse, three_neurons
+from tests.support.networks import conv, dense, network, population, sparse, three_neurons
 
 
 def chain(seed: int, payload_bits: int) -> ChipNetwork:

@@ -23,7 +23,7 @@ from mtspark.core.files.handover import decode, encode
 from mtspark.core.files.limits import FileLimits
 from mtspark.core.float_network.handover import float_network_from_plain, float_network_to_plain
 from mtspark.core.float_network.network import FloatNetwork
-from tests.convert.random_graphs import random_graph
+from tests.support.random_graphs import random_graph
 
 LIMITS = FileLimits(seconds=60, memory_bytes=64 * 2**20)
 

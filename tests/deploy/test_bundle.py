@@ -10,7 +10,7 @@ import pytest
 
 from mtspark.core.errors import BadFileError, BadRequestError, MtsparkError
 from mtspark.deploy.bundle import load_bundle, sha256, write_bundle
-from tests.networks import three_neurons
+from tests.support.networks import three_neurons
 
 
 def test_a_bundle_comes_back_as_it_went(tmp_path: Path) -> None:

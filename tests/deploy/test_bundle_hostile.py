@@ -16,7 +16,7 @@ from safetensors.numpy import load_file, save
 from mtspark.core.errors import BadFileError, MtsparkError
 from mtspark.core.files.limits import FileLimits
 from mtspark.deploy.bundle import load_bundle, load_network, sha256, write_bundle
-from tests.networks import conv, network, population, three_neurons
+from tests.support.networks import conv, network, population, three_neurons
 
 HUGE = 10**30
 

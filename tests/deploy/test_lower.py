@@ -21,7 +21,7 @@ from mtspark.core.float_network.simulator import FloatRun, run_float
 from mtspark.deploy.quantise.layer import QuantiseOptions
 from mtspark.deploy.quantise.network import quantise
 from mtspark.sim.backends.reference import ReferenceChip
-from tests.convert.random_graphs import random_graph
+from tests.support.random_graphs import random_graph
 
 STEPS = 5
 OPTIONS = QuantiseOptions(per_channel=False, keep_sums=False, may_saturate=True)

@@ -13,8 +13,8 @@ from mtspark.core.errors import BadRequestError
 from mtspark.sim.backends.reference import ReferenceChip
 from mtspark.sim.engine.chip import EngineChip
 from mtspark.sim.play import Moment, play
-from tests.networks import PONG, dense, network, population
-from tests.sim.engine_checks import assert_same
+from tests.support.engine_checks import assert_same
+from tests.support.networks import PONG, dense, network, population
 
 
 class Scripted:

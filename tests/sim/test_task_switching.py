@@ -9,7 +9,7 @@ import pytest
 
 from mtspark.core.chip_network.network import INPUT, ChipNetwork
 from mtspark.sim.backends.reference import ReferenceChip
-from tests.networks import BREAKOUT, PONG, dense, network, population
+from tests.support.networks import BREAKOUT, PONG, dense, network, population
 
 GAINS = np.array([[1, 2, 4, 3, 1, 6], [2, 1, 3, 4, 6, 1]])
 """Integer gains of six neurons under two tasks; all divide the thresholds below."""

@@ -177,7 +177,7 @@ NOTES = """
 Of the types of node that NIR 1.0.8 has, all come in. Those above but `Conv1d`, and `Scale`,
 `Delay`, `Threshold`, `I` and `CubaLI`, grouped, dilated, strided and 'same' convolutions,
 subgraphs, loops and branches are compared with an oracle in plain Python on random graphs
-(`tests/convert/test_nir_import.py`), whichever tool wrote them.
+(`tests/convert/nir/test_reader.py`), whichever tool wrote them.
 
 What NIR does not store has to be said: `--dt`, `--integrator`, `--reset`, and for some tools
 `--start` and `--fires-at-threshold`. norse's exporter writes `tau = dt / tau_mem_inv`, so its
@@ -189,7 +189,7 @@ its recurrent layer and all 4,200 of its outputs in 200 steps are snntorch's.
 
 nengo has no exporter to NIR of its own: its graph was written beside the network, from the same
 arrays. The published traces of `lif_norse.nir` by norse, snnTorch, SpiNNaker2, sinabs, Rockpool,
-nengo, spyx and Lava are reproduced with the options of each (`tests/convert/test_nir_import.py`).
+nengo, spyx and Lava are reproduced with the options of each (`tests/convert/nir/test_reader.py`).
 
 Every cross is explained. Where a tool's exporter leaves something out or writes it wrong, the row
 below has it put into the file by hand, and comes in exactly: so nothing else is amiss. Neurons

@@ -19,7 +19,7 @@ from mtspark.train.config.games import TrainConfig
 from mtspark.train.networks.network import NetworkConfig
 from mtspark.train.rl.distil import load_teachers
 from mtspark.train.runs.setup import STATE, only_run_in
-from tests.train.commands import call
+from tests.support.train_commands import call
 
 
 @pytest.mark.parametrize(

@@ -98,7 +98,8 @@ class TrainConfig:
             student can leave its teacher behind (Schmitt et al. 2018, arXiv:1803.03835).
         replay: of dqn.
         start_from: an agent file of the same games and network whose weights are the start.
-        quantisation_aware: act and learn on the chip's integers (:mod:`mtspark.train.quantised.twin`).
+        quantisation_aware: act and learn on the chip's integers, by
+            :mod:`mtspark.train.quantised.twin`.
         weight_bits: of these integers.
         device: cpu or cuda.
         seed: of weights, games and exploration.

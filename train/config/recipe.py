@@ -94,8 +94,8 @@ def to_config(fields: dict[str, Any], where: str) -> RunConfig:
 
     Beside the fields of the configuration, ``kind`` is games (the usual), images or ablation,
     and in the table ``network`` ``variant`` and ``constants`` choose a published network
-    (:data:`mtspark.train.networks.variants.VARIANTS`, ``NEURONS``). What follows from other fields, the
-    network's tasks and frames, may be left out; one value stands for a list of one.
+    (:data:`mtspark.train.networks.variants.VARIANTS`, ``NEURONS``). What follows from other
+    fields, the network's tasks and frames, may be left out; one value stands for a list of one.
 
     Raises:
         BadRequestError: an unknown field, or a value of the wrong type or range; all of them

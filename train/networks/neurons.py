@@ -1,7 +1,7 @@
 """Spiking neurons as they deploy: snntorch's Leaky with zero reset and no reset delay.
 
-Other resets and surrogate gradients serve comparisons; :mod:`mtspark.train.networks.variants` says what
-deploys.
+Other resets and surrogate gradients serve comparisons; :mod:`mtspark.train.networks.variants` says
+what deploys.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Lava as a backend that plays: in a session of its own, under a guard, with a time limit.
 
-See :mod:`mtspark.sim.backends.lava.guard` for what happens when the caller is interrupted or killed.
+See :mod:`mtspark.sim.backends.lava.guard` for what happens when the caller is interrupted
+or killed.
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@
 
 Lava forks a process for every part of a network and shares named memory between them. When
 it is interrupted it hangs, and when its main process is killed all of that stays behind. So
-:mod:`mtspark.sim.backends.lava.backend` starts this guard, leader of a session of its own, which forks
-the worker (:mod:`mtspark.sim.backends.lava.worker`) and watches. When the caller closes its end or is
-gone, or the worker has ended, the guard ends the whole group.
+:mod:`mtspark.sim.backends.lava.backend` starts this guard, leader of a session of its own, which
+forks the worker (:mod:`mtspark.sim.backends.lava.worker`) and watches. When the caller closes its
+end or is gone, or the worker has ended, the guard ends the whole group.
 
 SIGTERM ends everything but Python's resource tracker, which then removes the shared memory
 that it knows of and follows. A process may be hit between creating a name in /dev/shm and
