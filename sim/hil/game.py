@@ -16,14 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtspark.core.environments.atari import make_games, task_for_game
+from mtspark.core.environments.delay import NOOP, STRIP_ROWS, action_strips
 from mtspark.core.environments.protocol import GameProtocol, Task
 from mtspark.core.errors import BackendFailedError, BadRequestError
 
 Pixels = NDArray[np.uint8]
 Single = NDArray[np.float32]
 
-NOOP, FIRE = 0, 1
-"""Of ALE's 18 actions."""
+FIRE = 1
+"""Of ALE's 18 actions, as NOOP is."""
 
 FRAME_RATE_HZ = 60.0
 """Emulator frames in a second of a console's time, as the Atari literature counts them."""
@@ -58,7 +59,10 @@ class FrameGame:
             )
         self.protocol = protocol
         self._resize = AreaResize(size, protocol.screen_size)
-        self._starts = make_games(task, replace(protocol, life_loss_ends_episode=False), 1)
+        # Where the agent sees what it presses, the start of an episode is compared without it.
+        waiting = replace(protocol, life_loss_ends_episode=False, decision_delay=0)
+        self._starts = make_games(task, waiting, 1)
+        self._strips = action_strips(protocol.screen_size) if protocol.decision_delay else None
         # Within a skip of one frame there is no second frame to take a maximum with.
         self._pooled = 2 if protocol.max_pool and protocol.frame_skip > 1 else 1
         self._stack: deque[Pixels] = deque(maxlen=protocol.frame_stack)
@@ -106,13 +110,20 @@ class FrameGame:
         cut = self._frames >= self.protocol.max_frames_per_episode
         return reward, cut or bool(self._emulator.game_over())
 
-    def look(self) -> Pixels:
+    def look(self, pressed: int = NOOP) -> Pixels:
         """What the agent sees now, uint8 (stack, height, width), oldest first.
 
         Call it once at the start and then after each frame skip: every call adds to the stack.
+
+        Args:
+            pressed: the action that acts from this frame on; drawn into the frame where the
+                protocol has a decision delay (:mod:`mtspark.core.environments.delay`).
         """
         screen = np.maximum.reduce(list(self._screens))
-        self._stack.append(self._resize(screen))
+        frame = self._resize(screen)
+        if self._strips is not None:
+            frame[:STRIP_ROWS] = self._strips[pressed]
+        self._stack.append(frame)
         return np.stack(self._stack)
 
     def close(self) -> None:

@@ -1,4 +1,13 @@
-"""Hardware in the loop: a game in its own time, and a chip whose answers come when they come."""
+"""Hardware in the loop: a game in its own time, and a chip whose answers come when they come.
+
+The border of a decision is the moment at which a frame skip ends and the next begins. With a
+decision delay of 0 the host observes there, sends, and presses an answer at the next emulator
+frame after it came. With a delay of 1 it does at each border, in this order: collect the answers,
+latch the newest, begin to press it, observe, send the observation with the action that it now
+presses. So every latency up to a whole decision gives the same game. An answer that comes later is
+latched at the border after it came; until then the pressed action stays, and it is what the
+network sees.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +22,11 @@ from numpy.typing import NDArray
 
 from mtspark.core.backend import greedy_actions
 from mtspark.core.chip_network.network import ChipNetwork
+from mtspark.core.environments.delay import NOOP
 from mtspark.core.environments.protocol import GameProtocol
 from mtspark.core.errors import BadNetworkError, BadRequestError
 from mtspark.sim.hil.faults import Faults
-from mtspark.sim.hil.game import FRAME_RATE_HZ, NOOP, FrameGame
+from mtspark.sim.hil.game import FRAME_RATE_HZ, FrameGame
 from mtspark.sim.hil.host import HostedChip
 from mtspark.sim.hil.options import Hold
 from mtspark.sim.hil.realtime import RealWay
@@ -80,7 +90,8 @@ class HilEpisode:
         score: its unclipped return.
         decisions: observations that were taken.
         frames: emulator frames that passed.
-        stale_frames: of these, frames that began without an answer to the newest observation.
+        stale_frames: of these, frames that began without an answer to the newest observation
+            whose answer may act by then.
         finished: False where it was cut off by the decision limit.
         trajectory: hash of the action and the reward of every frame.
         tally: what became of the observations.
@@ -193,7 +204,7 @@ def _play(
     seed: int,
     observe: Callable[[FrameMoment], None] | None,
 ) -> HilEpisode:
-    skip = game.protocol.frame_skip
+    skip, delay = game.protocol.frame_skip, game.protocol.decision_delay
     deadline_s = skip / FRAME_RATE_HZ
     kept = np.uint8(256 - 2 ** (8 - loop.pixel_bits))
     game.reset(seed)
@@ -205,25 +216,30 @@ def _play(
     while not ended:
         now = frames / FRAME_RATE_HZ
         way.wait(now)
-        seen = None
-        if frames % skip == 0:
+        seen, border = None, frames % skip == 0
+        if border:
             if decision + 1 == loop.max_decisions:
                 break
             decision += 1
-            seen = game.look()
+            if not delay:
+                seen = game.look()
+                way.send(decision, now, seen & kept)
+        if border or not delay:
+            for answer in way.collect(now):
+                tally.answered(answer, deadline_s)
+                if answer.decision < newest:
+                    tally.overtaken += 1
+                    continue
+                newest, since = answer.decision, frames
+                action = int(greedy_actions(answer.values[None], legal)[0])
+            if loop.hold is Hold.NOOP and frames - since >= skip:
+                action = NOOP
+        if border and delay:
+            seen = game.look(action)
             way.send(decision, now, seen & kept)
-        for answer in way.collect(now):
-            tally.answered(answer, deadline_s)
-            if answer.decision < newest:
-                tally.overtaken += 1
-                continue
-            newest, since = answer.decision, frames
-            action = int(greedy_actions(answer.values[None], legal)[0])
-        if loop.hold is Hold.NOOP and frames - since >= skip:
-            action = NOOP
         if seen is not None and observe is not None:
             observe(FrameMoment(decision, seen, action))
-        stale += newest < decision
+        stale += newest < decision - delay
         reward, ended = game.act(action)
         digest.update(struct.pack("<qd", action, reward))
         score += reward

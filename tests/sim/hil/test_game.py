@@ -19,6 +19,8 @@ from mtspark.sim.hil.game import AreaResize, FrameGame
         ("breakout", 3, 60, {"sticky_action_probability": 0.25, "frame_skip": 3}),
         ("seaquest", 2, 60, {"frame_skip": 1, "frame_stack": 2, "screen_size": 64}),
         ("ms_pacman", 5, 60, {"max_pool": False, "fire_on_reset": False, "noop_max": 0}),
+        ("breakout", 1, 400, {"decision_delay": 1, "sticky_action_probability": 0.25}),
+        ("pong", 1, 80, {"decision_delay": 1, "frame_stack": 2, "screen_size": 40}),
         ("pong", 4, 160, {"frame_skip": 2, "screen_size": 20, "max_frames_per_episode": 300}),
     ],
 )
@@ -34,13 +36,15 @@ def test_frames_skipped_stacked_and_shrunk_here_equal_those_of_the_agent_loop(
         for start in (seed, seed + 1):
             ours.reset(start)
             seen, _ = theirs.reset(seed=start)
+            pressed = 0
             for _ in range(decisions):
-                np.testing.assert_array_equal(ours.look(), seen[0])
+                np.testing.assert_array_equal(ours.look(pressed), seen[0])
                 action = int(generator.integers(18))
+                acts, pressed = (pressed, action) if protocol.decision_delay else (action, 0)
                 seen, rewards, ended, cut, _ = theirs.step(np.array([action]))
                 reward, over = 0.0, False
                 for _ in range(protocol.frame_skip):
-                    got, over = ours.act(action)
+                    got, over = ours.act(acts)
                     reward += got
                     if over:
                         break

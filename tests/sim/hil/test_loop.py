@@ -107,6 +107,71 @@ def test_a_network_plays_the_same_game_on_a_chip_and_in_the_agent_loop() -> None
     assert len(chip.asked) == 40
 
 
+@pytest.fixture
+def real_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The network's game has a decision delay and sticky actions."""
+    waiting = pong_network()
+    assert waiting.protocol is not None
+    protocol = replace(waiting.protocol, decision_delay=1, sticky_action_probability=0.25)
+    delayed = replace(waiting, protocol=protocol)
+    monkeypatch.setitem(globals(), "pong_network", lambda: delayed)
+
+
+@pytest.mark.usefixtures("real_time")
+@pytest.mark.parametrize("hold", list(Hold))
+def test_with_a_decision_delay_every_latency_below_it_gives_one_game(hold: Hold) -> None:
+    decisions = 250
+    seen: list[Moment] = []
+    run = play(
+        ByPixels(),
+        pong_network(),
+        "pong",
+        episodes=1,
+        seed=6,
+        max_decisions=decisions,
+        observe=seen.append,
+    )
+    # What was chosen on a frame is pressed from the next one on.
+    wanted = (0, *run.episodes[0].actions[:-1])
+    assert len(set(wanted)) > 3
+    for latency_ms in (0.0, 20.0, 50.0, 66.0, 66.6, 4 / 60 * 1000):
+        moments: list[FrameMoment] = []
+        loop = Loop(timing=Timing(chip_ms=latency_ms), hold=hold, max_decisions=decisions)
+        (episode,) = games(LocalChip(by_pixels), loop, seed=6, observe=moments.append)
+        for ours, theirs in zip(moments, seen, strict=True):
+            np.testing.assert_array_equal(ours.frame, theirs.frames[0])
+        assert tuple(moment.action for moment in moments) == wanted, latency_ms
+        assert episode.score == run.episodes[0].score
+        assert (episode.stale_frames, episode.tally.late) == (0, 0)
+        assert episode.tally.in_time == decisions - 1
+        assert episode.tally.pending == 1
+
+
+@pytest.mark.usefixtures("real_time")
+@pytest.mark.parametrize(
+    ("hold", "wanted"),
+    [
+        # Answers of decisions 0, 1 and 2 come at 100, 200 and 300 ms: at borders 2, 3 and 5.
+        (Hold.LAST, [0, 0, 3, 4, 4, 11]),
+        (Hold.NOOP, [0, 0, 3, 4, 0, 11]),
+    ],
+)
+def test_a_late_answer_is_latched_at_the_next_border_and_the_network_sees_what_is_pressed(
+    hold: Hold, wanted: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = actions_of_frames(monkeypatch)
+    chip = LocalChip(alternate)
+    loop = Loop(timing=Timing(chip_ms=100), hold=hold, max_decisions=6)
+    moments: list[FrameMoment] = []
+    (episode,) = games(chip, loop, observe=moments.append)
+    assert held == [action for action in wanted for _ in range(4)]
+    for moment, action in zip(moments, wanted, strict=True):
+        (bright,) = np.unique(np.flatnonzero(moment.frame[-1, 0] == 255) // 4)
+        assert bright == action == moment.action
+    assert episode.tally.late == 3
+    assert episode.stale_frames == 5 * 4
+
+
 def actions_of_frames(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The action of every emulator frame."""
     from mtspark.sim.hil import loop as hil
