@@ -36,6 +36,7 @@ from mtspark.core.float_network.network import (
     FloatReset,
 )
 from mtspark.core.float_network.simulator import convolve
+from mtspark.core.geometry import ConvParameters
 
 ONSET = "onset"
 HELPERS = (CONSTANT, ONSET)
@@ -50,7 +51,7 @@ Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True)
-class ChipLink:
+class ChipLink(ConvParameters):
     """A chip connection whose weights are still float; fields as in ``Connection``."""
 
     name: str
@@ -58,10 +59,6 @@ class ChipLink:
     target: str
     kind: ConnectionKind
     weights: NDArray[np.float64]
-    stride: tuple[int, int] = (1, 1)
-    padding: tuple[int, int] = (0, 0)
-    dilation: tuple[int, int] = (1, 1)
-    groups: int = 1
     delay: int = 0
     recurrent: bool = False
 

@@ -14,6 +14,7 @@ from weakref import ref
 import numpy as np
 
 from mtspark.core.arithmetic import THRESHOLD_LIMIT
+from mtspark.core.chip_network.fan_out import fan_out_of
 from mtspark.core.chip_network.network import ChipNetwork, ConnectionKind, Population, Reset
 from mtspark.deploy.chips.model import ChipModel, load_chip
 
@@ -201,8 +202,6 @@ def neurons_reach_few_synapses(network: ChipNetwork, chip: ChipModel) -> Iterato
     limit = chip.limit("fan_out")
     if limit is None:
         return
-    from mtspark.deploy.mapping.synapses import fan_out_of
-
     for population in network.populations:
         reached = fan_out_of(network, population.name)
         if reached > limit:

@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtspark.core.chip_network.network import (
-    ChipNetwork,
     Connection,
     ConnectionKind,
     Population,
@@ -174,24 +173,6 @@ def compartment_configs(population: Population, neurons: Int) -> int:
         for decay in (population.current_decay, population.membrane_decay)
     ]
     return int(np.unique(np.stack(pairs), axis=1).shape[1])
-
-
-def fan_out_of(network: ChipNetwork, name: str) -> int:
-    """Most synapses that one neuron of a population (or of the input) reaches."""
-    shape = network.shape_of(name)
-    reached = np.zeros(int(np.prod(shape)), np.int64)
-    for link in network.connections:
-        if link.source == name:
-            whole = whole_part(link.target, network.shape_of(link.target))
-            reached += synapses_per_axon(link, shape, network.shape_of(link.target), whole)
-    return int(reached.max(initial=0))
-
-
-def whole_part(name: str, shape: tuple[int, ...]) -> Part:
-    """All of a population."""
-    if len(shape) == 3:
-        return box_part(name, shape, tuple((0, length) for length in shape))
-    return Part(name, np.arange(int(np.prod(shape))))
 
 
 def _bounding_box(part: Part, target: tuple[int, ...]) -> Box:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mtspark.core.arithmetic import DECAY_ONE, STATE_SHIFT
+from mtspark.core.chip_network.fan_out import fan_out
 from mtspark.core.chip_network.network import (
     INPUT,
     ChipNetwork,
@@ -25,7 +26,6 @@ from mtspark.core.chip_network.network import (
     Reset,
 )
 from mtspark.core.errors import BackendMissingError, BadNetworkError, BadRequestError
-from mtspark.sim.counts.totals import fan_out
 
 if TYPE_CHECKING:
     from mtspark.core.backend import AgentBackend
@@ -91,8 +91,8 @@ def count_ours(
     window = backend.decide(frame[None], task).activity.window
     operations = {True: 0, False: 0}
     for link in network.connections:
-        ends = network.shape_of(link.source), network.shape_of(link.target)
-        effective = int((window[link.source][0] * fan_out(link, *ends)[1]).sum())
+        fans = fan_out(link, network.shape_of(link.source))[1]
+        effective = int((window[link.source][0] * fans).sum())
         # NeuroBench goes by the values that it sees: a frame of zeros and ones is binary to it.
         graded = link.source == INPUT and network.input.payload_bits > 0 and frame.max() > 1
         operations[graded] += effective

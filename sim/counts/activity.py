@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtspark.core.backend import Decision
+from mtspark.core.chip_network.fan_out import fan_out
 from mtspark.core.chip_network.network import INPUT, ChipNetwork
 from mtspark.core.errors import BadRequestError
-from mtspark.sim.counts.totals import fan_out
 from mtspark.sim.play import Moment
 
 Int = NDArray[np.int64]
@@ -124,7 +124,7 @@ class ActivityRecorder:
         self._links = [
             (
                 link.source,
-                fan_out(link, network.shape_of(link.source), network.shape_of(link.target))[0],
+                fan_out(link, network.shape_of(link.source))[0],
             )
             for link in network.connections
         ]
@@ -230,9 +230,8 @@ def memory(network: ChipNetwork) -> Memory:
     """What a network keeps on a chip."""
     weights, synapses = 0, 0
     for link in network.connections:
-        ends = network.shape_of(link.source), network.shape_of(link.target)
         weights += link.weights.size * link.weight_bits
-        synapses += int(fan_out(link, *ends)[0].sum()) * link.weight_bits
+        synapses += int(fan_out(link, network.shape_of(link.source))[0].sum()) * link.weight_bits
     neurons = sum(population.size for population in network.populations)
     return Memory(
         weights=weights,

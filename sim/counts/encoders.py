@@ -12,9 +12,10 @@ from enum import Enum
 import numpy as np
 from numpy.typing import NDArray
 
+from mtspark.core.chip_network.fan_out import fan_out
 from mtspark.core.chip_network.network import INPUT, ChipNetwork
 from mtspark.core.errors import BadRequestError
-from mtspark.sim.counts.totals import RunCounts, Split, fan_out
+from mtspark.sim.counts.totals import RunCounts, Split
 from mtspark.sim.play import Moment
 
 
@@ -65,7 +66,7 @@ class EncoderCounter:
             raise BadRequestError(f"{network.name}: its input is a series, not a frame to encode")
         self.network = network
         self._fans = {
-            link.name: fan_out(link, network.input.shape, network.shape_of(link.target))
+            link.name: fan_out(link, network.input.shape)
             for link in network.connections
             if link.source == INPUT
         }

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtspark.core.backend import Activity
-from mtspark.core.chip_network.network import INPUT, ChipNetwork, Connection, ConnectionKind
+from mtspark.core.chip_network.fan_out import fan_out
+from mtspark.core.chip_network.network import INPUT, ChipNetwork, Connection
 from mtspark.sim.engine.counts import LaneCounts, LaneTotals
 
 Int = NDArray[np.int64]
@@ -99,40 +100,6 @@ class RunCounts:
         return sum(layer.neuron_updates.total for layer in self.layers)
 
 
-def fan_out(link: Connection, source: tuple[int, ...], target: tuple[int, ...]) -> tuple[Int, Int]:
-    """Synapses that one message of each source neuron meets.
-
-    Returns:
-        Structural and effective fan-out, both of shape `source`.
-    """
-    if link.kind is not ConnectionKind.CONV:
-        effective = (link.weights != 0).sum(0).reshape(source).astype(np.int64)
-        if link.kind is ConnectionKind.SPARSE:
-            return effective, effective
-        return np.full(source, len(link.weights), dtype=np.int64), effective
-    (pad_y, pad_x), (step_y, step_x) = link.padding, link.stride
-    channels, height, width = source
-    _, rows, columns = target
-    out_per_group, in_per_group = len(link.weights) // link.groups, link.weights.shape[1]
-    padded = (channels, height + 2 * pad_y, width + 2 * pad_x)
-    structural, effective = np.zeros(padded, np.int64), np.zeros(padded, np.int64)
-    # (group, input channel of the group, kernel y, kernel x): nonzero weights over its filters
-    shape = (link.groups, out_per_group, in_per_group, *link.weights.shape[2:])
-    nonzero = (link.weights != 0).reshape(shape).sum(1).reshape(channels, *shape[3:])
-    for tap_y in range(shape[3]):
-        for tap_x in range(shape[4]):
-            top, left = tap_y * link.dilation[0], tap_x * link.dilation[1]
-            where = (
-                slice(None),
-                slice(top, top + (rows - 1) * step_y + 1, step_y),
-                slice(left, left + (columns - 1) * step_x + 1, step_x),
-            )
-            structural[where] += out_per_group
-            effective[where] += nonzero[:, tap_y, tap_x][:, None, None]
-    inner = (slice(None), slice(pad_y, pad_y + height), slice(pad_x, pad_x + width))
-    return structural[inner], effective[inner]
-
-
 class Counter:
     """Adds up the activity of decisions; exact, in integers."""
 
@@ -196,7 +163,7 @@ class Counter:
         drain_steps = network.depth if pipeline else 0
         connections = []
         for link in network.connections:
-            fans = fan_out(link, network.shape_of(link.source), network.shape_of(link.target))
+            fans = fan_out(link, network.shape_of(link.source))
             structural, effective = (self._operations(link, fan) for fan in fans)
             connections.append(
                 ConnectionCounts(link.name, link.source, link.target, structural, effective)

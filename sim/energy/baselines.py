@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from mtspark.core.chip_network.fan_out import fan_out
 from mtspark.core.chip_network.network import ChipNetwork
-from mtspark.sim.counts.totals import fan_out
 from mtspark.sim.energy.cards import PriceCard
 from mtspark.sim.energy.memory_model import memory_baseline_terms
 from mtspark.sim.energy.pricing import Bill, Device, EnergyTerm, Totals
@@ -119,9 +119,7 @@ def incremental_network(network: ChipNetwork, changes: dict[str, float]) -> Base
     products = dict(whole.multiply_accumulates)
     for link in network.connections:
         if link.name in changes:
-            structural, _ = fan_out(
-                link, network.shape_of(link.source), network.shape_of(link.target)
-            )
+            structural, _ = fan_out(link, network.shape_of(link.source))
             products[link.target] += changes[link.name] - float(structural.sum())
     name = "int8 network, first layer by changes"
     return replace(whole, name=name, multiply_accumulates=products)
@@ -138,7 +136,7 @@ def _baseline(
         weights[population.name], sources[population.name] = 0, 0
     for link in network.connections:
         shape = network.shape_of(link.source)
-        structural, _ = fan_out(link, shape, network.shape_of(link.target))
+        structural, _ = fan_out(link, shape)
         share = 1.0 if nonzero is None else nonzero[link.source]
         products[link.target] += float((structural * share).sum())
         weights[link.target] += link.weights.size

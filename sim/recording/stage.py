@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mtspark.core.chip_network.fan_out import fan_out
 from mtspark.core.chip_network.network import INPUT, ChipNetwork
-from mtspark.sim.counts.totals import fan_out
 from mtspark.sim.play import Moment
 
 ACTION_NAMES = (
@@ -59,7 +59,7 @@ class Recorder:
         self._fans = [
             (
                 link.source,
-                fan_out(link, network.shape_of(link.source), network.shape_of(link.target)),
+                fan_out(link, network.shape_of(link.source)),
             )
             for link in network.connections
         ]

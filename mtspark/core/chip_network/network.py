@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from mtspark.core.environments.protocol import GameProtocol, Task, task_index
 from mtspark.core.errors import BadNetworkError, BadRequestError
+from mtspark.core.geometry import ConvParameters
 
 INPUT = "input"
 """Name of the source of frames."""
@@ -108,7 +109,7 @@ class Population:
 
 
 @dataclass(frozen=True)
-class Connection:
+class Connection(ConvParameters):
     """Synapses from one population, or the input, to another.
 
     Attributes:
@@ -123,8 +124,7 @@ class Connection:
         sign_mode: sets range and step of the weights.
         exponent: the sum over inputs is shifted by this, after summing, rounding down.
         weight_bits: 1 to 8; fewer bits mean coarser steps.
-        stride, padding, dilation: (rows, columns), conv only.
-        groups: conv only.
+        stride, padding, dilation, groups: conv only.
         delay: further steps on the way, 0 to 62.
         recurrent: closes a loop, see the module text.
     """
@@ -137,10 +137,6 @@ class Connection:
     sign_mode: SignMode
     exponent: int = 0
     weight_bits: int = 8
-    stride: tuple[int, int] = (1, 1)
-    padding: tuple[int, int] = (0, 0)
-    dilation: tuple[int, int] = (1, 1)
-    groups: int = 1
     delay: int = 0
     recurrent: bool = False
 

@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 
 from mtspark.core.chip_network.network import INPUT
 from mtspark.core.errors import BadNetworkError
+from mtspark.core.geometry import ConvParameters
 
 Float = NDArray[np.float64]
 
@@ -131,7 +132,7 @@ class FloatPopulation:
 
 
 @dataclass(frozen=True)
-class FloatConnection:
+class FloatConnection(ConvParameters):
     """Synapses from one population, :data:`INPUT` or :data:`CONSTANT` to a population.
 
     Attributes:
@@ -141,8 +142,7 @@ class FloatConnection:
         weights: float64.
         input_shape, output_shape: conv only, (channels, rows, columns); their sizes are those
             of source and target, whose own shapes may be flattened.
-        stride, padding, dilation: (rows, columns), conv only.
-        groups: conv only.
+        stride, padding, dilation, groups: conv only.
         delay: in steps; a connection that closes a loop needs at least 1.
         notional_delay: part of `delay` that no file asked for: the step that a loop needs.
     """
@@ -154,10 +154,6 @@ class FloatConnection:
     weights: Float
     input_shape: tuple[int, ...] = ()
     output_shape: tuple[int, ...] = ()
-    stride: tuple[int, int] = (1, 1)
-    padding: tuple[int, int] = (0, 0)
-    dilation: tuple[int, int] = (1, 1)
-    groups: int = 1
     delay: int = 0
     notional_delay: int = 0
 

@@ -3,7 +3,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,15 +14,13 @@ from mtspark.deploy.mapping.synapses import (
     box_part,
     compartment_configs,
     distinct_thresholds,
-    fan_out_of,
     in_axons,
     stored_weight_bits,
     synapse_bits,
     synapses_per_axon,
-    whole_part,
 )
 from tests.support.chips import chip
-from tests.support.networks import conv, dense, network, population, random_networks, sparse
+from tests.support.networks import conv, dense, population, random_networks, sparse
 from tests.support.scalar_chip import synapses
 
 
@@ -192,17 +189,3 @@ def test_configurations_are_pairs_of_decays() -> None:
     own = replace(population("p", [[1, 1, 1]]), membrane_decay=np.array([7, 7, 8]))
     assert compartment_configs(own, np.arange(3)) == 2
     assert compartment_configs(own, np.array([0, 1])) == 1
-
-
-@pytest.mark.parametrize("name", [INPUT, "p"])
-def test_fan_out_adds_up_the_connections_of_a_neuron(name: str) -> None:
-    links = [
-        conv(INPUT, "p", np.zeros((2, 1, 2, 2), int)),
-        sparse("p", "q", np.eye(3, 8, dtype=int) * 2),
-        dense("p", "r", np.zeros((4, 8), int)),
-    ]
-    parts = [population("p", np.ones((1, 2, 2, 2))), population("q", [[1] * 3])]
-    net = network((1, 3, 3), [*parts, population("r", [[1] * 4])], links)
-    # A pixel in the middle meets 2 filters at 4 places; a neuron of p up to 1 of q and 4 of r.
-    assert fan_out_of(net, name) == {INPUT: 8, "p": 5}[name]
-    assert len(whole_part("p", (2, 2, 2)).neurons) == 8

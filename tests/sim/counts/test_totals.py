@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from mtspark.core.chip_network.network import ChipNetwork
 from mtspark.sim.backends.reference import ReferenceChip
-from mtspark.sim.counts.totals import Counter, Split, fan_out
+from mtspark.sim.counts.totals import Counter, Split
 from mtspark.sim.engine.chip import EngineChip
 from tests.support.networks import frames_for, random_networks, three_neurons
 from tests.support.scalar_chip import synapses
@@ -34,20 +34,6 @@ def test_three_neurons_and_two_unequal_samples_by_hand() -> None:
     assert (hidden.neuron_updates, out.neuron_updates) == (Split(8, 8), Split(4, 4))
     assert (hidden.silent_neurons, out.silent_neurons) == (0, 1)
     assert (result.synops_structural, result.neuron_updates) == (16, 24)
-
-
-@given(net=random_networks())
-@settings(deadline=None, max_examples=40)
-def test_fan_out_equals_counting_synapses_one_by_one(net: ChipNetwork) -> None:
-    for link in net.connections:
-        source, target = net.shape_of(link.source), net.shape_of(link.target)
-        structural, effective = np.zeros(source, int), np.zeros(source, int)
-        for origin, _, weight in synapses(link, source, target):
-            structural[origin] += 1
-            effective[origin] += weight != 0
-        counted = fan_out(link, source, target)
-        assert np.array_equal(counted[0], structural)
-        assert np.array_equal(counted[1], effective)
 
 
 @given(net=random_networks(), seed=st.integers(0, 1000))

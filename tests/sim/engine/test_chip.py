@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mtspark.core.chip_network.fan_out import fan_out
 from mtspark.core.chip_network.network import INPUT, ChipNetwork, SignMode
 from mtspark.core.errors import BackendMissingError, BadRequestError
 from mtspark.sim.backends.reference import ReferenceChip
-from mtspark.sim.counts.totals import Counter, fan_out
+from mtspark.sim.counts.totals import Counter
 from mtspark.sim.engine import plan as engine_plan
 from mtspark.sim.engine.chip import PATHS as PATH_NAMES
 from mtspark.sim.engine.chip import EngineChip
@@ -62,7 +63,7 @@ def assert_equals_the_reference(
         # Counts book an operation when a message is sent, the engine when it arrives: what was
         # sent in the very last steps is still on its way. A loop does not deliver that, nor what
         # was sent outside of the window.
-        fans, _ = fan_out(link, net.shape_of(link.source), net.shape_of(link.target))
+        fans, _ = fan_out(link, net.shape_of(link.source))
         on_the_way = np.arange(net.steps_per_decision) >= net.steps_per_decision - 1 - link.delay
         if link.recurrent:
             lost = np.ones_like(on_the_way)
