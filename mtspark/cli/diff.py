@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from mtspark.core.backend import AgentBackend
     from mtspark.core.chip_network.network import ChipNetwork
     from mtspark.deploy.bundle import Bundle
-    from mtspark.sim.compare.divergence import Comparison
+    from mtspark.sim.compare.agreement import Comparison
 
 TWIN = "twin"
 """The checkpoint's float network acting on its integers (:mod:`mtspark.train.quantised.twin`)."""
@@ -217,7 +217,7 @@ def compare_backends(
     """Compare every spike and membrane of two chips, one decision after the other."""
     from rich.progress import track
 
-    from mtspark.sim.compare.divergence import Comparison
+    from mtspark.sim.compare.agreement import Comparison
 
     comparison = Comparison()
     title = f"{expected.name} against {got.name}"
@@ -226,7 +226,7 @@ def compare_backends(
         two = got.decide(frame[None], row if other_row is None else other_row, trace=True).trace
         assert one is not None
         assert two is not None
-        comparison.add(one, two, list(one.spikes))
+        comparison.add_trace(one, two)
     return comparison
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -12,7 +11,7 @@ if TYPE_CHECKING:
     from mtspark.core.backend import ChipTrace
     from mtspark.core.chip_network.network import ChipNetwork
     from mtspark.deploy.bundle import Bundle
-    from mtspark.sim.compare.divergence import Comparison
+    from mtspark.sim.compare.agreement import Comparison
     from mtspark.train.quantised.twin import Twin
 
 BATCH = 25
@@ -36,7 +35,7 @@ def compare_with_twin(bundle: Bundle, frames: NDArray[np.uint8], row: int) -> Co
 
     from mtspark.core.backend import ChipTrace
     from mtspark.sim.backends.reference import ReferenceChip
-    from mtspark.sim.compare.divergence import Comparison
+    from mtspark.sim.compare.agreement import Comparison
     from mtspark.train.quantised.twin import TwinTrace
 
     twin = twin_of(bundle)
@@ -54,17 +53,15 @@ def compare_with_twin(bundle: Bundle, frames: NDArray[np.uint8], row: int) -> Co
                 whole = reference.decide(batch[index : index + 1].numpy(), row, trace=True).trace
                 assert whole is not None
                 one = slice(index, index + 1)
-                comparison.add(
+                comparison.add_trace(
                     in_windows(whole, network),
                     ChipTrace(
                         {name: trace.spikes[name][:, one].numpy() > 0 for name in layers},
                         {name: trace.membranes[name][:, one].long().numpy() for name in layers},
                     ),
                     layers,
+                    first_steps={name: network.window(name).start for name in layers},
                 )
-    if comparison.first is not None:
-        start = network.window(comparison.first.layer).start
-        comparison.first = replace(comparison.first, step=comparison.first.step + start)
     return comparison
 
 

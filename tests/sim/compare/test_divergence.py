@@ -6,7 +6,8 @@ import numpy as np
 
 from mtspark.core.chip_network.network import ChipNetwork
 from mtspark.sim.backends.reference import ReferenceChip
-from mtspark.sim.compare.divergence import Comparison, Divergence
+from mtspark.sim.compare.agreement import Comparison
+from mtspark.sim.compare.divergence import Divergence
 from tests.support.networks import three_neurons
 
 FRAMES = np.array([[0, 0], [1, 1]], np.uint8)
@@ -18,7 +19,7 @@ def compare(one: ChipNetwork, other: ChipNetwork) -> Comparison:
         traces = [chip.decide(frame[None], 0, trace=True).trace for chip in chips]
         assert traces[0] is not None
         assert traces[1] is not None
-        comparison.add(traces[0], traces[1], ["hidden", "out"])
+        comparison.add_trace(traces[0], traces[1], ["hidden", "out"])
     return comparison
 
 
