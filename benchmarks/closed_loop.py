@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from mtspark.cli.common import play_progress
-from mtspark.core.backend import greedy_actions
+from mtspark.core.backend import Moment, greedy_actions
 from mtspark.core.chip_network.network import ChipNetwork
 from mtspark.core.environments.atari import make_games
 from mtspark.sim.engine.chip import EngineChip
-from mtspark.sim.play import Moment, play
+from mtspark.sim.play import play
 
 ROUNDS = 7
 

@@ -7,9 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mtspark.core.backend import AgentBackend, Decision, greedy_actions
+from mtspark.core.backend import AgentBackend, Moment, greedy_actions
 from mtspark.core.chip_network.network import ChipNetwork
 from mtspark.core.environments.atari import Games, make_games
 from mtspark.core.environments.protocol import GameProtocol, Task
@@ -38,25 +37,6 @@ class Episode:
     finished: bool
     trajectory: str
     actions: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Moment:
-    """What an observer of the loop sees of one decision of the games that still run.
-
-    Attributes:
-        frames: uint8 (games, *input shape), what the agent saw.
-        episodes: (games,) int64, which episode of the run each game is, from 0, ascending.
-        actions: (games,) what it chose.
-        rewards: (games,) what the game gave for it.
-        decision: the backend's answer.
-    """
-
-    frames: NDArray[np.uint8]
-    episodes: NDArray[np.int64]
-    actions: NDArray[np.int64]
-    rewards: NDArray[np.float64]
-    decision: Decision
 
 
 @dataclass(frozen=True)

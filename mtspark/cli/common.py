@@ -18,10 +18,9 @@ from rich.console import Console
 from mtspark.core.errors import BadFileError, BadRequestError
 
 if TYPE_CHECKING:
-    from mtspark.core.backend import AgentBackend
+    from mtspark.core.backend import AgentBackend, Moment
     from mtspark.core.chip_network.network import ChipNetwork
     from mtspark.deploy.bundle import Bundle
-    from mtspark.sim.play import Moment
 
 console = Console(markup=False, emoji=False)
 """Prints what it is given: names of files and tasks may look like markup. A line with styles

@@ -184,8 +184,9 @@ def game_frames(network: ChipNetwork, task: str, decisions: int, seed: int) -> N
     """Frames that a network sees when it plays, (decisions, *input shape)."""
     import numpy as np
 
+    from mtspark.core.backend import Moment
     from mtspark.sim.engine.chip import EngineChip
-    from mtspark.sim.play import Moment, play
+    from mtspark.sim.play import play
 
     seen: list[Any] = []
     while len(seen) < decisions:

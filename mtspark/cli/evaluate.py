@@ -18,8 +18,9 @@ from mtspark.cli.common import (
 from mtspark.cli.evaluate_rows import asked_of, print_game_rows, row_of, store_rows, stored_rows
 
 if TYPE_CHECKING:
+    from mtspark.core.backend import Moment
     from mtspark.deploy.bundle import Bundle
-    from mtspark.sim.play import Moment, Run
+    from mtspark.sim.play import Run
 
 SEEDS = 2**30
 """Games can be seeded with 0 to one less."""

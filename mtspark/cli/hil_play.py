@@ -37,11 +37,12 @@ def modelled_timing(
     from dataclasses import replace
 
     from mtspark.cli.common import BackendName, open_backend
+    from mtspark.core.backend import Moment
     from mtspark.core.errors import BadRequestError
     from mtspark.deploy.chips.model import load_chip
     from mtspark.deploy.mapping.mapper import map_network
     from mtspark.sim.latency.model import decision_time
-    from mtspark.sim.play import Moment, play
+    from mtspark.sim.play import play
 
     model = load_chip(chip)
     model.time_set(times)

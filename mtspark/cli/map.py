@@ -176,8 +176,9 @@ def _played(
     bundle: Bundle, task: str, decisions: int, seed: int
 ) -> tuple[dict[str, NDArray[np.int64]], int]:
     """What every neuron sent over some decisions of a game, and how many there were."""
+    from mtspark.core.backend import Moment
     from mtspark.sim.counts.totals import Counter
-    from mtspark.sim.play import Moment, play
+    from mtspark.sim.play import play
 
     counter = Counter(bundle.network)
     with (

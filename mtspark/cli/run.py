@@ -24,9 +24,8 @@ from mtspark.core.errors import BadRequestError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from mtspark.core.backend import AgentBackend
+    from mtspark.core.backend import AgentBackend, Moment
     from mtspark.deploy.bundle import Bundle
-    from mtspark.sim.play import Moment
 
 
 def run_command(

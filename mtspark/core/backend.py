@@ -52,6 +52,25 @@ class Decision:
     trace: ChipTrace | None = None
 
 
+@dataclass(frozen=True)
+class Moment:
+    """What an observer of the loop sees of one decision of the games that still run.
+
+    Attributes:
+        frames: uint8 (games, *input shape), what the agent saw.
+        episodes: (games,) int64, which episode of the run each game is, from 0, ascending.
+        actions: (games,) what it chose.
+        rewards: (games,) what the game gave for it.
+        decision: the backend's answer.
+    """
+
+    frames: NDArray[np.uint8]
+    episodes: NDArray[np.int64]
+    actions: NDArray[np.int64]
+    rewards: NDArray[np.float64]
+    decision: Decision
+
+
 class Decider(Protocol):
     """Something that answers frames: torch, the reference, Lava, an engine."""
 

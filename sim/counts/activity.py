@@ -12,11 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mtspark.core.backend import Decision
+from mtspark.core.backend import Decision, Moment
 from mtspark.core.chip_network.fan_out import fan_out
 from mtspark.core.chip_network.network import INPUT, ChipNetwork
 from mtspark.core.errors import BadRequestError
-from mtspark.sim.play import Moment
 
 Int = NDArray[np.int64]
 STATE_BITS = 2 * 24

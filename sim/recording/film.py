@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mtspark.core.backend import Moment
 from mtspark.core.chip_network.network import ChipNetwork, ReadoutKind
-from mtspark.sim.play import Moment
 
 AFTER_A_POINT = 12
 """Decisions that are still shown after a scored point."""

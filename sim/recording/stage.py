@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mtspark.core.backend import Moment
 from mtspark.core.chip_network.fan_out import fan_out
 from mtspark.core.chip_network.network import INPUT, ChipNetwork
-from mtspark.sim.play import Moment
 
 ACTION_NAMES = (
     "noop",

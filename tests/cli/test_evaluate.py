@@ -17,12 +17,12 @@ import mtspark.sim.play as loop
 from mtspark.cli import evaluate
 from mtspark.cli.common import BackendName
 from mtspark.cli.evaluate_rows import confidence_interval
-from mtspark.core.backend import Decision, greedy_actions
+from mtspark.core.backend import Decision, Moment, greedy_actions
 from mtspark.core.environments.atari import make_games
 from mtspark.core.environments.protocol import GameProtocol
 from mtspark.deploy.bundle import Bundle, load_bundle
 from mtspark.sim.engine.chip import EngineChip
-from mtspark.sim.play import Moment, play
+from mtspark.sim.play import play
 from mtspark.train.checkpoint.agent import Agent, load_agent, save_agent
 
 

@@ -7,8 +7,7 @@ import pytest
 from rich.progress import Progress
 
 from mtspark.cli import common
-from mtspark.core.backend import Activity, Decision
-from mtspark.sim.play import Moment
+from mtspark.core.backend import Activity, Decision, Moment
 
 
 @pytest.mark.parametrize("ended", [0, 2])

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mtspark.core.backend import Activity, Decision
+from mtspark.core.backend import Activity, Decision, Moment
 from mtspark.core.chip_network.network import ChipNetwork
 from mtspark.core.environments.protocol import GameProtocol
 from mtspark.core.errors import BadRequestError
 from mtspark.sim.backends.reference import ReferenceChip
 from mtspark.sim.engine.chip import EngineChip
-from mtspark.sim.play import Moment, play
+from mtspark.sim.play import play
 from tests.support.engine_checks import assert_same
 from tests.support.networks import PONG, dense, network, population
 

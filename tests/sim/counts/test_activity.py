@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mtspark.core.backend import Moment
 from mtspark.core.chip_network.network import INPUT, ChipNetwork
 from mtspark.core.errors import BadRequestError
 from mtspark.sim.backends.reference import ReferenceChip
 from mtspark.sim.counts.activity import ActivityRecorder, memory, summary
 from mtspark.sim.counts.totals import Counter
-from mtspark.sim.play import Moment
 from tests.support.networks import frames_for, random_networks, three_neurons
 from tests.support.scalar_chip import synapses
 

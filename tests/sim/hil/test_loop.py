@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mtspark.core.backend import Activity, Decision, greedy_actions
+from mtspark.core.backend import Activity, Decision, Moment, greedy_actions
 from mtspark.core.environments.atari import make_games
 from mtspark.core.environments.protocol import Task
 from mtspark.core.errors import BadNetworkError, BadRequestError
@@ -15,7 +15,7 @@ from mtspark.sim.hil.faults import FaultKind, Faults
 from mtspark.sim.hil.loop import FrameMoment, HilEpisode, Loop, episode_to_json, play_hil
 from mtspark.sim.hil.options import Hold
 from mtspark.sim.hil.timing import Timing
-from mtspark.sim.play import Moment, play
+from mtspark.sim.play import play
 from tests.support.hil_agent import LocalChip, favour, pong_network
 
 

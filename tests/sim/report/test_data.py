@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mtspark.core.backend import greedy_actions
+from mtspark.core.backend import Moment, greedy_actions
 from mtspark.core.chip_network.network import INPUT, ChipNetwork
 from mtspark.core.environments.protocol import GameProtocol
 from mtspark.core.errors import BadRequestError
@@ -22,7 +22,6 @@ from mtspark.sim.backends.reference import ReferenceChip
 from mtspark.sim.counts.encoders import Encoder
 from mtspark.sim.energy.cards import load_card
 from mtspark.sim.engine.chip import EngineChip
-from mtspark.sim.play import Moment
 from mtspark.sim.recording.film import AFTER_A_POINT, FilmRecorder
 from mtspark.sim.recording.study import Study, study_images, study_task
 from mtspark.sim.report.data import Devices, decision_energy, report_data
