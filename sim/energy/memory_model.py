@@ -19,12 +19,9 @@ of the window counts, too. An access to a memory of n words of b bits costs
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from mtspark.sim.energy.cards import PriceCard, TermPrice
-
-if TYPE_CHECKING:
-    from mtspark.sim.energy.pricing import Events, Line
+from mtspark.sim.energy.events import Events, Line
 
 Access = tuple[str, float, int]
 """Term, accesses, words of the memory."""
@@ -57,13 +54,13 @@ def memory_terms(events: Events, card: PriceCard) -> Iterator[Line]:
         accesses.append(("write_potentials", synops + layer.updates, layer.neurons))
         accesses.append(("write_output", layer.spikes, layer.neurons))
         for term, count, words in accesses:
-            yield term, layer.name, count, _price(access_pj(card, words))
+            yield Line(term, layer.name, count, _price(access_pj(card, words)))
         additions = synops + layer.updates + layer.spikes
         products = graded + (layer.updates if layer.leaky else 0.0)
-        yield "additions", layer.name, additions, _price(add)
-        yield "multiplications", layer.name, products, _price(multiply)
-        yield "address_additions", layer.name, address_additions, _price(add)
-        yield "address_multiplications", layer.name, address_products, _price(multiply)
+        yield Line("additions", layer.name, additions, _price(add))
+        yield Line("multiplications", layer.name, products, _price(multiply))
+        yield Line("address_additions", layer.name, address_additions, _price(add))
+        yield Line("address_multiplications", layer.name, address_products, _price(multiply))
 
 
 def _price(price_pj: float) -> TermPrice:
@@ -85,9 +82,9 @@ def memory_baseline_terms(
     add, multiply = card.parameters["add_pj"], card.parameters["multiply_pj"]
     for name, count in products.items():
         size = neurons[name]
-        yield "read_input", name, count, _price(access_pj(card, sources[name]))
-        yield "read_weights", name, count, _price(access_pj(card, weights[name]))
-        yield "read_biases", name, float(size), _price(access_pj(card, size))
-        yield "write_output", name, float(size), _price(access_pj(card, size))
-        yield "additions", name, count + size, _price(add)
-        yield "multiplications", name, count, _price(multiply)
+        yield Line("read_input", name, count, _price(access_pj(card, sources[name])))
+        yield Line("read_weights", name, count, _price(access_pj(card, weights[name])))
+        yield Line("read_biases", name, float(size), _price(access_pj(card, size)))
+        yield Line("write_output", name, float(size), _price(access_pj(card, size)))
+        yield Line("additions", name, count + size, _price(add))
+        yield Line("multiplications", name, count, _price(multiply))

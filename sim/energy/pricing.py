@@ -7,64 +7,17 @@ is kept apart. What a card does not price, or nobody counted, is None and never 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-import numpy as np
-
-from mtspark.core.chip_network.network import INPUT, ChipNetwork
+from mtspark.core.chip_network.network import ChipNetwork
 from mtspark.deploy.chips.rules import broken_limits
 from mtspark.sim.counts.totals import RunCounts
 from mtspark.sim.energy.cards import OPERATIONS, PriceCard, TermPrice
+from mtspark.sim.energy.events import Events, Line
 from mtspark.sim.energy.memory_model import memory_terms
 
 PICO = 1e-12
 COMMUNICATION = ("message", "hop_east_west", "hop_north_south")
-
-
-@dataclass(frozen=True)
-class LayerEvents:
-    """Events of one population and of its incoming synapses in a mean decision.
-
-    Attributes:
-        name: of the population.
-        neurons: in it.
-        leaky: its membranes decay, but not to nothing.
-        operations: (connection, kind, graded, messages of its source, structural operations).
-        updates: neurons times steps.
-        spikes: sent.
-    """
-
-    name: str
-    neurons: int
-    leaky: bool
-    operations: tuple[OperationEvents, ...]
-    updates: float
-    spikes: float
-
-
-@dataclass(frozen=True)
-class OperationEvents:
-    """Synaptic operations of one connection in a mean decision.
-
-    Attributes:
-        connection: its name.
-        kind: dense, conv or sparse.
-        graded: messages carry a payload that is multiplied.
-        messages: of the source, each counted once whatever its fan-out.
-        operations: synapses met, zero weights included.
-        weights: that are stored (a convolution stores its kernel once).
-        taps: of a kernel, rows times columns; 1 for dense and sparse.
-        sources: neurons (or values) that can send.
-    """
-
-    connection: str
-    kind: str
-    graded: bool
-    messages: float
-    operations: float
-    weights: int
-    taps: int
-    sources: int
 
 
 @dataclass(frozen=True)
@@ -98,51 +51,6 @@ class Device:
             "hop_north_south": self.hops_north_south,
         }
         return counts[term]
-
-
-@dataclass(frozen=True)
-class Events:
-    """What a mean decision spends, whatever it costs."""
-
-    layers: tuple[LayerEvents, ...]
-    network: ChipNetwork = field(repr=False)
-
-    @classmethod
-    def of(cls, counts: RunCounts, network: ChipNetwork) -> Events:
-        """The mean decision of a run; window and drain steps both cost."""
-        decisions = max(counts.decisions, 1)
-        sent = {layer.name: layer.spikes.total / decisions for layer in counts.layers}
-        sent[INPUT] = counts.input_events.total / decisions
-        layers = []
-        for layer in counts.layers:
-            incoming = []
-            for link, counted in zip(network.connections, counts.connections, strict=True):
-                if link.target != layer.name:
-                    continue
-                conv = link.weights.ndim == 4
-                incoming.append(
-                    OperationEvents(
-                        connection=link.name,
-                        kind=link.kind.value,
-                        graded=link.source == INPUT and network.input.payload_bits > 0,
-                        messages=sent[link.source],
-                        operations=counted.synops_structural.total / decisions,
-                        weights=link.weights.size,
-                        taps=link.weights[0, 0].size if conv else 1,
-                        sources=_size(network.shape_of(link.source)),
-                    )
-                )
-            layers.append(
-                LayerEvents(
-                    name=layer.name,
-                    neurons=layer.neurons,
-                    leaky=_leaky(network.population(layer.name).membrane_decay),
-                    operations=tuple(incoming),
-                    updates=layer.neuron_updates.total / decisions,
-                    spikes=sent[layer.name],
-                )
-            )
-        return cls(tuple(layers), network)
 
 
 @dataclass(frozen=True)
@@ -246,17 +154,14 @@ def price_events(events: Events, card: PriceCard, device: Device | None = None) 
     )
 
 
-Line = tuple[str, str, float, "TermPrice | None"]
-"""Term, population, count and price."""
-
-
 def _event_terms(events: Events, card: PriceCard) -> Iterable[Line]:
     for layer in events.layers:
         for part in layer.operations:
             term, cost = card.operation(OPERATIONS[part.graded], part.kind)
-            yield term, layer.name, part.operations, cost
-        yield "neuron_update", layer.name, layer.updates, card.terms.get("neuron_update")
-        yield "spike_out", layer.name, layer.spikes, card.terms.get("spike_out")
+            yield Line(term, layer.name, part.operations, cost)
+        update, spike = card.terms.get("neuron_update"), card.terms.get("spike_out")
+        yield Line("neuron_update", layer.name, layer.updates, update)
+        yield Line("spike_out", layer.name, layer.spikes, spike)
 
 
 class Totals:
@@ -280,7 +185,7 @@ class Totals:
         self._notes[term] = cost.note
         if count is None:
             return None
-        spent = [count * each * PICO for each in (cost.price_pj, cost.low_pj, cost.high_pj)]
+        spent = [count * pj * PICO for pj in (cost.price_pj, cost.low_pj, cost.high_pj)]
         sums = self._energy.setdefault(term, [0.0, 0.0, 0.0])
         self._energy[term] = [a + b for a, b in zip(sums, spent, strict=True)]
         return spent[0]
@@ -325,15 +230,3 @@ def _mean_price(
     if len(prices) == 1:
         return next(iter(prices))
     return energy[0] / count / PICO if energy and count else None
-
-
-def _size(shape: tuple[int, ...]) -> int:
-    size = 1
-    for length in shape:
-        size *= length
-    return size
-
-
-def _leaky(decay: object) -> bool:
-    values = np.asarray(decay)
-    return bool(((values > 0) & (values < 4096)).any())
