@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from mtspark.cli.common import play_progress
+from mtspark.cli._progress import play_progress
 from mtspark.core.backend import Moment, greedy_actions
 from mtspark.core.chip_network.network import ChipNetwork
 from mtspark.core.environments.atari import make_games

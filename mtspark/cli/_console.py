@@ -1,20 +1,37 @@
-"""How a console program ends: errors as one line on stderr, and exit codes."""
+"""The console; how a program begins and ends: errors as one line on stderr, and exit codes."""
 
 from __future__ import annotations
 
 import errno
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
+from rich.console import Console
+
 from mtspark.core.errors import MtsparkError
+
+console = Console(markup=False, emoji=False)
+"""Prints what it is given: names of files and tasks may look like markup. A line with styles
+asks for `markup=True` and escapes every name in it."""
 
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
 
 # A write that fails for one of these reasons often carries no file name, and is no bug of ours.
 _DISK_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG})
+
+
+def one_thread_each() -> None:
+    """Keep matrix libraries to one thread unless the user chose otherwise.
+
+    The products here are small: threads that wait for one another cost more than they bring,
+    thirty times more where another process keeps a core busy. Must run before numpy loads.
+    """
+    for variable in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"):
+        os.environ.setdefault(variable, "1")
 
 
 @contextmanager

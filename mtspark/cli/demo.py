@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from mtspark.cli.common import BackendName, console, one_thread_each
+from mtspark.cli._console import console, one_thread_each
+from mtspark.workflows.backends import BackendName
 
 SHIPPED_AGENT = Path("examples/agents/pong/pong.pt")
 SCENES = 160
@@ -27,10 +28,12 @@ def demo_command(
 ) -> None:
     """Export an agent, prove the chip equal to Lava, play a full game, count and show it."""
     one_thread_each()
-    from mtspark.cli.diff import diff_bundle, print_diff
-    from mtspark.cli.export_agent import export_agent, print_export
+    from mtspark.cli.diff import diff_bundle
+    from mtspark.cli.export_agent import export_agent
     from mtspark.cli.run import run_bundle, store_run
-    from mtspark.cli.tables import print_run
+    from mtspark.cli.show.diff import print_diff
+    from mtspark.cli.show.export import print_export
+    from mtspark.cli.show.runs import print_run
     from mtspark.core.errors import BackendFailedError, BackendMissingError
     from mtspark.deploy.lava.shim import installed_lava
     from mtspark.sim.recording.stage import Recorder, save_still, save_video

@@ -34,8 +34,8 @@ def diff_files(
     """
     import tempfile
 
-    from mtspark.cli.common import BackendName
     from mtspark.cli.diff_sides import ChipSide, FloatSide, netx_side, open_side, shared_feed
+    from mtspark.workflows.backends import BackendName
 
     if against == "twin" or against in [name.value for name in BackendName]:
         raise BadRequestError(

@@ -18,7 +18,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from mtspark.cli.common import processors
+from mtspark.workflows.backends import processors
 
 Status = Literal["ok", "missing", "too old", "broken"]
 

@@ -7,15 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mtspark.cli.common import (
-    BackendName,
-    check_json_target,
-    one_thread_each,
-    open_backend,
-    play_progress,
-    writable_folder,
-)
-from mtspark.cli.evaluate_rows import asked_of, print_game_rows, row_of, store_rows, stored_rows
+from mtspark.cli._console import one_thread_each
+from mtspark.cli._progress import play_progress
+from mtspark.cli.evaluate_rows import asked_of, row_of, store_rows, stored_rows
+from mtspark.cli.show.evaluation import print_game_rows
+from mtspark.core.files.atomic import check_target, writable_folder
+from mtspark.workflows.backends import BackendName, open_backend
 
 if TYPE_CHECKING:
     from mtspark.core.backend import Moment
@@ -70,11 +67,12 @@ def evaluate_command(
     """
     one_thread_each()
     from mtspark.cli.evaluate_float import evaluate_checkpoint
-    from mtspark.cli.evaluate_images import image_rows, print_image_rows
+    from mtspark.cli.evaluate_images import image_rows
+    from mtspark.cli.show.evaluation import print_image_rows
     from mtspark.core.errors import BadRequestError
     from mtspark.deploy.bundle import load_bundle
 
-    check_json_target(json_out)
+    check_target(json_out)
     if not 0 <= sticky < 1:
         raise BadRequestError(f"--sticky {sticky:g}: 0 up to below 1 is a probability; change it")
     if not 0 <= seed <= SEEDS - episodes:

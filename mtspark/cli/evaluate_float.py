@@ -6,9 +6,11 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mtspark.cli.common import BackendName, play_progress
-from mtspark.cli.evaluate_images import float_image_row, print_image_rows
-from mtspark.cli.evaluate_rows import asked_of, print_game_rows, row_of, store_rows, stored_rows
+from mtspark.cli._progress import play_progress
+from mtspark.cli.evaluate_images import float_image_row
+from mtspark.cli.evaluate_rows import asked_of, row_of, store_rows, stored_rows
+from mtspark.cli.show.evaluation import print_game_rows, print_image_rows
+from mtspark.workflows.backends import BackendName
 
 if TYPE_CHECKING:
     from mtspark.core.environments.protocol import Task

@@ -7,7 +7,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mtspark.cli.common import BackendName, console, open_backend
+from mtspark.cli._console import console
+from mtspark.workflows.backends import BackendName, open_backend
 
 if TYPE_CHECKING:
     import numpy as np
@@ -128,26 +129,3 @@ def wilson_interval(right: int, asked: int) -> tuple[float, float]:
     centre = (share + z * z / (2 * asked)) / (1 + z * z / asked)
     half = z / (1 + z * z / asked) * math.sqrt(share * (1 - share) / asked + (z / (2 * asked)) ** 2)
     return centre - half, centre + half
-
-
-def print_image_rows(name: str, rows: list[dict[str, Any]]) -> None:
-    """Show accuracies and how often float network and chip agree."""
-    from rich.table import Table
-
-    table = Table(title=f"{name}: test accuracy")
-    for column in ("task", "who", "accuracy", "95 %", "images", "agree", "images from"):
-        left = column in ("task", "who", "images from")
-        table.add_column(column, justify="left" if left else "right")
-    for row in rows:
-        low, high = row["interval_95"]
-        agreement = row["action_agreement"]
-        table.add_row(
-            row["task"],
-            "float (torch)" if row["backend"] == "torch" else "chip (integers)",
-            f"{row['accuracy']:.2%}",
-            f"{low:.1%} to {high:.1%}",
-            str(row["images"]),
-            "" if agreement is None else f"{agreement:.2%}",
-            row["origin"],
-        )
-    console.print(table)

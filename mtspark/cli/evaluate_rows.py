@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mtspark.cli.common import console, write_json
+from mtspark.core.files.atomic import write_json
 
 if TYPE_CHECKING:
     from mtspark.sim.play import Episode
@@ -80,31 +80,3 @@ def confidence_interval(scores: list[float], resamples: int = 10_000) -> tuple[f
     picks = generator.integers(0, len(scores), size=(resamples, len(scores)))
     low, high = np.percentile(np.asarray(scores)[picks].mean(1), [2.5, 97.5])
     return float(low), float(high)
-
-
-def print_game_rows(agent: str, rows: list[dict[str, Any]]) -> None:
-    """Show returns, and how often float network and chip agree."""
-    from rich.table import Table
-
-    table = Table(title=f"{agent}: greedy, full episodes, unclipped returns")
-    for column in ("task", "who", "sticky", "mean return", "95 %", "episodes", "distinct", "agree"):
-        table.add_column(column, justify="left" if column in ("task", "who") else "right")
-    for row in rows:
-        low, high = row["interval_95"]
-        agreement = row["action_agreement"]
-        table.add_row(
-            row["task"],
-            "float (torch)" if row["backend"] == "torch" else "chip (integers)",
-            f"{row['sticky_action_probability']:g}",
-            f"{row['mean_return']:.2f}",
-            f"{low:.1f} to {high:.1f}",
-            str(row["episodes"]),
-            str(row["distinct_episodes"]),
-            "" if agreement is None else f"{agreement:.1%}",
-        )
-    console.print(table)
-    compared = sum(row["decisions_compared"] or 0 for row in rows)
-    if compared:
-        console.print(
-            f"agree: share of equal actions of float and chip, {compared:,} decisions in all"
-        )

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mtspark.cli.common import check_json_target, console, one_thread_each, write_json
+from mtspark.cli._console import one_thread_each
 from mtspark.cli.explain_effects import Row, explain_rows
 from mtspark.cli.explain_inputs import float_side, recorded_frames
+from mtspark.cli.show.explain import print_explain
+from mtspark.core.files.atomic import check_target, write_json
 
 if TYPE_CHECKING:
     from mtspark.deploy.bundle import Bundle
@@ -54,7 +56,7 @@ def explain_command(
     one_thread_each()
     from mtspark.deploy.bundle import load_bundle
 
-    check_json_target(json_out)
+    check_target(json_out)
     bundle = load_bundle(folder)
     chosen = task or bundle.network.tasks[0].name
     bundle.network.task_index(chosen)
@@ -200,36 +202,3 @@ def stored_rows(path: Path, asked: dict[str, Any]) -> dict[int, dict[str, Row]]:
         }
     except (BadFileError, ValueError, KeyError, TypeError):
         return {}
-
-
-def print_explain(result: dict[str, Any]) -> None:
-    """A table for each number of weight bits."""
-    from rich.table import Table
-
-    for part in result["tables"]:
-        title = (
-            f"{result['task']}, {result['decisions']} decisions, {part['weight_bits']}-bit weights"
-        )
-        table = Table(title=title)
-        table.add_column("switched on alone")
-        table.add_column("same action as float", justify="right")
-        layers = list(part["rows"][0]["layers"])
-        for layer in layers:
-            table.add_column(layer, justify="right")
-        if result["episodes"]:
-            table.add_column(f"mean return of {result['episodes']}", justify="right")
-        for row in part["rows"]:
-            cells = [row["effect"], f"{row['action_agreement']:.1%}"]
-            cells += [f"{row['layers'][layer]:.2%}" for layer in layers]
-            if result["episodes"]:
-                score = row["mean_return"]
-                cells.append("no game" if score is None else f"{score:g}")
-            if row["effect"].startswith("all"):
-                table.add_section()
-            table.add_row(*cells)
-        console.print(table)
-    console.print(
-        "columns of layers: share of neurons whose number of spikes in a decision differs from the "
-        "float network's; effects do not add up",
-        soft_wrap=True,
-    )

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from mtspark.cli.common import console, play_progress
+from mtspark.cli._console import console
+from mtspark.cli._progress import play_progress
 
 if TYPE_CHECKING:
     import numpy as np

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mtspark.cli.common import check_json_target, one_thread_each, write_json
+from mtspark.cli._console import one_thread_each
 from mtspark.cli.export_options import (
     WEIGHT_BITS,
     CalibrationName,
@@ -22,6 +22,7 @@ from mtspark.cli.export_options import (
     source_of,
 )
 from mtspark.core.errors import BadRequestError
+from mtspark.core.files.atomic import check_target, write_json
 
 
 def export_command(
@@ -156,14 +157,15 @@ def export_command(
     ] = None,
 ) -> None:
     """Turn a spiking network into a folder: float graphs and an integer chip network."""
-    from mtspark.cli.export_agent import export_agent, print_export
+    from mtspark.cli.export_agent import export_agent
     from mtspark.cli.export_formats import chosen_formats
-    from mtspark.cli.export_network import export_network, print_network
+    from mtspark.cli.export_network import export_network
     from mtspark.cli.export_request import ExportRequest
+    from mtspark.cli.show.export import print_export, print_network
     from mtspark.deploy.bundle import check_bundle_target
 
     one_thread_each()
-    check_json_target(json_out)
+    check_target(json_out)
     source = source_of(checkpoint)
     check_given(context, source)
     if weight_bits is not None:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mtspark.cli.common import check_json_target, console, one_thread_each, write_json
+from mtspark.cli._console import console, one_thread_each
+from mtspark.core.files.atomic import check_target, write_json
 from mtspark.sim.hil.options import ChipBackend, Hold, Jitter
 
 if TYPE_CHECKING:
@@ -117,7 +118,8 @@ def hil_command(
     simulated time gives the same games.
     """
     one_thread_each()
-    from mtspark.cli.hil_play import modelled_timing, play_all, print_result, result_to_json
+    from mtspark.cli.hil_play import modelled_timing, play_all, result_to_json
+    from mtspark.cli.show.hil import print_hil
     from mtspark.core.errors import BadRequestError
     from mtspark.deploy.bundle import load_bundle
     from mtspark.sim.hil.faults import parse_faults
@@ -125,8 +127,8 @@ def hil_command(
     from mtspark.sim.hil.results import point_to_json, save_curve
     from mtspark.sim.hil.timing import Timing
 
-    check_json_target(json_out)
-    check_json_target(picture)
+    check_target(json_out)
+    check_target(picture)
     bundle = load_bundle(folder)
     faults = parse_faults(fault or [], fault_seed)
     if serve is not None:
@@ -200,7 +202,7 @@ def hil_command(
         title = f"{bundle.network.name}: {task}, {episodes} games a point"
         save_curve(result()["points"], str(varied), title, picture)
         console.print(f"wrote {picture}", soft_wrap=True)
-    print_result(result())
+    print_hil(result())
 
 
 def _stored(

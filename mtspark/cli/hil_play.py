@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from mtspark.cli.common import console
+from mtspark.cli._console import console
 from mtspark.sim.hil.options import ChipBackend
 
 if TYPE_CHECKING:
@@ -36,13 +36,13 @@ def modelled_timing(
     """
     from dataclasses import replace
 
-    from mtspark.cli.common import BackendName, open_backend
     from mtspark.core.backend import Moment
     from mtspark.core.errors import BadRequestError
     from mtspark.deploy.chips.model import load_chip
     from mtspark.deploy.mapping.mapper import map_network
     from mtspark.sim.latency.model import decision_time
     from mtspark.sim.play import play
+    from mtspark.workflows.backends import BackendName, open_backend
 
     model = load_chip(chip)
     model.time_set(times)
@@ -231,36 +231,3 @@ def result_to_json(
         "complete": len(points) == wanted,
         "points": points,
     }
-
-
-def print_result(result: dict[str, Any]) -> None:
-    """Score and fate of the observations at every point."""
-    from rich.table import Table
-
-    varied = result["varied"]
-    points = result["points"]
-    table = Table(title=f"{result['agent']}: {result['task']} with the chip in the loop")
-    if varied is not None:
-        table.add_column("latency [ms]" if varied == "latency" else varied, justify="right")
-    for column in ("mean return", "95 %", "games", "in time", "late", "skipped", "missing"):
-        table.add_column(column, justify="right")
-    table.add_column("response [ms]", justify="right")
-    for point in points:
-        interval = point["interval_95"]
-        responses = [e["response_ms"]["mean"] for e in point["episodes"] if e["response_ms"]]
-        cells = [f"{point['place']:g}"] if varied is not None else []
-        cells += [
-            f"{point['mean_return']:.2f}",
-            "" if interval is None else f"{interval[0]:.1f} to {interval[1]:.1f}",
-            str(len(point["episodes"])),
-            *(f"{point['shares'][key]:.1%}" for key in ("in_time", "late", "skipped", "missing")),
-            f"{sum(responses) / len(responses):.1f}" if responses else "none",
-        ]
-        table.add_row(*cells)
-    console.print(table)
-    names = {point["backend"] for point in points}
-    console.print(
-        f"chip: {', '.join(sorted(names))}; {points[0]['clock']} time; late: answered after "
-        f"{result['deadline_ms']:.1f} ms; skipped: the chip was busy and took a newer "
-        "observation; missing: lost, or the chip was dead"
-    )

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mtspark.cli.common import check_json_target, write_json
+from mtspark.core.files.atomic import check_target, write_json
 
 
 def install_lava_command(
@@ -21,7 +21,7 @@ def install_lava_command(
 
     from mtspark.deploy.lava.install import install_lava
 
-    check_json_target(json_out)
+    check_target(json_out)
     found = install_lava()
     state = "installed" if found.installed_now else "already there"
     typer.echo(

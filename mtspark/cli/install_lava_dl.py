@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from mtspark.cli.common import check_json_target, console, write_json
+from mtspark.cli._console import console
+from mtspark.core.files.atomic import check_target, write_json
 
 
 def install_lava_dl_command(
@@ -34,7 +35,7 @@ def install_lava_dl_command(
         install_lava_dl,
     )
 
-    check_json_target(json_out)
+    check_target(json_out)
     with console.status("installing lava-dl"):
         found = install_lava_dl(python, folder)
     state = "installed" if found.installed_now else "already there"

@@ -8,16 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mtspark.cli.common import (
-    BackendName,
-    check_json_target,
-    console,
-    one_thread_each,
-    open_backend,
-    play_progress,
-    writable_folder,
-    write_json,
-)
+from mtspark.cli._console import console, one_thread_each
+from mtspark.cli._progress import play_progress
+from mtspark.core.files.atomic import check_target, writable_folder, write_json
+from mtspark.workflows.backends import BackendName, open_backend
 
 if TYPE_CHECKING:
     import numpy as np
@@ -96,7 +90,7 @@ def map_command(
 
     if (folder is None) == (pilotnet is None):
         raise BadRequestError("name either a bundle or --pilotnet FOLDER")
-    check_json_target(json_out)
+    check_target(json_out)
     _check_picture(picture)
     if pilotnet is not None:
         _pilotnet(pilotnet, picture, json_out)
@@ -137,7 +131,7 @@ def _map(
     decisions: int,
     times: str | None,
 ) -> dict[str, Any]:
-    from mtspark.cli.map_tables import print_mapping, print_switches, print_time, print_traffic
+    from mtspark.cli.show.mapping import print_mapping, print_switches, print_time, print_traffic
     from mtspark.deploy.mapping.mapper import Division, InputPlace, map_network
     from mtspark.deploy.mapping.serialise import mapping_to_json
     from mtspark.deploy.mapping.task_switch import task_switches
@@ -204,7 +198,7 @@ def _played(
 
 
 def _pilotnet(folder: Path, picture: Path | None, json_out: Path | None) -> None:
-    from mtspark.cli.map_tables import print_pilotnet
+    from mtspark.cli.show.mapping import print_pilotnet
     from mtspark.deploy.chips.model import load_chip
     from mtspark.deploy.mapping.serialise import mapping_to_json
     from mtspark.sim.latency.serialise import step_to_json

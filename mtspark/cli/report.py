@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mtspark.cli.common import check_json_target, console, one_thread_each, write_json
+from mtspark.cli._console import console, one_thread_each
+from mtspark.core.files.atomic import check_target, write_json
 
 if TYPE_CHECKING:
     from mtspark.deploy.bundle import Bundle
@@ -86,7 +87,7 @@ def report_command(
     from mtspark.core.errors import BadRequestError
     from mtspark.deploy.bundle import load_bundle
 
-    check_json_target(json_out)
+    check_target(json_out)
     if page is None:
         given = (task, seed, max_decisions, card, times, pilotnet, data)
         if any(value is not None for value in given) or episodes != 1 or neurobench:
@@ -120,7 +121,7 @@ def print_report(bundle: Bundle, json_out: Path | None) -> None:
     Raises:
         BadRequestError: there is none.
     """
-    from mtspark.cli.tables import print_run
+    from mtspark.cli.show.runs import print_run
     from mtspark.core.errors import BadRequestError
 
     runs, others = latest_runs(bundle)

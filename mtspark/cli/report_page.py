@@ -7,17 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mtspark.cli.common import (
-    BackendName,
-    console,
-    open_backend,
-    play_progress,
-    writable_folder,
-    write_json,
-)
+from mtspark.cli._console import console
+from mtspark.cli._progress import play_progress
 from mtspark.cli.provenance import page_made
 from mtspark.cli.report import latest_runs
 from mtspark.core.errors import BackendMissingError, BadFileError, BadRequestError
+from mtspark.core.files.atomic import writable_folder, write_json
+from mtspark.workflows.backends import BackendName, open_backend
 
 if TYPE_CHECKING:
     from mtspark.core.backend import AgentBackend

@@ -8,18 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mtspark.cli.common import (
-    BackendName,
-    check_json_target,
-    console,
-    one_at_a_time,
-    one_thread_each,
-    open_backend,
-    play_progress,
-    writable_folder,
-    write_json,
-)
+from mtspark.cli._console import console, one_thread_each
+from mtspark.cli._progress import play_progress
 from mtspark.core.errors import BadRequestError
+from mtspark.core.files.atomic import check_target, writable_folder, write_json
+from mtspark.workflows.backends import BackendName, one_at_a_time, open_backend
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,10 +50,10 @@ def run_command(
 ) -> None:
     """Play Atari with a deployed agent and count spikes, operations and energy."""
     one_thread_each()
-    from mtspark.cli.tables import print_run
+    from mtspark.cli.show.runs import print_run
     from mtspark.deploy.bundle import load_bundle
 
-    check_json_target(json_out)
+    check_target(json_out)
     bundle = load_bundle(folder)
     if recording is not None:
         from mtspark.cli.run_input import run_recorded

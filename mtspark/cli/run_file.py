@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mtspark.cli.tables import COUNTED
+from mtspark.cli.show.runs import COUNTED
 from mtspark.core.files.sandbox import read_text_guarded
 from mtspark.sim.results import FORMAT, VERSION
 

@@ -7,9 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mtspark.cli.common import BackendName, console, open_backend, writable_folder
+from mtspark.cli.show.recorded import print_recorded
 from mtspark.core.errors import BadRequestError
+from mtspark.core.files.atomic import writable_folder
 from mtspark.sim.recording.inputs import as_messages, load_recording
+from mtspark.workflows.backends import BackendName, open_backend
 
 if TYPE_CHECKING:
     from mtspark.deploy.bundle import Bundle
@@ -87,20 +89,5 @@ def run_recorded(
         "spikes": totals,
         "values": decision.values.tolist(),
     }
-    _print(result, output)
+    print_recorded(result, output)
     return result
-
-
-def _print(result: dict[str, Any], output: Path | None) -> None:
-    from rich.table import Table
-
-    table = Table(title=f"{result['samples']} samples of {result['time_steps']} steps")
-    table.add_column("layer")
-    table.add_column("spikes in its window", justify="right")
-    for name, total in result["spikes"].items():
-        table.add_row(name, f"{total:,}")
-    console.print(table)
-    for index, values in enumerate(result["values"][:8]):
-        console.print(f"sample {index}: {values}", markup=False, soft_wrap=True)
-    if output is not None:
-        console.print(f"wrote {output}", soft_wrap=True)

@@ -67,7 +67,7 @@ def train_command(
     folder gets agent.pt, log.jsonl and TensorBoard's files. The fields of a recipe are
     documented in docs/training.md.
     """
-    from mtspark.cli.common import console
+    from mtspark.cli._console import console
     from mtspark.core.errors import BadRequestError
     from mtspark.train.ablation.grid import AblationSettings
     from mtspark.train.config.games import TrainConfig

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from mtspark.cli.common import check_json_target, console, one_thread_each, write_json
+from mtspark.cli._console import console, one_thread_each
+from mtspark.core.files.atomic import check_target, write_json
 
 
 def validate_command(
@@ -27,7 +28,7 @@ def validate_command(
 
     from mtspark.sim.validation.compare import validate
 
-    check_json_target(json_out)
+    check_target(json_out)
     found = validate(folder)
     table = Table(title="PilotNet LIF, one recorded sample of 16 steps")
     table.add_column("quantity")

@@ -15,7 +15,6 @@ import pytest
 
 import mtspark.sim.play as loop
 from mtspark.cli import evaluate
-from mtspark.cli.common import BackendName
 from mtspark.cli.evaluate_rows import confidence_interval
 from mtspark.core.backend import Decision, Moment, greedy_actions
 from mtspark.core.environments.atari import make_games
@@ -24,6 +23,7 @@ from mtspark.deploy.bundle import Bundle, load_bundle
 from mtspark.sim.engine.chip import EngineChip
 from mtspark.sim.play import play
 from mtspark.train.checkpoint.agent import Agent, load_agent, save_agent
+from mtspark.workflows.backends import BackendName
 
 
 @pytest.fixture(scope="module")

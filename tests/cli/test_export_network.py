@@ -10,7 +10,6 @@ import nir
 import numpy as np
 import pytest
 
-from mtspark.cli.common import BackendName
 from mtspark.cli.export_network import export_network
 from mtspark.cli.export_request import ExportRequest
 from mtspark.cli.run_input import run_recorded
@@ -19,6 +18,7 @@ from mtspark.core.errors import BadFileError, BadRequestError, MtsparkError
 from mtspark.core.float_network.simulator import run_float
 from mtspark.deploy.bundle import load_bundle
 from mtspark.sim.recording.inputs import as_messages, load_recording
+from mtspark.workflows.backends import BackendName
 
 
 def write_graph(path: Path, seed: int = 0) -> Path:

@@ -11,11 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from mtspark.cli.common import check_json_target, write_json
 from mtspark.core.errors import BadFileError, BadRequestError
+from mtspark.core.files.atomic import check_target, write_json
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="links, devices and pipes of POSIX")
-WRITE = "import sys; from pathlib import Path; from mtspark.cli.common import write_json as w\n"
+WRITE = (
+    "import sys; from pathlib import Path; from mtspark.core.files.atomic import write_json as w\n"
+)
 
 
 def test_a_link_stays_a_link_and_its_file_is_replaced(tmp_path: Path) -> None:
@@ -23,7 +25,7 @@ def test_a_link_stays_a_link_and_its_file_is_replaced(tmp_path: Path) -> None:
     target, link = tmp_path / "real" / "a.json", tmp_path / "link.json"
     target.write_text("before")
     link.symlink_to(target)
-    check_json_target(link)
+    check_target(link)
     write_json(link, [1])
     assert link.is_symlink()
     assert json.loads(target.read_text()) == [1]
@@ -33,7 +35,7 @@ def test_a_link_stays_a_link_and_its_file_is_replaced(tmp_path: Path) -> None:
 def test_a_link_to_nothing_yet_makes_its_target(tmp_path: Path) -> None:
     link = tmp_path / "link.json"
     link.symlink_to(tmp_path / "deep" / "new.json")
-    check_json_target(link)
+    check_target(link)
     write_json(link, {})
     assert link.is_symlink()
     assert (tmp_path / "deep" / "new.json").read_text() == "{}\n"
@@ -42,7 +44,7 @@ def test_a_link_to_nothing_yet_makes_its_target(tmp_path: Path) -> None:
 def test_a_pipe_is_written_into(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
-    check_json_target(pipe)
+    check_target(pipe)
     read: list[str] = []
     reader = threading.Thread(target=lambda: read.append(pipe.read_text()), daemon=True)
     reader.start()
@@ -55,7 +57,7 @@ def test_a_pipe_is_written_into(tmp_path: Path) -> None:
 def test_a_device_is_written_into(tmp_path: Path) -> None:
     link = tmp_path / "null"
     link.symlink_to("/dev/null")
-    check_json_target(link)
+    check_target(link)
     write_json(link, {"a": 1})
     assert link.is_symlink()
     assert Path("/dev/null").is_char_device()
@@ -83,10 +85,10 @@ def test_links_in_a_circle_and_folders_are_refused(tmp_path: Path) -> None:
     with pytest.raises(BadFileError, match="cannot be written"):
         write_json(tmp_path / "a", {})
     with pytest.raises(BadRequestError, match="is a folder"):
-        check_json_target(tmp_path)
+        check_target(tmp_path)
     (tmp_path / "file").touch()
     with pytest.raises(BadFileError, match="cannot be written"):
-        check_json_target(tmp_path / "file" / "x.json")
+        check_target(tmp_path / "file" / "x.json")
 
 
 def test_a_file_is_replaced_whole_or_not_at_all(

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mtspark.cli.common import console
+from mtspark.cli._console import console
 from mtspark.deploy.bundle import load_bundle
 from mtspark.deploy.chips.model import load_chip
 from mtspark.deploy.mapping.mapper import check_same_network, map_network

@@ -162,12 +162,13 @@ def test_a_sweep_that_was_stopped_goes_on(
 def test_latency_modelled_for_a_chip(
     bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any
 ) -> None:
-    from mtspark.cli import common, hil_play
+    from mtspark.cli import hil_play
+    from mtspark.workflows import backends
 
     monkeypatch.setattr(hil_play, "MODELLED_DECISIONS", 3)
-    start = common.open_backend
-    reference = common.BackendName.REFERENCE
-    monkeypatch.setattr(common, "open_backend", lambda name, *rest: start(reference, *rest))
+    start = backends.open_backend
+    reference = backends.BackendName.REFERENCE
+    monkeypatch.setattr(backends, "open_backend", lambda name, *rest: start(reference, *rest))
     out = tmp_path / "run.json"
     assert play(bundle, "--chip", "loihi2", "--input-ms", 1, "--json", out) == 0
     result = json.loads(out.read_text())

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from mtspark.cli.common import console
-from mtspark.cli.tables import short
+from mtspark.cli._console import console
+from mtspark.cli.show.runs import short
 
 if TYPE_CHECKING:
     from mtspark.deploy.chips.model import ChipModel

@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from mtspark.cli.common import console
+from mtspark.cli._console import console
 
 if TYPE_CHECKING:
     from mtspark.core.chip_network.network import ChipNetwork

@@ -1,0 +1,56 @@
+"""Rows of `mtspark eval`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.table import Table
+
+from mtspark.cli._console import console
+
+
+def print_game_rows(agent: str, rows: list[dict[str, Any]]) -> None:
+    """Show returns, and how often float network and chip agree."""
+    table = Table(title=f"{agent}: greedy, full episodes, unclipped returns")
+    for column in ("task", "who", "sticky", "mean return", "95 %", "episodes", "distinct", "agree"):
+        table.add_column(column, justify="left" if column in ("task", "who") else "right")
+    for row in rows:
+        low, high = row["interval_95"]
+        agreement = row["action_agreement"]
+        table.add_row(
+            row["task"],
+            "float (torch)" if row["backend"] == "torch" else "chip (integers)",
+            f"{row['sticky_action_probability']:g}",
+            f"{row['mean_return']:.2f}",
+            f"{low:.1f} to {high:.1f}",
+            str(row["episodes"]),
+            str(row["distinct_episodes"]),
+            "" if agreement is None else f"{agreement:.1%}",
+        )
+    console.print(table)
+    compared = sum(row["decisions_compared"] or 0 for row in rows)
+    if compared:
+        console.print(
+            f"agree: share of equal actions of float and chip, {compared:,} decisions in all"
+        )
+
+
+def print_image_rows(name: str, rows: list[dict[str, Any]]) -> None:
+    """Show accuracies and how often float network and chip agree."""
+    table = Table(title=f"{name}: test accuracy")
+    for column in ("task", "who", "accuracy", "95 %", "images", "agree", "images from"):
+        left = column in ("task", "who", "images from")
+        table.add_column(column, justify="left" if left else "right")
+    for row in rows:
+        low, high = row["interval_95"]
+        agreement = row["action_agreement"]
+        table.add_row(
+            row["task"],
+            "float (torch)" if row["backend"] == "torch" else "chip (integers)",
+            f"{row['accuracy']:.2%}",
+            f"{low:.1%} to {high:.1%}",
+            str(row["images"]),
+            "" if agreement is None else f"{agreement:.2%}",
+            row["origin"],
+        )
+    console.print(table)

@@ -1,0 +1,84 @@
+"""Backends by name, opened on a bundle and released at the end."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mtspark.core.backend import AgentBackend
+    from mtspark.core.chip_network.network import ChipNetwork
+    from mtspark.deploy.bundle import Bundle
+
+
+class BackendName(str, Enum):
+    """Who decides."""
+
+    ENGINE = "engine"
+    REFERENCE = "reference"
+    LAVA = "lava"
+    LAVA_STOCK = "lava-stock"
+    TORCH = "torch"
+
+
+def processors() -> int:
+    """Number of processors that this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+@contextmanager
+def open_backend(
+    name: BackendName, bundle: Bundle, task: str, *, trace: bool = False
+) -> Iterator[AgentBackend]:
+    """Start a backend on a bundle and release it at the end, whatever happens.
+
+    Args:
+        name: which one.
+        bundle: whose network it runs.
+        task: the task that Lava is started with.
+        trace: whether Lava records spikes and membranes; the others do so when they are asked.
+
+    Raises:
+        BadRequestError: unknown task.
+        BackendMissingError: Lava is not installed.
+        BadFileError: the bundle lacks its checkpoint, which torch needs.
+    """
+    backend = _start(name, bundle.network, bundle.folder, task, trace)
+    try:
+        yield backend
+    finally:
+        backend.close()
+
+
+def _start(
+    name: BackendName, network: ChipNetwork, folder: Path, task: str, trace: bool
+) -> AgentBackend:
+    row = network.task_index(task)
+    if name is BackendName.ENGINE:
+        from mtspark.sim.engine.chip import EngineChip
+
+        return EngineChip(network, threads=processors())
+    if name is BackendName.REFERENCE:
+        from mtspark.sim.backends.reference import ReferenceChip
+
+        return ReferenceChip(network)
+    if name is BackendName.TORCH:
+        from mtspark.deploy.bundle import AGENT
+        from mtspark.train.backend import TorchBackend
+        from mtspark.train.checkpoint.agent import load_agent
+
+        return TorchBackend(load_agent(folder / AGENT))
+    from mtspark.sim.backends.lava.backend import LavaBackend
+
+    stock = name is BackendName.LAVA_STOCK
+    return LavaBackend(network, stock=stock, task=row, trace=trace)
+
+
+def one_at_a_time(name: BackendName) -> bool:
+    """Whether a backend simulates one chip only, as Lava does; the others take a batch of games."""
+    return name in (BackendName.LAVA, BackendName.LAVA_STOCK)
