@@ -43,12 +43,15 @@ class Bundle:
         network: its chip network.
         network_hash: of everything in the chip network but its provenance; runs carry it.
         files: the manifest, sha256 by file name.
+        quantiser: how the network was quantised, as JSON values; None in old bundles and for
+            integers that were read from a file. :mod:`mtspark.deploy.quantise.options` reads it.
     """
 
     folder: Path
     network: ChipNetwork
     network_hash: str
     files: dict[str, str]
+    quantiser: dict[str, Any] | None = None
 
     @property
     def runs(self) -> Path:
@@ -62,6 +65,7 @@ def write_bundle(
     write_more: Callable[[Path], None] | None = None,
     *,
     replace: bool = False,
+    quantiser: dict[str, Any] | None = None,
 ) -> Bundle:
     """Write a bundle whole or not at all.
 
@@ -71,6 +75,8 @@ def write_bundle(
         network: the chip network.
         write_more: writes further files into the folder that it is given.
         replace: overwrite an existing bundle.
+        quantiser: how the network was quantised, of ``Quantisation.to_json``; None where it
+            came as integers.
 
     Raises:
         BadRequestError: the folder is taken.
@@ -82,7 +88,7 @@ def write_bundle(
     old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
     try:
         fresh.mkdir(parents=True)
-        save_network(network, fresh)
+        save_network(network, fresh, quantiser)
         if write_more is not None:
             write_more(fresh)
         names = sorted(path.name for path in fresh.iterdir())
@@ -148,9 +154,13 @@ def _swap(fresh: Path, folder: Path, old: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def save_network(network: ChipNetwork, folder: Path) -> None:
-    """Write network.json and network.safetensors."""
+def save_network(
+    network: ChipNetwork, folder: Path, quantiser: dict[str, Any] | None = None
+) -> None:
+    """Write network.json and network.safetensors; `quantiser` as in :func:`write_bundle`."""
     data, arrays = network_to_json(network)
+    if quantiser is not None:
+        data["quantiser"] = quantiser
     (folder / NETWORK_JSON).write_text(json.dumps(data, indent=2) + "\n")
     (folder / NETWORK_ARRAYS).write_bytes(save(arrays))
 
@@ -181,7 +191,8 @@ def load_bundle(
     # notes in it gives the same network, and its runs stay valid.
     del data["provenance"]
     text = json.dumps(data, sort_keys=True) + files[NETWORK_ARRAYS]
-    return Bundle(folder, network, hashlib.sha256(text.encode()).hexdigest(), files)
+    network_hash = hashlib.sha256(text.encode()).hexdigest()
+    return Bundle(folder, network, network_hash, files, content["data"].get("quantiser"))
 
 
 def load_network(

@@ -35,7 +35,8 @@ from mtspark.core.errors import BadRequestError
 from mtspark.core.float_network.network import CONSTANT, FloatConnection, FloatKind, FloatNetwork
 from mtspark.core.float_network.simulator import deliver
 from mtspark.deploy.lower import ONSET, ChipLink, lower
-from mtspark.deploy.quantise.layer import QuantisedLayer, QuantiseOptions, quantise_layer
+from mtspark.deploy.quantise.layer import QuantisedLayer, quantise_layer
+from mtspark.deploy.quantise.options import QuantiseOptions
 from mtspark.sim.backends.reference import check_request
 
 Float = NDArray[np.float64]

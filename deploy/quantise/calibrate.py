@@ -18,7 +18,7 @@ from mtspark.core.errors import BadRequestError
 from mtspark.core.float_network.network import CONSTANT, FloatConnection, FloatKind, FloatNetwork
 from mtspark.core.float_network.simulator import FloatRun, convolve, run_float
 from mtspark.deploy.lower import HELPERS, ChipLink, lower
-from mtspark.deploy.quantise.layer import QuantiseOptions
+from mtspark.deploy.quantise.options import QuantiseOptions
 from mtspark.deploy.quantise.rounding import natural_unit, round_weights
 
 Float = NDArray[np.float64]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,7 @@ from mtspark.core.errors import BadNetworkError
 from mtspark.core.float_network.network import FloatPopulation, FloatReset
 from mtspark.deploy.lower import ChipLink
 from mtspark.deploy.quantise.bounds import Headroom, population_headroom
+from mtspark.deploy.quantise.options import QuantiseOptions
 from mtspark.deploy.quantise.rounding import Float, fit_bias, natural_unit, round_weights
 
 RESETS = {
@@ -50,35 +51,6 @@ THRESHOLD_MARGIN = 256
 it, as far as exponents above 0 are concerned."""
 
 SMALLEST_OFFSET = WEIGHT_EXPONENTS[0] - WEIGHT_EXPONENTS[-1]
-
-
-@dataclass(frozen=True)
-class QuantiseOptions:
-    """How weights become integers.
-
-    Attributes:
-        weight_bits: 2 to 8.
-        per_channel: one scale per output channel, otherwise one per layer.
-        keep_sums: round so that the sum of every kernel survives, see
-            :func:`mtspark.deploy.quantise.rounding.round_keeping_sums`; otherwise each weight to
-            the nearest integer.
-        may_saturate: where no exponent that loses no bits keeps membranes from saturating for
-            every input, allow that they do; currents never wrap. Otherwise such a layer takes
-            smaller exponents, and is refused where none is small enough.
-        weight_limits: by connection name, the largest magnitude of each output channel that is
-            represented (float); larger weights are clipped. Default: the largest there is.
-        largest_currents: by population name, the largest |current| (float) of recorded inputs;
-            where given, currents are bounded by twice that instead of by proof.
-        for_netx: what a netx file can say: every weight exponent 0, biases in steps of 64.
-    """
-
-    weight_bits: int = 8
-    per_channel: bool = True
-    keep_sums: bool = True
-    may_saturate: bool = False
-    weight_limits: Mapping[str, Float] = field(default_factory=dict)
-    largest_currents: Mapping[str, float] = field(default_factory=dict)
-    for_netx: bool = False
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,9 @@ from mtspark.core.errors import BadNetworkError
 from mtspark.core.float_network.network import FloatNetwork, OutputKind
 from mtspark.deploy.lower import lower
 from mtspark.deploy.quantise.bounds import headroom
-from mtspark.deploy.quantise.layer import QuantiseOptions as QuantiseOptions
 from mtspark.deploy.quantise.layer import quantise_layer
+from mtspark.deploy.quantise.options import KEEPS_SUMS, NEAREST, PER_CHANNEL, PER_LAYER
+from mtspark.deploy.quantise.options import QuantiseOptions as QuantiseOptions
 
 DEFAULT_STEPS = 100
 """T of a network that plays no game and does not say."""
@@ -103,8 +104,8 @@ def quantise(
         provenance={
             **(provenance or {}),
             "weight_bits": str(options.weight_bits),
-            "weight_scale": "per channel" if options.per_channel else "per layer",
-            "rounding": "keeps kernel sums" if options.keep_sums else "to nearest",
+            "weight_scale": PER_CHANNEL if options.per_channel else PER_LAYER,
+            "rounding": KEEPS_SUMS if options.keep_sums else NEAREST,
             "notes": "; ".join(notes),
         },
     )

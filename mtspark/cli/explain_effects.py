@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from mtspark.core.backend import AgentBackend
     from mtspark.core.chip_network.network import ChipNetwork
     from mtspark.core.float_network.network import FloatNetwork
-    from mtspark.deploy.quantise.layer import QuantiseOptions
+    from mtspark.deploy.quantise.options import QuantiseOptions
     from mtspark.sim.explain import ExplainedNetwork
 
 BATCH = 25

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import numpy as np
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from mtspark.core.float_network.network import FloatNetwork
     from mtspark.deploy.bundle import Bundle
-    from mtspark.deploy.quantise.layer import QuantiseOptions
+    from mtspark.deploy.quantise.options import QuantiseOptions
 
 
 def float_side(bundle: Bundle) -> tuple[FloatNetwork, QuantiseOptions]:
@@ -22,7 +22,7 @@ def float_side(bundle: Bundle) -> tuple[FloatNetwork, QuantiseOptions]:
     """
     from mtspark.convert.nir.reader import import_nir_tasks
     from mtspark.core.errors import BadFileError
-    from mtspark.deploy.quantise.layer import QuantiseOptions
+    from mtspark.deploy.quantise.options import options_of
 
     names = {task.name: f"graph.{task.name}.nir" for task in bundle.network.tasks}
     missing = [name for name in names.values() if name not in bundle.files]
@@ -31,60 +31,7 @@ def float_side(bundle: Bundle) -> tuple[FloatNetwork, QuantiseOptions]:
             f"{bundle.folder}: has no {missing[0]}, the float network that is compared with"
         )
     paths = {task: bundle.folder / name for task, name in names.items()}
-    told = bundle.network.provenance
-    options = QuantiseOptions(
-        weight_bits=_weight_bits(bundle),
-        per_channel=told.get("weight_scale", "per channel") == "per channel",
-        keep_sums=told.get("rounding", "keeps kernel sums") == "keeps kernel sums",
-        **_stored_options(bundle),
-    )
-    return import_nir_tasks(paths, name=bundle.network.name), options
-
-
-def _weight_bits(bundle: Bundle) -> int:
-    from mtspark.core.errors import BadFileError
-
-    told = bundle.network.provenance.get("weight_bits", "8")
-    if told not in tuple("2345678"):
-        raise BadFileError(f"{bundle.folder}: weights of {told[:20]!r} bits; export again")
-    return int(told)
-
-
-def _stored_options(bundle: Bundle) -> dict[str, Any]:
-    """What calibration chose when the bundle was made.
-
-    Raises:
-        BadFileError: what is stored there is something else.
-    """
-    import json
-
-    import numpy as np
-
-    from mtspark.core.errors import BadFileError
-    from mtspark.core.files.sandbox import read_text_guarded
-    from mtspark.deploy.bundle import FIDELITY
-
-    if FIDELITY not in bundle.files:
-        return {}
-    try:
-        content = read_text_guarded(bundle.folder / FIDELITY, json.loads)
-        stored = content.get("quantise_options", {})
-        return {
-            "may_saturate": bool(stored.get("may_saturate", False)),
-            "for_netx": bool(stored.get("for_netx", False)),
-            "weight_limits": {
-                str(name): np.asarray(limit, np.float64)
-                for name, limit in stored.get("weight_limits", {}).items()
-            },
-            "largest_currents": {
-                str(name): float(value)
-                for name, value in stored.get("largest_currents", {}).items()
-            },
-        }
-    except (ValueError, TypeError, AttributeError) as error:
-        raise BadFileError(
-            f"{bundle.folder / FIDELITY}: quantise_options are damaged; export again"
-        ) from error
+    return import_nir_tasks(paths, name=bundle.network.name), options_of(bundle)
 
 
 def recorded_frames(

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from mtspark.core.chip_network.network import ChipNetwork
     from mtspark.core.float_network.network import FloatNetwork
     from mtspark.deploy.bundle import Bundle
-    from mtspark.deploy.quantise.network import QuantiseOptions
+    from mtspark.deploy.quantise.options import QuantiseOptions
 
 GAMES, RANDOM_STEPS, MOMENTS = 4, 60, 4
 """The graph is compared on the frames of 4 games at 4 moments of 60 random steps."""
@@ -49,7 +49,8 @@ def export_agent(
     from mtspark.convert.nir.reader import import_tasks
     from mtspark.deploy.bundle import AGENT, FIDELITY, sha256, write_bundle
     from mtspark.deploy.quantise.bounds import headroom
-    from mtspark.deploy.quantise.network import QuantiseOptions, quantise
+    from mtspark.deploy.quantise.network import quantise
+    from mtspark.deploy.quantise.options import Quantisation, QuantiseOptions
     from mtspark.train.checkpoint.agent import load_agent
 
     agent = load_agent(checkpoint)
@@ -108,7 +109,9 @@ def export_agent(
             write_formats(target, network, formats, agent)
             (target / FIDELITY).write_text(json.dumps(fidelity, indent=2) + "\n")
 
-        return write_bundle(folder, network, write_more, replace=replace), fidelity
+        record = Quantisation(options, palette, palette_chip, calibrate).to_json()
+        bundle = write_bundle(folder, network, write_more, replace=replace, quantiser=record)
+        return bundle, fidelity
 
 
 def trained_weight_bits(training: dict[str, Any]) -> int:

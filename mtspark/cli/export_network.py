@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from mtspark.core.chip_network.network import ChipNetwork
     from mtspark.core.float_network.network import FloatNetwork
     from mtspark.deploy.bundle import Bundle
-    from mtspark.deploy.quantise.network import QuantiseOptions
+    from mtspark.deploy.quantise.options import QuantiseOptions
 
 GRAPH = "graph.default.nir"
 NETX = "network.net"
@@ -29,6 +29,8 @@ def export_network(request: ExportRequest) -> tuple[Bundle, dict[str, Any]]:
         BadFileError, BadNetworkError: see the readers.
     """
     from dataclasses import asdict, replace
+
+    from mtspark.deploy.quantise.options import Quantisation
 
     check_request(request)
     if request.source.suffix == ".net":
@@ -59,7 +61,8 @@ def export_network(request: ExportRequest) -> tuple[Bundle, dict[str, Any]]:
         "import_notes": [*network.notes, *([NETX_NOTE] if options.for_netx else [])],
         **_compared(request, network, chip),
     }
-    return _write(request, chip, fidelity, network), fidelity
+    record = Quantisation(options, request.palette, request.palette_chip, request.calibrate)
+    return _write(request, chip, fidelity, network, record.to_json()), fidelity
 
 
 def _float_network(request: ExportRequest) -> tuple[FloatNetwork, dict[str, Any] | None]:
@@ -109,7 +112,7 @@ def _quantise_options(
     from dataclasses import asdict
 
     from mtspark.deploy.quantise.calibrate import Calibration, calibrate
-    from mtspark.deploy.quantise.network import QuantiseOptions
+    from mtspark.deploy.quantise.options import QuantiseOptions
 
     options = QuantiseOptions(
         request.weight_bits,
@@ -227,6 +230,7 @@ def _write(
     chip: ChipNetwork,
     fidelity: dict[str, Any],
     network: FloatNetwork | None,
+    quantiser: dict[str, Any] | None = None,
 ) -> Bundle:
     import json
     import shutil
@@ -246,7 +250,9 @@ def _write(
         write_formats(target, chip, request.formats)
         (target / FIDELITY).write_text(json.dumps(fidelity, indent=2) + "\n")
 
-    return write_bundle(request.folder, chip, write_more, replace=request.replace)
+    return write_bundle(
+        request.folder, chip, write_more, replace=request.replace, quantiser=quantiser
+    )
 
 
 def _write_graph(network: FloatNetwork, path: Path, fidelity: dict[str, Any]) -> None:

@@ -151,6 +151,9 @@ def test_a_value_stream_is_what_all_actions_share(played: Path) -> None:
 def test_weight_bits_that_a_bundle_cannot_have_are_one_line(played: Path, told: str) -> None:
     bundle = load_bundle(played)
     provenance = {**bundle.network.provenance, "weight_bits": told}
-    odd = replace(bundle, network=replace(bundle.network, provenance=provenance))
+    old = replace(bundle, quantiser=None, network=replace(bundle.network, provenance=provenance))
     with pytest.raises(BadFileError, match="bits; export again"):
+        float_side(old)
+    odd = replace(bundle, quantiser={**(bundle.quantiser or {}), "weight_bits": told})
+    with pytest.raises(BadFileError, match="options are damaged; export again"):
         float_side(odd)

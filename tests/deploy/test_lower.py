@@ -18,8 +18,8 @@ from mtspark.core.chip_network.network import ChipNetwork, Reset
 from mtspark.core.errors import BadNetworkError
 from mtspark.core.float_network.network import FloatNetwork, FloatReset
 from mtspark.core.float_network.simulator import FloatRun, run_float
-from mtspark.deploy.quantise.layer import QuantiseOptions
 from mtspark.deploy.quantise.network import quantise
+from mtspark.deploy.quantise.options import QuantiseOptions
 from mtspark.sim.backends.reference import ReferenceChip
 from tests.support.random_graphs import random_graph
 

@@ -23,8 +23,8 @@ from mtspark.core.float_network.network import (
 )
 from mtspark.core.float_network.simulator import run_float
 from mtspark.deploy.quantise.codebook import with_palette
-from mtspark.deploy.quantise.layer import QuantiseOptions
 from mtspark.deploy.quantise.network import quantise
+from mtspark.deploy.quantise.options import QuantiseOptions
 from mtspark.sim.backends.reference import ReferenceChip
 from mtspark.sim.explain import CHIP_EFFECTS, Effect, EffectChip, ExplainedNetwork
 

@@ -10,8 +10,8 @@ from mtspark.core.arithmetic import MEMBRANE_LIMIT, THRESHOLD_LIMIT
 from mtspark.core.errors import BadRequestError
 from mtspark.core.float_network.simulator import run_float
 from mtspark.deploy.quantise.fidelity import layer_fidelity, warnings_of
-from mtspark.deploy.quantise.layer import QuantiseOptions
 from mtspark.deploy.quantise.network import quantise
+from mtspark.deploy.quantise.options import QuantiseOptions
 from mtspark.sim.backends.reference import ReferenceChip
 from tests.deploy.quantise.test_calibrate import chain
 

@@ -15,8 +15,8 @@ from mtspark.core.environments.protocol import GameProtocol
 from mtspark.core.errors import BadNetworkError
 from mtspark.core.float_network.simulator import run_float
 from mtspark.deploy.quantise.bounds import headroom
-from mtspark.deploy.quantise.layer import QuantiseOptions
 from mtspark.deploy.quantise.network import quantise
+from mtspark.deploy.quantise.options import QuantiseOptions
 from mtspark.deploy.quantise.rounding import (
     fit_bias,
     natural_unit,

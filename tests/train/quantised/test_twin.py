@@ -16,7 +16,8 @@ from mtspark.convert.nir.agent import Head, agent_to_nir
 from mtspark.convert.nir.reader import import_tasks
 from mtspark.core.chip_network.network import ChipNetwork
 from mtspark.core.errors import BadNetworkError
-from mtspark.deploy.quantise.network import QuantiseOptions, quantise
+from mtspark.deploy.quantise.network import quantise
+from mtspark.deploy.quantise.options import QuantiseOptions
 from mtspark.sim.backends.reference import ReferenceChip
 from mtspark.train.checkpoint.agent import Agent, load_agent
 from mtspark.train.networks.network import ConvSize
