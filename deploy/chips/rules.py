@@ -6,17 +6,15 @@ These rules are necessary, not sufficient: whether all of it fits together a map
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
-from weakref import ref
 
 import numpy as np
 
 from mtspark.core.arithmetic import THRESHOLD_LIMIT
 from mtspark.core.chip_network.fan_out import fan_out_of
 from mtspark.core.chip_network.network import ChipNetwork, ConnectionKind, Population, Reset
-from mtspark.deploy.chips.model import ChipModel, load_chip
+from mtspark.deploy.chips.model import ChipModel
 
 
 @dataclass(frozen=True)
@@ -44,33 +42,6 @@ class Violation:
 def chip_violations(network: ChipNetwork, chip: ChipModel) -> list[Violation]:
     """Every limit that no mapping could mend."""
     return [found for rule in RULES for found in rule(network, chip)]
-
-
-def broken_limits(network: ChipNetwork, chip_name: str) -> list[str]:
-    """One line for each limit of a chip that the network breaks under its mapping.
-
-    Args:
-        network: the network.
-        chip_name: of a chip that ships with mtspark, a description's path, or "" for no chip.
-
-    Raises:
-        BadFileError: unknown chip or malformed description.
-    """
-    from mtspark.deploy.mapping.mapper import map_network
-
-    if not chip_name:
-        return []
-    for known, name, texts in _RECENT:
-        if known() is network and name == chip_name:
-            return list(texts)
-    mapping = map_network(network, load_chip(chip_name), place=False)
-    texts = [found.text for found in mapping.violations]
-    _RECENT.append((ref(network), chip_name, texts))
-    return list(texts)
-
-
-_RECENT: deque[tuple[ref[ChipNetwork], str, list[str]]] = deque(maxlen=8)
-"""One bill a card is asked of the same network, and a mapping takes up to a second."""
 
 
 def messages_carry_few_bits(network: ChipNetwork, chip: ChipModel) -> Iterator[Violation]:

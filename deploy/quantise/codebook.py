@@ -1,10 +1,18 @@
-"""Few thresholds for many neurons: a core with N threshold registers holds N profiles.
+"""Threshold palettes: few distinct thresholds for many neurons.
 
-A profile is a row of thresholds, one for each task; every neuron of a core takes one of at most
-N profiles, and a task switch rewrites N registers. What is minimised is the sum of squared
-logarithmic errors, since a threshold that is 2 % too high costs the same whatever its size.
-For one task the best choice is found exactly (dynamic programming over the sorted thresholds);
-for several it is searched by k-means from 16 starts.
+A core with N threshold registers holds N profiles. A profile is a row of thresholds, one for each
+task. A palette is the set of at most N profiles that the neurons of one core share, in the terms
+of vector quantisation their codebook: every neuron takes one of the profiles, and a task switch
+rewrites N registers.
+
+The palette minimises the sum of squared logarithmic errors, since a threshold that is 2 % too
+high costs the same whatever its size. For one task the best palette is computed exactly (dynamic
+programming over the sorted thresholds); for several tasks k-means searches it from 16 starts.
+
+A whole population can share one palette, which holds on any division over cores, or each core of
+a chip can have its own (:func:`palette_by_core`), which changes the thresholds less. In the
+second case the neurons of a dense population are ordered by threshold, so that a core holds a
+narrow range of them; images keep their boxes. No core is added.
 """
 
 from __future__ import annotations
@@ -16,14 +24,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtspark.core.arithmetic import THRESHOLD_LIMIT
-from mtspark.core.chip_network.network import ChipNetwork, ConnectionKind, Population
+from mtspark.core.chip_network.network import ChipNetwork, Population
 from mtspark.core.errors import BadRequestError
+from mtspark.deploy.chips.model import ChipModel, load_chip
+from mtspark.deploy.mapping.divide import Divider
 
 Float = NDArray[np.float64]
 Int = NDArray[np.int64]
 
 STARTS = 16
-"""k-means runs from so many random starts, of fixed seeds."""
+"""Random starts of k-means, with fixed seeds."""
 
 MAX_POINTS = 2000
 """Largest number of distinct thresholds that is solved exactly (time grows with its square)."""
@@ -36,8 +46,8 @@ class PaletteCost:
     Attributes:
         population: its name.
         cores: groups of neurons that have a palette of their own.
-        before: largest number of profiles on a core without a palette.
-        after: and with it.
+        before: largest number of profiles of a group without a palette.
+        after: largest number with the palette.
         mean_error: mean relative error of a threshold, over neurons and tasks.
         largest_error: largest one.
     """
@@ -55,13 +65,13 @@ def with_palette(
     profiles: int,
     cores: Mapping[str, Sequence[Int]] | None = None,
 ) -> tuple[ChipNetwork, list[PaletteCost]]:
-    """Give every core at most `profiles` distinct threshold profiles.
+    """Give every group of neurons a palette of its own.
 
     Args:
         network: a chip network; its readout, and whatever never fires, keeps its threshold.
-        profiles: N; 8 on Loihi 1.
-        cores: by population name, the neurons (flat indices) of each of its cores; default:
-            one core a population, the strictest case.
+        profiles: N, the largest number of profiles in a palette; 8 on Loihi 1.
+        cores: by population name, the neurons (flat indices) of each of its cores; a population
+            that is missing is one group.
 
     Returns:
         The network with other thresholds, and the cost for each population.
@@ -82,23 +92,65 @@ def with_palette(
                     f"population {population.name!r}: its cores do not hold each of its "
                     f"{population.size} neurons once"
                 )
-        made, cost = _population_palette(population, profiles, groups)
-        populations.append(made)
+        changed, cost = _population_palette(population, profiles, groups)
+        populations.append(changed)
         costs.append(cost)
     provenance = {**network.provenance, "palette": str(profiles)}
     return replace(network, populations=tuple(populations), provenance=provenance), costs
 
 
-def channel_groups(network: ChipNetwork) -> dict[str, list[Int]]:
-    """One core for each channel of a convolution: what suits scales per channel best."""
-    return {
-        population.name: list(np.arange(population.size).reshape(population.shape[0], -1))
-        for population in network.populations
-        if any(
-            link.target == population.name and link.kind is ConnectionKind.CONV
-            for link in network.connections
+def choose_palette(
+    network: ChipNetwork, profiles: int, chip: str | None = None
+) -> tuple[ChipNetwork, list[PaletteCost]]:
+    """Give each core of a chip a palette, or each whole population.
+
+    Args:
+        network: a chip network.
+        profiles: N, the largest number of profiles in a palette.
+        chip: name of a chip or path of its description; None for a palette a population.
+
+    Returns:
+        The network with other thresholds, and the cost for each population.
+
+    Raises:
+        BadRequestError: N below 1 or beyond the chip's registers.
+        BadFileError: no such chip, or a malformed description.
+    """
+    if chip is None:
+        return with_palette(network, profiles)
+    return palette_by_core(network, load_chip(chip), profiles)
+
+
+def palette_by_core(
+    network: ChipNetwork, chip: ChipModel, profiles: int
+) -> tuple[ChipNetwork, list[PaletteCost]]:
+    """Give every core of a chip at most `profiles` distinct threshold profiles.
+
+    Args:
+        network: a chip network.
+        chip: the populations are divided over as few of its cores as fit.
+        profiles: N, at most the threshold registers of a core of this chip.
+
+    Returns:
+        The network with other thresholds, and the cost for each population.
+
+    Raises:
+        BadRequestError: N below 1 or beyond the chip's registers.
+    """
+    registers = chip.limit("thresholds_per_core")
+    if registers is not None and profiles > registers:
+        raise BadRequestError(
+            f"a palette of {profiles} profiles on {chip.name}: a core holds {registers}; use "
+            f"{registers} or fewer"
         )
-    }
+    cores = {}
+    for population in network.populations:
+        divider = Divider(
+            network, population.name, chip, spread_thresholds=False, sort_thresholds=True
+        )
+        parts = divider.fewest() or divider.by_neurons()
+        cores[population.name] = [part.neurons for part in parts]
+    return with_palette(network, profiles, cores)
 
 
 def _population_palette(

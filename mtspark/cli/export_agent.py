@@ -81,7 +81,7 @@ def export_agent(
     )
     painted: dict[str, Any] = {}
     if palette is not None:
-        from mtspark.deploy.mapping.palette import choose_palette
+        from mtspark.deploy.quantise.codebook import choose_palette
 
         plain = network
         network, costs = choose_palette(plain, palette, palette_chip)

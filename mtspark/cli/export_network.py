@@ -43,7 +43,7 @@ def export_network(request: ExportRequest) -> tuple[Bundle, dict[str, Any]]:
     chip = _quantised(request, network, options)
     palette: list[dict[str, Any]] = []
     if request.palette is not None:
-        from mtspark.deploy.mapping.palette import choose_palette
+        from mtspark.deploy.quantise.codebook import choose_palette
 
         chip, costs = choose_palette(chip, request.palette, request.palette_chip)
         palette = [asdict(cost) for cost in costs]

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from mtspark.core.chip_network.network import ChipNetwork
-from mtspark.deploy.chips.rules import broken_limits
+from mtspark.deploy.mapping.limits import broken_limits
 from mtspark.sim.counts.totals import RunCounts
 from mtspark.sim.energy.cards import OPERATIONS, PriceCard, TermPrice
 from mtspark.sim.energy.events import Events, Line

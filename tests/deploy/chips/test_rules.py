@@ -7,11 +7,10 @@ import pytest
 
 from mtspark.core.arithmetic import THRESHOLD_LIMIT
 from mtspark.core.chip_network.network import INPUT, ChipNetwork, FrameInput, Reset
-from mtspark.core.errors import BadFileError
 from mtspark.deploy.chips.model import load_chip
-from mtspark.deploy.chips.rules import broken_limits, chip_violations
+from mtspark.deploy.chips.rules import chip_violations
 from tests.support.chips import chip
-from tests.support.networks import dense, network, population, sparse, three_neurons
+from tests.support.networks import dense, network, population, sparse
 
 
 def fitting(**changes: object) -> ChipNetwork:
@@ -25,7 +24,6 @@ def texts(net: ChipNetwork, name: str = "loihi1") -> list[str]:
 
 def test_a_plain_network_fits_both_chips() -> None:
     assert texts(fitting()) == texts(fitting(), "loihi2") == []
-    assert broken_limits(fitting(), "loihi1") == broken_limits(fitting(), "") == []
 
 
 def test_graded_input_needs_graded_spikes() -> None:
@@ -100,24 +98,3 @@ def test_fan_in_and_fan_out_count_synapses_of_all_connections() -> None:
     assert (found.subject, found.actual) == ("'p'", "a neuron hears 4 axons")
     (found,) = chip_violations(net, chip(fan_out=1))
     assert (found.subject, found.actual) == ("'p'", "a neuron reaches 2 synapses")
-
-
-def test_all_violations_come_together() -> None:
-    net = fitting(exponent=-8, weight_bits=7)
-    net = replace(net, input=FrameInput((1,), 8))
-    found = broken_limits(net, "loihi1")
-    assert [text.split(":")[0] for text in found] == ["input", "'input->p'", "'input->p'"]
-    assert all("; " in text for text in found), "every one says what to do"
-
-
-def test_the_three_neurons_break_one_limit_of_loihi_1() -> None:
-    (text,) = broken_limits(three_neurons(), "loihi1")
-    assert "membrane decay 4096, the limit is 4095" in text
-
-
-def test_broken_limits_are_those_of_the_network_that_is_asked_for() -> None:
-    good, bad = fitting(), fitting(weight_bits=7)
-    assert [len(broken_limits(net, "loihi1")) for net in (good, bad, good, bad)] == [0, 1, 0, 1]
-    assert broken_limits(bad, "loihi2") == []
-    with pytest.raises(BadFileError, match="loihi9"):
-        broken_limits(good, "loihi9")

@@ -19,9 +19,8 @@ from mtspark.deploy.mapping.mapper import (
     check_same_network,
     map_network,
 )
-from mtspark.deploy.mapping.palette import palette_by_core
 from mtspark.deploy.mapping.synapses import stored_weight_bits
-from mtspark.deploy.quantise.codebook import with_palette
+from mtspark.deploy.quantise.codebook import palette_by_core, with_palette
 from tests.support.chips import chip
 from tests.support.networks import (
     BREAKOUT,
@@ -135,7 +134,7 @@ def test_both_remedies_for_too_many_thresholds_work_when_followed() -> None:
     # Twice the registers for the same range: half the error.
     assert cost.mean_error == pytest.approx(by_layer.mean_error / 2, rel=0.05)
     assert map_network(plain, loihi1, spread_thresholds=True).fits
-    with pytest.raises(BadRequestError, match="a core holds 8; ask for so many or fewer"):
+    with pytest.raises(BadRequestError, match="a core holds 8; use 8 or fewer"):
         palette_by_core(plain, loihi1, 9)
 
 

@@ -12,7 +12,6 @@ from mtspark.core.chip_network.network import INPUT
 from mtspark.core.errors import BadRequestError
 from mtspark.deploy.quantise.codebook import (
     best_clusters_1d,
-    channel_groups,
     cluster_profiles,
     with_palette,
 )
@@ -128,11 +127,13 @@ def test_a_whole_network() -> None:
 
 def test_each_core_has_its_own_palette() -> None:
     net = two_layers()
-    made, costs = with_palette(net, 2, channel_groups(net))
-    image = made.populations[0].thresholds
+    image = net.populations[0]
+    channels = list(np.arange(image.size).reshape(image.shape[0], -1))
+    made, costs = with_palette(net, 2, {image.name: channels})
+    thresholds = made.populations[0].thresholds
     for channel in range(3):
-        assert len(np.unique(image[:, channel].reshape(2, -1), axis=1).T) <= 2
-    assert len(np.unique(image.reshape(2, -1), axis=1).T) > 2
+        assert len(np.unique(thresholds[:, channel].reshape(2, -1), axis=1).T) <= 2
+    assert len(np.unique(thresholds.reshape(2, -1), axis=1).T) > 2
     assert (costs[0].cores, costs[1].cores) == (3, 1)
     with pytest.raises(BadRequestError, match="hold each"):
         with_palette(net, 2, {"image": [np.arange(5)]})

@@ -17,7 +17,7 @@ import pytest
 
 from mtspark.core.chip_network.network import INPUT, ChipNetwork, FrameInput
 from mtspark.core.errors import BadFileError
-from mtspark.deploy.chips.rules import broken_limits
+from mtspark.deploy.mapping.limits import broken_limits
 from mtspark.sim.backends.reference import ReferenceChip
 from mtspark.sim.counts.totals import Counter, RunCounts
 from mtspark.sim.energy.cards import known_cards, load_card, read_card
