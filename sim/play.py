@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -38,6 +39,17 @@ class Episode:
     trajectory: str
     actions: tuple[int, ...]
 
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON values; actions as one text of numbers."""
+        return {
+            "seed": self.seed,
+            "return": self.score,
+            "decisions": self.decisions,
+            "finished": self.finished,
+            "trajectory": self.trajectory,
+            "actions": " ".join(map(str, self.actions)),
+        }
+
 
 @dataclass(frozen=True)
 class Run:
@@ -50,6 +62,11 @@ class Run:
     def distinct_episodes(self) -> int:
         """Episodes that differ in at least one action or reward."""
         return distinct(self.episodes)
+
+    @property
+    def mean_return(self) -> float:
+        """Mean unclipped return of the episodes."""
+        return sum(episode.score for episode in self.episodes) / len(self.episodes)
 
 
 def distinct(episodes: tuple[Episode, ...]) -> int:

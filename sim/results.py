@@ -1,26 +1,126 @@
-"""A run as JSON: what ``mtspark run`` writes and ``mtspark report`` reads."""
+"""The results of runs: what ``mtspark run`` writes into a bundle and ``mtspark report`` reads."""
 
 from __future__ import annotations
 
+import json
+import math
 import platform
-from dataclasses import asdict
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import Any
 
 import mtspark
 from mtspark.core.chip_network.network import ChipNetwork
-from mtspark.core.environments.protocol import protocol_to_json
-from mtspark.sim.counts.totals import RunCounts, Split
+from mtspark.core.environments.protocol import GameProtocol, protocol_to_json
+from mtspark.core.files.atomic import AnyPath
+from mtspark.core.files.sandbox import read_text_guarded
+from mtspark.deploy.bundle import Bundle
 from mtspark.sim.energy.cards import load_card
 from mtspark.sim.energy.pricing import Bill, price
 from mtspark.sim.play import Run
 
 FORMAT = "mtspark-run"
 VERSION = 1
+NOTE = "ESTIMATE: no neuromorphic hardware was measured"
 DEFAULT_CARD = "loihi1_davies2018"
 
+COUNTED = ("spikes", "spikes_drain", "synops_structural", "synops_effective", "neuron_updates")
+"""Counts of a layer that every file of a run has."""
 
-def run_to_json(
+NEVER_EMPTY = ("episodes", "layers")
+"""Lists in a run's file that have at least one item."""
+
+LARGEST = 2**62
+"""Counts of a run stay far below; a longer number in a file is no count."""
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """A finished run with its counts, prices and circumstances.
+
+    Counts are totals over the run; divide by :attr:`decisions` for a mean decision.
+
+    Attributes:
+        run: episodes and counts.
+        agent: name of the network.
+        network_sha256: of the bundle's network.
+        backend: who decided.
+        task: that was played.
+        seed: of the first episode.
+        protocol: how the games were played, sticky actions included.
+        time_steps, steps_per_decision: T and T + L.
+        bills: energy of the mean decision, by price card.
+        host_s: seconds that the run took on this computer, game and simulation.
+        compiled_before: the engine's first decision, which compiles it, is not in `host_s`.
+        date: when the run ended, ISO 8601 with time zone.
+        version: of mtspark.
+        machine, python: of this computer.
+    """
+
+    run: Run
+    agent: str
+    network_sha256: str
+    backend: str
+    task: str
+    seed: int
+    protocol: GameProtocol
+    time_steps: int
+    steps_per_decision: int
+    bills: tuple[Bill, ...]
+    host_s: float
+    compiled_before: bool = False
+    date: str = field(
+        default_factory=lambda: datetime.now(timezone.utc).isoformat(timespec="milliseconds")
+    )
+    version: str = mtspark.__version__
+    machine: str = field(default_factory=platform.machine)
+    python: str = field(default_factory=platform.python_version)
+
+    @property
+    def decisions(self) -> int:
+        """Decisions of all episodes."""
+        return self.run.counts.decisions
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the content of the run's file; :func:`read_run` reads it."""
+        counts = self.run.counts
+        includes = "game and simulation on this computer, not the chip"
+        if self.compiled_before:
+            includes += "; without the engine's first decision, which compiles"
+        return {
+            "format": FORMAT,
+            "version": VERSION,
+            "note": NOTE,
+            "mtspark": self.version,
+            "date": self.date,
+            "host": {"machine": self.machine, "python": self.python},
+            "agent": self.agent,
+            "network_sha256": self.network_sha256,
+            "backend": self.backend,
+            "task": self.task,
+            "seed": self.seed,
+            "protocol": protocol_to_json(self.protocol),
+            "time_steps": self.time_steps,
+            "steps_per_decision": self.steps_per_decision,
+            "episodes": [episode.to_json() for episode in self.run.episodes],
+            "distinct_episodes": self.run.distinct_episodes,
+            "mean_return": self.run.mean_return,
+            "decisions": counts.decisions,
+            "input_events": counts.input_events.to_json(),
+            "layers": [layer.to_json() for layer in counts.layers],
+            "connections": [link.to_json() for link in counts.connections],
+            "energy": [bill.to_json() for bill in self.bills],
+            "host_time": {
+                "seconds": round(self.host_s, 3),
+                "decisions_per_s": round(counts.decisions / self.host_s, 2),
+                "includes": includes,
+            },
+        }
+
+
+def run_result(
     run: Run,
     network: ChipNetwork,
     *,
@@ -31,105 +131,194 @@ def run_to_json(
     sticky: float | None,
     host_s: float,
     card: str = DEFAULT_CARD,
-) -> dict[str, Any]:
-    """Everything about a run: protocol, episodes, counts, energy, host time.
+    compiled_before: bool = False,
+) -> RunResult:
+    """Price a run and describe how it came about.
 
-    Counts are totals over the run; divide by ``decisions`` for a mean decision.
+    Args:
+        run: of :func:`mtspark.sim.play.play`.
+        network: that played.
+        backend, task, seed, compiled_before: as in :class:`RunResult`.
+        network_hash: of the bundle's network.
+        sticky: probability of sticky actions where it is not the protocol's own.
+        host_s: seconds.
+        card: of the bill, a name or a file.
+
+    Raises:
+        BadFileError: no such price card.
     """
-    protocol = protocol_to_json(network.game_protocol)
+    protocol = network.game_protocol
     if sticky is not None:
-        protocol["sticky_action_probability"] = sticky
-    bill = price(run.counts, network, load_card(card))
-    return {
-        "format": FORMAT,
-        "version": VERSION,
-        "note": "ESTIMATE: no neuromorphic hardware was measured",
-        "mtspark": mtspark.__version__,
-        "date": datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
-        "host": {"machine": platform.machine(), "python": platform.python_version()},
-        "agent": network.name,
-        "network_sha256": network_hash,
-        "backend": backend,
-        "task": task,
-        "seed": seed,
-        "protocol": protocol,
-        "time_steps": network.time_steps,
-        "steps_per_decision": network.steps_per_decision,
-        "episodes": [
-            {
-                "seed": episode.seed,
-                "return": episode.score,
-                "decisions": episode.decisions,
-                "finished": episode.finished,
-                "trajectory": episode.trajectory,
-                "actions": " ".join(map(str, episode.actions)),
-            }
-            for episode in run.episodes
-        ],
-        "distinct_episodes": run.distinct_episodes,
-        "mean_return": sum(e.score for e in run.episodes) / len(run.episodes),
-        "decisions": run.counts.decisions,
-        "input_events": _split(run.counts.input_events),
-        "layers": _layers(run.counts),
-        "connections": _connections(run.counts),
-        "energy": [bill_to_json(bill)],
-        "host_time": {
-            "seconds": round(host_s, 3),
-            "decisions_per_s": round(run.counts.decisions / host_s, 2),
-            "includes": "game and simulation on this computer, not the chip",
-        },
-    }
+        protocol = replace(protocol, sticky_action_probability=sticky)
+    return RunResult(
+        run=run,
+        agent=network.name,
+        network_sha256=network_hash,
+        backend=backend,
+        task=task,
+        seed=seed,
+        protocol=protocol,
+        time_steps=network.time_steps,
+        steps_per_decision=network.steps_per_decision,
+        bills=(price(run.counts, network, load_card(card)),),
+        host_s=host_s,
+        compiled_before=compiled_before,
+    )
 
 
-def _split(count: Split) -> dict[str, int]:
-    return {"total": count.total, "window": count.window, "drain": count.drain}
-
-
-def _layers(counts: RunCounts) -> list[dict[str, Any]]:
-    layers = []
-    for layer in counts.layers:
-        entry: dict[str, Any] = {"name": layer.name, "neurons": layer.neurons}
-        for key in ("spikes", "synops_structural", "synops_effective", "neuron_updates"):
-            split: Split = getattr(layer, key)
-            entry[key] = split.total
-            entry[f"{key}_window"] = split.window
-            entry[f"{key}_drain"] = split.drain
-        entry["silent_neurons"] = layer.silent_neurons
-        layers.append(entry)
-    return layers
-
-
-def _connections(counts: RunCounts) -> list[dict[str, Any]]:
-    connections = []
-    for link in counts.connections:
-        entry: dict[str, Any] = {"name": link.name, "source": link.source, "target": link.target}
-        for key in ("synops_structural", "synops_effective"):
-            split: Split = getattr(link, key)
-            entry[key] = split.total
-            entry[f"{key}_window"] = split.window
-            entry[f"{key}_drain"] = split.drain
-        connections.append(entry)
-    return connections
+def run_to_json(run: Run, network: ChipNetwork, **options: Any) -> dict[str, Any]:
+    """Return :func:`run_result` as JSON values."""
+    return run_result(run, network, **options).to_json()
 
 
 def bill_to_json(bill: Bill) -> dict[str, Any]:
-    """A bill as JSON values."""
-    return {
-        "card": bill.card.name,
-        "card_key": bill.card.key,
-        "chip": bill.card.chip,
-        "source": bill.card.source,
-        "evidence": bill.card.evidence,
-        "scope": bill.card.scope,
-        "hypothetical": bool(bill.hypothetical),
-        "hypothetical_because": list(bill.hypothetical),
-        "terms": [asdict(term) for term in bill.terms],
-        "dynamic_j_per_decision": bill.dynamic_j_per_decision,
-        "dynamic_low_j_per_decision": bill.dynamic_low_j,
-        "dynamic_high_j_per_decision": bill.dynamic_high_j,
-        "dynamic_j_per_decision_by_layer": bill.layers_j,
-        "static_j_per_decision": bill.static_j_per_decision,
-        "static_note": bill.static_note,
-        "total_j_per_decision": bill.total_j_per_decision,
-        "fitted": bill.card.fitted,
+    """Return :meth:`Bill.to_json`."""
+    return bill.to_json()
+
+
+def latest_runs(bundle: Bundle) -> tuple[list[dict[str, Any]], int]:
+    """Read the latest run of each task, backend and probability of sticky actions.
+
+    Returns:
+        The runs of the bundle's network, in order of task, backend and stickiness; and how many
+        runs in the folder belong to another network.
+
+    Raises:
+        BadFileError: a file in the folder of runs is no run.
+    """
+    latest: dict[tuple[str, str, float], dict[str, Any]] = {}
+    others = 0
+    for path in sorted(bundle.runs.glob("*.json")):
+        result = read_run(path)
+        sticky = float(result["protocol"]["sticky_action_probability"])
+        key = (result["task"], result["backend"], sticky)
+        if result["network_sha256"] != bundle.network_hash:
+            others += 1
+        elif key not in latest or result["date"] >= latest[key]["date"]:
+            latest[key] = result
+    return [latest[key] for key in sorted(latest)], others
+
+
+Check = Callable[[Any], bool]
+
+
+def read_run(path: AnyPath) -> dict[str, Any]:
+    """Read and check the file of one run, so that whatever it holds can be shown.
+
+    Returns:
+        Its JSON values; fields that nothing reads may be of any kind.
+
+    Raises:
+        BadFileError: unreadable, no JSON, or a field is missing or cannot be one of a run.
+    """
+
+    def parse(text: str) -> dict[str, Any]:
+        run = json.loads(text, parse_float=_finite, parse_constant=_finite)
+        _compare(run, RUN, "")
+        return dict(run)
+
+    refusal = "not a run of mtspark: {}; delete it"
+    run: dict[str, Any] = read_text_guarded(Path(path), parse, refusal)
+    return run
+
+
+def _compare(value: Any, expected: Any, where: str) -> None:
+    """Compare a value with a check, an object of checks, or a list of one kind of items."""
+    if isinstance(expected, dict):
+        if not isinstance(value, dict):
+            raise ValueError(f"{where or 'the file'} is no object of named fields")
+        for key, inner in expected.items():
+            if key not in value:
+                raise ValueError(f"{_below(where, key)} is missing")
+            _compare(value[key], inner, _below(where, key))
+    elif isinstance(expected, list):
+        if not isinstance(value, list):
+            raise ValueError(f"{where} is no list")
+        if not value and where in NEVER_EMPTY:
+            raise ValueError(f"{where} is empty")
+        for index, item in enumerate(value):
+            _compare(item, expected[0], f"{where}[{index}]")
+    elif not expected(value):
+        raise ValueError(f"{where} cannot be {repr(value)[:40]}")
+
+
+def _below(where: str, key: str) -> str:
+    return f"{where}.{key}" if where else key
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text} is no finite number")
+    return number
+
+
+def _count(value: Any) -> bool:
+    return type(value) is int and 0 <= value < LARGEST
+
+
+def _positive(value: Any) -> bool:
+    return _count(value) and value > 0
+
+
+def _number(value: Any) -> bool:
+    return type(value) in (int, float) and abs(value) < LARGEST
+
+
+def _number_or_none(value: Any) -> bool:
+    return value is None or _number(value)
+
+
+def _yes_or_no(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+def _text(value: Any) -> bool:
+    # Control characters and lone surrogates must not reach the terminal.
+    return isinstance(value, str) and value.isprintable()
+
+
+def _just(constant: Any) -> Check:
+    return lambda value: type(value) is type(constant) and value == constant
+
+
+def _shape_of_a_run() -> dict[str, Any]:
+    term = {
+        "term": _text,
+        "count_per_decision": _number_or_none,
+        "price_pj": _number_or_none,
+        "energy_j_per_decision": _number_or_none,
+        "note": _text,
     }
+    bill = {
+        **dict.fromkeys(("card", "source", "evidence", "scope", "static_note"), _text),
+        "hypothetical": _yes_or_no,
+        "hypothetical_because": [_text],
+        "terms": [term],
+        "dynamic_j_per_decision": _number,
+        "static_j_per_decision": _number_or_none,
+    }
+    layer = {
+        "name": _text,
+        "neurons": _positive,
+        **dict.fromkeys((*COUNTED, "spikes_window", "silent_neurons"), _count),
+    }
+    return {
+        "format": _just(FORMAT),
+        "version": _just(VERSION),
+        **dict.fromkeys(("date", "backend", "task", "network_sha256"), _text),
+        "protocol": {"sticky_action_probability": _number},
+        "steps_per_decision": _positive,
+        "episodes": [{"return": _number, "finished": _yes_or_no}],
+        "distinct_episodes": _positive,
+        "mean_return": _number,
+        "decisions": _positive,
+        "input_events": {"total": _count},
+        "layers": [layer],
+        "energy": [bill],
+        "host_time": {"decisions_per_s": _number},
+    }
+
+
+RUN = _shape_of_a_run()
+"""What every file of a run holds, of what is read here; it may hold more."""

@@ -128,8 +128,13 @@ def draw(target: Path) -> None:
     for room, (left, bottom, wide, high) in boxes.items():
         axes.add_patch(
             FancyBboxPatch(
-                (left, bottom), wide, high, boxstyle="round,pad=0.02,rounding_size=0.08",
-                facecolor=COLOURS[room], edgecolor="#777777", linewidth=0.8,
+                (left, bottom),
+                wide,
+                high,
+                boxstyle="round,pad=0.02,rounding_size=0.08",
+                facecolor=COLOURS[room],
+                edgecolor="#777777",
+                linewidth=0.8,
             )  # fmt: skip
         )
         axes.text(left + 0.12, bottom + high - 0.27, room, fontsize=12, weight="bold")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -123,6 +123,7 @@ def print_report(bundle: Bundle, json_out: Path | None) -> None:
     """
     from mtspark.cli.show.runs import print_run
     from mtspark.core.errors import BadRequestError
+    from mtspark.sim.results import latest_runs
 
     runs, others = latest_runs(bundle)
     if not runs:
@@ -154,24 +155,3 @@ def print_report(bundle: Bundle, json_out: Path | None) -> None:
                 "runs": runs,
             },
         )
-
-
-def latest_runs(bundle: Bundle) -> tuple[list[dict[str, Any]], int]:
-    """The latest run of each task, backend and stickiness; and how many are of other networks.
-
-    Raises:
-        BadFileError: a file in the folder of runs is no run.
-    """
-    from mtspark.cli.run_file import read_run
-
-    latest: dict[tuple[str, str, float], dict[str, Any]] = {}
-    others = 0
-    for path in sorted(bundle.runs.glob("*.json")):
-        result = read_run(path)
-        sticky = float(result["protocol"]["sticky_action_probability"])
-        key = (result["task"], result["backend"], sticky)
-        if result["network_sha256"] != bundle.network_hash:
-            others += 1
-        elif key not in latest or result["date"] >= latest[key]["date"]:
-            latest[key] = result
-    return [latest[key] for key in sorted(latest)], others

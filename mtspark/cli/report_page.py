@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from mtspark.cli._console import console
 from mtspark.cli._progress import play_progress
 from mtspark.cli.provenance import page_made
-from mtspark.cli.report import latest_runs
 from mtspark.core.errors import BackendMissingError, BadFileError, BadRequestError
 from mtspark.core.files.atomic import writable_folder, write_json
 from mtspark.workflows.backends import BackendName, open_backend
@@ -220,6 +219,8 @@ def _stored(bundle: Bundle, name: str) -> dict[str, Any] | None:
     Raises:
         BadRequestError: unknown task.
     """
+    from mtspark.sim.results import latest_runs
+
     bundle.network.task_index(name)
     runs, _ = latest_runs(bundle)
     own = [run for run in runs if run["task"] == name and run["backend"] in CHIPS_IN_STEP]

@@ -8,6 +8,7 @@ hardware that stores zeros spends them; effective ones count nonzero weights onl
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +33,10 @@ class Split:
         """Both together: what the chip spends."""
         return self.window + self.drain
 
+    def to_json(self) -> dict[str, int]:
+        """Return JSON values."""
+        return {"total": self.total, "window": self.window, "drain": self.drain}
+
 
 @dataclass(frozen=True)
 class ConnectionCounts:
@@ -48,6 +53,16 @@ class ConnectionCounts:
     target: str
     synops_structural: Split
     synops_effective: Split
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON values; a count becomes three fields."""
+        return {
+            "name": self.name,
+            "source": self.source,
+            "target": self.target,
+            **_fields("synops_structural", self.synops_structural),
+            **_fields("synops_effective", self.synops_effective),
+        }
 
 
 @dataclass(frozen=True)
@@ -71,6 +86,18 @@ class LayerCounts:
     synops_effective: Split
     neuron_updates: Split
     silent_neurons: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON values; a count becomes three fields."""
+        return {
+            "name": self.name,
+            "neurons": self.neurons,
+            **_fields("spikes", self.spikes),
+            **_fields("synops_structural", self.synops_structural),
+            **_fields("synops_effective", self.synops_effective),
+            **_fields("neuron_updates", self.neuron_updates),
+            "silent_neurons": self.silent_neurons,
+        }
 
 
 @dataclass(frozen=True)
@@ -199,3 +226,7 @@ class Counter:
 
 def _sum(splits: list[Split]) -> Split:
     return Split(sum(split.window for split in splits), sum(split.drain for split in splits))
+
+
+def _fields(name: str, count: Split) -> dict[str, int]:
+    return {name: count.total, f"{name}_window": count.window, f"{name}_drain": count.drain}

@@ -7,7 +7,8 @@ is kept apart. What a card does not price, or nobody counted, is None and never 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from mtspark.core.chip_network.network import ChipNetwork
 from mtspark.deploy.mapping.limits import broken_limits
@@ -97,6 +98,28 @@ class Bill:
         if self.static_j_per_decision is None:
             return None
         return self.dynamic_j_per_decision + self.static_j_per_decision
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON values: card, terms and sums."""
+        return {
+            "card": self.card.name,
+            "card_key": self.card.key,
+            "chip": self.card.chip,
+            "source": self.card.source,
+            "evidence": self.card.evidence,
+            "scope": self.card.scope,
+            "hypothetical": bool(self.hypothetical),
+            "hypothetical_because": list(self.hypothetical),
+            "terms": [asdict(term) for term in self.terms],
+            "dynamic_j_per_decision": self.dynamic_j_per_decision,
+            "dynamic_low_j_per_decision": self.dynamic_low_j,
+            "dynamic_high_j_per_decision": self.dynamic_high_j,
+            "dynamic_j_per_decision_by_layer": self.layers_j,
+            "static_j_per_decision": self.static_j_per_decision,
+            "static_note": self.static_note,
+            "total_j_per_decision": self.total_j_per_decision,
+            "fitted": self.card.fitted,
+        }
 
     @property
     def left_out(self) -> tuple[str, ...]:

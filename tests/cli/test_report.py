@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from mtspark.cli._console import console
-from mtspark.cli.run_file import NEVER_EMPTY, RUN, read_run
 from mtspark.cli.show.runs import print_run
 from mtspark.core.errors import BadFileError
 from mtspark.deploy.bundle import load_bundle
+from mtspark.sim.results import NEVER_EMPTY, RUN, read_run
 
 Keys = tuple[str | int, ...]
 MISSING = object()

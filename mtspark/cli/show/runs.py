@@ -11,13 +11,10 @@ from rich.table import Table
 from rich.text import Text
 
 from mtspark.cli._console import console
+from mtspark.sim.results import COUNTED
 
 if TYPE_CHECKING:
     from mtspark.core.chip_network.network import ChipNetwork
-
-
-COUNTED = ("spikes", "spikes_drain", "synops_structural", "synops_effective", "neuron_updates")
-"""Counts of a layer, in the order of the table's columns."""
 
 
 def short(value: float) -> str:
