@@ -22,8 +22,6 @@ def validate_command(
 ) -> None:
     """Compare energy, step time and cores with what Intel measured of PilotNet on Loihi 2."""
     one_thread_each()
-    from dataclasses import asdict
-
     from rich.table import Table
 
     from mtspark.sim.validation.compare import validate
@@ -50,15 +48,4 @@ def validate_command(
         "power of 0.232 W was measured there, too, so the total tests the modelled time only."
     )
     if json_out is not None:
-        write_json(
-            json_out,
-            {
-                "format": "mtspark-validation",
-                "version": 1,
-                "network": "PilotNet LIF",
-                "synops": found.synops,
-                "neuron_updates": found.neuron_updates,
-                "spikes": found.spikes,
-                "comparisons": [{**asdict(row), "ratio": row.ratio} for row in found.comparisons],
-            },
-        )
+        write_json(json_out, found.to_json())

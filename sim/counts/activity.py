@@ -6,11 +6,10 @@ totals say, so that the two can be compared.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict, dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from mtspark.core.backend import Decision, Moment
 from mtspark.core.chip_network.fan_out import fan_out
@@ -108,6 +107,35 @@ class Memory:
     thresholds: int
     thresholds_all_tasks: int
     biases: int
+
+    def to_json(self) -> dict[str, int]:
+        """Return JSON values, in bits."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Summary:
+    """How some numbers are distributed.
+
+    Attributes:
+        mean: of them.
+        sd: sample standard deviation; 0 of a single number.
+        min, max: smallest and largest.
+        p5, p95: 5th and 95th percentile.
+        n: how many.
+    """
+
+    mean: float
+    sd: float
+    min: float
+    max: float
+    p5: float
+    p95: float
+    n: int
+
+    def to_json(self) -> dict[str, float]:
+        """Return JSON values."""
+        return asdict(self)
 
 
 class ActivityRecorder:
@@ -210,19 +238,24 @@ class ActivityRecorder:
         )
 
 
-def summary(values: Any) -> dict[str, float]:
-    """Mean, sample standard deviation, range, 5th and 95th percentile, and number of values."""
+def summarise(values: ArrayLike) -> Summary:
+    """Summarise numbers, at least one."""
     numbers = np.asarray(values, dtype=np.float64)
     low, high = np.percentile(numbers, [5, 95])
-    return {
-        "mean": float(numbers.mean()),
-        "sd": float(numbers.std(ddof=1)) if len(numbers) > 1 else 0.0,
-        "min": float(numbers.min()),
-        "max": float(numbers.max()),
-        "p5": float(low),
-        "p95": float(high),
-        "n": len(numbers),
-    }
+    return Summary(
+        mean=float(numbers.mean()),
+        sd=float(numbers.std(ddof=1)) if len(numbers) > 1 else 0.0,
+        min=float(numbers.min()),
+        max=float(numbers.max()),
+        p5=float(low),
+        p95=float(high),
+        n=len(numbers),
+    )
+
+
+def summary(values: ArrayLike) -> dict[str, float]:
+    """Return :func:`summarise` as JSON values."""
+    return summarise(values).to_json()
 
 
 def memory(network: ChipNetwork) -> Memory:

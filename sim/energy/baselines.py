@@ -8,7 +8,8 @@ those of the neurons that sent no spike in a decision, as counted in play.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,6 +59,16 @@ class BaselineBill:
     terms: tuple[EnergyTerm, ...]
     note: str
 
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON values, without the single terms."""
+        return {
+            "name": self.baseline.name,
+            "activation_bits": self.baseline.activation_bits,
+            "multiply_accumulates": self.baseline.total,
+            "energy_j_per_decision": self.energy_j_per_decision,
+            "note": self.note,
+        }
+
 
 @dataclass(frozen=True)
 class BreakEven:
@@ -76,6 +87,32 @@ class BreakEven:
     spikes_per_neuron_and_step: float | None
     step_time_us: float | None
     static_equals_dynamic_us: float | None
+
+    def to_json(self) -> dict[str, float | None]:
+        """Return JSON values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class HeadSynapses:
+    """Synapses of a readout.
+
+    A linear dueling head folds into one layer with as many synapses as the advantage stream
+    has alone; unfolded, the value stream adds one output.
+
+    Attributes:
+        folded: of the readout as it is.
+        advantage_alone: of the advantage stream without the value stream.
+        unfolded_dueling: of both streams.
+    """
+
+    folded: int
+    advantage_alone: int
+    unfolded_dueling: int
+
+    def to_json(self) -> dict[str, int]:
+        """Return JSON values."""
+        return asdict(self)
 
 
 def quantised_bits(time_steps: int) -> int:
@@ -228,17 +265,18 @@ def break_even(
     )
 
 
-def head_weights(network: ChipNetwork) -> dict[str, int]:
-    """Synapses of the readout as it is, and of a dueling head that is not folded.
-
-    A linear dueling head folds into one layer with as many synapses as the advantage stream
-    has alone; unfolded, the value stream adds one output.
-    """
+def head_synapses(network: ChipNetwork) -> HeadSynapses:
+    """Count the synapses of the readout, and those of the head that it was before folding."""
     readout = network.readout.population
     links = [link for link in network.connections if link.target == readout]
     folded = sum(link.weights.size for link in links)
     inputs = sum(int(np.prod(network.shape_of(link.source))) for link in links)
-    return {"folded": folded, "advantage_alone": folded, "unfolded_dueling": folded + inputs}
+    return HeadSynapses(folded, folded, folded + inputs)
+
+
+def head_weights(network: ChipNetwork) -> dict[str, int]:
+    """Return :func:`head_synapses` as JSON values."""
+    return head_synapses(network).to_json()
 
 
 def _sum(terms: tuple[EnergyTerm, ...]) -> float:

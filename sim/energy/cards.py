@@ -28,7 +28,7 @@ from __future__ import annotations
 
 import math
 import sys
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -118,6 +118,22 @@ class PriceCard:
     not_priced: dict[str, str]
     parameters: dict[str, float] = field(default_factory=dict)
     fitted: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON values: texts, and each price with its source."""
+        return {
+            "key": self.key,
+            "name": self.name,
+            "chip": self.chip,
+            "model": self.model,
+            "source": self.source,
+            "evidence": self.evidence,
+            "scope": self.scope,
+            "fitted": self.fitted,
+            "terms": {name: asdict(term) for name, term in self.terms.items()},
+            "not_priced": dict(self.not_priced),
+            "parameters": dict(self.parameters),
+        }
 
     def operation(self, term: str, kind: str) -> tuple[str, TermPrice | None]:
         """The price of a synaptic operation on a kind of connection, and the term it is under."""

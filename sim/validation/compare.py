@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import asdict, dataclass
+from typing import Any
 
+from mtspark.core.files.atomic import AnyPath
 from mtspark.deploy.chips.model import load_chip
 from mtspark.sim.energy.cards import known_cards, load_card
 from mtspark.sim.energy.pricing import Device, price
@@ -15,8 +16,8 @@ CHIP = "loihi2"
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """One quantity.
+class Prediction:
+    """One quantity, predicted beside measured.
 
     Attributes:
         quantity: with its unit.
@@ -36,23 +37,39 @@ class Comparison:
         """Predicted over measured."""
         return self.predicted / self.measured
 
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON values."""
+        return {**asdict(self), "ratio": self.ratio}
+
 
 @dataclass(frozen=True)
 class Validation:
-    """All of them, and what of PilotNet was counted.
+    """All predictions, and what of PilotNet was counted.
 
     Attributes:
         comparisons: energy by card, then time and cores.
         synops, neuron_updates, spikes: of one recorded sample.
     """
 
-    comparisons: tuple[Comparison, ...]
+    comparisons: tuple[Prediction, ...]
     synops: int
     neuron_updates: int
     spikes: int
 
+    def to_json(self) -> dict[str, Any]:
+        """Return the content of the file that ``mtspark validate --json`` writes."""
+        return {
+            "format": "mtspark-validation",
+            "version": 1,
+            "network": "PilotNet LIF",
+            "synops": self.synops,
+            "neuron_updates": self.neuron_updates,
+            "spikes": self.spikes,
+            "comparisons": [row.to_json() for row in self.comparisons],
+        }
 
-def validate(folder: Path) -> Validation:
+
+def validate(folder: AnyPath) -> Validation:
     """Predict PilotNet's energy under every card of a Loihi, its step time and its cores.
 
     Args:
@@ -84,7 +101,7 @@ def validate(folder: Path) -> Validation:
         bill = price(counts, network, card, device if card.chip == CHIP else None)
         fitted = bool(card.fitted)
         rows.append(
-            Comparison(
+            Prediction(
                 "dynamic energy of a sample [mJ]",
                 card.name,
                 bill.dynamic_j_per_decision * 1e3,
@@ -94,7 +111,7 @@ def validate(folder: Path) -> Validation:
         )
         if bill.total_j_per_decision is not None:
             rows.append(
-                Comparison(
+                Prediction(
                     "with static, modelled time [mJ]",
                     card.name,
                     bill.total_j_per_decision * 1e3,
@@ -106,7 +123,7 @@ def validate(folder: Path) -> Validation:
     for times, step in mapped.steps.items():
         if step.total_us is not None:
             rows.append(
-                Comparison(
+                Prediction(
                     "time of a step [µs]",
                     f"times {times!r}, divided as Intel's compiler divides",
                     step.total_us,
@@ -118,7 +135,7 @@ def validate(folder: Path) -> Validation:
         ("divided as Intel's compiler divides", mapped.as_intel),
         ("as few as possible", mapped.fewest),
     ):
-        rows.append(Comparison("cores", how, float(len(mapping.cores)), float(measured.cores)))
+        rows.append(Prediction("cores", how, float(len(mapping.cores)), float(measured.cores)))
     return Validation(
         tuple(rows),
         counts.synops_structural,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
+from mtspark.core.files.atomic import AnyPath
 from mtspark.deploy.chips.model import load_chip
 from mtspark.deploy.mapping.mapper import ChipMapping, Division, InputPlace, map_network
 from mtspark.sim.latency.model import StepTime, step_time
@@ -65,7 +65,7 @@ class PilotNetComparison:
         return sum(cores for cores, _, _ in INTEL.values())
 
 
-def compare_pilotnet(folder: Path) -> PilotNetComparison:
+def compare_pilotnet(folder: AnyPath) -> PilotNetComparison:
     """Map PilotNet as Intel's compiler divides and on as few cores as possible.
 
     Args:

@@ -27,6 +27,7 @@ from mtspark.core.chip_network.network import (
 from mtspark.core.chip_network.rules import check_network
 from mtspark.core.environments.protocol import Task
 from mtspark.core.errors import BadFileError
+from mtspark.core.files.atomic import AnyPath
 from mtspark.core.files.hdf5 import read_hdf5, text_of_netx
 from mtspark.sim.counts.totals import Counter, RunCounts
 
@@ -66,7 +67,7 @@ class Measurement:
     cores: int = 74
 
 
-def pilotnet(folder: Path) -> tuple[ChipNetwork, RunCounts]:
+def pilotnet(folder: AnyPath) -> tuple[ChipNetwork, RunCounts]:
     """Read PilotNet and count one recorded sample of it.
 
     Its neurons are updated in 16 steps: samples follow one another without a pause.
@@ -80,7 +81,7 @@ def pilotnet(folder: Path) -> tuple[ChipNetwork, RunCounts]:
     return network, counter.result(pipeline=False)
 
 
-def pilotnet_sample(folder: Path) -> tuple[ChipNetwork, dict[str, NDArray[np.int64]]]:
+def pilotnet_sample(folder: AnyPath) -> tuple[ChipNetwork, dict[str, NDArray[np.int64]]]:
     """PilotNet and what its neurons sent in one recorded sample, by source, (1, *shape).
 
     Each layer's 16 steps start when it was reset, as many steps after the input as it is deep.
@@ -88,6 +89,7 @@ def pilotnet_sample(folder: Path) -> tuple[ChipNetwork, dict[str, NDArray[np.int
     Raises:
         BadFileError: a file is missing, or is not what PilotNet's would be.
     """
+    folder = Path(folder)
     network = _network(folder)
     window = {INPUT: np.zeros((1, *network.input.shape), np.int64)}
     for population in network.populations:
