@@ -25,6 +25,7 @@ from safetensors.numpy import load, save
 from mtspark.core.chip_network.network import ChipNetwork
 from mtspark.core.chip_network.serialise import network_from_json, network_to_json
 from mtspark.core.errors import BadFileError, BadRequestError
+from mtspark.core.files.atomic import UnwritableError, write_bytes, write_json
 from mtspark.core.files.limits import FileLimits, check_file_size, one_line, over
 from mtspark.core.files.sandbox import read_guarded
 
@@ -97,13 +98,16 @@ def write_bundle(
             "version": VERSION,
             "files": {name: sha256(fresh / name) for name in names},
         }
-        (fresh / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
+        write_json(fresh / MANIFEST, manifest)
         if folder.exists():
             _swap(fresh, folder, old)
         else:
             fresh.rename(folder)
     except OSError as error:
         raise BadFileError(f"{folder}: cannot be written: {error.strerror or error}") from error
+    except UnwritableError as error:
+        # It names a file in the folder that is yet to be renamed.
+        raise BadFileError(f"{folder}: cannot be written: {error.reason}") from error
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
     return load_bundle(folder)
@@ -161,8 +165,8 @@ def save_network(
     data, arrays = network_to_json(network)
     if quantiser is not None:
         data["quantiser"] = quantiser
-    (folder / NETWORK_JSON).write_text(json.dumps(data, indent=2) + "\n")
-    (folder / NETWORK_ARRAYS).write_bytes(save(arrays))
+    write_json(folder / NETWORK_JSON, data)
+    write_bytes(folder / NETWORK_ARRAYS, save(arrays))
 
 
 def load_bundle(

@@ -7,8 +7,8 @@ steps, input scale, task) stands in the graph's metadata under the key ``mtspark
 
 from __future__ import annotations
 
+import io
 import itertools
-import os
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from torch import nn
 
 from mtspark.convert.nir.file import read_nir
 from mtspark.core.errors import BadFileError, BadNetworkError
+from mtspark.core.files.atomic import AnyPath, write_bytes
 from mtspark.train.checkpoint.agent import Agent
 from mtspark.train.networks.network import HIDDEN, SpikingLayer
 from mtspark.train.networks.variants import why_not_deployable
@@ -162,14 +163,16 @@ def check_shared_weights(graphs: dict[str, nir.NIRGraph]) -> None:
                     )
 
 
-def save_graph(graph: nir.NIRGraph, path: Path) -> None:
-    """Write a graph to a temporary name, then rename."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        nir.write(str(temporary), graph)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+def save_graph(graph: nir.NIRGraph, path: AnyPath) -> None:
+    """Write a graph whole or not at all.
+
+    Raises:
+        BadFileError: it cannot be written.
+    """
+    # In memory: on a full disk the HDF5 library crashes.
+    buffer = io.BytesIO()
+    nir.write(buffer, graph)
+    write_bytes(path, buffer.getbuffer())
 
 
 def load_graph(path: Path) -> nir.NIRGraph:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,8 @@ import numpy as np
 from mtspark.convert.nir.neurons import ImportOptions, choose
 from mtspark.convert.nir.reader import METADATA
 from mtspark.core.errors import BadFileError
-from mtspark.core.files.hdf5 import read_hdf5, text_of_nir
+from mtspark.core.files.atomic import AnyPath, write_bytes
+from mtspark.core.files.hdf5 import hdf5_bytes, read_hdf5, text_of_nir
 from mtspark.core.float_network.network import FloatNetwork
 
 COMPRESSED_BYTES = 4096
@@ -20,7 +20,7 @@ COMPRESSED_BYTES = 4096
 
 
 def copy_with_choices(
-    source: Path, target: Path, options: ImportOptions, network: FloatNetwork
+    source: Path, target: AnyPath, options: ImportOptions, network: FloatNetwork
 ) -> None:
     """Write a file's content anew with the choices in its metadata, so that it reads the same.
 
@@ -34,7 +34,8 @@ def copy_with_choices(
         network: what it gave.
 
     Raises:
-        BadFileError: the source has changed and is no NIR file any more.
+        BadFileError: the source has changed and is no NIR file any more, or the target cannot be
+            written.
     """
     content = read_hdf5(source, text_of_nir)
     node = content.get("node")
@@ -49,12 +50,7 @@ def copy_with_choices(
         if key == "time_steps":
             value = network.time_steps
         own[key] = value.value if isinstance(value, Enum) else value
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        _write(temporary, content)
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_bytes(target, hdf5_bytes(lambda file: _fill(file, content)))
 
 
 def _group(parent: dict[str, Any], name: str) -> dict[str, Any]:
@@ -65,19 +61,15 @@ def _group(parent: dict[str, Any], name: str) -> dict[str, Any]:
     return found
 
 
-def _write(path: Path, content: dict[str, Any]) -> None:
+def _fill(group: Any, items: dict[str, Any]) -> None:
     import h5py
 
-    def fill(group: Any, items: dict[str, Any]) -> None:
-        for name, value in items.items():
-            if isinstance(value, dict):
-                fill(group.create_group(name), value)
-            elif isinstance(value, (str, list)):
-                texts = np.asarray(value, dtype=object)
-                group.create_dataset(name, data=texts, dtype=h5py.string_dtype())
-            else:
-                large = np.size(value) and np.asarray(value).nbytes > COMPRESSED_BYTES
-                group.create_dataset(name, data=value, compression="gzip" if large else None)
-
-    with h5py.File(path, "w") as file:
-        fill(file, content)
+    for name, value in items.items():
+        if isinstance(value, dict):
+            _fill(group.create_group(name), value)
+        elif isinstance(value, (str, list)):
+            texts = np.asarray(value, dtype=object)
+            group.create_dataset(name, data=texts, dtype=h5py.string_dtype())
+        else:
+            large = np.size(value) and np.asarray(value).nbytes > COMPRESSED_BYTES
+            group.create_dataset(name, data=value, compression="gzip" if large else None)

@@ -7,8 +7,6 @@ the bit is refused. Layer names of such a file are those that its importer gives
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,7 +22,9 @@ from mtspark.core.chip_network.network import (
     SignMode,
 )
 from mtspark.core.chip_network.rules import check_network
-from mtspark.core.errors import BadFileError, BadNetworkError, BadRequestError
+from mtspark.core.errors import BadNetworkError, BadRequestError
+from mtspark.core.files.atomic import AnyPath, write_bytes
+from mtspark.core.files.hdf5 import hdf5_bytes
 from mtspark.deploy.lower import HELPERS
 
 BIAS_STEP = 64
@@ -34,7 +34,7 @@ Int = NDArray[np.int64]
 Layer = dict[str, Any]
 
 
-def save_netx(network: ChipNetwork, path: Path, task: int = 0) -> None:
+def save_netx(network: ChipNetwork, path: AnyPath, task: int = 0) -> None:
     """Write a file whole or not at all; a link stays a link.
 
     Args:
@@ -47,23 +47,15 @@ def save_netx(network: ChipNetwork, path: Path, task: int = 0) -> None:
         BadRequestError: there is no such task.
         BadFileError: the file cannot be written.
     """
-    import h5py
-
     layers = netx_layers(network, task)
-    target = path.resolve()
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        with h5py.File(temporary, "w") as file:
-            for index, layer in enumerate(layers):
-                _write(file.create_group(f"layer/{index}"), layer)
-            file.create_dataset("simulation/Ts", data=1)
-            file.create_dataset("simulation/tSample", data=network.time_steps)
-        temporary.replace(target)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise BadFileError(f"{path}: cannot be written: {reason}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+
+    def fill(file: Any) -> None:
+        for index, layer in enumerate(layers):
+            _write(file.create_group(f"layer/{index}"), layer)
+        file.create_dataset("simulation/Ts", data=1)
+        file.create_dataset("simulation/tSample", data=network.time_steps)
+
+    write_bytes(path, hdf5_bytes(fill))
 
 
 def netx_layers(network: ChipNetwork, task: int = 0) -> list[Layer]:

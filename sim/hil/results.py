@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from mtspark.core.errors import BadFileError
+from mtspark.core.files.atomic import AnyPath, replacing
 from mtspark.sim.hil.loop import HilEpisode, Loop, episode_to_json
 
 FORMAT = "mtspark-hil"
@@ -116,7 +116,7 @@ def stored_points(path: Path, network_hash: str, task: str, seeds: range) -> lis
         return []
 
 
-def save_curve(points: Sequence[dict[str, Any]], varied: str, title: str, path: Path) -> None:
+def save_curve(points: Sequence[dict[str, Any]], varied: str, title: str, path: AnyPath) -> None:
     """Draw score and fate of the observations against what was varied.
 
     Args:
@@ -163,14 +163,5 @@ def save_curve(points: Sequence[dict[str, Any]], varied: str, title: str, path: 
         lower.set_xlabel(f"rate of {varied}")
     else:
         lower.set_xlabel("latency of the chip [ms]")
-    temporary = path.with_name(f".{path.name}.tmp.png")
-    try:
-        figure.savefig(temporary, dpi=120)
-        temporary.replace(path)
-    except OSError as error:
-        raise BadFileError(
-            f"{path}: cannot be written ({(error.strerror or str(error)).lower()}); choose another "
-            "file"
-        ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=120)

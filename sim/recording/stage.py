@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 from mtspark.core.backend import Moment
 from mtspark.core.chip_network.fan_out import fan_out
 from mtspark.core.chip_network.network import INPUT, ChipNetwork
+from mtspark.core.files.atomic import AnyPath, replacing
 
 ACTION_NAMES = (
     "noop",
@@ -88,24 +88,24 @@ class Recorder:
         self.scenes = [*self.scenes[-(self.keep - 1) :], scene]
 
 
-def save_video(recorder: Recorder, task: str, path: Path, every: int = 2) -> None:
+def save_video(recorder: Recorder, task: str, path: AnyPath, every: int = 2) -> None:
     """Write an animated GIF of the recorded decisions, every `every`-th one."""
     from matplotlib.animation import FuncAnimation, PillowWriter
 
     figure, draw = _stage(recorder, task)
     chosen = list(range(0, len(recorder.scenes), every))
     animation = FuncAnimation(figure, draw, frames=chosen, blit=False)
-    temporary = path.with_name(f".{path.name}")
-    animation.save(temporary, writer=PillowWriter(fps=15), dpi=72)
-    temporary.replace(path)
+    with replacing(path) as temporary:
+        animation.save(temporary, writer=PillowWriter(fps=15), dpi=72)
     _close(figure)
 
 
-def save_still(recorder: Recorder, task: str, path: Path) -> None:
+def save_still(recorder: Recorder, task: str, path: AnyPath) -> None:
     """Write a PNG of the last recorded decision."""
     figure, draw = _stage(recorder, task)
     draw(len(recorder.scenes) - 1)
-    figure.savefig(path, dpi=120)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=120)
     _close(figure)
 
 

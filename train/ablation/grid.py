@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 import statistics
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 from mtspark.core.errors import BadFileError, BadRequestError
+from mtspark.core.files.atomic import write_json
 from mtspark.train.images.data import CLASSES, IMAGE_SHAPE, ImageSet
 from mtspark.train.images.trainer import ImageConfig, ImageTrainer, accuracy
 from mtspark.train.networks.config import ConvSize, NetworkConfig
@@ -178,7 +178,7 @@ def run_grid(
     for cell in track(grid(settings), description="ablation"):
         path = done_folder / cell.file_name
         if not path.exists():
-            _write_json(path, run_cell(cell, settings, training, test))
+            write_json(path, run_cell(cell, settings, training, test))
         rows.append(_read_json(path))
     result = {
         "format": FORMAT,
@@ -189,7 +189,7 @@ def run_grid(
         "cells": summarise(rows),
         "runs": rows,
     }
-    _write_json(folder / "ablation.json", result)
+    write_json(folder / "ablation.json", result)
     draw(result, folder / "ablation.png")
     draw_curves(result, folder / "ablation-curves.png")
     return result
@@ -250,13 +250,7 @@ def as_markdown(result: dict[str, Any]) -> str:
 def _check_same_settings(path: Path, settings: AblationSettings) -> None:
     if path.exists() and _read_json(path) != asdict(settings):
         raise BadRequestError(f"{path.parent}: holds a grid of another budget; choose another")
-    _write_json(path, asdict(settings))
-
-
-def _write_json(path: Path, content: Any) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(content, indent=2) + "\n")
-    temporary.replace(path)
+    write_json(path, asdict(settings))
 
 
 def _read_json(path: Path) -> Any:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import itertools
-import os
 import statistics
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mtspark.core.files.atomic import replacing
 from mtspark.train.ablation.grid import NETWORKS, NEURONS, SCHEDULES, TASKS
 
 if TYPE_CHECKING:
@@ -91,7 +91,6 @@ def draw_curves(result: dict[str, Any], path: Path) -> None:
 def _save(figure: Figure, path: Path) -> None:
     from matplotlib import pyplot
 
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp.png")
-    figure.savefig(temporary, dpi=120)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=120)
     pyplot.close(figure)
-    temporary.replace(path)

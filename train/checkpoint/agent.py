@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import io
 import math
-import os
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from mtspark.core.environments.protocol import (
     tasks_to_json,
 )
 from mtspark.core.errors import BadFileError, BadNetworkError
+from mtspark.core.files.atomic import AnyPath, write_bytes
 from mtspark.core.files.limits import FileLimits, chosen_policy, one_line, over
 from mtspark.core.files.sandbox import read_guarded
 from mtspark.train.checkpoint.archive import read_tensors, with_tensors
@@ -48,8 +49,12 @@ class Agent:
     evaluations: list[dict[str, Any]] = field(default_factory=list)
 
 
-def save_agent(agent: Agent, path: Path) -> None:
-    """Write an agent file; the old file stays whole until the new one is complete."""
+def save_agent(agent: Agent, path: AnyPath) -> None:
+    """Write an agent file; the old file stays whole until the new one is complete.
+
+    Raises:
+        BadFileError: it cannot be written.
+    """
     content = {
         "format": FORMAT,
         "version": VERSION,
@@ -63,16 +68,16 @@ def save_agent(agent: Agent, path: Path) -> None:
     save_whole(content, path)
 
 
-def save_whole(content: dict[str, Any], path: Path) -> None:
-    """torch.save to a temporary name, then rename; a link stays a link to what it led to."""
-    path = path.resolve()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        torch.save(content, temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+def save_whole(content: dict[str, Any], path: AnyPath) -> None:
+    """Write what torch.save makes of it, whole or not at all; a link stays a link.
+
+    Raises:
+        BadFileError: it cannot be written.
+    """
+    # In memory: of a full disk torch.save says no more than that it failed.
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    write_bytes(path, buffer.getbuffer())
 
 
 def load_agent(path: Path, limits: FileLimits | None = None, trust: bool | None = None) -> Agent:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mtspark.core.errors import BadFileError, BadRequestError
+from mtspark.core.files.atomic import write_text
 
 if TYPE_CHECKING:
     from mtspark.train.config.games import TrainConfig
@@ -74,16 +74,14 @@ def prepare_folder(folder: Path, count: str, reached: int) -> None:
         reached: where the run goes on.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    for pattern in (".resume.pt.*.tmp", ".agent.*.tmp", ".log.jsonl.*.tmp"):
+    for pattern in (".resume.pt.*.tmp*", ".agent.*.tmp*", ".log.jsonl.*.tmp*"):
         for unfinished in folder.glob(pattern):
             unfinished.unlink(missing_ok=True)
     log = folder / "log.jsonl"
     if log.exists():
         lines = log.read_text(errors="replace").splitlines(keepends=True)
         kept = [line for line in lines if _progress_of(line, count) <= reached]
-        temporary = log.with_name(f".{log.name}.{os.getpid()}.tmp")
-        temporary.write_text("".join(kept))
-        temporary.replace(log)
+        write_text(log, "".join(kept))
 
 
 def _progress_of(line: str, count: str) -> float:

@@ -8,9 +8,11 @@ device or a pipe, is written into.
 from __future__ import annotations
 
 import errno
+import itertools
 import json
 import os
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,55 +22,76 @@ from mtspark.core.errors import BadFileError, BadRequestError
 
 AnyPath = str | os.PathLike[str]
 
+_NUMBERS = itertools.count()
+"""Tells the temporary files of two threads apart."""
+
+
+class UnwritableError(BadFileError):
+    """A file that cannot be written.
+
+    Attributes:
+        reason: why, in the words of the operating system.
+    """
+
+    reason = ""
+
 
 @contextmanager
 def replacing(path: AnyPath) -> Iterator[Path]:
     """Yield a temporary path beside `path`; its file takes the place of `path` at the end.
 
-    Folders above it are made. The temporary name keeps the suffix, since some writers choose a
-    format by it. Where the block raises, or writes nothing, `path` stays as it was.
+    Folders above it are made. The temporary name ends as `path` does, since some writers choose a
+    format by that. Where the block raises, or writes nothing, `path` stays as it was. What is
+    written for a device, a pipe or this process's output is handed on to it at the end.
 
     Raises:
-        BadFileError: the folder or file cannot be written.
+        UnwritableError: the folder or file cannot be written.
     """
-    temporary = None
+    path = Path(path)
+    temporary: Path | None = None
+    if _own_stream(path) is not None or _is_special(path):
+        with tempfile.TemporaryDirectory() as folder:
+            temporary = Path(folder) / f"content{path.suffix}"
+            with _unwritable(path):
+                yield temporary
+                data = temporary.read_bytes()
+            write_bytes(path, data)
+        return
     try:
-        target = behind_links(Path(path))
-        target.parent.mkdir(parents=True, exist_ok=True)
-        # The target's whole name stands first, so that a leftover says whose it is.
-        temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp{target.suffix}")
-        yield temporary
-        _flush(temporary)
-        temporary.replace(target)
-    except OSError as error:
-        raise unwritable(path, error) from error
+        with _unwritable(path):
+            target = behind_links(path)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            # The target's whole name stands first, so that a leftover says whose it is.
+            mark = f"{os.getpid()}.{next(_NUMBERS)}.tmp"
+            temporary = target.with_name(f".{target.name}.{mark}{target.suffix}")
+            yield temporary
+            _flush(temporary)
+            temporary.replace(target)
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
 
 
-def write_bytes(path: AnyPath, data: bytes) -> None:
+def write_bytes(path: AnyPath, data: bytes | memoryview) -> None:
     """Write a file whole or not at all; a device, a pipe or this process's output is written into.
 
     Raises:
-        BadFileError: it cannot be written.
+        UnwritableError: it cannot be written.
     """
     path = Path(path)
-    for stream in (sys.stdout, sys.stderr):
-        if _leads_to(path, stream):
-            # Opened a second time, a file behind it would be overwritten from its start.
-            stream.flush()
-            os.write(stream.fileno(), data)
-            return
-    try:
-        special = path.exists() and not path.is_file() and not path.is_dir()
-        if special:
+    stream = _own_stream(path)
+    if stream is not None:
+        # Opened a second time, a file behind it would be overwritten from its start.
+        stream.flush()
+        rest = memoryview(data)
+        while rest:
+            rest = rest[os.write(stream.fileno(), rest) :]
+    elif _is_special(path):
+        with _unwritable(path):
             path.write_bytes(data)
-            return
-    except OSError as error:
-        raise unwritable(path, error) from error
-    with replacing(path) as temporary:
-        temporary.write_bytes(data)
+    else:
+        with replacing(path) as temporary:
+            temporary.write_bytes(data)
 
 
 def write_text(path: AnyPath, text: str) -> None:
@@ -80,7 +103,7 @@ def write_json(path: AnyPath, data: Any) -> None:
     """As :func:`write_bytes`, of JSON with an indent of two; NaN and infinity are refused.
 
     Raises:
-        BadFileError: it cannot be written.
+        UnwritableError: it cannot be written.
         ValueError: a number is not finite.
     """
     write_text(path, json.dumps(data, indent=2, allow_nan=False) + "\n")
@@ -91,13 +114,13 @@ def check_target(path: AnyPath | None) -> None:
 
     Raises:
         BadRequestError: a folder.
-        BadFileError: a device or pipe that may not be written, or a file in a folder that
+        UnwritableError: a device or pipe that may not be written, or a file in a folder that
             cannot be written.
     """
     if path is None:
         return
     path = Path(path)
-    try:
+    with _unwritable(path):
         if path.is_dir():
             raise BadRequestError(f"{path}: is a folder; give the name of a file")
         if path.exists() and not path.is_file():
@@ -105,8 +128,6 @@ def check_target(path: AnyPath | None) -> None:
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
             return
         parent = behind_links(path).parent
-    except OSError as error:
-        raise unwritable(path, error) from error
     writable_folder(parent)
 
 
@@ -136,17 +157,28 @@ def behind_links(path: Path) -> Path:
     Raises:
         OSError: links in a circle.
     """
+    circle = OSError(errno.ELOOP, os.strerror(errno.ELOOP))
     try:
-        return path.resolve()
+        target = path.resolve()
     except RuntimeError as error:
-        # What Python before 3.13 says of links in a circle.
-        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP)) from error
+        raise circle from error
+    # Python from 3.13 on gives a link of the circle instead of raising.
+    if target.is_symlink():
+        raise circle
+    return target
 
 
-def unwritable(path: AnyPath, error: OSError) -> BadFileError:
-    """The error to raise for a file that cannot be written."""
-    reason = (error.strerror or str(error)).lower()
-    return BadFileError(f"{path}: cannot be written ({reason}); choose another file")
+@contextmanager
+def _unwritable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        # Libraries put a report of several lines where the operating system has three words.
+        text = os.strerror(error.errno) if error.errno else str(error)
+        reason = " ".join(text.lower().split())
+        refusal = UnwritableError(f"{path}: cannot be written ({reason}); choose another file")
+        refusal.reason = reason
+        raise refusal from error
 
 
 def _flush(path: Path) -> None:
@@ -158,8 +190,23 @@ def _flush(path: Path) -> None:
         os.close(descriptor)
 
 
-def _leads_to(path: Path, stream: TextIO) -> bool:
-    try:
-        return os.path.samestat(path.stat(), os.fstat(stream.fileno()))
-    except (OSError, ValueError):
-        return False
+def _is_special(path: Path) -> bool:
+    """Whether it is there and is neither file nor folder.
+
+    Raises:
+        UnwritableError: nobody may see what is there.
+    """
+    with _unwritable(path):
+        return path.exists() and not path.is_file() and not path.is_dir()
+
+
+def _own_stream(path: Path) -> TextIO | None:
+    """This process's output or error output, where the path leads to it."""
+    for stream in (sys.stdout, sys.stderr):
+        # A closed one is None; one that a test has put there has no number.
+        try:
+            if stream and os.path.samestat(path.stat(), os.fstat(stream.fileno())):
+                return stream
+        except (OSError, ValueError):
+            continue
+    return None

@@ -222,3 +222,17 @@ class _Reader:
         if len(text) > self.limits.text_bytes or not shown.isprintable():
             raise self._refuse(names, "holds text that cannot be printed")
         return text
+
+
+def hdf5_bytes(fill: Callable[[Any], None]) -> bytes:
+    """The content of a new HDF5 file, built in memory: on a full disk the HDF5 library crashes.
+
+    Args:
+        fill: is given the open h5py.File.
+    """
+    import h5py
+
+    with h5py.File("memory", "w", driver="core", backing_store=False) as file:
+        fill(file)
+        file.flush()
+        return bytes(file.id.get_file_image())

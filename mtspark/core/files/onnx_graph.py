@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +13,8 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from mtspark.core.errors import BadFileError
+from mtspark.core.files.atomic import AnyPath, write_bytes
+from mtspark.core.files.limits import one_line
 
 METADATA = "mtspark"
 """Key of the model's properties under which mtspark's own description stands, as JSON."""
@@ -107,18 +107,15 @@ def _value_info(port: Port) -> onnx.ValueInfoProto:
     return helper.make_tensor_value_info(port.name, TYPES[port.dtype], shape)
 
 
-def save_onnx(model: onnx.ModelProto, path: Path) -> None:
+def save_onnx(model: onnx.ModelProto, path: AnyPath) -> None:
     """Write a model whole or not at all; a link stays a link.
 
     Raises:
         BadFileError: it cannot be written.
     """
-    target = path.resolve()
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
-        temporary.write_bytes(model.SerializeToString())
-        temporary.replace(target)
-    except (OSError, ValueError) as error:
-        raise BadFileError(f"{path}: cannot be written: {error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+        content = model.SerializeToString()
+    except ValueError as error:
+        # Protocol buffers end at two gigabytes.
+        raise BadFileError(f"{path}: cannot be written ({one_line(error)})") from error
+    write_bytes(path, content)

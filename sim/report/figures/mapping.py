@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mtspark.core.chip_network.network import INPUT
+from mtspark.core.files.atomic import AnyPath, replacing
 from mtspark.deploy.chips.model import ChipModel
 from mtspark.deploy.mapping.mapper import ChipMapping
 from mtspark.sim.latency.traffic import Traffic
@@ -65,16 +65,12 @@ def draw_mapping(mapping: ChipMapping, chip: ChipModel, traffic: Traffic | None 
 
 
 def save_mapping(
-    mapping: ChipMapping, chip: ChipModel, path: Path, traffic: Traffic | None = None
+    mapping: ChipMapping, chip: ChipModel, path: AnyPath, traffic: Traffic | None = None
 ) -> None:
-    """Write the picture whole or not at all; the file's ending chooses its format."""
+    """Write the picture whole or not at all; its ending chooses a format, PNG without one."""
     figure = draw_mapping(mapping, chip, traffic)
-    temporary = path.with_name(f".{path.stem}.tmp{path.suffix}")
-    try:
-        figure.savefig(temporary, dpi=120)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format=temporary.suffix[1:] or "png", dpi=120)
 
 
 def _slots(chip: ChipModel) -> tuple[int, int]:
