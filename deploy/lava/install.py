@@ -10,13 +10,12 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import json
-import subprocess
 import sys
-import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from mtspark.core.errors import BackendFailedError
+from mtspark.core.process import finished, install_packages, last_words
 from mtspark.deploy.lava.shim import LAVA_VERSION
 
 OWN_NEEDS = ("asteval>=0.9.31", "networkx>=2.8.7", "scipy>=1.10.1", "scikit-learn>=1.5.0")
@@ -67,10 +66,12 @@ def install_lava() -> LavaInstallation:
             f"install-lava: {sys.executable} has no pip; run `{sys.executable} -m ensurepip` first"
         )
     if sys.version_info[:2] == (3, 10):
-        _pip(f"lava-nc=={LAVA_VERSION}")
+        _install(f"lava-nc=={LAVA_VERSION}")
     else:
-        _pip(f"lava-nc=={LAVA_VERSION}", "--no-deps", "--ignore-requires-python")
-        _pip(*OWN_NEEDS, keep_installed=True)
+        alone = ("--no-deps", "--ignore-requires-python")
+        _install(f"lava-nc=={LAVA_VERSION}", options=alone)
+        # Unpinned, a package that Lava needs could drag numpy along to another version.
+        _install(*OWN_NEEDS, keep=_installed_pins())
     return _verified(python, installed_now=True)
 
 
@@ -95,65 +96,36 @@ def _present(requirement: str) -> bool:
         return False
 
 
-def _pip(*arguments: str, keep_installed: bool = False) -> None:
-    command = [sys.executable, "-m", "pip", "install", "--disable-pip-version-check", "--quiet"]
-    with tempfile.TemporaryDirectory() as folder:
-        if keep_installed:
-            # Without this, a package that Lava needs could drag numpy along to another version.
-            pins = Path(folder) / "installed.txt"
-            pins.write_text(_installed_pins(), encoding="utf-8")
-            command += ["--constraint", str(pins)]
-        try:
-            done = subprocess.run(
-                [*command, *arguments],
-                capture_output=True,
-                text=True,
-                timeout=PIP_TIMEOUT_S,
-                check=False,
-            )
-        except subprocess.TimeoutExpired as error:
-            raise BackendFailedError(
-                f"install-lava: pip did not finish within {PIP_TIMEOUT_S} s; check the network"
-            ) from error
-    if done.returncode:
-        raise BackendFailedError(f"install-lava: pip failed: {last_error_line(done.stderr)}")
+def _install(*packages: str, options: Sequence[str] = (), keep: Sequence[str] = ()) -> None:
+    install_packages(
+        sys.executable,
+        packages,
+        "install-lava",
+        PIP_TIMEOUT_S,
+        options=options,
+        keep=keep,
+        remedy="check the network",
+    )
 
 
-def _installed_pins() -> str:
-    """One ``name==version`` line for numpy and each need of Lava that is installed."""
+def _installed_pins() -> list[str]:
+    """``name==version`` of numpy and of each need of Lava that is installed."""
     names = ["numpy", *(need.partition(">=")[0] for need in OWN_NEEDS)]
     lines = []
     for name in names:
         try:
-            lines.append(f"{name}=={importlib.metadata.version(name)}\n")
+            lines.append(f"{name}=={importlib.metadata.version(name)}")
         except importlib.metadata.PackageNotFoundError:
             continue
-    return "".join(lines)
-
-
-def last_error_line(text: str) -> str:
-    """The last line of pip's output that names an error, else its last line."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    errors = [line for line in lines if line.startswith("ERROR")]
-    return (errors or lines or ["no message"])[-1].removeprefix("ERROR: ")
+    return lines
 
 
 def _verified(python: str, *, installed_now: bool) -> LavaInstallation:
-    try:
-        done = subprocess.run(
-            [sys.executable, "-c", _CHECK],
-            capture_output=True,
-            text=True,
-            timeout=CHECK_TIMEOUT_S,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise BackendFailedError(
-            f"install-lava: importing Lava did not finish within {CHECK_TIMEOUT_S} s"
-        ) from error
+    done = finished([sys.executable, "-c", _CHECK], "install-lava: importing Lava", CHECK_TIMEOUT_S)
     if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise BackendFailedError(f"install-lava: the installed Lava does not import: {last}")
+        raise BackendFailedError(
+            f"install-lava: the installed Lava does not import: {last_words(done.stderr)}"
+        )
     found = json.loads(done.stdout.strip().splitlines()[-1])
     return LavaInstallation(
         version=found["version"],

@@ -9,13 +9,11 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from mtspark.core.errors import BackendFailedError, BackendMissingError
-from mtspark.core.files.limits import one_line
-from mtspark.deploy.lava.install import last_error_line
+from mtspark.core.process import foreign_environment, install_packages, output_of
 
 LAVA_DL_VERSION = "0.6.0"
 PYTHON_VARIABLE = "MTSPARK_NETX_PYTHON"
@@ -93,10 +91,21 @@ def install_lava_dl(python: str | None = None, folder: Path | None = None) -> Ne
             pass  # Half an environment: pip will complete it, or say why not.
     base = find_python(python)
     _check_space(folder)
-    _run([base, "-m", "venv", str(folder)], "making the environment", CHECK_TIMEOUT_S)
-    pip = [str(made), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    variables = foreign_environment()
+    output_of(
+        [base, "-m", "venv", str(folder)],
+        "install-lava-dl: making the environment",
+        CHECK_TIMEOUT_S,
+        environment=variables,
+    )
     try:
-        _run([*pip, f"lava-dl=={LAVA_DL_VERSION}"], "pip", INSTALL_TIMEOUT_S)
+        install_packages(
+            made,
+            [f"lava-dl=={LAVA_DL_VERSION}"],
+            "install-lava-dl",
+            INSTALL_TIMEOUT_S,
+            environment=variables,
+        )
     except BackendFailedError as error:
         raise BackendFailedError(
             f"{error}; see that pip reaches its index, then give the command again: it goes on"
@@ -152,30 +161,11 @@ def find_python(named: str | None = None) -> str:
 
 
 def _checked(python: Path, *, installed_now: bool) -> NetxEnvironment:
-    text = _run([str(python), "-c", _CHECK], "importing netx", CHECK_TIMEOUT_S)
+    text = output_of(
+        [str(python), "-c", _CHECK],
+        "install-lava-dl: importing netx",
+        CHECK_TIMEOUT_S,
+        environment=foreign_environment(),
+    )
     found = json.loads(text.strip().splitlines()[-1])
     return NetxEnvironment(python, found["lava_dl"], found["numpy"], found["python"], installed_now)
-
-
-def _run(command: Sequence[str], what: str, timeout_s: float) -> str:
-    # What is set for this environment's Python would lead the other one astray.
-    variables = {key: os.environ[key] for key in os.environ if not key.startswith("PYTHON")}
-    try:
-        done = subprocess.run(
-            command,
-            capture_output=True,
-            text=True,
-            timeout=timeout_s,
-            check=False,
-            env=variables,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise BackendFailedError(
-            f"install-lava-dl: {what} did not finish within {timeout_s:.0f} s"
-        ) from error
-    except OSError as error:
-        raise BackendFailedError(f"install-lava-dl: {what}: {one_line(error)}") from error
-    if done.returncode:
-        reason = one_line(last_error_line(done.stderr))
-        raise BackendFailedError(f"install-lava-dl: {what} failed: {reason}")
-    return done.stdout

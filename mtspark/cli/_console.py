@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from typing import Any, NoReturn
 from rich.console import Console
 
 from mtspark.core.errors import MtsparkError
+from mtspark.core.process import one_thread_each as one_thread_each
 
 console = Console(markup=False, emoji=False)
 """Prints what it is given: names of files and tasks may look like markup. A line with styles
@@ -22,16 +22,6 @@ EXIT_INTERRUPTED = 130
 
 # A write that fails for one of these reasons often carries no file name, and is no bug of ours.
 _DISK_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG})
-
-
-def one_thread_each() -> None:
-    """Keep matrix libraries to one thread unless the user chose otherwise.
-
-    The products here are small: threads that wait for one another cost more than they bring,
-    thirty times more where another process keeps a core busy. Must run before numpy loads.
-    """
-    for variable in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"):
-        os.environ.setdefault(variable, "1")
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import select
 import subprocess
 import sys
@@ -17,6 +16,7 @@ import numpy as np
 import zmq
 
 from mtspark.core.errors import BackendFailedError, BadRequestError
+from mtspark.core.process import last_words, own_environment
 from mtspark.sim.hil.protocol import (
     ANSWERED,
     BadPeerError,
@@ -145,21 +145,13 @@ class ChipProcess:
 
     def __init__(self, order: dict[str, Any]) -> None:
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 (closed by close)
-        environment = os.environ | {
-            "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry),
-            "PYTHONSAFEPATH": "1",
-            # The products are small: threads that wait for one another cost more than they bring.
-            "OMP_NUM_THREADS": "1",
-            "OPENBLAS_NUM_THREADS": "1",
-            "MKL_NUM_THREADS": "1",
-        }
         self._process = subprocess.Popen(
             [sys.executable, "-m", "mtspark.sim.hil.server", json.dumps(order)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
             start_new_session=True,
-            env=environment,
+            env=own_environment(),
         )
         self.pid = self._process.pid
 
@@ -189,8 +181,7 @@ class ChipProcess:
         """The last line that it wrote on stderr."""
         self._process.poll()
         self._log.seek(0)
-        lines = self._log.read().decode("utf-8", errors="replace").split("\n")
-        return next((line for line in reversed(lines) if line.strip()), "no message")
+        return last_words(self._log.read().decode("utf-8", errors="replace"))
 
     def kill(self) -> None:
         """As when the power is cut; safe to call twice."""

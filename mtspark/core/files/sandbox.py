@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import faulthandler
 import os
-import re
 import select
 import signal
 import sys
@@ -25,6 +24,7 @@ from mtspark.core import errors
 from mtspark.core.errors import BackendFailedError, BadFileError, MtsparkError
 from mtspark.core.files.handover import decode, encode
 from mtspark.core.files.limits import FileLimits, check_file_size, chosen_policy, one_line, over
+from mtspark.core.process import one_thread_of_numpy
 
 CLOCK_FACTOR = 4
 """Seconds by the clock for each second of processor time, for a busy computer."""
@@ -250,7 +250,8 @@ def _limit_this_process(limits: FileLimits) -> None:
     if torch is not None:
         # A fork has none of the threads that a product of tensors would wait for.
         torch.set_num_threads(1)
-    _one_thread_of_numpy()
+    # Stacks and buffers of a thread a core would be more than the memory that is left.
+    one_thread_of_numpy()
     memory = _address_space() + limits.memory_bytes
     for kind, value in (
         (resource.RLIMIT_CORE, 0),
@@ -262,19 +263,6 @@ def _limit_this_process(limits: FileLimits) -> None:
         value = value if hard == resource.RLIM_INFINITY else min(value, hard)
         with contextlib.suppress(ValueError, OSError):
             resource.setrlimit(kind, (value, hard))
-
-
-def _one_thread_of_numpy() -> None:
-    """Stacks and buffers of a thread a core would be more than the memory that is left."""
-    import ctypes
-
-    with contextlib.suppress(OSError):
-        maps = Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace")
-        for path in set(re.findall(r"/.*openblas.*", maps)):
-            library = ctypes.CDLL(path)
-            for name in ("openblas_set_num_threads", "scipy_openblas_set_num_threads64_"):
-                if hasattr(library, name):
-                    getattr(library, name)(1)
 
 
 def _address_space() -> int:

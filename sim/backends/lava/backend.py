@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -23,6 +22,7 @@ from mtspark.core.backend import Activity, ChipTrace, Decision
 from mtspark.core.chip_network.network import INPUT, ChipNetwork, ReadoutKind
 from mtspark.core.errors import BackendFailedError, BackendMissingError, BadRequestError
 from mtspark.core.files.limits import one_line
+from mtspark.core.process import PYTHON_ERROR, last_words, own_environment
 from mtspark.deploy.lava.build import check_fits_lava
 from mtspark.deploy.lava.shim import installed_lava
 from mtspark.sim.backends.reference import check_request
@@ -30,8 +30,6 @@ from mtspark.sim.backends.reference import check_request
 CLOSE_TIMEOUT_S = 60.0
 """For the guard to end everything, which takes a second, and on a busy machine many. Killed before
 it is done, it would leave shared memory behind."""
-
-_ERROR_LINE = re.compile(r"^[\w.]*(Error|Exception)\b.*")
 
 
 class LavaBackend:
@@ -190,15 +188,6 @@ class LavaBackend:
         self._connection, theirs = Pipe()
         watched, self._life = os.pipe()
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 (closed by close)
-        environment = os.environ | {
-            # The worker sees this process's packages, and not whatever lies in its folder.
-            "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry),
-            "PYTHONSAFEPATH": "1",
-            # Each of Lava's many processes would otherwise start a thread for every core.
-            "OMP_NUM_THREADS": "1",
-            "OPENBLAS_NUM_THREADS": "1",
-            "MKL_NUM_THREADS": "1",
-        }
         handles = (theirs.fileno(), watched)
         command = [sys.executable, "-m", "mtspark.sim.backends.lava.guard", str(os.getpid())]
         try:
@@ -209,7 +198,8 @@ class LavaBackend:
                 stderr=self._log,
                 pass_fds=handles,
                 start_new_session=True,
-                env=environment,
+                # One thread a library: Lava's many processes would start one for every core.
+                env=own_environment(),
             )
         except BaseException as error:
             os.close(self._life)
@@ -252,8 +242,7 @@ class LavaBackend:
         """The last line of what Lava wrote that names an error."""
         self._log.seek(0)
         text = self._log.read().decode("utf-8", errors="replace")
-        lines = [line for line in text.splitlines() if _ERROR_LINE.match(line)]
-        return (lines or ["no message"])[-1]
+        return last_words(text, PYTHON_ERROR)
 
     def _activity(
         self, frames: NDArray[np.uint8], spikes: dict[str, NDArray[np.bool_]]

@@ -17,6 +17,7 @@ from mtspark.core.chip_network.network import INPUT, ChipNetwork
 from mtspark.core.chip_network.rules import check_network
 from mtspark.core.errors import BackendFailedError, BadNetworkError, BadRequestError
 from mtspark.core.files.limits import one_line
+from mtspark.core.process import ANY_LINE, NAMES_AN_ERROR, foreign_environment, last_words
 from mtspark.deploy.formats.netx import drives_neurons_directly, save_netx
 from mtspark.deploy.lava.netx_environment import netx_python
 from mtspark.sim.backends.reference import ReferenceChip, check_request
@@ -150,7 +151,6 @@ class NetxBackend:
         return {name: log != 0 for name, log in logs["spikes"].items()}, logs["membranes"]
 
     def _call(self, request: Path, result: Path) -> None:
-        variables = {key: os.environ[key] for key in os.environ if not key.startswith("PYTHON")}
         # Lava leaves processes behind when it fails: they are ended with their session.
         process = subprocess.Popen(
             [str(self._python), str(WORKER), str(request), str(result)],
@@ -159,7 +159,7 @@ class NetxBackend:
             text=True,
             start_new_session=True,
             cwd=request.parent,
-            env=variables,
+            env=foreign_environment(),
         )
         try:
             _, text = process.communicate(timeout=self._time_limit_s)
@@ -179,5 +179,5 @@ class NetxBackend:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
         if not result.is_file():
-            lines = [line for line in text.splitlines() if "Error" in line] or [text]
-            raise BackendFailedError(f"netx: lava-dl failed: {one_line(lines[-1], 300)}")
+            reason = one_line(last_words(text, NAMES_AN_ERROR, ANY_LINE), 300)
+            raise BackendFailedError(f"netx: lava-dl failed: {reason}")
