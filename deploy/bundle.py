@@ -24,9 +24,9 @@ from safetensors.numpy import load, save
 
 from mtspark.core.chip_network.network import ChipNetwork
 from mtspark.core.chip_network.serialise import network_from_json, network_to_json
-from mtspark.core.errors import BadFileError, BadRequestError
+from mtspark.core.errors import BadFileError, BadRequestError, one_line
 from mtspark.core.files.atomic import UnwritableError, write_bytes, write_json
-from mtspark.core.files.limits import FileLimits, check_file_size, one_line, over
+from mtspark.core.files.limits import FileLimits, check_file_size, over
 from mtspark.core.files.sandbox import read_guarded
 
 FORMAT = "mtspark-bundle"

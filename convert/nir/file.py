@@ -8,9 +8,9 @@ from typing import Any
 
 import nir
 
-from mtspark.core.errors import BadFileError
+from mtspark.core.errors import BadFileError, one_line
 from mtspark.core.files.hdf5 import read_hdf5, text_of_nir
-from mtspark.core.files.limits import FileLimits, one_line
+from mtspark.core.files.limits import FileLimits
 
 
 def read_nir(
@@ -67,7 +67,7 @@ def _graph(path: Path, content: dict[str, Any], type_check: bool) -> nir.NIRGrap
         raise
     except Exception as error:
         # nir raises assertions, type, key, value and attribute errors on malformed nodes.
-        reason = one_line(error) or type(error).__name__
+        reason = one_line(error)
         raise BadFileError(f"{path}: not a readable NIR graph: {reason}") from error
     if not isinstance(graph, nir.NIRGraph):
         raise BadFileError(f"{path}: no NIR graph")

@@ -29,8 +29,8 @@ from mtspark.convert.nir.neurons import (
 from mtspark.convert.nir.nodes import fit, linear_effect, shape_of, size
 from mtspark.convert.nir.signals import Signal, connections_of, through, total
 from mtspark.core.chip_network.network import INPUT
-from mtspark.core.errors import BadNetworkError, BadRequestError
-from mtspark.core.files.limits import FileLimits, one_line
+from mtspark.core.errors import BadNetworkError, BadRequestError, one_line
+from mtspark.core.files.limits import FileLimits
 from mtspark.core.files.sandbox import read_guarded
 from mtspark.core.float_network.handover import float_network_from_plain, float_network_to_plain
 from mtspark.core.float_network.limits import check_float_limits

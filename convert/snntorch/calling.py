@@ -21,7 +21,7 @@ from mtspark.convert.snntorch.layers import Shape
 from mtspark.convert.snntorch.recorder import NeuronCall, Node, Recorder
 from mtspark.convert.snntorch.symbolic import Resolver
 from mtspark.convert.snntorch.values import Form, MixedInputError, View
-from mtspark.core.errors import BadNetworkError, MtsparkError
+from mtspark.core.errors import BadNetworkError, MtsparkError, one_line
 from mtspark.core.float_network.network import Float
 
 
@@ -124,10 +124,10 @@ def record(
     except MtsparkError:
         raise
     except (Exception, SystemExit) as error:
-        series = "; ".join(_one_line(failure) for failure in failures)
+        series = "; ".join(one_line(failure) for failure in failures)
         raise BadNetworkError(
             f"{type(module).__name__}: cannot be run on input of shape {(batch, *shape)} "
-            f"({_one_line(error)}), nor on a series of steps ({series}); check --input-shape"
+            f"({one_line(error)}), nor on a series of steps ({series}); check --input-shape"
         ) from error
 
 
@@ -384,8 +384,3 @@ def _own_state(call: NeuronCall, own: dict[int, int], layers: list[list[NeuronCa
     raise BadNetworkError(
         f"{call.where}: its membrane was changed between two steps; leave states alone"
     )
-
-
-def _one_line(error: BaseException) -> str:
-    text = str(error).split("\n", 1)[0][:160]
-    return text or type(error).__name__

@@ -16,7 +16,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from mtspark.convert.snntorch.recorder import construction_lines
-from mtspark.core.errors import BadFileError, BadRequestError
+from mtspark.core.errors import BadFileError, BadRequestError, one_line
 from mtspark.core.files.limits import FileLimits
 from mtspark.core.files.sandbox import read_guarded
 from mtspark.train.checkpoint.archive import read_tensors, with_tensors
@@ -55,7 +55,7 @@ def build_module(text: str, weights: Path | None = None) -> tuple[nn.Module, dic
             module = factory()
         except (Exception, SystemExit) as error:
             raise BadRequestError(
-                f"{path}: {function}() fails: {type(error).__name__}: {_one_line(error)}"
+                f"{path}: {function}() fails: {type(error).__name__}: {one_line(error, 300)}"
             ) from error
     if not isinstance(module, nn.Module):
         raise BadRequestError(
@@ -81,7 +81,7 @@ def _import(path: Path) -> Any:
             line = getattr(error, "lineno", None)
             where = f"{path}:{line}" if line else str(path)
             raise BadFileError(
-                f"{where}: cannot be run: {type(error).__name__}: {_one_line(error)}"
+                f"{where}: cannot be run: {type(error).__name__}: {one_line(error, 300)}"
             ) from error
     return module
 
@@ -113,8 +113,4 @@ def _load(module: nn.Module, path: Path) -> None:
     try:
         module.load_state_dict(state)
     except RuntimeError as error:
-        raise BadFileError(f"{path}: does not fit the module: {_one_line(error)}") from error
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300]
+        raise BadFileError(f"{path}: does not fit the module: {one_line(error, 300)}") from error

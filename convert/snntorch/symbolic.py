@@ -31,7 +31,7 @@ from mtspark.convert.snntorch.values import (
     nodes_in,
     substitute,
 )
-from mtspark.core.errors import BadNetworkError
+from mtspark.core.errors import BadNetworkError, one_line
 from mtspark.core.float_network.network import Float
 
 INTO_SAME = {
@@ -76,8 +76,8 @@ class Resolver:
             self.values[id(node)] = error
         except (RuntimeError, TypeError, ValueError, IndexError, AttributeError) as error:
             self.values[id(node)] = BadNetworkError(
-                f"{node.where}: {node.op} cannot be followed ({_one_line(error)}); use the layers "
-                "of torch.nn between spiking neurons"
+                f"{node.where}: {node.op} cannot be followed ({one_line(error, 120)}); use the "
+                "layers of torch.nn between spiking neurons"
             )
 
     def form(self, node: Node) -> Form:
@@ -322,7 +322,3 @@ class Resolver:
         result = node.function(*args, **kwargs)
         result = result if node.item is None else result[node.item]
         return Form(shape, tuple(terms), result.numpy()[0].astype(np.float64))
-
-
-def _one_line(error: Exception) -> str:
-    return str(error).split("\n", 1)[0][:120] or type(error).__name__

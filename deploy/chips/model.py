@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from mtspark.core.chip_network.network import Reset
-from mtspark.core.errors import BadFileError
+from mtspark.core.errors import BadFileError, one_line
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -227,8 +227,7 @@ def load_chip(name: str) -> ChipModel:
     try:
         return _chip(name, tomllib.loads(text))
     except (ValueError, RecursionError) as error:
-        reason = " ".join(str(error).split())
-        raise BadFileError(f"chip description {name}: {reason}") from error
+        raise BadFileError(f"chip description {name}: {one_line(error, 1000)}") from error
 
 
 def _chip(key: str, data: dict[str, Any]) -> ChipModel:

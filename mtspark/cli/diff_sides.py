@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtspark.core.chip_network.network import ChipNetwork
-from mtspark.core.errors import BadFileError, BadRequestError
-from mtspark.core.files.limits import current_policy, one_line
+from mtspark.core.errors import BadFileError, BadRequestError, one_line
+from mtspark.core.files.limits import current_policy
 
 if TYPE_CHECKING:
     from mtspark.core.backend import Decider

@@ -27,3 +27,20 @@ class BackendMissingError(MtsparkError):
 
 class BackendFailedError(MtsparkError):
     """A backend stopped, died, or ran past its time limit."""
+
+
+def one_line(error: BaseException | str, length: int = 160) -> str:
+    """Return an error's text on one printable line.
+
+    Args:
+        error: or its text.
+        length: characters at most.
+
+    Returns:
+        The text with each run of spaces and line breaks as one space, and with ``?`` for what
+        cannot be printed. An error without a text gives its type.
+    """
+    text = " ".join(str(error).split())
+    if not text and isinstance(error, BaseException):
+        text = type(error).__name__
+    return "".join(letter if letter.isprintable() else "?" for letter in text)[:length]

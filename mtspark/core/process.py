@@ -11,8 +11,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from mtspark.core.errors import BackendFailedError
-from mtspark.core.files.limits import one_line
+from mtspark.core.errors import BackendFailedError, one_line
 
 THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
 """Where libraries of matrices look for their number of threads when they are loaded."""

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from mtspark.core.backend import Activity, ChipTrace, Decision
 from mtspark.core.chip_network.network import INPUT
-from mtspark.core.errors import BadFileError, BadRequestError, MtsparkError
-from mtspark.core.files.limits import FileLimits, one_line
+from mtspark.core.errors import BadFileError, BadRequestError, MtsparkError, one_line
+from mtspark.core.files.limits import FileLimits
 from mtspark.core.files.onnx import OnnxFile, read_onnx
 from mtspark.core.files.onnx_graph import NEXT, Port
 from mtspark.deploy.formats.onnx_integer import FORMAT, VERSION

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mtspark.core.errors import BadFileError, BadRequestError
-from mtspark.core.files.limits import one_line
+from mtspark.core.errors import BadFileError, BadRequestError, one_line
 
 if TYPE_CHECKING:
     import numpy as np

@@ -18,9 +18,9 @@ from mtspark.core.environments.protocol import (
     tasks_from_json,
     tasks_to_json,
 )
-from mtspark.core.errors import BadFileError, BadNetworkError
+from mtspark.core.errors import BadFileError, BadNetworkError, one_line
 from mtspark.core.files.atomic import AnyPath, write_bytes
-from mtspark.core.files.limits import FileLimits, chosen_policy, one_line, over
+from mtspark.core.files.limits import FileLimits, chosen_policy, over
 from mtspark.core.files.sandbox import read_guarded
 from mtspark.train.checkpoint.archive import read_tensors, with_tensors
 from mtspark.train.networks.config import FIRST_FIELDS, check_network_config
@@ -186,11 +186,11 @@ def _network_config(data: Any, path: Path, limits: FileLimits) -> NetworkConfig:
         check_network_config(config)
     except (TypeError, ValueError, RuntimeError, ArithmeticError, BadNetworkError) as error:
         raise BadFileError(f"{path}: network sizes cannot be built: {one_line(error)}") from error
-    check_network_limits(config, str(path), limits)
+    check_agent_limits(config, str(path), limits)
     return config
 
 
-def check_network_limits(config: NetworkConfig, where: str, limits: FileLimits) -> None:
+def check_agent_limits(config: NetworkConfig, where: str, limits: FileLimits) -> None:
     """Check that the agent file of a network could be read again; `where` names it in the error.
 
     Raises:

@@ -9,8 +9,8 @@ from typing import Any, BinaryIO
 import numpy as np
 import torch
 
-from mtspark.core.errors import BackendMissingError, BadFileError
-from mtspark.core.files.limits import FileLimits, check_file_size, one_line, over
+from mtspark.core.errors import BackendMissingError, BadFileError, one_line
+from mtspark.core.files.limits import FileLimits, check_file_size, over
 
 SAFE_TORCH = (2, 10)
 """In older versions, reading weights only could still be made to run code (CVE-2025-32434 and

@@ -15,7 +15,7 @@ from mtspark.core.environments.protocol import GameProtocol
 from mtspark.core.errors import BadFileError, BadNetworkError, BadRequestError
 from mtspark.core.files.limits import current_policy
 from mtspark.train.ablation.grid import AblationSettings, grid, run_config
-from mtspark.train.checkpoint.agent import check_network_limits
+from mtspark.train.checkpoint.agent import check_agent_limits
 from mtspark.train.config.games import TrainConfig
 from mtspark.train.images.trainer import ImageConfig, check_config
 from mtspark.train.networks.config import NetworkConfig, check_network_config
@@ -131,7 +131,7 @@ def _check_network(network: NetworkConfig, where: str) -> None:
         check_network_config(network)
     except BadNetworkError as error:
         raise BadRequestError(f"{where}: {error}") from error
-    check_network_limits(network, f"{where}: this network's agent file", current_policy().limits)
+    check_agent_limits(network, f"{where}: this network's agent file", current_policy().limits)
 
 
 def _schema(kind: Any, where: str) -> type[RunConfig]:

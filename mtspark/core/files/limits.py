@@ -13,7 +13,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
-from mtspark.core.errors import BadFileError, BadRequestError
+from mtspark.core.errors import BadFileError, BadRequestError, one_line
 
 ENVIRONMENT = "MTSPARK_LIMIT_"
 _NUMBER = re.compile(r"([0-9]{1,15})([KMGT]?)")
@@ -144,12 +144,6 @@ def over(name: str, what: str, value: int, limits: FileLimits) -> BadFileError:
         f"you trust the file, raise it with `mtspark --limit {name}=N ...` or "
         f"{ENVIRONMENT}{name.upper()}"
     )
-
-
-def one_line(error: BaseException | str, length: int = 160) -> str:
-    """An error's text on one printable line, cut to `length`."""
-    text = " ".join(str(error).split())
-    return "".join(letter if letter.isprintable() else "?" for letter in text)[:length]
 
 
 def _reason(error: BaseException) -> str:

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mtspark.core.errors import BadFileError
-from mtspark.core.files.limits import FileLimits, check_file_size, one_line, over
+from mtspark.core.errors import BadFileError, one_line
+from mtspark.core.files.limits import FileLimits, check_file_size, over
 from mtspark.core.files.onnx_graph import METADATA
 from mtspark.core.files.sandbox import read_guarded
 

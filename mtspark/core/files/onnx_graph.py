@@ -12,9 +12,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from mtspark.core.errors import BadFileError
+from mtspark.core.errors import BadFileError, one_line
 from mtspark.core.files.atomic import AnyPath, write_bytes
-from mtspark.core.files.limits import one_line
 
 METADATA = "mtspark"
 """Key of the model's properties under which mtspark's own description stands, as JSON."""

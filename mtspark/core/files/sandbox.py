@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from mtspark.core import errors
-from mtspark.core.errors import BackendFailedError, BadFileError, MtsparkError
+from mtspark.core.errors import BackendFailedError, BadFileError, MtsparkError, one_line
 from mtspark.core.files.handover import decode, encode
-from mtspark.core.files.limits import FileLimits, check_file_size, chosen_policy, one_line, over
+from mtspark.core.files.limits import FileLimits, check_file_size, chosen_policy, over
 from mtspark.core.process import one_thread_of_numpy
 
 CLOCK_FACTOR = 4
