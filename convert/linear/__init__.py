@@ -1,1 +1,6 @@
-"""linear."""
+"""Linear maps between flattened signals: the one algebra of the NIR importer and the tracer.
+
+Read maps.py first (scale, select, convolution, matrix), then compose.py (one map after another,
+the sum of two), fuse.py (when two convolutions are one) and materialise.py (matrices, their
+limit, connections of a float network).
+"""

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
 import nir
 import numpy as np
 
-from mtspark.convert.linear.nir_maps import Shape
 from mtspark.convert.nir.nodes import broadcast
 from mtspark.core.errors import BadNetworkError, BadRequestError
 from mtspark.core.float_network.network import Float, FloatPopulation, FloatReset, leaky_population
+from mtspark.core.geometry import Shape
 
 NEURONS = (nir.I, nir.LI, nir.IF, nir.LIF, nir.CubaLI, nir.CubaLIF, nir.Threshold)
 
@@ -278,11 +278,6 @@ def parameter_of(name: str, value: Any, shape: Shape) -> Float:
     if np.isnan(full).any():
         raise BadNetworkError(f"node {name!r}: threshold is not a number")
     return full
-
-
-def with_output_name(population: FloatPopulation, name: str) -> FloatPopulation:
-    """The same population under another name."""
-    return replace(population, name=name)
 
 
 def _thresholds(values: Float, choices: Choices) -> Float:

@@ -14,16 +14,10 @@ from typing import Any
 import nir
 import numpy as np
 
-from mtspark.convert.linear.nir_maps import (
-    LinearMap,
-    Shape,
-    convolution,
-    dense,
-    diagonal,
-    identity,
-)
+from mtspark.convert.linear.maps import Dense, LinearMap, Scale, convolution, identity
 from mtspark.core.errors import BadNetworkError
 from mtspark.core.float_network.network import Float
+from mtspark.core.geometry import Pair, Shape
 
 DELAY_TOLERANCE = 1e-3
 """Delays are often float32; this far from a whole number of steps, in steps, is whole."""
@@ -62,7 +56,7 @@ def linear_effect(name: str, node: nir.NIRNode, shape: Shape, dt: float) -> Effe
     if isinstance(node, (nir.Affine, nir.Linear)):
         return _affine(name, node, shape)
     if isinstance(node, nir.Scale):
-        return Effect(diagonal(broadcast(name, "scale", node.scale, shape)), None, shape)
+        return Effect(_scale(name, node, shape), None, shape)
     if isinstance(node, (nir.Conv1d, nir.Conv2d)):
         return _convolution(name, node, shape)
     if isinstance(node, (nir.SumPool2d, nir.AvgPool2d)):
@@ -142,10 +136,14 @@ def _affine(name: str, node: nir.Affine | nir.Linear, shape: Shape) -> Effect:
     bias = None
     if isinstance(node, nir.Affine) and node.bias is not None:
         bias = broadcast(name, "bias", _finite(name, "bias", node.bias), (len(weight),))
-    return Effect(dense(weight), bias, (len(weight),))
+    return Effect(Dense(weight), bias, (len(weight),))
 
 
-def _pair(name: str, key: str, value: Any, dimensions: int) -> tuple[int, int]:
+def _scale(name: str, node: nir.Scale, shape: Shape) -> Scale:
+    return Scale(broadcast(name, "scale", node.scale, shape).reshape(-1))
+
+
+def _pair(name: str, key: str, value: Any, dimensions: int) -> Pair:
     """One or two whole numbers as (rows, columns); of a 1-d node, as (neutral row, columns)."""
     array = np.asarray(value, np.float64).reshape(-1)
     if array.size not in (1, dimensions) or np.any(array != np.round(array)):
@@ -198,8 +196,8 @@ def _convolution(name: str, node: nir.Conv1d | nir.Conv2d, shape: Shape) -> Effe
                 f"node {name!r}: {channels.size} biases for {len(weight)} channels"
             )
         per_channel = np.broadcast_to(channels.reshape(-1), (len(weight),))
-        bias = np.broadcast_to(per_channel[:, None, None], made.output_shape).copy()
-    rows, columns = made.output_shape[1:]
+        bias = np.broadcast_to(per_channel[:, None, None], made.geometry.output_shape).copy()
+    rows, columns = made.geometry.output_shape[1:]
     out = (len(weight), columns) if dimensions == 1 else (len(weight), rows, columns)
     return Effect(made, bias, out)
 
@@ -219,9 +217,7 @@ def _image(
     raise BadNetworkError(f"node {name!r} takes {channels} channels, what arrives is {shape}")
 
 
-def _same(
-    name: str, weight: Float, stride: tuple[int, int], dilation: tuple[int, int]
-) -> tuple[Float, tuple[int, int], tuple[int, int]]:
+def _same(name: str, weight: Float, stride: Pair, dilation: Pair) -> tuple[Float, Pair, Pair]:
     """Weights, dilation and padding of 'same': an even reach pads one more behind than before.
 
     The chip pads both sides alike, so the kernel then gets a leading row (column) of zeros.
@@ -266,7 +262,7 @@ def _pool(name: str, node: nir.SumPool2d | nir.AvgPool2d, shape: Shape) -> Effec
             f"node {name!r}: windows {kernel}, stride {stride}, padding {padding} do not fit "
             f"{plain}"
         )
-    return Effect(made, None, made.output_shape)
+    return Effect(made, None, made.geometry.output_shape)
 
 
 def _flattened(node: nir.Flatten, shape: Shape) -> Shape:

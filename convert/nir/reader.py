@@ -14,7 +14,6 @@ from typing import Any
 import nir
 import numpy as np
 
-from mtspark.convert.linear.nir_maps import Shape
 from mtspark.convert.nir.file import read_nir_here
 from mtspark.convert.nir.graph import FlatGraph, flatten_graph
 from mtspark.convert.nir.loops import break_loops, computing_order
@@ -46,6 +45,7 @@ from mtspark.core.float_network.network import (
     leaky_population,
 )
 from mtspark.core.float_network.rules import check_float_network, merge_tasks
+from mtspark.core.geometry import Shape
 
 METADATA = "mtspark"
 

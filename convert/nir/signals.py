@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from mtspark.convert.linear.nir_maps import (
-    LinearMap,
-    Shape,
-    add,
-    compose,
-    dense,
-    diagonal,
-    identity,
-)
+from mtspark.convert.linear.compose import add, compose
+from mtspark.convert.linear.maps import Dense, LinearMap, Scale, identity, is_identity
+from mtspark.convert.linear.materialise import connection
 from mtspark.convert.nir.nodes import Effect, size
-from mtspark.core.float_network.network import CONSTANT, Float, FloatConnection, FloatKind
+from mtspark.core.float_network.network import CONSTANT, Float, FloatConnection
+from mtspark.core.geometry import Shape
 
 Key = tuple[str, int]
 """Source (a population or the input) and delay in steps."""
@@ -45,8 +40,8 @@ class Signal:
         if len(self.maps) != 1 or self.constants:
             return None
         (((source, delay), maps),) = self.maps.items()
-        plain = len(maps) == 1 and maps[0].kind is FloatKind.DIAGONAL
-        return source if plain and delay == 0 and np.all(maps[0].weights == 1) else None
+        unchanged = len(maps) == 1 and delay == 0 and is_identity(maps[0])
+        return source if unchanged else None
 
     def later(self, steps: int) -> Signal:
         """The same, some steps later."""
@@ -103,7 +98,7 @@ def through(effect: Effect, signal: Signal) -> Signal:
     for steps, mask in effect.delays.items():
         for (source, delay), maps in result.maps.items():
             for linear in maps:
-                shifted.include((source, delay + steps), compose(diagonal(mask), linear))
+                shifted.include((source, delay + steps), compose(Scale(mask), linear))
         for delay, value in result.constants.items():
             shifted.include_constant(delay + steps, value * mask)
     return shifted
@@ -123,19 +118,17 @@ def connections_of(
     for (source, delay), maps in signal.maps.items():
         extra = notional.get((source, delay, target), 0)
         for linear in maps:
-            link = linear.connection(source=source, target=target)
-            links.append(_named(link, delay + extra, extra, links))
+            link = connection(linear, _free_name(source, target, links), source, target)
+            links.append(replace(link, delay=delay + extra, notional_delay=extra))
     for delay, value in signal.constants.items():
         if delay and np.any(value):
-            column = dense(value[:, None]).connection(source=CONSTANT, target=target)
-            links.append(_named(column, delay, 0, links))
+            name = _free_name(CONSTANT, target, links)
+            column = connection(Dense(value[:, None]), name, CONSTANT, target)
+            links.append(replace(column, delay=delay))
     return links
 
 
-def _named(
-    link: FloatConnection, delay: int, notional: int, others: list[FloatConnection]
-) -> FloatConnection:
-    name = f"{link.source}->{link.target}"
-    count = sum(other.source == link.source for other in others)
-    fields = {**vars(link), "name": f"{name}#{count + 1}" if count else name}
-    return FloatConnection(**{**fields, "delay": delay, "notional_delay": notional})
+def _free_name(source: str, target: str, others: list[FloatConnection]) -> str:
+    """A name for a connection to `target`; further ones from the same source get numbers."""
+    count = sum(other.source == source for other in others)
+    return f"{source}->{target}" + (f"#{count + 1}" if count else "")

@@ -17,12 +17,13 @@ import torch
 from snntorch import SpikingNeuron
 from torch import Tensor, nn
 
-from mtspark.convert.snntorch.layers import Shape
+from mtspark.convert.linear.maps import is_identity
 from mtspark.convert.snntorch.recorder import NeuronCall, Node, Recorder
 from mtspark.convert.snntorch.symbolic import Resolver
 from mtspark.convert.snntorch.values import Form, MixedInputError, View
 from mtspark.core.errors import BadNetworkError, MtsparkError, one_line
 from mtspark.core.float_network.network import Float
+from mtspark.core.geometry import Shape
 
 
 @dataclass(eq=False)
@@ -357,7 +358,7 @@ def _handed_on(
             and source.quantity == key
             and source.call.module is call.module
             and not form.constant.any()
-            and (key == "spikes" or not terms[0].chain)
+            and (key == "spikes" or is_identity(terms[0].linear))
         )
         if not good or source is None or source.call is None:
             raise BadNetworkError(

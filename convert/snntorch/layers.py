@@ -11,20 +11,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from mtspark.convert.linear.snntorch_maps import (
-    MATRIX_VALUES,
-    Conv,
-    Gather,
-    Linear,
-    Matrix,
-    Pair,
-    Scale,
-)
+from mtspark.convert.linear.maps import Conv, Dense, LinearMap, Scale, convolution, identity
+from mtspark.convert.linear.materialise import MATRIX_VALUES
 from mtspark.core.errors import BadNetworkError
 from mtspark.core.float_network.network import Float
+from mtspark.core.geometry import Pair, Shape
 
-Shape = tuple[int, ...]
-Layer = tuple[Linear, "Float | None"]
+Layer = tuple[LinearMap, "Float | None"]
 """A map, and what it adds to each channel (or output of a dense layer)."""
 
 INSTEAD = {
@@ -81,13 +74,13 @@ def _linear(args: Any, kwargs: Any, shape: Shape, where: str) -> Layer:
     bias = _argument(args, kwargs, 2, "bias", None)
     matrix = _double(weight)
     if len(shape) == 1:
-        return Matrix(matrix), None if bias is None else _double(bias)
+        return Dense(matrix), None if bias is None else _double(bias)
     if bias is not None:
         raise BadNetworkError(
             f"{where}: nn.Linear with a bias on values of shape {shape}; flatten them first"
         )
     rows = prod(shape[:-1])
-    return Matrix(_limited(np.asarray(np.kron(np.eye(rows), matrix), np.float64), where)), None
+    return Dense(_limited(np.asarray(np.kron(np.eye(rows), matrix), np.float64), where)), None
 
 
 def _limited(matrix: Float, where: str) -> Float:
@@ -112,7 +105,7 @@ def _conv2d(args: Any, kwargs: Any, shape: Shape, where: str) -> Layer:
     groups = int(_argument(args, kwargs, 6, "groups", 1))
     if len(shape) != 3:
         raise BadNetworkError(f"{where}: conv2d on values of shape {shape}; give channels first")
-    conv = _convolution(weight, shape, stride, padding, dilation, groups)
+    conv = _convolution(weight, shape, stride, padding, dilation, groups, where)
     return conv, None if bias is None else _double(bias)
 
 
@@ -134,25 +127,29 @@ def _conv1d(args: Any, kwargs: Any, shape: Shape, where: str) -> Layer:
         padding if isinstance(padding, str) else (0, one(4, "padding", 0)),
         (1, one(5, "dilation", 1)),
         int(_argument(args, kwargs, 6, "groups", 1)),
+        where,
     )
     return conv, None if bias is None else _double(bias)
 
 
 def _convolution(
-    weight: Float, shape: Shape, stride: Pair, padding: Any, dilation: Pair, groups: int
+    weight: Float,
+    shape: Shape,
+    stride: Pair,
+    padding: Any,
+    dilation: Pair,
+    groups: int,
+    where: str,
 ) -> Conv:
     if padding == "valid":
         padding = 0
     if padding == "same":
         weight, padding, dilation = _same_padding(weight, dilation)
     pads = _pair(padding)
-    sizes = [
-        (length + 2 * pad - gap * (taps - 1) - 1) // step + 1
-        for length, pad, gap, taps, step in zip(
-            shape[1:], pads, dilation, weight.shape[2:], stride, strict=True
-        )
-    ]
-    return Conv(weight, shape, (len(weight), *sizes), stride, pads, dilation, groups)
+    conv = convolution(weight, shape, stride, pads, dilation, groups)
+    if conv is None:
+        raise BadNetworkError(f"{where}: kernels {weight.shape} do not fit {shape}")
+    return conv
 
 
 def _same_padding(weight: Float, dilation: Pair) -> tuple[Float, Pair, Pair]:
@@ -184,7 +181,7 @@ def _avg_pool2d(args: Any, kwargs: Any, shape: Shape, where: str) -> Layer:
     if ceil or (any(padding) and not counts):
         return _by_basis(functional.avg_pool2d, args, kwargs, shape, where)
     weight = np.full((shape[0], 1, *kernel), 1.0 / (divisor or prod(kernel)))
-    return _convolution(weight, shape, step, padding, (1, 1), shape[0]), None
+    return _convolution(weight, shape, step, padding, (1, 1), shape[0], where), None
 
 
 def _avg_pool1d(args: Any, kwargs: Any, shape: Shape, where: str) -> Layer:
@@ -200,7 +197,7 @@ def _adaptive_avg_pool2d(args: Any, kwargs: Any, shape: Shape, where: str) -> La
     if all(have % want == 0 for have, want in zip(shape[1:], sizes, strict=True)):
         kernel = (shape[1] // sizes[0], shape[2] // sizes[1])
         weight = np.full((shape[0], 1, *kernel), 1.0 / prod(kernel))
-        return _convolution(weight, shape, kernel, (0, 0), (1, 1), shape[0]), None
+        return _convolution(weight, shape, kernel, (0, 0), (1, 1), shape[0], where), None
     return _by_basis(functional.adaptive_avg_pool2d, args, kwargs, shape, where)
 
 
@@ -240,7 +237,7 @@ def _by_basis(
         )
     with torch.no_grad():
         columns = function(basis, *rest, **kwargs)
-    return Matrix(columns.reshape(size, -1).numpy().T.copy()), None
+    return Dense(columns.reshape(size, -1).numpy().T.copy()), None
 
 
 def _batch_norm(args: Any, kwargs: Any, shape: Shape, where: str) -> Layer:
@@ -272,15 +269,14 @@ def _dropout(args: Any, kwargs: Any, shape: Shape, where: str) -> Layer:
             f"{where}: this dropout is active in eval mode; use nn.Dropout, or pass "
             "training=self.training"
         )
-    size = prod(shape)
-    return Gather(np.arange(size), size), None
+    return identity(prod(shape)), None
 
 
 def _matmul(args: Any, kwargs: Any, shape: Shape, where: str) -> Layer:
     other = _argument(args, kwargs, 1, "other", _argument(args, kwargs, 1, "mat2", None))
     if len(shape) != 1 or other.ndim != 2:
         raise BadNetworkError(f"{where}: a product of this shape; use nn.Linear on flat values")
-    return Matrix(_double(other).T.copy()), None
+    return Dense(_double(other).T.copy()), None
 
 
 def _transposed(args: Any, kwargs: Any, shape: Shape, where: str) -> Layer:

@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from mtspark.convert.linear.snntorch_maps import Scale
-from mtspark.convert.linear.snntorch_maps import same as same_maps
+from mtspark.convert.linear.maps import Scale, is_identity, same
 from mtspark.convert.snntorch.calling import Recording
-from mtspark.convert.snntorch.values import Form, Series, Term
+from mtspark.convert.snntorch.values import HEAD, Form, Series, Term
 from mtspark.core.errors import BadNetworkError
 from mtspark.core.float_network.network import OutputKind
 
@@ -58,8 +57,6 @@ def choose_readout(
     Raises:
         BadNetworkError: nothing can be read, or several things and none is chosen.
     """
-    from mtspark.convert.snntorch.trace import HEAD
-
     found: list[Readout] = []
     refused: list[str] = []
     for tensors in _returned(recording):
@@ -185,11 +182,11 @@ def _single_layer(
     (term,) = terms
     if term.source.call is None:
         return None
-    if term.chain:
-        link = term.chain[0]
-        if not isinstance(link, Scale) or not (link.factor == link.factor[0]).all():
+    if not is_identity(term.linear):
+        if not isinstance(term.linear, Scale):
             return None
-        if link.factor[0] <= 0:
+        factors = term.linear.factors
+        if not (factors == factors[0]).all() or factors[0] <= 0:
             return None
     return names[recording.place(term.source.call)[0]]
 
@@ -198,8 +195,6 @@ def _head(
     forms: list[Form], by_step: dict[int, list[Term]], used: list[int], constant: Any, steps: int
 ) -> Readout:
     """A last linear layer: the same in every step, or in the last one only."""
-    from mtspark.convert.snntorch.trace import HEAD
-
     last = by_step[steps - 1]
     where = last[0].where
     form = Form(forms[0].shape, tuple(last), constant)
@@ -210,7 +205,7 @@ def _head(
         )
     for step in range(steps):
         if len(by_step[step]) != len(last) or not all(
-            same_maps(one.chain, two.chain) for one, two in zip(by_step[step], last, strict=True)
+            same(one.linear, two.linear) for one, two in zip(by_step[step], last, strict=True)
         ):
             raise BadNetworkError(
                 f"{where}: the steps do not count alike in the output; return their sum or mean"

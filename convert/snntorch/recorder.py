@@ -22,6 +22,7 @@ from snntorch import SpikingNeuron
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from mtspark.convert.snntorch.neurons import refuse_kind
 from mtspark.core.errors import BadNetworkError
 
 LIBRARIES = (
@@ -253,8 +254,6 @@ class Recorder(TorchFunctionMode):
         if kind not in STATE_ARGUMENTS or not own:
 
             def refuse(*_: Any, **__: Any) -> Any:
-                from mtspark.convert.snntorch.neurons import refuse_kind
-
                 raise refuse_kind(neuron, self.where())
 
             return refuse

@@ -16,10 +16,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mtspark.convert.linear.snntorch_maps import Chain, Gather, Scale, join
+from mtspark.convert.linear.maps import LinearMap, Scale, identity, select
 from mtspark.convert.snntorch.layers import LAYERS, refusal
 from mtspark.convert.snntorch.recorder import NeuronCall, Node
-from mtspark.convert.snntorch.series import on_series
 from mtspark.convert.snntorch.values import (
     Form,
     MixedInputError,
@@ -28,6 +27,7 @@ from mtspark.convert.snntorch.values import (
     Term,
     Value,
     View,
+    composed,
     nodes_in,
     substitute,
 )
@@ -48,6 +48,9 @@ MOVES = {
 }  # fmt: skip
 """Operations that copy numbers to other places, or put zeros there."""
 
+SERIES_UNCHANGED = {"detach", "clone", "contiguous", "to", "float", "double", "cpu"}
+"""Operations that leave results of several time steps as they are."""
+
 SUMS = {"add", "sub", "__rsub__", "rsub", "add_", "sub_", "__add__", "__radd__", "__sub__"}
 PRODUCTS = {"mul", "mul_", "div", "div_", "true_divide", "multiply", "divide", "neg", "neg_"}
 
@@ -67,6 +70,7 @@ class Resolver:
     series: bool
     values: dict[int, Value] = field(default_factory=dict)
     _layers: dict[Any, Any] = field(default_factory=dict)
+    _products: dict[tuple[LinearMap, LinearMap], LinearMap] = field(default_factory=dict)
 
     def add(self, node: Node) -> None:
         """Work out one node; its arguments must have been added before."""
@@ -110,21 +114,71 @@ class Resolver:
             if isinstance(value, BadNetworkError):
                 return value
         if node.op in ("stack", "__setitem__") or isinstance(first, Series):
-            return on_series(node, first, self.values, self.form)
+            return self._on_series(node, first)
         if node.op in INTO_SAME:
             return first
         if isinstance(first, View) and node.op in MOVES - {"pad"} and len(signals) == 1:
             return View(self._moved(node, signals[0], first.index), first.call)
         return self._on_forms(node, signals)
 
+    def _on_series(self, node: Node, first: Value) -> Value:
+        """Results that are collected over time: stack, out[t] = s, sum, mean, [-1]."""
+        if node.op == "stack":
+            tensors = node.args[0] if node.args else node.kwargs["tensors"]
+            axis = node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else 0)
+            if all(isinstance(entry, Node) for entry in tensors):
+                forms = [self.form(entry) for entry in tensors]
+                return Series(forms, axis % len(node.shape))
+        elif node.op == "__setitem__":
+            target, place, value = node.args
+            if isinstance(place, int) and isinstance(value, Node):
+                before = self.values[id(target)] if isinstance(target, Node) else None
+                forms = list(before.forms) if isinstance(before, Series) else []
+                place %= node.shape[0]
+                if place == len(forms):
+                    return Series([*forms, self.form(value)], 0)
+        elif isinstance(first, Series):
+            if node.op in SERIES_UNCHANGED:
+                return first
+            if node.op in ("sum", "mean"):
+                axis = node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else None)
+                axis = axis[0] if isinstance(axis, (list, tuple)) and len(axis) == 1 else axis
+                rank = first.forms[0].constant.ndim + 2
+                keep = node.kwargs.get("keepdim", node.args[2] if len(node.args) > 2 else False)
+                if isinstance(axis, int) and axis % rank == first.axis and not keep:
+                    share = 1.0 if node.op == "sum" else 1.0 / len(first.forms)
+                    return self._total(first.forms, share, node.where)
+            if node.op == "__getitem__" and first.axis == 0 and isinstance(node.args[1], int):
+                return first.forms[node.args[1]]
+            if node.op in ("transpose", "permute", "movedim", "swapaxes"):
+                numbers = torch.zeros(*[axis + 2 for axis in range(len(node.args[0].shape))])
+                args, kwargs = substitute((node.args, node.kwargs), {id(node.args[0]): numbers})
+                assert node.function is not None
+                moved = node.function(*args, **kwargs).shape
+                axes = [size - 2 for size in moved]
+                rest = [axis for axis in axes if axis != first.axis]
+                if rest == sorted(rest):
+                    return Series(first.forms, axes.index(first.axis))
+        raise BadNetworkError(
+            f"{node.where}: {node.op} on results of several time steps cannot be read out; return "
+            "the stacked spikes, or their sum or mean over time"
+        )
+
+    def _total(self, forms: list[Form], share: float, where: str) -> Form:
+        """The sum of several forms, each times `share`."""
+        shape = forms[0].shape
+        scale = Scale(np.full(prod(shape), share))
+        terms = tuple(self._through(scale, term, where) for form in forms for term in form.terms)
+        return Form(shape, terms, share * np.sum([form.constant for form in forms], axis=0))
+
     def _of_neuron(self, call: NeuronCall, quantity: str, shape: tuple[int, ...]) -> Form:
         size = prod(shape)
-        chain: Chain = ()
+        linear: LinearMap = identity(size)
         if quantity == "spikes":
             factor = call.module.graded_spikes_factor.detach().double().numpy()
             full = np.broadcast_to(factor, (1, *shape)).reshape(size).astype(np.float64)
-            chain = join((), Scale(full), call.where)
-        return Form(shape, (Term(Source(call, quantity), chain, call.where),), np.zeros(shape))
+            linear = Scale(full)
+        return Form(shape, (Term(Source(call, quantity), linear, call.where),), np.zeros(shape))
 
     def _from_input(self, view: View, node: Node) -> Form:
         """Read a view of the input as one slice of it, the same for every sample."""
@@ -147,12 +201,12 @@ class Resolver:
                 f"{node.where}: several samples or time steps of the input are mixed; use one "
                 "time step at a time, samples first"
             )
-        chain = join((), Gather(place[0], self.size), node.where)
         at = int(step.flat[0]) if self.series else None
         if view.call >= 0:
             at = view.call
         shape = index.shape[1:]
-        return Form(shape, (Term(Source(None, "", at), chain, node.where),), np.zeros(shape))
+        term = Term(Source(None, "", at), select(place[0], self.size), node.where)
+        return Form(shape, (term,), np.zeros(shape))
 
     def _moved(self, node: Node, signal: Node, index: NDArray[np.int64]) -> NDArray[np.int64]:
         """Let an operation that moves numbers move the numbers of the places."""
@@ -181,7 +235,7 @@ class Resolver:
             linear, bias, *_ = self._layers[key]
             shape = node.shape[1:]
             constant = self._constant(node, signals, forms, bias)
-            return first.mapped(shape, linear, constant, node.where)
+            return self._mapped(first, shape, linear, constant, node.where)
         raise refusal(node.op, node.where, len(signals), node.kwargs)
 
     def _constant(
@@ -204,6 +258,24 @@ class Resolver:
         with torch.no_grad():
             result = node.function(*args, **kwargs)
         return result.numpy()[0]
+
+    def _mapped(
+        self, form: Form, shape: tuple[int, ...], linear: LinearMap, constant: Float, where: str
+    ) -> Form:
+        """A form after one more map, which gives `constant` of its constant."""
+        terms = tuple(self._through(linear, term, where) for term in form.terms)
+        return Form(shape, terms, constant.reshape(shape))
+
+    def _through(self, linear: LinearMap, term: Term, where: str) -> Term:
+        """A term after one more map; the maps of a layer are joined once for all time steps.
+
+        Raises:
+            BadNetworkError: both have no compact form, and as a matrix they would be too large.
+        """
+        key = linear, term.linear
+        if key not in self._products:
+            self._products[key] = composed(linear, term.linear, where)
+        return Term(term.source, self._products[key], where)
 
     def _layer_key(self, node: Node, shape: tuple[int, ...]) -> Any:
         def key(value: Any) -> Any:
@@ -229,10 +301,7 @@ class Resolver:
             if isinstance(operand, Node):
                 form = self._broadcast(forms[id(operand)], shape, node)
                 scale = Scale(np.full(prod(shape), sign))
-                terms += [
-                    Term(term.source, join(term.chain, scale, node.where), node.where)
-                    for term in form.terms
-                ]
+                terms += [self._through(scale, term, node.where) for term in form.terms]
                 constant = constant + sign * form.constant
             else:
                 constant = constant + sign * self._plain(operand, shape, node)
@@ -258,7 +327,8 @@ class Resolver:
         form = self._broadcast(form, shape, node)
         if not np.isfinite(factor).all():
             raise BadNetworkError(f"{node.where}: a factor is not finite")
-        return form.mapped(shape, Scale(factor.reshape(-1)), form.constant * factor, node.where)
+        scale = Scale(factor.reshape(-1))
+        return self._mapped(form, shape, scale, form.constant * factor, node.where)
 
     def _plain(self, value: Any, shape: tuple[int, ...], node: Node) -> Float:
         """A number or plain tensor as one sample of `shape`."""
@@ -278,7 +348,7 @@ class Resolver:
         except ValueError as error:
             raise BadNetworkError(f"{node.where}: samples are mixed in a sum") from error
         constant = np.broadcast_to(form.constant, shape)
-        return form.mapped(shape, Gather(places, size), constant, node.where)
+        return self._mapped(form, shape, select(places, size), constant, node.where)
 
     def _gathered(self, node: Node, signals: list[Node], forms: dict[int, Form]) -> Form:
         """Operations that move numbers, or join several signals side by side."""
@@ -306,11 +376,8 @@ class Resolver:
             own = np.where(flat >= 0, flat - np.arange(self.batch)[:, None] * size, -1)
             if not (own == own[0]).all() or own.max(initial=-1) >= size or own.min() < -1:
                 raise BadNetworkError(f"{node.where}: {node.op} mixes samples")
-            gather = Gather(own[0], size)
-            terms += [
-                Term(term.source, join(term.chain, gather, node.where), node.where)
-                for term in form.terms
-            ]
+            moving = select(own[0], size)
+            terms += [self._through(moving, term, node.where) for term in form.terms]
         given = {
             id(signal): np.broadcast_to(
                 forms[id(signal)].constant, (self.batch, *forms[id(signal)].shape)

@@ -10,20 +10,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from math import prod
-from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from mtspark.convert.linear.snntorch_maps import Chain, Conv, Linear, Scale, join, matrix_of
-from mtspark.convert.linear.snntorch_maps import same as same_maps
+from mtspark.convert.linear.compose import add
+from mtspark.convert.linear.maps import LinearMap, Scale, same
+from mtspark.convert.linear.materialise import connection
 from mtspark.convert.snntorch.calling import Recording, record
-from mtspark.convert.snntorch.layers import LAYERS, Shape
+from mtspark.convert.snntorch.layers import LAYERS
 from mtspark.convert.snntorch.neurons import NeuronConstants, neuron_constants
 from mtspark.convert.snntorch.readout import Readout, choose_readout
-from mtspark.convert.snntorch.values import Form, Term
+from mtspark.convert.snntorch.values import HEAD, Form, Term, composed
 from mtspark.core.chip_network.network import INPUT
 from mtspark.core.errors import BadNetworkError
 from mtspark.core.float_network.network import (
@@ -31,7 +30,6 @@ from mtspark.core.float_network.network import (
     Float,
     FloatConnection,
     FloatInput,
-    FloatKind,
     FloatNetwork,
     FloatOutput,
     FloatPopulation,
@@ -40,9 +38,7 @@ from mtspark.core.float_network.network import (
     leaky_population,
 )
 from mtspark.core.float_network.rules import check_float_network
-
-HEAD = "readout"
-"""Name of the population that sums what a last layer without neurons gives."""
+from mtspark.core.geometry import Shape
 
 
 @dataclass(frozen=True)
@@ -66,7 +62,7 @@ class _Arrow:
 
     source: str
     late: int
-    chain: Chain
+    linear: LinearMap
     where: str
 
 
@@ -127,7 +123,7 @@ def trace_module(
             names[layer], recording.shape(layer), constants[layer], inputs[layer][1], silent
         )
         populations.append(population)
-        links += _connections(names[layer], arrows[layer], prod(recording.shape(layer)))
+        links += [_connection(names[layer], arrow) for arrow in arrows[layer]]
         links += recurrent
     if chosen.form is not None:
         head, head_links = _head(chosen, recording, names)
@@ -174,12 +170,12 @@ def _layer_input(recording: Recording, names: list[str], layer: int) -> tuple[li
     for step in range(len(calls)):
         form = recording.drive(layer, step)
         row = [_arrow(recording, names, term, step, calls[step].where) for term in form.terms]
-        rows.append((_merged(row, prod(form.shape)), form.constant))
+        rows.append((_merged(row), form.constant))
     full = rows[-1][0]
     for step, (row, constant) in enumerate(rows):
         expected = [arrow for arrow in full if arrow.late <= step]
         fits = len(row) == len(expected) and all(
-            (one.source, one.late) == (two.source, two.late) and same_maps(one.chain, two.chain)
+            (one.source, one.late) == (two.source, two.late) and same(one.linear, two.linear)
             for one, two in zip(row, expected, strict=True)
         )
         if not fits or not np.allclose(constant, rows[-1][1], rtol=1e-6, atol=1e-9):
@@ -205,27 +201,27 @@ def _arrow(recording: Recording, names: list[str], term: Term, step: int, where:
             )
     if late < 0:
         raise BadNetworkError(f"{where}: what {origin!r} sends is used before it is there")
-    return _Arrow(origin, late, term.chain, term.where or where)
+    return _Arrow(origin, late, term.linear, term.where or where)
 
 
-def _merged(arrows: list[_Arrow], size: int) -> list[_Arrow]:
-    """Arrows in a fixed order, those from value to value of equal index added up."""
-    plain: dict[tuple[str, int], _Arrow] = {}
+def _merged(arrows: list[_Arrow]) -> list[_Arrow]:
+    """Arrows in a fixed order, those from value to value of equal index added up.
+
+    Others of one source stay apart: each connection has a scale of its own on the chip.
+    """
+    scales: dict[tuple[str, int], _Arrow] = {}
     rest = []
     for arrow in arrows:
         key = (arrow.source, arrow.late)
-        if arrow.chain and not isinstance(arrow.chain[0], Scale):
+        linear: LinearMap | None = arrow.linear
+        if not isinstance(linear, Scale):
             rest.append(arrow)
-        elif key not in plain:
-            plain[key] = arrow
-        else:
-            factor = _factor(plain[key].chain, size) + _factor(arrow.chain, size)
-            plain[key] = _Arrow(*key, (Scale(factor),), arrow.where)
-    return sorted([*rest, *plain.values()], key=lambda arrow: (arrow.source, arrow.late))
-
-
-def _factor(chain: Chain, size: int) -> Float:
-    return chain[0].factor if chain and isinstance(chain[0], Scale) else np.ones(size)
+            continue
+        if key in scales:
+            linear = add(scales[key].linear, linear)
+            assert linear is not None
+        scales[key] = _Arrow(*key, linear, arrow.where)
+    return sorted([*rest, *scales.values()], key=lambda arrow: (arrow.source, arrow.late))
 
 
 def _sinks(names: list[str], arrows: list[list[_Arrow]]) -> set[str]:
@@ -246,20 +242,20 @@ def _population(
     links: list[FloatConnection] = []
     recurrent = constants.recurrent
     if recurrent is not None:
-        chain = join((), Scale(constants.spike_value.reshape(-1)), name)
+        linear: LinearMap = Scale(constants.spike_value.reshape(-1))
         extra: Float | None = None
         if isinstance(recurrent, np.ndarray):
-            chain = join(chain, Scale(recurrent.reshape(-1)), name)
+            linear = composed(Scale(recurrent.reshape(-1)), linear, name)
         else:
             weights = (None, recurrent.weight, recurrent.bias)
             dense = isinstance(recurrent, nn.Linear)
             geometry = {} if dense else {"padding": recurrent.padding}
             layer = LAYERS["linear" if dense else "conv2d"]
-            made, extra = layer(weights, geometry, shape, name)
-            chain = join(chain, made, name)
+            back, extra = layer(weights, geometry, shape, name)
+            linear = composed(back, linear, name)
         if extra is not None:
             bias = bias + extra.reshape(-1, *[1] * (len(shape) - 1))
-        links = [_connection(name, name, 1, chain, prod(shape), name)]
+        links = [_connection(name, _Arrow(name, 1, linear, name))]
     population = leaky_population(
         name,
         chip_shape,
@@ -272,37 +268,14 @@ def _population(
     return population, links
 
 
-def _connections(name: str, arrows: list[_Arrow], size: int) -> list[FloatConnection]:
-    return [
-        _connection(arrow.source, name, arrow.late, arrow.chain, size, arrow.where)
-        for arrow in arrows
-    ]
-
-
-def _connection(
-    source: str, target: str, late: int, chain: Chain, size: int, where: str
-) -> FloatConnection:
-    """A chain of at most one map as a connection."""
-    fields: dict[str, Any] = {}
-    step: Linear | None = chain[0] if chain else None
-    if isinstance(step, Conv):
-        kind, weights = FloatKind.CONV, step.weight
-        fields = {
-            "input_shape": step.input_shape,
-            "output_shape": step.output_shape,
-            "stride": step.stride,
-            "padding": step.padding,
-            "dilation": step.dilation,
-            "groups": step.groups,
-        }
-    elif step is None:
-        kind, weights = FloatKind.DIAGONAL, np.ones(size)
-    elif isinstance(step, Scale):
-        kind, weights = FloatKind.DIAGONAL, step.factor
-    else:
-        kind, weights = FloatKind.DENSE, matrix_of(step, where)
-    name = f"{source}->{target}" + (f"-{late}" if late else "")
-    return FloatConnection(name, source, target, kind, weights, delay=late, **fields)
+def _connection(target: str, arrow: _Arrow) -> FloatConnection:
+    """An arrow as a connection to a population."""
+    name = f"{arrow.source}->{target}" + (f"-{arrow.late}" if arrow.late else "")
+    try:
+        link = connection(arrow.linear, name, arrow.source, target)
+    except BadNetworkError as error:
+        raise BadNetworkError(f"{arrow.where}: {error}") from error
+    return replace(link, delay=arrow.late)
 
 
 def _head(
@@ -320,8 +293,7 @@ def _head(
         bias_current=form.constant.reshape(shape),
         reset=FloatReset.NONE,
     )
-    size = prod(form.shape)
-    return head, _connections(HEAD, _merged(arrows, size), size)
+    return head, [_connection(HEAD, arrow) for arrow in _merged(arrows)]
 
 
 def _named_apart(links: list[FloatConnection]) -> list[FloatConnection]:

@@ -10,10 +10,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mtspark.convert.linear.snntorch_maps import Chain, Linear, join
+from mtspark.convert.linear.compose import compose
+from mtspark.convert.linear.maps import LinearMap
 from mtspark.convert.snntorch.recorder import NeuronCall, Node
 from mtspark.core.errors import BadNetworkError
 from mtspark.core.float_network.network import Float
+
+HEAD = "readout"
+"""Name of the population that sums what a last layer without neurons gives."""
 
 
 @dataclass(frozen=True)
@@ -33,11 +37,25 @@ class Source:
 
 @dataclass(frozen=True)
 class Term:
-    """A signal through at most one linear map."""
+    """A signal through a linear map.
+
+    Attributes:
+        source: of the signal.
+        linear: the map.
+        where: the line of the user's source that it comes from.
+    """
 
     source: Source
-    chain: Chain = ()
+    linear: LinearMap
     where: str = ""
+
+
+def composed(second: LinearMap, first: LinearMap, where: str) -> LinearMap:
+    """:func:`~mtspark.convert.linear.compose.compose` with the user's line in its error."""
+    try:
+        return compose(second, first)
+    except BadNetworkError as error:
+        raise BadNetworkError(f"{where}: {error}") from error
 
 
 @dataclass
@@ -47,13 +65,6 @@ class Form:
     shape: tuple[int, ...]
     terms: tuple[Term, ...]
     constant: Float
-
-    def mapped(self, shape: tuple[int, ...], step: Linear, constant: Float, where: str) -> Form:
-        """Every term through one more map."""
-        terms = tuple(
-            Term(term.source, join(term.chain, step, where), where) for term in self.terms
-        )
-        return Form(shape, terms, constant.reshape(shape))
 
 
 class MixedInputError(BadNetworkError):

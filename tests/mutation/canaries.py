@@ -80,9 +80,9 @@ CANARIES = (
     Canary("NIR: a kernel transposed", IMPORTER, NODES,
            *_adding(CONVOLVED, f"    weight = {_square('weight')}\n")),
     Canary("NIR: dense weights transposed", IMPORTER, NODES,
-           "    return Effect(dense(weight), bias, (len(weight),))\n",
+           "    return Effect(Dense(weight), bias, (len(weight),))\n",
            "    weight = weight.T if weight.shape[0] == weight.shape[1] else weight\n"
-           "    return Effect(dense(weight), bias, (len(weight),))\n"),
+           "    return Effect(Dense(weight), bias, (len(weight),))\n"),
     Canary("NIR: the bias of convolutions dropped", IMPORTER, NODES,
            "    if node.bias is not None:\n        channels", "    if False:\n        channels"),
     Canary("NIR: the bias of dense layers dropped", IMPORTER, NODES,
@@ -100,12 +100,12 @@ CANARIES = (
            *_adding("    matrix = _double(weight)\n",
                     "    matrix = matrix.T if matrix.shape[0] == matrix.shape[1] else matrix\n")),
     Canary("snntorch: the bias of dense layers dropped", TRACER, LAYERS,
-           "return Matrix(matrix), None if bias is None else _double(bias)",
-           "return Matrix(matrix), None"),
+           "return Dense(matrix), None if bias is None else _double(bias)",
+           "return Dense(matrix), None"),
     Canary("snntorch: the bias of convolutions dropped", TRACER, LAYERS,
-           "_convolution(weight, shape, stride, padding, dilation, groups)\n"
+           "_convolution(weight, shape, stride, padding, dilation, groups, where)\n"
            "    return conv, None if bias is None else _double(bias)",
-           "_convolution(weight, shape, stride, padding, dilation, groups)\n"
+           "_convolution(weight, shape, stride, padding, dilation, groups, where)\n"
            "    return conv, None"),
     Canary("snntorch: late subtraction made a reset to zero", TRACER, CONSTANTS,
            "return FloatReset.SUBTRACT_LATE  #", "return FloatReset.ZERO  #"),
@@ -114,10 +114,10 @@ CANARIES = (
     Canary("snntorch: reset to zero made a subtraction", TRACER, CONSTANTS,
            "        return FloatReset.ZERO\n", "        return FloatReset.SUBTRACT\n"),
     Canary("snntorch: recurrence a step longer", TRACER, TRACE,
-           "_connection(name, name, 1, chain", "_connection(name, name, 2, chain"),
+           "_Arrow(name, 1, linear", "_Arrow(name, 2, linear"),
     Canary("snntorch: all layers a step late", TRACER, TRACE,
-           "kind, weights, delay=late, **fields)",
-           "kind, weights, delay=late + (source != 'input'), **fields)"),
+           "return replace(link, delay=arrow.late)",
+           "return replace(link, delay=arrow.late + (arrow.source != 'input'))"),
     Canary("chip: a kernel transposed", LOWERING, LOWER, CHIP_WEIGHTS,
            CHIP_WEIGHTS.replace(
                "link.weights,", "link.weights.swapaxes(2, 3) if link.weights.ndim == 4 and "
