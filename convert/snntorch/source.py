@@ -22,12 +22,6 @@ from mtspark.core.files.sandbox import read_guarded
 from mtspark.train.checkpoint.archive import read_tensors, with_tensors
 
 
-def is_factory(text: str) -> bool:
-    """Whether a command-line argument has the form ``file.py:factory``."""
-    path, colon, function = text.rpartition(":")
-    return bool(colon) and path.endswith(".py") and function.isidentifier()
-
-
 def build_module(text: str, weights: Path | None = None) -> tuple[nn.Module, dict[int, str]]:
     """Run a factory and load weights into what it makes.
 
