@@ -1,24 +1,28 @@
-"""What ``mtspark diff`` compares: files of five kinds, each as something that can be run.
+"""Sides of a comparison: files of five kinds, each as something that runs.
 
-Sides are compared layer by layer in each layer's own time: step 1 of a layer is the first in
-which it can hear the input, whatever pipeline its chip has.
+A side records its layers each in the layer's own time: step 1 of a layer is the first one that
+the input can reach, whatever pipeline its chip has. So traces of a chip and of a float network
+begin with the same step.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mtspark.core.backend import ChipTrace, Decider
 from mtspark.core.chip_network.network import ChipNetwork
 from mtspark.core.errors import BadFileError, BadRequestError, one_line
 from mtspark.core.files.limits import current_policy
+from mtspark.core.float_network.simulator import run_float
+from mtspark.deploy.bundle import Bundle, load_bundle
+from mtspark.sim.backends.reference import ReferenceChip
+from mtspark.workflows.diff.frames import Feed, feed_of
 
 if TYPE_CHECKING:
-    from mtspark.core.backend import Decider
     from mtspark.core.float_network.network import FloatNetwork
     from mtspark.train.checkpoint.agent import Agent
 
@@ -26,39 +30,7 @@ DEFAULT_STEPS = 100
 """Steps of one run where neither side says how many."""
 
 SUFFIXES = (".pt", ".nir", ".onnx", ".net")
-
-
-@dataclass(frozen=True)
-class Feed:
-    """What a side is given.
-
-    Attributes:
-        shape: of one frame or slice.
-        time_steps: T.
-        held: one frame for all steps, otherwise a slice a step.
-        graded: bytes 0 to 255, otherwise spikes 0 and 1.
-        scale: what a message of 1 stands for in floats.
-    """
-
-    shape: tuple[int, ...]
-    time_steps: int
-    held: bool
-    graded: bool
-    scale: float
-
-
-def feed_of(network: ChipNetwork) -> Feed:
-    """What a chip network takes."""
-    given = network.input
-    return Feed(given.shape, network.time_steps, given.held, given.payload_bits > 0, given.scale)
-
-
-@dataclass(frozen=True)
-class LayerTrace:
-    """One layer: arrays (T, batch, *shape); membranes of integer sides only."""
-
-    spikes: NDArray[np.bool_]
-    membranes: NDArray[np.int64] | None = None
+"""Of the files that can be a side."""
 
 
 class Side(Protocol):
@@ -66,43 +38,87 @@ class Side(Protocol):
 
     Attributes:
         name: shown to the user.
-        tasks: names; none where the side knows one task only.
+        tasks: names; empty where the side knows one task only.
         feed: what it takes; None where it takes what the other side does.
         integer: whether membranes are integers of the chip.
+        notes: how an ambiguous file was read; empty where there was nothing to choose.
     """
 
     name: str
     tasks: tuple[str, ...]
     feed: Feed | None
     integer: bool
+    notes: str
 
-    def run(self, frames: NDArray[np.uint8], feed: Feed, row: int) -> dict[str, LayerTrace]:
-        """Everything that every spiking layer did, by name, input side first."""
+    def run(self, frames: NDArray[np.uint8], feed: Feed, row: int) -> ChipTrace:
+        """Return what every spiking layer did, input side first.
+
+        Args:
+            frames: (batch, *shape) of a feed that is held, otherwise (batch, T, *shape).
+            feed: what both sides get.
+            row: of the task.
+
+        Returns:
+            Arrays (T, batch, *shape) by name; membranes of integer sides only.
+        """
+        ...
+
+    def close(self) -> None:
+        """Release processes and files; safe to call twice."""
         ...
 
 
+class _Plain:
+    """A side that holds nothing to release and had nothing to choose."""
+
+    notes = ""
+
+    def close(self) -> None:
+        """Nothing to release."""
+
+
 class ChipSide:
-    """A chip network, run by any backend that gives traces."""
+    """A chip network, run by any backend that gives traces.
+
+    Args:
+        name: shown to the user.
+        network: what the backend runs.
+        backend: closed with this side.
+    """
 
     integer = True
+    notes = ""
 
     def __init__(self, name: str, network: ChipNetwork, backend: Decider) -> None:
         self.name, self.network, self._backend = name, network, backend
         self.tasks = tuple(task.name for task in network.tasks)
         self.feed: Feed | None = feed_of(network)
 
-    def run(self, frames: NDArray[np.uint8], feed: Feed, row: int) -> dict[str, LayerTrace]:
+    def run(self, frames: NDArray[np.uint8], feed: Feed, row: int) -> ChipTrace:
         """Run whole decisions and cut out each population's window."""
         trace = self._backend.decide(frames, row, trace=True).trace
         assert trace is not None
-        windows = {name: self.network.window(name) for name in trace.spikes}
-        return {
-            name: LayerTrace(spikes[windows[name]], trace.membranes[name][windows[name]])
-            for name, spikes in trace.spikes.items()
-        }
+        return in_windows(trace, {name: self.network.window(name) for name in trace.spikes})
+
+    def close(self) -> None:
+        """Release the backend."""
+        self._backend.close()
 
 
-class OnnxIntegerSide:
+def in_windows(trace: ChipTrace, windows: dict[str, slice]) -> ChipTrace:
+    """Return, of each population, only the steps in which it works on the decision.
+
+    Args:
+        trace: of whole decisions, (steps_per_decision, batch, *shape).
+        windows: steps of each population, T of them; others are left out.
+    """
+    return ChipTrace(
+        {name: trace.spikes[name][window] for name, window in windows.items()},
+        {name: trace.membranes[name][window] for name, window in windows.items()},
+    )
+
+
+class OnnxIntegerSide(_Plain):
     """An integer network in ONNX Runtime."""
 
     integer = True
@@ -115,21 +131,18 @@ class OnnxIntegerSide:
         self.tasks = self.about.tasks
         self.feed: Feed | None = None
 
-    def run(self, frames: NDArray[np.uint8], feed: Feed, row: int) -> dict[str, LayerTrace]:
+    def run(self, frames: NDArray[np.uint8], feed: Feed, row: int) -> ChipTrace:
         """Run whole decisions and cut out each population's window."""
         trace = self._chip.decide(frames, row, trace=True).trace
         assert trace is not None
         steps = self.about.time_steps
-        return {
-            name: LayerTrace(
-                trace.spikes[name][depth : depth + steps],
-                trace.membranes[name][depth : depth + steps],
-            )
-            for name, depth in self.about.depths.items()
+        windows = {
+            name: slice(depth, depth + steps) for name, depth in self.about.depths.items()
         }
+        return in_windows(trace, windows)
 
 
-class TorchSide:
+class TorchSide(_Plain):
     """A checkpoint, in torch."""
 
     integer = False
@@ -145,8 +158,8 @@ class TorchSide:
             config.observation_shape, config.time_steps, True, True, 1 / 255
         )
 
-    def run(self, frames: NDArray[np.uint8], feed: Feed, row: int) -> dict[str, LayerTrace]:
-        """Spikes of every layer and step."""
+    def run(self, frames: NDArray[np.uint8], feed: Feed, row: int) -> ChipTrace:
+        """Return the spikes of every layer and step."""
         import torch
 
         from mtspark.train.networks.network import NetworkTrace
@@ -155,10 +168,11 @@ class TorchSide:
         with torch.no_grad():
             tasks = torch.full((len(frames),), row, dtype=torch.long)
             self.agent.network(torch.from_numpy(frames), tasks, trace)
-        return {name: LayerTrace(layer.spikes.numpy() > 0) for name, layer in trace.layers.items()}
+        spikes = {name: layer.spikes.numpy() > 0 for name, layer in trace.layers.items()}
+        return ChipTrace(spikes, {})
 
 
-class FloatSide:
+class FloatSide(_Plain):
     """A NIR graph, in our own float simulator."""
 
     integer = False
@@ -175,23 +189,22 @@ class FloatSide:
             # Only pixels have a scale, and only pixels are held.
             pixels = given.scale != 1.0
             self.feed = Feed(given.shape, self.network.time_steps, pixels, pixels, given.scale)
+        # What a NIR file does not store decides as much as what it does.
+        self.notes = self.network.notes[0] if self.network.notes else ""
 
-    def run(self, frames: NDArray[np.uint8], feed: Feed, row: int) -> dict[str, LayerTrace]:
-        """Spikes of every population and step, on the frames' float values."""
-        from mtspark.core.float_network.simulator import run_float
-
+    def run(self, frames: NDArray[np.uint8], feed: Feed, row: int) -> ChipTrace:
+        """Return the spikes of every population and step, on the frames' float values."""
         series = frames[:, None].repeat(feed.time_steps, 1) if feed.held else frames
         shape = (*series.shape[:2], *self.network.input.shape)
         # A chip that plays takes bytes for what they are; its float network knows their scale.
         scale = feed.scale if self.feed is None else self.feed.scale
         values = series.reshape(shape).swapaxes(0, 1) * scale
-        found = run_float(self.network, values, row if len(self.network.tasks) > 1 else 0)
-        return {
-            name: LayerTrace(spikes > 0) for name, spikes in found.spikes.items() if spikes.size
-        }
+        answer = run_float(self.network, values, row if len(self.network.tasks) > 1 else 0)
+        spikes = {name: log > 0 for name, log in answer.spikes.items() if log.size}
+        return ChipTrace(spikes, {})
 
 
-class OnnxFloatSide:
+class OnnxFloatSide(_Plain):
     """One float step in ONNX Runtime, run T times."""
 
     integer = False
@@ -214,8 +227,8 @@ class OnnxFloatSide:
             raise BadFileError(f"{path}: mtspark's description in it does not fit together")
         self.feed: Feed | None = Feed(frame, steps, True, True, 1 / 255)
 
-    def run(self, frames: NDArray[np.uint8], feed: Feed, row: int) -> dict[str, LayerTrace]:
-        """Spikes of every layer and step."""
+    def run(self, frames: NDArray[np.uint8], feed: Feed, row: int) -> ChipTrace:
+        """Return the spikes of every layer and step."""
         from mtspark.core.files.onnx_graph import NEXT
 
         names = [entry.name for entry in self._session.get_outputs()]
@@ -226,9 +239,8 @@ class OnnxFloatSide:
         for _ in range(feed.time_steps):
             feeds = {"frames": frames, "task": np.full(len(frames), row), **state}
             try:
-                found = self._session.run(names, feeds)
-                made = dict(zip(names, found, strict=True))
-                state = {name: made[NEXT + name] for name in state}
+                outputs = dict(zip(names, self._session.run(names, feeds), strict=True))
+                state = {name: outputs[NEXT + name] for name in state}
             except Exception as error:
                 # ONNX Runtime's errors share no base with a public name.
                 raise BadFileError(
@@ -236,30 +248,31 @@ class OnnxFloatSide:
                 ) from error
             for name in names:
                 if name.startswith("spikes."):
-                    logs.setdefault(name.removeprefix("spikes."), []).append(made[name] > 0)
-        return {name: LayerTrace(np.stack(log)) for name, log in logs.items()}
+                    logs.setdefault(name.removeprefix("spikes."), []).append(outputs[name] > 0)
+        return ChipTrace({name: np.stack(log) for name, log in logs.items()}, {})
 
 
-def open_side(text: str) -> Side:
-    """A file or folder as a side.
+def open_side(source: Bundle | str) -> Side:
+    """Open a bundle or a file as a side.
+
+    Args:
+        source: a bundle, its folder, or a file that ends in one of :data:`SUFFIXES`.
 
     Raises:
-        BadRequestError: it is none of the kinds that are known.
+        BadRequestError: it is of no known kind.
         MtsparkError: it cannot be read as what it is.
     """
-    from mtspark.sim.backends.reference import ReferenceChip
-
-    path = Path(text)
+    if isinstance(source, Bundle):
+        return ChipSide(str(source.folder), source.network, ReferenceChip(source.network))
+    path = Path(source)
     if path.is_dir():
-        from mtspark.deploy.bundle import load_bundle
-
         network = load_bundle(path).network
-        return ChipSide(text, network, ReferenceChip(network))
+        return ChipSide(source, network, ReferenceChip(network))
     if path.suffix == ".net":
         from mtspark.convert.netx import import_netx
 
         network = import_netx(path)
-        return ChipSide(text, network, ReferenceChip(network))
+        return ChipSide(source, network, ReferenceChip(network))
     if path.suffix == ".nir":
         return FloatSide(path)
     if path.suffix == ".pt":
@@ -267,7 +280,7 @@ def open_side(text: str) -> Side:
     if path.suffix == ".onnx":
         return _open_onnx(path)
     raise BadRequestError(
-        f"{text}: no bundle, and no file that ends in {', '.join(SUFFIXES)}; give one of these"
+        f"{source}: no bundle, and no file that ends in {', '.join(SUFFIXES)}; give one of these"
     )
 
 
@@ -295,7 +308,7 @@ def _open_onnx(path: Path) -> Side:
 
 
 def shared_feed(one: Side, other: Side) -> Feed:
-    """What both sides are given.
+    """Return what both sides get.
 
     Raises:
         BadRequestError: they take different things.
@@ -311,13 +324,13 @@ def shared_feed(one: Side, other: Side) -> Feed:
         return feeds[1]
     if feeds:
         return feeds[0]
-    # Neither says all: series of spikes, unless the integers are of a network that holds pixels.
+    # Neither says all: series of spikes, unless the integers hold a frame for all steps.
     held = any(isinstance(side, OnnxIntegerSide) and side.about.held for side in (one, other))
     return Feed(shape, steps or more or DEFAULT_STEPS, held, held, 1.0)
 
 
 def _takes(side: Side) -> tuple[tuple[int, ...], int | None]:
-    """Shape of a frame or slice, and T where the side has one of its own."""
+    """Return the shape of a frame or slice, and T where the side has one of its own."""
     if isinstance(side, OnnxIntegerSide):
         return side.about.input_shape, side.about.time_steps
     if isinstance(side, FloatSide) and side.feed is None:
@@ -330,25 +343,19 @@ def _for(steps: int | None) -> str:
     return "" if steps is None else f" for {steps} steps"
 
 
-def random_frames(feed: Feed, decisions: int, seed: int) -> NDArray[np.uint8]:
-    """Bytes that are zero in six of ten places, or spikes in one of ten."""
-    generator = np.random.default_rng(seed)
-    shape = (decisions, *(() if feed.held else (feed.time_steps,)), *feed.shape)
-    if feed.graded:
-        values = generator.integers(0, 256, shape) * (generator.random(shape) < 0.4)
-        return values.astype(np.uint8)
-    return (generator.random(shape) < 0.1).astype(np.uint8)
-
-
 def fitted(frames: NDArray[np.uint8], feed: Feed, side: Side) -> NDArray[np.uint8]:
-    """The same frames in the shape that a side takes."""
+    """Return the same frames in the shape that a side takes."""
     if side.feed is None:
         return frames
     return frames.reshape(*frames.shape[: 1 if feed.held else 2], *side.feed.shape)
 
 
 def netx_side(network: ChipNetwork, row: int) -> ChipSide:
-    """A network in lava-dl's netx.
+    """Open a network in lava-dl's netx.
+
+    Args:
+        network: what to run.
+        row: of the task.
 
     Raises:
         BackendMissingError: lava-dl is not installed.
@@ -357,3 +364,17 @@ def netx_side(network: ChipNetwork, row: int) -> ChipSide:
     from mtspark.sim.backends.netx.backend import NetxBackend
 
     return ChipSide("netx", network, NetxBackend(network, row))
+
+
+def onnx_side(network: ChipNetwork, folder: Path) -> OnnxIntegerSide:
+    """Open a network in ONNX Runtime.
+
+    Args:
+        network: what to run.
+        folder: for its file, as long as the side is open.
+    """
+    from mtspark.core.files.onnx_graph import save_onnx
+    from mtspark.deploy.formats.onnx_integer import integer_model
+
+    save_onnx(integer_model(network), folder / "network.onnx")
+    return OnnxIntegerSide(folder / "network.onnx")

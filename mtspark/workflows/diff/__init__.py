@@ -1,0 +1,6 @@
+"""Search for the first spike or membrane in which two simulations of a network differ.
+
+Read `comparison` first: it decides what is compared with what. `frames` makes the inputs that both
+get, `sides` runs files of any kind, `files` compares two of them layer by layer, and `twin`
+compares the network that learned quantised with the chip's reference.
+"""

@@ -1,0 +1,152 @@
+"""What is compared with what: the entry of this package."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mtspark.core.errors import BadRequestError
+from mtspark.core.files.atomic import AnyPath
+from mtspark.core.progress import ProgressCallback, no_progress
+from mtspark.deploy.bundle import Bundle, load_bundle
+from mtspark.sim.backends.reference import ReferenceChip
+from mtspark.sim.compare.agreement import Agreement, compare_activity, compare_traces
+from mtspark.workflows.backends import BackendName, open_backend
+from mtspark.workflows.diff.files import RUNNERS, TWIN, diff_files
+from mtspark.workflows.diff.frames import task_frames
+from mtspark.workflows.diff.result import DiffResult
+from mtspark.workflows.diff.sides import SUFFIXES
+
+DEFAULT_DECISIONS = {
+    BackendName.ENGINE.value: 1000,
+    BackendName.REFERENCE.value: 1000,
+    BackendName.LAVA.value: 50,
+    BackendName.LAVA_STOCK.value: 3,
+    BackendName.TORCH.value: 1000,
+    TWIN: 1000,
+}
+DEFAULT_BUNDLE_DECISIONS = 50
+
+
+def diff(
+    first: Bundle | AnyPath,
+    against: str | AnyPath,
+    task: str | None = None,
+    *,
+    decisions: int | None = None,
+    seed: int = 0,
+    progress: ProgressCallback = no_progress,
+) -> DiffResult:
+    """Find the first spike or membrane in which two simulations of a network differ.
+
+    Both sides get the same frames: of the game that the task is, played by the engine, otherwise
+    random ones.
+
+    Args:
+        first: a bundle, or a file: checkpoint (.pt), NIR (.nir), ONNX (.onnx), netx (.net).
+        against: a backend (:class:`BackendName`), ``twin``, ``netx`` or ``onnx``, which run the
+            first side too; or another bundle or file. A backend is compared with the reference,
+            the reference itself and torch with the engine.
+        task: by name; the first one where None.
+        decisions: how many; where None, as many as take seconds to minutes.
+        seed: of the frames.
+        progress: receives the decisions compared so far.
+
+    Raises:
+        BadRequestError: `against` is nothing that can be compared, the two are different networks,
+            or the task is unknown.
+        BadFileError: a file cannot be read.
+        BackendMissingError: Lava or lava-dl is not installed.
+    """
+    other = against.value if isinstance(against, BackendName) else os.fspath(against)
+    if compares_files(first, other):
+        source = first if isinstance(first, Bundle) else os.fspath(first)
+        return diff_files(source, other, task, decisions=decisions, seed=seed, progress=progress)
+    bundle = first if isinstance(first, Bundle) else load_bundle(Path(first))
+    chosen = task or bundle.network.tasks[0].name
+    bundle.network.task_index(chosen)
+    if other not in DEFAULT_DECISIONS:
+        count = decisions or DEFAULT_BUNDLE_DECISIONS
+        return _with_bundle(bundle, other, chosen, count, seed, progress)
+    count = decisions or DEFAULT_DECISIONS[other]
+    frames = task_frames(bundle.network, chosen, count, seed, progress=progress)
+    if other == TWIN:
+        from mtspark.workflows.diff.twin import compare_with_twin
+
+        row = bundle.network.task_index(chosen)
+        agreement = compare_with_twin(bundle, frames, row, progress=progress)
+        return DiffResult(BackendName.REFERENCE.value, other, chosen, seed, agreement)
+    expected, agreement = _with_backend(bundle, BackendName(other), chosen, frames, progress)
+    exact = other != BackendName.TORCH.value
+    return DiffResult(expected.value, other, chosen, seed, agreement, exact)
+
+
+def compares_files(first: Bundle | AnyPath, against: str) -> bool:
+    """Whether one of the two is a file, or a tool that runs files of its own."""
+    names = [against] if isinstance(first, Bundle) else [os.fspath(first), against]
+    return against in RUNNERS or any(Path(name).suffix in SUFFIXES for name in names)
+
+
+def _with_backend(
+    bundle: Bundle,
+    backend: BackendName,
+    task: str,
+    frames: NDArray[np.uint8],
+    progress: ProgressCallback,
+) -> tuple[BackendName, Agreement]:
+    """Compare a backend with the reference; the reference and torch with the engine.
+
+    Spikes and membranes are compared, of torch spike counts and actions.
+    """
+    row = bundle.network.task_index(task)
+    by_engine = backend in (BackendName.REFERENCE, BackendName.TORCH)
+    expected = BackendName.ENGINE if by_engine else BackendName.REFERENCE
+    with (
+        open_backend(expected, bundle, task, trace=True) as one,
+        open_backend(backend, bundle, task, trace=True) as two,
+    ):
+        if backend is BackendName.TORCH:
+            legal = bundle.network.tasks[row].legal_actions
+            return expected, compare_activity(one, two, frames, row, legal, progress=progress)
+        return expected, compare_traces(one, two, frames, row, progress=progress)
+
+
+def _with_bundle(
+    bundle: Bundle,
+    against: str,
+    task: str,
+    decisions: int,
+    seed: int,
+    progress: ProgressCallback,
+) -> DiffResult:
+    """Compare two bundles whose layers are the same, both in the reference.
+
+    Raises:
+        BadRequestError: no such bundle, or one with other layers.
+    """
+    if not Path(against).exists():
+        names = ", ".join(DEFAULT_DECISIONS)
+        raise BadRequestError(f"--against {against}: neither a backend ({names}) nor a bundle")
+    other = load_bundle(Path(against))
+    layers = [
+        {population.name: population.shape for population in network.populations}
+        for network in (bundle.network, other.network)
+    ]
+    takes = [
+        (network.input.shape, network.steps_per_decision)
+        for network in (bundle.network, other.network)
+    ]
+    if layers[0] != layers[1] or takes[0] != takes[1]:
+        raise BadRequestError(f"{against}: another network than {bundle.folder}, layers differ")
+    agreement = compare_traces(
+        ReferenceChip(bundle.network),
+        ReferenceChip(other.network),
+        task_frames(bundle.network, task, decisions, seed, progress=progress),
+        bundle.network.task_index(task),
+        other.network.task_index(task),
+        progress=progress,
+    )
+    return DiffResult(str(bundle.folder), against, task, seed, agreement)

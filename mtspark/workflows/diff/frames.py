@@ -1,0 +1,172 @@
+"""Inputs of a comparison: frames of a game, recorded inputs, or random ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mtspark.core.chip_network.network import ChipNetwork
+from mtspark.core.errors import BadFileError, BadRequestError
+from mtspark.core.files.atomic import AnyPath
+from mtspark.core.progress import Progress, ProgressCallback, no_progress
+from mtspark.sim.recording.inputs import load_array
+
+if TYPE_CHECKING:
+    from mtspark.core.backend import Moment
+
+PIXEL_SHARE, SPIKE_SHARE = 0.4, 0.1
+"""Share of the values that are not zero in random frames and in random spikes."""
+
+
+@dataclass(frozen=True)
+class Feed:
+    """What a network takes.
+
+    Attributes:
+        shape: of one frame or slice.
+        time_steps: T.
+        held: one frame for all steps, otherwise a slice a step.
+        graded: bytes 0 to 255, otherwise spikes 0 and 1.
+        scale: what a message of 1 stands for in floats.
+    """
+
+    shape: tuple[int, ...]
+    time_steps: int
+    held: bool
+    graded: bool
+    scale: float
+
+
+def feed_of(network: ChipNetwork) -> Feed:
+    """Return what a chip network takes."""
+    given = network.input
+    return Feed(given.shape, network.time_steps, given.held, given.payload_bits > 0, given.scale)
+
+
+def task_frames(
+    network: ChipNetwork,
+    task: str,
+    decisions: int,
+    seed: int,
+    *,
+    progress: ProgressCallback = no_progress,
+) -> NDArray[np.uint8]:
+    """Return frames of the task's game; random ones where the task is no game.
+
+    Args:
+        network: that plays.
+        task: by name.
+        decisions: number of frames.
+        seed: of the first game, or of the random numbers.
+        progress: receives the frames recorded so far.
+
+    Returns:
+        (decisions, *input shape), or (decisions, T, *input shape) of a network that takes a slice
+        a step.
+
+    Raises:
+        BadRequestError: unknown task.
+    """
+    if not network.tasks[network.task_index(task)].game:
+        return random_frames(feed_of(network), decisions, seed)
+    return game_frames(network, task, decisions, seed, progress=progress)
+
+
+def game_frames(
+    network: ChipNetwork,
+    task: str,
+    decisions: int,
+    seed: int,
+    *,
+    progress: ProgressCallback = no_progress,
+) -> NDArray[np.uint8]:
+    """Return the frames that a network gets when the engine plays, (decisions, *input shape).
+
+    Args:
+        network: that plays, one game after another.
+        task: a game, by name.
+        decisions: number of frames.
+        seed: of the first game; each further one has the next seed.
+        progress: receives the frames recorded so far.
+    """
+    from mtspark.sim.engine.chip import EngineChip
+    from mtspark.sim.play import play
+
+    frames: list[NDArray[np.uint8]] = []
+
+    def keep(moment: Moment) -> None:
+        frames.append(moment.frames[0].copy())
+        progress(Progress(stage, len(frames), decisions, "frames"))
+
+    stage = f"recording frames of {task}"
+    progress(Progress(stage, 0, decisions, "frames"))
+    while len(frames) < decisions:
+        play(
+            EngineChip(network),
+            network,
+            task,
+            episodes=1,
+            seed=seed,
+            max_decisions=decisions - len(frames),
+            observe=keep,
+        )
+        seed += 1
+    return np.stack(frames)
+
+
+def random_frames(feed: Feed, decisions: int, seed: int) -> NDArray[np.uint8]:
+    """Return random bytes of which six in ten are zero, or spikes of which nine in ten are.
+
+    Args:
+        feed: what the network takes.
+        decisions: number of frames, or of series.
+        seed: of the random numbers.
+    """
+    generator = np.random.default_rng(seed)
+    shape = (decisions, *(() if feed.held else (feed.time_steps,)), *feed.shape)
+    if feed.graded:
+        values = generator.integers(0, 256, shape) * (generator.random(shape) < PIXEL_SHARE)
+        return values.astype(np.uint8)
+    return (generator.random(shape) < SPIKE_SHARE).astype(np.uint8)
+
+
+def recorded_frames(
+    network: ChipNetwork,
+    task: str,
+    decisions: int,
+    inputs: AnyPath | None,
+    seed: int,
+    *,
+    progress: ProgressCallback = no_progress,
+) -> NDArray[np.uint8]:
+    """Return the inputs in a file, or frames of the task's game where no file is given.
+
+    Args:
+        network: that the inputs are for.
+        task: by name.
+        decisions: number of frames; fewer where the file holds fewer.
+        inputs: a .npy file, uint8 (decisions, *input shape), or (decisions, T, *input shape).
+        seed: of the game.
+        progress: receives the frames recorded so far.
+
+    Raises:
+        BadRequestError: no file, and the task is no game.
+        BadFileError: the file holds no array of the network's inputs.
+    """
+    if inputs is None:
+        if not network.tasks[network.task_index(task)].game:
+            raise BadRequestError(f"task {task!r} is no game; give recorded inputs with --inputs")
+        return task_frames(network, task, decisions, seed, progress=progress)
+    frames = load_array(Path(inputs))
+    series = () if network.input.held else (network.time_steps,)
+    wanted = (*series, *network.input.shape)
+    if frames.dtype != np.uint8 or frames.shape[1:] != wanted or not len(frames):
+        raise BadFileError(
+            f"{inputs}: {frames.dtype} {frames.shape}, uint8 (decisions, "
+            f"{', '.join(map(str, wanted))}) is needed"
+        )
+    return np.asarray(frames[:decisions])

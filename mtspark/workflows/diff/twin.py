@@ -1,0 +1,104 @@
+"""Comparison of the network that learned quantised, the twin, with the chip's reference."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mtspark.core.backend import ChipTrace
+from mtspark.core.errors import BadRequestError
+from mtspark.core.progress import Progress, ProgressCallback, no_progress
+from mtspark.deploy.bundle import AGENT, Bundle
+from mtspark.sim.backends.reference import ReferenceChip
+from mtspark.sim.compare.agreement import Agreement, Comparison
+from mtspark.workflows.diff.sides import in_windows
+
+if TYPE_CHECKING:
+    from mtspark.train.quantised.twin import Twin
+
+BATCH = 25
+"""Frames that both answer together."""
+
+
+def compare_with_twin(
+    bundle: Bundle,
+    frames: NDArray[np.uint8],
+    row: int,
+    *,
+    progress: ProgressCallback = no_progress,
+) -> Agreement:
+    """Compare every spike and membrane of the twin with the reference.
+
+    The twin has no pipeline, so each layer is compared in its own window of the decision.
+
+    Args:
+        bundle: made by ``mtspark export``; its checkpoint is the twin's float network.
+        frames: uint8 (decisions, *input shape).
+        row: of the task.
+        progress: receives the decisions compared so far.
+
+    Raises:
+        BadRequestError: the bundle has no checkpoint of a network that has a twin.
+    """
+    import torch
+
+    from mtspark.train.quantised.twin import TwinTrace
+
+    twin = twin_of(bundle)
+    network = bundle.network
+    windows = {population.name: network.window(population.name) for population in network.populations}
+    first_steps = {name: window.start for name, window in windows.items()}
+    reference = ReferenceChip(network)
+    comparison = Comparison()
+    stage = "reference against twin"
+    with torch.no_grad():
+        integers = twin.integers()
+        for start in range(0, len(frames), BATCH):
+            progress(Progress(stage, start, len(frames), "decisions"))
+            batch = frames[start : start + BATCH]
+            trace = TwinTrace()
+            rows = torch.full((len(batch),), row)
+            twin(torch.from_numpy(batch), rows, trace, integers=integers)
+            expected = reference.decide(batch, row, trace=True).trace
+            assert expected is not None
+            got = ChipTrace(
+                {name: trace.spikes[name].numpy() > 0 for name in windows},
+                {name: trace.membranes[name].long().numpy() for name in windows},
+            )
+            comparison.add_trace(in_windows(expected, windows), got, first_steps=first_steps)
+    progress(Progress(stage, len(frames), len(frames), "decisions"))
+    return comparison.result()
+
+
+def twin_of(bundle: Bundle) -> Twin:
+    """Build the twin of a bundle's checkpoint, rounded as the bundle was.
+
+    Raises:
+        BadRequestError: no checkpoint in the bundle, or a network whose layers are not the
+            bundle's.
+    """
+    from mtspark.train.checkpoint.agent import load_agent
+    from mtspark.train.quantised.integers import TwinOptions
+    from mtspark.train.quantised.twin import Twin
+
+    if not (bundle.folder / AGENT).is_file():
+        raise BadRequestError(
+            f"{bundle.folder}: holds no checkpoint ({AGENT}), so it has no twin; export it from one"
+        )
+    notes = bundle.network.provenance
+    options = TwinOptions(
+        weight_bits=int(notes.get("weight_bits", "8")),
+        per_channel=notes.get("weight_scale", "per channel") == "per channel",
+        keep_sums=notes.get("rounding", "keeps kernel sums") == "keeps kernel sums",
+        with_value=notes.get("head", "dueling") != "advantage",
+    )
+    twin = Twin(load_agent(bundle.folder / AGENT).network, options)
+    expected = {population.name: population.shape for population in bundle.network.populations}
+    shapes = {**twin.network.layer_shapes, "head": (twin.network.config.actions,)}
+    if expected != shapes:
+        raise BadRequestError(
+            f"{bundle.folder}: its layers {list(expected)} are not its checkpoint's {list(shapes)}"
+        )
+    return twin
