@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mtspark.cli.diff import real_frames
 from mtspark.cli.explain_inputs import float_side
 from mtspark.core.backend import AgentBackend, greedy_actions
 from mtspark.deploy.bundle import load_bundle
@@ -24,6 +23,7 @@ from mtspark.deploy.quantise.codebook import with_palette
 from mtspark.deploy.quantise.network import quantise
 from mtspark.sim.engine.chip import EngineChip
 from mtspark.sim.explain import EffectChip, ExplainedNetwork
+from mtspark.workflows.diff.frames import task_frames
 
 BATCH = 25
 
@@ -33,9 +33,9 @@ def main(folder: Path, decisions: int) -> None:
     bundle = load_bundle(folder)
     network, options = float_side(bundle)
     chip, task = bundle.network, bundle.network.tasks[0]
-    recorded = real_frames(bundle, task.name, 200, 1)[::2]
+    recorded = task_frames(bundle.network, task.name, 200, 1)[::2]
     series = np.broadcast_to(recorded / 255.0, (chip.time_steps, *recorded.shape))
-    judged = real_frames(bundle, task.name, decisions, 0)
+    judged = task_frames(bundle.network, task.name, decisions, 0)
 
     def actions(backend: AgentBackend) -> NDArray[np.int64]:
         answers = [

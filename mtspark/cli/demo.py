@@ -28,7 +28,6 @@ def demo_command(
 ) -> None:
     """Export an agent, prove the chip equal to Lava, play a full game, count and show it."""
     one_thread_each()
-    from mtspark.cli.diff import diff_bundle
     from mtspark.cli.export_agent import export_agent
     from mtspark.cli.run import run_bundle, store_run
     from mtspark.cli.show.diff import print_diff
@@ -37,6 +36,7 @@ def demo_command(
     from mtspark.core.errors import BackendFailedError, BackendMissingError
     from mtspark.deploy.lava.shim import installed_lava
     from mtspark.sim.recording.stage import Recorder, save_still, save_video
+    from mtspark.workflows.diff.comparison import diff
 
     if installed_lava() is None:
         raise BackendMissingError("the demo compares with Lava; run `mtspark install-lava` first")
@@ -50,9 +50,9 @@ def demo_command(
         (BackendName.LAVA_STOCK, stock_decisions),
         (BackendName.LAVA, lava_decisions),
     ):
-        result = diff_bundle(bundle, against.value, task, decisions=decisions)
+        result = diff(bundle, against, task, decisions=decisions)
         print_diff(result)
-        if not result["equal"]:
+        if not result.equal:
             raise BackendFailedError(
                 f"the reference differs from {against.value}; see the first difference above"
             )

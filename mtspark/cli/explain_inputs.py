@@ -45,15 +45,15 @@ def recorded_frames(
     """
     import numpy as np
 
-    from mtspark.cli.diff import real_frames
     from mtspark.core.errors import BadFileError, BadRequestError
     from mtspark.sim.recording.inputs import load_array
+    from mtspark.workflows.diff.frames import task_frames
 
     network = bundle.network
     if inputs is None:
         if not network.tasks[network.task_index(task)].game:
             raise BadRequestError(f"task {task!r} is no game; give recorded inputs with --inputs")
-        return real_frames(bundle, task, decisions, seed)
+        return task_frames(network, task, decisions, seed)
     frames = load_array(inputs)
     series = () if network.input.held else (network.time_steps,)
     wanted = (*series, *network.input.shape)

@@ -185,16 +185,17 @@ def test_reference_and_engine_agree(bundle: Path, tmp_path: Path) -> None:
 @pytest.mark.third_party
 def test_lava_finds_the_weight_that_was_changed(bundle: Path, tmp_path: Path) -> None:
     pytest.importorskip("lava", reason="lava-nc is not installed")
-    from mtspark.cli.diff import compare_backends, real_frames
     from mtspark.sim.backends.lava.backend import LavaBackend
     from mtspark.sim.backends.reference import ReferenceChip
+    from mtspark.sim.compare.agreement import compare_traces
+    from mtspark.workflows.diff.frames import task_frames
 
     change_one_weight(bundle, tmp_path / "changed")
     whole, changed = load_bundle(bundle), load_bundle(tmp_path / "changed")
-    frames = real_frames(whole, "pong", 2, 0)
+    frames = task_frames(whole.network, "pong", 2, 0)
     lava = LavaBackend(changed.network, trace=True)
     try:
-        comparison = compare_backends(ReferenceChip(whole.network), lava, frames, 0)
+        comparison = compare_traces(ReferenceChip(whole.network), lava, frames, 0)
     finally:
         lava.close()
     assert comparison.first is not None

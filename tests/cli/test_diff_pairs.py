@@ -16,6 +16,7 @@ from mtspark.core.environments.protocol import Task
 from mtspark.deploy.bundle import load_bundle
 from mtspark.train.checkpoint.agent import Agent, save_agent
 from mtspark.train.networks.network import ConvSize, MTSparkNetwork, NetworkConfig
+from mtspark.workflows.diff.frames import task_frames
 
 Call = Callable[..., int]
 Diff = Callable[..., tuple[int, dict[str, Any]]]
@@ -103,13 +104,11 @@ def test_a_network_without_a_game_is_compared_on_random_inputs(
 
 
 def test_random_inputs_are_what_the_network_takes(folder: Path) -> None:
-    from mtspark.cli.diff import real_frames
-
-    series = real_frames(load_bundle(folder / "nir.deploy"), "default", 40, 0)
+    series = task_frames(load_bundle(folder / "nir.deploy").network, "default", 40, 0)
     assert series.shape == (40, 8, 4)
     assert set(np.unique(series)) == {0, 1}
     assert 0.05 < series.mean() < 0.15
-    pixels = real_frames(load_bundle(folder / "images.deploy"), "mnist", 5, 0)
+    pixels = task_frames(load_bundle(folder / "images.deploy").network, "mnist", 5, 0)
     assert pixels.shape == (5, 3, 12, 12)
     assert pixels.max() > 200
 

@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mtspark.cli.diff_twin import compare_with_twin, twin_of
 from mtspark.cli.evaluate_images import wilson_interval
 from mtspark.core.environments.protocol import Task
 from mtspark.core.errors import BadRequestError
 from mtspark.deploy.bundle import load_bundle
 from mtspark.train.checkpoint.agent import Agent, load_agent, save_agent
 from mtspark.train.networks.network import ConvSize, MTSparkNetwork, NetworkConfig
+from mtspark.workflows.diff.twin import compare_with_twin, twin_of
 
 Call = Callable[..., int]
 
@@ -38,12 +38,14 @@ def test_one_weight_in_the_bundle_is_seen(played: Path) -> None:
     weights = link.weights.copy()
     weights[0] = 254
     links = (network.connections[0], replace(link, weights=weights), *network.connections[2:])
-    changed = replace(bundle, network=replace(network, connections=links))
+    changed = replace(network, connections=links)
+    twin = twin_of(bundle)
     frames = np.random.default_rng(0).integers(0, 256, (3, *network.input.shape)).astype(np.uint8)
-    assert compare_with_twin(bundle, frames, 0).equal
-    comparison = compare_with_twin(changed, frames, 0)
+    assert compare_with_twin(twin, network, frames, 0).equal
+    comparison = compare_with_twin(twin, changed, frames, 0)
     assert comparison.first is not None
     assert comparison.first.layer == link.target
+    assert comparison.first.step is not None
     assert comparison.first.step > network.window(link.target).start
 
 

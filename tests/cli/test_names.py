@@ -10,6 +10,9 @@ import pytest
 from mtspark.cli._progress import progress_bar
 from mtspark.cli.show.diff import print_diff
 from mtspark.core.progress import Progress
+from mtspark.sim.compare.agreement import Agreement, LayerAgreement
+from mtspark.sim.compare.divergence import Divergence
+from mtspark.workflows.diff.result import DiffResult
 
 NAME = "br[/red].deploy"
 """Markup that closes a style which is not open; rich raises an error over it."""
@@ -72,12 +75,9 @@ def test_diff_shows_both_folders(
 def test_a_difference_is_shown_beside_any_name(
     different: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    first = {"decision": 0, "step": 1, "layer": "l[/b]", "neuron": [1], "quantity": "spike"}
-    result = {
-        **{"expected": "x[/y]", "against": "z[bold]", "decisions": 2, "compared": 9},
-        **{"equal": not different, "different": different},
-        "first_divergence": {**first, "expected": 1, "got": 0} if different else None,
-    }
+    first = Divergence(0, 1, "l[/b]", (1,), "spike", 1, 0) if different else None
+    agreement = Agreement(2, {"l[/b]": LayerAgreement(9, different)}, first)
+    result = DiffResult("x[/y]", "z[bold]", "pong", 0, agreement)
     print_diff(result)
     output = shown(capsys)
     assert "x[/y] against z[bold], 2 decisions" in output

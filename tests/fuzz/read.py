@@ -111,7 +111,7 @@ def _read(kind: str, path: Path) -> None:
 
         load_agent(path, LIMITS)
     elif kind == "onnx":
-        from mtspark.cli.diff_sides import open_side
+        from mtspark.workflows.diff.sides import open_side
 
         open_side(str(path))
     else:

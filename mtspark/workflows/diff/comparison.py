@@ -5,15 +5,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from mtspark.core.errors import BadRequestError
 from mtspark.core.files.atomic import AnyPath
 from mtspark.core.progress import ProgressCallback, no_progress
 from mtspark.deploy.bundle import Bundle, load_bundle
 from mtspark.sim.backends.reference import ReferenceChip
-from mtspark.sim.compare.agreement import Agreement, compare_activity, compare_traces
+from mtspark.sim.compare.agreement import compare_activity, compare_traces
 from mtspark.workflows.backends import BackendName, open_backend
 from mtspark.workflows.diff.files import RUNNERS, TWIN, diff_files
 from mtspark.workflows.diff.frames import task_frames
@@ -72,16 +69,9 @@ def diff(
         count = decisions or DEFAULT_BUNDLE_DECISIONS
         return _with_bundle(bundle, other, chosen, count, seed, progress)
     count = decisions or DEFAULT_DECISIONS[other]
-    frames = task_frames(bundle.network, chosen, count, seed, progress=progress)
     if other == TWIN:
-        from mtspark.workflows.diff.twin import compare_with_twin
-
-        row = bundle.network.task_index(chosen)
-        agreement = compare_with_twin(bundle, frames, row, progress=progress)
-        return DiffResult(BackendName.REFERENCE.value, other, chosen, seed, agreement)
-    expected, agreement = _with_backend(bundle, BackendName(other), chosen, frames, progress)
-    exact = other != BackendName.TORCH.value
-    return DiffResult(expected.value, other, chosen, seed, agreement, exact)
+        return _with_twin(bundle, chosen, count, seed, progress)
+    return _with_backend(bundle, BackendName(other), chosen, count, seed, progress)
 
 
 def compares_files(first: Bundle | AnyPath, against: str) -> bool:
@@ -90,28 +80,49 @@ def compares_files(first: Bundle | AnyPath, against: str) -> bool:
     return against in RUNNERS or any(Path(name).suffix in SUFFIXES for name in names)
 
 
+def _with_twin(
+    bundle: Bundle, task: str, decisions: int, seed: int, progress: ProgressCallback
+) -> DiffResult:
+    """Compare the network that learned quantised with the reference."""
+    from mtspark.workflows.diff.twin import compare_with_twin, twin_of
+
+    network = bundle.network
+    twin = twin_of(bundle)
+    frames = task_frames(network, task, decisions, seed, progress=progress)
+    row = network.task_index(task)
+    agreement = compare_with_twin(twin, network, frames, row, progress=progress)
+    return DiffResult(BackendName.REFERENCE.value, TWIN, task, seed, agreement)
+
+
 def _with_backend(
     bundle: Bundle,
     backend: BackendName,
     task: str,
-    frames: NDArray[np.uint8],
+    decisions: int,
+    seed: int,
     progress: ProgressCallback,
-) -> tuple[BackendName, Agreement]:
+) -> DiffResult:
     """Compare a backend with the reference; the reference and torch with the engine.
 
     Spikes and membranes are compared, of torch spike counts and actions.
     """
-    row = bundle.network.task_index(task)
-    by_engine = backend in (BackendName.REFERENCE, BackendName.TORCH)
+    network = bundle.network
+    row = network.task_index(task)
+    floats = backend is BackendName.TORCH
+    by_engine = floats or backend is BackendName.REFERENCE
     expected = BackendName.ENGINE if by_engine else BackendName.REFERENCE
     with (
         open_backend(expected, bundle, task, trace=True) as one,
         open_backend(backend, bundle, task, trace=True) as two,
     ):
-        if backend is BackendName.TORCH:
-            legal = bundle.network.tasks[row].legal_actions
-            return expected, compare_activity(one, two, frames, row, legal, progress=progress)
-        return expected, compare_traces(one, two, frames, row, progress=progress)
+        # After the backends: one that is missing is an error before a long game.
+        frames = task_frames(network, task, decisions, seed, progress=progress)
+        if floats:
+            legal = network.tasks[row].legal_actions
+            agreement = compare_activity(one, two, frames, row, legal, progress=progress)
+        else:
+            agreement = compare_traces(one, two, frames, row, progress=progress)
+    return DiffResult(expected.value, backend.value, task, seed, agreement, exact=not floats)
 
 
 def _with_bundle(

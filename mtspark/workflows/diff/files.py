@@ -73,7 +73,8 @@ def diff_files(
         feed = shared_feed(one, other)
         count = decisions or DEFAULT_DECISIONS
         frames = _frames(one, other, feed, count, row, seed, progress)
-        agreement = _compare(one, other, frames, feed, (row, other_row), progress)
+        stage = f"{name} against {against}"
+        agreement = _compare(one, other, frames, feed, (row, other_row), stage, progress)
         return DiffResult(
             expected=name,
             against=against,
@@ -139,10 +140,10 @@ def _compare(
     frames: NDArray[np.uint8],
     feed: Feed,
     rows: tuple[int, int],
+    stage: str,
     progress: ProgressCallback,
 ) -> Agreement:
     comparison = Comparison()
-    stage = f"{one.name} against {other.name}"
     # Netx starts a process for every batch.
     batch = len(frames) if other.name == NETX else BATCH
     for start in range(0, len(frames), batch):

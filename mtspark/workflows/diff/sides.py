@@ -136,9 +136,7 @@ class OnnxIntegerSide(_Plain):
         trace = self._chip.decide(frames, row, trace=True).trace
         assert trace is not None
         steps = self.about.time_steps
-        windows = {
-            name: slice(depth, depth + steps) for name, depth in self.about.depths.items()
-        }
+        windows = {name: slice(depth, depth + steps) for name, depth in self.about.depths.items()}
         return in_windows(trace, windows)
 
 

@@ -8,9 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtspark.core.backend import ChipTrace
+from mtspark.core.chip_network.network import ChipNetwork
 from mtspark.core.errors import BadRequestError
 from mtspark.core.progress import Progress, ProgressCallback, no_progress
 from mtspark.deploy.bundle import AGENT, Bundle
+from mtspark.deploy.quantise.options import options_of
 from mtspark.sim.backends.reference import ReferenceChip
 from mtspark.sim.compare.agreement import Agreement, Comparison
 from mtspark.workflows.diff.sides import in_windows
@@ -23,7 +25,8 @@ BATCH = 25
 
 
 def compare_with_twin(
-    bundle: Bundle,
+    twin: Twin,
+    network: ChipNetwork,
     frames: NDArray[np.uint8],
     row: int,
     *,
@@ -34,21 +37,18 @@ def compare_with_twin(
     The twin has no pipeline, so each layer is compared in its own window of the decision.
 
     Args:
-        bundle: made by ``mtspark export``; its checkpoint is the twin's float network.
+        twin: whose layers have the names of the network's populations.
+        network: that the reference runs.
         frames: uint8 (decisions, *input shape).
         row: of the task.
         progress: receives the decisions compared so far.
-
-    Raises:
-        BadRequestError: the bundle has no checkpoint of a network that has a twin.
     """
     import torch
 
     from mtspark.train.quantised.twin import TwinTrace
 
-    twin = twin_of(bundle)
-    network = bundle.network
-    windows = {population.name: network.window(population.name) for population in network.populations}
+    names = [population.name for population in network.populations]
+    windows = {name: network.window(name) for name in names}
     first_steps = {name: window.start for name, window in windows.items()}
     reference = ReferenceChip(network)
     comparison = Comparison()
@@ -87,12 +87,12 @@ def twin_of(bundle: Bundle) -> Twin:
         raise BadRequestError(
             f"{bundle.folder}: holds no checkpoint ({AGENT}), so it has no twin; export it from one"
         )
-    notes = bundle.network.provenance
+    quantised = options_of(bundle)
     options = TwinOptions(
-        weight_bits=int(notes.get("weight_bits", "8")),
-        per_channel=notes.get("weight_scale", "per channel") == "per channel",
-        keep_sums=notes.get("rounding", "keeps kernel sums") == "keeps kernel sums",
-        with_value=notes.get("head", "dueling") != "advantage",
+        weight_bits=quantised.weight_bits,
+        per_channel=quantised.per_channel,
+        keep_sums=quantised.keep_sums,
+        with_value=bundle.network.provenance.get("head") != "advantage",
     )
     twin = Twin(load_agent(bundle.folder / AGENT).network, options)
     expected = {population.name: population.shape for population in bundle.network.populations}
