@@ -28,7 +28,6 @@ def demo_command(
 ) -> None:
     """Export an agent, prove the chip equal to Lava, play a full game, count and show it."""
     one_thread_each()
-    from mtspark.cli.export_agent import export_agent
     from mtspark.cli.run import run_bundle, store_run
     from mtspark.cli.show.diff import print_diff
     from mtspark.cli.show.export import print_export
@@ -37,12 +36,16 @@ def demo_command(
     from mtspark.deploy.lava.shim import installed_lava
     from mtspark.sim.recording.stage import Recorder, save_still, save_video
     from mtspark.workflows.diff.comparison import diff
+    from mtspark.workflows.export.pipeline import export_to
+    from mtspark.workflows.export.request import ExportRequest
 
     if installed_lava() is None:
         raise BackendMissingError("the demo compares with Lava; run `mtspark install-lava` first")
     console.rule("1  from PyTorch to integers")
-    bundle, fidelity = export_agent(checkpoint, output / f"{checkpoint.stem}.deploy", replace=True)
-    print_export(bundle, fidelity)
+    request = ExportRequest(source=checkpoint)
+    exported = export_to(request, output / f"{checkpoint.stem}.deploy", overwrite=True)
+    print_export(exported)
+    bundle = exported.bundle
     task = bundle.network.tasks[0].name
     console.rule("2  is it what Lava computes?")
     for against, decisions in (

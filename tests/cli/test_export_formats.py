@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mtspark.cli.export_formats import chosen_formats, write_formats
 from mtspark.convert.netx import import_netx
 from mtspark.core.chip_network.network import INPUT
 from mtspark.core.errors import BadNetworkError, BadRequestError
 from mtspark.deploy.bundle import load_bundle
 from mtspark.sim.backends.onnx import OnnxChip
+from mtspark.workflows.export.formats import chosen_formats, write_formats
 from tests.support.networks import BREAKOUT, PONG, dense, network, population, three_neurons
 
 

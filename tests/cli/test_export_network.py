@@ -10,8 +10,6 @@ import nir
 import numpy as np
 import pytest
 
-from mtspark.cli.export_network import export_network
-from mtspark.cli.export_request import ExportRequest
 from mtspark.cli.run_input import run_recorded
 from mtspark.convert.nir.reader import import_nir
 from mtspark.core.errors import BadFileError, BadRequestError, MtsparkError
@@ -19,6 +17,8 @@ from mtspark.core.float_network.simulator import run_float
 from mtspark.deploy.bundle import load_bundle
 from mtspark.sim.recording.inputs import as_messages, load_recording
 from mtspark.workflows.backends import BackendName
+from mtspark.workflows.export.pipeline import ExportResult, export_to
+from mtspark.workflows.export.request import ExportRequest
 
 
 def write_graph(path: Path, seed: int = 0) -> Path:
@@ -40,15 +40,16 @@ def write_graph(path: Path, seed: int = 0) -> Path:
     return path
 
 
-def request(folder: Path, **changes: Any) -> ExportRequest:
+def export(folder: Path, **changes: Any) -> ExportResult:
     fields: dict[str, Any] = {"dt": 1.0, "time_steps": 30, **changes}
     source = write_graph(folder / "net.nir")
-    return ExportRequest(source=source, folder=folder / "net.deploy", **fields)
+    return export_to(ExportRequest(source=source, **fields), folder / "net.deploy")
 
 
 def test_a_graph_goes_in_and_the_same_values_come_out(tmp_path: Path) -> None:
     """Exported, reloaded and run; the bundle's own graph says how it was read."""
-    bundle, fidelity = export_network(request(tmp_path, reset="subtract"))
+    exported = export(tmp_path, reset="subtract")
+    bundle, fidelity = exported.bundle, exported.to_json()
     assert bundle.network.protocol is None
     assert [layer["layer"] for layer in fidelity["layers"]] == ["lif"]
     assert fidelity["layers"][0]["spike_distance"] < 0.02
@@ -75,14 +76,14 @@ def test_a_graph_goes_in_and_the_same_values_come_out(tmp_path: Path) -> None:
 
 
 def test_a_recording_may_be_shorter_or_one_sample(tmp_path: Path) -> None:
-    bundle, _ = export_network(request(tmp_path))
+    bundle = export(tmp_path).bundle
     np.save(tmp_path / "x.npy", np.ones((7, 4)))
     result = run_recorded(bundle, tmp_path / "x.npy", None, backend=BackendName.REFERENCE)
     assert (result["samples"], result["time_steps"]) == (1, 7)
 
 
 def test_what_the_input_does_not_take_is_refused(tmp_path: Path) -> None:
-    bundle, _ = export_network(request(tmp_path))
+    bundle = export(tmp_path).bundle
     file = tmp_path / "x.npy"
     with pytest.raises(BadFileError, match="no such file"):
         load_recording(file, (4,))
@@ -116,15 +117,14 @@ def test_a_refusal_leaves_nothing_behind(
     tmp_path: Path, changes: dict[str, Any], text: str
 ) -> None:
     with pytest.raises(MtsparkError, match=text):
-        export_network(request(tmp_path, **changes))
+        export(tmp_path, **changes)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["net.nir"]
 
 
 def test_the_published_convolutional_network_exports_and_runs(golden: Path, tmp_path: Path) -> None:
     source = golden / "cnn" / "cnn_sinabs.nir"
-    bundle, fidelity = export_network(
-        ExportRequest(source=source, folder=tmp_path / "cnn.deploy", time_steps=20)
-    )
+    exported = export_to(ExportRequest(source=source, time_steps=20), tmp_path / "cnn.deploy")
+    bundle, fidelity = exported.bundle, exported.to_json()
     assert len(bundle.network.populations) == 5
     distances = {layer["layer"]: layer["spike_distance"] for layer in fidelity["layers"]}
     assert max(distances.values()) < 0.1
@@ -135,6 +135,6 @@ def test_the_published_convolutional_network_exports_and_runs(golden: Path, tmp_
 
 def test_pilotnet_exports(golden: Path, tmp_path: Path) -> None:
     source = golden / "pilotnet_lif" / "network.net"
-    bundle, _ = export_network(ExportRequest(source=source, folder=tmp_path / "pilot.deploy"))
+    bundle = export_to(ExportRequest(source=source), tmp_path / "pilot.deploy").bundle
     assert (bundle.folder / "network.net").read_bytes() == source.read_bytes()
     assert load_bundle(bundle.folder).network.population("fc-0").size == 100

@@ -9,8 +9,8 @@ import nir
 import numpy as np
 import pytest
 
-from mtspark.cli.export_options import TAKEN_BY, Source, source_of
 from mtspark.core.errors import BadRequestError
+from mtspark.workflows.export.request import Source, source_of
 
 MODULE = """
 import sys
@@ -122,16 +122,6 @@ def test_a_bundle_is_replaced_only_where_the_user_says_so(
     assert (files / "ok.deploy" / "manifest.json").read_bytes() == manifest
     assert call("export", "ok.nir", "--weight-bits", 4, "--force") == 0
     assert (files / "ok.deploy" / "manifest.json").read_bytes() != manifest
-
-
-def test_every_option_is_known_to_the_table() -> None:
-    import inspect
-
-    from mtspark.cli.export import export_command
-
-    names = set(inspect.signature(export_command).parameters)
-    for_all = {"context", "checkpoint", "output", "formats", "force", "json_out"}
-    assert names - for_all == set(TAKEN_BY)
 
 
 def test_sources_by_name() -> None:

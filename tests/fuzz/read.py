@@ -122,10 +122,10 @@ def _read(kind: str, path: Path) -> None:
 
 def _export(path: Path, network: FloatNetwork | ChipNetwork) -> None:
     """What ``mtspark export`` does with a network that was read, unless it is a large one."""
-    from mtspark.cli.export_network import export_network
-    from mtspark.cli.export_request import ExportRequest
+    from mtspark.workflows.export.pipeline import export_to
+    from mtspark.workflows.export.request import ExportRequest
 
     values = sum(population.size for population in network.populations)
     values += sum(link.weights.size for link in network.connections)
     if values <= EXPORTED_VALUES and network.time_steps <= EXPORTED_STEPS:
-        export_network(ExportRequest(path, path.with_name("made.deploy"), replace=True))
+        export_to(ExportRequest(source=path), path.with_name("made.deploy"), overwrite=True)

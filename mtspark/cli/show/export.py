@@ -10,9 +10,19 @@ from mtspark.cli._console import console
 
 if TYPE_CHECKING:
     from mtspark.deploy.bundle import Bundle
+    from mtspark.workflows.export.pipeline import ExportResult
 
 
-def print_export(bundle: Bundle, fidelity: dict[str, Any]) -> None:
+def print_export(result: ExportResult) -> None:
+    """Show what was written."""
+    from mtspark.workflows.export.request import Source
+
+    show = _print_agent if result.export.kind is Source.AGENT else _print_network
+    show(result.bundle, result.export.fidelity())
+    console.print(f"wrote {result.bundle.folder}", soft_wrap=True)
+
+
+def _print_agent(bundle: Bundle, fidelity: dict[str, Any]) -> None:
     """Show what was made."""
     network = bundle.network
     table = Table(title=f"{bundle.folder.name}: {len(network.populations)} layers on the chip")
@@ -53,10 +63,9 @@ def print_export(bundle: Bundle, fidelity: dict[str, Any]) -> None:
             f"what that costs in {task}: {cost['same_action']:.1%} of the actions stay; neurons "
             f"whose number of spikes changes: {changed}"
         )
-    console.print(f"wrote {bundle.folder}", soft_wrap=True)
 
 
-def print_network(bundle: Bundle, fidelity: dict[str, Any]) -> None:
+def _print_network(bundle: Bundle, fidelity: dict[str, Any]) -> None:
     """Show what was made, what was assumed and what it cost."""
     chip = bundle.network
     table = Table(title=f"{bundle.folder.name}: {len(chip.populations)} populations on the chip")
@@ -108,4 +117,3 @@ def print_network(bundle: Bundle, fidelity: dict[str, Any]) -> None:
         console.print(f"compared on: {fidelity['compared_on']}", markup=False)
     for warning in fidelity["warnings"]:
         console.print(f"warning: {warning}", markup=False)
-    console.print(f"wrote {bundle.folder}", soft_wrap=True)

@@ -1,35 +1,43 @@
-"""Further files of a bundle: ``mtspark export --formats nir,onnx,netx,lava``."""
+"""Further files of a bundle: nir, onnx, netx, lava."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from mtspark.core.errors import BadRequestError
+from mtspark.workflows.export.request import FormatName
 
 if TYPE_CHECKING:
     from mtspark.core.chip_network.network import ChipNetwork
     from mtspark.train.checkpoint.agent import Agent
 
-FORMATS = ("nir", "onnx", "netx", "lava")
+FORMATS: tuple[FormatName, ...] = get_args(FormatName)
 INTEGER_STEP, FLOAT_STEP, FLOAT_DECISION = "network.onnx", "agent.step.onnx", "agent.decision.onnx"
 
 
-def chosen_formats(text: str | None) -> tuple[str, ...]:
-    """Names between commas, each once.
+def chosen_formats(names: str | Sequence[str] | None) -> tuple[FormatName, ...]:
+    """Return the formats that were named, each once.
+
+    Args:
+        names: a list, or one text with commas between the names.
 
     Raises:
         BadRequestError: one that does not exist.
     """
-    names = tuple(dict.fromkeys(part.strip() for part in (text or "").split(",") if part.strip()))
-    for name in names:
-        if name not in FORMATS:
-            raise BadRequestError(f"--formats {name[:40]}: {', '.join(FORMATS)} exist")
-    return names
+    parts = names.split(",") if isinstance(names, str) else names or ()
+    chosen: dict[FormatName, None] = {}
+    for part in filter(None, (part.strip() for part in parts)):
+        known = next((name for name in FORMATS if name == part), None)
+        if known is None:
+            raise BadRequestError(f"--formats {part[:40]}: {', '.join(FORMATS)} exist")
+        chosen[known] = None
+    return tuple(chosen)
 
 
 def write_formats(
-    folder: Path, network: ChipNetwork, formats: tuple[str, ...], agent: Agent | None = None
+    folder: Path, network: ChipNetwork, formats: Sequence[str], agent: Agent | None = None
 ) -> None:
     """Write the files of each format into a bundle that is being made.
 

@@ -1,0 +1,6 @@
+"""From a trained network to a bundle.
+
+`request` says what may be asked, each option once; `steps` is the list of named steps that an
+export takes, by kind of source, and `pipeline` runs them. `agent` and `formats` hold what some
+steps need: the frames that graphs are compared on, and the further files of a bundle.
+"""

@@ -1,0 +1,58 @@
+"""What an export needs to know about agents: frames of their games, and their weight bits."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mtspark.core.environments.atari import make_games
+from mtspark.workflows.export.request import WEIGHT_BITS
+
+if TYPE_CHECKING:
+    from mtspark.core.environments.protocol import Task
+    from mtspark.train.checkpoint.agent import Agent
+
+GAMES, RANDOM_STEPS, MOMENTS = 4, 60, 4
+"""The graph is compared on the frames of 4 games at 4 moments of 60 random steps."""
+
+CALIBRATION_MOMENTS = 20
+"""Weight limits are chosen on as many moments of the same games."""
+
+
+def trained_weight_bits(training: dict[str, Any]) -> int:
+    """Return the bits of the integers that an agent learned on, by its checkpoint; else 8."""
+    config = training.get("config")
+    if isinstance(config, dict) and config.get("quantisation_aware") is True:
+        bits = config.get("weight_bits")
+        if isinstance(bits, int) and 2 <= bits <= WEIGHT_BITS:
+            return bits
+    return WEIGHT_BITS
+
+
+def frames_of(agent: Agent, task: Task, moments: int = MOMENTS) -> NDArray[np.uint8]:
+    """Return frames of a game that is played at random.
+
+    Args:
+        agent: with the protocol of its games.
+        task: without a game, the frames are noise, from dark to bright.
+        moments: of each of the games.
+    """
+    generator = np.random.default_rng(0)
+    if not task.game:
+        shape = (GAMES * moments, *agent.network.config.observation_shape)
+        brightest = np.linspace(40, 256, shape[0])[:, None, None, None]
+        return (generator.random(shape) * brightest).astype(np.uint8)
+    assert agent.protocol is not None
+    games = make_games(task, agent.protocol, GAMES)
+    try:
+        games.reset(seed=0)
+        kept = []
+        for step in range(1, RANDOM_STEPS + 1):
+            frames = games.step(generator.choice(task.legal_actions, size=GAMES))[0]
+            if step % (RANDOM_STEPS // moments) == 0:
+                kept.append(frames.copy())
+    finally:
+        games.close()
+    return np.concatenate(kept)

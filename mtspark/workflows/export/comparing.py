@@ -1,0 +1,99 @@
+"""Steps that compare: NIR graphs with torch, the float network with the chip."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from mtspark.core.backend import greedy_actions
+from mtspark.core.errors import BadNetworkError
+from mtspark.core.float_network.simulator import run_float
+from mtspark.deploy.quantise.fidelity import layer_fidelity
+from mtspark.sim.backends.reference import ReferenceChip
+from mtspark.sim.recording.inputs import as_messages
+from mtspark.workflows.export.agent import frames_of
+from mtspark.workflows.export.quantising import recorded_series
+from mtspark.workflows.export.state import Comparison, Export, TaskCost
+
+RANDOM_RATE, RANDOM_BATCH = 0.1, 2
+"""Without a recording, the float network and the chip are compared on random spikes."""
+
+
+def compare_graphs(export: Export) -> Export:
+    """Compare each task's graph with torch on frames of its game, played at random.
+
+    Raises:
+        BadNetworkError: a spike differs that is no tie with the threshold.
+    """
+    from mtspark.convert.compare import compare_with_torch
+
+    agent = export.agent
+    assert agent is not None
+    results = {}
+    for row, task in enumerate(agent.tasks):
+        agreement = compare_with_torch(agent, export.graphs[task.name], frames_of(agent, task), row)
+        for layer in agreement:
+            if layer.different:
+                raise BadNetworkError(
+                    f"task {task.name!r}, layer {layer.name!r}: {layer.different} of "
+                    f"{layer.compared} spikes of the NIR graph differ from torch, none may; "
+                    "nothing was written; please report this checkpoint"
+                )
+        results[task.name] = tuple(agreement)
+    return replace(export, graph_agreement=results)
+
+
+def compare_limited_thresholds(export: Export) -> Export:
+    """Work out what fewer thresholds change in the chip's answers, where they were limited.
+
+    On the frames that the graphs are compared on: the share of actions that stay, and of neurons
+    whose spike count changes.
+    """
+    agent, plain, limited = export.agent, export.plain_network, export.network
+    assert agent is not None
+    assert plain is not None
+    assert limited is not None
+    if export.request.palette is None:
+        return export
+    results = {}
+    for row, task in enumerate(agent.tasks):
+        frames = frames_of(agent, task)
+        before, after = (ReferenceChip(net).decide(frames, row) for net in (plain, limited))
+        legal = task.legal_actions or tuple(range(plain.readout.scale.size))
+        same = greedy_actions(before.values, legal) == greedy_actions(after.values, legal)
+        layers = {
+            name: float((counts != after.activity.window[name]).mean())
+            for name, counts in before.activity.window.items()
+            if name not in ("input", plain.readout.population)
+        }
+        results[task.name] = TaskCost(float(same.mean()), layers)
+    return replace(export, palette_tasks=results)
+
+
+def compare_layers(export: Export) -> Export:
+    """Run float network and chip on the same inputs and compare them layer by layer."""
+    request, network, chip = export.request, export.float_network, export.network
+    assert network is not None
+    assert chip is not None
+    series = recorded_series(export)
+    inputs = str(request.recording) if export.series is None else "the sample"
+    if series is None:
+        shape = (chip.time_steps, RANDOM_BATCH, *network.input.shape)
+        spikes = np.random.default_rng(0).random(shape) < RANDOM_RATE
+        series = spikes * (chip.input.scale * (255 if chip.input.payload_bits else 1))
+        inputs = f"random spikes, {RANDOM_RATE:.0%} a step"
+    if chip.input.held:
+        series = np.broadcast_to(series[:1], (chip.time_steps, *series.shape[1:]))
+    if len(series) != chip.time_steps:
+        chip = replace(chip, time_steps=len(series))
+    messages = as_messages(series, chip, request.recording or Path(inputs.split(",")[0]))
+    frames = messages.reshape(*messages.shape[:2], *chip.input.shape).swapaxes(0, 1)
+    if chip.input.held:
+        frames = frames[:, 0]
+    decision = ReferenceChip(chip).decide(np.ascontiguousarray(frames), 0, trace=True)
+    assert decision.trace is not None
+    run = run_float(network, np.asarray(series, np.float64))
+    layers = layer_fidelity(network, chip, run, decision.trace)
+    return replace(export, comparison=Comparison(inputs, tuple(layers)))

@@ -1,0 +1,105 @@
+"""Steps from the float network to integers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mtspark.core.errors import BadRequestError
+from mtspark.deploy.quantise.bounds import headroom
+from mtspark.deploy.quantise.calibrate import Calibration, calibrate
+from mtspark.deploy.quantise.codebook import choose_palette
+from mtspark.deploy.quantise.network import quantise
+from mtspark.deploy.quantise.options import QuantiseOptions
+from mtspark.sim.recording.inputs import load_recording
+from mtspark.workflows.export.agent import CALIBRATION_MOMENTS, frames_of, trained_weight_bits
+from mtspark.workflows.export.request import WEIGHT_BITS, Source, check_weight_bits
+from mtspark.workflows.export.state import Export
+
+
+def choose_options(export: Export) -> Export:
+    """Decide how weights become integers; calibration chooses their limits on recorded inputs."""
+    request, bits = export.request, export.request.weight_bits
+    if export.agent is not None and bits is None:
+        bits = trained_weight_bits(export.agent.training)
+    bits = WEIGHT_BITS if bits is None else bits
+    check_weight_bits(bits)
+    is_agent = export.kind is Source.AGENT
+    options = QuantiseOptions(
+        bits,
+        per_channel=not request.scale_per_layer,
+        keep_sums=not request.round_nearest,
+        may_saturate=not is_agent,
+        for_netx=not is_agent and "netx" in request.formats,
+    )
+    if request.calibrate is None and not request.bound_currents:
+        return replace(export, options=options)
+    assert export.float_network is not None
+    series = _agent_series(export) if is_agent else recorded_series(export)
+    if series is None:
+        raise BadRequestError("--calibrate and --bound-currents need recorded inputs: --input FILE")
+    chosen, reports = calibrate(
+        export.float_network,
+        series,
+        options,
+        method=Calibration(request.calibrate or "largest"),
+        bound_currents=request.bound_currents,
+    )
+    return replace(export, options=chosen, calibration=tuple(reports))
+
+
+def quantise_network(export: Export) -> Export:
+    """Turn the float network into integers."""
+    agent = export.agent
+    assert export.float_network is not None
+    network = quantise(
+        export.float_network,
+        None if agent is None else agent.tasks,
+        None if agent is None else agent.protocol,
+        name=export.name,
+        payload_bits=None if agent is not None else export.input_bits,
+        held=None if agent is not None else export.held,
+        options=export.options,
+        provenance=dict(export.provenance),
+    )
+    return replace(export, plain_network=network, network=network)
+
+
+def limit_thresholds(export: Export) -> Export:
+    """Leave each layer, or each core of a chip, a few distinct thresholds, where asked."""
+    request, network = export.request, export.network
+    assert network is not None
+    if request.palette is None:
+        return export
+    network, costs = choose_palette(network, request.palette, request.palette_chip)
+    return replace(export, network=network, palette=tuple(costs))
+
+
+def bound_sums(export: Export) -> Export:
+    """Work out how much of the range of currents and membranes any input can use."""
+    assert export.network is not None
+    return replace(export, headroom=tuple(headroom(export.network)))
+
+
+def recorded_series(export: Export) -> NDArray[Any] | None:
+    """Return recorded inputs as (T, batch, *shape), from memory or a file; None without any."""
+    if export.series is not None:
+        return export.series
+    recording = export.request.recording
+    if recording is None:
+        return None
+    assert export.float_network is not None
+    return load_recording(recording, export.float_network.input.shape).swapaxes(0, 1)
+
+
+def _agent_series(export: Export) -> NDArray[np.float64]:
+    """Frames of all tasks' games; calibration uses the thresholds of the first task."""
+    agent, network = export.agent, export.float_network
+    assert agent is not None
+    assert network is not None
+    frames = [frames_of(agent, task, CALIBRATION_MOMENTS) for task in agent.tasks]
+    pixels = np.concatenate(frames) / 255.0
+    return np.broadcast_to(pixels, (network.time_steps, *pixels.shape))

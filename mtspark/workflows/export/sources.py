@@ -1,0 +1,270 @@
+"""Steps that read a source and make the float network (or, of netx, the integers)."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import mtspark
+from mtspark.core.errors import BadFileError, BadNetworkError, BadRequestError
+from mtspark.deploy.quantise.network import DEFAULT_STEPS
+from mtspark.workflows.export.request import check_shape, import_options
+from mtspark.workflows.export.sample import Layout, layouts, sample_encoding
+from mtspark.workflows.export.state import Export
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from mtspark.convert.snntorch.trace import Traced
+
+GRAPH = "graph.default.nir"
+NETX = "network.net"
+
+
+def read_agent(export: Export) -> Export:
+    """Load the checkpoint, or save the agent and load that: what is exported is what is kept."""
+    from mtspark.deploy.bundle import AGENT
+    from mtspark.train.checkpoint.agent import load_agent, save_agent
+
+    path = export.request.path
+    if path is not None:
+        agent, content = load_agent(path), _content(path)
+    else:
+        with tempfile.TemporaryDirectory() as scratch:
+            kept = Path(scratch, AGENT)
+            save_agent(export.request.source, kept)  # type: ignore[arg-type]
+            agent, content = load_agent(kept), kept.read_bytes()
+    provenance = {
+        "checkpoint": AGENT if path is None else path.name,
+        "checkpoint_sha256": hashlib.sha256(content).hexdigest(),
+        "mtspark": mtspark.__version__,
+    }
+    return replace(export, agent=agent, provenance=provenance, files={AGENT: content})
+
+
+def write_agent_graphs(export: Export) -> Export:
+    """Write the NIR graph of every task and read it back: what follows sees what was written."""
+    from mtspark.convert.nir.agent import Head, agent_to_nir, load_graph, save_graph
+
+    assert export.agent is not None
+    head = Head.ADVANTAGE if export.request.advantage_only else Head.DUELING
+    files, graphs = dict(export.files), {}
+    with tempfile.TemporaryDirectory() as scratch:
+        for task, graph in agent_to_nir(export.agent, head).items():
+            path = Path(scratch, f"graph.{task}.nir")
+            save_graph(graph, path)
+            files[path.name], graphs[task] = path.read_bytes(), load_graph(path)
+    provenance = {**export.provenance, "head": head.value}
+    return replace(export, files=files, graphs=graphs, provenance=provenance)
+
+
+def join_agent_graphs(export: Export) -> Export:
+    """Join the graphs of all tasks in one float network."""
+    from mtspark.convert.nir.reader import import_tasks
+
+    network = import_tasks(dict(export.graphs), name=export.name)
+    return replace(export, float_network=network)
+
+
+def read_nir(export: Export) -> Export:
+    """Read a NIR graph as a float network; keep a copy that says how it was read."""
+    from mtspark.convert.nir.annotate import copy_with_choices
+    from mtspark.convert.nir.reader import import_nir
+
+    request, path = export.request, export.request.path
+    assert path is not None
+    options = import_options(request)
+    if request.sample is not None:
+        options = replace(options, input_scale=sample_encoding(request)[1])
+    network = import_nir(path, options)
+    layout = None
+    if request.sample is not None:
+        layout = Layout.of_series(request.sample.shape, network.input.shape, network.name)
+        if layout.time_steps is not None and not network.time_steps:
+            network = replace(network, time_steps=layout.time_steps)
+    graph = _written(lambda target: copy_with_choices(path, target, options, network))
+    export = replace(
+        export,
+        float_network=network,
+        held=request.held,
+        input_bits=request.input_bits,
+        provenance=_provenance(export),
+        files={GRAPH: graph},
+    )
+    return _with_sample(export, layout)
+
+
+def trace_module(export: Export) -> Export:
+    """Run the module, write down what happened, and make a float network of it."""
+    from mtspark.convert.snntorch.source import build_module
+    from mtspark.convert.snntorch.verify import compare_with_recording
+
+    request = export.request
+    if request.path is not None:
+        text = str(request.path)
+        if request.input_shape is None and request.sample is None:
+            raise BadRequestError(
+                f"{text}: give the shape of one step's input, --input-shape 2,34,34"
+            )
+        module, lines = build_module(text, request.weights)
+    else:
+        module, lines = _module_in_memory(request.source), {}
+    with _modes_kept(module):
+        traced, layout = _traced(export, module, lines)
+        agreement = tuple(compare_with_recording(traced))
+    network = traced.network
+    if request.input_scale is not None:
+        network = replace(network, input=replace(network.input, scale=request.input_scale))
+    export = replace(
+        export,
+        float_network=network,
+        module_agreement=agreement,
+        # The module said itself how its input comes.
+        held=request.held or traced.recording.held,
+        input_bits=request.input_bits,
+        provenance=_provenance(export),
+    )
+    return _with_sample(export, layout)
+
+
+def write_module_graph(export: Export) -> Export:
+    """Write the NIR graph of a traced module, where NIR has nodes for all of it."""
+    from mtspark.convert.nir.agent import save_graph
+    from mtspark.convert.nir.writer import network_to_nir
+
+    assert export.float_network is not None
+    try:
+        graph = network_to_nir(export.float_network)
+    except BadNetworkError as error:
+        return replace(export, graph_warning=f"no NIR graph was written: {error}")
+    files = {**export.files, GRAPH: _written(partial(save_graph, graph))}
+    return replace(export, files=files)
+
+
+def read_netx(export: Export) -> Export:
+    """Read the integers of a netx file as a chip network."""
+    from mtspark.convert.netx import import_netx
+
+    path = export.request.path
+    assert path is not None
+    if export.request.sample is not None:
+        raise BadRequestError(f"{path}: holds integers already, which need no sample; leave it out")
+    network = import_netx(path, export.request.time_steps)
+    provenance = {**network.provenance, **_provenance(export)}
+    network = replace(network, provenance=provenance)
+    return replace(export, network=network, provenance=provenance, files={NETX: _content(path)})
+
+
+def _traced(
+    export: Export, module: nn.Module, lines: dict[int, str]
+) -> tuple[Traced, Layout | None]:
+    """Trace a module on the shape that was asked, or on the first that its sample allows."""
+    from mtspark.convert.snntorch import trace
+
+    request = export.request
+
+    def attempt(shape: tuple[int, ...], time_steps: int | None) -> Traced:
+        return trace.trace_module(
+            module,
+            name=export.name if request.path is None else str(request.path).rpartition(":")[2],
+            input_shape=shape,
+            time_steps=time_steps,
+            readout=request.readout,
+            lines=lines,
+        )
+
+    if request.sample is None:
+        if request.input_shape is None:
+            raise BadRequestError(
+                f"{export.name}: the shape of its input is not known; give sample= (a batch of "
+                "its data) or input_shape= (of one step, without batch)"
+            )
+        text = ",".join(map(str, request.input_shape))
+        check_shape(request.input_shape, f"--input-shape {text}")
+        return attempt(request.input_shape, request.time_steps), None
+    failure: BadNetworkError | None = None
+    for layout in layouts(request.sample.shape, request.input_shape, request.time_steps):
+        try:
+            traced = attempt(layout.shape, layout.time_steps)
+        except BadNetworkError as error:
+            failure = error
+            continue
+        if layout.series and traced.recording.held:
+            continue
+        return traced, layout
+    if failure is not None:
+        raise failure
+    raise BadRequestError(
+        f"sample: has shape {request.sample.shape}, {export.name} takes (batch, *shape of a step), "
+        "or (T, batch, ...) or (batch, T, ...) with time_steps=T; give input_shape= to say which "
+        "axes are a step's"
+    )
+
+
+def _with_sample(export: Export, layout: Layout | None) -> Export:
+    """Take over the inputs in memory, and how they are sent where nobody said so."""
+    request, network = export.request, export.float_network
+    if request.sample is None or layout is None or network is None:
+        return export
+    bits, scale = sample_encoding(request)
+    if scale is not None:
+        network = replace(network, input=replace(network.input, scale=scale))
+    held = export.held
+    if not layout.series and "held" not in request.given:
+        held = True
+    steps = network.time_steps or DEFAULT_STEPS
+    series = layout.series_of(request.sample, network.input.shape, steps)
+    return replace(export, float_network=network, input_bits=bits, held=held, series=series)
+
+
+def _module_in_memory(source: Any) -> nn.Module:
+    module: nn.Module = source
+    devices = {str(parameter.device) for parameter in module.parameters()} - {"cpu"}
+    if devices:
+        raise BadRequestError(
+            f"{type(module).__name__}: lies on {', '.join(sorted(devices))}; give module.cpu()"
+        )
+    return module
+
+
+@contextmanager
+def _modes_kept(module: nn.Module) -> Iterator[None]:
+    """Tracing sets a module to eval mode; the caller's module keeps the modes that it had."""
+    modes = [(part, part.training) for part in module.modules()]
+    try:
+        yield
+    finally:
+        for part, mode in modes:
+            part.training = mode
+
+
+def _provenance(export: Export) -> dict[str, str]:
+    path = export.request.path
+    if path is None:
+        return {"source": f"{export.name} in memory", "mtspark": mtspark.__version__}
+    texts = {"source": path.name, "mtspark": mtspark.__version__}
+    if path.is_file():
+        texts["source_sha256"] = hashlib.sha256(_content(path)).hexdigest()
+    return texts
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise BadFileError(f"{path}: cannot be read ({reason})") from error
+
+
+def _written(write: Callable[[Path], None]) -> bytes:
+    """What a function writes to a file of its own."""
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch, "file")
+        write(path)
+        return path.read_bytes()

@@ -1,0 +1,184 @@
+"""What the steps of an export have worked out so far."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from mtspark.core.chip_network.network import ChipNetwork
+from mtspark.core.float_network.network import FloatNetwork
+from mtspark.deploy.quantise.bounds import Headroom
+from mtspark.deploy.quantise.calibrate import CalibrationReport
+from mtspark.deploy.quantise.codebook import PaletteCost
+from mtspark.deploy.quantise.fidelity import LayerFidelity, warnings_of
+from mtspark.deploy.quantise.options import Quantisation, QuantiseOptions
+from mtspark.workflows.export.request import ExportRequest, Source
+
+if TYPE_CHECKING:
+    from nir import NIRGraph
+    from numpy.typing import NDArray
+
+    from mtspark.convert.compare import LayerAgreement
+    from mtspark.convert.snntorch.verify import TraceAgreement
+    from mtspark.train.checkpoint.agent import Agent
+
+NETX_NOTE = "weight exponents 0 and biases in steps of 64, for the netx file"
+
+
+@dataclass(frozen=True)
+class TaskCost:
+    """What fewer distinct thresholds change in the chip's answers to one task.
+
+    Attributes:
+        same_action: share of the actions that stay.
+        layers: by population, share of the neurons whose number of spikes changes.
+    """
+
+    same_action: float
+    layers: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Float network and chip on the same inputs.
+
+    Attributes:
+        inputs: which, in a few words.
+        layers: how each spiking layer agrees.
+    """
+
+    inputs: str
+    layers: tuple[LayerFidelity, ...]
+
+
+@dataclass(frozen=True)
+class Export:
+    """An export under way, or finished.
+
+    Every step returns it with one more thing worked out; what no step has reached yet is None.
+
+    Attributes:
+        request: what was asked.
+        kind: what the network comes from.
+        name: of the network.
+        provenance: where it comes from, as texts.
+        files: what the bundle holds beside the network, by name.
+        agent: the trained agent.
+        graphs: its NIR graph of each task, read back from `files`.
+        float_network: before quantisation, all tasks in one.
+        held: whether one frame is held for all steps.
+        input_bits: 0 (spikes) or 8 (values) of an input message.
+        series: inputs in memory, (T, batch, *shape of a step).
+        module_agreement: how the float network agrees with the module's own run.
+        options: how weights become integers.
+        calibration: what calibration chose for each connection.
+        plain_network: the chip network before its thresholds were limited.
+        network: the chip network.
+        palette: what fewer distinct thresholds change in each population.
+        palette_tasks: what they change in the answers, by task.
+        headroom: how much of the range of sums each population can use.
+        graph_agreement: how the NIR graph of each task agrees with torch.
+        comparison: float network and chip side by side.
+        graph_warning: why no NIR graph was written.
+    """
+
+    request: ExportRequest
+    kind: Source
+    name: str
+    provenance: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    agent: Agent | None = None
+    graphs: Mapping[str, NIRGraph] = field(default_factory=dict)
+    float_network: FloatNetwork | None = None
+    held: bool = False
+    input_bits: int = 0
+    series: NDArray[Any] | None = None
+    module_agreement: tuple[TraceAgreement, ...] = ()
+    options: QuantiseOptions | None = None
+    calibration: tuple[CalibrationReport, ...] = ()
+    plain_network: ChipNetwork | None = None
+    network: ChipNetwork | None = None
+    palette: tuple[PaletteCost, ...] = ()
+    palette_tasks: Mapping[str, TaskCost] = field(default_factory=dict)
+    headroom: tuple[Headroom, ...] = ()
+    graph_agreement: Mapping[str, tuple[LayerAgreement, ...]] = field(default_factory=dict)
+    comparison: Comparison | None = None
+    graph_warning: str | None = None
+
+    @property
+    def quantisation(self) -> Quantisation | None:
+        """The record that the bundle carries; None for integers that were read from a file."""
+        if self.options is None:
+            return None
+        asked = self.request
+        return Quantisation(self.options, asked.palette, asked.palette_chip, asked.calibrate)
+
+    @property
+    def notes(self) -> list[str]:
+        """What was assumed, a sentence each."""
+        if self.kind is Source.NETX:
+            assert self.network is not None
+            notes = self.network.provenance.get("notes", "")
+            return ["integers as they stand in the file", *filter(None, [notes])]
+        notes_of_reader = self.float_network.notes if self.float_network is not None else ()
+        for_netx = self.options is not None and self.options.for_netx
+        return [*notes_of_reader, *([NETX_NOTE] if for_netx else [])]
+
+    @property
+    def warnings(self) -> list[str]:
+        """What went badly wrong in a layer, and what could not be written, a sentence each."""
+        layers = [] if self.comparison is None else list(self.comparison.layers)
+        graph = [] if self.graph_warning is None else [self.graph_warning]
+        return [*warnings_of(layers), *graph]
+
+    def fidelity(self) -> dict[str, Any]:
+        """What conversion and quantisation did to the network: the content of fidelity.json."""
+        rooms = {"headroom": [asdict(room) for room in self.headroom]}
+        if self.kind is Source.AGENT:
+            return {**rooms, **self._agent_fidelity()}
+        if self.kind is Source.NETX:
+            return {**rooms, "import_notes": self.notes, "warnings": self.warnings}
+        return {**rooms, **self._network_fidelity()}
+
+    def _agent_fidelity(self) -> dict[str, Any]:
+        asked, options = self.request, self.options
+        content: dict[str, Any] = {
+            "graph_against_torch": {
+                task: [asdict(layer) for layer in layers]
+                for task, layers in self.graph_agreement.items()
+            }
+        }
+        if asked.palette is not None:
+            content["palette"] = [asdict(cost) for cost in self.palette]
+            content["palette_tasks"] = {
+                task: {"same_action": cost.same_action, "layers": dict(cost.layers)}
+                for task, cost in self.palette_tasks.items()
+            }
+        if asked.calibrate is not None and options is not None:
+            content["calibration"] = [asdict(report) for report in self.calibration]
+            limits = {name: limit.tolist() for name, limit in options.weight_limits.items()}
+            content["quantise_options"] = {"weight_limits": limits}
+        return content
+
+    def _network_fidelity(self) -> dict[str, Any]:
+        options, comparison = self.options, self.comparison
+        assert options is not None
+        assert comparison is not None
+        return {
+            "module_against_network": [asdict(layer) for layer in self.module_agreement],
+            "palette": [asdict(cost) for cost in self.palette],
+            "calibration": [asdict(report) for report in self.calibration],
+            "quantise_options": {
+                "may_saturate": options.may_saturate,
+                "for_netx": options.for_netx,
+                "weight_limits": {
+                    name: limit.tolist() for name, limit in options.weight_limits.items()
+                },
+                "largest_currents": dict(options.largest_currents),
+            },
+            "import_notes": self.notes,
+            "compared_on": comparison.inputs,
+            "layers": [layer.to_json() for layer in comparison.layers],
+            "warnings": self.warnings,
+        }
