@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-import json
-import math
 import platform
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
-from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+from pydantic import Field
 
 import mtspark
 from mtspark.core.chip_network.network import ChipNetwork
 from mtspark.core.environments.protocol import GameProtocol, protocol_to_json
 from mtspark.core.files.atomic import AnyPath
-from mtspark.core.files.sandbox import read_text_guarded
+from mtspark.core.files.results import (
+    Count,
+    Entry,
+    Flag,
+    Number,
+    Positive,
+    Text,
+    VersionOne,
+    read_result,
+)
 from mtspark.deploy.bundle import Bundle
 from mtspark.sim.energy.cards import load_card
 from mtspark.sim.energy.pricing import Bill, price
@@ -28,12 +35,6 @@ DEFAULT_CARD = "loihi1_davies2018"
 
 COUNTED = ("spikes", "spikes_drain", "synops_structural", "synops_effective", "neuron_updates")
 """Counts of a layer that every file of a run has."""
-
-NEVER_EMPTY = ("episodes", "layers")
-"""Lists in a run's file that have at least one item."""
-
-LARGEST = 2**62
-"""Counts of a run stay far below; a longer number in a file is no count."""
 
 
 @dataclass(frozen=True)
@@ -199,9 +200,6 @@ def latest_runs(bundle: Bundle) -> tuple[list[dict[str, Any]], int]:
     return [latest[key] for key in sorted(latest)], others
 
 
-Check = Callable[[Any], bool]
-
-
 def read_run(path: AnyPath) -> dict[str, Any]:
     """Read and check the file of one run, so that whatever it holds can be shown.
 
@@ -211,114 +209,75 @@ def read_run(path: AnyPath) -> dict[str, Any]:
     Raises:
         BadFileError: unreadable, no JSON, or a field is missing or cannot be one of a run.
     """
-
-    def parse(text: str) -> dict[str, Any]:
-        run = json.loads(text, parse_float=_finite, parse_constant=_finite)
-        _compare(run, RUN, "")
-        return dict(run)
-
-    refusal = "not a run of mtspark: {}; delete it"
-    run: dict[str, Any] = read_text_guarded(Path(path), parse, refusal)
-    return run
+    return read_result(path, RunFile, "not a run of mtspark: {}; delete it")
 
 
-def _compare(value: Any, expected: Any, where: str) -> None:
-    """Compare a value with a check, an object of checks, or a list of one kind of items."""
-    if isinstance(expected, dict):
-        if not isinstance(value, dict):
-            raise ValueError(f"{where or 'the file'} is no object of named fields")
-        for key, inner in expected.items():
-            if key not in value:
-                raise ValueError(f"{_below(where, key)} is missing")
-            _compare(value[key], inner, _below(where, key))
-    elif isinstance(expected, list):
-        if not isinstance(value, list):
-            raise ValueError(f"{where} is no list")
-        if not value and where in NEVER_EMPTY:
-            raise ValueError(f"{where} is empty")
-        for index, item in enumerate(value):
-            _compare(item, expected[0], f"{where}[{index}]")
-    elif not expected(value):
-        raise ValueError(f"{where} cannot be {repr(value)[:40]}")
+class _Protocol(Entry):
+    sticky_action_probability: Number
 
 
-def _below(where: str, key: str) -> str:
-    return f"{where}.{key}" if where else key
+class _Episode(Entry):
+    score: Number = Field(alias="return")
+    finished: Flag
 
 
-def _finite(text: str) -> float:
-    number = float(text)
-    if not math.isfinite(number):
-        raise ValueError(f"{text} is no finite number")
-    return number
+class _Events(Entry):
+    total: Count
 
 
-def _count(value: Any) -> bool:
-    return type(value) is int and 0 <= value < LARGEST
+class _Layer(Entry):
+    name: Text
+    neurons: Positive
+    spikes: Count
+    spikes_drain: Count
+    synops_structural: Count
+    synops_effective: Count
+    neuron_updates: Count
+    spikes_window: Count
+    silent_neurons: Count
 
 
-def _positive(value: Any) -> bool:
-    return _count(value) and value > 0
+class _Term(Entry):
+    term: Text
+    count_per_decision: Number | None
+    price_pj: Number | None
+    energy_j_per_decision: Number | None
+    note: Text
 
 
-def _number(value: Any) -> bool:
-    return type(value) in (int, float) and abs(value) < LARGEST
+class _Bill(Entry):
+    card: Text
+    source: Text
+    evidence: Text
+    scope: Text
+    static_note: Text
+    hypothetical: Flag
+    hypothetical_because: list[Text]
+    terms: list[_Term]
+    dynamic_j_per_decision: Number
+    static_j_per_decision: Number | None
 
 
-def _number_or_none(value: Any) -> bool:
-    return value is None or _number(value)
+class _HostTime(Entry):
+    decisions_per_s: Number
 
 
-def _yes_or_no(value: Any) -> bool:
-    return isinstance(value, bool)
+class RunFile(Entry):
+    """What every file of a run holds, of what is read here; it may hold more."""
 
-
-def _text(value: Any) -> bool:
-    # Control characters and lone surrogates must not reach the terminal.
-    return isinstance(value, str) and value.isprintable()
-
-
-def _just(constant: Any) -> Check:
-    return lambda value: type(value) is type(constant) and value == constant
-
-
-def _shape_of_a_run() -> dict[str, Any]:
-    term = {
-        "term": _text,
-        "count_per_decision": _number_or_none,
-        "price_pj": _number_or_none,
-        "energy_j_per_decision": _number_or_none,
-        "note": _text,
-    }
-    bill = {
-        **dict.fromkeys(("card", "source", "evidence", "scope", "static_note"), _text),
-        "hypothetical": _yes_or_no,
-        "hypothetical_because": [_text],
-        "terms": [term],
-        "dynamic_j_per_decision": _number,
-        "static_j_per_decision": _number_or_none,
-    }
-    layer = {
-        "name": _text,
-        "neurons": _positive,
-        **dict.fromkeys((*COUNTED, "spikes_window", "silent_neurons"), _count),
-    }
-    return {
-        "format": _just(FORMAT),
-        "version": _just(VERSION),
-        **dict.fromkeys(("date", "backend", "task", "network_sha256"), _text),
-        "protocol": {"sticky_action_probability": _number},
-        "steps_per_decision": _positive,
-        "episodes": [{"return": _number, "finished": _yes_or_no}],
-        "distinct_episodes": _positive,
-        "mean_return": _number,
-        "decisions": _positive,
-        "input_events": {"total": _count},
-        "layers": [layer],
-        "energy": [bill],
-        "host_time": {"decisions_per_s": _number},
-    }
-
-
-RUN = _shape_of_a_run()
-"""What every file of a run holds, of what is read here; it may hold more."""
+    format: Literal["mtspark-run"]
+    version: VersionOne
+    date: Text
+    backend: Text
+    task: Text
+    network_sha256: Text
+    protocol: _Protocol
+    steps_per_decision: Positive
+    episodes: list[_Episode] = Field(min_length=1)
+    distinct_episodes: Positive
+    mean_return: Number
+    decisions: Positive
+    input_events: _Events
+    layers: list[_Layer] = Field(min_length=1)
+    energy: list[_Bill]
+    host_time: _HostTime

@@ -53,19 +53,17 @@ def store_rows(path: Path, agent: str, sha256: str, rows: list[dict[str, Any]]) 
 
 def stored_rows(path: Path | None, sha256: str) -> list[dict[str, Any]]:
     """Rows of games that an earlier run of the same network has written; none of another."""
-    import json
+    from mtspark.core.files.results import (
+        EvaluationFile,
+        EvaluationRow,
+        first_problem,
+        stored_result,
+    )
 
-    from mtspark.core.errors import BadFileError
-    from mtspark.core.files.sandbox import read_text_guarded
-
-    if path is None:
+    stored = stored_result(path, EvaluationFile)
+    if stored is None or stored["network_sha256"] != sha256:
         return []
-    try:
-        found = read_text_guarded(path, json.loads)
-        same = found["format"] == FORMAT and found["network_sha256"] == sha256
-        return [row for row in found["rows"] if same and "returns" in row]
-    except (BadFileError, KeyError, TypeError):
-        return []
+    return [row for row in stored["rows"] if first_problem(EvaluationRow, row) is None]
 
 
 def confidence_interval(scores: list[float], resamples: int = 10_000) -> tuple[float, float]:

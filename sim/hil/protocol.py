@@ -16,13 +16,13 @@ types, ranges and names are checked before anything is used.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
 import msgpack
 
 from mtspark.core.errors import BackendFailedError
+from mtspark.core.files.results import Bytes, Count, Number, Text, first_problem
 
 PROTOCOL = "mtspark-hil"
 VERSION = 1
@@ -31,7 +31,6 @@ LARGEST_MESSAGE = LARGEST_FRAME + 2**14
 """ZeroMQ drops a peer that sends more, before it is read."""
 LONGEST_TEXT = 1000
 LONGEST_LIST = 4096
-LARGEST_NUMBER = 2**62
 
 
 class BadPeerError(BackendFailedError):
@@ -43,7 +42,7 @@ class Hello:
     """A host asks who is there."""
 
     kind: ClassVar[str] = "hello"
-    id: int
+    id: Count
 
 
 @dataclass(frozen=True)
@@ -61,13 +60,13 @@ class Welcome:
     """
 
     kind: ClassVar[str] = "welcome"
-    id: int
-    network: str
-    backend: str
-    faults: str
-    input: list[int]
-    actions: int
-    tasks: list[str]
+    id: Count
+    network: Text
+    backend: Text
+    faults: Text
+    input: list[Count]
+    actions: Count
+    tasks: list[Text]
 
 
 @dataclass(frozen=True)
@@ -83,11 +82,11 @@ class Decide:
     """
 
     kind: ClassVar[str] = "decide"
-    id: int
-    task: str
-    episode: int
-    decision: int
-    frame: bytes
+    id: Count
+    task: Text
+    episode: Count
+    decision: Count
+    frame: Bytes
 
 
 @dataclass(frozen=True)
@@ -95,9 +94,9 @@ class Decided:
     """Action values, and how long the simulation took on the chip's computer."""
 
     kind: ClassVar[str] = "decided"
-    id: int
-    values: list[float]
-    host_s: float
+    id: Count
+    values: list[Number]
+    host_s: Number
 
 
 @dataclass(frozen=True)
@@ -105,8 +104,8 @@ class Refused:
     """Why the chip did not do what it was asked; id 0 where that could not be read."""
 
     kind: ClassVar[str] = "refused"
-    id: int
-    reason: str
+    id: Count
+    reason: Text
 
 
 Message = Hello | Welcome | Decide | Decided | Refused
@@ -170,19 +169,17 @@ def identity_of(data: bytes) -> int:
     except Exception:
         # Whatever a stranger's bytes make of the reader, the answer is the same.
         return 0
-    return identity if _is_count(identity) else 0
+    return identity if first_problem(Count, identity) is None else 0
 
 
 def _checked(kind: type[Any], content: dict[str, Any]) -> Any:
-    given = {}
-    for entry in fields(kind):
-        value = content.get(entry.name)
-        if not CHECKS[str(entry.type)](value):
-            raise BadPeerError(
-                f"a message {kind.kind!r} whose {entry.name} is {_shown(value)}, not "
-                f"{MEANING[str(entry.type)]}"
-            )
-        given[entry.name] = value
+    given = {entry.name: content.get(entry.name) for entry in fields(kind)}
+    problem = first_problem(kind, given)
+    if problem is not None:
+        raise BadPeerError(
+            f"a message {kind.kind!r} whose {problem.place} is {_shown(problem.value)}, not "
+            f"{problem.wanted}"
+        )
     unknown = set(content) - set(given) - {"protocol", "version", "kind"}
     if unknown:
         raise BadPeerError(
@@ -196,39 +193,3 @@ def _shown(value: Any) -> str:
     if isinstance(value, bytes):
         return f"{len(value)} bytes"
     return repr(value)[:60]
-
-
-def _is_count(value: Any) -> bool:
-    return type(value) is int and 0 <= value < LARGEST_NUMBER
-
-
-def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and math.isfinite(value) and abs(value) < LARGEST_NUMBER
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str) and value.isprintable()
-
-
-def _is_list_of(check: Any) -> Any:
-    return lambda value: isinstance(value, list) and all(check(item) for item in value)
-
-
-CHECKS = {
-    "int": _is_count,
-    "float": _is_number,
-    "str": _is_text,
-    "bytes": lambda value: isinstance(value, bytes),
-    "list[int]": _is_list_of(_is_count),
-    "list[float]": _is_list_of(_is_number),
-    "list[str]": _is_list_of(_is_text),
-}
-MEANING = {
-    "int": "a whole number from 0",
-    "float": "a finite number",
-    "str": "printable text",
-    "bytes": "bytes",
-    "list[int]": "a list of whole numbers from 0",
-    "list[float]": "a list of finite numbers",
-    "list[str]": "a list of printable texts",
-}

@@ -61,13 +61,6 @@ class Task:
     legal_actions: tuple[int, ...]
 
 
-FIELD_TYPES: dict[str, type | tuple[type, ...]] = {
-    "int": int,
-    "bool": bool,
-    "float": (int, float),
-    "str": str,
-    "tuple[int, ...]": tuple,
-}
 PROTOCOL_RANGES: dict[str, tuple[float, float]] = {
     "frame_skip": (1, 1000),
     "frame_stack": (1, 64),
@@ -181,6 +174,9 @@ def tasks_from_json(data: Any, where: str) -> tuple[Task, ...]:
 
 
 def _checked(kind: type[Checked], data: Any, where: str) -> Checked:
+    # Not with this module: pydantic takes a while to load, and every command loads this.
+    from mtspark.core.files.results import first_problem
+
     if not isinstance(data, dict):
         raise BadFileError(f"{where}: {kind.__name__} must be an object of named fields")
     names = {entry.name for entry in fields(kind)}
@@ -190,12 +186,10 @@ def _checked(kind: type[Checked], data: Any, where: str) -> Checked:
             f"{where}: {kind.__name__}: fields missing: {missing}, "
             f"unknown: {sorted(map(str, set(data) - names))}"
         )
-    made = kind(**data)
-    for entry in fields(made):
-        value, expected = getattr(made, entry.name), FIELD_TYPES[str(entry.type)]
-        is_bool = isinstance(value, bool)
-        if not isinstance(value, expected) or is_bool != (expected is bool):
-            raise BadFileError(
-                f"{where}: {kind.__name__}.{entry.name} is {value!r}, not {entry.type}"
-            )
-    return made
+    problem = first_problem(kind, data)
+    if problem is not None:
+        raise BadFileError(
+            f"{where}: {kind.__name__}.{problem.place} is {problem.value!r}, not {problem.wanted}"
+        )
+    # Built of the values as they are: pydantic turns the probability 0 into 0.0, another hash.
+    return kind(**data)
