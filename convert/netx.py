@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mtspark.core.arithmetic import DELAYS
+from mtspark.core.arrays import Integers
 from mtspark.core.chip_network.limits import check_network_limits
 from mtspark.core.chip_network.network import (
     INPUT,
@@ -41,7 +41,6 @@ DEFAULT_STEPS = 16
 NEVER = 131071
 """Threshold of neurons that are read by their membrane."""
 
-Int = NDArray[np.int64]
 Shape = tuple[int, ...]
 Layer = dict[str, Any]
 
@@ -166,7 +165,7 @@ def _add_layer(chain: _Chain, layer: Layer) -> None:
         )
 
 
-def _whole(name: str, value: Any) -> Int:
+def _whole(name: str, value: Any) -> Integers:
     array = np.asarray(value, np.float64)
     if not np.isfinite(array).all() or np.any(array != np.round(array)):
         raise BadNetworkError(f"{name} has values that are no whole numbers")
@@ -182,7 +181,7 @@ def _shape(value: Any) -> Shape:
     return shape
 
 
-def _neurons(chain: _Chain, name: str, layer: Layer, shape: Shape, bias: Int) -> Population:
+def _neurons(chain: _Chain, name: str, layer: Layer, shape: Shape, bias: Integers) -> Population:
     if "neuron" not in layer:
         raise BadNetworkError("no neurons; lava-dl's default for that never forgets its current")
     neuron = layer["neuron"]
@@ -213,13 +212,13 @@ def _neurons(chain: _Chain, name: str, layer: Layer, shape: Shape, bias: Int) ->
     )
 
 
-def _decay(values: Int, shape: Shape) -> int | Int:
+def _decay(values: Integers, shape: Shape) -> int | Integers:
     if values.size == 1:
         return int(values.reshape(-1)[0])
     return _by_neuron("decay", values, shape)
 
 
-def _by_neuron(name: str, values: Int, shape: Shape) -> Int:
+def _by_neuron(name: str, values: Integers, shape: Shape) -> Integers:
     """One value for all, one a channel, or one a neuron."""
     if values.size == 1:
         return np.full(shape, values.reshape(-1)[0])
@@ -230,7 +229,7 @@ def _by_neuron(name: str, values: Int, shape: Shape) -> Int:
     raise BadNetworkError(f"{name} has {values.size} values for neurons {shape}")
 
 
-def _bias(layer: Layer, shape: Shape) -> Int:
+def _bias(layer: Layer, shape: Shape) -> Integers:
     # lava-dl cuts biases to whole numbers, as it does with weights.
     bias = np.asarray(layer.get("bias", 0), np.float64)
     return _by_neuron("bias", _whole("bias", np.trunc(bias)), shape)
@@ -342,7 +341,7 @@ def _add_dense(chain: _Chain, layer: Layer, recurrent: bool) -> None:
 
 
 def _delayed(
-    chain: _Chain, name: str, layer: Layer, weights: Int, exponent: int, mode: SignMode
+    chain: _Chain, name: str, layer: Layer, weights: Integers, exponent: int, mode: SignMode
 ) -> list[Connection]:
     """One connection for each delay; the shortest one defines the depth."""
     steps = _whole("delay", layer.get("delay", 0))
@@ -376,7 +375,7 @@ def _delayed(
     return links
 
 
-def _on_grid(weights: Int) -> tuple[Int, int, SignMode]:
+def _on_grid(weights: Integers) -> tuple[Integers, int, SignMode]:
     """Weights, exponent and sign mode that give the same sums on the chip's grid.
 
     Mixed weights are even there; odd ones are doubled and halved again by the exponent, which

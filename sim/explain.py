@@ -21,6 +21,7 @@ from mtspark.core.arithmetic import (
     MEMBRANE_LIMIT,
     STATE_SHIFT,
 )
+from mtspark.core.arrays import Floats
 from mtspark.core.backend import Activity, ChipTrace, Decision, Memoryless
 from mtspark.core.chip_network.network import (
     INPUT,
@@ -38,8 +39,6 @@ from mtspark.deploy.lower import ONSET, ChipLink, lower
 from mtspark.deploy.quantise.layer import QuantisedLayer, quantise_layer
 from mtspark.deploy.quantise.options import QuantiseOptions
 from mtspark.sim.backends.reference import check_request
-
-Float = NDArray[np.float64]
 
 
 class Effect(str, Enum):
@@ -97,10 +96,10 @@ class _Layer:
 
     chip: Population
     links: tuple[_Link, ...]
-    thresholds: Float
+    thresholds: Floats
     unpainted: NDArray[np.int64]
-    bias: Float
-    keeps: tuple[Float, Float]
+    bias: Floats
+    keeps: tuple[Floats, Floats]
 
 
 class ExplainedNetwork:
@@ -183,7 +182,7 @@ def _check_same(made: QuantisedLayer, own: Population, chip: ChipNetwork) -> Non
         )
 
 
-def _rows(link: ChipLink, values: Float) -> Float:
+def _rows(link: ChipLink, values: Floats) -> Floats:
     """One value for each row of a connection's weights."""
     if link.kind is ConnectionKind.CONV:
         return values.reshape(values.shape[0], -1)[:, 0]
@@ -194,8 +193,8 @@ def _chip_link(
     link: ChipLink,
     connection: Connection,
     shapes: dict[str, tuple[int, ...]],
-    units: Float,
-    signs: Float,
+    units: Floats,
+    signs: Floats,
     scale: float,
     lag: int,
 ) -> _Link:
@@ -259,7 +258,7 @@ class EffectChip(Memoryless):
             payload = (payload != 0).astype(np.float64)
         slices = payload[:, None] if chip.input.held else payload
         series = slices.reshape(batch, -1, int(np.prod(chip.input.shape))).swapaxes(0, 1)
-        sent: dict[str, list[Float]] = {
+        sent: dict[str, list[Floats]] = {
             INPUT: [series[0 if chip.input.held else step] for step in range(steps)],
             CONSTANT: [np.ones((batch, 1))] * steps,
             ONSET: [np.full((batch, 1), float(step == 0)) for step in range(steps)],
@@ -288,7 +287,7 @@ class EffectChip(Memoryless):
         return self.effects
 
     def _decision(
-        self, states: dict[str, _State], sent: dict[str, list[Float]], batch: int, trace: bool
+        self, states: dict[str, _State], sent: dict[str, list[Floats]], batch: int, trace: bool
     ) -> Decision:
         chip = self.explained.chip
         shapes = {population.name: population.shape for population in chip.populations}
@@ -328,14 +327,14 @@ class _State:
         size = layer.chip.size
         self.current, self.membrane = np.zeros((batch, size)), np.zeros((batch, size))
         self.fired = np.zeros((batch, size))
-        self.log: list[Float] = []
-        self._held: dict[int, Float] = {}
+        self.log: list[Floats] = []
+        self._held: dict[int, Floats] = {}
         chip = layer.chip
         self.threshold = self._threshold(task) * 2**STATE_SHIFT
         self.bias = layer.bias.reshape(-1)
         if Effect.BIASES in effects:
             self.bias = np.asarray(chip.bias_mantissa * 2.0**chip.bias_exponent).reshape(-1)
-        self.keeps: list[Float] = [
+        self.keeps: list[Floats] = [
             np.broadcast_to(keep.reshape(-1), (size,)) for keep in layer.keeps
         ]
         if Effect.DECAYS in effects:
@@ -345,7 +344,7 @@ class _State:
                 for one in lost
             ]
 
-    def _threshold(self, task: int) -> Float:
+    def _threshold(self, task: int) -> Floats:
         layer = self.layer
         rounded = layer.unpainted[task].reshape(-1).astype(np.float64)
         painted = layer.chip.thresholds[task].reshape(-1).astype(np.float64)
@@ -356,7 +355,7 @@ class _State:
             return np.where(rounded == painted, exact, exact * painted / np.maximum(rounded, 1))
         return exact
 
-    def arriving(self, link: _Link, messages: Float, held: bool, step: int) -> Float:
+    def arriving(self, link: _Link, messages: Floats, held: bool, step: int) -> Floats:
         """The shifted sum of one connection, in weight units; kept where a frame is held."""
         keep = held and link.source == INPUT
         if not keep or id(link) not in self._held:
@@ -372,7 +371,7 @@ class _State:
             return total * (1.0 - 1.0 / DECAY_ONE) ** step
         return total
 
-    def advance(self, arriving: Float) -> Float:
+    def advance(self, arriving: Floats) -> Floats:
         """One step of the neurons; returns their spikes."""
         current = self._decayed(self.current, self.keeps[0]) + arriving * 2**STATE_SHIFT
         above = self.membrane > self.threshold
@@ -397,6 +396,6 @@ class _State:
         self.log.append(membrane)
         return spikes
 
-    def _decayed(self, state: Float, keep: Float) -> Float:
+    def _decayed(self, state: Floats, keep: Floats) -> Floats:
         kept = state * keep
         return np.trunc(kept) if Effect.PRODUCTS in self.effects else kept

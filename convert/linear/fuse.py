@@ -8,7 +8,7 @@ import numpy as np
 
 from mtspark.convert.linear.maps import Conv, Scale, convolution
 from mtspark.convert.linear.materialise import MATRIX_VALUES
-from mtspark.core.float_network.network import Float
+from mtspark.core.arrays import Floats
 from mtspark.core.geometry import ConvGeometry
 
 
@@ -31,7 +31,7 @@ def fuse_scale_after(scale: Scale, conv: Conv) -> Conv | None:
     return replace(conv, weights=conv.weights * factors[:, None, None, None])
 
 
-def _by_channel(scale: Scale, channels: int) -> Float | None:
+def _by_channel(scale: Scale, channels: int) -> Floats | None:
     """One factor a channel, where all values of a channel share theirs."""
     rows = scale.factors.reshape(channels, -1)
     return rows[:, 0] if (rows == rows[:, :1]).all() else None
@@ -108,7 +108,7 @@ def _padding_agrees(outside: ConvGeometry, inside: ConvGeometry) -> bool:
     return True
 
 
-def _ungrouped(conv: Conv) -> Float:
+def _ungrouped(conv: Conv) -> Floats:
     """Weights (filters, all input channels, rows, columns), zero outside of the groups."""
     geometry = conv.geometry
     if geometry.groups == 1:

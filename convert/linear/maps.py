@@ -14,7 +14,8 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
-from mtspark.core.float_network.network import Float, FloatConnection, FloatKind
+from mtspark.core.arrays import Floats
+from mtspark.core.float_network.network import FloatConnection, FloatKind
 from mtspark.core.float_network.simulator import convolve
 from mtspark.core.geometry import ConvGeometry, ConvParameters, Pair, Shape, conv_geometry
 
@@ -36,11 +37,11 @@ class LinearMap(ABC):
         """Number of values that come out."""
 
     @abstractmethod
-    def apply(self, rows: Float) -> Float:
+    def apply(self, rows: Floats) -> Floats:
         """Map rows (n, inputs) to (n, outputs)."""
 
     @abstractmethod
-    def transposed(self, rows: Float) -> Float:
+    def transposed(self, rows: Floats) -> Floats:
         """Multiply rows (n, outputs) by the map's matrix, without building it: (n, inputs)."""
 
 
@@ -52,7 +53,7 @@ class Scale(LinearMap):
         factors: (values,).
     """
 
-    factors: Float
+    factors: Floats
 
     @property
     def inputs(self) -> int:
@@ -64,11 +65,11 @@ class Scale(LinearMap):
         """Number of values that come out."""
         return len(self.factors)
 
-    def apply(self, rows: Float) -> Float:
+    def apply(self, rows: Floats) -> Floats:
         """Map rows (n, inputs) to (n, outputs)."""
         return rows * self.factors
 
-    def transposed(self, rows: Float) -> Float:
+    def transposed(self, rows: Floats) -> Floats:
         """Multiply rows (n, outputs) by the map's matrix."""
         return rows * self.factors
 
@@ -95,14 +96,14 @@ class Select(LinearMap):
         """Number of values that come out."""
         return len(self.index)
 
-    def apply(self, rows: Float) -> Float:
+    def apply(self, rows: Floats) -> Floats:
         """Map rows (n, inputs) to (n, outputs)."""
         taken = self.index >= 0
         result = np.zeros((len(rows), self.outputs))
         result[:, taken] = rows[:, self.index[taken]]
         return result
 
-    def transposed(self, rows: Float) -> Float:
+    def transposed(self, rows: Floats) -> Floats:
         """Multiply rows (n, outputs) by the map's matrix."""
         taken = self.index >= 0
         result = np.zeros((len(rows), self.size))
@@ -119,7 +120,7 @@ class Dense(LinearMap):
         weights: (outputs, inputs).
     """
 
-    weights: Float
+    weights: Floats
 
     @property
     def inputs(self) -> int:
@@ -131,11 +132,11 @@ class Dense(LinearMap):
         """Number of values that come out."""
         return self.weights.shape[0]
 
-    def apply(self, rows: Float) -> Float:
+    def apply(self, rows: Floats) -> Floats:
         """Map rows (n, inputs) to (n, outputs)."""
         return rows @ self.weights.T
 
-    def transposed(self, rows: Float) -> Float:
+    def transposed(self, rows: Floats) -> Floats:
         """Multiply rows (n, outputs) by the map's matrix."""
         return rows @ self.weights
 
@@ -149,7 +150,7 @@ class Conv(LinearMap):
         geometry: of its kernel on its image.
     """
 
-    weights: Float
+    weights: Floats
     geometry: ConvGeometry
 
     @property
@@ -162,12 +163,12 @@ class Conv(LinearMap):
         """Number of values that come out."""
         return prod(self.geometry.output_shape)
 
-    def apply(self, rows: Float) -> Float:
+    def apply(self, rows: Floats) -> Floats:
         """Map rows (n, inputs) to (n, outputs)."""
         images = rows.reshape(-1, *self.geometry.input_shape)
         return convolve(self.connection(), images).reshape(len(rows), -1)
 
-    def transposed(self, rows: Float) -> Float:
+    def transposed(self, rows: Floats) -> Floats:
         """Multiply rows (n, outputs) by the map's matrix: the transposed convolution."""
         geometry = self.geometry
         (channels, height, width), (_, *sent_shape) = geometry.input_shape, geometry.output_shape
@@ -232,7 +233,7 @@ def select(index: NDArray[np.int64], size: int) -> LinearMap:
 
 
 def convolution(
-    weights: Float, input_shape: Shape, stride: Pair, padding: Pair, dilation: Pair, groups: int
+    weights: Floats, input_shape: Shape, stride: Pair, padding: Pair, dilation: Pair, groups: int
 ) -> Conv | None:
     """Build a convolution from its kernel and the image that it gets.
 

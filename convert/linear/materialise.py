@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from mtspark.convert.linear.maps import BLOCK_VALUES, Conv, Dense, LinearMap, Scale
+from mtspark.core.arrays import Floats
 from mtspark.core.errors import BadNetworkError
-from mtspark.core.float_network.network import Float, FloatConnection, FloatKind
+from mtspark.core.float_network.network import FloatConnection, FloatKind
 
 MATRIX_VALUES = 2**25
 """Values of the largest matrix that maps without a compact form may become (256 MiB).
@@ -35,7 +36,7 @@ def check_size(outputs: int, inputs: int, *factors: LinearMap) -> None:
         )
 
 
-def matrix(linear: LinearMap) -> Float:
+def matrix(linear: LinearMap) -> Floats:
     """The matrix of a map, (outputs, inputs).
 
     Raises:
@@ -49,7 +50,7 @@ def matrix(linear: LinearMap) -> Float:
     return product(linear, None)
 
 
-def product(second: LinearMap, first: LinearMap | None) -> Float:
+def product(second: LinearMap, first: LinearMap | None) -> Floats:
     """The matrix of `first`, then `second`, (outputs, inputs).
 
     Rows are taken back through `first`, or columns on through `second`: where neither is a
@@ -85,7 +86,7 @@ def product(second: LinearMap, first: LinearMap | None) -> Float:
     return result
 
 
-def _units(size: int, start: int, count: int) -> Float:
+def _units(size: int, start: int, count: int) -> Floats:
     """Unit vectors number `start` and the following ones, as rows."""
     count = min(count, size - start)
     rows = np.zeros((count, size))

@@ -11,8 +11,9 @@ import nir
 import numpy as np
 
 from mtspark.convert.nir.nodes import broadcast
+from mtspark.core.arrays import Floats
 from mtspark.core.errors import BadNetworkError, BadRequestError
-from mtspark.core.float_network.network import Float, FloatPopulation, FloatReset, leaky_population
+from mtspark.core.float_network.network import FloatPopulation, FloatReset, leaky_population
 from mtspark.core.geometry import Shape
 
 NEURONS = (nir.I, nir.LI, nir.IF, nir.LIF, nir.CubaLI, nir.CubaLIF, nir.Threshold)
@@ -188,7 +189,7 @@ def population_of(
     """
     notes: list[str] = []
 
-    def parameter(key: str) -> Float:
+    def parameter(key: str) -> Floats:
         value = getattr(node, key)
         full = broadcast(name, key, 0.0 if value is None else value, shape)
         if np.isnan(full).any() or (key != "v_threshold" and not np.isfinite(full).all()):
@@ -268,7 +269,7 @@ def population_of(
     )
 
 
-def parameter_of(name: str, value: Any, shape: Shape) -> Float:
+def parameter_of(name: str, value: Any, shape: Shape) -> Floats:
     """A threshold for every value; infinity means never.
 
     Raises:
@@ -280,7 +281,7 @@ def parameter_of(name: str, value: Any, shape: Shape) -> Float:
     return full
 
 
-def _thresholds(values: Float, choices: Choices) -> Float:
+def _thresholds(values: Floats, choices: Choices) -> Floats:
     """(1, *shape); where equality fires, the next number below is the strict threshold."""
     if choices.fires_at_threshold:
         values = np.where(np.isfinite(values), np.nextafter(values, -np.inf), values)
@@ -299,7 +300,7 @@ def _own_reset(name: str, node: nir.NIRNode) -> FloatReset | None:
         raise BadNetworkError(f"node {name!r}: unknown reset {text!r} in its metadata") from error
 
 
-def _tau(name: str, node: nir.NIRNode, key: str, shape: Shape) -> Float:
+def _tau(name: str, node: nir.NIRNode, key: str, shape: Shape) -> Floats:
     """A time constant; infinity never forgets."""
     tau = broadcast(name, key, getattr(node, key), shape)
     if np.isnan(tau).any() or np.any(tau < 0):
@@ -309,7 +310,7 @@ def _tau(name: str, node: nir.NIRNode, key: str, shape: Shape) -> Float:
     return tau
 
 
-def _step(name: str, key: str, tau: Float, choices: Choices) -> tuple[Float, Float]:
+def _step(name: str, key: str, tau: Floats, choices: Choices) -> tuple[Floats, Floats]:
     """What a step keeps of a state, and what it counts of a drive."""
     with np.errstate(divide="ignore"):
         ratio = np.where(tau > 0, choices.dt / np.where(tau > 0, tau, 1.0), np.inf)
@@ -330,7 +331,7 @@ def _step(name: str, key: str, tau: Float, choices: Choices) -> tuple[Float, Flo
     return keep, ratio
 
 
-def _if_gain(name: str, r: Float, choices: Choices) -> tuple[Float, list[str]]:
+def _if_gain(name: str, r: Floats, choices: Choices) -> tuple[Floats, list[str]]:
     """What a step of an integrator without leak counts of its input: r, or dt * r."""
     per_dt = choices.if_gain_dt
     if per_dt is None:
@@ -343,7 +344,7 @@ def _if_gain(name: str, r: Float, choices: Choices) -> tuple[Float, list[str]]:
     ]
 
 
-def _slow(name: str, keep: Float) -> list[str]:
+def _slow(name: str, keep: Floats) -> list[str]:
     forgets = 1 - keep[keep < 1]
     if forgets.size and forgets.max() < SLOW:
         return [

@@ -15,8 +15,8 @@ import nir
 import numpy as np
 
 from mtspark.convert.linear.maps import Dense, LinearMap, Scale, convolution, identity
+from mtspark.core.arrays import Floats
 from mtspark.core.errors import BadNetworkError
-from mtspark.core.float_network.network import Float
 from mtspark.core.geometry import Pair, Shape
 
 DELAY_TOLERANCE = 1e-3
@@ -38,9 +38,9 @@ class Effect:
     """
 
     map: LinearMap
-    bias: Float | None
+    bias: Floats | None
     shape: Shape
-    delays: dict[int, Float] | None = None
+    delays: dict[int, Floats] | None = None
 
 
 def linear_effect(name: str, node: nir.NIRNode, shape: Shape, dt: float) -> Effect | None:
@@ -97,7 +97,7 @@ def _trimmed(shape: Shape) -> Shape:
     return tuple(length for length in shape if length != 1)
 
 
-def broadcast(name: str, key: str, value: Any, shape: Shape) -> Float:
+def broadcast(name: str, key: str, value: Any, shape: Shape) -> Floats:
     """A parameter for every value of a signal.
 
     One number holds for all. Otherwise the sizes must agree, or each dimension of the parameter
@@ -119,7 +119,7 @@ def broadcast(name: str, key: str, value: Any, shape: Shape) -> Float:
     raise BadNetworkError(f"node {name!r}: {key} has shape {array.shape}, the signal {shape}")
 
 
-def _finite(name: str, key: str, value: Any) -> Float:
+def _finite(name: str, key: str, value: Any) -> Floats:
     array = np.asarray(value, np.float64)
     if not np.isfinite(array).all():
         raise BadNetworkError(f"node {name!r}: {key} is not finite")
@@ -217,7 +217,7 @@ def _image(
     raise BadNetworkError(f"node {name!r} takes {channels} channels, what arrives is {shape}")
 
 
-def _same(name: str, weight: Float, stride: Pair, dilation: Pair) -> tuple[Float, Pair, Pair]:
+def _same(name: str, weight: Floats, stride: Pair, dilation: Pair) -> tuple[Floats, Pair, Pair]:
     """Weights, dilation and padding of 'same': an even reach pads one more behind than before.
 
     The chip pads both sides alike, so the kernel then gets a leading row (column) of zeros.

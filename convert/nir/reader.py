@@ -27,6 +27,7 @@ from mtspark.convert.nir.neurons import (
 )
 from mtspark.convert.nir.nodes import fit, linear_effect, shape_of, size
 from mtspark.convert.nir.signals import Signal, connections_of, through, total
+from mtspark.core.arrays import Floats
 from mtspark.core.chip_network.network import INPUT
 from mtspark.core.errors import BadNetworkError, BadRequestError, one_line
 from mtspark.core.files.limits import FileLimits
@@ -35,7 +36,6 @@ from mtspark.core.float_network.handover import float_network_from_plain, float_
 from mtspark.core.float_network.limits import check_float_limits
 from mtspark.core.float_network.network import (
     CONSTANT,
-    Float,
     FloatInput,
     FloatNetwork,
     FloatOutput,
@@ -309,7 +309,7 @@ def _output(
 
 
 def _with_bias(population: FloatPopulation, arriving: Signal) -> FloatPopulation:
-    bias: Float | None = arriving.constants.get(0)
+    bias: Floats | None = arriving.constants.get(0)
     if bias is None:
         return population
     return replace(population, bias_current=bias.reshape(population.shape).copy())

@@ -11,7 +11,8 @@ from mtspark.convert.linear.compose import add, compose
 from mtspark.convert.linear.maps import Dense, LinearMap, Scale, identity, is_identity
 from mtspark.convert.linear.materialise import connection
 from mtspark.convert.nir.nodes import Effect, size
-from mtspark.core.float_network.network import CONSTANT, Float, FloatConnection
+from mtspark.core.arrays import Floats
+from mtspark.core.float_network.network import CONSTANT, FloatConnection
 from mtspark.core.geometry import Shape
 
 Key = tuple[str, int]
@@ -28,7 +29,7 @@ class Signal:
     """
 
     maps: dict[Key, list[LinearMap]] = field(default_factory=dict)
-    constants: dict[int, Float] = field(default_factory=dict)
+    constants: dict[int, Floats] = field(default_factory=dict)
 
     @staticmethod
     def of(source: str, values: int) -> Signal:
@@ -60,7 +61,7 @@ class Signal:
                 return
         there.append(linear)
 
-    def include_constant(self, delay: int, value: Float) -> None:
+    def include_constant(self, delay: int, value: Floats) -> None:
         """Add a constant."""
         self.constants[delay] = self.constants.get(delay, 0.0) + value
 

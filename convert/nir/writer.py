@@ -12,11 +12,11 @@ from typing import Any
 import nir
 import numpy as np
 
+from mtspark.core.arrays import Floats
 from mtspark.core.chip_network.network import INPUT
 from mtspark.core.errors import BadNetworkError
 from mtspark.core.float_network.network import (
     CONSTANT,
-    Float,
     FloatConnection,
     FloatKind,
     FloatNetwork,
@@ -92,7 +92,7 @@ class _Graph:
         self.kept = [p for p in network.populations if p.name not in self.dropped]
 
     def connect(
-        self, link: FloatConnection, bias: Float | None, shapes: dict[str, tuple[int, ...]]
+        self, link: FloatConnection, bias: Floats | None, shapes: dict[str, tuple[int, ...]]
     ) -> None:
         """The nodes of one connection: Flatten, Delay, and its synapses."""
         if link.source == CONSTANT:
@@ -164,7 +164,7 @@ def _carrier_of_bias(population: FloatPopulation, links: list[FloatConnection]) 
     )
 
 
-def _synapses(link: FloatConnection, bias: Float | None, shape: tuple[int, ...]) -> nir.NIRNode:
+def _synapses(link: FloatConnection, bias: Floats | None, shape: tuple[int, ...]) -> nir.NIRNode:
     if link.kind is FloatKind.CONV:
         channels = np.zeros(len(link.weights))
         if bias is not None:
@@ -195,7 +195,7 @@ def _neuron(
     """The neuron node of a population; see the module text for its constants."""
     name, like = population.name, np.ones(shape)
 
-    def shaped(values: Any) -> Float:
+    def shaped(values: Any) -> Floats:
         return np.asarray(values, np.float64).reshape(shape)
 
     if np.any(population.initial_membrane) or np.any(population.initial_current):

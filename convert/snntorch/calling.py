@@ -21,8 +21,8 @@ from mtspark.convert.linear.maps import is_identity
 from mtspark.convert.snntorch.recorder import NeuronCall, Node, Recorder
 from mtspark.convert.snntorch.symbolic import Resolver
 from mtspark.convert.snntorch.values import Form, MixedInputError, View
+from mtspark.core.arrays import Floats
 from mtspark.core.errors import BadNetworkError, MtsparkError, one_line
-from mtspark.core.float_network.network import Float
 from mtspark.core.geometry import Shape
 
 
@@ -42,7 +42,7 @@ class Recording:
 
     layers: list[list[NeuronCall]]
     time_steps: int
-    series: Float
+    series: Floats
     outputs: list[Any]
     note: str
     recorder: Recorder

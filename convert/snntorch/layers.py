@@ -13,11 +13,11 @@ from torch.nn import functional
 
 from mtspark.convert.linear.maps import Conv, Dense, LinearMap, Scale, convolution, identity
 from mtspark.convert.linear.materialise import MATRIX_VALUES
+from mtspark.core.arrays import Floats
 from mtspark.core.errors import BadNetworkError
-from mtspark.core.float_network.network import Float
 from mtspark.core.geometry import Pair, Shape
 
-Layer = tuple[LinearMap, "Float | None"]
+Layer = tuple[LinearMap, "Floats | None"]
 """A map, and what it adds to each channel (or output of a dense layer)."""
 
 INSTEAD = {
@@ -65,7 +65,7 @@ def _argument(
     return args[at] if len(args) > at else kwargs.get(name, default)
 
 
-def _double(tensor: Tensor) -> Float:
+def _double(tensor: Tensor) -> Floats:
     return tensor.detach().double().numpy()
 
 
@@ -83,7 +83,7 @@ def _linear(args: Any, kwargs: Any, shape: Shape, where: str) -> Layer:
     return Dense(_limited(np.asarray(np.kron(np.eye(rows), matrix), np.float64), where)), None
 
 
-def _limited(matrix: Float, where: str) -> Float:
+def _limited(matrix: Floats, where: str) -> Floats:
     if matrix.size > MATRIX_VALUES:
         raise BadNetworkError(f"{where}: as a matrix it has {matrix.size} values; flatten first")
     return matrix
@@ -133,7 +133,7 @@ def _conv1d(args: Any, kwargs: Any, shape: Shape, where: str) -> Layer:
 
 
 def _convolution(
-    weight: Float,
+    weight: Floats,
     shape: Shape,
     stride: Pair,
     padding: Any,
@@ -152,7 +152,7 @@ def _convolution(
     return conv
 
 
-def _same_padding(weight: Float, dilation: Pair) -> tuple[Float, Pair, Pair]:
+def _same_padding(weight: Floats, dilation: Pair) -> tuple[Floats, Pair, Pair]:
     """Padding "same" as equal padding on both sides.
 
     torch puts the odd zero at the end; a tap of weight zero at the start makes it even.

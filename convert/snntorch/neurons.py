@@ -14,8 +14,9 @@ import torch
 from snntorch import SpikingNeuron
 from torch import Tensor, nn
 
+from mtspark.core.arrays import Floats
 from mtspark.core.errors import BadNetworkError
-from mtspark.core.float_network.network import Float, FloatReset
+from mtspark.core.float_network.network import FloatReset
 
 MECHANISMS = {"_base_sub": "subtract", "_base_zero": "zero", "_base_int": "none"}
 
@@ -33,12 +34,12 @@ class NeuronConstants:
         recurrent: nn.Linear, nn.Conv2d, an array of self-weights, or nothing.
     """
 
-    current_keep: Float
-    membrane_keep: Float
-    threshold: Float
+    current_keep: Floats
+    membrane_keep: Floats
+    threshold: Floats
     reset: FloatReset
-    spike_value: Float
-    recurrent: nn.Linear | nn.Conv2d | Float | None
+    spike_value: Floats
+    recurrent: nn.Linear | nn.Conv2d | Floats | None
 
 
 def neuron_constants(neuron: SpikingNeuron, shape: tuple[int, ...], where: str) -> NeuronConstants:
@@ -125,7 +126,7 @@ def _reset(neuron: SpikingNeuron, kind: str, where: str) -> FloatReset:
 
 def _recurrent(
     neuron: SpikingNeuron, kind: str, shape: tuple[int, ...], where: str
-) -> nn.Linear | nn.Conv2d | Float | None:
+) -> nn.Linear | nn.Conv2d | Floats | None:
     if kind not in ("RLeaky", "RSynaptic"):
         return None
     if not neuron.all_to_all:
@@ -150,7 +151,7 @@ def _check_fires_at_threshold(neuron: SpikingNeuron, where: str) -> None:
         )
 
 
-def _array(value: Tensor, shape: tuple[int, ...], name: str, where: str) -> Float:
+def _array(value: Tensor, shape: tuple[int, ...], name: str, where: str) -> Floats:
     array = value.detach().double().numpy()
     if array.ndim == len(shape) + 1 and array.shape[0] == 1:
         array = array[0]

@@ -31,8 +31,8 @@ from mtspark.convert.snntorch.values import (
     nodes_in,
     substitute,
 )
+from mtspark.core.arrays import Floats
 from mtspark.core.errors import BadNetworkError, one_line
-from mtspark.core.float_network.network import Float
 
 INTO_SAME = {
     "detach", "clone", "contiguous", "to", "float", "double", "type_as", "requires_grad_",
@@ -239,8 +239,8 @@ class Resolver:
         raise refusal(node.op, node.where, len(signals), node.kwargs)
 
     def _constant(
-        self, node: Node, signals: list[Node], forms: dict[int, Form], bias: Float | None
-    ) -> Float:
+        self, node: Node, signals: list[Node], forms: dict[int, Form], bias: Floats | None
+    ) -> Floats:
         """The constant of a layer's result: the layer itself, in float64, on the constant."""
         if not forms[id(signals[0])].constant.any():
             zero = np.zeros(node.shape[1:])
@@ -260,7 +260,7 @@ class Resolver:
         return result.numpy()[0]
 
     def _mapped(
-        self, form: Form, shape: tuple[int, ...], linear: LinearMap, constant: Float, where: str
+        self, form: Form, shape: tuple[int, ...], linear: LinearMap, constant: Floats, where: str
     ) -> Form:
         """A form after one more map, which gives `constant` of its constant."""
         terms = tuple(self._through(linear, term, where) for term in form.terms)
@@ -330,7 +330,7 @@ class Resolver:
         scale = Scale(factor.reshape(-1))
         return self._mapped(form, shape, scale, form.constant * factor, node.where)
 
-    def _plain(self, value: Any, shape: tuple[int, ...], node: Node) -> Float:
+    def _plain(self, value: Any, shape: tuple[int, ...], node: Node) -> Floats:
         """A number or plain tensor as one sample of `shape`."""
         array = torch.as_tensor(value).detach().double().numpy()
         if array.ndim == len(shape) + 1:

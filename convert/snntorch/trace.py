@@ -23,11 +23,11 @@ from mtspark.convert.snntorch.layers import LAYERS
 from mtspark.convert.snntorch.neurons import NeuronConstants, neuron_constants
 from mtspark.convert.snntorch.readout import Readout, choose_readout
 from mtspark.convert.snntorch.values import HEAD, Form, Term, composed
+from mtspark.core.arrays import Floats
 from mtspark.core.chip_network.network import INPUT
 from mtspark.core.errors import BadNetworkError
 from mtspark.core.float_network.network import (
     CONSTANT,
-    Float,
     FloatConnection,
     FloatInput,
     FloatNetwork,
@@ -159,7 +159,7 @@ def _chip_shape(shape: Shape) -> Shape:
     return (shape[0], 1, shape[1]) if len(shape) == 2 else shape
 
 
-def _layer_input(recording: Recording, names: list[str], layer: int) -> tuple[list[_Arrow], Float]:
+def _layer_input(recording: Recording, names: list[str], layer: int) -> tuple[list[_Arrow], Floats]:
     """What goes into a layer in every step, and the constant added to it.
 
     Raises:
@@ -235,7 +235,7 @@ def _sinks(names: list[str], arrows: list[list[_Arrow]]) -> set[str]:
 
 
 def _population(
-    name: str, shape: Shape, constants: NeuronConstants, bias: Float, silent: bool
+    name: str, shape: Shape, constants: NeuronConstants, bias: Floats, silent: bool
 ) -> tuple[FloatPopulation, list[FloatConnection]]:
     """One layer's neurons, and its connections to itself."""
     chip_shape = _chip_shape(shape)
@@ -243,7 +243,7 @@ def _population(
     recurrent = constants.recurrent
     if recurrent is not None:
         linear: LinearMap = Scale(constants.spike_value.reshape(-1))
-        extra: Float | None = None
+        extra: Floats | None = None
         if isinstance(recurrent, np.ndarray):
             linear = composed(Scale(recurrent.reshape(-1)), linear, name)
         else:

@@ -13,8 +13,8 @@ from torch import Tensor
 from mtspark.convert.linear.compose import compose
 from mtspark.convert.linear.maps import LinearMap
 from mtspark.convert.snntorch.recorder import NeuronCall, Node
+from mtspark.core.arrays import Floats
 from mtspark.core.errors import BadNetworkError
-from mtspark.core.float_network.network import Float
 
 HEAD = "readout"
 """Name of the population that sums what a last layer without neurons gives."""
@@ -64,7 +64,7 @@ class Form:
 
     shape: tuple[int, ...]
     terms: tuple[Term, ...]
-    constant: Float
+    constant: Floats
 
 
 class MixedInputError(BadNetworkError):

@@ -14,9 +14,10 @@ import numpy as np
 from mtspark.convert.compare import TIE
 from mtspark.convert.snntorch.recorder import NeuronCall
 from mtspark.convert.snntorch.trace import Traced
+from mtspark.core.arrays import Floats
 from mtspark.core.chip_network.network import INPUT
 from mtspark.core.errors import BadNetworkError
-from mtspark.core.float_network.network import CONSTANT, Float, FloatPopulation, FloatReset
+from mtspark.core.float_network.network import CONSTANT, FloatPopulation, FloatReset
 from mtspark.core.float_network.simulator import delayed, deliver, run_float
 
 
@@ -53,7 +54,7 @@ def compare_with_recording(traced: Traced) -> list[TraceAgreement]:
     """
     network, recording = traced.network, traced.recording
     steps, batch = recording.series.shape[:2]
-    sent: dict[str, Float] = {
+    sent: dict[str, Floats] = {
         INPUT: recording.series.reshape(steps, batch, -1),
         CONSTANT: np.ones((steps, batch, 1)),
     }
@@ -81,14 +82,14 @@ def compare_with_recording(traced: Traced) -> list[TraceAgreement]:
     return results
 
 
-def _fired(call: NeuronCall) -> Float:
+def _fired(call: NeuronCall) -> Floats:
     spikes = call.spikes.double().numpy()
     value = call.module.graded_spikes_factor.detach().double().numpy()
     return (spikes != 0).astype(np.float64) if np.all(value != 0) else (spikes > 0).astype(float)
 
 
 def _compare_layer(
-    population: FloatPopulation, calls: list[NeuronCall], drive: Float, fired: Float
+    population: FloatPopulation, calls: list[NeuronCall], drive: Floats, fired: Floats
 ) -> TraceAgreement:
     shape = drive.shape[1:]
     keep, current_keep = population.membrane_keep.ravel(), population.current_keep.ravel()

@@ -10,8 +10,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from mtspark.core.arrays import Integers
 from mtspark.core.chip_network.network import (
     INPUT,
     ChipNetwork,
@@ -30,7 +30,6 @@ from mtspark.deploy.lower import HELPERS
 BIAS_STEP = 64
 """netx shifts every bias left by 6."""
 
-Int = NDArray[np.int64]
 Layer = dict[str, Any]
 
 
@@ -156,7 +155,7 @@ def _neuron(population: Population, task: int) -> Layer:
     return {"type": "LOIHI", **decays, "vThMant": thresholds, "refDelay": 1, "wgtExp": 0}
 
 
-def _by_channel(population: Population, what: str, values: Int) -> Any:
+def _by_channel(population: Population, what: str, values: Integers) -> Any:
     """One number, one a channel, or (dense layers) one a neuron.
 
     netx hands arrays to neurons that it lays out as (columns, rows, channels); only the last
@@ -172,7 +171,7 @@ def _by_channel(population: Population, what: str, values: Int) -> Any:
     return rows[:, 0].copy()
 
 
-def _bias(population: Population) -> Int:
+def _bias(population: Population) -> Integers:
     """Bias mantissas at exponent 6, one a neuron or channel."""
     exact = population.bias_mantissa << population.bias_exponent
     if np.any(exact % BIAS_STEP):
@@ -191,7 +190,7 @@ def _no_bias(population: Population) -> None:
         )
 
 
-def _weights(link: Connection, *more: Connection) -> list[Int]:
+def _weights(link: Connection, *more: Connection) -> list[Integers]:
     """Weights with their exponent multiplied in, on the grid that netx is read back from."""
     made = []
     for each in (link, *more):

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from mtspark.core.arithmetic import DECAY_ONE, STATE_SHIFT, THRESHOLD_LIMIT
+from mtspark.core.arrays import Floats
 from mtspark.core.chip_network.network import (
     ChipNetwork,
     Connection,
@@ -22,7 +23,6 @@ from mtspark.core.chip_network.network import (
     ReadoutKind,
 )
 from mtspark.core.float_network.network import (
-    Float,
     FloatConnection,
     FloatInput,
     FloatKind,
@@ -93,8 +93,8 @@ def _population(network: ChipNetwork, entry: Population) -> FloatPopulation:
     )
 
 
-def _kept(entry: Population, decay: Decay, added: int) -> Float:
-    share: Float = np.asarray(1 - (np.asarray(decay, np.float64) + added) / DECAY_ONE, np.float64)
+def _kept(entry: Population, decay: Decay, added: int) -> Floats:
+    share: Floats = np.asarray(1 - (np.asarray(decay, np.float64) + added) / DECAY_ONE, np.float64)
     return np.array(np.broadcast_to(share, entry.shape))
 
 

@@ -9,10 +9,10 @@ from math import ceil, prod
 
 import numpy as np
 
+from mtspark.core.arrays import Integers
 from mtspark.core.chip_network.network import INPUT, ChipNetwork, Connection
 from mtspark.deploy.chips.model import ChipModel
 from mtspark.deploy.mapping.synapses import (
-    Int,
     Part,
     box_part,
     compartment_configs,
@@ -238,7 +238,7 @@ class Divider:
                 for columns in cuts[2]
             ]
 
-    def _order(self) -> Int:
+    def _order(self) -> Integers:
         """Neurons in the order in which lists are cut."""
         if self._sorted and self.population is not None:
             # Neurons that share a threshold register come to lie side by side.

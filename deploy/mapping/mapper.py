@@ -18,6 +18,7 @@ from math import ceil
 import numpy as np
 from numpy.typing import NDArray
 
+from mtspark.core.arrays import Integers
 from mtspark.core.chip_network.network import INPUT, ChipNetwork
 from mtspark.core.errors import BadRequestError
 from mtspark.deploy.chips.model import ChipModel
@@ -25,8 +26,6 @@ from mtspark.deploy.chips.rules import Violation, chip_violations
 from mtspark.deploy.mapping.divide import Divider, Use
 from mtspark.deploy.mapping.place import placed_cores
 from mtspark.deploy.mapping.synapses import Box, Part, distinct_thresholds, synapses_per_axon
-
-Int = NDArray[np.int64]
 
 
 class Division(str, Enum):
@@ -57,7 +56,7 @@ class Core:
     """
 
     population: str
-    neurons: Int
+    neurons: Integers
     box: Box | None
     use: Use
     out_axons: int
@@ -119,7 +118,7 @@ class ChipMapping:
         """Routers with at least one core in use."""
         return len({core.router for core in self.cores})
 
-    def owners(self, name: str, size: int) -> Int | None:
+    def owners(self, name: str, size: int) -> Integers | None:
         """The core of each neuron: int64 (size,); None for an input that the host sends."""
         if name not in self.layers:
             return None
@@ -202,7 +201,7 @@ def expected_traffic(
         rates: messages of each source neuron; one each without them.
     """
     traffic = np.zeros((len(parts), len(parts)))
-    owners: dict[str, Int] = {}
+    owners: dict[str, Integers] = {}
     for index, part in enumerate(parts):
         size = int(np.prod(network.shape_of(part.population)))
         owners.setdefault(part.population, np.full(size, -1, np.int64))[part.neurons] = index

@@ -13,9 +13,9 @@ from math import ceil
 import numpy as np
 from numpy.typing import NDArray
 
+from mtspark.core.arrays import Floats
 from mtspark.deploy.chips.model import ChipModel, Mesh
 
-Float = NDArray[np.float64]
 Place = tuple[int, int, int, int]
 """Chip, column and row of the router, and place at the router."""
 
@@ -23,7 +23,7 @@ SWAPS_PER_CORE = 8
 """Swaps tried at most, for each place; far more than the meshes here need to settle."""
 
 
-def placed_cores(traffic: Float, chip: ChipModel, *, improve: bool) -> tuple[list[Place], int]:
+def placed_cores(traffic: Floats, chip: ChipModel, *, improve: bool) -> tuple[list[Place], int]:
     """Places of all cores.
 
     Args:
@@ -46,7 +46,7 @@ def placed_cores(traffic: Float, chip: ChipModel, *, improve: bool) -> tuple[lis
     return [places[index] for index in order], chips
 
 
-def distances(places: list[Place], mesh: Mesh) -> Float:
+def distances(places: list[Place], mesh: Mesh) -> Floats:
     """Hops between places: (places, places)."""
     columns = np.array([place[0] * mesh.columns + place[1] for place in places])
     rows = np.array([place[2] for place in places])
@@ -62,7 +62,7 @@ def _snake(mesh: Mesh) -> list[tuple[int, int, int]]:
     return places
 
 
-def _swapped(traffic: Float, hops: Float) -> NDArray[np.int64]:
+def _swapped(traffic: Floats, hops: Floats) -> NDArray[np.int64]:
     """The place of each core (empty places are cores without traffic) after the best swaps."""
     count = len(hops)
     flow = np.zeros((count, count))

@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from mtspark.core.arrays import Integers
 from mtspark.core.chip_network.network import (
     Connection,
     ConnectionKind,
@@ -20,7 +20,6 @@ from mtspark.core.chip_network.network import (
 )
 from mtspark.deploy.chips.model import ChipModel, Encoding
 
-Int = NDArray[np.int64]
 Box = tuple[tuple[int, int], ...]
 
 
@@ -35,7 +34,7 @@ class Part:
     """
 
     population: str
-    neurons: Int
+    neurons: Integers
     box: Box | None = None
 
 
@@ -47,7 +46,7 @@ def box_part(name: str, shape: tuple[int, ...], box: Box) -> Part:
 
 def synapses_per_axon(
     link: Connection, source: tuple[int, ...], target: tuple[int, ...], part: Part
-) -> Int:
+) -> Integers:
     """How many synapses each source neuron has on the part: int64 of shape (source neurons,)."""
     if link.kind is ConnectionKind.DENSE:
         return np.full(int(np.prod(source)), len(part.neurons), np.int64)
@@ -158,13 +157,13 @@ def stored_weight_bits(link: Connection, chip: ChipModel) -> int:
     return min((bits for bits in known if bits >= needed), default=link.weight_bits)
 
 
-def distinct_thresholds(population: Population, neurons: Int) -> int:
+def distinct_thresholds(population: Population, neurons: Integers) -> int:
     """Threshold registers that these neurons need: neurons that share one do so in all tasks."""
     profiles = population.thresholds.reshape(len(population.thresholds), -1)[:, neurons]
     return int(np.unique(profiles, axis=1).shape[1])
 
 
-def compartment_configs(population: Population, neurons: Int) -> int:
+def compartment_configs(population: Population, neurons: Integers) -> int:
     """Distinct pairs of decays among these neurons."""
     if np.ndim(population.current_decay) == np.ndim(population.membrane_decay) == 0:
         return 1
@@ -182,7 +181,7 @@ def _bounding_box(part: Part, target: tuple[int, ...]) -> Box:
     return box
 
 
-def _filters_by_group(link: Connection, channels: tuple[int, int]) -> Int:
+def _filters_by_group(link: Connection, channels: tuple[int, int]) -> Integers:
     """Filters of each group among the output channels [start, stop)."""
     per_group = len(link.weights) // link.groups
     return np.bincount(np.arange(*channels) // per_group, minlength=link.groups)
@@ -190,7 +189,7 @@ def _filters_by_group(link: Connection, channels: tuple[int, int]) -> Int:
 
 def _meetings(
     length: int, outputs: tuple[int, int], kernel: int, stride: int, padding: int, dilation: int
-) -> Int:
+) -> Integers:
     """Along one axis: how many (output, tap) pairs meet each input position."""
     met = (
         np.arange(*outputs)[:, None] * stride - padding + np.arange(kernel)[None, :] * dilation

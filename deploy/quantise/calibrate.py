@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from enum import Enum
 
 import numpy as np
-from numpy.typing import NDArray
 
+from mtspark.core.arrays import Floats
 from mtspark.core.chip_network.network import INPUT, ConnectionKind
 from mtspark.core.errors import BadRequestError
 from mtspark.core.float_network.network import CONSTANT, FloatConnection, FloatKind, FloatNetwork
@@ -20,8 +20,6 @@ from mtspark.core.float_network.simulator import FloatRun, convolve, run_float
 from mtspark.deploy.lower import HELPERS, ChipLink, lower
 from mtspark.deploy.quantise.options import QuantiseOptions
 from mtspark.deploy.quantise.rounding import natural_unit, round_weights
-
-Float = NDArray[np.float64]
 
 SAMPLES = 256
 """Messages of so many moments judge a rounding of weights."""
@@ -63,7 +61,7 @@ class CalibrationReport:
 
 def calibrate(
     network: FloatNetwork,
-    series: Float,
+    series: Floats,
     options: QuantiseOptions,
     *,
     method: Calibration = Calibration.MSE,
@@ -93,7 +91,7 @@ def calibrate(
         raise BadRequestError(f"percentile {percentile}: 50 to 100 make sense")
     run = run_float(network, series, task)
     sent = _sent(network, series, run)
-    limits: dict[str, Float] = {}
+    limits: dict[str, Floats] = {}
     reports = []
     lowered = lower(network)
     shapes = {population.name: population.shape for population in lowered.populations}
@@ -123,7 +121,7 @@ def calibrate(
     return chosen, reports
 
 
-def _sent(network: FloatNetwork, series: Float, run: FloatRun) -> dict[str, Float]:
+def _sent(network: FloatNetwork, series: Floats, run: FloatRun) -> dict[str, Floats]:
     """Messages of every source, (T, batch, values)."""
     steps, batch = series.shape[:2]
     sent = {INPUT: series.reshape(steps, batch, -1), CONSTANT: np.ones((steps, batch, 1))}
@@ -133,7 +131,7 @@ def _sent(network: FloatNetwork, series: Float, run: FloatRun) -> dict[str, Floa
     return sent
 
 
-def _messages(sent: Float, link: ChipLink) -> Float:
+def _messages(sent: Floats, link: ChipLink) -> Floats:
     """What a connection carries at a sample of moments, (samples, values)."""
     flat = sent.reshape(-1, sent.shape[-1])
     count = SAMPLES if link.kind is not ConnectionKind.CONV else SAMPLES // 16
@@ -149,9 +147,9 @@ class _Channels:
     link: ChipLink
     source_shape: tuple[int, ...]
     target_shape: tuple[int, ...]
-    messages: Float
+    messages: Floats
 
-    def squares(self, weights: Float) -> Float:
+    def squares(self, weights: Floats) -> Floats:
         """Sum of squares of what each output channel gets, over moments and places."""
         link = self.link
         if link.kind is not ConnectionKind.CONV:
@@ -172,7 +170,7 @@ class _Channels:
         images = self.messages.reshape(-1, *self.source_shape)
         return np.asarray((convolve(conv, images) ** 2).sum((0, 2, 3)))
 
-    def error(self, limit: Float, options: QuantiseOptions) -> Float:
+    def error(self, limit: Floats, options: QuantiseOptions) -> Floats:
         """Squared error of the current of each output channel under a limit."""
         weights, bits = self.link.weights, options.weight_bits
         unit = natural_unit(limit, bits)
@@ -183,7 +181,7 @@ class _Channels:
 
 def _limit(
     channels: _Channels, options: QuantiseOptions, method: Calibration, percentile: float
-) -> tuple[Float, CalibrationReport]:
+) -> tuple[Floats, CalibrationReport]:
     """The largest magnitude of each output channel that is represented, and what it costs."""
     link = channels.link
     magnitudes = np.abs(link.weights.reshape(len(link.weights), -1))

@@ -21,16 +21,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mtspark.core.arithmetic import THRESHOLD_LIMIT
+from mtspark.core.arrays import Floats, Integers
 from mtspark.core.chip_network.network import ChipNetwork, Population
 from mtspark.core.errors import BadRequestError
 from mtspark.deploy.chips.model import ChipModel, load_chip
 from mtspark.deploy.mapping.divide import Divider
-
-Float = NDArray[np.float64]
-Int = NDArray[np.int64]
 
 STARTS = 16
 """Random starts of k-means, with fixed seeds."""
@@ -63,7 +60,7 @@ class PaletteCost:
 def with_palette(
     network: ChipNetwork,
     profiles: int,
-    cores: Mapping[str, Sequence[Int]] | None = None,
+    cores: Mapping[str, Sequence[Integers]] | None = None,
 ) -> tuple[ChipNetwork, list[PaletteCost]]:
     """Give every group of neurons a palette of its own.
 
@@ -154,7 +151,7 @@ def palette_by_core(
 
 
 def _population_palette(
-    population: Population, profiles: int, groups: Sequence[Int]
+    population: Population, profiles: int, groups: Sequence[Integers]
 ) -> tuple[Population, PaletteCost]:
     rows = population.thresholds.reshape(len(population.thresholds), -1)
     result = rows.copy()
@@ -175,7 +172,7 @@ def _population_palette(
     )
 
 
-def cluster_profiles(rows: Int, profiles: int) -> Int:
+def cluster_profiles(rows: Integers, profiles: int) -> Integers:
     """Replace every row (neuron, tasks) by one of at most `profiles` rows.
 
     A neuron that is off in every task (its threshold at the chip's largest) stays off, which
@@ -217,7 +214,7 @@ def cluster_profiles(rows: Int, profiles: int) -> Int:
     return chosen[member]
 
 
-def best_clusters_1d(points: Float, weights: Float, clusters: int) -> Int:
+def best_clusters_1d(points: Floats, weights: Floats, clusters: int) -> Integers:
     """Labels of the exact optimum of weighted k-means on a line.
 
     In one dimension the clusters of an optimum are runs of the sorted points, so the best cost
@@ -257,7 +254,7 @@ def best_clusters_1d(points: Float, weights: Float, clusters: int) -> Int:
     return labels
 
 
-def _k_means(points: Float, weights: Float, clusters: int) -> Int:
+def _k_means(points: Floats, weights: Floats, clusters: int) -> Integers:
     from sklearn.cluster import KMeans
 
     fitted = KMeans(n_clusters=clusters, n_init=STARTS, random_state=0).fit(

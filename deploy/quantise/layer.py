@@ -16,6 +16,7 @@ from mtspark.core.arithmetic import (
     THRESHOLD_LIMIT,
     WEIGHT_EXPONENTS,
 )
+from mtspark.core.arrays import Floats
 from mtspark.core.chip_network.network import (
     INPUT,
     Connection,
@@ -30,7 +31,7 @@ from mtspark.core.float_network.network import FloatPopulation, FloatReset
 from mtspark.deploy.lower import ChipLink
 from mtspark.deploy.quantise.bounds import Headroom, population_headroom
 from mtspark.deploy.quantise.options import QuantiseOptions
-from mtspark.deploy.quantise.rounding import Float, fit_bias, natural_unit, round_weights
+from mtspark.deploy.quantise.rounding import fit_bias, natural_unit, round_weights
 
 RESETS = {
     FloatReset.ZERO: Reset.ZERO,
@@ -66,7 +67,7 @@ class QuantisedLayer:
 
     population: Population
     connections: list[Connection]
-    membrane_unit: Float
+    membrane_unit: Floats
     notes: list[str]
 
 
@@ -215,17 +216,17 @@ class _Rounding:
             if all(exponent + offset in WEIGHT_EXPONENTS for offset in self.offsets)
         ]
 
-    def _rows(self, link: ChipLink, by_group: Float) -> Float:
+    def _rows(self, link: ChipLink, by_group: Floats) -> Floats:
         """One value for each row of a connection's weights."""
         if link.kind is ConnectionKind.CONV:
             return by_group
         return np.repeat(by_group, len(link.weights) // self.groups)
 
-    def _with_sign(self, link: ChipLink, signs: Float) -> Float:
+    def _with_sign(self, link: ChipLink, signs: Floats) -> Floats:
         rows = self._rows(link, signs).reshape(-1, *[1] * (link.weights.ndim - 1))
         return link.weights if np.all(rows == 1) else link.weights * rows
 
-    def _largest(self, link: ChipLink, weights: Float) -> Float:
+    def _largest(self, link: ChipLink, weights: Floats) -> Floats:
         by_row = np.abs(weights.reshape(len(weights), -1)).max(1)
         limit = self.options.weight_limits.get(link.name)
         if limit is not None:
@@ -233,8 +234,8 @@ class _Rounding:
         return by_row.reshape(self.groups, -1).max(1)
 
     def _not_empty(
-        self, population: FloatPopulation, largest: list[Float], scales: list[float]
-    ) -> list[Float]:
+        self, population: FloatPopulation, largest: list[Floats], scales: list[float]
+    ) -> list[Floats]:
         """Give groups that hear nothing the unit that suits their thresholds."""
         empty = np.max(largest, axis=0) == 0
         if population.thresholds is None or not empty.any():
@@ -244,7 +245,7 @@ class _Rounding:
         return [np.where(usable, highest / scales[0], largest[0]), *largest[1:]]
 
 
-def _offset(shares: Float) -> int:
+def _offset(shares: Floats) -> int:
     """Exponent of a connection, relative to the population's: the power of two above its share."""
     share = float(shares.max())
     if share <= 0:

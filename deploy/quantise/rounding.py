@@ -5,19 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mtspark.core.arithmetic import BIAS_EXPONENTS, BIAS_LIMIT
-
-Float = NDArray[np.float64]
-Int = NDArray[np.int64]
-
+from mtspark.core.arrays import Floats, Integers
 
 SMALLEST = 1e-290
 """A channel whose weights are below is one without weights: their unit would be 0 in float64."""
 
 
-def natural_unit(largest: Float, weight_bits: int) -> Float:
+def natural_unit(largest: Floats, weight_bits: int) -> Floats:
     """Float value of one chip unit that puts the largest weight on the end of the grid.
 
     Args:
@@ -25,11 +21,11 @@ def natural_unit(largest: Float, weight_bits: int) -> Float:
         weight_bits: 2 to 8.
     """
     levels, step = 2 ** (weight_bits - 1) - 1, 2 ** (9 - weight_bits)
-    unit: Float = np.where(largest > SMALLEST, largest, levels * step) / (levels * step)
+    unit: Floats = np.where(largest > SMALLEST, largest, levels * step) / (levels * step)
     return unit
 
 
-def round_weights(weight: Float, unit: Float, weight_bits: int, keep_sums: bool) -> Int:
+def round_weights(weight: Floats, unit: Floats, weight_bits: int, keep_sums: bool) -> Integers:
     """Integers of the mixed-sign grid: multiples of 2^(9 - bits), -256..254.
 
     Args:
@@ -44,7 +40,7 @@ def round_weights(weight: Float, unit: Float, weight_bits: int, keep_sums: bool)
     return np.clip(integers, -levels - 1, levels).astype(np.int64) * step
 
 
-def round_keeping_sums(values: Float) -> Float:
+def round_keeping_sums(values: Floats) -> Floats:
     """Round each value up or down so that every kernel (or dense row) keeps its sum.
 
     Largest-remainder rounding. What a neuron sees is mostly uniform (a game's background, a
@@ -61,7 +57,9 @@ def round_keeping_sums(values: Float) -> Float:
     return (low + (rank < up[:, None])).reshape(values.shape)
 
 
-def fit_bias(bias: Float, exponents: Sequence[int] = BIAS_EXPONENTS) -> tuple[Int, int] | None:
+def fit_bias(
+    bias: Floats, exponents: Sequence[int] = BIAS_EXPONENTS
+) -> tuple[Integers, int] | None:
     """Mantissas and the finest common exponent for biases in membrane units; None: too large."""
     for exponent in exponents:
         mantissa = np.rint(bias / 2**exponent)

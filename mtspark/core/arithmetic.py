@@ -7,9 +7,8 @@ written from their description as equations. All functions work on int64 arrays 
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-Int = NDArray[np.int64]
+from mtspark.core.arrays import Integers
 
 DECAY_ONE = 4096
 """A decay of 4096 forgets all; decays are 12-bit fractions."""
@@ -39,24 +38,24 @@ WEIGHT_EXPONENTS = range(-8, 8)
 """Weight exponents of the chip (4 bits, signed)."""
 
 
-def decay(value: Int, factor: int | Int) -> Int:
+def decay(value: Integers, factor: int | Integers) -> Integers:
     """value * (4096 - factor) / 4096, rounded toward zero; one factor, or one for each value."""
-    kept: Int = np.asarray(DECAY_ONE - factor, dtype=np.int64)
+    kept: Integers = np.asarray(DECAY_ONE - factor, dtype=np.int64)
     product = np.abs(value) * kept
     return np.sign(value) * (product >> 12)
 
 
-def wrap_current(current: Int) -> Int:
+def wrap_current(current: Integers) -> Integers:
     """Correct an overflow once, as the chip does: by 2^24, not by a modulo."""
     current = np.where(current > CURRENT_LIMIT, current - 2 * CURRENT_LIMIT, current)
     return np.where(current <= -CURRENT_LIMIT, current + 2 * CURRENT_LIMIT, current)
 
 
-def saturate_membrane(membrane: Int) -> Int:
+def saturate_membrane(membrane: Integers) -> Integers:
     """Clip to the membrane's 24-bit range."""
     return np.clip(membrane, -MEMBRANE_LIMIT, MEMBRANE_LIMIT)
 
 
-def shift(value: Int, exponent: int) -> Int:
+def shift(value: Integers, exponent: int) -> Integers:
     """value * 2^exponent, rounded down for negative exponents."""
     return value << exponent if exponent >= 0 else value >> -exponent

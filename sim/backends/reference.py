@@ -7,12 +7,12 @@ time. Every other simulator must equal it, spike for spike and membrane for memb
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mtspark.core.arithmetic import STATE_SHIFT, decay, saturate_membrane, shift, wrap_current
+from mtspark.core.arrays import AnyArray, Integers
 from mtspark.core.backend import Activity, ChipTrace, Decision
 from mtspark.core.chip_network.network import (
     INPUT,
@@ -25,9 +25,6 @@ from mtspark.core.chip_network.network import (
 )
 from mtspark.core.chip_network.rules import check_network
 from mtspark.core.errors import BadRequestError
-
-Int = NDArray[np.int64]
-Floats = NDArray[Any]
 
 
 class ReferenceChip:
@@ -44,10 +41,10 @@ class ReferenceChip:
         self.network = network
         self._synapses = {link.name: Synapses(link, network) for link in network.connections}
         self._batch = 0
-        self._current: dict[str, Int] = {}
-        self._membrane: dict[str, Int] = {}
-        self._sent: dict[str, Int] = {}
-        self._history: list[dict[str, Int]] = []
+        self._current: dict[str, Integers] = {}
+        self._membrane: dict[str, Integers] = {}
+        self._sent: dict[str, Integers] = {}
+        self._history: list[dict[str, Integers]] = []
 
     def start(self, batch: int) -> None:
         """Put `batch` chips at rest, as after switching on."""
@@ -62,7 +59,7 @@ class ReferenceChip:
         reach = 1 + max(link.delay for link in self.network.connections)
         self._history = [dict(self._sent)] * reach
 
-    def keep(self, members: Int) -> None:
+    def keep(self, members: Integers) -> None:
         """Go on with some chips of the batch, in this order.
 
         Raises:
@@ -105,8 +102,8 @@ class ReferenceChip:
         names = [population.name for population in network.populations]
         window = {name: np.zeros_like(self._sent[name]) for name in [INPUT, *names]}
         drain = {name: np.zeros_like(self._sent[name]) for name in [INPUT, *names]}
-        spike_log: dict[str, list[Int]] = {name: [] for name in names}
-        membrane_log: dict[str, list[Int]] = {name: [] for name in names}
+        spike_log: dict[str, list[Integers]] = {name: [] for name in names}
+        membrane_log: dict[str, list[Integers]] = {name: [] for name in names}
         for step in range(network.steps_per_decision):
             self._step(step, slices, task)
             for name, sent in self._sent.items():
@@ -131,11 +128,13 @@ class ReferenceChip:
     def close(self) -> None:
         """Nothing to release."""
 
-    def _step(self, step: int, slices: Sequence[Int], task: int) -> None:
+    def _step(self, step: int, slices: Sequence[Integers], task: int) -> None:
         """One chip step: everyone receives what was sent 1 + delay steps ago, then sends."""
         network = self.network
         silent = np.zeros((self._batch, *network.input.shape), dtype=np.int64)
-        sending: dict[str, Int] = {INPUT: slices[step] if step < network.time_steps else silent}
+        sending: dict[str, Integers] = {
+            INPUT: slices[step] if step < network.time_steps else silent
+        }
         for population in network.populations:
             name = population.name
             arriving = np.zeros_like(self._membrane[name])
@@ -178,8 +177,13 @@ def check_request(network: ChipNetwork, frames: NDArray[np.uint8], task: int) ->
 
 
 def integrate_and_fire(
-    population: Population, current: Int, membrane: Int, fired: Int, arriving: Int, task: int
-) -> tuple[Int, Int, Int]:
+    population: Population,
+    current: Integers,
+    membrane: Integers,
+    fired: Integers,
+    arriving: Integers,
+    task: int,
+) -> tuple[Integers, Integers, Integers]:
     """One step of the neurons: new current, new membrane, spikes (0 or 1).
 
     u <- wrap(T(u, du + 1) + (a << 6)); v <- saturate(T(v, dv) + u + bias);
@@ -228,12 +232,12 @@ class Synapses:
         largest_sum = int(rows.max()) * (2**network.input.payload_bits - 1 if graded else 1)
         self.dtype: type = np.float32 if largest_sum <= 2**24 else np.float64
         out = len(link.weights) // link.groups
-        self.weights: list[Floats] = [
+        self.weights: list[AnyArray] = [
             link.weights[group * out : (group + 1) * out].reshape(out, -1).T.astype(self.dtype)
             for group in range(link.groups)
         ]
 
-    def deliver(self, sent: Int) -> Int:
+    def deliver(self, sent: Integers) -> Integers:
         """What arrives at the target: the shifted sum of weights times messages.
 
         Args:
@@ -244,7 +248,7 @@ class Synapses:
         """
         if not sent.any():
             return np.zeros((len(sent), *self.target_shape), dtype=np.int64)
-        messages: Floats = sent.astype(self.dtype)
+        messages: AnyArray = sent.astype(self.dtype)
         if self.link.kind is not ConnectionKind.CONV:
             total = messages.reshape(len(sent), -1) @ self.weights[0]
         else:
@@ -252,7 +256,7 @@ class Synapses:
         integers = total.astype(np.int64).reshape(len(sent), *self.target_shape)
         return shift(integers, self.link.exponent)
 
-    def _convolve(self, messages: Floats) -> Floats:
+    def _convolve(self, messages: AnyArray) -> AnyArray:
         """Cross-correlation with OIHW weights: gather each output's inputs, then multiply."""
         link = self.link
         _, per_group, *kernel = link.weights.shape

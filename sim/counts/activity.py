@@ -11,12 +11,12 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from mtspark.core.arrays import Integers
 from mtspark.core.backend import Decision, Moment
 from mtspark.core.chip_network.fan_out import fan_out
 from mtspark.core.chip_network.network import INPUT, ChipNetwork
 from mtspark.core.errors import BadRequestError
 
-Int = NDArray[np.int64]
 STATE_BITS = 2 * 24
 """Of a neuron: current and membrane."""
 THRESHOLD_BITS, BIAS_BITS = 17, 13
@@ -34,8 +34,8 @@ class StepCounts:
     """
 
     decisions: int
-    spikes: Int
-    operations: Int
+    spikes: Integers
+    operations: Integers
 
 
 @dataclass(frozen=True)
@@ -57,16 +57,16 @@ class DeepCounts:
 
     populations: tuple[str, ...]
     connections: tuple[str, ...]
-    episode: Int
-    input_events: Int
-    spikes_window: Int
-    spikes_drain: Int
-    operations: Int
+    episode: Integers
+    input_events: Integers
+    spikes_window: Integers
+    spikes_drain: Integers
+    operations: Integers
     steps: StepCounts | None
     dead: dict[str, int]
     saturated: dict[str, int]
-    nonzero: dict[str, Int]
-    sent: dict[str, Int]
+    nonzero: dict[str, Integers]
+    sent: dict[str, Integers]
 
     @property
     def decisions(self) -> int:
@@ -74,7 +74,7 @@ class DeepCounts:
         return len(self.episode)
 
     @property
-    def spikes(self) -> Int:
+    def spikes(self) -> Integers:
         """All spikes by decision, (decisions,)."""
         return (self.spikes_window + self.spikes_drain).sum(1)
 
@@ -83,7 +83,7 @@ class DeepCounts:
         """Share of decisions in which each source sent something within its window."""
         return {name: count / max(self.decisions, 1) for name, count in self.nonzero.items()}
 
-    def by_episode(self, values: Int) -> list[Int]:
+    def by_episode(self, values: Integers) -> list[Integers]:
         """Split rows of decisions into episodes."""
         return [values[self.episode == index] for index in range(int(self.episode.max()) + 1)]
 
@@ -155,7 +155,7 @@ class ActivityRecorder:
             )
             for link in network.connections
         ]
-        self._rows: list[tuple[Int, ...]] = []
+        self._rows: list[tuple[Integers, ...]] = []
         shapes = {name: network.shape_of(name) for name in (INPUT, *self._names)}
         self._window = {name: np.zeros(shape, np.int64) for name, shape in shapes.items()}
         self._nonzero = {name: np.zeros(shape, np.int64) for name, shape in shapes.items()}
@@ -169,7 +169,7 @@ class ActivityRecorder:
         """Record one decision of every game that still runs."""
         self.add(moment.decision, moment.frames, moment.episodes)
 
-    def add(self, decision: Decision, frames: NDArray[np.uint8], episodes: Int) -> None:
+    def add(self, decision: Decision, frames: NDArray[np.uint8], episodes: Integers) -> None:
         """Record one decision of every member of a batch.
 
         Args:
@@ -275,6 +275,6 @@ def memory(network: ChipNetwork) -> Memory:
     )
 
 
-def _by_member(values: Int) -> Int:
+def _by_member(values: Integers) -> Integers:
     """Sum over everything but the first axis."""
     return values.reshape(len(values), -1).sum(1)

@@ -11,14 +11,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from mtspark.core.arrays import Integers
 from mtspark.core.backend import Activity
 from mtspark.core.chip_network.fan_out import fan_out
 from mtspark.core.chip_network.network import INPUT, ChipNetwork, Connection
 from mtspark.sim.engine.counts import LaneCounts, LaneTotals
-
-Int = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -140,12 +138,12 @@ class Counter:
         self._lanes: list[LaneTotals | None] = [None, None]
 
     @property
-    def window(self) -> dict[str, Int]:
+    def window(self) -> dict[str, Integers]:
         """Messages so far by source, of its shape: those sent within its window."""
         return self._sum(0)
 
     @property
-    def drain(self) -> dict[str, Int]:
+    def drain(self) -> dict[str, Integers]:
         """Messages so far by source, of its shape: those sent outside of its window."""
         return self._sum(1)
 
@@ -171,7 +169,7 @@ class Counter:
             totals = self._lanes[number] = LaneTotals(counts)
         totals.add(counts, most)
 
-    def _sum(self, number: int) -> dict[str, Int]:
+    def _sum(self, number: int) -> dict[str, Integers]:
         """Everything so far; what was kept by lane is moved to where the totals are."""
         totals, lanes = self._totals[number], self._lanes[number]
         if lanes is not None:
@@ -215,7 +213,7 @@ class Counter:
         events = Split(int(window[INPUT].sum()), int(drain[INPUT].sum()))
         return RunCounts(self.decisions, events, tuple(layers), tuple(connections))
 
-    def _operations(self, link: Connection, fan: Int) -> Split:
+    def _operations(self, link: Connection, fan: Integers) -> Split:
         """Messages on a connection times the synapses that they meet.
 
         They are booked when they are sent, also where they come too late for their decision.

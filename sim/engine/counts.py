@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mtspark.core.arrays import Integers
 from mtspark.core.chip_network.network import INPUT
 from mtspark.sim.engine.layout import LANE, Plan, by_neuron
-
-Int = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,7 @@ class Places:
         return by_neuron(lanes, self.plan.sources[number], first, self.shapes[name])
 
 
-class LaneCounts(Mapping[str, Int]):
+class LaneCounts(Mapping[str, Integers]):
     """Messages by source; an array of int64 is made when it is asked for.
 
     Attributes:
@@ -48,9 +47,9 @@ class LaneCounts(Mapping[str, Int]):
         self, places: Places, lanes: NDArray[Any], inputs: NDArray[Any] | None, times: int = 1
     ) -> None:
         self.places, self.lanes, self.inputs, self.times = places, lanes, inputs, times
-        self._made: dict[str, Int] = {}
+        self._made: dict[str, Integers] = {}
 
-    def __getitem__(self, name: str) -> Int:
+    def __getitem__(self, name: str) -> Integers:
         if name not in self._made:
             self._made[name] = self._make(name)
         return self._made[name]
@@ -61,7 +60,7 @@ class LaneCounts(Mapping[str, Int]):
     def __len__(self) -> int:
         return len(self.places.shapes)
 
-    def _make(self, name: str) -> Int:
+    def _make(self, name: str) -> Integers:
         if name != INPUT:
             return self.places.of_population(name, self.lanes).astype(np.int64)
         shape = (len(self.lanes), *self.places.shapes[INPUT])

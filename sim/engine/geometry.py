@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
+from mtspark.core.arrays import Integers
 from mtspark.core.chip_network.network import Connection, ConnectionKind
 
-Int = NDArray[np.int64]
 
-
-def spread(weights: Int, block: int) -> Int:
+def spread(weights: Integers, block: int) -> Integers:
     """Pad the last axis with zeros to `block`."""
     laid = np.zeros((*weights.shape[:-1], block), np.int64)
     laid[..., : weights.shape[-1]] = weights
@@ -57,8 +55,8 @@ def meetings(
 
 
 def listed_synapses(
-    link: Connection, weights: Int, source: tuple[int, ...], target: tuple[int, ...]
-) -> tuple[Int, Int, Int]:
+    link: Connection, weights: Integers, source: tuple[int, ...], target: tuple[int, ...]
+) -> tuple[Integers, Integers, Integers]:
     """Every synapse of a connection.
 
     Args:
@@ -84,7 +82,7 @@ def listed_synapses(
     )  # fmt: skip
     out, inner = np.divmod(np.arange(out_channels * per_group), per_group)
     channel = out // (out_channels // link.groups) * per_group + inner
-    parts: list[tuple[Int, Int, Int]] = []
+    parts: list[tuple[Integers, Integers, Integers]] = []
     for y, row in enumerate(rows):
         for x, column in enumerate(columns):
             for out_y, tap_y, _ in row:

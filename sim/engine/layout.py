@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-Int = NDArray[np.int64]
+from mtspark.core.arrays import Integers
 
 LANES = 16
 """Elements of a vector; channels are padded to multiples of it."""
@@ -54,9 +54,9 @@ class Plan(NamedTuple):
         geometry: int32, where the synapses of conv rows and columns and sparse columns begin.
     """
 
-    sources: Int
-    neurons: Int
-    links: Int
+    sources: Integers
+    neurons: Integers
+    links: Integers
     thresholds: NDArray[np.int32]
     bias: NDArray[np.int16]
     keeps: NDArray[np.uint16]
@@ -102,7 +102,9 @@ def padded(count: int) -> int:
     return -(-count // LANES) * LANES
 
 
-def by_neuron(array: NDArray[Any], source: Int, first: int, shape: tuple[int, ...]) -> NDArray[Any]:
+def by_neuron(
+    array: NDArray[Any], source: Integers, first: int, shape: tuple[int, ...]
+) -> NDArray[Any]:
     """What belongs to the neurons of one source, in channel, row, column order.
 
     Args:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtspark.core.arithmetic import DECAY_ONE, STATE_SHIFT
+from mtspark.core.arrays import Integers
 from mtspark.core.chip_network.network import (
     INPUT,
     ChipNetwork,
@@ -30,8 +31,6 @@ from mtspark.sim.engine import layout as at
 from mtspark.sim.engine.geometry import listed_synapses, meetings, spread
 from mtspark.sim.engine.layout import Plan, Sizes, aligned, joined, padded
 from mtspark.sim.engine.sparse import encode
-
-Int = NDArray[np.int64]
 
 LARGEST_SUM = 2**31 - 1
 """Sums that can exceed this are kept in 64 bits."""
@@ -63,7 +62,7 @@ class PlanBuilder:
         self.names = [INPUT, *(population.name for population in network.populations)]
         self._weights: list[NDArray[np.uint8]] = []
         self._geometry: list[int] = []
-        self._keeps: list[Int] = []
+        self._keeps: list[Integers] = []
         self.sources = np.zeros((len(self.names), at.SOURCE_COLUMNS), np.int64)
         for row, name in zip(self.sources, self.names, strict=True):
             self._lay_out(row, name)
@@ -80,7 +79,7 @@ class PlanBuilder:
         narrow = [self._size(link.target) for link in held if not self._is_listed(link)]
         wide = [self._size(link.target) for link in held if self._is_listed(link)]
         self._shared = [sum(narrow), sum(wide)]
-        links: list[Int] = []
+        links: list[Integers] = []
         neurons = np.zeros((len(network.populations), at.NEURON_COLUMNS), np.int64)
         for row, population in zip(neurons, network.populations, strict=True):
             self._taken = [0, 0]
@@ -110,19 +109,19 @@ class PlanBuilder:
         )
         del self._weights, self._geometry, self._keeps
 
-    def _source(self, name: str) -> Int:
+    def _source(self, name: str) -> Integers:
         return self.sources[self.names.index(name)]
 
     def _size(self, name: str) -> int:
         return int(self._source(name)[at.SIZE])
 
-    def _lanes(self, name: str) -> Int:
+    def _lanes(self, name: str) -> Integers:
         """The lane of each neuron of a source, in channel, row, column order, from 0."""
         row = self._source(name)
         channel, pixel = np.divmod(np.arange(row[at.NEURONS]), row[at.ROWS] * row[at.COLUMNS])
         return np.asarray(pixel * row[at.STRIDE] + channel)
 
-    def _lay_out(self, row: Int, name: str) -> None:
+    def _lay_out(self, row: Integers, name: str) -> None:
         network, sizes = self.network, self.sizes
         shape = network.shape_of(name)
         channels, height, width = shape if len(shape) == 3 else (int(np.prod(shape)), 1, 1)
@@ -155,7 +154,7 @@ class PlanBuilder:
         remembers = self.network.population(name).reset is Reset.SUBTRACT_LATE
         return max([*steps, 1 + remembers])
 
-    def _neurons(self, row: Int, population: Population) -> None:
+    def _neurons(self, row: Integers, population: Population) -> None:
         sizes = self.sizes
         lanes = self._size(population.name)
         row[at.LANE] = sizes.lanes
@@ -223,7 +222,7 @@ class PlanBuilder:
             self.sizes.sums = max(self.sizes.sums, start + lanes)
         return start
 
-    def _link(self, link: Connection) -> Int:
+    def _link(self, link: Connection) -> Integers:
         row = np.zeros(at.LINK_COLUMNS, np.int64)
         mixed = link.sign_mode is SignMode.MIXED
         exponent = link.exponent + (1 if mixed else 0)
@@ -263,7 +262,7 @@ class PlanBuilder:
         self._weights.append(np.concatenate([flat, np.zeros(-flat.size % 64, np.uint8)]))
         return start
 
-    def _dense(self, row: Int, link: Connection, stored: Int) -> None:
+    def _dense(self, row: Integers, link: Connection, stored: Integers) -> None:
         """One row of weights a source neuron, in the target's lanes.
 
         Rows have no padding at their end: what vectors read of the next row is added to
@@ -276,7 +275,9 @@ class PlanBuilder:
         row[at.BLOCK] = self._size(link.target)
         row[at.WEIGHTS] = self._store(rows)
 
-    def _listed(self, row: Int, link: Connection, source: Int, target: Int, weights: Int) -> None:
+    def _listed(
+        self, row: Integers, link: Connection, source: Integers, target: Integers, weights: Integers
+    ) -> None:
         """One list of synapses a source neuron."""
         columns = int(np.prod(self.network.shape_of(link.source)))
         lanes = self._lanes(link.target)[target]
@@ -285,7 +286,7 @@ class PlanBuilder:
         self._geometry += starts.tolist()
         row[at.WEIGHTS] = self._store(packed)
 
-    def _conv(self, row: Int, link: Connection, stored: Int) -> None:
+    def _conv(self, row: Integers, link: Connection, stored: Integers) -> None:
         """Weights (input channel, kernel row, kernel column, output channels of its group).
 
         Kernel columns are sorted so that those which one input column meets in neighbouring

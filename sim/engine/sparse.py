@@ -12,9 +12,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from mtspark.core.arrays import Integers
 from mtspark.sim.engine.layout import WEIGHT_BITS
 
-Int = NDArray[np.int64]
 LONGEST_GAP_BITS = 24
 FARTHEST = 2**WEIGHT_BITS - 1
 """Times the largest gap that one entry moves on by."""
@@ -24,8 +24,8 @@ AT_ONCE = 2**16
 
 
 def encode(
-    source: Int, lane: Int, weights: Int, columns: int
-) -> tuple[NDArray[np.uint8], Int, int]:
+    source: Integers, lane: Integers, weights: Integers, columns: int
+) -> tuple[NDArray[np.uint8], Integers, int]:
     """Pack synapses.
 
     Args:
@@ -58,17 +58,17 @@ def encode(
     return _packed(entries, bits + WEIGHT_BITS), starts.astype(np.int64), bits
 
 
-def _moves(gaps: Int, bits: int) -> Int:
+def _moves(gaps: Integers, bits: int) -> Integers:
     """Entries without synapse before each synapse."""
     return -(-(gaps // (2**bits - 1)) // FARTHEST)
 
 
-def _length(gaps: Int, bits: int) -> int:
+def _length(gaps: Integers, bits: int) -> int:
     """Bits of the whole list."""
     return (len(gaps) + int(_moves(gaps, bits).sum())) * (bits + WEIGHT_BITS)
 
 
-def _packed(entries: Int, width: int) -> NDArray[np.uint8]:
+def _packed(entries: Integers, width: int) -> NDArray[np.uint8]:
     parts = [np.zeros(0, np.uint8)]
     for start in range(0, len(entries), AT_ONCE):
         some = entries[start : start + AT_ONCE, None] >> np.arange(width) & 1

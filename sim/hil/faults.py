@@ -16,13 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtspark.core.arithmetic import THRESHOLD_LIMIT
+from mtspark.core.arrays import Booleans, Integers
 from mtspark.core.backend import Decision
 from mtspark.core.chip_network.network import ChipNetwork, Connection, ConnectionKind, SignMode
 from mtspark.core.errors import BadRequestError
 from mtspark.sim.backends.reference import ReferenceChip
-
-Int = NDArray[np.int64]
-Mask = NDArray[np.bool_]
 
 THRESHOLD_BITS = THRESHOLD_LIMIT.bit_length()
 
@@ -188,7 +186,9 @@ def _flip_weights(link: Connection, rate: float, generator: np.random.Generator)
     return replace(link, weights=weights)
 
 
-def _flips(shape: tuple[int, ...], bits: int, rate: float, generator: np.random.Generator) -> Int:
+def _flips(
+    shape: tuple[int, ...], bits: int, rate: float, generator: np.random.Generator
+) -> Integers:
     """Numbers whose set bits are the ones to invert."""
     inverted = np.zeros(shape, np.int64)
     for bit in range(bits):
@@ -219,7 +219,7 @@ class FaultyChip(ReferenceChip):
         super().__init__(network)
         self._faults = faults
         self._chip = chip
-        self._fired: dict[str, Int] = {}
+        self._fired: dict[str, Integers] = {}
         self._silent = self._stuck(FaultKind.STUCK_0)
         self._stuttering = self._stuck(FaultKind.STUCK_1)
         self._drawn: dict[FaultKind, np.random.Generator] = {}
@@ -248,7 +248,7 @@ class FaultyChip(ReferenceChip):
         super().start(batch)
         self._fired = self._sent
 
-    def _step(self, step: int, slices: Sequence[Int], task: int) -> None:
+    def _step(self, step: int, slices: Sequence[Integers], task: int) -> None:
         # A neuron is reset by its own firing, whatever became of the message.
         self._sent = self._fired
         super()._step(step, slices, task)
@@ -259,7 +259,7 @@ class FaultyChip(ReferenceChip):
             sent[name] = self._break(name, self._fired[name])
         self._sent = self._history[0] = sent
 
-    def _break(self, name: str, fired: Int) -> Int:
+    def _break(self, name: str, fired: Integers) -> Integers:
         spikes = fired.astype(bool)
         if FaultKind.DROPPED_SPIKES in self._drawn:
             spikes = spikes & ~self._draw(FaultKind.DROPPED_SPIKES, fired.shape)
@@ -267,10 +267,10 @@ class FaultyChip(ReferenceChip):
             spikes = spikes | (self._draw(FaultKind.SPURIOUS_SPIKES, fired.shape) & (fired == 0))
         return ((spikes & ~self._silent[name]) | self._stuttering[name]).astype(np.int64)
 
-    def _draw(self, kind: FaultKind, shape: tuple[int, ...]) -> Mask:
+    def _draw(self, kind: FaultKind, shape: tuple[int, ...]) -> Booleans:
         return self._drawn[kind].random(shape, dtype=np.float32) < self._faults.rate(kind)
 
-    def _stuck(self, kind: FaultKind) -> dict[str, Mask]:
+    def _stuck(self, kind: FaultKind) -> dict[str, Booleans]:
         rate = self._faults.rate(kind)
         generator = self._faults.generator(kind, self._chip)
         return {

@@ -15,13 +15,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from mtspark.core.arrays import Pixels, Singles
 from mtspark.core.environments.atari import make_games, task_for_game
 from mtspark.core.environments.delay import NOOP, STRIP_ROWS, action_strips
 from mtspark.core.environments.protocol import GameProtocol, Task
 from mtspark.core.errors import BackendFailedError, BadRequestError
-
-Pixels = NDArray[np.uint8]
-Single = NDArray[np.float32]
 
 FIRE = 1
 """Of ALE's 18 actions, as NOOP is."""
@@ -141,7 +139,7 @@ class _Taps:
     """
 
     index: NDArray[np.int64]
-    weight: Single
+    weight: Singles
 
 
 class AreaResize:

@@ -20,6 +20,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from mtspark.core.arrays import Floats, Pixels
 from mtspark.core.backend import greedy_actions
 from mtspark.core.chip_network.network import ChipNetwork
 from mtspark.core.environments.delay import NOOP
@@ -30,16 +31,7 @@ from mtspark.sim.hil.game import FRAME_RATE_HZ, FrameGame
 from mtspark.sim.hil.host import HostedChip
 from mtspark.sim.hil.options import Hold
 from mtspark.sim.hil.realtime import RealWay
-from mtspark.sim.hil.timing import (
-    Answer,
-    Frame,
-    Question,
-    SimulatedWay,
-    Tally,
-    Timing,
-    Trouble,
-    Values,
-)
+from mtspark.sim.hil.timing import Answer, Question, SimulatedWay, Tally, Timing, Trouble
 
 
 @dataclass(frozen=True)
@@ -115,7 +107,7 @@ class Way(Protocol):
     def wait(self, until_s: float) -> None:
         """Let time pass."""
 
-    def send(self, decision: int, now_s: float, frame: Frame) -> None:
+    def send(self, decision: int, now_s: float, frame: Pixels) -> None:
         """An observation sets out."""
 
     def collect(self, now_s: float) -> list[Answer]:
@@ -263,7 +255,7 @@ def _way(chip: HostedChip, task: str, loop: Loop, seed: int, tally: Tally) -> Wa
     if loop.realtime:
         return RealWay(loop.timing, trouble, chip, task, tally)
 
-    def ask(question: Question) -> tuple[Values, float] | None:
+    def ask(question: Question) -> tuple[Floats, float] | None:
         return chip.decide(task, seed, question.decision, question.frame)
 
     return SimulatedWay(loop.timing, trouble, ask, chip.die, tally)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 
+from mtspark.core.arrays import Pixels
 from mtspark.sim.hil.client import ChipGoneError
 from mtspark.sim.hil.host import FAR_LIMIT_S, GIVE_UP_S, HostedChip
 from mtspark.sim.hil.protocol import Decide, Decided
-from mtspark.sim.hil.timing import Answer, Frame, Question, Tally, Timing, Trouble
+from mtspark.sim.hil.timing import Answer, Question, Tally, Timing, Trouble
 
 WHOLE_MS_S = 0.001
 
@@ -64,7 +65,7 @@ class RealWay:
             else:
                 time.sleep(min(left, WHOLE_MS_S))
 
-    def send(self, decision: int, now_s: float, frame: Frame) -> None:
+    def send(self, decision: int, now_s: float, frame: Pixels) -> None:
         """An observation sets out."""
         if self._trouble.frame_is_lost(decision):
             self._tally.missing += 1

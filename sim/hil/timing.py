@@ -13,14 +13,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
+from mtspark.core.arrays import Floats, Pixels
 from mtspark.core.errors import BadRequestError
 from mtspark.sim.hil.faults import FaultKind, Faults
 from mtspark.sim.hil.options import Jitter
 
-Values = NDArray[np.float64]
-Frame = NDArray[np.uint8]
 LONGEST_MS = 60_000.0
 SAME_TIME_S = 1e-9
 """Times closer than this are the same; a step of float64 at an hour of play is far smaller."""
@@ -100,7 +98,7 @@ class Answer:
     decision: int
     asked_s: float
     arrived_s: float
-    values: Values
+    values: Floats
     chip_host_s: float
 
 
@@ -155,10 +153,10 @@ class Question:
     decision: int
     asked_s: float
     reaches_s: float
-    frame: Frame
+    frame: Pixels
 
 
-Ask = Callable[[Question], "tuple[Values, float] | None"]
+Ask = Callable[[Question], "tuple[Floats, float] | None"]
 """Asks the chip: action values and its host time in seconds, or None where nothing came back."""
 
 
@@ -223,7 +221,7 @@ class SimulatedWay:
     def wait(self, until_s: float) -> None:
         """Simulated time passes by itself."""
 
-    def send(self, decision: int, now_s: float, frame: Frame) -> None:
+    def send(self, decision: int, now_s: float, frame: Pixels) -> None:
         """An observation sets out."""
         if self._trouble.frame_is_lost(decision):
             self._tally.missing += 1

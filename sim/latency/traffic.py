@@ -13,12 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mtspark.core.arrays import Integers
 from mtspark.core.chip_network.network import ChipNetwork, ConnectionKind
 from mtspark.deploy.chips.model import ChipModel
 from mtspark.deploy.mapping.mapper import ChipMapping
 from mtspark.deploy.mapping.synapses import Part, synapses_per_axon
-
-Int = NDArray[np.int64]
 
 OPERATIONS = ("dense", "sparse", "conv")
 """Kinds of synaptic operations, whose times differ on some chips."""
@@ -39,15 +38,15 @@ class Traffic:
         neurons: on each core.
     """
 
-    messages: Int
-    hops_east_west: Int
-    hops_north_south: Int
+    messages: Integers
+    hops_east_west: Integers
+    hops_north_south: Integers
     within_router: NDArray[np.bool_]
     between_chips: NDArray[np.bool_]
-    from_host: Int
-    spikes: Int
-    operations: dict[str, Int]
-    neurons: Int
+    from_host: Integers
+    spikes: Integers
+    operations: dict[str, Integers]
+    neurons: Integers
 
     @property
     def total(self) -> int:
@@ -75,12 +74,12 @@ class Traffic:
         return int((self.messages * self.hops_north_south).sum())
 
     @property
-    def received(self) -> Int:
+    def received(self) -> Integers:
         """Messages that reached each core, the host's included."""
         return self.messages.sum(0) + self.from_host
 
     @property
-    def sent(self) -> Int:
+    def sent(self) -> Integers:
         """Messages that each core sent."""
         return self.messages.sum(1)
 

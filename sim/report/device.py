@@ -6,9 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
+from mtspark.core.arrays import Integers
 from mtspark.core.chip_network.network import INPUT, ChipNetwork
 from mtspark.deploy.chips.model import ChipModel
 from mtspark.deploy.mapping.mapper import ChipMapping, InputPlace, map_network
@@ -17,8 +15,6 @@ from mtspark.sim.counts.encoders import Encoder
 from mtspark.sim.energy.pricing import Device
 from mtspark.sim.latency.model import DecisionTime, decision_time
 from mtspark.sim.latency.traffic import Traffic, traffic_of
-
-Int = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -41,7 +37,10 @@ class OnChip:
 
 
 def map_for(
-    network: ChipNetwork, chip: ChipModel, encoder: Encoder, rates: dict[str, Int] | None = None
+    network: ChipNetwork,
+    chip: ChipModel,
+    encoder: Encoder,
+    rates: dict[str, Integers] | None = None,
 ) -> ChipMapping:
     """Map a network; a frame that is sent at each step lies in neurons on cores of its own.
 
@@ -57,7 +56,7 @@ def on_chip(
     network: ChipNetwork,
     chip: ChipModel,
     mapping: ChipMapping,
-    sent: dict[str, Int],
+    sent: dict[str, Integers],
     decisions: int,
     *,
     times: str | None = None,

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
+from mtspark.core.arrays import Integers
 from mtspark.core.chip_network.network import ChipNetwork, Connection, ConnectionKind
 from mtspark.core.geometry import conv_geometry
 
-Int = NDArray[np.int64]
 
-
-def fan_out(link: Connection, source: tuple[int, ...]) -> tuple[Int, Int]:
+def fan_out(link: Connection, source: tuple[int, ...]) -> tuple[Integers, Integers]:
     """Synapses that one message of each source neuron meets.
 
     Args:

@@ -26,13 +26,11 @@ from dataclasses import dataclass
 from enum import Enum
 
 import numpy as np
-from numpy.typing import NDArray
 
+from mtspark.core.arrays import Floats
 from mtspark.core.chip_network.network import INPUT
 from mtspark.core.errors import BadNetworkError
 from mtspark.core.geometry import ConvParameters
-
-Float = NDArray[np.float64]
 
 CONSTANT = "constant"
 """Name of a source of one value that is 1 in every step."""
@@ -104,16 +102,16 @@ class FloatPopulation:
 
     name: str
     shape: tuple[int, ...]
-    membrane_keep: Float
-    current_keep: Float
-    gain: Float
-    thresholds: Float | None
+    membrane_keep: Floats
+    current_keep: Floats
+    gain: Floats
+    thresholds: Floats | None
     reset: FloatReset
-    bias_current: Float
-    membrane_bias: Float
-    initial_current: Float
-    initial_membrane: Float
-    membrane_offset: Float
+    bias_current: Floats
+    membrane_bias: Floats
+    initial_current: Floats
+    initial_membrane: Floats
+    membrane_offset: Floats
 
     @property
     def size(self) -> int:
@@ -151,7 +149,7 @@ class FloatConnection(ConvParameters):
     source: str
     target: str
     kind: FloatKind
-    weights: Float
+    weights: Floats
     input_shape: tuple[int, ...] = ()
     output_shape: tuple[int, ...] = ()
     delay: int = 0
@@ -232,16 +230,16 @@ def leaky_population(
     name: str,
     shape: tuple[int, ...],
     *,
-    membrane_keep: Float | float,
-    gain: Float | float = 1.0,
-    thresholds: Float | None = None,
-    current_keep: Float | float = 0.0,
+    membrane_keep: Floats | float,
+    gain: Floats | float = 1.0,
+    thresholds: Floats | None = None,
+    current_keep: Floats | float = 0.0,
     reset: FloatReset = FloatReset.ZERO,
-    bias_current: Float | float = 0.0,
-    membrane_bias: Float | float = 0.0,
-    initial_current: Float | float = 0.0,
-    initial_membrane: Float | float = 0.0,
-    membrane_offset: Float | float = 0.0,
+    bias_current: Floats | float = 0.0,
+    membrane_bias: Floats | float = 0.0,
+    initial_current: Floats | float = 0.0,
+    initial_membrane: Floats | float = 0.0,
+    membrane_offset: Floats | float = 0.0,
 ) -> FloatPopulation:
     """Build a population, numbers standing for all of its neurons.
 
@@ -253,7 +251,7 @@ def leaky_population(
         initial_membrane, membrane_offset: see :class:`FloatPopulation`.
     """
 
-    def full(value: Float | float) -> Float:
+    def full(value: Floats | float) -> Floats:
         return np.broadcast_to(np.asarray(value, np.float64), shape).copy()
 
     if thresholds is not None:

@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import numpy as np
 
+from mtspark.core.arrays import Floats
 from mtspark.core.chip_network.network import INPUT
 from mtspark.core.errors import BadNetworkError
 from mtspark.core.float_network.network import (
     CONSTANT,
-    Float,
     FloatConnection,
     FloatKind,
     FloatNetwork,
@@ -101,7 +101,7 @@ def _values(network: FloatNetwork) -> list[str]:
     return found
 
 
-def _beyond(values: Float) -> bool:
+def _beyond(values: Floats) -> bool:
     """Whether a finite value is larger than :data:`LARGEST`."""
     finite = values[np.isfinite(values)]
     return bool(finite.size) and max(float(finite.max()), -float(finite.min())) > LARGEST

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mtspark.core.arrays import Floats
 from mtspark.core.chip_network.network import INPUT
 from mtspark.core.errors import BadRequestError
 from mtspark.core.float_network.network import (
     CONSTANT,
-    Float,
     FloatConnection,
     FloatKind,
     FloatNetwork,
@@ -35,14 +35,14 @@ class FloatRun:
         values: the output, (batch, *output shape).
     """
 
-    spikes: dict[str, Float]
-    membranes: dict[str, Float]
-    rests: dict[str, Float]
-    currents: dict[str, Float]
-    values: Float
+    spikes: dict[str, Floats]
+    membranes: dict[str, Floats]
+    rests: dict[str, Floats]
+    currents: dict[str, Floats]
+    values: Floats
 
 
-def run_float(network: FloatNetwork, series: Float, task: int = 0) -> FloatRun:
+def run_float(network: FloatNetwork, series: Floats, task: int = 0) -> FloatRun:
     """Run a series from the initial state.
 
     Args:
@@ -61,7 +61,7 @@ def run_float(network: FloatNetwork, series: Float, task: int = 0) -> FloatRun:
     if not 0 <= task < len(network.tasks):
         raise BadRequestError(f"task {task}: there are tasks 0 to {len(network.tasks) - 1}")
     steps, batch = series.shape[:2]
-    sent: dict[str, Float] = {
+    sent: dict[str, Floats] = {
         INPUT: series.reshape(steps, batch, -1).astype(np.float64),
         CONSTANT: np.ones((steps, batch, 1)),
     }
@@ -96,7 +96,7 @@ def run_float(network: FloatNetwork, series: Float, task: int = 0) -> FloatRun:
     )
 
 
-def _values(network: FloatNetwork, states: dict[str, _State], steps: int) -> Float:
+def _values(network: FloatNetwork, states: dict[str, _State], steps: int) -> Floats:
     state = states[network.output.population]
     if network.output.kind is OutputKind.SPIKES:
         return np.asarray(state.shaped(state.sent).sum(0))
@@ -146,7 +146,7 @@ class _State:
         self.keeps = population.membrane_keep.reshape(-1), population.current_keep.reshape(-1)
         self.gain, self.bias = population.gain.reshape(-1), population.membrane_bias.reshape(-1)
 
-    def shaped(self, values: Float) -> Float:
+    def shaped(self, values: Floats) -> Floats:
         """Undo the flattening."""
         return values.reshape(*values.shape[:2], *self.population.shape)
 
@@ -177,7 +177,7 @@ class _State:
         self.membrane, self.spikes = after, fired
 
 
-def delayed(values: Float, delay: int) -> Float:
+def delayed(values: Floats, delay: int) -> Floats:
     """Shift a series (T, ...) by `delay` steps; nothing comes before its start."""
     if not delay:
         return values
@@ -186,7 +186,7 @@ def delayed(values: Float, delay: int) -> Float:
     return shifted
 
 
-def deliver(link: FloatConnection, sent: Float) -> Float:
+def deliver(link: FloatConnection, sent: Floats) -> Floats:
     """What arrives over a connection, without its delay: (T, batch, sources) -> (..., targets)."""
     if link.kind is FloatKind.DIAGONAL:
         return sent * link.weights
@@ -196,7 +196,7 @@ def deliver(link: FloatConnection, sent: Float) -> Float:
     return convolve(link, flat).reshape(*sent.shape[:2], -1)
 
 
-def convolve(link: FloatConnection, values: Float) -> Float:
+def convolve(link: FloatConnection, values: Floats) -> Floats:
     """Cross-correlation of (n, channels, rows, columns) with OIHW weights."""
     out, per_group, *kernel = link.weights.shape
     (pad_y, pad_x), (step_y, step_x) = link.padding, link.stride

@@ -13,6 +13,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from mtspark.core import arithmetic
+from mtspark.core.arrays import Integers
 from mtspark.sim.engine.kernels.neurons import fire_narrow, fire_wide
 from mtspark.sim.engine.kernels.synapses import deliver
 from mtspark.sim.engine.kernels.vectors import compiled
@@ -50,7 +51,6 @@ from mtspark.sim.engine.layout import (
     aligned,
 )
 
-Int = NDArray[np.int64]
 MOST_COUNTED = 255
 """Steps after which the 8-bit counters of spikes must be emptied."""
 
@@ -72,9 +72,9 @@ class State(NamedTuple):
 
     membrane: NDArray[np.int32]
     current: NDArray[np.int32]
-    wide_current: Int
+    wide_current: Integers
     sent: NDArray[np.uint8]
-    totals: Int
+    totals: Integers
 
 
 class Scratch(NamedTuple):
@@ -91,16 +91,16 @@ class Scratch(NamedTuple):
     """
 
     sums: NDArray[np.int32]
-    wide_sums: Int
+    wide_sums: Integers
     frame: NDArray[np.uint8]
-    laid: Int
+    laid: Integers
     image: NDArray[np.float32]
     taps: NDArray[np.int32]
     tile: NDArray[np.float32]
-    starts: Int
-    chosen: Int
+    starts: Integers
+    chosen: Integers
     rows: NDArray[np.int32]
-    met: Int
+    met: Integers
 
 
 class Record(NamedTuple):
@@ -117,7 +117,7 @@ class Record(NamedTuple):
     membranes: NDArray[np.int32]
     counted: NDArray[np.uint8]
     kept: NDArray[np.uint32]
-    walked: Int
+    walked: Integers
 
 
 def new_state(sizes: Sizes, batch: int) -> State:
