@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from mtspark.core.errors import BadNetworkError
 from mtspark.core.files.onnx_graph import NEXT, OnnxGraph, Port
 from mtspark.train.checkpoint.agent import Agent
-from mtspark.train.networks.neurons import NeuronConstants
+from mtspark.train.networks.config import NeuronConstants
 
 STEP_FORMAT, DECISION_FORMAT = "mtspark-float-step", "mtspark-float-decision"
 VERSION = 1

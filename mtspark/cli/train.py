@@ -5,21 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
-
-if TYPE_CHECKING:
-    from mtspark.train.ablation.grid import AblationSettings
-    from mtspark.train.config.games import TrainConfig
-    from mtspark.train.images.trainer import ImageConfig
 
 
 def train_command(
     recipe: Annotated[
         str,
         typer.Argument(
-            help="A TOML file, or a shipped recipe: pong, pong-dqn, breakout-teacher, "
+            help="A TOML file or a shipped recipe: pong, pong-dqn, breakout-teacher, "
             "realtime-teacher, three-games, three-games-taught, dendrites (Atari); images (MNIST "
             "and CIFAR-10); ablation (a grid of networks on images)."
         ),
@@ -27,11 +22,12 @@ def train_command(
     folder: Annotated[
         Path | None,
         typer.Option(
-            "-o", "--output", help="Folder of the run; an existing run goes on (runs/RECIPE)."
+            "-o", "--output", help="Folder of the run; resumes a run in it (default: runs/RECIPE)."
         ),
     ] = None,
     game: Annotated[
-        list[str] | None, typer.Option(help="ALE game instead of the recipe's; repeat for several.")
+        list[str] | None,
+        typer.Option(help="ALE game, instead of the recipe's; repeat for several."),
     ] = None,
     variant: Annotated[
         str | None,
@@ -42,7 +38,7 @@ def train_command(
     ] = None,
     seed: Annotated[
         int | None,
-        typer.Option(min=0, max=2**63 - 1, help="Of weights, tasks and exploration."),
+        typer.Option(min=0, max=2**63 - 1, help="Seed of weights, tasks and exploration."),
     ] = None,
     device: Annotated[str | None, typer.Option(help="cpu or cuda.")] = None,
     data: Annotated[
@@ -51,27 +47,27 @@ def train_command(
     ] = None,
     compiled: Annotated[
         bool | None,
-        typer.Option(help="Fuse neurons with torch.compile: a third faster after a minute."),
+        typer.Option(
+            help="Fuse the neurons' steps with torch.compile: a third faster, after a minute of "
+            "compilation."
+        ),
     ] = None,
     assignments: Annotated[
         list[str] | None,
-        typer.Option("--set", help="Any field: name=value, e.g. network.hidden=512."),
+        typer.Option("--set", help="Set any field: name=value, e.g. network.hidden=512."),
     ] = None,
     list_fields: Annotated[
-        bool, typer.Option("--show", help="Print the whole configuration and stop.")
+        bool, typer.Option("--show", help="Print the whole configuration as JSON and stop.")
     ] = False,
 ) -> None:
-    """Train a spiking agent on Atari games or images; stop any time, the same command goes on.
+    """Train a spiking agent on Atari games or images, or resume a stopped training run.
 
-    Progress shows each game's mean unclipped return, or each image set's test accuracy; the
-    folder gets agent.pt, log.jsonl and TensorBoard's files. The fields of a recipe are
-    documented in docs/training.md.
+    Stop a run at any time; the same command resumes it. Progress shows each game's mean unclipped
+    return, or each image set's test accuracy. The folder gets agent.pt, log.jsonl and TensorBoard's
+    files. docs/training.md documents the fields of a recipe.
     """
-    from mtspark.cli._console import console
     from mtspark.core.errors import BadRequestError
-    from mtspark.train.ablation.grid import AblationSettings
     from mtspark.train.config.games import TrainConfig
-    from mtspark.train.config.notes import notes
     from mtspark.train.config.recipe import override, read_recipe, to_config
 
     fields, dropped = read_recipe(recipe), ""
@@ -90,26 +86,36 @@ def train_command(
         # For programs to read: neither coloured nor folded, whatever the terminal.
         print(json.dumps({"kind": fields.get("kind", "games"), **asdict(config)}, indent=2))
         return
-    target = folder or Path("runs") / Path(recipe).stem
-    if isinstance(config, AblationSettings):
-        _compare(config, target, data)
-        return
     if isinstance(config, TrainConfig) and data is not None:
         raise BadRequestError("--data: is of image sets, this recipe plays games; leave it out")
-    _check_machine(config)
-    for note in [*filter(None, [dropped]), *notes(config)]:
-        console.print(f"note: {note}", soft_wrap=True, markup=False)
-    if isinstance(config, TrainConfig):
-        path = _train_games(config, target)
+    _train(config, folder or Path("runs") / Path(recipe).stem, data, dropped)
+
+
+def _train(config: Any, folder: Path, data: Path | None, dropped: str) -> None:
+    """Train, with notes before and the result after; `dropped` is the first note, or empty."""
+    from mtspark.cli._console import console
+    from mtspark.cli._progress import progress_bar
+    from mtspark.train.ablation.grid import AblationResult, as_markdown
+    from mtspark.train.config.ablation import AblationSettings
+    from mtspark.train.config.notes import notes
+    from mtspark.train.training import check_run, train_agent
+
+    check_run(config, folder)
+    if not isinstance(config, AblationSettings):
+        for note in [*filter(None, [dropped]), *notes(config)]:
+            console.print(f"note: {note}", soft_wrap=True, markup=False)
+    with _interruption_as_one_line(), progress_bar() as progress:
+        result = train_agent(config, folder, data=data, progress=progress)
+    if isinstance(result, AblationResult):
+        print(as_markdown(result))
     else:
-        path = _train_images(config, target, data)
-    console.print(f"wrote {path}", soft_wrap=True)
+        console.print(f"wrote {result.path}", soft_wrap=True)
 
 
 def _with_games(fields: dict[str, Any], games: list[str]) -> tuple[dict[str, Any], str]:
-    """The recipe for other games, without what it says of each of its own; what was left out.
+    """The recipe for other games, without entries for each of its own; a note on what was dropped.
 
-    One value for all games stays, also as a list of one, and teachers always go.
+    One value for all games stays, also as a list of one; teachers always go.
     """
     from mtspark.train.config.games import PER_GAME
 
@@ -126,62 +132,16 @@ def _with_games(fields: dict[str, Any], games: list[str]) -> tuple[dict[str, Any
     network = fields.get("network", {})
     if isinstance(network, dict):
         network = {key: value for key, value in network.items() if key != "tasks"}
-    told = f"--game: without the recipe's {', '.join(dropped)}, of its own games only"
-    return {**kept, "games": games, "network": network}, told if dropped else ""
-
-
-def _check_machine(config: TrainConfig | ImageConfig) -> None:
-    from mtspark.train.runs.setup import check_compiler, check_device
-
-    check_device(config.device)
-    if config.compiled:
-        check_compiler()
-
-
-def _train_games(config: TrainConfig, folder: Path) -> Path:
-    from mtspark.train.rl.run import RUN_FORMAT, train
-    from mtspark.train.runs.setup import STATE, check_folder, check_games, only_run_in
-
-    check_games(config.games)
-    check_folder(folder, RUN_FORMAT, STATE)
-    with _interruption_as_one_line(), only_run_in(folder):
-        return train(config, folder)
-
-
-def _train_images(config: ImageConfig, folder: Path, data: Path | None) -> Path:
-    from mtspark.train.images.data import load_images
-    from mtspark.train.images.trainer import RUN_FORMAT, STATE, train_images
-    from mtspark.train.runs.setup import check_folder, only_run_in
-
-    check_folder(folder, RUN_FORMAT, STATE)
-    training, test = ([load_images(name, split, data) for name in config.tasks] for split in SPLITS)
-    with _interruption_as_one_line(), only_run_in(folder):
-        return train_images(config, training, test, folder)
-
-
-def _compare(settings: AblationSettings, folder: Path, data: Path | None) -> None:
-    from mtspark.train.ablation.grid import TASKS, as_markdown, run_grid
-    from mtspark.train.images.data import load_images
-    from mtspark.train.runs.setup import check_folder, only_run_in
-
-    check_folder(folder, "mtspark-ablation", ())
-    training, test = ([load_images(name, split, data) for name in TASKS] for split in SPLITS)
-    kept = "finished runs are kept, the same command goes on with the others"
-    with _interruption_as_one_line(kept), only_run_in(folder):
-        result = run_grid(folder, settings, training, test)
-    print(as_markdown(result))
+    note = f"--game: without the recipe's {', '.join(dropped)}, of its own games only"
+    return {**kept, "games": games, "network": network}, note if dropped else ""
 
 
 @contextmanager
-def _interruption_as_one_line(kept: str = "") -> Iterator[None]:
-    """On Ctrl-C, say what is kept, in the interruption's own words if it has any."""
+def _interruption_as_one_line() -> Iterator[None]:
+    """On Ctrl-C, print one line that says where the run resumes, if the interruption says so."""
     from mtspark.cli._console import EXIT_INTERRUPTED, stop
 
     try:
         yield
     except KeyboardInterrupt as interruption:
-        words = [str(word) for word in interruption.args] or [kept]
-        stop("; ".join(["interrupted", *filter(None, words)]), EXIT_INTERRUPTED)
-
-
-SPLITS = ("train", "test")
+        stop("; ".join(["interrupted", *map(str, interruption.args)]), EXIT_INTERRUPTED)

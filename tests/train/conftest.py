@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-import mtspark.train.rl.run as runs
+from mtspark.train import training
 from mtspark.train.config.games import TrainConfig
+from mtspark.train.rl.run import TrainingResult
 
 
 @pytest.fixture
@@ -15,9 +16,9 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[tuple[TrainConfig, Path]]:
     """The runs that were started; none really is."""
     started: list[tuple[TrainConfig, Path]] = []
 
-    def train(config: TrainConfig, folder: Path) -> Path:
+    def train(config: TrainConfig, folder: Path, **_: object) -> TrainingResult:
         started.append((config, folder))
-        return folder / "agent.pt"
+        return TrainingResult(folder / "agent.pt", 0, 0, {}, ())
 
-    monkeypatch.setattr(runs, "train", train)
+    monkeypatch.setattr(training, "train", train)
     return started

@@ -240,7 +240,8 @@ def test_a_run_that_cannot_begin_leaves_nothing(
         folder.mkdir(parents=True)
         (folder / "mine.txt").touch()
     assert call(folder, *TINY, "--set", option) == 2
-    (line,) = capsys.readouterr().err.splitlines()
+    progress, line = capsys.readouterr().err.splitlines()
+    assert progress.startswith("preparing: ")
     assert text in line
     left = [path.name for path in tmp_path.rglob("*")]
     assert left == (["new", "run", "mine.txt"] if there else [])

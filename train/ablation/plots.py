@@ -1,21 +1,21 @@
-"""Pictures of the grid of networks on images: final accuracies and learning curves."""
+"""Figures of the ablation grid: final accuracies and learning curves."""
 
 from __future__ import annotations
 
 import itertools
 import statistics
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from mtspark.core.files.atomic import replacing
-from mtspark.train.ablation.grid import NETWORKS, NEURONS, SCHEDULES, TASKS
+from mtspark.core.files.atomic import AnyPath, replacing
+from mtspark.train.ablation.grid import AblationResult
+from mtspark.train.config.ablation import NETWORKS, NEURONS, SCHEDULES, TASKS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def draw(result: dict[str, Any], path: Path) -> None:
-    """Bars of every cell, a dot for every seed."""
+def draw(result: AblationResult, path: AnyPath) -> None:
+    """Draw the mean test accuracy of every cell as a bar, with a dot for every seed."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -29,21 +29,21 @@ def draw(result: dict[str, Any], path: Path) -> None:
             for place, network in enumerate(NETWORKS):
                 values = [
                     100 * row["accuracy"][task]
-                    for row in result["runs"]
+                    for row in result.runs
                     if (row["network"], row["neurons"], row["schedule"])
                     == (network, neurons, schedule)
                 ]
                 if not values:
                     continue
-                where = place + 0.4 * number - 0.2
+                position = place + 0.4 * number - 0.2
                 axis.bar(
-                    where,
+                    position,
                     statistics.fmean(values),
                     width=0.36,
                     color=f"C{number}",
                     label=neurons if place == 0 else None,
                 )
-                axis.plot([where] * len(values), values, "k.", markersize=4)
+                axis.plot([position] * len(values), values, "k.", markersize=4)
         axis.set_title(f"{task}, {schedule}")
         axis.set_ylabel("test accuracy (%)")
         axis.set_xticks(range(len(NETWORKS)), list(NETWORKS))
@@ -51,8 +51,8 @@ def draw(result: dict[str, Any], path: Path) -> None:
     _save(figure, path)
 
 
-def draw_curves(result: dict[str, Any], path: Path) -> None:
-    """Test accuracy on both tasks over the passes, a line for the mean of every cell's seeds."""
+def draw_curves(result: AblationResult, path: AnyPath) -> None:
+    """Draw the test accuracy over the passes: a line for the mean over the seeds of every cell."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -67,7 +67,7 @@ def draw_curves(result: dict[str, Any], path: Path) -> None:
         ):
             curves = [
                 row["curve"]
-                for row in result["runs"]
+                for row in result.runs
                 if (row["network"], row["neurons"], row["schedule"]) == (network, neurons, schedule)
             ]
             if not curves:
@@ -75,7 +75,7 @@ def draw_curves(result: dict[str, Any], path: Path) -> None:
             points = list(zip(*curves, strict=True))
             axis.plot(
                 [point[0]["passes"] for point in points],
-                [100 * statistics.fmean(look[task] for look in point) for point in points],
+                [100 * statistics.fmean(entry[task] for entry in point) for point in points],
                 line,
                 color=f"C{place}",
                 label=f"{network}, {neurons}",
@@ -88,7 +88,7 @@ def draw_curves(result: dict[str, Any], path: Path) -> None:
     _save(figure, path)
 
 
-def _save(figure: Figure, path: Path) -> None:
+def _save(figure: Figure, path: AnyPath) -> None:
     from matplotlib import pyplot
 
     with replacing(path) as temporary:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import math
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -20,11 +19,12 @@ from mtspark.core.environments.protocol import (
 )
 from mtspark.core.errors import BadFileError, BadNetworkError, one_line
 from mtspark.core.files.atomic import AnyPath, write_bytes
-from mtspark.core.files.limits import FileLimits, chosen_policy, over
+from mtspark.core.files.limits import FileLimits, chosen_policy
 from mtspark.core.files.sandbox import read_guarded
 from mtspark.train.checkpoint.archive import read_tensors, with_tensors
 from mtspark.train.networks.config import FIRST_FIELDS, check_network_config
-from mtspark.train.networks.network import HIDDEN, ConvSize, MTSparkNetwork, NetworkConfig
+from mtspark.train.networks.limits import check_agent_limits, weight_shapes
+from mtspark.train.networks.network import ConvSize, MTSparkNetwork, NetworkConfig
 
 FORMAT = "mtspark-agent"
 VERSION = 1
@@ -50,7 +50,7 @@ class Agent:
 
 
 def save_agent(agent: Agent, path: AnyPath) -> None:
-    """Write an agent file; the old file stays whole until the new one is complete.
+    """Write an agent file; it replaces an older one only when it is complete.
 
     Raises:
         BadFileError: it cannot be written.
@@ -69,7 +69,7 @@ def save_agent(agent: Agent, path: AnyPath) -> None:
 
 
 def save_whole(content: dict[str, Any], path: AnyPath) -> None:
-    """Write what torch.save makes of it, whole or not at all; a link stays a link.
+    """Write tensors and plain values with torch.save, whole or not at all.
 
     Raises:
         BadFileError: it cannot be written.
@@ -80,7 +80,7 @@ def save_whole(content: dict[str, Any], path: AnyPath) -> None:
     write_bytes(path, buffer.getbuffer())
 
 
-def load_agent(path: Path, limits: FileLimits | None = None, trust: bool | None = None) -> Agent:
+def load_agent(path: AnyPath, limits: FileLimits | None = None, trust: bool | None = None) -> Agent:
     """Read an agent file, tensors and plain values only: no code in it is ever run.
 
     Args:
@@ -91,6 +91,7 @@ def load_agent(path: Path, limits: FileLimits | None = None, trust: bool | None 
         BadFileError: the file is missing, is no checkpoint, is over a limit, or does not fit
             its own sizes.
     """
+    path = Path(path)
 
     def read(bounds: FileLimits) -> dict[str, Any]:
         content = _read_plain(path, FORMAT, bounds)
@@ -139,21 +140,22 @@ def _agent(path: Path, content: dict[str, Any], limits: FileLimits) -> Agent:
 
 
 def load_plain(
-    path: Path,
+    path: AnyPath,
     expected_format: str,
     limits: FileLimits | None = None,
     trust: bool | None = None,
 ) -> dict[str, Any]:
-    """A file of ours as tensors and plain values, with its format name checked.
+    """Read one of mtspark's PyTorch files as tensors and plain values.
 
     Args:
         path: the file.
-        expected_format: what it must say that it is.
+        expected_format: its format name.
         limits, trust: see :func:`mtspark.core.files.sandbox.read_guarded`.
 
     Raises:
         BadFileError: missing, unreadable, over a limit, or another format.
     """
+    path = Path(path)
 
     def read(bounds: FileLimits) -> dict[str, Any]:
         return _read_plain(path, expected_format, bounds)
@@ -190,26 +192,6 @@ def _network_config(data: Any, path: Path, limits: FileLimits) -> NetworkConfig:
     return config
 
 
-def check_agent_limits(config: NetworkConfig, where: str, limits: FileLimits) -> None:
-    """Check that the agent file of a network could be read again; `where` names it in the error.
-
-    Raises:
-        BadFileError: over a limit.
-    """
-    if config.time_steps > limits.time_steps:
-        raise over("time_steps", where, config.time_steps, limits)
-    shapes = [config.observation_shape, (config.hidden,), *activation_shapes(config)]
-    largest = max(map(math.prod, shapes))
-    if largest > limits.neurons:
-        raise over("neurons", f"{where}: one layer of", largest, limits)
-    sizes = {name: 4 * math.prod(shape) for name, shape in weight_shapes(config).items()}
-    name, size = max(sizes.items(), key=lambda entry: entry[1])
-    if size > limits.array_bytes:
-        raise over("array_bytes", f"{where}: {name}", size, limits)
-    if sum(sizes.values()) > limits.total_bytes:
-        raise over("total_bytes", f"{where}: the weights", sum(sizes.values()), limits)
-
-
 def _built(path: Path, config: NetworkConfig, state: Any) -> MTSparkNetwork:
     """The network with its weights; built only after the weights were seen to have its sizes."""
     found = {} if not isinstance(state, dict) else state
@@ -234,31 +216,3 @@ def _built(path: Path, config: NetworkConfig, state: Any) -> MTSparkNetwork:
         reason = one_line(error, 200)
         raise BadFileError(f"{path}: weights do not fit the network sizes: {reason}") from error
     return network
-
-
-def weight_shapes(config: NetworkConfig) -> dict[str, tuple[int, ...]]:
-    """Shapes of the weights of a network of these sizes, which is most of its memory."""
-    shapes: dict[str, tuple[int, ...]] = {}
-    before = config.observation_shape
-    after = activation_shapes(config)
-    for index, size in enumerate(config.convolutions):
-        name = f"convolutions.{index}.synapses.weight"
-        shapes[name] = (size.channels, before[0], size.kernel, size.kernel)
-        before = after[index]
-    shapes["hidden.synapses.weight"] = (config.hidden, math.prod(before))
-    for layer, segments in config.segment_shapes.items():
-        place = "dendrites" if layer == HIDDEN else f"conv_dendrites.{layer}"
-        shapes[f"{place}.segments"] = segments
-    shapes["advantage.weight"] = (config.actions, config.hidden)
-    return shapes
-
-
-def activation_shapes(config: NetworkConfig) -> list[tuple[int, int, int]]:
-    """Channels, height and width behind every convolution."""
-    _, height, width = config.observation_shape
-    shapes = []
-    for size in config.convolutions:
-        height = (height - size.kernel) // size.stride + 1
-        width = (width - size.kernel) // size.stride + 1
-        shapes.append((size.channels, height, width))
-    return shapes

@@ -1,39 +1,39 @@
-"""What a user should know before a run begins: options that do nothing, what will not deploy."""
+"""Notes on a run before it begins: options without effect, networks that cannot be deployed."""
 
 from __future__ import annotations
 
 from dataclasses import fields
 
 from mtspark.train.config.games import ReplayConfig, TrainConfig
-from mtspark.train.images.trainer import ImageConfig
+from mtspark.train.config.images import ImageConfig
 from mtspark.train.networks.variants import why_not_deployable
 
 
 def notes(config: TrainConfig | ImageConfig) -> list[str]:
-    """One line for each thing; a field that has its default value never brings one."""
-    told = []
+    """List what a user should know of a run, a line each; default values never give a note."""
+    lines = []
     reason = why_not_deployable(config.network)
     if reason is not None:
-        told.append(f"mtspark export will refuse this network: {reason}")
+        lines.append(f"mtspark export will refuse this network: {reason}")
     if config.compiled and config.network.neuron == "relu":
-        told.append("compiled has no effect: only the steps of spiking neurons are compiled")
+        lines.append("compiled has no effect: only the steps of spiking neurons are compiled")
     if isinstance(config, ImageConfig):
-        return told
+        return lines
     if config.compiled and config.quantisation_aware:
-        told.append("compiled has no effect: quantisation_aware runs on integers, step by step")
-    told += [
+        lines.append("compiled has no effect: quantisation_aware runs on integers, step by step")
+    lines += [
         f"{', '.join(names)}: no effect, {reason}" for names, reason in _without_effect(config)
     ]
     if config.checkpoint_every_steps >= config.total_steps:
-        told.append(
+        lines.append(
             f"checkpoint_every_steps is {config.checkpoint_every_steps:,}, total_steps "
             f"{config.total_steps:,}: a run that is stopped begins anew"
         )
-    return told
+    return lines
 
 
 def _without_effect(config: TrainConfig) -> list[tuple[list[str], str]]:
-    """Fields that were changed, but that this run never looks at, and why."""
+    """Changed fields that this run does not use, and why."""
     taught = any(config.teachers)
     replay = tuple(f"replay.{entry.name}" for entry in fields(ReplayConfig))
     unused = (
@@ -63,12 +63,12 @@ def _without_effect(config: TrainConfig) -> list[tuple[list[str], str]]:
             "quantisation_aware runs on integers",
         ),
     )
-    found = []
+    ignored = []
     for never, names, reason in unused:
         changed = [name for name in names if _changed(config, name)]
         if never and changed:
-            found.append((changed, reason))
-    return found
+            ignored.append((changed, reason))
+    return ignored
 
 
 def _changed(config: TrainConfig, name: str) -> bool:

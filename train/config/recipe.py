@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict, is_dataclass, replace
 from difflib import get_close_matches
 from importlib.resources import files
@@ -13,12 +15,13 @@ from pydantic import TypeAdapter, ValidationError
 
 from mtspark.core.environments.protocol import GameProtocol
 from mtspark.core.errors import BadFileError, BadNetworkError, BadRequestError
+from mtspark.core.files.atomic import AnyPath
 from mtspark.core.files.limits import current_policy
-from mtspark.train.ablation.grid import AblationSettings, grid, run_config
-from mtspark.train.checkpoint.agent import check_agent_limits
+from mtspark.train.config.ablation import AblationSettings, grid, run_config
 from mtspark.train.config.games import TrainConfig
-from mtspark.train.images.trainer import ImageConfig, check_config
+from mtspark.train.config.images import ImageConfig, check_image_config
 from mtspark.train.networks.config import NetworkConfig, check_network_config
+from mtspark.train.networks.limits import check_agent_limits
 from mtspark.train.networks.variants import NEURONS, VARIANTS, decided_fields, with_variant
 
 if sys.version_info >= (3, 11):
@@ -37,12 +40,13 @@ def shipped_recipes() -> list[str]:
     return sorted(name.removesuffix(".toml") for name in names if name.endswith(".toml"))
 
 
-def read_recipe(name: str) -> dict[str, Any]:
-    """The fields of a recipe, by the name of a shipped one or the path of a TOML file.
+def read_recipe(name: AnyPath) -> dict[str, Any]:
+    """Read the fields of a recipe, by the name of a shipped one or the path of a TOML file.
 
     Raises:
-        BadFileError: no such recipe, or no TOML.
+        BadFileError: no such recipe, or not TOML.
     """
+    name = os.fspath(name)
     if name in shipped_recipes():
         text = (SHIPPED / f"{name}.toml").read_text()
     else:
@@ -90,25 +94,27 @@ def override(fields: dict[str, Any], assignments: list[str]) -> dict[str, Any]:
 
 
 def to_config(fields: dict[str, Any], where: str) -> RunConfig:
-    """Build the configuration of a recipe's kind of run; `where` names the recipe in errors.
+    """Build the configuration of a recipe's kind of run.
 
-    Beside the fields of the configuration, ``kind`` is games (the usual), images or ablation,
-    and in the table ``network`` ``variant`` and ``constants`` choose a published network
-    (:data:`mtspark.train.networks.variants.VARIANTS`, ``NEURONS``). What follows from other
-    fields, the network's tasks and frames, may be left out; one value stands for a list of one.
+    Beside the fields of the configuration, ``kind`` is games (the default), images or ablation.
+    In the table ``network``, ``variant`` and ``constants`` choose a published network
+    (:data:`mtspark.train.networks.variants.VARIANTS`, ``NEURONS``). The network's tasks and frames
+    follow from other fields and may be left out; one value stands for a list of one.
+
+    Args:
+        fields: of the recipe.
+        where: names the recipe in errors.
 
     Raises:
-        BadRequestError: an unknown field, or a value of the wrong type or range; all of them
-            are told together.
+        BadRequestError: an unknown field, or a value of the wrong type or range; the message
+            lists all of them.
         BadFileError: a network whose agent file would be over a limit.
     """
     fields = dict(fields)
     schema = _schema(fields.pop("kind", "games"), where)
     if schema is AblationSettings:
         settings: AblationSettings = _validated(schema, fields, where)
-        for cell in grid(replace(settings, seeds=1)):
-            _check_network(run_config(cell, settings).network, where)
-        return settings
+        return _checked(settings, where)
     fields = _listed(fields, schema)
     network, variant, constants = fields.get("network", {}), None, None
     if isinstance(network, dict):
@@ -119,9 +125,36 @@ def to_config(fields: dict[str, Any], where: str) -> RunConfig:
     config = _validated(schema, fields, where)
     if variant is not None or constants is not None:
         config = replace(config, network=with_variant(config.network, variant, constants))
+    return _checked(config, where)
+
+
+def config_of(recipe: AnyPath | Mapping[str, Any] | RunConfig) -> RunConfig:
+    """Build and check the configuration of a run.
+
+    Args:
+        recipe: the name of a shipped recipe, the path of a TOML file, a recipe's fields, or a
+            configuration.
+
+    Raises:
+        BadRequestError: see :func:`to_config`.
+        BadFileError: no such recipe, or a network whose agent file would be over a limit.
+    """
+    if isinstance(recipe, (TrainConfig, ImageConfig, AblationSettings)):
+        return _checked(recipe, "recipe")
+    if isinstance(recipe, Mapping):
+        return to_config(dict(recipe), "recipe")
+    return to_config(read_recipe(recipe), os.fspath(recipe))
+
+
+def _checked(config: RunConfig, where: str) -> RunConfig:
+    """The configuration, with the networks of its runs checked."""
+    if isinstance(config, AblationSettings):
+        for cell in grid(replace(config, seeds=1)):
+            _check_network(run_config(cell, config).network, where)
+        return config
     _check_network(config.network, where)
     if isinstance(config, ImageConfig):
-        check_config(config)
+        check_image_config(config)
     return config
 
 
@@ -146,21 +179,21 @@ def _schema(kind: Any, where: str) -> type[RunConfig]:
 
 
 def _listed(fields: dict[str, Any], schema: Any) -> dict[str, Any]:
-    """The fields with one value made a list of one where a field takes any number."""
+    """The fields, with a single value made a list of one where a field takes any number."""
     hints = get_type_hints(schema)
-    made: dict[str, Any] = {}
+    listed: dict[str, Any] = {}
     for name, value in fields.items():
         hint = hints.get(name)
         many = get_origin(hint) is tuple and get_args(hint)[-1] is Ellipsis
         if isinstance(value, dict):
-            made[name] = _listed(value, hint) if is_dataclass(hint) else value
+            listed[name] = _listed(value, hint) if is_dataclass(hint) else value
         else:
-            made[name] = (value,) if many and not isinstance(value, (list, tuple)) else value
-    return made
+            listed[name] = (value,) if many and not isinstance(value, (list, tuple)) else value
+    return listed
 
 
 def _implied(fields: dict[str, Any], schema: type[RunConfig]) -> dict[str, Any]:
-    """What the network has to be for the tasks of a run."""
+    """Fields of the network that follow from the tasks of a run."""
     if schema is ImageConfig:
         standard = ImageConfig()
         return {**asdict(standard.network), "tasks": len(fields.get("tasks", standard.tasks))}
@@ -194,11 +227,11 @@ def _validated(schema: type[RunConfig], fields: dict[str, Any], where: str) -> A
     try:
         return TypeAdapter(schema).validate_python(fields)
     except ValidationError as error:
-        told = [_told(problem, schema) for problem in error.errors()]
-        raise BadRequestError(f"{where}: " + "; ".join(told)) from error
+        problems = [_described(problem, schema) for problem in error.errors()]
+        raise BadRequestError(f"{where}: " + "; ".join(problems)) from error
 
 
-def _told(problem: Any, schema: Any) -> str:
+def _described(problem: Any, schema: Any) -> str:
     """One problem as `field: what is wrong`."""
     path = ".".join(str(part) for part in problem["loc"])
     if problem["type"] not in ("unexpected_keyword_argument", "extra_forbidden"):

@@ -20,9 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtspark.core.errors import BadFileError, BadRequestError
+from mtspark.core.files.atomic import AnyPath
+from mtspark.train.config.images import CLASSES, IMAGE_SHAPE
 
-IMAGE_SHAPE = (3, 32, 32)
-CLASSES = 10
 SPLITS = ("train", "test")
 
 CIFAR10_CLASSES = (
@@ -64,7 +64,7 @@ class ImageSet:
         return ImageSet(self.name, self.images[picked], self.labels[picked], self.origin)
 
 
-def load_images(name: str, split: str, folder: Path | None = None) -> ImageSet:
+def load_images(name: str, split: str, folder: AnyPath | None = None) -> ImageSet:
     """Load one split of one image set.
 
     Args:
@@ -85,12 +85,13 @@ def load_images(name: str, split: str, folder: Path | None = None) -> ImageSet:
         raise BadRequestError(f"split {split!r} of {name}: choose {' or '.join(SPLITS)}")
     if folder is None:
         return _from_openml(name, split)
+    folder = Path(folder)
     if not folder.is_dir():
         raise BadFileError(f"{folder}: no such folder; give the one that holds {name}")
-    for find in (_from_npz, _from_idx, _from_jpeg_zip):
-        found = find(name, split, folder)
-        if found is not None:
-            return found
+    for read in (_from_npz, _from_idx, _from_jpeg_zip):
+        images = read(name, split, folder)
+        if images is not None:
+            return images
     raise BadFileError(
         f"{folder}: no {split} images of {name} (NAME_SPLIT.npz, IDX files or cifar10_jpeg.zip); "
         "leave the folder out to download them"

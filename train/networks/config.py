@@ -4,13 +4,52 @@ from __future__ import annotations
 
 import math
 from dataclasses import astuple, dataclass, fields
+from typing import NamedTuple
 
 from mtspark.core.errors import BadNetworkError
-from mtspark.train.networks.dendrites import CONTEXTS, SELECTIONS
-from mtspark.train.networks.neurons import RESETS, SURROGATES, NeuronConstants
 
 HIDDEN = "hidden"
 """Name of the fully connected layer; the convolutions are conv1, conv2 and so on."""
+
+SELECTIONS = ("absolute_max", "max")
+"""Rules that choose the dendritic segment that counts."""
+CONTEXTS = ("one_hot", "embedding", "prototype")
+"""Kinds of context vectors."""
+SURROGATES = {
+    "inverse_square": 2.0,
+    "atan": 2.0,
+    "sigmoid": 4.0,
+    "fast_sigmoid": 25.0,
+    "triangle": 1.0,
+}
+"""Names of surrogate derivatives and their usual slopes, see
+:func:`mtspark.train.networks.neurons.surrogate_derivative`."""
+
+RESETS = ("zero", "subtract", "none")
+
+
+class NeuronConstants(NamedTuple):
+    """What all neurons of a layer share.
+
+    Attributes:
+        beta: membrane decay a step.
+        threshold: strictly above it a neuron fires.
+        reset: zero: a spike sets the membrane to 0; subtract: it takes the threshold off; both
+            in the step of the spike; none: it does nothing.
+        detach_reset: no gradient flows through the reset.
+        surrogate: name of the derivative that stands in for the step's.
+        slope: of that derivative.
+        winners: at most this many neurons of the layer, those of the highest membranes, may
+            fire in a step; 0: all.
+    """
+
+    beta: float = 0.5
+    threshold: float = 1.0
+    reset: str = "zero"
+    detach_reset: bool = True
+    surrogate: str = "inverse_square"
+    slope: float = 2.0
+    winners: int = 0
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-SELECTIONS = ("absolute_max", "max")
-CONTEXTS = ("one_hot", "embedding", "prototype")
-
 
 class ActiveDendrites(nn.Module):
     """A gain per neuron and task: sigmoid of the strongest dendritic segment.

@@ -17,10 +17,11 @@ from mtspark.train.networks.config import (
     SMALL_CONVOLUTIONS,
     ConvSize,
     NetworkConfig,
+    NeuronConstants,
     check_network_config,
 )
 from mtspark.train.networks.dendrites import ActiveDendrites, TaskContext
-from mtspark.train.networks.neurons import DeployableLeaky, NeuronConstants, run_layer
+from mtspark.train.networks.neurons import DeployableLeaky, run_layer
 
 __all__ = [
     "HIDDEN",

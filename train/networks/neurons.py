@@ -7,46 +7,13 @@ what deploys.
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import snntorch as snn
 import torch
 from torch import Tensor
 
-SURROGATES = {
-    "inverse_square": 2.0,
-    "atan": 2.0,
-    "sigmoid": 4.0,
-    "fast_sigmoid": 25.0,
-    "triangle": 1.0,
-}
-"""Names of surrogate derivatives and their usual slopes, see :func:`surrogate_derivative`."""
-
-RESETS = ("zero", "subtract", "none")
-
-
-class NeuronConstants(NamedTuple):
-    """What all neurons of a layer share.
-
-    Attributes:
-        beta: membrane decay a step.
-        threshold: strictly above it a neuron fires.
-        reset: zero: a spike sets the membrane to 0; subtract: it takes the threshold off; both
-            in the step of the spike; none: it does nothing.
-        detach_reset: no gradient flows through the reset.
-        surrogate: name of the derivative that stands in for the step's.
-        slope: of that derivative.
-        winners: at most this many neurons of the layer, those of the highest membranes, may
-            fire in a step; 0: all.
-    """
-
-    beta: float = 0.5
-    threshold: float = 1.0
-    reset: str = "zero"
-    detach_reset: bool = True
-    surrogate: str = "inverse_square"
-    slope: float = 2.0
-    winners: int = 0
+from mtspark.train.networks.config import NeuronConstants
 
 
 def surrogate_derivative(overshoot: Tensor, surrogate: str, slope: float) -> Tensor:

@@ -12,11 +12,12 @@ from torch.nn import functional
 from mtspark.train.config.games import TrainConfig
 from mtspark.train.rl.distil import advice, divergence
 from mtspark.train.rl.replay import Replay
-from mtspark.train.rl.trainer import Trainer, Turn, rescale, unscale
+from mtspark.train.rl.trainer import Trainer, Turn
+from mtspark.train.rl.values import rescale, unscale
 
 
 class DqnTrainer(Trainer):
-    """Chunks of play into replays; one batch of each active task in every gradient step."""
+    """Plays chunks into replays; a gradient step learns a batch of every active task."""
 
     def __init__(self, config: TrainConfig) -> None:
         super().__init__(config)
@@ -27,8 +28,8 @@ class DqnTrainer(Trainer):
         self._gradient_steps = 0
 
     def update(self) -> float:
-        """Play a chunk, store it, learn from the replays; return the mean loss."""
-        episodes, active = self.episodes, self.active
+        """Play a chunk, store it and learn from the replays; return the mean loss."""
+        episodes, active = self.games.episodes, self.active
         with self.network.weights_kept():
             turns = [self.play() for _ in range(self.config.rollout_steps)]
         decisions = sum(len(turn.actions) for turn in turns)
@@ -55,7 +56,7 @@ class DqnTrainer(Trainer):
             )
 
     def learn(self, active: tuple[int, ...]) -> Tensor:
-        """One gradient step on a batch of each active task; returns the loss."""
+        """Take one gradient step on a batch of every active task; return the loss."""
         config = self.config
         self.network.train()
         losses = []
@@ -66,7 +67,9 @@ class DqnTrainer(Trainer):
             values = self.values(self.network, frames, task)
             taught = self.teachers[index] is not None
             if taught:
-                advised = advice(self.teachers, frames, task, self.mask, bfloat16=config.bfloat16)
+                advised = advice(
+                    self.teachers, frames, task, self.values.mask, bfloat16=config.bfloat16
+                )
                 lesson = divergence(values, advised, config.distillation_temperature)
                 losses.append(self.distillation_weight * lesson.mean())
             if taught and not config.taught_from_rewards:
@@ -88,7 +91,7 @@ class DqnTrainer(Trainer):
 
     @torch.no_grad()
     def _goals(self, frames: Tensor, rewards: Tensor, terminal: Tensor, task: Tensor) -> Tensor:
-        """The online network picks the next action, the target network values it."""
+        """Values to learn, (batch,): the target network values the online network's next action."""
         best = self.values(self.network, frames, task).argmax(1, keepdim=True)
         following = self.values(self.target, frames, task).gather(1, best).squeeze(1)
         if self.config.rescale_values:
@@ -97,23 +100,23 @@ class DqnTrainer(Trainer):
         return rescale(goals) if self.config.rescale_values else goals
 
     def state(self) -> dict[str, Any]:
-        """As of every trainer, with the counts of gradient steps and of stored decisions."""
+        """The state of every trainer, with the counts of gradient steps and of stored decisions."""
         stored = [len(replay) for replay in self.replays]
         return {**super().state(), "gradient_steps": self._gradient_steps, "stored": stored}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from :meth:`state`."""
+        """Resume from :meth:`state`."""
         super().restore(state)
         self._gradient_steps = int(state["gradient_steps"])
 
     def save_experience(self, folder: Path) -> None:
-        """One folder a task."""
+        """Save every replay into a folder of its own."""
         for task, replay in zip(self.tasks, self.replays, strict=True):
             if len(replay):
                 replay.save(folder / task.name)
 
     def load_experience(self, folder: Path, state: dict[str, Any]) -> None:
-        """Take the replays back; a task that has not played has none."""
+        """Load the replays; a task that has not played has none."""
         for task, replay, stored in zip(self.tasks, self.replays, state["stored"], strict=True):
             if stored:
                 replay.load(folder / task.name)

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from mtspark.train.config.games import TrainConfig
 from mtspark.train.rl.distil import advice, divergence
-from mtspark.train.rl.trainer import Trainer, rescale, unscale
+from mtspark.train.rl.trainer import Trainer
+from mtspark.train.rl.values import rescale, unscale
 
 
 def lambda_returns(
@@ -32,11 +33,11 @@ def lambda_returns(
 
 
 class PqnTrainer(Trainer):
-    """Rollouts of all active games, several passes over each."""
+    """Plays rollouts of all active games and makes several passes over each."""
 
     def update(self) -> float:
-        """Play one rollout, learn from it; return the mean loss."""
-        episodes = self.episodes
+        """Play one rollout and learn from it; return the mean loss."""
+        episodes = self.games.episodes
         rollout = self.roll_out()
         with torch.no_grad():
             targets = self.targets(rollout)
@@ -49,7 +50,7 @@ class PqnTrainer(Trainer):
         return loss
 
     def roll_out(self) -> dict[str, Tensor]:
-        """Play; tensors (steps, copies, ...). ``task`` is (copies,)."""
+        """Play one rollout; tensors (steps, copies, ...), but ``task`` is (copies,)."""
         task = self.task_of_copy()
         with torch.no_grad(), self.network.weights_kept():
             turns = [self.play() for _ in range(self.config.rollout_steps)]
@@ -74,7 +75,10 @@ class PqnTrainer(Trainer):
         }
 
     def targets(self, rollout: dict[str, Tensor]) -> Tensor:
-        """Double Q: the online network picks the next action, the target network values it."""
+        """Returns to learn, (steps, copies).
+
+        Double Q: the online network picks the next action, the target network values it.
+        """
         best, tasks = rollout["next_greedy"], rollout["task"].expand(rollout["actions"].shape)
         size = max(1, best.numel() // self.config.minibatches)
         with self.target.weights_kept():
@@ -95,7 +99,7 @@ class PqnTrainer(Trainer):
         return rescale(returns) if self.config.rescale_values else returns
 
     def learn(self, rollout: dict[str, Tensor], targets: Tensor) -> float:
-        """Several passes over a rollout; return the mean loss."""
+        """Make several passes over a rollout; return the mean loss."""
         config = self.config
         self.network.train()
         self.set_learning_rate()
@@ -108,7 +112,9 @@ class PqnTrainer(Trainer):
         taught = has_teacher.to(self.device)[tasks]
         advised = None
         if bool(taught.any()):
-            advised = advice(self.teachers, frames, tasks, self.mask, bfloat16=config.bfloat16)
+            advised = advice(
+                self.teachers, frames, tasks, self.values.mask, bfloat16=config.bfloat16
+            )
         size = len(goals) // config.minibatches
         losses = []
         for _ in range(config.epochs):
@@ -116,15 +122,15 @@ class PqnTrainer(Trainer):
             for chunk in order[: size * config.minibatches].split(size):
                 values = self.values(self.network, frames[chunk], tasks[chunk])
                 error = values.gather(1, actions[chunk][:, None]).squeeze(1) - goals[chunk]
-                each = 0.5 * error * error
+                losses_of_samples = 0.5 * error * error
                 if advised is not None:
                     lesson = divergence(values, advised[chunk], config.distillation_temperature)
                     lesson = self.distillation_weight * lesson
                     if config.taught_from_rewards:
-                        lesson = lesson + each
-                    each = torch.where(taught[chunk], lesson, each)
+                        lesson = lesson + losses_of_samples
+                    losses_of_samples = torch.where(taught[chunk], lesson, losses_of_samples)
                 weight = valid[chunk]
-                loss = (weight * each).sum() / weight.sum().clamp(min=1)
+                loss = (weight * losses_of_samples).sum() / weight.sum().clamp(min=1)
                 self.step_optimizer(loss)
                 losses.append(loss.detach())
         return float(torch.stack(losses).mean())

@@ -1,29 +1,36 @@
-"""A training run on disk: progress, checkpoints, resuming."""
+"""A training run on games in its folder: checkpoints, resuming, agent files, progress."""
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from typing import Any, cast
 
 from mtspark.core.errors import BackendMissingError
-from mtspark.train.checkpoint.agent import load_plain, save_agent, save_whole
+from mtspark.core.files.atomic import AnyPath
+from mtspark.core.progress import ProgressCallback, no_progress
+from mtspark.train.checkpoint.agent import load_plain, save_agent
 from mtspark.train.config.games import TrainConfig
+from mtspark.train.config.notes import notes
 from mtspark.train.rl.pqn import PqnTrainer
 from mtspark.train.rl.trainer import Trainer
-from mtspark.train.runs.folder import (
-    check_same_run,
-    damaged_state,
-    interruption_tells,
-    prepare_folder,
+from mtspark.train.runs.callbacks import (
+    AGENT_FILE,
+    RESUME_FILE,
+    AgentFile,
+    Checkpoints,
+    LogFile,
+    ProgressReports,
+    Run,
+    RunCallback,
+    TensorBoard,
+    Update,
+    running,
 )
+from mtspark.train.runs.folder import check_same_run, damaged_state, prepare_folder
 
 RUN_FORMAT = "mtspark-training"
 AGENT_EVERY_S = 300
@@ -31,79 +38,95 @@ DQN_PACKAGES = ("torchrl", "tensordict")
 """Of the extra ``dqn``."""
 
 
-def train(config: TrainConfig, folder: Path) -> Path:
-    """Train, or go on with what `folder` holds, until `config.total_steps`.
+@dataclass(frozen=True)
+class TrainingResult:
+    """A finished training run on games.
 
-    Writes ``log.jsonl`` (a line an update), ``resume.pt`` (at every checkpoint) and
-    ``agent.pt`` (also every five minutes); where games follow one another, also the agent as
-    each one left it, ``agent.after-GAME.pt``. Returns the path of the agent.
+    Attributes:
+        path: of the agent file.
+        steps: agent decisions over all games.
+        episodes: finished episodes of all games.
+        returns: mean unclipped return of each game's last 30 episodes; None before the first.
+        notes: see :func:`mtspark.train.config.notes.notes`.
+    """
 
-    A run that is killed, at whatever moment, goes on from its last checkpoint: every file is
-    complete before it takes the place of an older one.
+    path: Path
+    steps: int
+    episodes: int
+    returns: dict[str, float | None]
+    notes: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """The result as JSON holds it."""
+        return {
+            "path": str(self.path),
+            "steps": self.steps,
+            "episodes": self.episodes,
+            "returns": self.returns,
+            "notes": list(self.notes),
+        }
+
+
+def train(
+    config: TrainConfig,
+    folder: AnyPath,
+    *,
+    progress: ProgressCallback = no_progress,
+    callbacks: Sequence[RunCallback] = (),
+) -> TrainingResult:
+    """Train, or resume the run in `folder`, until `config.total_steps`.
+
+    Writes ``log.jsonl`` (a line an update), TensorBoard's files, ``resume.pt`` (at every
+    checkpoint) and ``agent.pt`` (every five minutes and at the end). With the schedule sequential,
+    ``agent.after-GAME.pt`` is the agent at the end of each game's share.
+
+    A run that is killed, at whatever moment, resumes from its last checkpoint: a file replaces an
+    older one only when it is complete. :func:`mtspark.train.runs.setup.only_run_in` keeps a second
+    run out of the folder.
+
+    Args:
+        config: of the run.
+        folder: of the run.
+        progress: receives decisions and returns.
+        callbacks: called after those that write the folder.
 
     Raises:
         BadRequestError: the folder holds a run with another configuration.
         BadFileError: its checkpoint is damaged.
+        KeyboardInterrupt: on Ctrl-C, with a message that says where the run resumes.
     """
+    folder = Path(folder)
     trainer = make_trainer(config)
-    resume, log, agent_path = folder / "resume.pt", folder / "log.jsonl", folder / "agent.pt"
-    if resume.exists():
-        saved = load_plain(resume, RUN_FORMAT)
-        check_same_run(saved.get("config"), config, folder)
-        try:
-            state = saved["state"]
-            trainer.load_experience(_experience(folder, state["steps"]), state)
-            trainer.restore(state)
-        except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, OSError) as error:
-            raise damaged_state(resume, error) from error
+    if (folder / RESUME_FILE).exists():
+        _resume(trainer, folder)
     prepare_folder(folder, "steps", trainer.progress.steps)
-    checkpoint_at = _next_checkpoint(trainer.progress.steps, config)
-    agent_saved = time.monotonic()
-    with (
-        _progress_bar(config) as show,
-        log.open("a") as lines,
-        _board(folder, trainer.progress.steps) as board,
-        interruption_tells("decision", trainer.progress.steps) as kept,
-    ):
+    run = Run(folder, trainer, RUN_FORMAT, "decisions", config.total_steps, trainer.progress.steps)
+    writers = (LogFile(), TensorBoard(), ReplayCheckpoints(), AgentOfEachGame())
+    reports = ProgressReports(progress, "training")
+    with running(run, (*writers, AgentFile(AGENT_EVERY_S), *callbacks, reports)) as notify:
+        checkpoint_at = _next_checkpoint(run.reached, config)
         while not trainer.finished:
-            started = time.monotonic()
-            steps_before, playing = trainer.progress.steps, trainer.active
-            loss = trainer.update()
-            progress = trainer.progress
-            record = {
-                "steps": progress.steps,
-                "episodes": trainer.episodes,
-                "epsilon": round(trainer.epsilon, 4),
-                "loss": round(loss, 6),
-                "tasks": [config.games[index] for index in playing],
-                "returns": trainer.mean_returns(),
-                "steps_per_s": round(
-                    (progress.steps - steps_before) / (time.monotonic() - started), 1
-                ),
-            }
-            lines.write(json.dumps(record) + "\n")
-            lines.flush()
-            show(record)
-            board(record)
-            if progress.steps >= checkpoint_at:
-                _save(trainer, resume)
-                kept.reached = progress.steps
+            update = _updated(trainer)
+            run.reached = trainer.progress.steps
+            notify.on_update(run, update)
+            if run.reached >= checkpoint_at:
+                notify.on_checkpoint(run)
+                # With or without a stop here, the games start afresh: both give the same weights.
                 trainer.restart_games()
-                checkpoint_at = _next_checkpoint(progress.steps, config)
-            if config.schedule == "sequential" and trainer.active != playing:
-                game = config.games[playing[0]]
-                save_agent(trainer.agent(), folder / f"agent.after-{game}.pt")
-            if time.monotonic() - agent_saved > AGENT_EVERY_S:
-                save_agent(trainer.agent(), agent_path)
-                agent_saved = time.monotonic()
-        _save(trainer, resume)
-        kept.reached = trainer.progress.steps
-        save_agent(trainer.agent(), agent_path)
-    return agent_path
+                checkpoint_at = _next_checkpoint(run.reached, config)
+        notify.on_checkpoint(run)
+    games = trainer.games
+    return TrainingResult(
+        path=folder / AGENT_FILE,
+        steps=run.reached,
+        episodes=games.episodes,
+        returns=games.mean_returns(),
+        notes=tuple(notes(config)),
+    )
 
 
 def make_trainer(config: TrainConfig) -> Trainer:
-    """The trainer of a configuration's algorithm.
+    """Build the trainer of a configuration's algorithm.
 
     Raises:
         BackendMissingError: of DQN, without torchrl.
@@ -125,68 +148,76 @@ def make_trainer(config: TrainConfig) -> Trainer:
     return DqnTrainer(config)
 
 
+class ReplayCheckpoints(Checkpoints):
+    """Checkpoints with the trainer's experience beside them, in ``replay.STEPS``."""
+
+    def on_checkpoint(self, run: Run) -> None:
+        """Replace the checkpoint and its experience."""
+        # The old experience stays until the state that needs it is replaced.
+        experience = _experience(run.folder, run.reached)
+        shutil.rmtree(experience, ignore_errors=True)
+        cast(Trainer, run.trainer).save_experience(experience)
+        super().on_checkpoint(run)
+        for other in run.folder.glob("replay.*"):
+            if other != experience:
+                shutil.rmtree(other, ignore_errors=True)
+
+
+class AgentOfEachGame(RunCallback):
+    """Saves the agent at the end of each game's share of a sequential run."""
+
+    def on_update(self, run: Run, update: Update) -> None:
+        """Save the agent if the update was the last of its game."""
+        trainer = cast(Trainer, run.trainer)
+        if trainer.config.schedule != "sequential":
+            return
+        (game,) = update.record["tasks"]
+        if trainer.config.games[trainer.active[0]] != game:
+            save_agent(trainer.agent(), run.folder / f"agent.after-{game}.pt")
+
+
+def _updated(trainer: Trainer) -> Update:
+    """Make one update."""
+    config, started = trainer.config, time.monotonic()
+    steps_before, playing = trainer.progress.steps, trainer.active
+    loss = trainer.update()
+    steps, returns = trainer.progress.steps, trainer.games.mean_returns()
+    record: dict[str, Any] = {
+        "steps": steps,
+        "episodes": trainer.games.episodes,
+        "epsilon": round(trainer.epsilon, 4),
+        "loss": round(loss, 6),
+        "tasks": [config.games[index] for index in playing],
+        "returns": returns,
+        "steps_per_s": round((steps - steps_before) / (time.monotonic() - started), 1),
+    }
+    names = ("loss", "epsilon", "steps_per_s", "episodes")
+    scalars: dict[str, float] = {f"training/{name}": record[name] for name in names}
+    for game, value in returns.items():
+        if value is not None:
+            scalars[f"return/{game}"] = value
+    summary = "  ".join(
+        f"{game} {'-' if value is None else value}" for game, value in returns.items()
+    )
+    return Update(record, scalars, summary)
+
+
+def _resume(trainer: Trainer, folder: Path) -> None:
+    """Restore the state that a folder holds."""
+    path = folder / RESUME_FILE
+    saved = load_plain(path, RUN_FORMAT)
+    check_same_run(saved.get("config"), trainer.config, folder)
+    try:
+        state = saved["state"]
+        trainer.load_experience(_experience(folder, state["steps"]), state)
+        trainer.restore(state)
+    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, OSError) as error:
+        raise damaged_state(path, error) from error
+
+
 def _next_checkpoint(steps: int, config: TrainConfig) -> int:
     return (steps // config.checkpoint_every_steps + 1) * config.checkpoint_every_steps
 
 
-def _save(trainer: Trainer, path: Path) -> None:
-    content = {
-        "format": RUN_FORMAT,
-        "config": json.loads(json.dumps(asdict(trainer.config))),
-        "state": trainer.state(),
-    }
-    # The old experience stays until the state that needs it is replaced.
-    experience = _experience(path.parent, trainer.progress.steps)
-    shutil.rmtree(experience, ignore_errors=True)
-    trainer.save_experience(experience)
-    save_whole(content, path)
-    for other in path.parent.glob("replay.*"):
-        if other != experience:
-            shutil.rmtree(other, ignore_errors=True)
-
-
 def _experience(folder: Path, steps: int) -> Path:
     return folder / f"replay.{steps}"
-
-
-@contextmanager
-def _board(folder: Path, steps: int) -> Iterator[Callable[[dict[str, Any]], None]]:
-    """TensorBoard's scalars of the run; show them with ``tensorboard --logdir FOLDER``.
-
-    What an earlier start noted beyond `steps` is dropped: those updates are made again.
-    """
-    from tensorboardX import SummaryWriter
-
-    with SummaryWriter(str(folder / "tensorboard"), purge_step=steps + 1) as writer:
-
-        def note(record: dict[str, Any]) -> None:
-            step = record["steps"]
-            for name in ("loss", "epsilon", "steps_per_s", "episodes"):
-                writer.add_scalar(f"training/{name}", record[name], step)
-            for task, value in record["returns"].items():
-                if value is not None:
-                    writer.add_scalar(f"return/{task}", value, step)
-
-        yield note
-
-
-@contextmanager
-def _progress_bar(config: TrainConfig) -> Iterator[Any]:
-    columns = (
-        TextColumn("training"),
-        BarColumn(),
-        TextColumn("{task.completed}/{task.total} decisions"),
-        TextColumn("{task.fields[returns]}"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns) as bar:
-        entry = bar.add_task("training", total=config.total_steps, returns="")
-
-        def show(record: dict[str, Any]) -> None:
-            returns = "  ".join(
-                f"{name} {'-' if value is None else value}"
-                for name, value in record["returns"].items()
-            )
-            bar.update(entry, completed=record["steps"], returns=returns)
-
-        yield show

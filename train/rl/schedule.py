@@ -1,4 +1,4 @@
-"""Which tasks learn now: all of them together, or one after the other."""
+"""Which tasks play and learn now, and the linear falls over a run or a task's share of it."""
 
 from __future__ import annotations
 
@@ -11,14 +11,21 @@ from torch import Tensor, nn
 from mtspark.train.config.games import TrainConfig
 
 CHANGES_IN_MEAN = 5
+"""Changes of the weights in the mean that the schedule ``performance`` looks at."""
+
+
+def linear_fall(played: float, planned: float, floor: float) -> float:
+    """Fall linearly from 1 to `floor` over the planned decisions, and stay there."""
+    remaining = 1 - played / planned
+    return max(floor + (1 - floor) * remaining, floor)
 
 
 class Schedule:
-    """The turn of the tasks.
+    """The order in which the tasks take turns.
 
     * ``interleaved``: all tasks in every update.
-    * ``sequential``: one task after the other, an equal share of all decisions each, and in
-      each share a fall of exploration, learning rate and lessons of its own.
+    * ``sequential``: one task after the other, an equal share of all decisions for each; in
+      every share exploration, learning rate and lessons fall anew.
     * ``interval``: the next task after every `switch_every_steps` decisions, in a ring.
     * ``performance``: the next task once this one has settled: more than `switch_episodes`
       episodes are over and the mean of the last five changes of the weights,
@@ -44,10 +51,10 @@ class Schedule:
         return (self.current,)
 
     def stretch(self, steps: int, task: int) -> tuple[float, float]:
-        """Decisions played and planned of what exploration and learning fall over.
+        """Decisions played and planned of the stretch over which exploration and learning fall.
 
-        The whole run; in a sequential one, the share of `task`. After `steps` decisions more
-        may be played of a share than were planned: updates do not end with it.
+        That is the whole run; in a sequential run, the share of `task`. More decisions may be
+        played of a share than planned, since an update may end beyond it.
         """
         if self.config.schedule != "sequential":
             return steps, self.config.total_steps
@@ -55,7 +62,7 @@ class Schedule:
         return (steps * tasks - task * total) / tasks, total / tasks
 
     def after_update(self, decisions: int, episodes: int, network: nn.Module) -> None:
-        """Take note of an update: decisions played, episodes finished in it."""
+        """Count the decisions and finished episodes of an update; switch tasks if it is time to."""
         self._since += decisions
         self._episodes += episodes
         due = False
@@ -96,7 +103,7 @@ class Schedule:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from :meth:`state`."""
+        """Resume from :meth:`state`."""
         self.current = state["current"]
         self._since = state["since"]
         self._episodes = state["episodes"]

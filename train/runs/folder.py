@@ -1,59 +1,92 @@
-"""The folder of a training run: is it this run's, and what a killed one leaves there."""
+"""The folder of a training run: whether it holds this run, and what a killed run left in it."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import MISSING, asdict, fields, is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mtspark.core.errors import BadFileError, BadRequestError
 from mtspark.core.files.atomic import write_text
+from mtspark.train.config.ablation import AblationSettings
+from mtspark.train.config.games import TrainConfig
+from mtspark.train.config.images import ImageConfig
 
-if TYPE_CHECKING:
-    from mtspark.train.config.games import TrainConfig
-    from mtspark.train.images.trainer import ImageConfig
+UNFINISHED = (".resume.pt.*.tmp*", ".agent.*.tmp*", ".log.jsonl.*.tmp*")
+"""Temporary files of a run that was killed while it wrote."""
 
 
-def check_same_run(saved: Any, config: TrainConfig | ImageConfig, folder: Path) -> None:
+def check_same_run(
+    saved: Any, config: TrainConfig | ImageConfig | AblationSettings, folder: Path
+) -> None:
     """Check that a saved run has this configuration.
 
-    Fields that did not exist when it was saved had today's defaults.
+    A field that the saved configuration lacks is younger than the run and has its default.
 
     Args:
         saved: its configuration, as plain values.
-        config: this one's.
+        config: this run's.
         folder: of the saved run.
 
     Raises:
         BadRequestError: they differ; the fields are named.
     """
-    standard, now = (
-        _flat(json.loads(json.dumps(asdict(each)))) for each in (type(config)(), config)
-    )
-    before = {**standard, **_flat(saved if isinstance(saved, dict) else {})}
-    other = [
+    stored = saved if isinstance(saved, dict) else {}
+    before = dict(_leaves(_completed(stored, config, type(config)()), ""))
+    now = dict(_leaves(_plain(config), ""))
+    different = [
         f"{name} was {before.get(name)}, is {now.get(name)}"
         for name in sorted({*before, *now})
         if before.get(name) != now.get(name)
     ]
-    if other:
+    if different:
         raise BadRequestError(
             f"{folder}: holds a run with another configuration; choose another folder "
-            f"({'; '.join(other)[:200]})"
+            f"({'; '.join(different)[:200]})"
         )
 
 
-def _flat(config: dict[str, Any]) -> dict[str, Any]:
-    flat = {}
-    for name, value in config.items():
-        inner = value if isinstance(value, dict) else {}
-        flat.update({f"{name}.{key}": entry for key, entry in inner.items()})
-        if not inner:
-            flat[name] = value
-    return flat
+def _completed(saved: Any, value: Any, standard: Any) -> Any:
+    """Fill in the fields that a saved value lacks.
+
+    Args:
+        saved: plain values.
+        value: what it is compared with; its classes say which fields there are.
+        standard: an instance with the defaults, or `MISSING`.
+    """
+    if is_dataclass(value) and isinstance(saved, dict):
+        completed = dict(saved)
+        for entry in fields(value):
+            default = _default(entry) if standard is MISSING else getattr(standard, entry.name)
+            if entry.name in saved:
+                inner = saved[entry.name], getattr(value, entry.name), default
+                completed[entry.name] = _completed(*inner)
+            elif default is not MISSING:
+                completed[entry.name] = _plain(default)
+        return completed
+    if isinstance(value, tuple) and isinstance(saved, (list, tuple)) and len(saved) == len(value):
+        return [_completed(*pair, MISSING) for pair in zip(saved, value, strict=True)]
+    return saved
+
+
+def _default(entry: Any) -> Any:
+    return entry.default if entry.default_factory is MISSING else entry.default_factory()
+
+
+def _plain(value: Any) -> Any:
+    """A configuration, or a value in one, as JSON holds it."""
+    return json.loads(json.dumps(value, default=asdict))
+
+
+def _leaves(value: Any, name: str) -> Iterator[tuple[str, Any]]:
+    """Values by their path: ``table.field``."""
+    if not isinstance(value, dict):
+        yield name, value
+        return
+    for key, inner in value.items():
+        yield from _leaves(inner, f"{name}.{key}".lstrip("."))
 
 
 def damaged_state(path: Path, error: Exception) -> BadFileError:
@@ -63,10 +96,10 @@ def damaged_state(path: Path, error: Exception) -> BadFileError:
 
 
 def prepare_folder(folder: Path, count: str, reached: int) -> None:
-    """Make the folder, or clear what a killed run has left in it.
+    """Make the folder, or remove what a killed run left in it.
 
-    Dropped are files that it was just writing, and lines of its log past its last checkpoint:
-    those updates are made again.
+    That is temporary files, and lines of its log beyond its last checkpoint: those updates are
+    repeated.
 
     Args:
         folder: of the run.
@@ -74,45 +107,18 @@ def prepare_folder(folder: Path, count: str, reached: int) -> None:
         reached: where the run goes on.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    for pattern in (".resume.pt.*.tmp*", ".agent.*.tmp*", ".log.jsonl.*.tmp*"):
+    for pattern in UNFINISHED:
         for unfinished in folder.glob(pattern):
             unfinished.unlink(missing_ok=True)
     log = folder / "log.jsonl"
     if log.exists():
         lines = log.read_text(errors="replace").splitlines(keepends=True)
-        kept = [line for line in lines if _progress_of(line, count) <= reached]
-        write_text(log, "".join(kept))
+        write_text(log, "".join(line for line in lines if _progress_of(line, count) <= reached))
 
 
 def _progress_of(line: str, count: str) -> float:
-    """Progress that a log line tells; of a torn line: beyond any."""
+    """Progress that a log line records; infinite for a torn line."""
     try:
         return float(json.loads(line)[count])
     except (ValueError, KeyError, TypeError):
         return float("inf")
-
-
-@dataclass
-class Kept:
-    """Where a run goes on if it is stopped now: its last checkpoint, 0 for none."""
-
-    reached: int
-
-
-@contextmanager
-def interruption_tells(unit: str, reached: int) -> Iterator[Kept]:
-    """Have Ctrl-C say how to go on; the block notes every checkpoint in what it is given.
-
-    Args:
-        unit: what a run counts: decision, epoch.
-        reached: where it begins.
-
-    Raises:
-        KeyboardInterrupt: on Ctrl-C, with a message.
-    """
-    kept = Kept(reached)
-    try:
-        yield kept
-    except KeyboardInterrupt:
-        place = f"{unit} {kept.reached:,}" if kept.reached else "the start, without a checkpoint"
-        raise KeyboardInterrupt(f"the same command goes on from {place}") from None

@@ -1,4 +1,4 @@
-"""The start of a training run: checks, so that it fails at once; PyTorch's settings."""
+"""The start of a training run: checks that fail early, and the settings of PyTorch."""
 
 from __future__ import annotations
 
@@ -12,24 +12,35 @@ import torch
 
 from mtspark.core.environments.atari import task_for_game
 from mtspark.core.errors import BadFileError, BadRequestError
+from mtspark.train.checkpoint.agent import load_plain
+from mtspark.train.networks.network import MTSparkNetwork
 
 STATE = ("network", "target", "optimizer", "schedule", "steps", "updates", "episodes", "returns")
-"""What the saved state of a run holds, whatever its algorithm."""
+"""Entries of the saved state of a run on games, of either algorithm."""
 
 
 def prepare_torch(device: str, seed: int, threads: int) -> torch.device:
-    """Set PyTorch's seed and threads; on CUDA, ask for the same sums in every run.
+    """Set PyTorch's seed and threads; on CUDA, also its deterministic algorithms.
 
-    What CUDA cannot repeat it warns of, and does all the same.
+    PyTorch warns of operations that CUDA cannot repeat exactly, and runs them.
     """
     torch.set_num_threads(threads)
     torch.manual_seed(seed)
-    made = torch.device(device)
-    if made.type == "cuda":
+    chosen = torch.device(device)
+    if chosen.type == "cuda":
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.backends.cudnn.benchmark = False
         torch.use_deterministic_algorithms(True, warn_only=True)
-    return made
+    return chosen
+
+
+def prepare_network(network: MTSparkNetwork, device: torch.device, *, compiled: bool) -> None:
+    """Lay out a network for training and move it to the device."""
+    for convolution in network.convolutions:
+        # Module.to(memory_format) is missing from torch's type stubs.
+        convolution.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network.compiled = compiled
+    network.to(device)
 
 
 def check_compiler() -> None:
@@ -40,10 +51,10 @@ def check_compiler() -> None:
             which its compiler calls cannot take.
     """
     if shutil.which(os.environ.get("CXX", "g++")) is None:
-        raise BadRequestError("--compiled: no C++ compiler (g++); install one or leave it out")
+        raise BadRequestError("compiled: no C++ compiler (g++); install one or leave it out")
     if " " in torch.__file__:
         raise BadRequestError(
-            f"--compiled: PyTorch cannot compile under a path with a space ({torch.__file__}); "
+            f"compiled: PyTorch cannot compile under a path with a space ({torch.__file__}); "
             "leave it out"
         )
 
@@ -71,12 +82,12 @@ def check_games(games: tuple[str, ...]) -> None:
 
 
 def check_folder(folder: Path, run_format: str, state_keys: tuple[str, ...]) -> None:
-    """Check that a run can go on, or start, in a folder.
+    """Check that a run can start, or resume, in a folder.
 
     Args:
         folder: of the run.
-        run_format: what its resume.pt says that it is.
-        state_keys: what its saved state holds.
+        run_format: the format name in its resume.pt.
+        state_keys: entries of its saved state.
 
     Raises:
         BadFileError: it is a file or cannot be written, or its resume.pt holds no run.
@@ -89,8 +100,6 @@ def check_folder(folder: Path, run_format: str, state_keys: tuple[str, ...]) -> 
         raise BadFileError(f"{nearest}: no permission to write there; choose another folder")
     resume = folder / "resume.pt"
     if resume.exists():
-        from mtspark.train.checkpoint.agent import load_plain
-
         state = load_plain(resume, run_format).get("state")
         missing = [key for key in state_keys if not isinstance(state, dict) or key not in state]
         if missing:
@@ -101,9 +110,9 @@ def check_folder(folder: Path, run_format: str, state_keys: tuple[str, ...]) -> 
 
 @contextmanager
 def only_run_in(folder: Path) -> Iterator[None]:
-    """Make the folder, and keep a second run out of it until this one ends, however it ends.
+    """Make the folder, and keep a second run out of it until the block ends, however it ends.
 
-    A run that fails before it has written anything leaves nothing behind.
+    A run that fails before it writes anything leaves nothing behind.
 
     Raises:
         BadRequestError: another run is at work there.
@@ -111,7 +120,7 @@ def only_run_in(folder: Path) -> Iterator[None]:
     from filelock import FileLock, Timeout
 
     locked = folder / ".lock"
-    made = [path for path in (locked, folder, *folder.parents) if not path.exists()]
+    new = [path for path in (locked, folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     try:
         lock = FileLock(locked).acquire(blocking=False)
@@ -123,13 +132,13 @@ def only_run_in(folder: Path) -> Iterator[None]:
         try:
             yield
         except BaseException:
-            _remove_unused(made)
+            _remove_unused(new)
             raise
 
 
-def _remove_unused(made: list[Path]) -> None:
-    """Remove the lock and, as long as nothing else is in them, the folders that were made."""
-    for path in made:
+def _remove_unused(new: list[Path]) -> None:
+    """Remove the lock and, where nothing else is in them, the folders that are new."""
+    for path in new:
         if path.is_dir():
             if any(path.iterdir()):
                 return

@@ -18,17 +18,14 @@ from numpy.typing import NDArray
 
 from mtspark.core.errors import BadFileError, BadRequestError
 from mtspark.train.ablation import grid as ablation
+from mtspark.train.ablation.plots import draw, draw_curves
 from mtspark.train.checkpoint.agent import load_agent
+from mtspark.train.config.ablation import TASKS, AblationSettings, Cell, grid, run_config
+from mtspark.train.config.images import ImageConfig, check_image_config
 from mtspark.train.images import data as images_data
 from mtspark.train.images.data import ImageSet, as_rgb32, load_images, read_idx
-from mtspark.train.images.trainer import (
-    ImageConfig,
-    ImageTrainer,
-    accuracy,
-    augment,
-    check_config,
-    train_images,
-)
+from mtspark.train.images.run import train_images
+from mtspark.train.images.trainer import ImageTrainer, accuracy, augment
 from mtspark.train.networks.network import ConvSize, NetworkConfig
 
 
@@ -202,8 +199,8 @@ def test_augmentation_shifts_and_mirrors() -> None:
 
 
 def test_one_small_network_learns_two_image_sets(tmp_path: Path) -> None:
-    path = train_images(TINY, TRAINING, TEST, tmp_path / "run")
-    agent = load_agent(path)
+    result = train_images(TINY, TRAINING, TEST, tmp_path / "run")
+    agent = load_agent(result.path)
     assert [task.name for task in agent.tasks] == ["mnist", "cifar10"]
     assert agent.protocol is None
     for index, part in enumerate(TEST):
@@ -259,13 +256,13 @@ def test_sequential_runs_see_one_task_at_a_time() -> None:
 )
 def test_runs_that_make_no_sense_are_refused(changes: dict[str, object], message: str) -> None:
     with pytest.raises(BadRequestError, match=message):
-        check_config(replace(TINY, **changes))  # type: ignore[arg-type]
+        check_image_config(replace(TINY, **changes))  # type: ignore[arg-type]
 
 
 def test_the_grid_has_every_cell_once_and_cells_differ_as_named() -> None:
-    cells = ablation.grid(ablation.AblationSettings())
+    cells = grid(AblationSettings())
     assert len(cells) == len(set(cells)) == 2 * 2 * 4 * 3
-    configs = {cell: ablation.run_config(cell, ablation.AblationSettings()) for cell in cells}
+    configs = {cell: run_config(cell, AblationSettings()) for cell in cells}
     assert len(set(configs.values())) == len(cells)
     for cell, config in configs.items():
         network = config.network
@@ -276,11 +273,11 @@ def test_the_grid_has_every_cell_once_and_cells_differ_as_named() -> None:
 
 
 def test_a_stopped_ablation_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = ablation.AblationSettings(seeds=1, images=20, epochs=1, test_images=10, hidden=8)
-    ran: list[ablation.Cell] = []
+    settings = AblationSettings(seeds=1, images=20, epochs=1, test_images=10, hidden=8)
+    ran: list[Cell] = []
     stop_at = 5
 
-    def run(cell: ablation.Cell, *rest: object) -> dict[str, object]:
+    def run(cell: Cell, *rest: object) -> dict[str, object]:
         if len(ran) == stop_at:
             raise KeyboardInterrupt
         ran.append(cell)
@@ -291,22 +288,24 @@ def test_a_stopped_ablation_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         return {**asdict(cell), "parameters": 3, **known}
 
     monkeypatch.setattr(ablation, "run_cell", run)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt, match="finished runs are kept"):
         ablation.run_grid(tmp_path, settings, TRAINING, TEST)
     stop_at = 16
     result = ablation.run_grid(tmp_path, settings, TRAINING, TEST)
-    assert len(result["runs"]) == len(result["cells"]) == len(set(ran)) == len(ran) == 16
-    assert json.loads((tmp_path / "ablation.json").read_text()) == result
+    assert len(result.runs) == len(result.cells) == len(set(ran)) == len(ran) == 16
+    assert json.loads((tmp_path / "ablation.json").read_text()) == result.to_json()
+    draw(result, tmp_path / "ablation.png")
+    draw_curves(result, tmp_path / "ablation-curves.png")
     for picture in ("ablation.png", "ablation-curves.png"):
         assert (tmp_path / picture).stat().st_size > 1000
     assert ablation.as_markdown(result).count("\n") == 18
-    with pytest.raises(BadRequestError, match="another budget"):
+    with pytest.raises(BadRequestError, match="images was 20, is 21"):
         ablation.run_grid(tmp_path, replace(settings, images=21), TRAINING, TEST)
 
 
 def test_forgetting_is_what_was_known_less_what_is_left() -> None:
-    cell = ablation.Cell("plain", "not spiking", "sequential", 1)
-    settings = ablation.AblationSettings(epochs=2, images=160, hidden=16)
+    cell = Cell("plain", "not spiking", "sequential", 1)
+    settings = AblationSettings(epochs=2, images=160, hidden=16)
     row = ablation.run_cell(cell, settings, TRAINING, TEST)
     first, second = row["after_phase"]
     assert list(first) == ["mnist"]
@@ -318,16 +317,16 @@ def test_forgetting_is_what_was_known_less_what_is_left() -> None:
     curve = {look["passes"]: look for look in row["curve"]}
     assert list(curve) == [1.0, 2.0, 3.0, 4.0]
     assert curve[2.0]["mnist"] == first["mnist"]
-    assert {name: curve[4.0][name] for name in ablation.TASKS} == second
+    assert {name: curve[4.0][name] for name in TASKS} == second
 
 
 def test_looking_at_a_run_does_not_change_it() -> None:
-    cell = ablation.Cell("ADD", "spiking", "interleaved", 2)
-    settings = ablation.AblationSettings(epochs=2, images=160, hidden=16)
-    trainer = ImageTrainer(ablation.run_config(cell, settings), TRAINING)
+    cell = Cell("ADD", "spiking", "interleaved", 2)
+    settings = AblationSettings(epochs=2, images=160, hidden=16)
+    trainer = ImageTrainer(run_config(cell, settings), TRAINING)
     while not trainer.finished:
         trainer.run_epoch()
-    unseen = {name: accuracy(trainer.network, TEST[i], i) for i, name in enumerate(ablation.TASKS)}
+    unseen = {name: accuracy(trainer.network, TEST[i], i) for i, name in enumerate(TASKS)}
     assert ablation.run_cell(cell, settings, TRAINING, TEST)["accuracy"] == unseen
 
 

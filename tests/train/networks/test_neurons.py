@@ -11,10 +11,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mtspark.train.networks.config import NeuronConstants
 from mtspark.train.networks.dendrites import ActiveDendrites
 from mtspark.train.networks.neurons import (
     DeployableLeaky,
-    NeuronConstants,
     run_layer,
     spike_with_surrogate,
 )

@@ -12,8 +12,9 @@ import torch
 
 from mtspark.core.environments.protocol import GameProtocol, Task
 from mtspark.train.config.games import ReplayConfig, TrainConfig
+from mtspark.train.config.images import ImageConfig
 from mtspark.train.images.data import ImageSet
-from mtspark.train.images.trainer import ImageConfig, ImageTrainer, accuracy
+from mtspark.train.images.trainer import ImageTrainer, accuracy
 from mtspark.train.networks.network import ConvSize, NetworkConfig
 from mtspark.train.rl import collect as games
 from mtspark.train.rl import trainer as trainer_module

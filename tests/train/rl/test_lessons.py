@@ -56,7 +56,9 @@ def test_dqn_teaches_as_pqn_does(scripted: None, rewarded: bool, weight: float) 
         replay.sample = lambda: batch  # type: ignore[method-assign]
     with torch.no_grad():
         both = [trainer.values(trainer.network, frames, torch.full((3,), i)) for i in (0, 1)]
-    advised = advice(trainer.teachers, frames, torch.zeros(3).long(), trainer.mask, bfloat16=False)
+    advised = advice(
+        trainer.teachers, frames, torch.zeros(3).long(), trainer.values.mask, bfloat16=False
+    )
     lesson = weight * divergence(both[0], advised, config.distillation_temperature).mean()
     errors = [functional.smooth_l1_loss(v[range(3), actions], rewards) for v in both]
     expected = (lesson + errors[0] * rewarded + errors[1]) / 2
@@ -70,10 +72,10 @@ def test_a_taught_game_learns_the_policy_of_its_teacher(scripted: None) -> None:
     trainer.teachers = [(teacher, 0), None]
     rollout = trainer.roll_out()
     frames, task = rollout["frames"].flatten(0, 1), rollout["task"].repeat(6)
-    advised = advice(trainer.teachers, frames, task, trainer.mask, bfloat16=False)
+    advised = advice(trainer.teachers, frames, task, trainer.values.mask, bfloat16=False)
     assert not advised[task == 1].any()
     with torch.no_grad():
-        own = mask_illegal(teacher(frames, torch.zeros_like(task)), trainer.mask[task])
+        own = mask_illegal(teacher(frames, torch.zeros_like(task)), trainer.values.mask[task])
     assert torch.equal(advised[task == 0], own[task == 0])
 
     def distance() -> float:
@@ -107,7 +109,7 @@ def test_the_loss_of_a_taught_game(
     trainer.progress.steps = steps
     goals = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
     frames, task = rollout["frames"].flatten(0, 1), rollout["task"].repeat(6)
-    advised = advice(trainer.teachers, frames, task, trainer.mask, bfloat16=False)
+    advised = advice(trainer.teachers, frames, task, trainer.values.mask, bfloat16=False)
     with torch.no_grad():
         values = trainer.values(trainer.network, frames, task)
     played = values[torch.arange(24), rollout["actions"].flatten()]

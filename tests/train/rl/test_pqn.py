@@ -12,15 +12,16 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from mtspark.core.errors import BadRequestError
 from mtspark.train.checkpoint.agent import save_agent
 from mtspark.train.config.games import TrainConfig
 from mtspark.train.quantised.integers import TwinOptions
 from mtspark.train.quantised.twin import Twin
-from mtspark.train.rl import trainer as trainer_module
+from mtspark.train.rl import start
 from mtspark.train.rl.pqn import PqnTrainer, lambda_returns
-from mtspark.train.rl.trainer import rescale, unscale
+from mtspark.train.rl.values import rescale, unscale
 from tests.support.scripted import LEGAL, SMALL, script_games
 
 HALF = TrainConfig(discount=0.5, trace=0.5)
@@ -95,8 +96,8 @@ def test_rewards_are_clipped_for_learning_and_returns_are_not(trainer: PqnTraine
     # Copy 0: three steps of 5; copy 1: four steps of -3.
     expected = {"pong": [15.0, -12.0], "breakout": [15.0, -12.0]}
     assert {game.task.name: list(game.returns) for game in trainer.games} == expected
-    assert trainer.mean_returns() == {"pong": 1.5, "breakout": 1.5}
-    assert trainer.episodes == 4
+    assert trainer.games.mean_returns() == {"pong": 1.5, "breakout": 1.5}
+    assert trainer.games.episodes == 4
 
 
 def test_a_return_starts_anew_after_the_step_that_resets(trainer: PqnTrainer) -> None:
@@ -135,7 +136,7 @@ def test_prototypes_are_set_from_frames_of_each_game(
 ) -> None:
     frames = {name: torch.zeros(3, 1, 8, 8, dtype=torch.uint8) for name in LEGAL}
     frames["pong"][:, :, :4], frames["breakout"][:, :, 4:] = 200, 90
-    monkeypatch.setattr(trainer_module, "random_frames", lambda task, *_: frames[task.name])
+    monkeypatch.setattr(start, "random_frames", lambda task, *_: frames[task.name])
     network = replace(SMALL.network, context="prototype", context_size=2)
     trainer = PqnTrainer(replace(SMALL, network=network))
     for made in (trainer.network, trainer.target, trainer.agent().network):
@@ -155,7 +156,7 @@ def test_quantisation_aware_runs_act_and_learn_on_the_integers(
     frames, task = trainer.observe(), trainer.task_of_copy()
     twin = Twin(trainer.network, TwinOptions(weight_bits=4))
     values = trainer.values(trainer.network, frames, task)
-    legal = trainer.mask[task]
+    legal = trainer.values.mask[task]
     assert torch.equal(values[legal], twin(frames, task).float()[legal])
     with torch.no_grad():
         plain = trainer.network(frames, task)
@@ -218,15 +219,19 @@ def test_exploration_falls_linearly_to_its_floor(trainer: PqnTrainer) -> None:
     assert trainer.epsilon == pytest.approx((1 + SMALL.final_exploration) / 2)
 
 
+def rates(trainer: PqnTrainer) -> NDArray[np.float64]:
+    return trainer.exploration.rates(trainer.progress.steps)
+
+
 def test_a_ladder_spreads_exploration_over_the_copies_of_its_game(scripted: None) -> None:
     trainer = PqnTrainer(replace(SMALL, exploration_ladder=(0.0, 0.2)))
-    assert trainer.exploration_rates().tolist() == [1.0] * 4
+    assert rates(trainer).tolist() == [1.0] * 4
     trainer.progress.steps = 1000
-    assert trainer.exploration_rates() == pytest.approx([0.01, 0.01, 0.2, 0.002])
+    assert rates(trainer) == pytest.approx([0.01, 0.01, 0.2, 0.002])
     # Half way down, epsilon is larger than the lower rungs.
     trainer.progress.steps = int(SMALL.total_steps * SMALL.exploration_fraction * 0.9)
     now = trainer.epsilon
-    assert trainer.exploration_rates() == pytest.approx([now, now, 0.2, now])
+    assert rates(trainer) == pytest.approx([now, now, 0.2, now])
 
 
 def test_the_target_network_follows_slowly(trainer: PqnTrainer) -> None:

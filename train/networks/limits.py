@@ -1,0 +1,45 @@
+"""Sizes of a network's weights and layers, and the limits on them that an agent file has."""
+
+from __future__ import annotations
+
+import math
+
+from mtspark.core.files.limits import FileLimits, over
+from mtspark.train.networks.config import HIDDEN, NetworkConfig
+
+
+def check_agent_limits(config: NetworkConfig, where: str, limits: FileLimits) -> None:
+    """Check that the agent file of a network could be read again; `where` names it in the error.
+
+    Raises:
+        BadFileError: over a limit.
+    """
+    if config.time_steps > limits.time_steps:
+        raise over("time_steps", where, config.time_steps, limits)
+    largest = max(map(math.prod, (config.observation_shape, *config.layer_shapes.values())))
+    if largest > limits.neurons:
+        raise over("neurons", f"{where}: one layer of", largest, limits)
+    sizes = {name: 4 * math.prod(shape) for name, shape in weight_shapes(config).items()}
+    name, size = max(sizes.items(), key=lambda entry: entry[1])
+    if size > limits.array_bytes:
+        raise over("array_bytes", f"{where}: {name}", size, limits)
+    if sum(sizes.values()) > limits.total_bytes:
+        raise over("total_bytes", f"{where}: the weights", sum(sizes.values()), limits)
+
+
+def weight_shapes(config: NetworkConfig) -> dict[str, tuple[int, ...]]:
+    """Shapes of a network's weights, which are most of its memory, by their names in its state."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    before: tuple[int, ...] = config.observation_shape
+    for index, (name, size) in enumerate(
+        zip(config.layer_names, config.convolutions, strict=False)
+    ):
+        synapses = (size.channels, before[0], size.kernel, size.kernel)
+        shapes[f"convolutions.{index}.synapses.weight"] = synapses
+        before = config.layer_shapes[name]
+    shapes["hidden.synapses.weight"] = (config.hidden, math.prod(before))
+    for layer, segments in config.segment_shapes.items():
+        owner = "dendrites" if layer == HIDDEN else f"conv_dendrites.{layer}"
+        shapes[f"{owner}.segments"] = segments
+    shapes["advantage.weight"] = (config.actions, config.hidden)
+    return shapes

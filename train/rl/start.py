@@ -1,0 +1,55 @@
+"""The network that a run on games begins with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mtspark.core.environments.protocol import Task
+from mtspark.core.errors import BadRequestError
+from mtspark.train.checkpoint.agent import load_agent
+from mtspark.train.config.games import TrainConfig
+from mtspark.train.networks.network import MTSparkNetwork
+from mtspark.train.rl.collect import random_frames
+
+
+def start_network(config: TrainConfig, tasks: tuple[Task, ...]) -> MTSparkNetwork:
+    """Build a new network, or load that of `config.start_from`.
+
+    Raises:
+        BadFileError: the agent cannot be read.
+        BadRequestError: it plays other games, or its network has other sizes.
+    """
+    if not config.start_from:
+        network = MTSparkNetwork(config.network)
+        if config.network.context == "prototype":
+            network.context.set_prototypes(
+                [random_frames(task, config.training_protocol, config.seed) for task in tasks]
+            )
+        return network
+    agent = load_agent(Path(config.start_from))
+    if [task.game for task in agent.tasks] != [task.game for task in tasks]:
+        known = ", ".join(task.game for task in agent.tasks)
+        raise BadRequestError(
+            f"start_from: {config.start_from} plays {known}, this run {', '.join(config.games)}"
+        )
+    if agent.network.config != config.network:
+        raise BadRequestError(
+            f"start_from: the network of {config.start_from} has other sizes than this run's; "
+            "copy its [network] fields"
+        )
+    return agent.network
+
+
+def check_actions(tasks: tuple[Task, ...], config: TrainConfig) -> None:
+    """Check that the head has an output for every action of the games.
+
+    Raises:
+        BadRequestError: it has not.
+    """
+    for task in tasks:
+        needed = max(task.legal_actions) + 1
+        if needed > config.network.actions:
+            raise BadRequestError(
+                f"network.actions is {config.network.actions}, {task.name} needs {needed}; "
+                "18 serve every game"
+            )
