@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from mtspark.train.config.recipe import RunConfig
 
 
 def train_command(
@@ -91,7 +94,7 @@ def train_command(
     _train(config, folder or Path("runs") / Path(recipe).stem, data, dropped)
 
 
-def _train(config: Any, folder: Path, data: Path | None, dropped: str) -> None:
+def _train(config: RunConfig, folder: Path, data: Path | None, dropped: str) -> None:
     """Train, with notes before and the result after; `dropped` is the first note, or empty."""
     from mtspark.cli._console import console
     from mtspark.cli._progress import progress_bar

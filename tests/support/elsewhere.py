@@ -1,6 +1,6 @@
-"""A pretended device: what would fail on a GPU fails on it, on any machine.
+"""A simulated device: operations that would fail on a GPU fail on it, on any machine.
 
-Tensors moved to it say that they are on ``meta`` and compute on the CPU. As on a GPU, an
+Tensors moved to it report the device ``meta`` and compute on the CPU. As on a GPU, an
 operation that mixes them with tensors of the CPU fails, and so does :meth:`torch.Tensor.numpy`.
 """
 
@@ -26,7 +26,7 @@ class Elsewhere(Tensor):
 
     @staticmethod
     def __new__(cls, here: Tensor) -> Elsewhere:
-        made: Elsewhere = Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
+        created: Elsewhere = Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
             cls,
             here.size(),
             strides=here.stride(),
@@ -34,8 +34,8 @@ class Elsewhere(Tensor):
             dtype=here.dtype,
             device=DEVICE,
         )
-        made.here = here
-        return made
+        created.here = here
+        return created
 
     @classmethod
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -59,9 +59,9 @@ def dispatch(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     ]
     if any(away) and stays and func not in BETWEEN_DEVICES:
         raise RuntimeError(f"{func}: tensors on the device and on the CPU")
-    asked = kwargs.get("device")
-    to_there = any(away) if asked is None else torch.device(asked).type == DEVICE
-    inner = {**kwargs, "device": "cpu"} if asked is not None else kwargs
+    device = kwargs.get("device")
+    to_there = any(away) if device is None else torch.device(device).type == DEVICE
+    inner = {**kwargs, "device": "cpu"} if device is not None else kwargs
     result = func(*tree_map(_here, args), **tree_map(_here, inner))
     if func._schema.is_mutable:
         return return_and_correct_aliasing(func, args, kwargs, result)
@@ -70,7 +70,7 @@ def dispatch(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     result = tree_map(
         lambda value: Elsewhere(value) if isinstance(value, Tensor) else value, result
     )
-    if any(away) and asked is None:
+    if any(away) and device is None:
         return return_and_correct_aliasing(func, args, kwargs, result)
     return result
 

@@ -32,7 +32,7 @@ VERSION = 1
 
 @dataclass
 class Agent:
-    """A trained network with everything needed to evaluate it as it was trained.
+    """A trained network with everything that is needed to evaluate it.
 
     Attributes:
         network: the network, on the CPU, in eval mode.
@@ -193,10 +193,10 @@ def _network_config(data: Any, path: Path, limits: FileLimits) -> NetworkConfig:
 
 
 def _built(path: Path, config: NetworkConfig, state: Any) -> MTSparkNetwork:
-    """The network with its weights; built only after the weights were seen to have its sizes."""
-    found = {} if not isinstance(state, dict) else state
+    """The network with its weights; it is built only if the weights have its sizes."""
+    weights = {} if not isinstance(state, dict) else state
     for name, shape in weight_shapes(config).items():
-        value = found.get(name)
+        value = weights.get(name)
         if not isinstance(value, torch.Tensor) or value.shape != shape:
             have = tuple(value.shape) if isinstance(value, torch.Tensor) else "missing"
             raise BadFileError(
@@ -204,7 +204,7 @@ def _built(path: Path, config: NetworkConfig, state: Any) -> MTSparkNetwork:
             )
     try:
         network = MTSparkNetwork(config)
-        network.load_state_dict(found)
+        network.load_state_dict(weights)
     except (
         KeyError,
         RuntimeError,

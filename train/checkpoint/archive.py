@@ -1,4 +1,4 @@
-"""PyTorch files of strangers: the archive is looked at, then only tensors are read from it."""
+"""Untrusted PyTorch files: the archive is checked before tensors are read from it."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from mtspark.core.errors import BackendMissingError, BadFileError, one_line
 from mtspark.core.files.limits import FileLimits, check_file_size, over
 
 SAFE_TORCH = (2, 10)
-"""In older versions, reading weights only could still be made to run code (CVE-2025-32434 and
-later ones)."""
+"""In older versions, a file that is read with weights_only could still run code (CVE-2025-32434
+and later ones)."""
 
 
 def read_tensors(path: Path, limits: FileLimits) -> Any:
-    """Read a PyTorch file; tensors become arrays, everything else is plain already.
+    """Read a PyTorch file of tensors and plain values; tensors become arrays.
 
     Raises:
         BadFileError: missing, no archive as torch.save writes it, anything but tensors and
@@ -54,7 +54,7 @@ def with_tensors(content: Any) -> Any:
 
 
 def check_torch(version: str) -> None:
-    """Refuse versions of torch that are not safe to read files with.
+    """Check that this version of torch reads files safely.
 
     Raises:
         BackendMissingError: older than :data:`SAFE_TORCH`.
@@ -72,7 +72,7 @@ def _unsafe(path: Path, why: str) -> BadFileError:
 
 
 def _check_archive(path: Path, file: BinaryIO, limits: FileLimits) -> None:
-    """torch.save writes a zip of stored (uncompressed) members below one folder."""
+    """Check a zip archive: torch.save stores members uncompressed, below one folder."""
     try:
         with zipfile.ZipFile(file) as archive:
             members = archive.infolist()
@@ -124,8 +124,8 @@ class _Arrays:
         if isinstance(value, dict):
             return {key: self.plain(item, depth + 1) for key, item in value.items()}
         if isinstance(value, (list, tuple)):
-            made = [self.plain(item, depth + 1) for item in value]
-            return tuple(made) if isinstance(value, tuple) else made
+            items = [self.plain(item, depth + 1) for item in value]
+            return tuple(items) if isinstance(value, tuple) else items
         return value
 
     def _array(self, value: torch.Tensor) -> np.ndarray[Any, Any]:

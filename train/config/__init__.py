@@ -1,1 +1,5 @@
-"""config."""
+"""Configurations of training runs, none of which needs PyTorch.
+
+Read `games` first, then `images` and `ablation`; `recipe` makes them of TOML files or of fields,
+and `notes` lists what a user should know of one. The shipped recipes are in `recipes/`.
+"""

@@ -8,14 +8,14 @@ from dataclasses import fields, is_dataclass
 from typing import Any
 
 LARGEST_SEED = 2**63 - 1
-"""What PyTorch's and NumPy's generators both take, from 0."""
+"""The largest seed that PyTorch's and NumPy's generators both take; the smallest is 0."""
 
 
 def check_finite(settings: Any) -> None:
     """Check every float of a dataclass, of its tuples and of the dataclasses in it.
 
     Raises:
-        ValueError: one is infinite or not a number; it is named as ``table.field``.
+        ValueError: one is not finite; the message names it as ``table.field``.
     """
     for name, value in _floats(settings, ""):
         if not math.isfinite(value):
@@ -50,5 +50,6 @@ def _floats(value: Any, name: str) -> Iterator[tuple[str, float]]:
         for entry in value:
             yield from _floats(entry, name)
     elif is_dataclass(value):
-        for each in fields(value):
-            yield from _floats(getattr(value, each.name), f"{name}.{each.name}".lstrip("."))
+        for entry in fields(value):
+            inner = getattr(value, entry.name)
+            yield from _floats(inner, f"{name}.{entry.name}".lstrip("."))

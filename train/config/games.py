@@ -1,4 +1,4 @@
-"""What a training run is made of."""
+"""Configuration of a training run on games."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mtspark.train.config.checks import check_above_zero, check_finite, check_se
 from mtspark.train.networks.config import NetworkConfig
 
 PER_GAME = ("games_per_task", "exploration_ladder", "reward_clipping", "reward_scales", "teachers")
-"""Fields that may have an entry for each game: several entries are of the recipe's own games."""
+"""Fields that may have an entry for each game of a recipe."""
 POSITIVE = (
     *("total_steps", "rollout_steps", "epochs", "minibatches", "learning_rate", "gradient_norm"),
     *("exploration_fraction", "distillation_temperature", "switch_every_steps", "threads"),
@@ -24,17 +24,17 @@ SHARES = (
 
 @dataclass(frozen=True)
 class ReplayConfig:
-    """Of DQN only.
+    """The replays of double DQN, one a task.
 
     Attributes:
-        capacity: decisions kept of each task.
+        capacity: decisions that a replay keeps.
         warmup: decisions of a task before it is learned.
         batch_size: transitions of each active task in a gradient step.
         update_every: decisions for one gradient step.
         target_every: gradient steps between two copies into the target network.
 
     Raises:
-        ValueError: a number below 1, or more decisions to wait for than are kept.
+        ValueError: a number below 1, or a warmup above the capacity.
     """
 
     capacity: int = 100_000
@@ -44,7 +44,7 @@ class ReplayConfig:
     target_every: int = 2_000
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be learned from."""
+        """Check the numbers."""
         for name in ("capacity", "batch_size", "update_every", "target_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, must be at least 1")
@@ -65,57 +65,57 @@ class TrainConfig:
         switch_every_steps: of the schedule interval.
         switch_episodes, switch_change: of the schedule performance.
         games: ALE games, in the order of the task context.
-        total_steps: agent decisions over all games. What falls does so over all of them; with the
-            schedule sequential, anew over each game's share.
+        total_steps: agent decisions over all games. Learning rate and lessons fall over all of
+            them; with the schedule sequential, anew over each game's share.
         games_per_task: copies of each game that play together; one number for all games, or
             one for each.
-        rollout_steps: decisions a copy plays between two updates.
+        rollout_steps: decisions that a copy plays between two updates.
         epochs: passes over a rollout (pqn).
         minibatches: minibatches an epoch (pqn).
         learning_rate: RAdam's, at the start.
-        final_learning_rate_fraction: it falls linearly to this fraction of itself.
+        final_learning_rate_fraction: the learning rate falls linearly to this fraction.
         gradient_norm: gradients are clipped to this norm.
         discount: gamma, per decision.
         trace: lambda of the lambda returns (pqn).
         final_exploration: epsilon after its fall from 1.
         exploration_fraction: epsilon falls linearly over this fraction of `total_steps`, or share.
-        exploration_ladder: for each game, 0 or a rate: its copies then explore at rates spread
-            geometrically from this one to a hundredth of it instead of all at
-            `final_exploration` (Horgan et al. 2018, arXiv:1803.00933); none for no game.
+        exploration_ladder: for each game, 0 or a rate; with a rate, its copies explore at rates
+            spread geometrically from this one to a hundredth of it, instead of all at
+            `final_exploration` (Horgan et al. 2018, arXiv:1803.00933). Empty: no game has one.
         target_rate: share of the online network mixed into the target after each rollout (pqn).
         rescale_values: learn h(Q), h(x) = sign(x)(sqrt(|x|+1)-1) + 0.001x (Pohlen et al.
-            2018, arXiv:1805.11593), so that games with large returns do not drown others.
-        reward_clipping: learn the sign of a reward: in all games, or one answer for each.
-        reward_scales: without clipping, a factor for the rewards of each game; none for 1.
-        life_loss_is_terminal: a lost life ends the return that is learned, not the episode.
+            2018, arXiv:1805.11593), so that games with large returns do not dominate the loss.
+        reward_clipping: learn the sign of a reward; one value for all games, or one for each.
+        reward_scales: without clipping, a factor for the rewards of each game; empty: 1.
+        life_loss_is_terminal: a lost life ends the learned return, not the episode.
         teachers: an agent file for each game, or "" where the game is learned from its
-            rewards; none for no game at all. A taught game is learned by policy distillation
+            rewards; empty: no game has one. A taught game is learned by policy distillation
             on the student's own play (Rusu et al. 2016, arXiv:1511.06295).
         distillation_temperature: action values are divided by this before the softmax.
-        distillation_weight: of a taught game's loss, times the temperature, beside the others'.
-        final_distillation_fraction: the weight falls linearly to this fraction of itself.
+        distillation_weight: weight of a taught game's loss, times the temperature.
+        final_distillation_fraction: the weight falls linearly to this fraction.
         taught_from_rewards: a taught game is learned from its rewards, too, so that the
-            student can leave its teacher behind (Schmitt et al. 2018, arXiv:1803.03835).
+            student can surpass its teacher (Schmitt et al. 2018, arXiv:1803.03835).
         replay: of dqn.
-        start_from: an agent file of the same games and network whose weights are the start.
+        start_from: an agent file of the same games and network, whose weights the run starts with.
         quantisation_aware: act and learn on the chip's integers, by
             :mod:`mtspark.train.quantised.twin`.
-        weight_bits: of these integers.
+        weight_bits: of these integers, 2 to 8.
         device: cpu or cuda.
         seed: of weights, games and exploration.
         threads: CPU threads of PyTorch.
         bfloat16: products in bfloat16; membranes stay float32.
         compiled: fuse the neurons' steps with torch.compile.
-        checkpoint_every_steps: save this often. Games restart at every checkpoint, in a run
-            that goes on as in one that was stopped, so both give the same weights.
+        checkpoint_every_steps: decisions between two checkpoints. Games restart at every
+            checkpoint, whether or not the run stops there, so both give the same weights.
         protocol: how the games are played.
-        training_sticky_actions: chance of a repeated action in the games that are learned from;
-            none for the protocol's. An agent that meets them leans less on one course of
-            events (Machado et al. 2018, arXiv:1709.06009), and is still scored by `protocol`.
+        training_sticky_actions: chance of a repeated action in the games that the run learns
+            from; None: the protocol's. Sticky actions keep an agent from memorising one course of
+            events (Machado et al. 2018, arXiv:1709.06009); its score is still by `protocol`.
         network: sizes of the network.
     """
 
-    # Of recipes: a field that does not exist, here or in a table, is told.
+    # An unknown field of a recipe, here or in a table, is an error.
     __pydantic_config__: ClassVar = {"extra": "forbid"}
 
     games: tuple[str, ...] = ("pong",)
@@ -162,7 +162,7 @@ class TrainConfig:
     network: NetworkConfig = field(default_factory=NetworkConfig)
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be trained.
+        """Check the numbers, and how they fit the games.
 
         Raises:
             ValueError: numbers of entries that do not fit the games, or out of range.
@@ -190,7 +190,7 @@ class TrainConfig:
         if not all(0 <= rate <= 1 for rate in self.exploration_ladder):
             raise ValueError("exploration_ladder has rates outside 0 to 1")
         if not 2 <= self.weight_bits <= 8:
-            raise ValueError(f"weight_bits is {self.weight_bits}, 2 to 8 exist on the chip")
+            raise ValueError(f"weight_bits is {self.weight_bits}, must be from 2 to 8")
         if not 0 <= (self.training_sticky_actions or 0) < 1:
             raise ValueError(
                 f"training_sticky_actions is {self.training_sticky_actions}, "
@@ -221,7 +221,7 @@ class TrainConfig:
             )
 
     def _check_effects(self) -> None:
-        """Refuse what would make another run than the one that is asked for."""
+        """Check for fields that would have no effect on this run."""
         for game, scale, clipped in zip(self.games, self.reward_scales, self.clipped, strict=False):
             if scale != 1 and clipped:
                 raise ValueError(
@@ -242,7 +242,7 @@ class TrainConfig:
 
     @property
     def decisions_of_a_game(self) -> int:
-        """Decisions in the game with the fewest; where games take turns, the most it can have."""
+        """Decisions of the game with the fewest; where games take turns, the most it can be."""
         if self.schedule == "interleaved":
             return self.total_steps * min(self.copies) // sum(self.copies)
         if self.schedule == "sequential":
@@ -252,12 +252,12 @@ class TrainConfig:
     @property
     def clipped(self) -> tuple[bool, ...]:
         """Whether only the sign of a reward is learned, in the order of `games`."""
-        asked = self.reward_clipping
-        return (asked,) * len(self.games) if isinstance(asked, bool) else asked
+        clipping = self.reward_clipping
+        return (clipping,) * len(self.games) if isinstance(clipping, bool) else clipping
 
     @property
     def training_protocol(self) -> GameProtocol:
-        """How the games are played that are learned from."""
+        """The protocol of the games that the run learns from."""
         sticky = self.training_sticky_actions
         if sticky is None:
             return self.protocol

@@ -24,13 +24,14 @@ class ImageConfig:
         tasks: image sets, in the order of the task context.
         epochs: passes; in a sequential run, for each task.
         images_per_epoch: images of each task in one pass, drawn anew each time; 0: all; no
-            entry: all of CIFAR-10's, 15,000 of the grey sets', which are learned in fewer looks.
+            entry: all of CIFAR-10's, 15,000 of a grey set's, which is learned from fewer.
         train_images: use only so many training images a task, the same in all passes; 0: all.
         batch: images a step; interleaved batches mix the tasks.
         learning_rate: RAdam's at the start; it falls to 0 along a half cosine, in each phase.
         gradient_norm: gradients are clipped to this norm.
         loss: cross_entropy on the action values, or squared_error against 1 for the right class
-            and 0 for the others: the value of naming a class that is rewarded with 1 if right.
+            and 0 for the others, which is the value of naming a class if the right one is
+            rewarded with 1.
         schedule: interleaved, or sequential: one task after the other.
         seed: of weights, order and augmentation.
         device: cpu or cuda.
@@ -40,7 +41,7 @@ class ImageConfig:
         network: the network; its `tasks` is the number of tasks.
     """
 
-    # Of recipes: a field that does not exist, here or in a table, is told.
+    # An unknown field of a recipe, here or in a table, is an error.
     __pydantic_config__: ClassVar = {"extra": "forbid"}
 
     tasks: tuple[str, ...] = ("mnist", "cifar10")
@@ -69,7 +70,7 @@ class ImageConfig:
     )
 
     def __post_init__(self) -> None:
-        """Refuse numbers that nothing can be learned with.
+        """Check the numbers.
 
         Raises:
             ValueError: a number out of range.
@@ -103,7 +104,7 @@ class ImageConfig:
 
 
 def check_image_config(config: ImageConfig) -> None:
-    """Check what a run is made of.
+    """Check the choices of a run on images.
 
     Raises:
         BadRequestError: an unknown choice, or numbers that do not fit each other.

@@ -1,4 +1,4 @@
-"""What a network is made of: sizes, neurons, dendrites; and the checks of these choices."""
+"""Sizes, neurons and dendrites of a network, and the checks of these choices."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class NeuronConstants(NamedTuple):
         beta: membrane decay a step.
         threshold: strictly above it a neuron fires.
         reset: zero: a spike sets the membrane to 0; subtract: it takes the threshold off; both
-            in the step of the spike; none: it does nothing.
+            in the step of the spike; none: the membrane stays.
         detach_reset: no gradient flows through the reset.
         surrogate: name of the derivative that stands in for the step's.
         slope: of that derivative.
@@ -156,7 +156,7 @@ class NetworkConfig:
         return shapes
 
     def neuron_constants(self, layer: str) -> NeuronConstants:
-        """What the neurons of a layer share."""
+        """Constants that the neurons of a layer share."""
         return NeuronConstants(
             beta=float(self.beta),
             threshold=float(self.threshold),
@@ -169,17 +169,17 @@ class NetworkConfig:
 
 
 FIRST_FIELDS = tuple(entry.name for entry in fields(NetworkConfig))[:10]
-"""Fields that every saved network has; files from before the others existed take their defaults."""
+"""Fields of every saved network; a file that lacks a younger field has its default."""
 
 
 def check_network_config(config: NetworkConfig) -> None:
     """Check the choices of a network.
 
-    The start of a run and the reader of an agent file ask for the same.
+    Both the start of a run and the reader of an agent file call this.
 
     Raises:
-        BadNetworkError: one line that names the first choice that does not exist, or the first
-            number that is none or out of range.
+        BadNetworkError: one line that names the first unknown choice, or the first number that is
+            not finite or out of range.
     """
     _check_types(config)
     choices = {
@@ -201,7 +201,7 @@ def check_network_config(config: NetworkConfig) -> None:
         )
     sizes = {
         "observation_shape": config.observation_shape,
-        "convolutions": tuple(size for each in config.convolutions for size in astuple(each)),
+        "convolutions": tuple(size for conv in config.convolutions for size in astuple(conv)),
         "hidden": (config.hidden,),
         "actions": (config.actions,),
     }
@@ -232,7 +232,7 @@ def check_network_config(config: NetworkConfig) -> None:
 
 
 def _check_types(config: NetworkConfig) -> None:
-    """Whole numbers are whole, others finite; a file may hold anything."""
+    """Check that integers are integers and floats finite, since a file may hold anything."""
     for entry in fields(config):
         value = getattr(config, entry.name)
         if entry.type == "int" and type(value) is not int:
@@ -242,7 +242,7 @@ def _check_types(config: NetworkConfig) -> None:
             raise BadNetworkError(f"network.{entry.name} is {value!r}, must be a finite number")
     lengths = {
         "observation_shape": config.observation_shape,
-        "convolutions": tuple(size for each in config.convolutions for size in astuple(each)),
+        "convolutions": tuple(size for conv in config.convolutions for size in astuple(conv)),
     }
     for name, values in lengths.items():
         if any(type(value) is not int for value in values):

@@ -36,7 +36,7 @@ class TaskContext(nn.Module):
 
     one_hot: the task's unit vector. embedding: a learned vector. prototype: a fixed vector of
     unit length that stands for the task's inputs, see :func:`prototype`; from an unlabelled
-    input, :meth:`nearest` tells the task (as Iyer et al. 2022 infer it).
+    input, :meth:`nearest` infers the task (as Iyer et al. 2022 do).
     """
 
     vectors: Tensor

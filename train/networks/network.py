@@ -94,7 +94,7 @@ class SpikingLayer(nn.Module):
 
         Args:
             spikes: with a plain batch axis first.
-            unit: what a spike of 1 stands for; it goes into the weights.
+            unit: value of a spike of 1; it goes into the weights.
         """
         weight, bias = self.folded_weight(), self.folded_bias()
         if unit != 1:
@@ -106,7 +106,7 @@ class SpikingLayer(nn.Module):
 
 @dataclass
 class LayerTrace:
-    """What one spiking layer did: tensors of shape (T, batch, ...)."""
+    """Currents and spikes of one layer: tensors of shape (T, batch, ...)."""
 
     current: Tensor
     spikes: Tensor
@@ -114,19 +114,19 @@ class LayerTrace:
 
 @dataclass
 class NetworkTrace:
-    """What the whole network did in one decision, by layer name."""
+    """Currents and spikes of the whole network in one decision, by layer name."""
 
     layers: dict[str, LayerTrace] = field(default_factory=dict)
 
 
 class MTSparkNetwork(nn.Module):
-    """Q values of a batch of frame stacks, each under its own task.
+    """Computes Q values of a batch of frame stacks, each under its own task.
 
     State starts at rest for every decision. Only mean spikes of the last spiking layer reach
     the head, so Q is linear in the spikes: a rate readout.
 
     Raises:
-        BadNetworkError: a choice of the configuration that does not exist.
+        BadNetworkError: an unknown choice in the configuration.
     """
 
     def __init__(self, config: NetworkConfig) -> None:
@@ -148,12 +148,12 @@ class MTSparkNetwork(nn.Module):
             config.drive,
         )
         self.context = TaskContext(config.context, config.tasks, config.context_size)
-        made = {
+        dendrites = {
             name: ActiveDendrites(*shape, config.dendrite_selection)
             for name, shape in config.segment_shapes.items()
         }
-        self.dendrites = made.pop(HIDDEN, None)
-        self.conv_dendrites = nn.ModuleDict(made)
+        self.dendrites = dendrites.pop(HIDDEN, None)
+        self.conv_dendrites = nn.ModuleDict(dendrites)
         self.advantage = nn.Linear(config.hidden, config.actions)
         self.value = nn.Linear(config.hidden, 1) if config.dueling else None
         for head in (self.advantage, self.value):
@@ -168,9 +168,10 @@ class MTSparkNetwork(nn.Module):
 
     def layer(self, name: str) -> SpikingLayer:
         """The spiking layer of a name."""
-        found = self.hidden if name == HIDDEN else self.convolutions[self.layer_names.index(name)]
-        assert isinstance(found, SpikingLayer)
-        return found
+        index = self.layer_names.index(name)
+        layer = self.hidden if name == HIDDEN else self.convolutions[index]
+        assert isinstance(layer, SpikingLayer)
+        return layer
 
     def gains(self, name: str, contexts: Tensor) -> Tensor | None:
         """Dendritic gain of every neuron of a layer, None where it has no dendrites.
@@ -251,7 +252,7 @@ class MTSparkNetwork(nn.Module):
             return value + advantage - advantage.mean(1, keepdim=True)
 
     def _pixels(self, frames: Tensor) -> tuple[Tensor, float]:
-        """Frames with channels last, and what a value of 1 stands for in them.
+        """Frames with channels last, and the value of a pixel of 1 in them.
 
         Whole numbers to 256 are exact in bfloat16, their 255ths are not.
         """
@@ -263,7 +264,7 @@ class MTSparkNetwork(nn.Module):
 
     @contextmanager
     def weights_kept(self) -> Iterator[None]:
-        """Fold the weights once for many calls in which nothing is learned."""
+        """Fold the weights once for many calls between which nothing is learned."""
         layers = [self.layer(name) for name in self.layer_names]
         try:
             for layer in layers:

@@ -1,7 +1,7 @@
-"""Spiking neurons as they deploy: snntorch's Leaky with zero reset and no reset delay.
+"""Spiking neurons that can be deployed: snntorch's Leaky with zero reset and no reset delay.
 
 Other resets and surrogate gradients serve comparisons; :mod:`mtspark.train.networks.variants` says
-what deploys.
+which networks can be deployed.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from mtspark.train.networks.config import NeuronConstants
 
 
 def surrogate_derivative(overshoot: Tensor, surrogate: str, slope: float) -> Tensor:
-    """Derivative that stands in for that of a step, x = membrane - threshold, a = slope.
+    """Derivative in place of a step's, with x = membrane - threshold and a = slope.
 
     inverse_square: 1 / (1 + (a x)^2). atan: (a/2) / (1 + (pi a x / 2)^2) (Fang et al. 2021,
     doi:10.1109/ICCV48922.2021.00266). sigmoid: a s (1 - s), s = sigmoid(a x). fast_sigmoid:
@@ -64,8 +64,8 @@ class DeployableLeaky(snn.Leaky):  # type: ignore[misc]
     """snntorch ``Leaky(reset_mechanism="zero", reset_delay=False)`` with a detached reset.
 
     Same spikes and membranes as the parent; only the gradient differs: the parent lets it
-    flow through the reset when there is no reset delay, which learned worse. Other constants
-    than the parent's make it the neuron that they describe.
+    flow through the reset when there is no reset delay, which learned worse. With other constants
+    than the parent's, it is the neuron that they describe.
     """
 
     def __init__(self, constants: NeuronConstants) -> None:

@@ -1,4 +1,4 @@
-"""Named networks and neurons, and which of them a chip can run."""
+"""Published networks and neuron constants by name, and which networks a chip can run."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "mtspark-ad": {"neuron": "lif", "dendrite_segments": 1, "dueling": False},
     "mtspark-add": {"neuron": "lif", "dendrite_segments": 1, "dueling": True},
 }
-"""What each variant of the papers is: DQN and dueling DQN do not spike; DSQN is the plain
-spiking network; AD adds active dendrites, ADD a dueling head as well (arXiv:2412.04847)."""
+"""Fields of every published variant: DQN and dueling DQN do not spike; DSQN is the plain spiking
+network; AD adds active dendrites, ADD a dueling head as well (arXiv:2412.04847)."""
 
 NEURONS: dict[str, dict[str, Any]] = {
-    # What learns best here and deploys as it is.
+    # The default: it learns best here and deploys unchanged.
     "mtspark": {
         **{"beta": 0.5, "drive": 1.0, "surrogate": "inverse_square", "surrogate_slope": 2.0},
         **{"reset": "zero", "detach_reset": True},
@@ -40,13 +40,13 @@ NEURONS: dict[str, dict[str, Any]] = {
         **{"reset": "zero", "detach_reset": True, "time_steps": 8},
     },
 }
-"""Neuron constants by source; each is a set of fields of the configuration."""
+"""Neuron constants by source, as fields of the configuration."""
 
 
 def with_variant(
     config: NetworkConfig, variant: str | None, neuron: str | None = None
 ) -> NetworkConfig:
-    """The same network as another variant, or with the neuron constants of a source, or both.
+    """Change a network to another variant, to the neuron constants of a source, or both.
 
     A configuration that already has more than one segment a neuron keeps its number.
 
@@ -71,8 +71,8 @@ def decided_fields(variant: str | None, neuron: str | None) -> dict[str, Any]:
 def why_not_deployable(config: NetworkConfig) -> str | None:
     """Why a chip cannot run such a network; None where it can.
 
-    Dendrites never stand in the way: for a given task every gain is one number a neuron,
-    whatever made it, and a gain is a threshold.
+    Any dendrites can be deployed: for a given task their gain is one number a neuron, and a gain
+    is a threshold.
     """
     if config.neuron != "lif":
         return (

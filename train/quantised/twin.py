@@ -77,11 +77,11 @@ class Twin(nn.Module):
         drive = STEP_S * resistance / tau
         decay = round(DECAY_ONE * (STEP_S / tau))
         steps = config.time_steps + len(network.layer_names) + 1
-        made: dict[str, LayerIntegers] = {}
+        layers: dict[str, LayerIntegers] = {}
         for name in network.layer_names:
             layer = network.layer(name)
-            first = not made
-            made[name] = integers_of_layer(
+            first = not layers
+            layers[name] = integers_of_layer(
                 layer.folded_weight(),
                 layer.folded_bias(),
                 config.threshold / self._gains(name) / drive,
@@ -92,7 +92,7 @@ class Twin(nn.Module):
                 options=self.options,
             )
         weight, bias = network.folded_head(with_value=self.options.with_value)
-        made[HEAD] = integers_of_layer(
+        layers[HEAD] = integers_of_layer(
             weight.float(),
             bias.float(),
             None,
@@ -102,16 +102,16 @@ class Twin(nn.Module):
             steps=steps,
             options=self.options,
         )
-        return made
+        return layers
 
     def _gains(self, name: str) -> Tensor:
         """Gains of a layer's neurons under every task, float64 (tasks, *shape)."""
         network = self.network
         contexts = network.context()
         # One task at a time, as the export asks: a product's last bit may depend on its batch.
-        found = [network.gains(name, contexts[i : i + 1]) for i in range(len(contexts))]
+        gains_of_tasks = [network.gains(name, contexts[i : i + 1]) for i in range(len(contexts))]
         ones = torch.ones(1, *network.layer_shapes[name], device=contexts.device)
-        gains = torch.cat([ones if gain is None else gain for gain in found])
+        gains = torch.cat([ones if gain is None else gain for gain in gains_of_tasks])
         return gains.double().clamp(min=SMALLEST_GAIN)
 
     def forward(
@@ -127,7 +127,7 @@ class Twin(nn.Module):
             frames: (batch, channels, height, width) uint8 pixels.
             task: (batch,) task indices.
             trace: filled with every spike and membrane when given.
-            integers: :meth:`integers` of the weights as they are; made when not given.
+            integers: :meth:`integers` of the weights as they are; computed when not given.
 
         Returns:
             float64 (batch, actions), those of the chip to the last digit.
@@ -136,7 +136,7 @@ class Twin(nn.Module):
             return self._forward(frames, task, trace, integers or self._integers_now())
 
     def _integers_now(self) -> dict[str, LayerIntegers]:
-        """As :meth:`integers`; found once while the network keeps its weights."""
+        """As :meth:`integers`; computed once while the network keeps its weights."""
         weight = self.network.hidden.kept
         if weight is None:
             return self.integers()

@@ -27,8 +27,8 @@ def load_teachers(
 
     Raises:
         BadFileError: a teacher's file cannot be read.
-        BadRequestError: not one path a task, or a teacher that does not know its game, or sees
-            other frames, has other actions or another decision delay than the student.
+        BadRequestError: not one path a task; or a teacher that does not play its game, or whose
+            frames, actions or decision delay differ from the student's.
     """
     if not paths:
         return [None] * len(tasks)
@@ -87,9 +87,9 @@ def advice(
             continue
         network, own_task = teacher
         for chunk in torch.nonzero(tasks == index).squeeze(1).split(512):
-            asked = torch.full((len(chunk),), own_task, device=frames.device)
+            known_as = torch.full((len(chunk),), own_task, device=frames.device)
             with torch.autocast(frames.device.type, dtype=torch.bfloat16, enabled=bfloat16):
-                values[chunk] = mask_illegal(network(frames[chunk], asked), mask[tasks[chunk]])
+                values[chunk] = mask_illegal(network(frames[chunk], known_as), mask[tasks[chunk]])
     return values
 
 

@@ -1,4 +1,4 @@
-"""Replay of one task: frames stored once, stacks put together when they are sampled."""
+"""Replay of one task: a frame is stored once; stacks are assembled when they are sampled."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torchrl.data import LazyTensorStorage, ReplayBuffer
 
 from mtspark.core.errors import BadRequestError
 
-# It tells of every storage that it makes.
+# It logs every storage that it creates.
 logging.getLogger("torchrl").setLevel(logging.WARNING)
 
 
@@ -29,7 +29,7 @@ class Transitions:
 
 
 class Replay:
-    """The last decisions of one task (torchrl's ring storage), drawn evenly.
+    """The last decisions of one task in torchrl's ring storage, sampled uniformly.
 
     A stack of an observation is the newest frames of the decisions before it, so a transition
     is a slice of stack + 1 decisions of one copy of the game within one chunk of play and one

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from mtspark.train.config.games import TrainConfig
 
 CHANGES_IN_MEAN = 5
-"""Changes of the weights in the mean that the schedule ``performance`` looks at."""
+"""Changes of the weights in the mean that the schedule ``performance`` compares."""
 
 
 def linear_fall(played: float, planned: float, floor: float) -> float:
