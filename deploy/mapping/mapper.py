@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from collections.abc import Mapping as Dictionary
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from enum import Enum
 from functools import cached_property
 from math import ceil
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,9 @@ from mtspark.deploy.chips.rules import Violation, chip_violations
 from mtspark.deploy.mapping.divide import Divider, Use
 from mtspark.deploy.mapping.place import placed_cores
 from mtspark.deploy.mapping.synapses import Box, Part, distinct_thresholds, synapses_per_axon
+
+FORMAT, VERSION = "mtspark-mapping", 1
+"""Of a mapping as JSON."""
 
 
 class Division(str, Enum):
@@ -69,6 +73,20 @@ class Core:
     def router(self) -> tuple[int, int, int]:
         """Chip, column and row: cores of one router exchange messages without a hop."""
         return self.chip, self.column, self.row
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values; neurons as (start, stop) runs of flat indices."""
+        return {
+            "population": self.population,
+            "neurons": _runs(self.neurons),
+            "box": None if self.box is None else [list(edge) for edge in self.box],
+            "use": asdict(self.use),
+            "out_axons": self.out_axons,
+            "chip": self.chip,
+            "column": self.column,
+            "row": self.row,
+            "place": self.place,
+        }
 
 
 @dataclass(frozen=True)
@@ -126,6 +144,29 @@ class ChipMapping:
         for index in self.layers[name]:
             owners[self.cores[index].neurons] = index
         return owners
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values; :mod:`mtspark.deploy.mapping.serialise` reads them back."""
+        return {
+            "format": FORMAT,
+            "version": VERSION,
+            "network": self.network,
+            "chip": self.chip,
+            "chip_name": self.chip_name,
+            "division": self.division.value,
+            "input_place": self.input_place.value,
+            "chips": self.chips,
+            "hypothetical": self.hypothetical,
+            "violations": [asdict(violation) for violation in self.violations],
+            "cores": [core.to_json() for core in self.cores],
+        }
+
+
+def _runs(neurons: Integers) -> list[list[int]]:
+    """Rising indices as (start, stop) runs."""
+    breaks = np.flatnonzero(np.diff(neurons) != 1) + 1
+    pieces = np.split(neurons, breaks)
+    return [[int(piece[0]), int(piece[-1]) + 1] for piece in pieces if len(piece)]
 
 
 def map_network(

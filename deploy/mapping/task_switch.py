@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 
@@ -29,6 +30,10 @@ class TaskSwitch:
     writes: int
     time_us: float | None
     time_source: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values, a field each."""
+        return asdict(self)
 
 
 def task_switches(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +46,10 @@ class Headroom:
     population: str
     current: float
     membrane: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values, a field each."""
+        return asdict(self)
 
     @property
     def current_proven(self) -> bool:

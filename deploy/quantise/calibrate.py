@@ -7,8 +7,9 @@ exponent is taken from the currents of recorded inputs, and a note says so.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from enum import Enum
+from typing import Any
 
 import numpy as np
 
@@ -57,6 +58,10 @@ class CalibrationReport:
     clipped: float
     error: float
     error_unclipped: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values, a field each."""
+        return asdict(self)
 
 
 def calibrate(

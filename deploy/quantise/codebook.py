@@ -18,7 +18,8 @@ narrow range of them; images keep their boxes. No core is added.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -55,6 +56,10 @@ class PaletteCost:
     after: int
     mean_error: float
     largest_error: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values, a field each."""
+        return asdict(self)
 
 
 def with_palette(

@@ -133,7 +133,6 @@ def _map(
 ) -> dict[str, Any]:
     from mtspark.cli.show.mapping import print_mapping, print_switches, print_time, print_traffic
     from mtspark.deploy.mapping.mapper import Division, InputPlace, map_network
-    from mtspark.deploy.mapping.serialise import mapping_to_json
     from mtspark.deploy.mapping.task_switch import task_switches
     from mtspark.sim.latency.model import decision_time
     from mtspark.sim.latency.serialise import decision_to_json, traffic_to_json
@@ -149,11 +148,11 @@ def _map(
         rates=None if sent is None else {name: each / decisions for name, each in sent.items()},
     )
     print_mapping(mapping, chip)
-    result = {**mapping_to_json(mapping), "network_sha256": bundle.network_hash}
+    result = {**mapping.to_json(), "network_sha256": bundle.network_hash}
     switches = task_switches(network, mapping, chip, times)
     if switches:
         print_switches(switches, mapping)
-        result["task_switches"] = [vars(switch) for switch in switches]
+        result["task_switches"] = [switch.to_json() for switch in switches]
     traffic = None
     if sent is not None:
         traffic = traffic_of(network, mapping, chip, sent)
@@ -200,7 +199,6 @@ def _played(
 def _pilotnet(folder: Path, picture: Path | None, json_out: Path | None) -> None:
     from mtspark.cli.show.mapping import print_pilotnet
     from mtspark.deploy.chips.model import load_chip
-    from mtspark.deploy.mapping.serialise import mapping_to_json
     from mtspark.sim.latency.serialise import step_to_json
     from mtspark.sim.validation.mapping import compare_pilotnet
 
@@ -211,7 +209,7 @@ def _pilotnet(folder: Path, picture: Path | None, json_out: Path | None) -> None
         write_json(
             json_out,
             {
-                **mapping_to_json(found.as_intel),
+                **found.as_intel.to_json(),
                 "layers": [vars(layer) for layer in found.layers],
                 "intel_cores": found.intel_cores,
                 "fewest_cores": len(found.fewest.cores),

@@ -13,7 +13,7 @@ from mtspark.core.chip_network.network import ChipNetwork
 from mtspark.core.errors import BadFileError
 from mtspark.deploy.chips.model import load_chip
 from mtspark.deploy.mapping.mapper import ChipMapping, check_same_network, map_network
-from mtspark.deploy.mapping.serialise import load_mapping, mapping_from_json, mapping_to_json
+from mtspark.deploy.mapping.serialise import load_mapping, mapping_from_json
 from tests.support.networks import random_networks, three_neurons
 
 
@@ -34,7 +34,7 @@ def same(one: ChipMapping, other: ChipMapping) -> bool:
 def test_a_mapping_survives_json(net: ChipNetwork) -> None:
     for name in ("loihi1", "loihi2"):
         mapping = map_network(net, load_chip(name), place=False)
-        text = json.dumps(mapping_to_json(mapping), allow_nan=False)
+        text = json.dumps(mapping.to_json(), allow_nan=False)
         found = mapping_from_json(json.loads(text), "x")
         assert same(mapping, found)
         check_same_network(found, net)
@@ -43,7 +43,7 @@ def test_a_mapping_survives_json(net: ChipNetwork) -> None:
 
 @pytest.fixture
 def data() -> dict[str, Any]:
-    return mapping_to_json(map_network(three_neurons(), load_chip("loihi1")))
+    return map_network(three_neurons(), load_chip("loihi1")).to_json()
 
 
 def places(content: Any, keys: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
