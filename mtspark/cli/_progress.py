@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
 from mtspark.core.progress import Progress, ProgressCallback
-from mtspark.workflows.playing import episode_reports
+from mtspark.workflows.run.progress import episode_reports
 
 if TYPE_CHECKING:
     from mtspark.core.backend import Moment

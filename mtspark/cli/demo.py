@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from mtspark.cli._console import console, one_thread_each
+from mtspark.cli._progress import progress_bar
 from mtspark.workflows.backends import BackendName
 
 SHIPPED_AGENT = Path("examples/agents/pong/pong.pt")
@@ -28,7 +29,6 @@ def demo_command(
 ) -> None:
     """Export an agent, prove the chip equal to Lava, play a full game, count and show it."""
     one_thread_each()
-    from mtspark.cli.run import run_bundle, store_run
     from mtspark.cli.show.diff import print_diff
     from mtspark.cli.show.export import print_export
     from mtspark.cli.show.runs import print_run
@@ -38,6 +38,7 @@ def demo_command(
     from mtspark.workflows.diff.comparison import diff
     from mtspark.workflows.export.pipeline import export_to
     from mtspark.workflows.export.request import ExportRequest
+    from mtspark.workflows.run.games import run_games, store_run
 
     if installed_lava() is None:
         raise BackendMissingError("the demo compares with Lava; run `mtspark install-lava` first")
@@ -61,9 +62,10 @@ def demo_command(
             )
     console.rule(f"3  a game of {task} on the simulated chip")
     recorder = Recorder(bundle.network, keep=SCENES)
-    run = run_bundle(bundle, task, backend=BackendName.ENGINE, episodes=1, seed=0, observe=recorder)
+    with progress_bar() as progress:
+        run = run_games(bundle, task, observe=recorder, progress=progress)
     stored = store_run(bundle, run)
-    print_run(run, bundle.network)
+    print_run(run.to_json(), bundle.network)
     console.rule("4  to look at")
     with console.status("drawing the last seconds of the game"):
         still, video = output / f"{task}.png", output / f"{task}.gif"

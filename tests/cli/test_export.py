@@ -91,7 +91,7 @@ def test_a_demo_without_an_agent_leaves_no_folder(
 def test_the_clock_of_a_run_starts_after_the_first_decision_on_the_engine(
     played: Path, call: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import mtspark.cli.run as run
+    import mtspark.workflows.run.games as run
 
     events: list[str] = []
     plain = engine.EngineChip.decide

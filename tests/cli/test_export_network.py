@@ -10,7 +10,6 @@ import nir
 import numpy as np
 import pytest
 
-from mtspark.cli.run_input import run_recorded
 from mtspark.convert.nir.reader import import_nir
 from mtspark.core.errors import BadFileError, BadRequestError, MtsparkError
 from mtspark.core.float_network.simulator import run_float
@@ -19,6 +18,7 @@ from mtspark.sim.recording.inputs import as_messages, load_recording
 from mtspark.workflows.backends import BackendName
 from mtspark.workflows.export.pipeline import ExportResult, export_to
 from mtspark.workflows.export.request import ExportRequest
+from mtspark.workflows.run.inputs import run_recording, save_archive
 
 
 def write_graph(path: Path, seed: int = 0) -> Path:
@@ -61,12 +61,11 @@ def test_a_graph_goes_in_and_the_same_values_come_out(tmp_path: Path) -> None:
 
     series = (np.random.default_rng(3).random((5, 30, 4)) < 0.4).astype(np.uint8)
     np.save(tmp_path / "x.npy", series)
-    result = run_recorded(
-        load_bundle(bundle.folder),
-        tmp_path / "x.npy",
-        tmp_path / "y.npz",
-        backend=BackendName.REFERENCE,
+    recorded = run_recording(
+        load_bundle(bundle.folder), tmp_path / "x.npy", backend=BackendName.REFERENCE
     )
+    save_archive(recorded.result, tmp_path / "y.npz")
+    result = recorded.to_json()
     wanted = run_float(again, series.swapaxes(0, 1).astype(float))
     np.testing.assert_allclose(np.array(result["values"]), wanted.values, atol=0.05)
     stored = np.load(tmp_path / "y.npz")
@@ -78,7 +77,8 @@ def test_a_graph_goes_in_and_the_same_values_come_out(tmp_path: Path) -> None:
 def test_a_recording_may_be_shorter_or_one_sample(tmp_path: Path) -> None:
     bundle = export(tmp_path).bundle
     np.save(tmp_path / "x.npy", np.ones((7, 4)))
-    result = run_recorded(bundle, tmp_path / "x.npy", None, backend=BackendName.REFERENCE)
+    recorded = run_recording(bundle, tmp_path / "x.npy", backend=BackendName.REFERENCE)
+    result = recorded.to_json()
     assert (result["samples"], result["time_steps"]) == (1, 7)
 
 

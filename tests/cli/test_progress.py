@@ -9,7 +9,7 @@ from rich.progress import Progress as RichProgress
 from mtspark.cli import _progress
 from mtspark.core.backend import Activity, Decision, Moment
 from mtspark.core.progress import Progress
-from mtspark.workflows.playing import episode_reports
+from mtspark.workflows.run.progress import episode_reports
 
 
 @pytest.mark.parametrize("ended", [0, 2])

@@ -1,0 +1,145 @@
+"""Arrays, tensors and data loaders as what a chip is sent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mtspark.core.chip_network.network import ChipNetwork
+from mtspark.core.errors import BadRequestError
+from mtspark.sim.recording.inputs import as_messages
+
+BATCH = 256
+"""Samples that are simulated together."""
+
+
+def is_loader(data: Any) -> bool:
+    """Whether data come in batches of their own, as a DataLoader's."""
+    return (
+        hasattr(data, "__iter__")
+        and not hasattr(data, "__array__")
+        and (hasattr(data, "dataset") or hasattr(data, "__next__"))
+    )
+
+
+def as_array(data: Any, name: str) -> NDArray[Any]:
+    """Return numbers as an array: a numpy array, a torch tensor, or nested lists.
+
+    Args:
+        data: the numbers.
+        name: of the argument, for errors.
+
+    Raises:
+        TypeError: something else.
+    """
+    if hasattr(data, "detach"):
+        data = data.detach().cpu().numpy()
+    try:
+        array = np.asarray(data)
+    except ValueError as error:
+        raise TypeError(f"{name}: {type(data).__name__} of rows of unequal length") from error
+    if array.dtype.kind not in "biuf":
+        raise TypeError(
+            f"{name}: {type(data).__name__}; give a numpy array, a torch tensor or a DataLoader"
+        )
+    return array
+
+
+def first_batch(data: Any, name: str) -> NDArray[Any]:
+    """Return the inputs of the first batch of a loader, or all of an array.
+
+    Raises:
+        TypeError: neither.
+        BadRequestError: a loader without a batch.
+    """
+    if not is_loader(data):
+        return as_array(data, name)
+    for batch in data:
+        return as_array(batch[0] if isinstance(batch, (tuple, list)) else batch, name)
+    raise BadRequestError(f"{name}: the loader gives no batch")
+
+
+def batches(
+    x: Any, y: Any = None, *, size: int = BATCH
+) -> Iterator[tuple[NDArray[Any], NDArray[Any] | None]]:
+    """Yield inputs and labels in batches.
+
+    Args:
+        x: inputs, batch first; or a loader of batches, or of pairs of inputs and labels.
+        y: labels of the inputs in `x`, where that is no loader of pairs.
+        size: samples of a batch of an array.
+
+    Raises:
+        TypeError: no numbers.
+        BadRequestError: labels that are not one for each input.
+    """
+    if size < 1:
+        raise BadRequestError(f"batch_size {size}: must be at least 1")
+    if is_loader(x):
+        if y is not None:
+            raise BadRequestError("y: a loader brings its own labels; leave y out")
+        for batch in x:
+            pair = isinstance(batch, (tuple, list))
+            inputs = as_array(batch[0] if pair else batch, "x")
+            yield inputs, as_array(batch[1], "y") if pair and len(batch) > 1 else None
+        return
+    inputs = as_array(x, "x")
+    labels = None if y is None else as_array(y, "y")
+    if inputs.ndim == 0 or not len(inputs):
+        raise BadRequestError(f"x: has shape {inputs.shape}; give at least one sample, batch first")
+    if labels is not None and labels.shape != inputs.shape[:1]:
+        raise BadRequestError(
+            f"y: has shape {labels.shape}; one label for each of the {len(inputs)} inputs is needed"
+        )
+    for start in range(0, len(inputs), size):
+        part = slice(start, start + size)
+        yield inputs[part], None if labels is None else labels[part]
+
+
+def sample_count(x: Any) -> int | None:
+    """Return how many samples there are; None where only a loader knows."""
+    try:
+        return len(x.dataset) if is_loader(x) else len(x)
+    except (TypeError, AttributeError):
+        return None
+
+
+def batch_first(series: NDArray[Any]) -> NDArray[Any]:
+    """Return a series (T, batch, ...) as (batch, T, ...)."""
+    return series.swapaxes(0, 1) if series.ndim > 1 else series
+
+
+def messages_of(values: NDArray[Any], network: ChipNetwork, name: str = "x") -> NDArray[np.uint8]:
+    """Return values as the messages of a decision.
+
+    Args:
+        values: frames (batch, *shape) of a network that holds one frame, series
+            (batch, T, *shape) of one that takes a slice a step, in the network's own values.
+        network: says what its input sends.
+        name: of the argument, for errors.
+
+    Returns:
+        uint8 (batch, *input shape), or (batch, T, *input shape).
+
+    Raises:
+        BadRequestError: another shape, or a value that no message stands for.
+    """
+    shape, axes = network.input.shape, 1 if network.input.held else 2
+    fits = values.ndim >= axes and values.size > 0
+    # A module's own shape may lack the axes of size 1 that an image on the chip has.
+    if not fits or _plain(values.shape[axes:]) != _plain(shape):
+        order = "batch" if axes == 1 else "batch, T"
+        wanted = ", ".join([order, *map(str, shape)])
+        raise BadRequestError(f"{name}: has shape {values.shape}, {network.name} takes ({wanted})")
+    if not np.isfinite(values).all():
+        raise BadRequestError(f"{name}: has values that are not finite")
+    messages = as_messages(values, network, Path(name))
+    return messages.reshape(*values.shape[:axes], *shape)
+
+
+def _plain(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(size for size in shape if size != 1)

@@ -1,0 +1,109 @@
+"""Whole episodes of a game, counted and priced, and the files of runs in a bundle."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from mtspark.core.backend import AgentBackend, Moment
+from mtspark.core.files.atomic import writable_folder, write_json
+from mtspark.core.progress import ProgressCallback, no_progress
+from mtspark.deploy.bundle import Bundle
+from mtspark.sim.play import MAX_GAMES_AT_ONCE, play
+from mtspark.sim.results import DEFAULT_CARD, RunResult, run_result
+from mtspark.workflows.backends import BackendName, one_at_a_time, open_backend
+from mtspark.workflows.run.progress import episode_reports
+
+
+def run_games(
+    bundle: Bundle,
+    task: str,
+    *,
+    backend: BackendName = BackendName.ENGINE,
+    episodes: int = 1,
+    seed: int = 0,
+    max_decisions: int | None = None,
+    sticky: float | None = None,
+    card: str = DEFAULT_CARD,
+    observe: Callable[[Moment], None] | None = None,
+    progress: ProgressCallback = no_progress,
+) -> RunResult:
+    """Play a game with a deployed agent.
+
+    Args:
+        bundle: of the agent.
+        task: the game's name.
+        backend: who decides.
+        episodes: full games.
+        seed: of the first game; the next has seed + 1.
+        max_decisions: cut every game off after this many.
+        sticky: sticky action probability; default: the agent's own.
+        card: prices of the run's bill, a name or a file.
+        observe: called after every decision.
+        progress: called at every decision.
+
+    Raises:
+        BadRequestError: unknown task, a network that plays no game, or numbers that cannot be.
+        BackendMissingError, BackendFailedError: see the backend.
+    """
+
+    def both(moment: Moment) -> None:
+        report(moment)
+        if observe is not None:
+            observe(moment)
+
+    with open_backend(backend, bundle, task) as player:
+        report = episode_reports(progress, f"{task} on {backend.value}", episodes)
+        if backend is BackendName.ENGINE:
+            _warm_up(player, bundle, task, min(episodes, MAX_GAMES_AT_ONCE))
+        started = time.perf_counter()
+        run = play(
+            player,
+            bundle.network,
+            task,
+            episodes=episodes,
+            seed=seed,
+            max_decisions=max_decisions,
+            sticky=sticky,
+            one_at_a_time=one_at_a_time(backend),
+            observe=both,
+        )
+        seconds = time.perf_counter() - started
+    return run_result(
+        run,
+        bundle.network,
+        backend=backend.value,
+        task=task,
+        seed=seed,
+        network_hash=bundle.network_hash,
+        sticky=sticky,
+        host_s=seconds,
+        card=card,
+        compiled_before=backend is BackendName.ENGINE,
+    )
+
+
+def _warm_up(player: AgentBackend, bundle: Bundle, task: str, games: int) -> None:
+    """Decide once on black frames, so that the clock does not count the engine's compilation."""
+    frames = np.zeros((games, *bundle.network.input.shape), dtype=np.uint8)
+    player.decide(frames, bundle.network.task_index(task))
+
+
+def store_run(bundle: Bundle, result: RunResult) -> Path:
+    """Write a run into the bundle's runs folder, under a name of its own; return its path.
+
+    Raises:
+        BadFileError: the folder cannot be written.
+    """
+    stamp = "".join(letter for letter in result.date.split("+")[0] if letter.isalnum())
+    stem = f"{stamp}-{result.task}-{result.backend}-seed{result.seed}"
+    writable_folder(bundle.runs)
+    path, number = bundle.runs / f"{stem}.json", 1
+    while path.exists():
+        number += 1
+        path = bundle.runs / f"{stem}-{number}.json"
+    write_json(path, result.to_json())
+    return path

@@ -1,0 +1,316 @@
+"""Plain inputs through a deployed network: values, spikes, counts; in batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mtspark.core.backend import AgentBackend, Decision
+from mtspark.core.chip_network.network import ChipNetwork
+from mtspark.core.errors import BadRequestError
+from mtspark.core.files.atomic import AnyPath, replacing, writable_folder
+from mtspark.core.progress import Progress, ProgressCallback, no_progress
+from mtspark.deploy.bundle import Bundle
+from mtspark.sim.counts.totals import Counter, RunCounts
+from mtspark.sim.energy.cards import load_card
+from mtspark.sim.energy.pricing import Bill, price
+from mtspark.sim.recording.inputs import as_messages, load_recording
+from mtspark.sim.results import DEFAULT_CARD
+from mtspark.workflows.backends import BackendName, open_backend
+from mtspark.workflows.run.data import (
+    BATCH,
+    as_array,
+    batch_first,
+    batches,
+    is_loader,
+    messages_of,
+    sample_count,
+)
+
+
+@dataclass(frozen=True)
+class InputsResult:
+    """What a network made of inputs.
+
+    Attributes:
+        network: that ran, with the number of steps that it ran.
+        network_sha256: of the bundle's network.
+        backend: who ran it.
+        task: row of the thresholds, by name.
+        values: float64 (samples, *shape of the readout).
+        spike_counts: by population, int64 (samples, *shape): spikes in its window.
+        spikes: by population, bool (T, samples, *shape), in its window; empty where they were
+            not recorded.
+        membranes: likewise, int64, after each step.
+        counts: totals over all samples; a decision is one sample.
+    """
+
+    network: ChipNetwork
+    network_sha256: str
+    backend: str
+    task: str
+    values: NDArray[np.float64]
+    spike_counts: Mapping[str, NDArray[np.int64]]
+    spikes: Mapping[str, NDArray[np.bool_]]
+    membranes: Mapping[str, NDArray[np.int64]]
+    counts: RunCounts
+
+    @property
+    def samples(self) -> int:
+        """How many inputs ran."""
+        return len(self.values)
+
+    @property
+    def classes(self) -> NDArray[np.int64]:
+        """Index of the largest value of each sample; the first one wins a tie."""
+        return self.values.reshape(self.samples, -1).argmax(1)
+
+    def energy(self, card: str = DEFAULT_CARD) -> Bill:
+        """Price the mean sample.
+
+        Args:
+            card: prices, a name or a file.
+
+        Raises:
+            BadFileError: no such card.
+        """
+        return price(self.counts, self.network, load_card(card))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return totals of spikes, and all values."""
+        return {
+            "network_hash": self.network_sha256,
+            "backend": self.backend,
+            "task": self.task,
+            "samples": self.samples,
+            "time_steps": self.network.time_steps,
+            "spikes": {name: int(count.sum()) for name, count in self.spike_counts.items()},
+            "values": self.values.tolist(),
+        }
+
+
+@dataclass(frozen=True)
+class RecordedRun:
+    """A network's run on a file of recorded inputs.
+
+    Attributes:
+        recording: name of the file.
+        result: what came out.
+    """
+
+    recording: str
+    result: InputsResult
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what ``mtspark run --input --json`` writes."""
+        inner = self.result.to_json()
+        head = {key: inner.pop(key) for key in ("network_hash", "backend", "task")}
+        return {**head, "recording": self.recording, **inner}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A backend's answer to one batch.
+
+    Attributes:
+        network: that answered, with the number of steps of the batch.
+        values: what went in, (batch, *shape) or (batch, T, *shape).
+        frames: the same as messages.
+        labels: of the batch, where there are any.
+        decision: the answer.
+    """
+
+    network: ChipNetwork
+    values: NDArray[Any]
+    frames: NDArray[np.uint8]
+    labels: NDArray[Any] | None
+    decision: Decision
+
+
+def answers(
+    bundle: Bundle,
+    x: Any,
+    y: Any = None,
+    *,
+    task: str | None = None,
+    backend: BackendName = BackendName.ENGINE,
+    record: bool = False,
+    batch_size: int = BATCH,
+    time_first: bool = False,
+    progress: ProgressCallback = no_progress,
+) -> Iterator[Answer]:
+    """Yield a backend's answers to inputs, batch by batch.
+
+    Args:
+        bundle: of the network.
+        x: array, tensor or loader of frames (batch, *shape) or series (batch, T, *shape), in the
+            network's own values; the length of a series takes the place of the network's T.
+        y: labels, where `x` is no loader that brings them.
+        task: default: the first.
+        backend: who answers.
+        record: with every spike and membrane.
+        batch_size: samples of an array that are simulated together.
+        time_first: series are (T, batch, *shape).
+        progress: called before every batch.
+
+    Raises:
+        BadRequestError: unknown task, or inputs that the network does not take.
+        TypeError: no numbers.
+    """
+    network = bundle.network
+    name = task or network.tasks[0].name
+    row = network.task_index(name)
+    if time_first and not network.input.held and not is_loader(x):
+        x, time_first = batch_first(as_array(x, "x")), False
+    total, done = sample_count(x), 0
+    stage = f"{network.name} on {backend.value}"
+    with ExitStack() as stack:
+        player: AgentBackend | None = None
+        for values, labels in batches(x, y, size=batch_size):
+            progress(Progress(stage, done, total, "samples"))
+            if time_first and not network.input.held:
+                values = batch_first(values)
+            frames = messages_of(values, network)
+            steps = network.time_steps if network.input.held else frames.shape[1]
+            if player is None:
+                network = replace(network, time_steps=steps)
+                player = stack.enter_context(
+                    open_backend(backend, replace(bundle, network=network), name, trace=record)
+                )
+            if steps != network.time_steps:
+                raise BadRequestError(
+                    f"x: a series of {steps} steps after one of {network.time_steps}; give "
+                    "batches of equal length"
+                )
+            decision = player.decide(np.ascontiguousarray(frames), row, trace=record)
+            done += len(frames)
+            yield Answer(network, values, frames, labels, decision)
+    if not done:
+        raise BadRequestError("x: has no sample in it")
+    progress(Progress(stage, done, done, "samples"))
+
+
+def run_inputs(
+    bundle: Bundle,
+    x: Any,
+    *,
+    task: str | None = None,
+    backend: BackendName = BackendName.ENGINE,
+    record: bool = False,
+    batch_size: int = BATCH,
+    time_first: bool = False,
+    progress: ProgressCallback = no_progress,
+) -> InputsResult:
+    """Run plain inputs; arguments and errors as for :func:`answers`."""
+    parts: list[Answer] = []
+    counter: Counter | None = None
+    for answer in answers(
+        bundle,
+        x,
+        task=task,
+        backend=backend,
+        record=record,
+        batch_size=batch_size,
+        time_first=time_first,
+        progress=progress,
+    ):
+        counter = counter or Counter(answer.network)
+        counter.add(answer.decision.activity)
+        parts.append(answer)
+    assert counter is not None
+    network = parts[0].network
+    names = [population.name for population in network.populations]
+    spikes: dict[str, NDArray[np.bool_]] = {}
+    membranes: dict[str, NDArray[np.int64]] = {}
+    if record:
+        traces = [answer.decision.trace for answer in parts]
+        for name in names:
+            own = network.window(name)
+            spikes[name] = np.concatenate([t.spikes[name][own] for t in traces if t], 1)
+            membranes[name] = np.concatenate([t.membranes[name][own] for t in traces if t], 1)
+    return InputsResult(
+        network=network,
+        network_sha256=bundle.network_hash,
+        backend=backend.value,
+        task=task or network.tasks[0].name,
+        values=np.concatenate([answer.decision.values for answer in parts]),
+        spike_counts={
+            name: np.concatenate([part.decision.activity.window[name] for part in parts])
+            for name in names
+        },
+        spikes=spikes,
+        membranes=membranes,
+        counts=counter.result(pipeline=backend is not BackendName.TORCH),
+    )
+
+
+def run_recording(
+    bundle: Bundle,
+    recording: AnyPath,
+    *,
+    task: str | None = None,
+    backend: BackendName = BackendName.ENGINE,
+) -> RecordedRun:
+    """Run a file of recorded inputs, with every spike and membrane.
+
+    Args:
+        bundle: its network may take a series, or hold the first slice of the recording.
+        recording: .npy, (T, ...) or (batch, T, ...); its length replaces the network's T.
+        task: default: the first.
+        backend: who runs it.
+
+    Raises:
+        BadFileError: a file that cannot be read.
+        BadRequestError: values that the network's input does not take.
+    """
+    path, network = Path(recording), bundle.network
+    network.task_index(task or network.tasks[0].name)
+    series = load_recording(path, network.input.shape)
+    # Checked here once more, for an error that names the file.
+    messages = as_messages(series, network, path)
+    if network.input.held:
+        if not (messages == messages[:, :1]).all():
+            raise BadRequestError(
+                f"{path}: changes from step to step, but this network holds one frame for "
+                "all its steps; export it without --held"
+            )
+        series = series[:, 0]
+    result = run_inputs(
+        bundle, series, task=task, backend=backend, record=True, batch_size=len(series)
+    )
+    return RecordedRun(path.name, result)
+
+
+def check_archive_target(path: AnyPath | None) -> None:
+    """Refuse a file of spikes that could not be written, before long work starts.
+
+    Raises:
+        BadRequestError: no .npz file.
+        BadFileError: its folder cannot be written.
+    """
+    if path is None:
+        return
+    path = Path(path)
+    if path.suffix != ".npz" or path.is_dir():
+        raise BadRequestError(f"{path}: give -o the name of an .npz file")
+    writable_folder(path.resolve().parent)
+
+
+def save_archive(result: InputsResult, path: AnyPath) -> None:
+    """Write values, and of every population spikes and membranes, as .npz.
+
+    Raises:
+        BadFileError: it cannot be written.
+    """
+    arrays: dict[str, NDArray[Any]] = {"values": result.values}
+    for name in result.spikes:
+        arrays[f"spikes/{name}"] = result.spikes[name]
+        arrays[f"membranes/{name}"] = result.membranes[name]
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
