@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mtspark.cli.explain_inputs import float_side
 from mtspark.core.backend import AgentBackend, greedy_actions
 from mtspark.deploy.bundle import load_bundle
 from mtspark.deploy.quantise.calibrate import Calibration, calibrate
@@ -24,6 +23,7 @@ from mtspark.deploy.quantise.network import quantise
 from mtspark.sim.engine.chip import EngineChip
 from mtspark.sim.explain import EffectChip, ExplainedNetwork
 from mtspark.workflows.diff.frames import task_frames
+from mtspark.workflows.explain.inputs import float_side
 
 BATCH = 25
 

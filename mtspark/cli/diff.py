@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from mtspark.cli._console import one_thread_each
+from mtspark.core.files.atomic import check_target, write_json
 
 
 def diff_command(
@@ -51,7 +52,6 @@ def diff_command(
     one_thread_each()
     from mtspark.cli._progress import progress_bar
     from mtspark.cli.show.diff import print_diff
-    from mtspark.core.files.atomic import check_target, write_json
     from mtspark.workflows.diff.comparison import diff
 
     check_target(json_out)

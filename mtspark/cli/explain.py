@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
 from mtspark.cli._console import one_thread_each
-from mtspark.cli.explain_effects import Row, explain_rows
-from mtspark.cli.explain_inputs import float_side, recorded_frames
-from mtspark.cli.show.explain import print_explain
 from mtspark.core.files.atomic import check_target, write_json
-
-if TYPE_CHECKING:
-    from mtspark.deploy.bundle import Bundle
 
 
 def explain_command(
@@ -23,7 +17,7 @@ def explain_command(
     decisions: Annotated[int, typer.Option(min=1, help="Recorded decisions to compare.")] = 500,
     episodes: Annotated[
         int,
-        typer.Option(min=0, help="Also play so many episodes with every effect (minutes each)."),
+        typer.Option(min=0, help="Also play this many episodes with every effect (minutes each)."),
     ] = 0,
     weight_bits: Annotated[
         str | None,
@@ -36,17 +30,17 @@ def explain_command(
         Path | None,
         typer.Option(help="Recorded inputs (.npy, uint8), where the task is no game."),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the game whose frames are used.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the game that gives the frames.")] = 0,
     json_out: Annotated[
         Path | None,
         typer.Option(
             "--json",
-            help="Write the result to this file, row by row; with the same file a stopped run "
-            "goes on.",
+            help="Write the result to this file, row by row; run again with the same file to "
+            "resume a run that was stopped.",
         ),
     ] = None,
 ) -> None:
-    """Say what the lost agreement (and score) of a chip network is due to.
+    """Find what costs a chip network its agreement with the float network, and its score.
 
     The float network answers recorded decisions of the task; then each integer effect is
     switched on alone: weight rounding, threshold rounding, palette, biases, decays, sums that
@@ -54,30 +48,32 @@ def explain_command(
     hide others.
     """
     one_thread_each()
-    from mtspark.deploy.bundle import load_bundle
+    from mtspark.cli._progress import progress_bar
+    from mtspark.cli.show.explain import print_explanation
+    from mtspark.workflows.explain.explanation import explain
 
     check_target(json_out)
-    bundle = load_bundle(folder)
-    chosen = task or bundle.network.tasks[0].name
-    bundle.network.task_index(chosen)
-    result = explain_bundle(
-        bundle,
-        chosen,
-        decisions=decisions,
-        episodes=episodes,
-        weight_bits=parse_bits(weight_bits),
-        by_layer=by_layer,
-        inputs=inputs,
-        seed=seed,
-        store=json_out,
-    )
-    print_explain(result)
+    bits = parse_bits(weight_bits)
+    with progress_bar() as progress:
+        result = explain(
+            folder,
+            task,
+            decisions=decisions,
+            episodes=episodes,
+            weight_bits=bits,
+            by_layer=by_layer,
+            inputs=inputs,
+            seed=seed,
+            store=json_out,
+            progress=progress,
+        )
+    print_explanation(result)
     if json_out is not None:
-        write_json(json_out, result)
+        write_json(json_out, result.to_json())
 
 
 def parse_bits(text: str | None) -> list[int] | None:
-    """Weight bits from a list like 8,6,4.
+    """Read weight bits from a list like 8,6,4.
 
     Raises:
         BadRequestError: anything but numbers from 2 to 8.
@@ -90,115 +86,3 @@ def parse_bits(text: str | None) -> list[int] | None:
     if not all(part.strip().isdigit() and 2 <= int(part) <= 8 for part in parts):
         raise BadRequestError(f"--weight-bits {text!r}: give numbers from 2 to 8, such as 8,6,4")
     return [int(part) for part in parts]
-
-
-def explain_bundle(
-    bundle: Bundle,
-    task: str,
-    *,
-    decisions: int = 500,
-    episodes: int = 0,
-    weight_bits: list[int] | None = None,
-    by_layer: bool = False,
-    inputs: Path | None = None,
-    seed: int = 0,
-    store: Path | None = None,
-) -> dict[str, Any]:
-    """Switch each effect on alone; returns the result as JSON values.
-
-    Args:
-        bundle: made by ``mtspark export``.
-        task: by name.
-        decisions: recorded ones to compare.
-        episodes: to play with every effect.
-        weight_bits: explain these instead of the bundle's.
-        by_layer: weight rounding in each layer alone, too.
-        inputs: recorded ones (.npy), where the task is no game.
-        seed: of the game.
-        store: a file that gets every row as it is made; rows that it holds of the same question
-            are not made again.
-
-    Raises:
-        BadFileError: the bundle has no float graph, or the inputs cannot be read.
-        BadRequestError: no game and no inputs, or a bundle that quantises to something else.
-    """
-    from dataclasses import replace
-    from hashlib import sha256
-
-    from mtspark.deploy.quantise.network import quantise
-
-    network, options = float_side(bundle)
-    chip = bundle.network
-    frames = recorded_frames(bundle, task, decisions, inputs, seed)
-    result: dict[str, Any] = {
-        "format": "mtspark-explain",
-        "version": 1,
-        "folder": str(bundle.folder),
-        "network_sha256": bundle.network_hash,
-        "frames_sha256": sha256(frames.tobytes()).hexdigest(),
-        "task": task,
-        "decisions": len(frames),
-        "episodes": episodes,
-        "seed": seed,
-        "complete": False,
-        "tables": [],
-    }
-    # A pipe or device gets the whole result at the end, once.
-    if store is not None and store.exists() and not store.is_file():
-        store = None
-    stored = {} if store is None else stored_rows(store, result)
-
-    def keep(rows: list[Row]) -> None:
-        result["tables"][-1]["rows"] = rows
-        if store is not None:
-            write_json(store, result)
-
-    for bits in weight_bits or [options.weight_bits]:
-        chosen = replace(options, weight_bits=bits)
-        made = chip
-        if bits != options.weight_bits:
-            made = quantise(
-                network,
-                chip.tasks,
-                chip.protocol,
-                name=chip.name,
-                payload_bits=chip.input.payload_bits,
-                held=chip.input.held,
-                options=chosen,
-            )
-        result["tables"].append({"weight_bits": bits, "rows": []})
-        rows = explain_rows(
-            network,
-            made,
-            chosen,
-            frames,
-            task,
-            episodes=episodes,
-            by_layer=by_layer,
-            seed=seed,
-            known=stored.get(bits),
-            keep=keep,
-        )
-        result["tables"][-1]["rows"] = rows
-    result["complete"] = True
-    return result
-
-
-def stored_rows(path: Path, asked: dict[str, Any]) -> dict[int, dict[str, Row]]:
-    """Rows by weight bits and effect that an earlier run wrote of the same question."""
-    import json
-
-    from mtspark.core.errors import BadFileError
-    from mtspark.core.files.sandbox import read_text_guarded
-
-    same = ("format", "version", "network_sha256", "frames_sha256", "task", "episodes", "seed")
-    try:
-        found = read_text_guarded(path, json.loads)
-        if any(found[key] != asked[key] for key in same):
-            return {}
-        return {
-            int(table["weight_bits"]): {str(row["effect"]): row for row in table["rows"]}
-            for table in found["tables"]
-        }
-    except (BadFileError, ValueError, KeyError, TypeError):
-        return {}

@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mtspark.cli.explain import explain_bundle, stored_rows
-from mtspark.cli.explain_effects import without_value_stream
-from mtspark.cli.explain_inputs import float_side
 from mtspark.core.errors import BadFileError
 from mtspark.core.float_network.simulator import run_float
 from mtspark.deploy.bundle import load_bundle
+from mtspark.workflows.explain.effects import without_value_stream
+from mtspark.workflows.explain.explanation import explain
+from mtspark.workflows.explain.inputs import float_side
+from mtspark.workflows.explain.result import stored_rows
 
 
 def test_the_chips_row_is_what_diff_against_torch_says(
@@ -51,12 +52,12 @@ def test_the_chips_row_is_what_diff_against_torch_says(
 
 def test_other_weight_bits_and_a_score(played: Path) -> None:
     bundle = load_bundle(played)
-    result = explain_bundle(bundle, "breakout", decisions=4, weight_bits=[8, 3], seed=1)
-    eight, three = ({row["effect"]: row for row in table["rows"]} for table in result["tables"])
+    result = explain(bundle, "breakout", decisions=4, weight_bits=[8, 3], seed=1)
+    eight, three = ({row.effect: row for row in table.rows} for table in result.tables)
     worst = ("weights", "all: the chip")
     for effect in worst:
-        assert sum(three[effect]["layers"].values()) > sum(eight[effect]["layers"].values())
-    assert "mean_return" not in eight["weights"]
+        assert sum(three[effect].layers.values()) > sum(eight[effect].layers.values())
+    assert "mean_return" not in eight["weights"].to_json()
 
 
 def test_games_are_played_row_by_row_and_a_stopped_run_goes_on(
@@ -76,11 +77,11 @@ def test_games_are_played_row_by_row_and_a_stopped_run_goes_on(
     monkeypatch.setattr("mtspark.sim.play.play", play)
     bundle, target = load_bundle(played), tmp_path / "rows.json"
     monkeypatch.setattr(
-        "mtspark.cli.explain.recorded_frames",
-        lambda *_: np.zeros((2, *bundle.network.input.shape), np.uint8),
+        "mtspark.workflows.explain.explanation.recorded_frames",
+        lambda *_, **__: np.zeros((2, *bundle.network.input.shape), np.uint8),
     )
     with pytest.raises(KeyboardInterrupt):
-        explain_bundle(bundle, "pong", episodes=2, store=target)
+        explain(bundle, "pong", episodes=2, store=target)
     stored = json.loads(target.read_text())
     assert not stored["complete"]
     assert [row["effect"] for row in stored["tables"][0]["rows"]] == [
@@ -88,15 +89,16 @@ def test_games_are_played_row_by_row_and_a_stopped_run_goes_on(
         "weights",
         "thresholds",
     ]
-    result = explain_bundle(bundle, "pong", episodes=2, store=target)
-    rows = {row["effect"]: row for row in result["tables"][0]["rows"]}
-    assert result["complete"]
-    assert [row["mean_return"] for row in rows.values()][:4] == [0.5, 1.0, 1.5, 2.5]
+    result = explain(bundle, "pong", episodes=2, store=target)
+    rows = {row.effect: row for row in result.tables[0].rows}
+    assert result.complete
+    assert json.loads(target.read_text()) == result.to_json()
+    assert [row.mean_return for row in rows.values()][:4] == [0.5, 1.0, 1.5, 2.5]
     assert len(asked) == 1 + len(rows)
     assert asked[-1] == "engine"
-    assert all(row["played_decisions"] == 6 for row in rows.values())
+    assert all(row.played_decisions == 6 for row in rows.values())
     assert set(stored_rows(target, result)[8]) >= {"float network", "weights", "thresholds"}
-    assert stored_rows(target, {**result, "seed": 1}) == {}
+    assert stored_rows(target, replace(result, seed=1)) == {}
     target.write_text("[" * 200_000)
     assert stored_rows(target, result) == {}
 
@@ -106,8 +108,8 @@ def test_recorded_inputs_take_the_place_of_a_game(
 ) -> None:
     frames = np.random.default_rng(0).integers(0, 256, (3, 4, 84, 84)).astype(np.uint8)
     np.save(tmp_path / "frames.npy", frames)
-    result = explain_bundle(load_bundle(played), "pong", inputs=tmp_path / "frames.npy")
-    assert result["decisions"] == 3
+    result = explain(played, "pong", inputs=tmp_path / "frames.npy")
+    assert result.decisions == 3
     np.save(tmp_path / "wrong.npy", frames[:, :2])
     assert call("explain", played, "--inputs", tmp_path / "wrong.npy") == 2
     assert "(decisions, 4, 84, 84) is needed" in capsys.readouterr().err

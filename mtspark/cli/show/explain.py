@@ -1,40 +1,45 @@
-"""What each effect of the chip costs."""
+"""What each integer effect costs."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from rich.table import Table
 
 from mtspark.cli._console import console
 
+if TYPE_CHECKING:
+    from mtspark.workflows.explain.result import EffectTable, Explanation
 
-def print_explain(result: dict[str, Any]) -> None:
-    """A table for each number of weight bits."""
-    for part in result["tables"]:
-        title = (
-            f"{result['task']}, {result['decisions']} decisions, {part['weight_bits']}-bit weights"
-        )
-        table = Table(title=title)
-        table.add_column("switched on alone")
-        table.add_column("same action as float", justify="right")
-        layers = list(part["rows"][0]["layers"])
-        for layer in layers:
-            table.add_column(layer, justify="right")
-        if result["episodes"]:
-            table.add_column(f"mean return of {result['episodes']}", justify="right")
-        for row in part["rows"]:
-            cells = [row["effect"], f"{row['action_agreement']:.1%}"]
-            cells += [f"{row['layers'][layer]:.2%}" for layer in layers]
-            if result["episodes"]:
-                score = row["mean_return"]
-                cells.append("no game" if score is None else f"{score:g}")
-            if row["effect"].startswith("all"):
-                table.add_section()
-            table.add_row(*cells)
-        console.print(table)
+
+def print_explanation(result: Explanation) -> None:
+    """Print a table for each number of weight bits."""
+    for table in result.tables:
+        console.print(_table(table, result))
     console.print(
         "columns of layers: share of neurons whose number of spikes in a decision differs from the "
         "float network's; effects do not add up",
         soft_wrap=True,
     )
+
+
+def _table(part: EffectTable, result: Explanation) -> Table:
+    table = Table(
+        title=f"{result.task}, {result.decisions} decisions, {part.weight_bits}-bit weights"
+    )
+    table.add_column("switched on alone")
+    table.add_column("same action as float", justify="right")
+    layers = list(part.rows[0].layers)
+    for layer in layers:
+        table.add_column(layer, justify="right")
+    if result.episodes:
+        table.add_column(f"mean return of {result.episodes}", justify="right")
+    for row in part.rows:
+        cells = [row.effect, f"{row.action_agreement:.1%}"]
+        cells += [f"{row.layers[layer]:.2%}" for layer in layers]
+        if result.episodes:
+            cells.append("no game" if row.mean_return is None else f"{row.mean_return:g}")
+        if row is part.rows[-1]:
+            table.add_section()
+        table.add_row(*cells)
+    return table

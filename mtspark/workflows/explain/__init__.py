@@ -1,0 +1,6 @@
+"""Causes of the lost agreement between a float network and its chip network.
+
+Read `explanation` first: it takes a bundle and returns a table of rows, one an effect. `inputs`
+rebuilds the float network of a bundle, `effects` switches each effect of the integers on alone,
+`result` holds the rows and resumes a run that was stopped.
+"""

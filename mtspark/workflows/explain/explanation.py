@@ -1,0 +1,112 @@
+"""The explanation of a bundle: the entry of this package."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
+
+from mtspark.core.files.atomic import AnyPath, write_json
+from mtspark.core.progress import ProgressCallback, no_progress
+from mtspark.deploy.bundle import Bundle, load_bundle
+from mtspark.deploy.quantise.network import quantise
+from mtspark.workflows.diff.frames import recorded_frames
+from mtspark.workflows.explain.effects import explain_rows
+from mtspark.workflows.explain.inputs import float_side
+from mtspark.workflows.explain.result import EffectRow, EffectTable, Explanation, stored_rows
+
+
+def explain(
+    bundle: Bundle | AnyPath,
+    task: str | None = None,
+    *,
+    decisions: int = 500,
+    episodes: int = 0,
+    weight_bits: Sequence[int] | None = None,
+    by_layer: bool = False,
+    inputs: AnyPath | None = None,
+    seed: int = 0,
+    store: AnyPath | None = None,
+    progress: ProgressCallback = no_progress,
+) -> Explanation:
+    """Switch each effect of the integers on alone, and compare with the float network.
+
+    Args:
+        bundle: made by ``mtspark export``, or its folder.
+        task: by name; the first one where None.
+        decisions: recorded ones to compare.
+        episodes: to play with every effect.
+        weight_bits: explain these instead of the bundle's.
+        by_layer: weight rounding in each layer alone, too.
+        inputs: recorded ones (.npy), where the task is no game.
+        seed: of the game.
+        store: a file that gets every row as soon as it is known, and the whole result at the end;
+            rows of the same question that it holds already are taken from it.
+        progress: receives the effects, or the episodes played so far.
+
+    Raises:
+        BadFileError: the bundle has no float graph, or a file cannot be read or written.
+        BadRequestError: an unknown task, no game and no inputs, or a bundle that quantises to
+            something else.
+    """
+    if not isinstance(bundle, Bundle):
+        bundle = load_bundle(Path(bundle))
+    chip = bundle.network
+    task = task or chip.tasks[0].name
+    chip.task_index(task)
+    network, options = float_side(bundle)
+    frames = recorded_frames(chip, task, decisions, inputs, seed, progress=progress)
+    result = Explanation(
+        folder=str(bundle.folder),
+        network_sha256=bundle.network_hash,
+        frames_sha256=sha256(frames.tobytes()).hexdigest(),
+        task=task,
+        decisions=len(frames),
+        episodes=episodes,
+        seed=seed,
+    )
+    # A pipe or device gets the whole result once, from the caller.
+    file = None if store is None or _is_special(Path(store)) else Path(store)
+    known = {} if file is None else stored_rows(file, result)
+    tables: list[EffectTable] = []
+    for bits in weight_bits or [options.weight_bits]:
+        chosen = replace(options, weight_bits=bits)
+        quantised = chip
+        if bits != options.weight_bits:
+            quantised = quantise(
+                network,
+                chip.tasks,
+                chip.protocol,
+                name=chip.name,
+                payload_bits=chip.input.payload_bits,
+                held=chip.input.held,
+                options=chosen,
+            )
+        rows: list[EffectRow] = []
+        tables.append(EffectTable(bits))
+        for row in explain_rows(
+            network,
+            quantised,
+            chosen,
+            frames,
+            task,
+            episodes=episodes,
+            by_layer=by_layer,
+            seed=seed,
+            known=known.get(bits),
+            progress=progress,
+        ):
+            rows.append(row)
+            tables[-1] = EffectTable(bits, tuple(rows))
+            result = replace(result, tables=tuple(tables))
+            if file is not None:
+                write_json(file, result.to_json())
+    result = replace(result, complete=True)
+    if file is not None:
+        write_json(file, result.to_json())
+    return result
+
+
+def _is_special(path: Path) -> bool:
+    return path.exists() and not path.is_file()

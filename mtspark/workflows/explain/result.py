@@ -1,0 +1,143 @@
+"""The result of an explanation, and the file from which a stopped run goes on."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mtspark.core.errors import BadFileError
+from mtspark.core.files.atomic import AnyPath
+from mtspark.core.files.sandbox import read_text_guarded
+
+FORMAT, VERSION = "mtspark-explain", 1
+QUESTION = (*("format", "version", "network_sha256", "frames_sha256", "task", "episodes", "seed"),)
+"""Fields that are the same in two results whose rows are interchangeable."""
+
+
+@dataclass(frozen=True)
+class EffectRow:
+    """What one effect of the integers changes, compared with the float network.
+
+    Attributes:
+        effect: that is switched on alone.
+        action_agreement: share of decisions with the same greedy action.
+        layers: by population, share of neurons whose number of spikes in a decision differs.
+        mean_return: of the episodes that were played; None where none were.
+        played_decisions: in them; None where no episodes were asked for.
+    """
+
+    effect: str
+    action_agreement: float
+    layers: dict[str, float]
+    mean_return: float | None = None
+    played_decisions: int | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON values; the fields of episodes only where some were asked for."""
+        data: dict[str, Any] = {
+            "effect": self.effect,
+            "action_agreement": self.action_agreement,
+            "layers": self.layers,
+        }
+        if self.played_decisions is not None:
+            data["mean_return"] = self.mean_return
+            data["played_decisions"] = self.played_decisions
+        return data
+
+    @classmethod
+    def from_json(cls, data: Any) -> EffectRow:
+        """Rebuild a row from :meth:`to_json`.
+
+        Raises:
+            KeyError, TypeError, ValueError: it is none.
+        """
+        score, played = data.get("mean_return"), data.get("played_decisions")
+        return cls(
+            effect=str(data["effect"]),
+            action_agreement=float(data["action_agreement"]),
+            layers={str(name): float(share) for name, share in data["layers"].items()},
+            mean_return=None if score is None else float(score),
+            played_decisions=None if played is None else int(played),
+        )
+
+
+@dataclass(frozen=True)
+class EffectTable:
+    """The rows of one number of weight bits, the float network first and the whole chip last."""
+
+    weight_bits: int
+    rows: tuple[EffectRow, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON values."""
+        return {"weight_bits": self.weight_bits, "rows": [row.to_json() for row in self.rows]}
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What each effect of the integers changes.
+
+    Attributes:
+        folder: of the bundle.
+        network_sha256: hash of its chip network.
+        frames_sha256: hash of the frames.
+        task: by name.
+        decisions: number of frames.
+        episodes: played with every effect.
+        seed: of the game.
+        tables: one a number of weight bits.
+        complete: whether every row is there.
+    """
+
+    folder: str
+    network_sha256: str
+    frames_sha256: str
+    task: str
+    decisions: int
+    episodes: int
+    seed: int
+    tables: tuple[EffectTable, ...] = ()
+    complete: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the content of ``mtspark explain --json``."""
+        return {
+            "format": FORMAT,
+            "version": VERSION,
+            "folder": self.folder,
+            "network_sha256": self.network_sha256,
+            "frames_sha256": self.frames_sha256,
+            "task": self.task,
+            "decisions": self.decisions,
+            "episodes": self.episodes,
+            "seed": self.seed,
+            "complete": self.complete,
+            "tables": [table.to_json() for table in self.tables],
+        }
+
+
+def stored_rows(path: AnyPath, asked: Explanation) -> dict[int, dict[str, EffectRow]]:
+    """Return the rows that an earlier run of the same question wrote.
+
+    Args:
+        path: of its result, complete or not.
+        asked: the question; its tables are ignored.
+
+    Returns:
+        Rows by weight bits and effect; none where the file holds something else.
+    """
+    question = asked.to_json()
+    try:
+        content = read_text_guarded(Path(path), json.loads)
+        if any(content[key] != question[key] for key in QUESTION):
+            return {}
+        return {
+            int(table["weight_bits"]): {
+                row.effect: row for row in map(EffectRow.from_json, table["rows"])
+            }
+            for table in content["tables"]
+        }
+    except (BadFileError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
