@@ -273,7 +273,9 @@ def _as_matrix(link: FloatConnection) -> FloatConnection:
     inputs, outputs = int(np.prod(link.input_shape)), int(np.prod(link.output_shape))
     _check_matrix(link.name, outputs, inputs)
     images = np.eye(inputs).reshape(inputs, *link.input_shape)
-    weights = convolve(link, images).reshape(inputs, outputs).T
+    geometry = link.geometry
+    assert geometry is not None, "the network is checked"
+    weights = convolve(geometry, link.weights, images).reshape(inputs, outputs).T
     return FloatConnection(
         link.name, link.source, link.target, FloatKind.DENSE, weights, delay=link.delay
     )
@@ -319,10 +321,7 @@ def _in_chip_time(link: FloatConnection, depths: dict[str, int]) -> ChipLink:
         target=link.target,
         kind=kind,
         weights=link.weights,
-        stride=link.stride,
-        padding=link.padding,
-        dilation=link.dilation,
-        groups=link.groups,
+        **link.conv_fields,
         delay=depths[link.target] - depths[link.source] - 1 + link.delay,
         recurrent=link.delay > 0,
     )

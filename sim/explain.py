@@ -211,10 +211,7 @@ def _chip_link(
         exact,
         input_shape=shapes[link.source] if conv else (),
         output_shape=shapes[link.target] if conv else (),
-        stride=link.stride,
-        padding=link.padding,
-        dilation=link.dilation,
-        groups=link.groups,
+        **link.conv_fields,
     )
     rounded = replace(made, weights=connection.weights.astype(np.float64))
     return _Link(link.source, lag, made, rounded, factor)

@@ -166,7 +166,7 @@ class Conv(LinearMap):
     def apply(self, rows: Floats) -> Floats:
         """Map rows (n, inputs) to (n, outputs)."""
         images = rows.reshape(-1, *self.geometry.input_shape)
-        return convolve(self.connection(), images).reshape(len(rows), -1)
+        return convolve(self.geometry, self.weights, images).reshape(len(rows), -1)
 
     def transposed(self, rows: Floats) -> Floats:
         """Multiply rows (n, outputs) by the map's matrix: the transposed convolution."""

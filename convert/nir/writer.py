@@ -172,10 +172,7 @@ def _synapses(link: FloatConnection, bias: Floats | None, shape: tuple[int, ...]
         return nir.Conv2d(
             input_shape=(int(link.input_shape[1]), int(link.input_shape[2])),
             weight=link.weights,
-            stride=link.stride,
-            padding=link.padding,
-            dilation=link.dilation,
-            groups=link.groups,
+            **link.conv_fields,
             bias=channels,
         )
     if link.kind is FloatKind.DENSE:

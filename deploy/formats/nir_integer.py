@@ -106,10 +106,7 @@ def _connection(network: ChipNetwork, link: Connection) -> FloatConnection:
         geometry = {
             "input_shape": network.shape_of(link.source),
             "output_shape": network.shape_of(link.target),
-            "stride": link.stride,
-            "padding": link.padding,
-            "dilation": link.dilation,
-            "groups": link.groups,
+            **link.conv_fields,
         }
     return FloatConnection(
         name=link.name,

@@ -262,13 +262,7 @@ class LavaChip:
     def _our_synapses(self, link: Connection) -> Any:
         from mtspark.deploy.lava.processes.processes import Synapses
 
-        geometry = {
-            "kernel": link.weights.shape[2:],
-            "stride": link.stride,
-            "padding": link.padding,
-            "dilation": link.dilation,
-            "groups": link.groups,
-        }
+        geometry = {"kernel": link.weights.shape[2:], **link.conv_fields}
         own = self.network.window(link.source)
         return Synapses(
             weights=link.weights,

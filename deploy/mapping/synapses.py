@@ -18,6 +18,7 @@ from mtspark.core.chip_network.network import (
     Population,
     SignMode,
 )
+from mtspark.core.geometry import ConvGeometry, conv_geometry
 from mtspark.deploy.chips.model import ChipModel, Encoding
 
 Box = tuple[tuple[int, int], ...]
@@ -54,17 +55,9 @@ def synapses_per_axon(
         return np.asarray((link.weights[part.neurons] != 0).sum(0), np.int64)
     box = part.box or _bounding_box(part, target)
     filters = _filters_by_group(link, box[0])
-    rows, columns = (
-        _meetings(
-            source[axis + 1],
-            box[axis + 1],
-            link.weights.shape[axis + 2],
-            link.stride[axis],
-            link.padding[axis],
-            link.dilation[axis],
-        )
-        for axis in (0, 1)
-    )
+    geometry = conv_geometry(link, source, link.weights.shape)
+    assert geometry is not None, "the network is checked"
+    rows, columns = (_meetings(geometry, axis, box[axis + 1]) for axis in (0, 1))
     channels = np.repeat(filters, link.weights.shape[1])
     return np.asarray(
         channels[:, None, None] * rows[None, :, None] * columns[None, None, :], np.int64
@@ -187,11 +180,8 @@ def _filters_by_group(link: Connection, channels: tuple[int, int]) -> Integers:
     return np.bincount(np.arange(*channels) // per_group, minlength=link.groups)
 
 
-def _meetings(
-    length: int, outputs: tuple[int, int], kernel: int, stride: int, padding: int, dilation: int
-) -> Integers:
-    """Along one axis: how many (output, tap) pairs meet each input position."""
-    met = (
-        np.arange(*outputs)[:, None] * stride - padding + np.arange(kernel)[None, :] * dilation
-    ).reshape(-1)
+def _meetings(geometry: ConvGeometry, axis: int, outputs: tuple[int, int]) -> Integers:
+    """Along one axis: how many (output, tap) pairs of a range of outputs meet each position."""
+    length = geometry.input_shape[axis + 1]
+    met = geometry.positions(axis)[slice(*outputs)].reshape(-1)
     return np.bincount(met[(met >= 0) & (met < length)], minlength=length)

@@ -16,8 +16,9 @@ import numpy as np
 from mtspark.core.arrays import Floats
 from mtspark.core.chip_network.network import INPUT, ConnectionKind
 from mtspark.core.errors import BadRequestError
-from mtspark.core.float_network.network import CONSTANT, FloatConnection, FloatKind, FloatNetwork
+from mtspark.core.float_network.network import CONSTANT, FloatNetwork
 from mtspark.core.float_network.simulator import FloatRun, convolve, run_float
+from mtspark.core.geometry import conv_geometry
 from mtspark.deploy.lower import HELPERS, ChipLink, lower
 from mtspark.deploy.quantise.options import QuantiseOptions
 from mtspark.deploy.quantise.rounding import natural_unit, round_weights
@@ -159,21 +160,10 @@ class _Channels:
         link = self.link
         if link.kind is not ConnectionKind.CONV:
             return np.asarray(((self.messages @ weights.T) ** 2).sum(0))
-        conv = FloatConnection(
-            link.name,
-            link.source,
-            link.target,
-            FloatKind.CONV,
-            weights,
-            input_shape=self.source_shape,
-            output_shape=self.target_shape,
-            stride=link.stride,
-            padding=link.padding,
-            dilation=link.dilation,
-            groups=link.groups,
-        )
+        geometry = conv_geometry(link, self.source_shape, weights.shape)
+        assert geometry is not None, "the network is checked"
         images = self.messages.reshape(-1, *self.source_shape)
-        return np.asarray((convolve(conv, images) ** 2).sum((0, 2, 3)))
+        return np.asarray((convolve(geometry, weights, images) ** 2).sum((0, 2, 3)))
 
     def error(self, limit: Floats, options: QuantiseOptions) -> Floats:
         """Squared error of the current of each output channel under a limit."""

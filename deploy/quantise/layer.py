@@ -299,10 +299,7 @@ def _candidate(
             sign_mode=SignMode.MIXED,
             exponent=exponent + offset,
             weight_bits=rounding.options.weight_bits,
-            stride=link.stride,
-            padding=link.padding,
-            dilation=link.dilation,
-            groups=link.groups,
+            **link.conv_fields,
             delay=link.delay,
             recurrent=link.recurrent,
         )

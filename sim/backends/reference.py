@@ -25,6 +25,7 @@ from mtspark.core.chip_network.network import (
 )
 from mtspark.core.chip_network.rules import check_network
 from mtspark.core.errors import BadRequestError
+from mtspark.core.geometry import conv_geometry
 
 
 class ReferenceChip:
@@ -258,13 +259,10 @@ class Synapses:
 
     def _convolve(self, messages: AnyArray) -> AnyArray:
         """Cross-correlation with OIHW weights: gather each output's inputs, then multiply."""
-        link = self.link
-        _, per_group, *kernel = link.weights.shape
-        (pad_y, pad_x), (step_y, step_x) = link.padding, link.stride
-        padded = np.pad(messages, ((0, 0), (0, 0), (pad_y, pad_y), (pad_x, pad_x)))
-        reach = [dil * (taps - 1) + 1 for dil, taps in zip(link.dilation, kernel, strict=True)]
-        views = np.lib.stride_tricks.sliding_window_view(padded, reach, axis=(2, 3))
-        views = views[:, :, ::step_y, ::step_x, :: link.dilation[0], :: link.dilation[1]]
+        geometry = conv_geometry(self.link, messages.shape[1:], self.link.weights.shape)
+        assert geometry is not None, "the network is checked"
+        per_group = geometry.channels_per_group
+        views = geometry.patches(messages)
         batch, _, rows, columns = views.shape[:4]
         taps = views.transpose(0, 2, 3, 1, 4, 5)  # batch, row, column, channel, kernel y and x
         results = []

@@ -11,6 +11,7 @@ from math import prod
 from mtspark.core.chip_network.network import INPUT, ChipNetwork, ConnectionKind
 from mtspark.core.errors import BadFileError
 from mtspark.core.files.limits import FileLimits, over
+from mtspark.core.geometry import ConvParameters
 
 
 def check_network_limits(network: ChipNetwork, limits: FileLimits, where: str) -> None:
@@ -38,17 +39,12 @@ def check_network_limits(network: ChipNetwork, limits: FileLimits, where: str) -
             raise over("neurons", f"{where}: {name}", prod(shape), limits)
     for link in network.connections:
         image = shapes.get(link.source, ()) if link.kind is ConnectionKind.CONV else ()
-        check_geometry(
-            link.name, link.stride, link.padding, link.dilation, link.groups, image, limits, where
-        )
+        check_geometry(link.name, link, image, limits, where)
 
 
 def check_geometry(
     name: str,
-    stride: tuple[int, int],
-    padding: tuple[int, int],
-    dilation: tuple[int, int],
-    groups: int,
+    declared: ConvParameters,
     image: tuple[int, ...],
     limits: FileLimits,
     where: str,
@@ -57,7 +53,7 @@ def check_geometry(
 
     Args:
         name: of the connection.
-        stride, padding, dilation, groups: as declared.
+        declared: how its kernel moves.
         image: (channels, height, width) that is convolved; anything else where nothing is.
         limits: of the file.
         where: names the file in errors.
@@ -66,7 +62,9 @@ def check_geometry(
         BadFileError: a size over a limit.
     """
     what = f"{where}: connection {name}"
-    largest = max(*map(abs, (*stride, *padding, *dilation, groups)))
+    padding = declared.padding
+    numbers = (*declared.stride, *padding, *declared.dilation, declared.groups)
+    largest = max(*map(abs, numbers))
     if largest > limits.neurons:
         raise over("neurons", f"{what}: a stride, padding or dilation of", largest, limits)
     if len(image) == 3 and min(padding) >= 0:

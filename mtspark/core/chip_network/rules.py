@@ -25,6 +25,7 @@ from mtspark.core.chip_network.network import (
     SignMode,
 )
 from mtspark.core.errors import BadNetworkError
+from mtspark.core.geometry import conv_geometry
 
 
 def check_network(network: ChipNetwork) -> None:
@@ -128,20 +129,8 @@ def _output_shape(link: Connection, source: tuple[int, ...]) -> tuple[int, ...] 
     if link.kind is not ConnectionKind.CONV:
         fits = link.weights.ndim == 2 and link.weights.shape[1] == int(np.prod(source))
         return (link.weights.shape[0],) if fits else None
-    if link.weights.ndim != 4 or len(source) != 3 or link.groups < 1:
-        return None
-    if min(*link.stride, *link.dilation) < 1 or min(link.padding) < 0:
-        return None
-    out, per_group, *kernel = link.weights.shape
-    if per_group * link.groups != source[0] or out % link.groups:
-        return None
-    sizes = [
-        (length + 2 * pad - dilation * (taps - 1) - 1) // stride + 1
-        for length, pad, dilation, taps, stride in zip(
-            source[1:], link.padding, link.dilation, kernel, link.stride, strict=True
-        )
-    ]
-    return (out, *sizes) if min(sizes) > 0 else None
+    geometry = conv_geometry(link, source, link.weights.shape)
+    return None if geometry is None else geometry.output_shape
 
 
 def weights_lie_on_the_grid_of_their_sign_mode(network: ChipNetwork) -> Iterator[str]:
@@ -218,8 +207,6 @@ def payloads_exist_on_the_chip(network: ChipNetwork) -> Iterator[str]:
 
 def depths_are_defined(network: ChipNetwork) -> Iterator[str]:
     """Sources come before targets and branches that meet have equal depth."""
-    from mtspark.core.errors import BadNetworkError
-
     try:
         _ = network.depths
     except BadNetworkError as error:

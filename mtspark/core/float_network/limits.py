@@ -28,13 +28,4 @@ def check_float_limits(network: FloatNetwork, limits: FileLimits, where: str) ->
             raise over("neurons", f"{where}: {name}", prod(shape), limits)
     for link in network.connections:
         if link.kind is FloatKind.CONV:
-            check_geometry(
-                link.name,
-                link.stride,
-                link.padding,
-                link.dilation,
-                link.groups,
-                link.input_shape,
-                limits,
-                where,
-            )
+            check_geometry(link.name, link, link.input_shape, limits, where)

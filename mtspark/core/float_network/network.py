@@ -30,7 +30,7 @@ import numpy as np
 from mtspark.core.arrays import Floats
 from mtspark.core.chip_network.network import INPUT
 from mtspark.core.errors import BadNetworkError
-from mtspark.core.geometry import ConvParameters
+from mtspark.core.geometry import ConvGeometry, ConvParameters, conv_geometry
 
 CONSTANT = "constant"
 """Name of a source of one value that is 1 in every step."""
@@ -154,6 +154,11 @@ class FloatConnection(ConvParameters):
     output_shape: tuple[int, ...] = ()
     delay: int = 0
     notional_delay: int = 0
+
+    @property
+    def geometry(self) -> ConvGeometry | None:
+        """Of a convolution; None where its kernel does not fit its image."""
+        return conv_geometry(self, self.input_shape, self.weights.shape)
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from math import prod
 
 import numpy as np
 
@@ -12,7 +13,6 @@ from mtspark.core.chip_network.network import INPUT
 from mtspark.core.errors import BadNetworkError
 from mtspark.core.float_network.network import (
     CONSTANT,
-    FloatConnection,
     FloatKind,
     FloatNetwork,
     OutputKind,
@@ -61,11 +61,12 @@ def _values(network: FloatNetwork) -> list[str]:
         elif link.kind is FloatKind.DIAGONAL:
             fits = link.weights.shape == (ends[0],) and ends[0] == ends[1]
         else:
-            made = conv_output_shape(link) if len(link.input_shape) == 3 else None
-            fits = made == link.output_shape and (
-                int(np.prod(link.output_shape)),
-                int(np.prod(link.input_shape)),
-            ) == (ends[0], ends[1])
+            geometry = link.geometry
+            fits = (
+                geometry is not None
+                and geometry.output_shape == link.output_shape
+                and (prod(link.output_shape), prod(link.input_shape)) == ends
+            )
         if not fits:
             found.append(
                 f"connection {link.name!r}: {link.kind.value} weights {link.weights.shape} do not "
@@ -105,24 +106,6 @@ def _beyond(values: Floats) -> bool:
     """Whether a finite value is larger than :data:`LARGEST`."""
     finite = values[np.isfinite(values)]
     return bool(finite.size) and max(float(finite.max()), -float(finite.min())) > LARGEST
-
-
-def conv_output_shape(link: FloatConnection) -> tuple[int, ...] | None:
-    """(channels, rows, columns) that a convolution makes of its input shape; None: no fit."""
-    if link.weights.ndim != 4 or link.groups < 1:
-        return None
-    out, per_group, *kernel = link.weights.shape
-    if per_group * link.groups != link.input_shape[0] or out % link.groups:
-        return None
-    if min(*link.stride, *link.dilation) < 1 or min(link.padding) < 0:
-        return None
-    sizes = [
-        (length + 2 * pad - dilation * (taps - 1) - 1) // stride + 1
-        for length, pad, dilation, taps, stride in zip(
-            link.input_shape[1:], link.padding, link.dilation, kernel, link.stride, strict=True
-        )
-    ]
-    return (out, *sizes) if min(sizes) > 0 else None
 
 
 def merge_tasks(networks: Sequence[FloatNetwork], tasks: Sequence[str]) -> FloatNetwork:

@@ -18,6 +18,7 @@ from mtspark.core.float_network.network import (
     FloatReset,
     OutputKind,
 )
+from mtspark.core.geometry import ConvGeometry
 
 GATHERED_VALUES = 2**23
 """Largest number of values that a convolution lays out at once (64 MiB)."""
@@ -192,30 +193,39 @@ def deliver(link: FloatConnection, sent: Floats) -> Floats:
         return sent * link.weights
     if link.kind is FloatKind.DENSE:
         return sent @ link.weights.T
+    geometry = link.geometry
+    assert geometry is not None, "the network is checked"
     flat = sent.reshape(-1, *link.input_shape)
-    return convolve(link, flat).reshape(*sent.shape[:2], -1)
+    return convolve(geometry, link.weights, flat).reshape(*sent.shape[:2], -1)
 
 
-def convolve(link: FloatConnection, values: Floats) -> Floats:
-    """Cross-correlation of (n, channels, rows, columns) with OIHW weights."""
-    out, per_group, *kernel = link.weights.shape
-    (pad_y, pad_x), (step_y, step_x) = link.padding, link.stride
-    reach = [dil * (taps - 1) + 1 for dil, taps in zip(link.dilation, kernel, strict=True)]
-    weights = link.weights.reshape(link.groups, out // link.groups, -1).transpose(0, 2, 1)
-    size = link.groups * weights.shape[1] * int(np.prod(link.output_shape[1:]))
-    chunk = max(1, GATHERED_VALUES // size)
-    result = np.empty((len(values), *link.output_shape))
+def convolve(geometry: ConvGeometry, weights: Floats, values: Floats) -> Floats:
+    """Cross-correlation.
+
+    Args:
+        geometry: of the kernel on the images.
+        weights: (output channels, input channels / groups, rows, columns).
+        values: (n, channels, rows, columns).
+
+    Returns:
+        (n, output channels, rows, columns).
+    """
+    groups, share = geometry.groups, geometry.filters_per_group
+    kernels = weights.reshape(groups, share, -1).transpose(0, 2, 1)
+    _, rows, columns = geometry.output_shape
+    gathered_size = groups * kernels.shape[1] * rows * columns
+    chunk = max(1, GATHERED_VALUES // gathered_size)
+    result = np.empty((len(values), *geometry.output_shape))
     for start in range(0, len(values), chunk):
-        part = values[start : start + chunk]
-        padded = np.pad(part, ((0, 0), (0, 0), (pad_y, pad_y), (pad_x, pad_x)))
-        views = np.lib.stride_tricks.sliding_window_view(padded, reach, axis=(2, 3))
-        views = views[:, :, ::step_y, ::step_x, :: link.dilation[0], :: link.dilation[1]]
-        count, _, rows, columns = views.shape[:4]
-        taps = views.reshape(count, link.groups, per_group, rows, columns, *kernel)
+        views = geometry.patches(values[start : start + chunk])
+        count = len(views)
+        taps = views.reshape(
+            count, groups, geometry.channels_per_group, rows, columns, *geometry.kernel
+        )
         # group, (n, row, column), (channel, kernel row, kernel column)
-        gathered = taps.transpose(1, 0, 3, 4, 2, 5, 6).reshape(link.groups, -1, weights.shape[1])
-        made = (gathered @ weights).reshape(link.groups, count, rows, columns, -1)
-        result[start : start + chunk] = made.transpose(1, 0, 4, 2, 3).reshape(
-            count, *link.output_shape
+        gathered = taps.transpose(1, 0, 3, 4, 2, 5, 6).reshape(groups, -1, kernels.shape[1])
+        products = (gathered @ kernels).reshape(groups, count, rows, columns, -1)
+        result[start : start + chunk] = products.transpose(1, 0, 4, 2, 3).reshape(
+            count, *geometry.output_shape
         )
     return result
