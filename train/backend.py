@@ -6,8 +6,8 @@ from contextlib import ExitStack
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from mtspark.core.arrays import Pixels
 from mtspark.core.backend import Activity, Decision, Memoryless
 from mtspark.core.chip_network.network import INPUT
 from mtspark.train.checkpoint.agent import Agent
@@ -27,7 +27,7 @@ class TorchBackend(Memoryless):
         self._open = ExitStack()
         self._open.enter_context(agent.network.weights_kept())
 
-    def decide(self, frames: NDArray[np.uint8], task: int, *, trace: bool = False) -> Decision:
+    def decide(self, frames: Pixels, task: int, *, trace: bool = False) -> Decision:
         """Q values and spikes of a batch; `trace` has no meaning, there are no chip steps."""
         recorded = NetworkTrace()
         with torch.no_grad():

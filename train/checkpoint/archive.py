@@ -9,6 +9,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import torch
 
+from mtspark.core.arrays import AnyArray
 from mtspark.core.errors import BackendMissingError, BadFileError, one_line
 from mtspark.core.files.limits import FileLimits, check_file_size, over
 
@@ -128,7 +129,7 @@ class _Arrays:
             return tuple(items) if isinstance(value, tuple) else items
         return value
 
-    def _array(self, value: torch.Tensor) -> np.ndarray[Any, Any]:
+    def _array(self, value: torch.Tensor) -> AnyArray:
         plain = type(value) in (torch.Tensor, torch.nn.Parameter)
         if not plain or value.layout != torch.strided or value.device.type != "cpu":
             raise BadFileError(f"{self.path}: holds a tensor of a special kind; only plain ones")

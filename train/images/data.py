@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from mtspark.core.arrays import AnyArray, Integers, Pixels
 from mtspark.core.errors import BadFileError, BadRequestError
 from mtspark.core.files.atomic import AnyPath
 from mtspark.train.config.images import CLASSES, IMAGE_SHAPE
@@ -52,8 +52,8 @@ class ImageSet:
     """
 
     name: str
-    images: NDArray[np.uint8]
-    labels: NDArray[np.int64]
+    images: Pixels
+    labels: Integers
     origin: str
 
     def subset(self, count: int, seed: int) -> ImageSet:
@@ -98,7 +98,7 @@ def load_images(name: str, split: str, folder: AnyPath | None = None) -> ImageSe
     )
 
 
-def as_rgb32(images: NDArray[Any], where: str) -> NDArray[np.uint8]:
+def as_rgb32(images: AnyArray, where: str) -> Pixels:
     """Bring (count, height, width) or (count, height, width, 3) pixels to (count, 3, 32, 32).
 
     Smaller images are padded with black, centred; grey ones fill all three channels.
@@ -118,7 +118,7 @@ def as_rgb32(images: NDArray[Any], where: str) -> NDArray[np.uint8]:
     return result
 
 
-def read_idx(path: Path) -> NDArray[np.uint8]:
+def read_idx(path: Path) -> Pixels:
     """Read an array of the IDX format (http://yann.lecun.com/exdb/mnist/), plain or gzipped.
 
     Raises:
@@ -140,9 +140,7 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
     return np.frombuffer(data, np.uint8, offset=start).reshape(shape)
 
 
-def _checked(
-    name: str, images: NDArray[Any], labels: NDArray[Any], where: str, origin: str
-) -> ImageSet:
+def _checked(name: str, images: AnyArray, labels: AnyArray, where: str, origin: str) -> ImageSet:
     if labels.shape != images.shape[:1] or not len(labels):
         raise BadFileError(f"{where}: {len(images)} images with labels of shape {labels.shape}")
     if labels.dtype.kind not in "ui" or labels.min() < 0 or labels.max() >= CLASSES:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from mtspark.core.arrays import Integers
 from mtspark.core.environments.protocol import Task
 from mtspark.train.checkpoint.agent import Agent
 from mtspark.train.config.images import CLASSES, ImageConfig, check_image_config
@@ -110,7 +111,7 @@ class ImageTrainer:
         self.epoch += 1
         return float(torch.stack(losses).mean())
 
-    def _batches(self, order: np.random.Generator) -> list[list[tuple[int, np.ndarray]]]:
+    def _batches(self, order: np.random.Generator) -> list[list[tuple[int, Integers]]]:
         """Batches of an epoch, each as pairs of a task and the indices of its images."""
         config = self.config
         entries = []
@@ -128,7 +129,7 @@ class ImageTrainer:
             for part in np.split(everything[: count * size], count)
         ]
 
-    def _learn(self, batch: list[tuple[int, np.ndarray]], generator: torch.Generator) -> Tensor:
+    def _learn(self, batch: list[tuple[int, Integers]], generator: torch.Generator) -> Tensor:
         config = self.config
         images, labels, tasks = [], [], []
         for task, picked in batch:

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from mtspark.core.arrays import Booleans, Floats, Integers, Singles
 from mtspark.core.environments.atari import make_games
 from mtspark.core.environments.protocol import GameProtocol, Task
 from mtspark.train.config.games import TrainConfig
@@ -48,10 +48,10 @@ class Step:
         valid: False for the step that only restarts a finished game.
     """
 
-    rewards: NDArray[np.float64]
-    terminal: NDArray[np.bool_]
-    finished: NDArray[np.bool_]
-    valid: NDArray[np.bool_]
+    rewards: Floats
+    terminal: Booleans
+    finished: Booleans
+    valid: Booleans
 
 
 class TaskGames:
@@ -79,7 +79,7 @@ class TaskGames:
         self._lives = np.zeros(self.copies, dtype=np.int64)
         self._running_return = np.zeros(self.copies)
 
-    def send(self, actions: NDArray[np.int64]) -> None:
+    def send(self, actions: Integers) -> None:
         """Begin a step; other games may begin theirs before :meth:`receive`."""
         self._games.send(actions)
 
@@ -145,7 +145,7 @@ class Games:
         copies = torch.tensor([self.of_tasks[index].copies for index in active])
         return torch.tensor(active).repeat_interleave(copies)
 
-    def step(self, active: tuple[int, ...], actions: NDArray[np.int64]) -> tuple[Step, ...]:
+    def step(self, active: tuple[int, ...], actions: Integers) -> tuple[Step, ...]:
         """Play one decision of every copy of the active tasks, which step at the same time.
 
         Args:
@@ -164,9 +164,7 @@ class Games:
             for game in playing
         )
 
-    def learned_rewards(
-        self, active: tuple[int, ...], steps: tuple[Step, ...]
-    ) -> NDArray[np.float32]:
+    def learned_rewards(self, active: tuple[int, ...], steps: tuple[Step, ...]) -> Singles:
         """(copies,) rewards of a decision as they are learned: their sign, or scaled."""
         rewards, scales = [], self.config.reward_scales
         for task, step in zip(active, steps, strict=True):

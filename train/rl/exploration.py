@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
+from mtspark.core.arrays import Floats, Integers
 from mtspark.core.environments.protocol import Task
 from mtspark.train.config.games import TrainConfig
 from mtspark.train.rl.schedule import Schedule
@@ -22,7 +22,7 @@ class Exploration:
         done = played / (planned * self.config.exploration_fraction)
         return max(1 - done * (1 - self.config.final_exploration), self.config.final_exploration)
 
-    def rates(self, steps: int) -> NDArray[np.float64]:
+    def rates(self, steps: int) -> Floats:
         """(copies,) exploration of every copy that plays after `steps` decisions.
 
         The copies of a game with a ladder end at rates spread geometrically from its highest to a
@@ -42,11 +42,11 @@ class Exploration:
 
 
 def with_random_actions(
-    greedy: NDArray[np.int64],
-    rates: NDArray[np.float64],
+    greedy: Integers,
+    rates: Floats,
     tasks: list[Task],
     generator: np.random.Generator,
-) -> NDArray[np.int64]:
+) -> Integers:
     """Replace some of the greedy actions by random legal ones.
 
     Args:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -276,3 +278,14 @@ def test_ctrl_c_before_a_run_begins_is_one_line_and_leaves_nothing(
     assert call(tmp_path / "run") == 130
     assert capsys.readouterr().err.splitlines()[-1] == "interrupted"
     assert not (tmp_path / "run").exists()
+
+
+def test_configurations_need_no_torch() -> None:
+    code = (
+        "import sys\n"
+        "from mtspark.train.config.recipe import config_of, shipped_recipes\n"
+        "for name in shipped_recipes():\n"
+        "    config_of(name)\n"
+        "assert 'torch' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
