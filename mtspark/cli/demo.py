@@ -34,7 +34,8 @@ def demo_command(
     from mtspark.cli.show.runs import print_run
     from mtspark.core.errors import BackendFailedError, BackendMissingError
     from mtspark.deploy.lava.shim import installed_lava
-    from mtspark.sim.recording.stage import Recorder, save_still, save_video
+    from mtspark.sim.recording.film import FilmRecorder
+    from mtspark.sim.recording.stage import save_still, save_video
     from mtspark.workflows.diff.comparison import diff
     from mtspark.workflows.export.pipeline import export_to
     from mtspark.workflows.export.request import ExportRequest
@@ -61,7 +62,7 @@ def demo_command(
                 f"the reference differs from {against.value}; see the first difference above"
             )
     console.rule(f"3  a game of {task} on the simulated chip")
-    recorder = Recorder(bundle.network, keep=SCENES)
+    recorder = FilmRecorder(bundle.network, SCENES, counts=True)
     with progress_bar() as progress:
         run = run_games(bundle, task, observe=recorder, progress=progress)
     stored = store_run(bundle, run)

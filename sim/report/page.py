@@ -9,7 +9,7 @@ from typing import Any
 
 from mtspark.core.chip_network.network import ChipNetwork
 from mtspark.sim.counts.encoders import Encoder
-from mtspark.sim.recording.film import raster, sprite_sheet, video
+from mtspark.sim.recording.pictures import raster, sprite_sheet, video
 from mtspark.sim.recording.stage import ACTION_NAMES
 from mtspark.sim.recording.study import Study
 from mtspark.sim.report.data import Devices
