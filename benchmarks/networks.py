@@ -167,7 +167,7 @@ def calibrated(network: ChipNetwork, frames: NDArray[np.uint8], activity: float)
     numbers = np.arange(thresholds.shape[1])
     found = {}
     for population in network.populations[:-1]:
-        lanes = chip._places.of_population(population.name, numbers).reshape(-1)
+        lanes = chip._lane_index.of_population(population.name, numbers).reshape(-1)
         low, high = 0, NEVER
         while high - low > max(1, low // 100):
             middle = (low + high) // 2

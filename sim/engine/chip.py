@@ -8,7 +8,7 @@ on disk (numba's cache), so it is compiled once on a machine.
 from __future__ import annotations
 
 import hashlib
-import sys
+import logging
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -27,7 +27,7 @@ from mtspark.core.chip_network.network import ChipNetwork, ReadoutKind
 from mtspark.core.chip_network.rules import check_network
 from mtspark.core.errors import BackendMissingError, BadRequestError
 from mtspark.sim.backends.reference import check_request
-from mtspark.sim.engine.counts import LaneCounts, Places
+from mtspark.sim.engine.counts import LaneCounts, LaneIndex
 from mtspark.sim.engine.kernels.run import (
     KEPT_ON_DISK,
     MOST_COUNTED,
@@ -39,7 +39,10 @@ from mtspark.sim.engine.kernels.run import (
     run,
 )
 from mtspark.sim.engine.kernels.synapses import AUTOMATIC, EVENTS, PRODUCT, WINDOWS
+from mtspark.sim.engine.layout import Request
 from mtspark.sim.engine.plan import PlanBuilder
+
+logger = logging.getLogger(__name__)
 
 PATHS = {"automatic": AUTOMATIC, "events": EVENTS, "windows": WINDOWS, "product": PRODUCT}
 
@@ -63,29 +66,29 @@ class EngineState:
     arrays: tuple[NDArray[Any], ...]
 
 
-class _Teller(event.Listener):  # type: ignore[misc]
-    """Says once that compiled code is being made; loading it from the cache is silent."""
+class _CompileNotice(event.Listener):  # type: ignore[misc]
+    """Warns once that numba compiles the engine; loading it from the cache is silent."""
 
     def __init__(self) -> None:
-        self.told = False
+        self.given = False
 
     def on_start(self, event: Any) -> None:
-        if not self.told:
-            self.told = True
-            words = (
+        if not self.given:
+            self.given = True
+            how_often = (
                 "once on this machine"
                 if KEPT_ON_DISK
                 else "every time: no folder for it can be written, name one in NUMBA_CACHE_DIR"
             )
-            print(f"compiling the engine, some 15 seconds, {words}", file=sys.stderr)
+            logger.warning("compiling the engine, some 15 seconds, %s", how_often)
 
     def on_end(self, event: Any) -> None:
         pass
 
 
 @contextmanager
-def _compiling_is_told() -> Iterator[None]:
-    with event.install_listener("numba:compile", _Teller()):
+def _notice_of_compiling() -> Iterator[None]:
+    with event.install_listener("numba:compile", _CompileNotice()):
         yield
 
 
@@ -107,7 +110,7 @@ class EngineChip:
             message at a time as they are walked; a held frame counts each time it is sent.
 
     Raises:
-        BackendMissingError: numba is told not to compile.
+        BackendMissingError: JIT compilation is disabled.
         BadNetworkError: the network breaks a rule.
         BadRequestError: no such path, or no thread.
     """
@@ -138,7 +141,7 @@ class EngineChip:
         layout = PlanBuilder(network)
         self._plan, self._sizes = layout.plan, layout.sizes
         shapes = {name: network.shape_of(name) for name in layout.names}
-        self._places = Places(layout.plan, shapes)
+        self._lane_index = LaneIndex(layout.plan, shapes)
         self._keep_sums, self._path = hold_frame and network.input.held, PATHS[path]
         self._threads = threads
         self._scratch: list[Scratch] = []
@@ -274,14 +277,14 @@ class EngineChip:
             self.synops_walked[name] += count
         within, outside = counted if not kept.size else kept + counted
         activity = Activity(
-            LaneCounts(self._places, within, *self._messages(slices, steps)),
-            LaneCounts(self._places, outside, None),
+            LaneCounts(self._lane_index, within, *self._messages(slices, steps)),
+            LaneCounts(self._lane_index, outside, None),
         )
         readout = network.readout
         if readout.kind is ReadoutKind.SPIKES:
             read: NDArray[Any] = activity.window[readout.population]
         else:
-            read = self._places.of_population(readout.population, self._state.membrane)
+            read = self._lane_index.of_population(readout.population, self._state.membrane)
         return Decision(read * readout.scale, activity, self._chip_trace(record) if trace else None)
 
     def close(self) -> None:
@@ -303,18 +306,27 @@ class EngineChip:
         shares = min(self._threads, batch)
         while len(self._scratch) < shares:
             self._scratch.append(new_scratch(self._sizes, self._plan))
-        when = (network.time_steps, steps.start, steps.stop, self._clock - steps.start)
-        how = (network.input.payload_bits == 0, network.input.held, self._keep_sums, self._path)
         calls: list[tuple[Any, ...]] = []
         for share in range(shares):
-            members = (batch * share // shares, batch * (share + 1) // shares)
-            request = np.array([*members, task, *when, *how], np.int64)
+            request = Request(
+                first_member=batch * share // shares,
+                end_member=batch * (share + 1) // shares,
+                task=task,
+                time_steps=network.time_steps,
+                first_step=steps.start,
+                end_step=steps.stop,
+                clock=self._clock - steps.start,
+                binary=network.input.payload_bits == 0,
+                held=network.input.held,
+                keep_sums=self._keep_sums,
+                path=self._path,
+            )
             memory = (self._plan, self._state, self._scratch[share])
-            calls.append((*memory, record, slices, request))
+            calls.append((*memory, record, slices, np.array(request, np.int64)))
         if self._ran:
             self._call(calls)
         else:
-            with _compiling_is_told():
+            with _notice_of_compiling():
                 self._call(calls)
             self._ran = True
 
@@ -340,8 +352,8 @@ class EngineChip:
 
     def _chip_trace(self, record: Record) -> ChipTrace:
         names = [population.name for population in self.network.populations]
-        spikes = {name: self._places.of_population(name, record.spikes) for name in names}
-        membranes = {name: self._places.of_population(name, record.membranes) for name in names}
+        spikes = {name: self._lane_index.of_population(name, record.spikes) for name in names}
+        membranes = {name: self._lane_index.of_population(name, record.membranes) for name in names}
         return ChipTrace(
             {name: array.astype(bool) for name, array in spikes.items()},
             {name: array.astype(np.int64) for name, array in membranes.items()},

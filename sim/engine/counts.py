@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from mtspark.core.arrays import Integers
 from mtspark.core.chip_network.network import INPUT
-from mtspark.sim.engine.layout import LANE, Plan, by_neuron
+from mtspark.sim.engine.layout import Plan, by_neuron
 
 
 @dataclass(frozen=True)
-class Places:
+class LaneIndex:
     """Where each source stands among the engine's lanes.
 
     Attributes:
@@ -29,41 +29,41 @@ class Places:
     def of_population(self, name: str, lanes: NDArray[Any]) -> NDArray[Any]:
         """The part of an array (..., lanes) that belongs to a population, (..., *shape)."""
         number = list(self.shapes).index(name)
-        first = int(self.plan.neurons[number - 1, LANE])
+        first = int(self.plan.neurons[number - 1]["lane_first"])
         return by_neuron(lanes, self.plan.sources[number], first, self.shapes[name])
 
 
 class LaneCounts(Mapping[str, Integers]):
-    """Messages by source; an array of int64 is made when it is asked for.
+    """Messages by source; each becomes an array of int64 when it is read.
 
     Attributes:
-        places: of the sources.
+        index: where the sources stand.
         lanes: spikes of all populations, unsigned (batch, lanes).
         inputs: messages of the input, (batch, values), bool or uint32; None where it sent none.
         times: how often each of them was sent.
     """
 
     def __init__(
-        self, places: Places, lanes: NDArray[Any], inputs: NDArray[Any] | None, times: int = 1
+        self, index: LaneIndex, lanes: NDArray[Any], inputs: NDArray[Any] | None, times: int = 1
     ) -> None:
-        self.places, self.lanes, self.inputs, self.times = places, lanes, inputs, times
-        self._made: dict[str, Integers] = {}
+        self.index, self.lanes, self.inputs, self.times = index, lanes, inputs, times
+        self._by_source: dict[str, Integers] = {}
 
     def __getitem__(self, name: str) -> Integers:
-        if name not in self._made:
-            self._made[name] = self._make(name)
-        return self._made[name]
+        if name not in self._by_source:
+            self._by_source[name] = self._of_source(name)
+        return self._by_source[name]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self.places.shapes)
+        return iter(self.index.shapes)
 
     def __len__(self) -> int:
-        return len(self.places.shapes)
+        return len(self.index.shapes)
 
-    def _make(self, name: str) -> Integers:
+    def _of_source(self, name: str) -> Integers:
         if name != INPUT:
-            return self.places.of_population(name, self.lanes).astype(np.int64)
-        shape = (len(self.lanes), *self.places.shapes[INPUT])
+            return self.index.of_population(name, self.lanes).astype(np.int64)
+        shape = (len(self.lanes), *self.index.shapes[INPUT])
         if self.inputs is None:
             return np.zeros(shape, np.int64)
         return self.inputs.reshape(shape) * np.int64(self.times)
@@ -73,7 +73,7 @@ class LaneTotals:
     """Sums of such counts over decisions, in 32 bits until they are asked for or full."""
 
     def __init__(self, counts: LaneCounts) -> None:
-        self._places, self._times = counts.places, counts.times
+        self._index, self._times = counts.index, counts.times
         self._lanes = np.zeros(counts.lanes.shape[1:], np.uint32)
         inputs = 0 if counts.inputs is None else counts.inputs.shape[1]
         self._inputs = np.zeros(inputs, np.uint32)
@@ -86,7 +86,7 @@ class LaneTotals:
             counts: to be added.
             most: the largest one among them, times the members of the batch.
         """
-        same = counts.places is self._places and counts.times == self._times
+        same = counts.index is self._index and counts.times == self._times
         inputs = 0 if counts.inputs is None else counts.inputs.shape[1]
         return same and inputs == len(self._inputs) and self._added + most < 2**32
 
@@ -101,4 +101,4 @@ class LaneTotals:
     def counts(self) -> LaneCounts:
         """The sums, as a batch of one."""
         inputs = self._inputs[None].astype(np.int64) if len(self._inputs) else None
-        return LaneCounts(self._places, self._lanes[None], inputs, self._times)
+        return LaneCounts(self._index, self._lanes[None], inputs, self._times)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mtspark.core.arrays import Integers
+Table = NDArray[np.void]
 
 LANES = 16
 """Elements of a vector; channels are padded to multiples of it."""
@@ -22,30 +22,120 @@ SLACK = 128
 WEIGHT_BITS = 8
 """Of a weight, in all layouts."""
 
-# Columns of Plan.sources: input first, then the populations.
-CHANNELS, ROWS, COLUMNS, STRIDE, SIZE, NEURONS, SENT, RING, SLOTS, DEPTH = range(10)
-SOURCE_COLUMNS = 10
-# Columns of Plan.neurons, one row a population; offsets count elements.
-LANE, CURRENT, KEEP, KEEP_CURRENT, BIAS_SCALE, WIDE, LINK, LINKS, ARRIVING, READY = range(10)
-RESET, OWN_KEEPS, KEEPS = range(10, 13)
-NEURON_COLUMNS = 13
-# Columns of Plan.links, sorted by target; G_* are offsets in Plan.geometry.
-(ORIGIN, KIND, SUMS, WEIGHTS, UNSIGNED, SIGN, RIGHT, LEFT, DELAY, GRADED) = range(10)
-(ROW, BLOCK, OUT_PER_GROUP, IN_PER_GROUP, GROUPS, KERNEL_Y, KERNEL_X) = range(10, 17)
-(G_ROWS, G_COLUMNS, G_TAPS, DENSE_WEIGHTS, DENSE_COST, FAN_OUT, GAP_BITS) = range(17, 24)
-(STEP_Y, STEP_X, PAD_Y, PAD_X, REACH_Y, REACH_X, OUT_ROWS, OUT_COLUMNS) = range(24, 32)
-(OUT_STRIDE, NAME, RECURRENT, WINDOW_WORDS) = range(32, 36)
-LINK_COLUMNS = 36
+
+def _table(*columns: str) -> np.dtype[np.void]:
+    """Rows of named 64-bit integers; compiled code reads a column as an attribute of its row."""
+    return np.dtype([(column, np.int64) for column in columns], align=True)
+
+
+SOURCE = _table(
+    "channels",
+    "rows",
+    "columns",
+    "stride",
+    "lanes",
+    "neurons",
+    "sent_first",
+    "ring",
+    "slot_first",
+    "depth",
+)
+"""Plan.sources: the input first, then the populations.
+
+A feature map has `channels`, `rows` and `columns`; a vector has one row and one column. It takes
+`stride` lanes a pixel and `lanes` in all, for `neurons`. Its last `ring` steps of spikes begin at
+`sent_first` of State.sent, their numbers at `slot_first` of State.totals. Its window begins in
+step `depth` of a decision.
+"""
+
+NEURON = _table(
+    "lane_first",
+    "current_first",
+    "keep",
+    "keep_current",
+    "bias_scale",
+    "wide",
+    "link_first",
+    "link_count",
+    "arriving_first",
+    "forgets_current",
+    "reset",
+    "own_keeps",
+    "keeps_first",
+)
+"""Plan.neurons: one row a population. Columns that end in `first` are offsets of elements.
+
+Its membranes begin at `lane_first`. Where a current does not last (`forgets_current`), it is not
+stored, otherwise it begins at `current_first`. States keep `keep` and `keep_current` of 4096 parts
+a step, or where `own_keeps`, each neuron those at `keeps_first` of Plan.keeps. `wide` populations
+need 64 bits. The sums of several links are added up at `arriving_first`.
+"""
+
+LINK = _table(
+    "source",
+    "number",
+    "kind",
+    "delay",
+    "recurrent",
+    "graded",
+    "sums_first",
+    "weights_first",
+    "unsigned",
+    "sign",
+    "shift_right",
+    "shift_left",
+    "fan_out",
+    "block",
+    # Dense.
+    "row_length",
+    # Lists of synapses.
+    "gap_bits",
+    "geometry_lists",
+    # Convolutions.
+    "groups",
+    "in_per_group",
+    "out_per_group",
+    "kernel_y",
+    "kernel_x",
+    "step_y",
+    "step_x",
+    "pad_y",
+    "pad_x",
+    "reach_y",
+    "reach_x",
+    "out_rows",
+    "out_columns",
+    "out_stride",
+    "geometry_rows",
+    "geometry_columns",
+    "geometry_taps",
+    "dense_weights_first",
+    "dense_cost",
+    "window_words",
+)
+"""Plan.links: connections, sorted by target.
+
+`source` is a row of Plan.sources, `number` the place in the network's connections. Sums begin at
+`sums_first` of Scratch.sums (or wide_sums of lists in 64 bits), weights at `weights_first` of
+Plan.weights. A sum is negated where `sign` is -1 and kept where it is 0, then shifted. `fan_out`
+is the (mean) number of synapses of a message, `block` the lanes of one row of weights. Columns
+`geometry_*` are offsets in Plan.geometry, `reach_*` dilations. Dense products read weights of
+their own, which begin at `dense_weights_first`; -1 where no product is exact. `window_words` is 0
+where the messages of a window are not runs.
+"""
+
 KIND_DENSE, KIND_CONV, KIND_SPARSE, KIND_LISTED = range(4)
-# Column RESET of Plan.neurons.
+"""Column `kind` of a link. The last one is a list of synapses whose sums need 64 bits."""
+
 RESET_ZERO, RESET_SUBTRACT, RESET_LATE, RESET_GUARDED, RESET_NONE = range(5)
+"""Column `reset` of a population."""
 
 
 class Plan(NamedTuple):
     """What compiled code reads; never written.
 
     Attributes:
-        sources, neurons, links: int64 tables, columns above.
+        sources, neurons, links: rows of :data:`SOURCE`, :data:`NEURON` and :data:`LINK`.
         thresholds: int32 (tasks, lanes), shifted; padding lanes can never be crossed.
         bias: int16 (lanes,) mantissas.
         keeps: uint16, of populations with decays a neuron: 4096 - dv of each lane, and then
@@ -54,14 +144,42 @@ class Plan(NamedTuple):
         geometry: int32, where the synapses of conv rows and columns and sparse columns begin.
     """
 
-    sources: Integers
-    neurons: Integers
-    links: Integers
+    sources: Table
+    neurons: Table
+    links: Table
     thresholds: NDArray[np.int32]
     bias: NDArray[np.int16]
     keeps: NDArray[np.uint16]
     weights: NDArray[np.uint8]
     geometry: NDArray[np.int32]
+
+
+class Request(NamedTuple):
+    """What one call of compiled code is asked for; it travels as an array of int64.
+
+    Attributes:
+        first_member, end_member: of the batch; the last one is excluded.
+        task: row of the thresholds.
+        time_steps: T.
+        first_step, end_step: of the decision, to run; the last one is excluded.
+        clock: at step 0 of the decision.
+        binary: messages of the input have no payload.
+        held: the input is one frame, sent in each of the T steps.
+        keep_sums: of a held frame, from step to step.
+        path: of convolutions.
+    """
+
+    first_member: int
+    end_member: int
+    task: int
+    time_steps: int
+    first_step: int
+    end_step: int
+    clock: int
+    binary: int
+    held: int
+    keep_sums: int
+    path: int
 
 
 @dataclass
@@ -102,9 +220,7 @@ def padded(count: int) -> int:
     return -(-count // LANES) * LANES
 
 
-def by_neuron(
-    array: NDArray[Any], source: Integers, first: int, shape: tuple[int, ...]
-) -> NDArray[Any]:
+def by_neuron(array: NDArray[Any], source: Any, first: int, shape: tuple[int, ...]) -> NDArray[Any]:
     """What belongs to the neurons of one source, in channel, row, column order.
 
     Args:
@@ -116,7 +232,7 @@ def by_neuron(
     Returns:
         (..., *shape).
     """
-    pixels, stride = int(source[ROWS] * source[COLUMNS]), int(source[STRIDE])
+    pixels, stride = int(source["rows"] * source["columns"]), int(source["stride"])
     part = array[..., first : first + pixels * stride]
-    mapped = part.reshape(*part.shape[:-1], pixels, stride)[..., : source[CHANNELS]]
+    mapped = part.reshape(*part.shape[:-1], pixels, stride)[..., : source["channels"]]
     return mapped.swapaxes(-1, -2).reshape(*part.shape[:-1], *shape)

@@ -63,7 +63,7 @@ class PlanBuilder:
         self._weights: list[NDArray[np.uint8]] = []
         self._geometry: list[int] = []
         self._keeps: list[Integers] = []
-        self.sources = np.zeros((len(self.names), at.SOURCE_COLUMNS), np.int64)
+        self.sources = np.zeros(len(self.names), at.SOURCE)
         for row, name in zip(self.sources, self.names, strict=True):
             self._lay_out(row, name)
         # Sums that hold what a frame causes stay; the others are all zero between populations,
@@ -79,28 +79,30 @@ class PlanBuilder:
         narrow = [self._size(link.target) for link in held if not self._is_listed(link)]
         wide = [self._size(link.target) for link in held if self._is_listed(link)]
         self._shared = [sum(narrow), sum(wide)]
-        links: list[Integers] = []
-        neurons = np.zeros((len(network.populations), at.NEURON_COLUMNS), np.int64)
+        links, placed = np.zeros(len(network.connections), at.LINK), 0
+        neurons = np.zeros(len(network.populations), at.NEURON)
         for row, population in zip(neurons, network.populations, strict=True):
             self._taken = [0, 0]
             self._neurons(row, population)
-            row[at.LINK], row[at.LINKS] = len(links), len(incoming[population.name])
-            links += [self._link(link) for link in incoming[population.name]]
-            if row[at.LINKS] > 1 or row[at.WIDE]:
-                row[at.ARRIVING] = self._sums(population.name, bool(row[at.WIDE]), False)
+            row["link_first"], row["link_count"] = placed, len(incoming[population.name])
+            for link in incoming[population.name]:
+                self._link(links[placed], link)
+                placed += 1
+            if row["link_count"] > 1 or row["wide"]:
+                row["arriving_first"] = self._sums(population.name, bool(row["wide"]), False)
         lanes = self.sizes.lanes
         thresholds = aligned((len(network.tasks), lanes), np.int32)
         thresholds[:] = np.iinfo(np.int32).max
         bias = aligned((lanes,), np.int16)
         for row, population in zip(neurons, network.populations, strict=True):
-            where = row[at.LANE] + self._lanes(population.name)
+            where = row["lane_first"] + self._lanes(population.name)
             values = population.thresholds.reshape(len(network.tasks), -1)
             thresholds[:, where] = values << STATE_SHIFT
             bias[where] = population.bias_mantissa.reshape(-1)
         self.plan = Plan(
             sources=self.sources,
             neurons=neurons,
-            links=np.array(links, np.int64),
+            links=links,
             thresholds=thresholds,
             bias=bias,
             keeps=joined(self._keeps, np.uint16),
@@ -109,19 +111,19 @@ class PlanBuilder:
         )
         del self._weights, self._geometry, self._keeps
 
-    def _source(self, name: str) -> Integers:
+    def _source(self, name: str) -> Any:
         return self.sources[self.names.index(name)]
 
     def _size(self, name: str) -> int:
-        return int(self._source(name)[at.SIZE])
+        return int(self._source(name)["lanes"])
 
     def _lanes(self, name: str) -> Integers:
         """The lane of each neuron of a source, in channel, row, column order, from 0."""
         row = self._source(name)
-        channel, pixel = np.divmod(np.arange(row[at.NEURONS]), row[at.ROWS] * row[at.COLUMNS])
-        return np.asarray(pixel * row[at.STRIDE] + channel)
+        channel, pixel = np.divmod(np.arange(row["neurons"]), row["rows"] * row["columns"])
+        return np.asarray(pixel * row["stride"] + channel)
 
-    def _lay_out(self, row: Integers, name: str) -> None:
+    def _lay_out(self, row: Any, name: str) -> None:
         network, sizes = self.network, self.sizes
         shape = network.shape_of(name)
         channels, height, width = shape if len(shape) == 3 else (int(np.prod(shape)), 1, 1)
@@ -130,14 +132,18 @@ class PlanBuilder:
         )
         stride = padded(channels) if convolved else channels
         size = stride * height * width
-        row[at.CHANNELS], row[at.ROWS], row[at.COLUMNS] = channels, height, width
-        row[at.STRIDE], row[at.SIZE] = stride, size if name == INPUT else padded(size)
-        row[at.NEURONS] = channels * height * width
-        row[at.DEPTH] = network.depths[name]
-        row[at.RING], row[at.SENT], row[at.SLOTS] = self._ring(name), sizes.sent, sizes.slots
+        row["channels"], row["rows"], row["columns"] = channels, height, width
+        row["stride"], row["lanes"] = stride, size if name == INPUT else padded(size)
+        row["neurons"] = channels * height * width
+        row["depth"] = network.depths[name]
+        row["ring"], row["sent_first"], row["slot_first"] = (
+            self._ring(name),
+            sizes.sent,
+            sizes.slots,
+        )
         if name != INPUT:
-            sizes.sent += int(row[at.SIZE] * row[at.RING])
-            sizes.slots += int(row[at.RING])
+            sizes.sent += int(row["lanes"] * row["ring"])
+            sizes.slots += int(row["ring"])
 
     def _ring(self, name: str) -> int:
         """Steps for which messages of a source are kept.
@@ -154,20 +160,20 @@ class PlanBuilder:
         remembers = self.network.population(name).reset is Reset.SUBTRACT_LATE
         return max([*steps, 1 + remembers])
 
-    def _neurons(self, row: Integers, population: Population) -> None:
+    def _neurons(self, row: Any, population: Population) -> None:
         sizes = self.sizes
         lanes = self._size(population.name)
-        row[at.LANE] = sizes.lanes
+        row["lane_first"] = sizes.lanes
         sizes.lanes += lanes
         keep = DECAY_ONE - np.asarray(population.membrane_decay)
         keep_current = DECAY_ONE - (np.asarray(population.current_decay) + 1)
-        row[at.BIAS_SCALE] = 1 << population.bias_exponent
-        row[at.WIDE] = not self._fits_32_bits(population)
-        row[at.READY] = not keep_current.any()
-        row[at.RESET] = RESETS[population.reset]
-        row[at.OWN_KEEPS] = keep.ndim or (keep_current.ndim and not row[at.READY])
-        if row[at.OWN_KEEPS]:
-            row[at.KEEPS] = sum(part.size for part in self._keeps)
+        row["bias_scale"] = 1 << population.bias_exponent
+        row["wide"] = not self._fits_32_bits(population)
+        row["forgets_current"] = not keep_current.any()
+        row["reset"] = RESETS[population.reset]
+        row["own_keeps"] = keep.ndim or (keep_current.ndim and not row["forgets_current"])
+        if row["own_keeps"]:
+            row["keeps_first"] = sum(part.size for part in self._keeps)
             for values in (keep, keep_current):
                 laid = np.zeros(lanes, np.int64)
                 laid[self._lanes(population.name)] = np.broadcast_to(
@@ -175,14 +181,14 @@ class PlanBuilder:
                 )
                 self._keeps.append(laid)
         else:
-            row[at.KEEP] = keep
-            row[at.KEEP_CURRENT] = keep_current.reshape(-1)[0]
-        if not row[at.READY]:
-            if row[at.WIDE]:
-                row[at.CURRENT] = sizes.wide_currents
+            row["keep"] = keep
+            row["keep_current"] = keep_current.reshape(-1)[0]
+        if not row["forgets_current"]:
+            if row["wide"]:
+                row["current_first"] = sizes.wide_currents
                 sizes.wide_currents += lanes
             else:
-                row[at.CURRENT] = sizes.currents
+                row["current_first"] = sizes.currents
                 sizes.currents += lanes
 
     def _fits_32_bits(self, population: Population) -> bool:
@@ -222,28 +228,27 @@ class PlanBuilder:
             self.sizes.sums = max(self.sizes.sums, start + lanes)
         return start
 
-    def _link(self, link: Connection) -> Integers:
-        row = np.zeros(at.LINK_COLUMNS, np.int64)
+    def _link(self, row: Any, link: Connection) -> None:
         mixed = link.sign_mode is SignMode.MIXED
         exponent = link.exponent + (1 if mixed else 0)
-        row[at.ORIGIN] = self.names.index(link.source)
-        row[at.NAME] = self.network.connections.index(link)
+        row["source"] = self.names.index(link.source)
+        row["number"] = self.network.connections.index(link)
         listed = self._is_listed(link)
-        row[at.SUMS] = self._sums(link.target, listed, link.source == INPUT)
-        row[at.UNSIGNED] = not mixed
-        row[at.SIGN] = -1 if link.sign_mode is SignMode.INHIBITORY else 0
-        row[at.RIGHT], row[at.LEFT] = max(-exponent, 0), max(exponent, 0)
-        row[at.DELAY], row[at.RECURRENT] = link.delay, link.recurrent
-        row[at.GRADED] = link.source == INPUT and self.network.input.payload_bits > 0
-        row[at.OUT_STRIDE] = self._source(link.target)[at.STRIDE]
-        row[at.DENSE_WEIGHTS] = -1
+        row["sums_first"] = self._sums(link.target, listed, link.source == INPUT)
+        row["unsigned"] = not mixed
+        row["sign"] = -1 if link.sign_mode is SignMode.INHIBITORY else 0
+        row["shift_right"], row["shift_left"] = max(-exponent, 0), max(exponent, 0)
+        row["delay"], row["recurrent"] = link.delay, link.recurrent
+        row["graded"] = link.source == INPUT and self.network.input.payload_bits > 0
+        row["out_stride"] = self._source(link.target)["stride"]
+        row["dense_weights_first"] = -1
         stored = link.weights // 2 if mixed else np.abs(link.weights)
         if listed:
             # Sums that need 64 bits need more than 33,000 graded synapses a neuron: such
             # connections, of any kind, are plain lists, with their zero weights.
             ends = (self.network.shape_of(link.source), self.network.shape_of(link.target))
             self._listed(row, link, *listed_synapses(link, stored, *ends))
-            row[at.KIND] = at.KIND_LISTED
+            row["kind"] = at.KIND_LISTED
         elif link.kind is ConnectionKind.CONV:
             self._conv(row, link, stored)
         elif link.kind is ConnectionKind.DENSE:
@@ -251,8 +256,7 @@ class PlanBuilder:
         else:
             source, target = np.nonzero(link.weights.T)
             self._listed(row, link, source, target, stored.T[source, target])
-            row[at.KIND] = at.KIND_SPARSE
-        return row
+            row["kind"] = at.KIND_SPARSE
 
     def _store(self, weights: NDArray[Any]) -> int:
         """Keep numbers of -128..255 as bytes; returns where they begin."""
@@ -262,7 +266,7 @@ class PlanBuilder:
         self._weights.append(np.concatenate([flat, np.zeros(-flat.size % 64, np.uint8)]))
         return start
 
-    def _dense(self, row: Integers, link: Connection, stored: Integers) -> None:
+    def _dense(self, row: Any, link: Connection, stored: Integers) -> None:
         """One row of weights a source neuron, in the target's lanes.
 
         Rows have no padding at their end: what vectors read of the next row is added to
@@ -271,22 +275,22 @@ class PlanBuilder:
         lanes = self._lanes(link.target)
         rows = np.zeros((stored.shape[1], int(lanes.max()) + 1), np.int64)
         rows[:, lanes] = stored.T
-        row[at.KIND], row[at.ROW], row[at.FAN_OUT] = at.KIND_DENSE, rows.shape[1], len(stored)
-        row[at.BLOCK] = self._size(link.target)
-        row[at.WEIGHTS] = self._store(rows)
+        row["kind"], row["row_length"], row["fan_out"] = at.KIND_DENSE, rows.shape[1], len(stored)
+        row["block"] = self._size(link.target)
+        row["weights_first"] = self._store(rows)
 
     def _listed(
-        self, row: Integers, link: Connection, source: Integers, target: Integers, weights: Integers
+        self, row: Any, link: Connection, source: Integers, target: Integers, weights: Integers
     ) -> None:
         """One list of synapses a source neuron."""
         columns = int(np.prod(self.network.shape_of(link.source)))
         lanes = self._lanes(link.target)[target]
-        packed, starts, row[at.GAP_BITS] = encode(source, lanes, weights, columns)
-        row[at.G_ROWS] = len(self._geometry)
+        packed, starts, row["gap_bits"] = encode(source, lanes, weights, columns)
+        row["geometry_lists"] = len(self._geometry)
         self._geometry += starts.tolist()
-        row[at.WEIGHTS] = self._store(packed)
+        row["weights_first"] = self._store(packed)
 
-    def _conv(self, row: Integers, link: Connection, stored: Integers) -> None:
+    def _conv(self, row: Any, link: Connection, stored: Integers) -> None:
         """Weights (input channel, kernel row, kernel column, output channels of its group).
 
         Kernel columns are sorted so that those which one input column meets in neighbouring
@@ -297,13 +301,13 @@ class PlanBuilder:
         source, target = self._source(link.source), self._source(link.target)
         out_channels, per_group, height, width = stored.shape
         out = out_channels // link.groups
-        block = int(target[at.STRIDE]) if link.groups == 1 else padded(out)
-        row[at.KIND], row[at.BLOCK], row[at.GROUPS] = at.KIND_CONV, block, link.groups
-        row[at.OUT_PER_GROUP], row[at.IN_PER_GROUP] = out, per_group
-        row[at.KERNEL_Y], row[at.KERNEL_X] = height, width
-        (row[at.STEP_Y], row[at.STEP_X]), (row[at.PAD_Y], row[at.PAD_X]) = link.stride, link.padding
-        row[at.REACH_Y], row[at.REACH_X] = link.dilation
-        row[at.OUT_ROWS], row[at.OUT_COLUMNS] = target[at.ROWS], target[at.COLUMNS]
+        block = int(target["stride"]) if link.groups == 1 else padded(out)
+        row["kind"], row["block"], row["groups"] = at.KIND_CONV, block, link.groups
+        row["out_per_group"], row["in_per_group"] = out, per_group
+        row["kernel_y"], row["kernel_x"] = height, width
+        (row["step_y"], row["step_x"]), (row["pad_y"], row["pad_x"]) = link.stride, link.padding
+        row["reach_y"], row["reach_x"] = link.dilation
+        row["out_rows"], row["out_columns"] = target["rows"], target["columns"]
         step, reach = link.stride[1], link.dilation[1]
         classes = step // reach if step % reach == 0 else 1
         order = sorted(range(width), key=lambda tap: (tap % classes, -tap))
@@ -311,38 +315,40 @@ class PlanBuilder:
         grouped = stored.reshape(link.groups, out, per_group, height, width)
         laid = np.zeros((link.groups, per_group, height, width, block), np.int64)
         laid[..., :out] = grouped.transpose(0, 2, 3, 4, 1)[:, :, :, order]
-        row[at.WEIGHTS] = self._store(laid)
+        row["weights_first"] = self._store(laid)
         rows, _ = meetings(
-            int(source[at.ROWS]), int(target[at.ROWS]), height, link.stride[0], link.padding[0],
+            int(source["rows"]), int(target["rows"]), height, link.stride[0], link.padding[0],
             link.dilation[0], list(range(height)), join=False,
         )  # fmt: skip
         columns, taps = meetings(
-            int(source[at.COLUMNS]), int(target[at.COLUMNS]), width, step, link.padding[1], reach,
+            int(source["columns"]), int(target["columns"]), width, step, link.padding[1], reach,
             order, join=link.groups == 1,
         )  # fmt: skip
-        row[at.G_ROWS] = self._place(rows)
-        row[at.G_COLUMNS] = self._place(columns)
-        row[at.G_TAPS] = len(self._geometry)
+        row["geometry_rows"] = self._place(rows)
+        row["geometry_columns"] = self._place(columns)
+        row["geometry_taps"] = len(self._geometry)
         self._geometry += taps
         met = sum(len(part) for part in rows) * sum(taps) * out
-        pixels = int(source[at.ROWS] * source[at.COLUMNS])
-        row[at.FAN_OUT] = max(1, met // pixels)
+        pixels = int(source["rows"] * source["columns"])
+        row["fan_out"] = max(1, met // pixels)
         if self._largest_sum(link) <= EXACT_FLOAT:
             # (group, y, x, in, out): the taps of one output, in the order of the image.
-            row[at.DENSE_WEIGHTS] = self._store(spread(grouped.transpose(0, 3, 4, 2, 1), block))
-            image = (source[at.ROWS] + 2 * link.padding[0]) * (
-                source[at.COLUMNS] + 2 * link.padding[1]
+            row["dense_weights_first"] = self._store(
+                spread(grouped.transpose(0, 3, 4, 2, 1), block)
             )
-            self.sizes.image = max(self.sizes.image, int(image * source[at.CHANNELS]))
-            line = int(source[at.COLUMNS] * source[at.CHANNELS])
+            image = (source["rows"] + 2 * link.padding[0]) * (
+                source["columns"] + 2 * link.padding[1]
+            )
+            self.sizes.image = max(self.sizes.image, int(image * source["channels"]))
+            line = int(source["columns"] * source["channels"])
             self.sizes.taps = max(self.sizes.taps, line)
-            tiles = -(-int(target[at.ROWS] * target[at.COLUMNS]) // at.PIXELS) * at.PIXELS
-            row[at.DENSE_COST] = tiles * height * width * per_group * link.groups * block
-            plain = link.groups == 1 and reach == 1 and not row[at.GRADED]
-            if plain and source[at.STRIDE] == source[at.CHANNELS]:
+            tiles = -(-int(target["rows"] * target["columns"]) // at.PIXELS) * at.PIXELS
+            row["dense_cost"] = tiles * height * width * per_group * link.groups * block
+            plain = link.groups == 1 and reach == 1 and not row["graded"]
+            if plain and source["stride"] == source["channels"]:
                 # Windows of neighbouring channels: see engine.kernels.windows.
                 words = height * -(-width * per_group // 64)
-                row[at.WINDOW_WORDS] = target[at.ROWS] * target[at.COLUMNS] * words
+                row["window_words"] = target["rows"] * target["columns"] * words
                 self.sizes.window = max(self.sizes.window, height * width * per_group)
 
     def _place(self, parts: list[list[tuple[int, int, int]]]) -> int:

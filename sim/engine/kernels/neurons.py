@@ -14,28 +14,7 @@ import numpy as np
 
 from mtspark.core.arithmetic import CURRENT_LIMIT, MEMBRANE_LIMIT, STATE_SHIFT
 from mtspark.sim.engine.kernels.vectors import compiled
-from mtspark.sim.engine.layout import (
-    ARRIVING,
-    BIAS_SCALE,
-    CURRENT,
-    KEEP,
-    KEEP_CURRENT,
-    KEEPS,
-    LANE,
-    LEFT,
-    LINK,
-    LINKS,
-    OWN_KEEPS,
-    READY,
-    RESET,
-    RESET_GUARDED,
-    RESET_LATE,
-    RESET_SUBTRACT,
-    RESET_ZERO,
-    RIGHT,
-    SIGN,
-    SUMS,
-)
+from mtspark.sim.engine.layout import RESET_GUARDED, RESET_LATE, RESET_SUBTRACT, RESET_ZERO
 
 
 @compiled
@@ -149,8 +128,8 @@ def _make_any(lasting: bool, own_keeps: bool) -> Any:
     ) -> Any:
         total = np.int32(0)
         stay = np.int32(0 if clear else -1)
-        keep, keep_current = np.int32(row[KEEP]), np.int32(row[KEEP_CURRENT])
-        bias_scale, reset = np.int32(row[BIAS_SCALE]), row[RESET]
+        keep, keep_current = np.int32(row.keep), np.int32(row.keep_current)
+        bias_scale, reset = np.int32(row.bias_scale), row.reset
         # Bits that let a term pass or make it zero, so that the loop has no branch.
         late = np.int32(-1 if reset == RESET_LATE and remembers else 0)
         guarded = np.int32(-1 if reset == RESET_GUARDED else 0)
@@ -214,26 +193,26 @@ def fire_wide(
 ) -> Any:
     """The update in 64 bits, neuron by neuron, for weights that no 32-bit proof covers."""
     total = 0
-    size, first, reset = len(membrane), row[LANE], row[RESET]
-    keep, keep_current = row[KEEP], row[KEEP_CURRENT]
+    size, first, reset = len(membrane), row.lane_first, row.reset
+    keep, keep_current = row.keep, row.keep_current
     for lane in range(size):
-        if row[OWN_KEEPS]:
-            keep = np.int64(plan.keeps[row[KEEPS] + lane])
-            keep_current = np.int64(plan.keeps[row[KEEPS] + size + lane])
+        if row.own_keeps:
+            keep = np.int64(plan.keeps[row.keeps_first + lane])
+            keep_current = np.int64(plan.keeps[row.keeps_first + size + lane])
         now = arriving[lane] << STATE_SHIFT
         arriving[lane] = 0
-        if not row[READY]:
+        if not row.forgets_current:
             now += _wide_decay(current[lane], keep_current)
         if now > CURRENT_LIMIT:
             now -= 2 * CURRENT_LIMIT
         if now <= -CURRENT_LIMIT:
             now += 2 * CURRENT_LIMIT
-        if not row[READY]:
+        if not row.forgets_current:
             current[lane] = now
         theta = np.int64(plan.thresholds[task, first + lane])
         above = theta if reset == RESET_GUARDED and membrane[lane] > theta else 0
         value = _wide_decay(np.int64(membrane[lane]), keep) + now
-        value += np.int64(plan.bias[first + lane]) * row[BIAS_SCALE]
+        value += np.int64(plan.bias[first + lane]) * row.bias_scale
         if reset == RESET_LATE and remembers and before[lane]:
             value -= theta
         value = min(max(value, -MEMBRANE_LIMIT), MEMBRANE_LIMIT)
@@ -274,18 +253,18 @@ def fire_narrow(
         remembers: whether these matter: not in the first step of its window.
         clear: whether the sums must be zero afterwards.
     """
-    size, lane = len(membrane), row[LANE]
+    size, lane = len(membrane), row.lane_first
     threshold = plan.thresholds[task, lane : lane + size]
     bias = plan.bias[lane : lane + size]
-    link = plan.links[row[LINK]]
-    single = row[LINKS] == 1
-    sign = np.int32(link[SIGN] if single else 0)
-    right = np.int32(link[RIGHT] if single else 0)
-    scale = np.int32(1 << (STATE_SHIFT + (link[LEFT] if single else 0)))
-    start = link[SUMS] if single else row[ARRIVING]
+    link = plan.links[row.link_first]
+    single = row.link_count == 1
+    sign = np.int32(link.sign if single else 0)
+    right = np.int32(link.shift_right if single else 0)
+    scale = np.int32(1 << (STATE_SHIFT + (link.shift_left if single else 0)))
+    start = link.sums_first if single else row.arriving_first
     arriving = sums[start : start + size]
-    if row[READY] and row[RESET] == RESET_ZERO and not row[OWN_KEEPS]:
-        keep, bias_scale = np.int32(row[KEEP]), np.int32(row[BIAS_SCALE])
+    if row.forgets_current and row.reset == RESET_ZERO and not row.own_keeps:
+        keep, bias_scale = np.int32(row.keep), np.int32(row.bias_scale)
         if keep == 0:
             return _fire_forget(
                 arriving, membrane, threshold, bias, sent, counted, sign, right, scale, keep,
@@ -300,20 +279,20 @@ def fire_narrow(
             arriving, membrane, threshold, bias, sent, counted, sign, right, scale, keep,
             bias_scale, clear,
         )  # fmt: skip
-    keeps = plan.keeps[row[KEEPS] : row[KEEPS] + size]
-    current_keeps = plan.keeps[row[KEEPS] + size : row[KEEPS] + 2 * size]
-    own = current[row[CURRENT] : row[CURRENT] + size]
-    if row[READY] and row[OWN_KEEPS]:
+    keeps = plan.keeps[row.keeps_first : row.keeps_first + size]
+    current_keeps = plan.keeps[row.keeps_first + size : row.keeps_first + 2 * size]
+    own = current[row.current_first : row.current_first + size]
+    if row.forgets_current and row.own_keeps:
         return _fire_ready_own(
             arriving, membrane, own, threshold, bias, sent, counted, before, keeps, current_keeps,
             row, sign, right, scale, clear, remembers,
         )  # fmt: skip
-    if row[READY]:
+    if row.forgets_current:
         return _fire_ready(
             arriving, membrane, own, threshold, bias, sent, counted, before, keeps, current_keeps,
             row, sign, right, scale, clear, remembers,
         )  # fmt: skip
-    if row[OWN_KEEPS]:
+    if row.own_keeps:
         return _fire_lasting_own(
             arriving, membrane, own, threshold, bias, sent, counted, before, keeps, current_keeps,
             row, sign, right, scale, clear, remembers,

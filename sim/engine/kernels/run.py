@@ -18,45 +18,18 @@ from mtspark.sim.engine.kernels.neurons import fire_narrow, fire_wide
 from mtspark.sim.engine.kernels.synapses import deliver
 from mtspark.sim.engine.kernels.vectors import compiled
 from mtspark.sim.engine.layout import (
-    ARRIVING,
-    CHANNELS,
-    COLUMNS,
-    CURRENT,
-    DELAY,
-    DEPTH,
-    KIND,
     KIND_LISTED,
-    LANE,
     LANES,
-    LEFT,
-    LINK,
-    LINKS,
-    NAME,
-    ORIGIN,
     PIXELS,
-    READY,
-    RECURRENT,
-    RIGHT,
-    RING,
-    ROWS,
-    SENT,
-    SIGN,
-    SIZE,
     SLACK,
-    SLOTS,
-    SUMS,
-    WIDE,
     Plan,
+    Request,
     Sizes,
     aligned,
 )
 
 MOST_COUNTED = 255
 """Steps after which the 8-bit counters of spikes must be emptied."""
-
-# What a request asks for; see `run`.
-(FIRST_MEMBER, LAST_MEMBER, TASK, STEPS, FIRST_STEP, LAST_STEP, CLOCK) = range(7)
-(BINARY, HELD, KEPT, PATH) = range(7, 11)
 
 
 class State(NamedTuple):
@@ -136,7 +109,7 @@ def new_scratch(sizes: Sizes, plan: Plan) -> Scratch:
     return Scratch(
         sums=aligned((sizes.sums + SLACK,), np.int32),
         wide_sums=aligned((sizes.wide_sums + SLACK,), np.int64),
-        frame=aligned((int(plan.sources[0, SIZE]) + SLACK,), np.uint8),
+        frame=aligned((int(plan.sources[0]["lanes"]) + SLACK,), np.uint8),
         laid=np.zeros(2, np.int64),
         image=aligned((sizes.image + SLACK,), np.float32),
         taps=aligned((sizes.taps,), np.int32),
@@ -152,8 +125,8 @@ def new_scratch(sizes: Sizes, plan: Plan) -> Scratch:
 def _combine(sums: Any, arriving: Any, row: Any, clear: Any) -> Any:
     """Add one connection's shifted sums to what arrives at a population, and clear them."""
     for lane in range(len(arriving)):
-        value = (np.int64(sums[lane]) ^ row[SIGN]) - row[SIGN]
-        arriving[lane] += (value >> row[RIGHT]) << row[LEFT]
+        value = (np.int64(sums[lane]) ^ row.sign) - row.sign
+        arriving[lane] += (value >> row.shift_right) << row.shift_left
         if clear:
             sums[lane] = 0
 
@@ -161,7 +134,7 @@ def _combine(sums: Any, arriving: Any, row: Any, clear: Any) -> Any:
 @compiled
 def _take_frame(frame: Any, origin: Any, binary: Any, bytes_: Any) -> Any:
     """Lay a frame out pixel by pixel and return how many messages it is."""
-    pixels, channels, total = origin[ROWS] * origin[COLUMNS], origin[CHANNELS], 0
+    pixels, channels, total = origin.rows * origin.columns, origin.channels, 0
     for value in range(len(frame)):
         total += frame[value] != 0
     if channels == 4:
@@ -195,48 +168,48 @@ def _deliver_all(
         Whether the sums that the neurons read must be cleared after them.
     """
     row = plan.neurons[number]
-    size = plan.sources[number + 1, SIZE]
-    steps, kept = request[STEPS], request[KEPT]
+    size = plan.sources[number + 1].lanes
+    steps, kept = request.time_steps, request.keep_sums
     clear = True
-    for index in range(row[LINK], row[LINK] + row[LINKS]):
+    for index in range(row.link_first, row.link_first + row.link_count):
         link = plan.links[index]
-        origin = plan.sources[link[ORIGIN]]
-        since = step - 1 - link[DELAY]
+        origin = plan.sources[link.source]
+        since = step - 1 - link.delay
         clear, walk, total = True, True, 0
-        if link[ORIGIN] == 0:
+        if link.source == 0:
             messages, first = scratch.frame, 0
             if 0 <= since < steps:
-                piece = 0 if request[HELD] else since
+                piece = 0 if request.held else since
                 if scratch.laid[0] != piece:
                     scratch.laid[0] = piece
                     scratch.laid[1] = _take_frame(
-                        frames[piece], origin, request[BINARY], scratch.frame
+                        frames[piece], origin, request.binary, scratch.frame
                     )
                 total = scratch.laid[1]
                 if kept:
                     # The frame stays for all its steps: so do the sums that it causes.
-                    walk = since == 0 or step == request[FIRST_STEP]
-                    clear = since == steps - 1 or step == request[LAST_STEP] - 1
+                    walk = since == 0 or step == request.first_step
+                    clear = since == steps - 1 or step == request.end_step - 1
         else:
-            slot = (request[CLOCK] + since) % origin[RING]
-            messages, first = sent, origin[SENT] + slot * origin[SIZE]
-            if not link[RECURRENT] or 0 <= since - origin[DEPTH] < steps:
-                total = totals[origin[SLOTS] + slot]
+            slot = (request.clock + since) % origin.ring
+            messages, first = sent, origin.sent_first + slot * origin.lanes
+            if not link.recurrent or 0 <= since - origin.depth < steps:
+                total = totals[origin.slot_first + slot]
         if total:
             if walk:
                 scratch.met[index] = deliver(
-                    link, origin, plan, messages, first, total, scratch, request[PATH]
+                    link, origin, plan, messages, first, total, scratch, request.path
                 )
-            walked[link[NAME]] += scratch.met[index]
-        if row[LINKS] == 1 and not row[WIDE]:
+            walked[link.number] += scratch.met[index]
+        if row.link_count == 1 and not row.wide:
             return clear
         if total == 0:
             continue
-        start, goal = link[SUMS], row[ARRIVING]
+        start, goal = link.sums_first, row.arriving_first
         sums, wide = scratch.sums, scratch.wide_sums
-        if link[KIND] == KIND_LISTED:
+        if link.kind == KIND_LISTED:
             _combine(wide[start : start + size], wide[goal : goal + size], link, clear)
-        elif row[WIDE]:
+        elif row.wide:
             _combine(sums[start : start + size], wide[goal : goal + size], link, clear)
         else:
             _combine(sums[start : start + size], sums[goal : goal + size], link, clear)
@@ -251,39 +224,40 @@ def _step_population(
     """One step of one population: receive, integrate, fire."""
     row, own = plan.neurons[number], plan.sources[number + 1]
     sent, totals = state.sent[member], state.totals[member]
-    lane, size, depth, ring = row[LANE], own[SIZE], own[DEPTH], own[RING]
+    lane, size, depth, ring = row.lane_first, own.lanes, own.depth, own.ring
     membrane = state.membrane[member, lane : lane + size]
     if step == depth:
         membrane[:] = 0
-        if not row[READY]:
-            if row[WIDE]:
-                state.wide_current[member, row[CURRENT] : row[CURRENT] + size] = 0
+        if not row.forgets_current:
+            if row.wide:
+                state.wide_current[member, row.current_first : row.current_first + size] = 0
             else:
-                state.current[member, row[CURRENT] : row[CURRENT] + size] = 0
-    now = request[CLOCK] + step
-    place = own[SENT] + now % ring * size
+                state.current[member, row.current_first : row.current_first + size] = 0
+    now = request.clock + step
+    place = own.sent_first + now % ring * size
     sending = sent[place : place + size]
-    earlier = own[SENT] + (now - 1) % ring * size
+    earlier = own.sent_first + (now - 1) % ring * size
     before = sent[earlier : earlier + size]
-    outside = 0 if depth <= step < depth + request[STEPS] else 1
+    outside = 0 if depth <= step < depth + request.time_steps else 1
     counted = record.counted[outside, member, lane : lane + size]
     clear = _deliver_all(
         number, step, plan, frames, sent, totals, scratch, record.walked[member], request
     )
-    if row[WIDE]:
-        goal = row[ARRIVING]
+    if row.wide:
+        goal = row.arriving_first
         fired = fire_wide(
-            row, plan, request[TASK], scratch.wide_sums[goal : goal + size], membrane,
-            state.wide_current[member, row[CURRENT] :], sending, counted, before, step != depth,
+            row, plan, request.task, scratch.wide_sums[goal : goal + size], membrane,
+            state.wide_current[member, row.current_first :], sending, counted, before,
+            step != depth,
         )  # fmt: skip
     else:
         fired = fire_narrow(
-            row, plan, request[TASK], scratch.sums, membrane, state.current[member], sending,
+            row, plan, request.task, scratch.sums, membrane, state.current[member], sending,
             counted, before, step != depth, clear,
         )  # fmt: skip
-    totals[own[SLOTS] + now % ring] = fired
+    totals[own.slot_first + now % ring] = fired
     if len(record.spikes):
-        at = step - request[FIRST_STEP]
+        at = step - request.first_step
         for offset in range(size):
             record.spikes[at, member, lane + offset] = sending[offset]
             record.membranes[at, member, lane + offset] = membrane[offset]
@@ -321,7 +295,7 @@ def _make_run(version: int) -> tuple[Any, bool]:
     Numba looks only at this file and at `version` for changes.
     """
 
-    def run(plan: Any, state: Any, scratch: Any, record: Any, frames: Any, request: Any) -> None:
+    def run(plan: Any, state: Any, scratch: Any, record: Any, frames: Any, asked: Any) -> None:
         """Run steps of one decision of some members of a batch, step by step.
 
         Populations are taken from last to first, so that each reads what its sources sent one
@@ -331,20 +305,22 @@ def _make_run(version: int) -> tuple[Any, bool]:
             plan, state, scratch: of network, batch and thread.
             record: receives what happens.
             frames: uint8 (batch, slices, values); one slice where it is held.
-            request: first and last member, task, T, first and last step of the decision to run,
-                clock at step 0, whether input is binary, whether it is held, whether the sums of
-                a held frame are kept, and the path of convolutions.
+            asked: int64, the values of a :class:`mtspark.sim.engine.layout.Request`.
         """
         if version < 0:
             return
-        for member in range(request[FIRST_MEMBER], request[LAST_MEMBER]):
+        request = Request(
+            asked[0], asked[1], asked[2], asked[3], asked[4], asked[5], asked[6], asked[7],
+            asked[8], asked[9], asked[10],
+        )  # fmt: skip
+        for member in range(request.first_member, request.end_member):
             scratch.laid[0] = -1
-            for step in range(request[FIRST_STEP], request[LAST_STEP]):
+            for step in range(request.first_step, request.end_step):
                 for number in range(len(plan.neurons) - 1, -1, -1):
                     _step_population(
                         number, step, plan, state, member, scratch, frames[member], record, request
                     )
-                if (step - request[FIRST_STEP] + 1) % MOST_COUNTED == 0 and record.kept.size:
+                if (step - request.first_step + 1) % MOST_COUNTED == 0 and record.kept.size:
                     _keep_counts(record, member)
 
     compile_ = partial(njit, nogil=True, error_model="numpy", _nrt=False)

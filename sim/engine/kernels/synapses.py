@@ -22,76 +22,35 @@ from mtspark.sim.engine.kernels.vectors import (
     product8,
 )
 from mtspark.sim.engine.kernels.windows import active, conv_windows
-from mtspark.sim.engine.layout import (
-    BLOCK,
-    CHANNELS,
-    COLUMNS,
-    DENSE_COST,
-    DENSE_WEIGHTS,
-    FAN_OUT,
-    G_COLUMNS,
-    G_ROWS,
-    G_TAPS,
-    GAP_BITS,
-    GRADED,
-    GROUPS,
-    IN_PER_GROUP,
-    KERNEL_X,
-    KERNEL_Y,
-    KIND,
-    KIND_CONV,
-    KIND_DENSE,
-    KIND_LISTED,
-    LANES,
-    OUT_COLUMNS,
-    OUT_PER_GROUP,
-    OUT_ROWS,
-    OUT_STRIDE,
-    PAD_X,
-    PAD_Y,
-    PIXELS,
-    REACH_X,
-    REACH_Y,
-    ROW,
-    ROWS,
-    SIZE,
-    STEP_X,
-    STEP_Y,
-    STRIDE,
-    SUMS,
-    UNSIGNED,
-    WEIGHT_BITS,
-    WEIGHTS,
-    WINDOW_WORDS,
-)
+from mtspark.sim.engine.layout import KIND_CONV, KIND_DENSE, KIND_LISTED, LANES, PIXELS, WEIGHT_BITS
 
 AUTOMATIC, EVENTS, WINDOWS, PRODUCT = range(4)
-"""How a convolution is computed: by the cheapest way, message by message, output by output over
-the messages in its window, or always densely."""
+"""Paths of a convolution: the cheapest of the other three, message by message, output by output
+over the messages in its window, or a dense product."""
 
 PIXEL_WALKED, SENT_WALKED, SYNAPSE_WALKED, SYNAPSE_SCALED = 20_000, 1_000, 30, 100
 WORD_READ, PIXEL_COPIED, SYNAPSE_MULTIPLIED = 4_900, 2_500, 13
-"""What the ways of a convolution cost, in about picoseconds; they only choose."""
+"""Costs of the three paths in picoseconds, measured roughly; they change the choice, no number."""
 
 
 @compiled
 def _cheapest(row: Any, origin: Any, sent: Any) -> Any:
-    """Compare what walking `sent` messages costs, either way, with the whole product.
+    """Choose the path that costs least for `sent` messages.
 
     Messages of one pixel are walked together; of n messages over P pixels about
     n P / (n + P) stand in pixels of their own.
     """
-    pixels = origin[ROWS] * origin[COLUMNS]
-    a_synapse = SYNAPSE_SCALED if row[GRADED] or row[GROUPS] > 1 else SYNAPSE_WALKED
-    synapses = sent * row[FAN_OUT]
-    way, cost = EVENTS, synapses * a_synapse + sent * SENT_WALKED
+    pixels = origin.rows * origin.columns
+    a_synapse = SYNAPSE_SCALED if row.graded or row.groups > 1 else SYNAPSE_WALKED
+    synapses = sent * row.fan_out
+    path, cost = EVENTS, synapses * a_synapse + sent * SENT_WALKED
     cost += PIXEL_WALKED * (sent * pixels // (sent + pixels))
-    windows = synapses * SYNAPSE_WALKED + row[WINDOW_WORDS] * WORD_READ
-    if row[WINDOW_WORDS] and windows < cost:
-        way, cost = WINDOWS, windows
-    if cost > SYNAPSE_MULTIPLIED * row[DENSE_COST] + PIXEL_COPIED * pixels:
-        way = PRODUCT
-    return way
+    windows = synapses * SYNAPSE_WALKED + row.window_words * WORD_READ
+    if row.window_words and windows < cost:
+        path, cost = WINDOWS, windows
+    if cost > SYNAPSE_MULTIPLIED * row.dense_cost + PIXEL_COPIED * pixels:
+        path = PRODUCT
+    return path
 
 
 @compiled
@@ -120,26 +79,27 @@ def deliver(
         Synapses met, zero weights of dense and convolutional connections included.
     """
     weights, geometry, sums = plan.weights, plan.geometry, scratch.sums
-    if row[KIND] == KIND_DENSE:
+    if row.kind == KIND_DENSE:
         return _dense(row, origin, weights, messages, first, sums)
-    if row[KIND] == KIND_CONV:
-        way = _cheapest(row, origin, sent) if path == AUTOMATIC else path
-        if way == PRODUCT and row[DENSE_WEIGHTS] >= 0:
+    if row.kind == KIND_CONV:
+        if path == AUTOMATIC:
+            path = _cheapest(row, origin, sent)
+        if path == PRODUCT and row.dense_weights_first >= 0:
             return _conv_product(row, origin, geometry, weights, messages, first, sums, scratch)
-        if way == WINDOWS and row[WINDOW_WORDS]:
+        if path == WINDOWS and row.window_words:
             return conv_windows(row, origin, weights, messages, first, sums, scratch.rows)
         return _conv_events(row, origin, geometry, weights, messages, first, sums, scratch.chosen)
-    if row[KIND] == KIND_LISTED:
-        return _listed(row, origin, geometry, weights, messages, first, scratch.wide_sums)
-    return _listed(row, origin, geometry, weights, messages, first, sums)
+    if row.kind == KIND_LISTED:
+        return _walk_lists(row, origin, geometry, weights, messages, first, scratch.wide_sums)
+    return _walk_lists(row, origin, geometry, weights, messages, first, sums)
 
 
 @compiled
 def _dense(row: Any, origin: Any, weights: Any, messages: Any, first: Any, sums: Any) -> Any:
     """Rows of weights, four at a time where messages are binary."""
-    pixels, channels, stride = origin[ROWS] * origin[COLUMNS], origin[CHANNELS], origin[STRIDE]
-    target, base, length, unsigned = row[SUMS], row[WEIGHTS], row[ROW], row[UNSIGNED]
-    blocks, graded = row[BLOCK] // LANES, row[GRADED]
+    pixels, channels, stride = origin.rows * origin.columns, origin.channels, origin.stride
+    target, base, length, unsigned = row.sums_first, row.weights_first, row.row_length, row.unsigned
+    blocks, graded = row.block // LANES, row.graded
     waiting, w0, w1, w2, sent = 0, 0, 0, 0, 0
     for pixel in range(pixels):
         place = first + pixel * stride
@@ -165,7 +125,7 @@ def _dense(row: Any, origin: Any, weights: Any, messages: Any, first: Any, sums:
         add1(sums, target, weights, unsigned, w1, blocks)
     if waiting >= 1:
         add1(sums, target, weights, unsigned, w2, blocks)
-    return sent * row[FAN_OUT]
+    return sent * row.fan_out
 
 
 @compiled
@@ -185,14 +145,14 @@ def _conv_events(
     """
     # Everything is read into locals once: the compiler cannot know that adding to the sums
     # changes no table.
-    met, unsigned = 0, row[UNSIGNED]
-    out_columns, out_stride, sums_first = row[OUT_COLUMNS], row[OUT_STRIDE], row[SUMS]
-    block, out, kernel_x, tap_first = row[BLOCK], row[OUT_PER_GROUP], row[KERNEL_X], row[WEIGHTS]
-    per_group, single = row[IN_PER_GROUP], row[GRADED] or row[GROUPS] > 1
-    geometry_rows, geometry_columns = row[G_ROWS], row[G_COLUMNS]
-    columns, stride = origin[COLUMNS], origin[STRIDE]
-    channel_step = row[KERNEL_Y] * kernel_x * block
-    size = origin[SIZE]
+    met, unsigned = 0, row.unsigned
+    out_columns, out_stride, sums_first = row.out_columns, row.out_stride, row.sums_first
+    block, out, kernel_x, tap_first = row.block, row.out_per_group, row.kernel_x, row.weights_first
+    per_group, single = row.in_per_group, row.graded or row.groups > 1
+    geometry_rows, geometry_columns = row.geometry_rows, row.geometry_columns
+    columns, stride = origin.columns, origin.stride
+    channel_step = row.kernel_y * kernel_x * block
+    size = origin.lanes
     for start in range(0, size, 64):
         word = active(messages, first + start, size - start)
         while word:
@@ -272,84 +232,84 @@ def _conv_product(
     scratch: Any,
 ) -> Any:
     """The whole convolution, eight output pixels at a time, and the events it stands for."""
-    channels, pad_y, pad_x = origin[CHANNELS], row[PAD_Y], row[PAD_X]
-    width = origin[COLUMNS] + 2 * pad_x
+    channels, pad_y, pad_x = origin.channels, row.pad_y, row.pad_x
+    width = origin.columns + 2 * pad_x
     image, tile, starts = scratch.image, scratch.tile, scratch.starts
     if pad_y or pad_x:
-        image[: (origin[ROWS] + 2 * pad_y) * width * channels] = 0
+        image[: (origin.rows + 2 * pad_y) * width * channels] = 0
     met = 0
-    columns, stride = origin[COLUMNS], origin[STRIDE]
+    columns, stride = origin.columns, origin.stride
     # Without padding lanes a whole row of the map is one run.
     runs = 1 if stride == channels else columns
     run = columns * channels // runs
     # How many columns of outputs each message of a row meets, side by side for vectors.
     taps = scratch.taps[: columns * channels]
     for x in range(columns):
-        taps[x * channels : (x + 1) * channels] = geometry[row[G_TAPS] + x]
-    for y in range(origin[ROWS]):
-        row_taps = (geometry[row[G_ROWS] + y + 1] - geometry[row[G_ROWS] + y]) // 3
+        taps[x * channels : (x + 1) * channels] = geometry[row.geometry_taps + x]
+    for y in range(origin.rows):
+        row_taps = (geometry[row.geometry_rows + y + 1] - geometry[row.geometry_rows + y]) // 3
         line = first + y * columns * stride
-        active = 0
+        weighted = 0
         at = ((y + pad_y) * width + pad_x) * channels
         for part in range(runs):
             origin_part = messages[line + part * stride : line + part * stride + run]
             image_part = image[at + part * channels : at + part * channels + run]
-            active += _copied(origin_part, image_part, taps[part * run : (part + 1) * run])
-        met += active * row_taps * row[OUT_PER_GROUP]
-    pixels = row[OUT_ROWS] * row[OUT_COLUMNS]
-    kernel_x, per_group, block = row[KERNEL_X], row[IN_PER_GROUP], row[BLOCK]
+            weighted += _copied(origin_part, image_part, taps[part * run : (part + 1) * run])
+        met += weighted * row_taps * row.out_per_group
+    pixels = row.out_rows * row.out_columns
+    kernel_x, per_group, block = row.kernel_x, row.in_per_group, row.block
     # Taps that follow each other in the image and in the weights are one product.
-    joined = row[REACH_X] == 1 and row[GROUPS] == 1
+    joined = row.reach_x == 1 and row.groups == 1
     parts = 1 if joined else kernel_x
     length = kernel_x * channels if joined else per_group
     for leader in range(0, pixels, PIXELS):
         for pixel in range(PIXELS):
-            y, x = divmod(min(leader + pixel, pixels - 1), row[OUT_COLUMNS])
-            starts[pixel] = (y * row[STEP_Y] * width + x * row[STEP_X]) * channels
-        for group in range(row[GROUPS]):
+            y, x = divmod(min(leader + pixel, pixels - 1), row.out_columns)
+            starts[pixel] = (y * row.step_y * width + x * row.step_x) * channels
+        for group in range(row.groups):
             for lane in range(0, block, LANES):
                 tile[:] = 0
-                for tap_y in range(row[KERNEL_Y]):
+                for tap_y in range(row.kernel_y):
                     for part in range(parts):
-                        offset = tap_y * row[REACH_Y] * width + part * row[REACH_X]
-                        tap = (group * row[KERNEL_Y] + tap_y) * kernel_x + part
+                        offset = tap_y * row.reach_y * width + part * row.reach_x
+                        tap = (group * row.kernel_y + tap_y) * kernel_x + part
                         product8(
                             tile,
                             image,
                             starts,
                             offset * channels + group * per_group,
                             weights,
-                            row[UNSIGNED],
-                            row[DENSE_WEIGHTS] + tap * per_group * block + lane,
+                            row.unsigned,
+                            row.dense_weights_first + tap * per_group * block + lane,
                             block,
                             length,
                         )
                 for pixel in range(min(PIXELS, pixels - leader)):
-                    target = row[SUMS] + (leader + pixel) * row[OUT_STRIDE]
-                    target += group * row[OUT_PER_GROUP] + lane
+                    target = row.sums_first + (leader + pixel) * row.out_stride
+                    target += group * row.out_per_group + lane
                     for channel in range(LANES):
                         sums[target + channel] += np.int32(tile[pixel * LANES + channel])
     return met
 
 
 @compiled
-def _listed(
+def _walk_lists(
     row: Any, origin: Any, geometry: Any, entries: Any, messages: Any, first: Any, sums: Any
 ) -> Any:
     """Each message walks its own list of synapses, written by engine.sparse.encode."""
-    pixels = origin[ROWS] * origin[COLUMNS]
-    target, entry_first, signed = row[SUMS], row[WEIGHTS], not row[UNSIGNED]
-    gap_bits, width = np.uint64(row[GAP_BITS]), row[GAP_BITS] + WEIGHT_BITS
+    pixels = origin.rows * origin.columns
+    target, entry_first, signed = row.sums_first, row.weights_first, not row.unsigned
+    gap_bits, width = np.uint64(row.gap_bits), row.gap_bits + WEIGHT_BITS
     none = (np.uint64(1) << gap_bits) - np.uint64(1)
     met = 0
     for pixel in range(pixels):
-        place = first + pixel * origin[STRIDE]
-        for chunk in range(0, origin[CHANNELS], 64):
-            word = active(messages, place + chunk, origin[CHANNELS] - chunk)
+        place = first + pixel * origin.stride
+        for chunk in range(0, origin.channels, 64):
+            word = active(messages, place + chunk, origin.channels - chunk)
             while word:
                 channel = chunk + lowest_bit(word)
                 word &= word - np.uint64(1)
-                column = row[G_ROWS] + channel * pixels + pixel
+                column = row.geometry_lists + channel * pixels + pixel
                 message = np.int64(messages[place + channel])
                 lane = target
                 for number in range(geometry[column], geometry[column + 1]):

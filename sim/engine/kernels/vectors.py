@@ -22,7 +22,7 @@ from mtspark.sim.engine.layout import LANES, PIXELS
 ir: Any = importlib.import_module("llvmlite.ir")
 
 Codegen = Callable[[Any, Any, Any, Any], Any]
-SUMS, BYTES = types.Array(types.int32, 1, "C"), types.Array(types.uint8, 1, "C")
+SUMS_ARRAY, BYTE_ARRAY = types.Array(types.int32, 1, "C"), types.Array(types.uint8, 1, "C")
 INDEX = types.intp
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -116,7 +116,7 @@ def _adder(rows: int) -> tuple[Any, Codegen]:
         )
         return context.get_dummy_value()
 
-    return types.void(SUMS, INDEX, BYTES, *[INDEX] * (rows + 2)), codegen
+    return types.void(SUMS_ARRAY, INDEX, BYTE_ARRAY, *[INDEX] * (rows + 2)), codegen
 
 
 @intrinsic  # type: ignore[untyped-decorator]
@@ -183,7 +183,7 @@ def add_scaled(
         )
         return context.get_dummy_value()
 
-    return types.void(SUMS, INDEX, BYTES, INDEX, INDEX, INDEX, INDEX), codegen
+    return types.void(SUMS_ARRAY, INDEX, BYTE_ARRAY, INDEX, INDEX, INDEX, INDEX), codegen
 
 
 @intrinsic  # type: ignore[untyped-decorator]
@@ -274,7 +274,9 @@ def _make_gather(vectors: int) -> Any:
         count: Any,
     ) -> Any:
         """sums[first:] += weights[base + stride * r:], over the first `count` rows r."""
-        return types.void(SUMS, INDEX, BYTES, INDEX, INDEX, INDEX, SUMS, INDEX), codegen
+        return types.void(
+            SUMS_ARRAY, INDEX, BYTE_ARRAY, INDEX, INDEX, INDEX, SUMS_ARRAY, INDEX
+        ), codegen
 
     return gather
 
@@ -338,6 +340,6 @@ def product8(
 
     floats, starts_kind = types.Array(types.float32, 1, "C"), types.Array(types.int64, 1, "C")
     return (
-        types.void(floats, floats, starts_kind, INDEX, BYTES, INDEX, INDEX, INDEX, INDEX),
+        types.void(floats, floats, starts_kind, INDEX, BYTE_ARRAY, INDEX, INDEX, INDEX, INDEX),
         codegen,
     )

@@ -20,27 +20,7 @@ from mtspark.sim.engine.kernels.vectors import (
     nonzero64,
     set_bits,
 )
-from mtspark.sim.engine.layout import (
-    BLOCK,
-    CHANNELS,
-    COLUMNS,
-    DENSE_WEIGHTS,
-    KERNEL_X,
-    KERNEL_Y,
-    LANES,
-    OUT_COLUMNS,
-    OUT_PER_GROUP,
-    OUT_ROWS,
-    OUT_STRIDE,
-    PAD_X,
-    PAD_Y,
-    REACH_Y,
-    ROWS,
-    STEP_X,
-    STEP_Y,
-    SUMS,
-    UNSIGNED,
-)
+from mtspark.sim.engine.layout import LANES
 
 
 @compiled
@@ -53,8 +33,8 @@ def active(messages: Any, place: Any, left: Any) -> Any:
 
 
 @compiled
-def _listed(word: Any, first: Any, rows: Any, count: Any) -> Any:
-    """Write where a word's bits are, from `first` on, behind `count` others; returns how many."""
+def _list_bits(word: Any, first: Any, rows: Any, count: Any) -> Any:
+    """Write where a word's bits are, from `first` on, behind `count` others; return how many."""
     total = count + set_bits(word)
     while count < total:
         # Four, whatever is left: how many bits a word has is what a processor guesses wrong.
@@ -87,25 +67,25 @@ def conv_windows(
     Returns:
         Synapses met.
     """
-    channels, columns, height = origin[CHANNELS], origin[COLUMNS], origin[ROWS]
-    kernel_y, kernel_x, block, unsigned = row[KERNEL_Y], row[KERNEL_X], row[BLOCK], row[UNSIGNED]
-    base, target, met = row[DENSE_WEIGHTS], row[SUMS], 0
-    for out_y in range(row[OUT_ROWS]):
-        top = out_y * row[STEP_Y] - row[PAD_Y]
-        for out_x in range(row[OUT_COLUMNS]):
-            left = out_x * row[STEP_X] - row[PAD_X]
+    channels, columns, height = origin.channels, origin.columns, origin.rows
+    kernel_y, kernel_x, block, unsigned = row.kernel_y, row.kernel_x, row.block, row.unsigned
+    base, target, met = row.dense_weights_first, row.sums_first, 0
+    for out_y in range(row.out_rows):
+        top = out_y * row.step_y - row.pad_y
+        for out_x in range(row.out_columns):
+            left = out_x * row.step_x - row.pad_x
             tap_first, tap_last = max(0, -left), min(kernel_x, columns - left)
             run = (tap_last - tap_first) * channels
             count = 0
             for tap_y in range(kernel_y):
-                y = top + tap_y * row[REACH_Y]
+                y = top + tap_y * row.reach_y
                 if y < 0 or y >= height:
                     continue
                 place = first + (y * columns + left + tap_first) * channels
                 tap = (tap_y * kernel_x + tap_first) * channels
                 for chunk in range(0, run, 64):
                     word = active(messages, place + chunk, run - chunk)
-                    count = _listed(word, tap + chunk, rows, count)
+                    count = _list_bits(word, tap + chunk, rows, count)
             met += count
             lane = 0
             while lane + 4 * LANES <= block:
@@ -119,5 +99,5 @@ def conv_windows(
             if lane < block:
                 at = base + lane
                 gather1(sums, target + lane, weights, unsigned, at, block, rows, count)
-            target += row[OUT_STRIDE]
-    return met * row[OUT_PER_GROUP]
+            target += row.out_stride
+    return met * row.out_per_group

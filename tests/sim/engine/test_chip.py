@@ -22,7 +22,6 @@ from mtspark.sim.engine.chip import EngineChip
 from mtspark.sim.engine.kernels import run as engine_kernels
 from mtspark.sim.engine.kernels.run import run
 from mtspark.sim.engine.kernels.synapses import EVENTS, PRODUCT, WINDOWS, _cheapest
-from mtspark.sim.engine.layout import DENSE_WEIGHTS, WINDOW_WORDS
 from tests.support.engine_checks import PATHS, assert_same, plain_convolutions, wide_networks
 from tests.support.networks import (
     conv,
@@ -120,8 +119,8 @@ def test_networks_of_many_channels_equal_the_reference(
 @settings(deadline=None, max_examples=60)
 def test_sums_over_windows_equal_the_reference(net: ChipNetwork, seed: int, path: str) -> None:
     plan = EngineChip(net)._plan
-    exact = plan.links[:, DENSE_WEIGHTS] >= 0
-    assert np.array_equal(plan.links[:, WINDOW_WORDS] > 0, exact)
+    exact = plan.links["dense_weights_first"] >= 0
+    assert np.array_equal(plan.links["window_words"] > 0, exact)
     assert_equals_the_reference(net, seed, [0], path=path)
 
 
@@ -295,7 +294,7 @@ def test_a_network_beyond_exact_floats_is_never_multiplied() -> None:
         assert_same(EngineChip(net, path=path).decide(frames, 0), expected)
 
 
-def test_the_way_through_a_convolution_follows_the_activity() -> None:
+def test_the_path_of_a_convolution_follows_the_activity() -> None:
     weights = np.ones((32, 32, 4, 4), int) * 2
     shape = (32, 20, 20)
     net = network(
@@ -304,11 +303,12 @@ def test_the_way_through_a_convolution_follows_the_activity() -> None:
         [conv(INPUT, "out", weights, stride=(2, 2))],
     )
     plan = EngineChip(net)._plan
-    ways = [
-        _cheapest.py_func(plan.links[0], plan.sources[0], int(np.prod(shape) * activity))
+    link, source = plan.links.view(np.recarray)[0], plan.sources.view(np.recarray)[0]
+    paths = [
+        _cheapest.py_func(link, source, int(np.prod(shape) * activity))
         for activity in (0.001, 0.005, 0.05, 0.1, 0.9, 1)
     ]
-    assert ways == [EVENTS, EVENTS, WINDOWS, WINDOWS, PRODUCT, PRODUCT]
+    assert paths == [EVENTS, EVENTS, WINDOWS, WINDOWS, PRODUCT, PRODUCT]
 
 
 def test_read_only_frames_are_not_compiled_for() -> None:
