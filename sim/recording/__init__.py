@@ -1,1 +1,6 @@
-"""recording."""
+"""Recorded play and recorded inputs.
+
+:mod:`.study` plays a task with everything recorded; :mod:`.film` keeps some seconds of it,
+:mod:`.pictures` encodes them, :mod:`.stage` draws the demo's pictures. :mod:`.inputs` reads inputs
+from files.
+"""
