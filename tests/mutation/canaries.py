@@ -72,7 +72,7 @@ def _adding(text: str, more: str) -> tuple[str, str]:
 CONVOLVED = "    image = _image(name, node, shape, weight.shape[1] * groups, dimensions)\n"
 RESET = "    reset = choices.resets.get(name, _own_reset(name, node) or choices.reset)\n"
 OTHER = "{FloatReset.ZERO: FloatReset.SUBTRACT, FloatReset.SUBTRACT: FloatReset.ZERO}"
-CHIP_WEIGHTS = "        weights=link.weights,\n        stride=link.stride,"
+CHIP_WEIGHTS = "        weights=link.weights,\n        **link.conv_fields,"
 CHIP_DELAY = "        delay=depths[link.target] - depths[link.source] - 1 + link.delay,\n"
 CHIP_BIAS = "    bias = current + population.membrane_bias / rounding.gain\n"
 

@@ -134,7 +134,7 @@ def network_from_json(
             connections=tuple(_connection(entry, arrays) for entry in data["connections"]),
             readout=Readout(
                 str(data["readout"]["population"]),
-                arrays["readout.scale"].astype(np.float64),
+                _reals(arrays, "readout.scale"),
                 ReadoutKind(data["readout"]["kind"]),
             ),
             tasks=tasks_from_json(data["tasks"], where),
@@ -226,3 +226,10 @@ def _integers(arrays: Arrays, key: str) -> NDArray[np.int64]:
     if values.dtype.kind not in "iu":
         raise TypeError(f"array {key} holds {values.dtype}, integers are needed")
     return values.astype(np.int64)
+
+
+def _reals(arrays: Arrays, key: str) -> NDArray[np.float64]:
+    values = arrays[key]
+    if values.dtype.kind not in "fiu":
+        raise TypeError(f"array {key} holds {values.dtype}, numbers are needed")
+    return values.astype(np.float64)

@@ -227,3 +227,10 @@ def test_fractions_are_not_taken_for_weights(chip: ChipNetwork) -> None:
     arrays["first.weights"] = arrays["first.weights"].astype(np.float64)
     with pytest.raises(BadFileError, match=r"first.weights holds float64, integers are needed"):
         network_from_json(content, arrays, "here")
+
+
+def test_complex_numbers_are_not_taken_for_scales(chip: ChipNetwork) -> None:
+    content, arrays = as_file(chip)
+    arrays["readout.scale"] = arrays["readout.scale"].astype(np.complex128)
+    with pytest.raises(BadFileError, match=r"readout.scale holds complex128, numbers are needed"):
+        network_from_json(content, arrays, "net.json")
