@@ -1,8 +1,13 @@
-"""Does a NIR graph compute what the torch network computes? Layer by layer, on its own inputs."""
+"""Compare a NIR graph with the torch network that it comes from, layer by layer.
+
+Each layer of the graph gets the inputs of torch's own layer, so that a spike at a tie with its
+threshold does not spoil the layers after it.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import nir
 import numpy as np
@@ -17,12 +22,12 @@ from mtspark.train.checkpoint.agent import Agent
 from mtspark.train.networks.network import NetworkTrace
 
 TIE = 1e-5
-"""Folding reorders sums; a membrane this close to threshold, relatively, may fall either way."""
+"""Folding reorders sums: a membrane this close to its threshold, relatively, may fire or not."""
 
 
 @dataclass(frozen=True)
 class LayerAgreement:
-    """How one layer of the graph agrees with torch.
+    """Agreement of one layer of the graph with torch's.
 
     Attributes:
         name: of the layer.
@@ -38,11 +43,25 @@ class LayerAgreement:
     different: int
     different_ties: int
 
+    def to_json(self) -> dict[str, Any]:
+        """The fields by name, as fidelity.json has them."""
+        return asdict(self)
+
 
 def compare_with_torch(
     agent: Agent, graph: nir.NIRGraph, frames: NDArray[np.uint8], task: int
 ) -> list[LayerAgreement]:
-    """Feed every layer of the graph what torch's own layer received, compare all spikes."""
+    """Feed every layer of the graph what torch's own layer received, and compare all spikes.
+
+    Args:
+        agent: whose torch network is compared.
+        graph: of one task.
+        frames: uint8 (batch, channels, height, width).
+        task: index of the graph's task.
+
+    Returns:
+        The agreement of each spiking layer, from the input on.
+    """
     trace = NetworkTrace()
     with torch.no_grad():
         tasks = torch.full((len(frames),), task, dtype=torch.long)
@@ -73,7 +92,7 @@ def compare_with_torch(
 
 
 def one_layer(network: FloatNetwork, name: str) -> FloatNetwork:
-    """A population and its connections as a network whose input is the layer before."""
+    """Cut out a population and its connections, as a network whose input is the layer before."""
     links = network.incoming(name)
     size = network.size_of(links[0].source)
     return FloatNetwork(

@@ -1,4 +1,4 @@
-"""Networks of lava-dl (netx, HDF5 ``.net``) as chip networks: integers in, integers out.
+"""Networks of lava-dl (netx, HDF5 ``.net``) as chip networks, without any rounding.
 
 Follows what lava-dl 0.6.0 builds from such a file (``lava/lib/dl/netx/hdf5.py``): du is iDecay
 - 1, biases are shifted by 6, kernels are plain cross-correlations in (out, in, rows, columns).
@@ -31,6 +31,7 @@ from mtspark.core.chip_network.rules import check_network
 from mtspark.core.chip_network.serialise import network_from_json, network_to_json
 from mtspark.core.environments.protocol import Task
 from mtspark.core.errors import BadNetworkError
+from mtspark.core.files.atomic import AnyPath
 from mtspark.core.files.hdf5 import read_hdf5, text_of_netx
 from mtspark.core.files.limits import FileLimits, chosen_policy
 from mtspark.core.files.sandbox import read_guarded
@@ -47,7 +48,16 @@ Layer = dict[str, Any]
 
 @dataclass
 class _Chain:
-    """What the layers so far have built; `shape` is what the last of them sends."""
+    """The network so far.
+
+    Attributes:
+        shape: of the signal that the last layer sends.
+        source: name of the population that sends it.
+        input_shape: of the network.
+        graded: whether frames are bytes.
+        populations, connections: so far.
+        notes: for the user, one sentence each.
+    """
 
     shape: Shape = ()
     source: str = INPUT
@@ -69,16 +79,16 @@ class _Chain:
 
 
 def import_netx(
-    path: Path,
+    path: AnyPath,
     time_steps: int | None = None,
     *,
     limits: FileLimits | None = None,
     trust: bool | None = None,
 ) -> ChipNetwork:
-    """Read a file; it is treated as hostile: the whole import runs in a limited process.
+    """Read an untrusted file: the whole import runs in a limited process.
 
     Args:
-        path: the file.
+        path: of the file.
         time_steps: T of one run; default: the file's own tSample, else 16.
         limits, trust: see :func:`mtspark.core.files.sandbox.read_guarded`.
 
@@ -86,6 +96,7 @@ def import_netx(
         BadFileError: not a readable HDF5 file, or a network over a limit.
         BadNetworkError: a layer that lava-dl does not build, or that the chip does not have.
     """
+    path = Path(path)
 
     def read(bounds: FileLimits) -> dict[str, Any]:
         network = _imported(path, read_hdf5(path, text_of_netx, bounds, trust=True), time_steps)
@@ -94,9 +105,9 @@ def import_netx(
         data, arrays = network_to_json(network)
         return {"data": data, "arrays": arrays}
 
-    found = read_guarded(str(path), read, limits, trust)
+    content = read_guarded(str(path), read, limits, trust)
     bounds = chosen_policy(limits, trust).limits
-    return network_from_json(found["data"], found["arrays"], str(path), bounds)
+    return network_from_json(content["data"], content["arrays"], str(path), bounds)
 
 
 def _imported(path: Path, content: Layer, time_steps: int | None) -> ChipNetwork:

@@ -1,8 +1,8 @@
-"""A trained network as ONNX graphs of floats: one step with explicit state, or a whole decision.
+"""Build ONNX graphs of floats from a trained network: one step, or a whole decision.
 
-Built node by node from the folded weights, so that nothing depends on how an exporter traces:
-the state goes in and out (an exporter freezes a state that the module keeps itself), the batch
-is free, and each sample names its task.
+The graphs are built node by node from the folded weights, so that nothing depends on how an
+exporter traces. The state goes in and out, since an exporter freezes a state that the module keeps
+itself; the batch is free, and each sample names its task.
 """
 
 from __future__ import annotations

@@ -1,1 +1,7 @@
-"""nir."""
+"""NIR graphs: any graph in as a float network, networks and agents out as graphs.
+
+In: reader.py (the whole import), file.py (an untrusted file), graph.py (subgraphs opened),
+nodes.py and neurons.py (what the nodes mean), signals.py and loops.py (what reaches each
+population), annotate.py (a copy of the file that carries the options it was read with). Out:
+writer.py (a float network), agent.py (a checkpoint, one graph a task).
+"""

@@ -1,8 +1,8 @@
-"""From a checkpoint to NIR: one graph a task, the same weights in all of them.
+"""Turn an agent into NIR graphs: one a task, the same weights in all of them.
 
-Folded away: weight standardisation (into the weights), the dueling head (into one affine
-layer), the dendritic gains (into the thresholds). What NIR cannot say (time step, number of
-steps, input scale, task) stands in the graph's metadata under the key ``mtspark``.
+Weight standardisation is folded into the weights, the dueling head into one affine layer, the
+dendritic gains into the thresholds. The graph's metadata under the key ``mtspark`` hold what NIR
+does not store: time step, number of steps, input scale and task.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import io
 import itertools
 from enum import Enum
-from pathlib import Path
 from typing import Any
 
 import nir
@@ -19,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from mtspark.convert.nir.file import read_nir
+from mtspark.convert.nir.file import METADATA, read_nir
 from mtspark.core.errors import BadFileError, BadNetworkError
 from mtspark.core.files.atomic import AnyPath, write_bytes
 from mtspark.train.checkpoint.agent import Agent
@@ -29,14 +28,14 @@ from mtspark.train.networks.variants import why_not_deployable
 STEP_S = 1e-4
 """The time step that published NIR graphs imply; only tau / dt matters here."""
 
-
 SMALLEST_GAIN = 1e-12
+"""A neuron of a smaller gain is off; its threshold stays finite."""
 
 
 class Head(str, Enum):
-    """Which action values the exported head computes.
+    """Action values that the exported head computes.
 
-    dueling: Q = V + A - mean A. advantage: A - mean A, which picks the same greedy actions.
+    dueling: Q = V + A - mean A. advantage: A - mean A, which has the same greedy actions.
     """
 
     DUELING = "dueling"
@@ -49,6 +48,13 @@ def agent_to_nir(agent: Agent, head: Head = Head.DUELING) -> dict[str, nir.NIRGr
     The graph's input is pixels / 255; its output is one Q contribution a step, whose mean over
     the T steps is the action values. A neuron with gain g fires at threshold / g: its membrane
     is that of the torch network divided by g.
+
+    Args:
+        agent: a trained agent.
+        head: action values to compute.
+
+    Returns:
+        Graphs by name of the task.
 
     Raises:
         BadNetworkError: a network that no chip can run, or gains that are not finite.
@@ -65,7 +71,7 @@ def agent_to_nir(agent: Agent, head: Head = Head.DUELING) -> dict[str, nir.NIRGr
             nodes=nodes,
             edges=list(itertools.pairwise(names)),
             metadata={
-                "mtspark": {
+                METADATA: {
                     "task": task.name,
                     "dt": STEP_S,
                     "time_steps": config.time_steps,
@@ -127,10 +133,10 @@ def dendritic_gains(agent: Agent, task: int, layer: str = HIDDEN) -> NDArray[np.
     """
     network = agent.network
     with torch.no_grad():
-        found = network.gains(layer, network.context()[task : task + 1])
-    if found is None:
+        rows = network.gains(layer, network.context()[task : task + 1])
+    if rows is None:
         return np.ones(network.layer_shapes[layer])
-    gains: NDArray[np.float64] = found[0].double().numpy()
+    gains: NDArray[np.float64] = rows[0].double().numpy()
     if not np.isfinite(gains).all():
         raise BadNetworkError(f"task {agent.tasks[task].name!r}: dendritic gains are not finite")
     return np.maximum(gains, SMALLEST_GAIN)
@@ -175,14 +181,14 @@ def save_graph(graph: nir.NIRGraph, path: AnyPath) -> None:
     write_bytes(path, buffer.getbuffer())
 
 
-def load_graph(path: Path) -> nir.NIRGraph:
+def load_graph(path: AnyPath) -> nir.NIRGraph:
     """Read a graph that mtspark wrote.
 
     Raises:
-        BadFileError: missing, hostile, or not a NIR graph with mtspark's metadata.
+        BadFileError: missing, refused, or not a NIR graph with mtspark's metadata.
     """
     graph = read_nir(path)
-    if "mtspark" not in graph.metadata:
+    if METADATA not in graph.metadata:
         raise BadFileError(f"{path}: NIR graph without mtspark's metadata (dt, steps, scale)")
     return graph
 

@@ -1,4 +1,4 @@
-"""A copy of a NIR file that carries what was chosen when it was read."""
+"""Copy a NIR file and add the options that it was read with."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from mtspark.convert.nir.file import METADATA
 from mtspark.convert.nir.neurons import ImportOptions, choose
-from mtspark.convert.nir.reader import METADATA
 from mtspark.core.errors import BadFileError
 from mtspark.core.files.atomic import AnyPath, write_bytes
 from mtspark.core.files.hdf5 import hdf5_bytes, read_hdf5, text_of_nir
@@ -20,23 +20,24 @@ COMPRESSED_BYTES = 4096
 
 
 def copy_with_choices(
-    source: Path, target: AnyPath, options: ImportOptions, network: FloatNetwork
+    source: AnyPath, target: AnyPath, options: ImportOptions, network: FloatNetwork
 ) -> None:
     """Write a file's content anew with the choices in its metadata, so that it reads the same.
 
-    The stranger's file itself is never opened for writing: what damaged structures do to the
-    HDF5 library then, no scan has seen.
+    The untrusted file itself is never opened for writing: no scan covers what damaged structures
+    do to the HDF5 library then.
 
     Args:
         source: a file that was read before.
         target: a new file.
-        options: it was read with.
-        network: what it gave.
+        options: that the source was read with.
+        network: that it gave.
 
     Raises:
         BadFileError: the source has changed and is no NIR file any more, or the target cannot be
             written.
     """
+    source = Path(source)
     content = read_hdf5(source, text_of_nir)
     node = content.get("node")
     if not isinstance(node, dict):
@@ -54,11 +55,11 @@ def copy_with_choices(
 
 
 def _group(parent: dict[str, Any], name: str) -> dict[str, Any]:
-    """The group of a name, made where there is none (or something else)."""
-    found = parent.get(name)
-    if not isinstance(found, dict):
-        found = parent[name] = {}
-    return found
+    """The group of a name; a new one takes the place of anything else."""
+    group = parent.get(name)
+    if not isinstance(group, dict):
+        group = parent[name] = {}
+    return group
 
 
 def _fill(group: Any, items: dict[str, Any]) -> None:

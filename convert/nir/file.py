@@ -1,4 +1,4 @@
-"""Reading a NIR file from anywhere: scanned, in a limited process, then checked by nir."""
+"""Read an untrusted NIR file: scanned, in a limited process, then checked by nir."""
 
 from __future__ import annotations
 
@@ -9,12 +9,16 @@ from typing import Any
 import nir
 
 from mtspark.core.errors import BadFileError, one_line
+from mtspark.core.files.atomic import AnyPath
 from mtspark.core.files.hdf5 import read_hdf5, text_of_nir
 from mtspark.core.files.limits import FileLimits
 
+METADATA = "mtspark"
+"""Key of the metadata that mtspark writes: what NIR does not store."""
+
 
 def read_nir(
-    path: Path,
+    path: AnyPath,
     limits: FileLimits | None = None,
     trust: bool | None = None,
     *,
@@ -32,8 +36,9 @@ def read_nir(
         BadFileError: no HDF5 file, no NIR graph, or anything in it that
             :mod:`mtspark.core.files.hdf5` refuses.
     """
-    # nir's nodes are no plain values: what the limited process saw to be a graph is built again.
+    path = Path(path)
 
+    # nir's nodes are no plain values: the limited process builds the graph only to check it.
     def check(content: dict[str, Any]) -> None:
         _graph(path, content, type_check)
 

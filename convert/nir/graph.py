@@ -1,4 +1,4 @@
-"""A NIR graph with its subgraphs opened: nodes by dotted name, edges, one input, one output."""
+"""Open the subgraphs of a NIR graph: nodes by dotted name, edges, one input, one output."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class FlatGraph:
             only pass values on, are nodes of type Input and Output too.
         sources: of every node, the nodes that lead to it, in the file's order.
         input, output: names of the two ends of the whole graph.
-        notes: what was decided on the way.
+        notes: decisions, for the user, one sentence each.
     """
 
     nodes: dict[str, nir.NIRNode] = field(default_factory=dict)
@@ -94,13 +94,13 @@ def _open(
     def ends_of(name: str, which: int) -> str:
         full = prefix + name
         if name in inside:
-            found = inside[name][which]
-            if len(found) != 1:
+            inner_ends = inside[name][which]
+            if len(inner_ends) != 1:
+                kind = ("inputs", "outputs")[which]
                 raise BadNetworkError(
-                    f"subgraph {full!r} has {len(found)} {('inputs', 'outputs')[which]}, an edge "
-                    "needs exactly 1"
+                    f"subgraph {full!r} has {len(inner_ends)} {kind}, an edge needs exactly 1"
                 )
-            return found[0]
+            return inner_ends[0]
         if full in flat.nodes:
             return full
         raise BadNetworkError(f"{where} has an edge to {name!r}, which it does not contain")
@@ -126,14 +126,14 @@ def _loose(
 ) -> list[str]:
     """The nodes of a level that nothing leads to (0), or that lead nowhere (1): its ends."""
     taken = {edge[1 - which] for edge in level}
-    found: list[str] = []
+    ends: list[str] = []
     for name in graph.nodes:
         own = inside[name][which] if name in inside else [prefix + name]
-        found += [end for end in own if end not in taken]
-    if len(found) == 1:
+        ends += [end for end in own if end not in taken]
+    if len(ends) == 1:
         kind = ("input", "output")[which]
-        flat.notes.append(f"no {kind} node: {found[0]!r} is taken as the {kind}")
-    return found
+        flat.notes.append(f"no {kind} node: {ends[0]!r} is taken as the {kind}")
+    return ends
 
 
 def _prune(flat: FlatGraph, outputs: set[str]) -> None:
@@ -166,10 +166,10 @@ def _prune(flat: FlatGraph, outputs: set[str]) -> None:
 
 
 def _reached(start: list[str], following: dict[str, list[str]]) -> set[str]:
-    found, waiting = set(start), list(start)
+    reached, waiting = set(start), list(start)
     while waiting:
         for name in following[waiting.pop()]:
-            if name not in found:
-                found.add(name)
+            if name not in reached:
+                reached.add(name)
                 waiting.append(name)
-    return found
+    return reached

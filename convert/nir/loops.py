@@ -1,7 +1,7 @@
-"""Loops of populations: where a loop has no delay of its own, one step is put into it.
+"""Put one step of delay into every loop of populations that has none of its own.
 
 NIR's equations are continuous in time; a simulator in steps can only use, around a loop, what
-was sent a step before. The step goes on the edges that lead back towards the input.
+was sent a step before. The edges that lead back towards the input get the step.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Edge = tuple[str, int, str]
 
 @dataclass
 class Loops:
-    """What :func:`break_loops` decided.
+    """The delays that :func:`break_loops` adds.
 
     Attributes:
         notional: steps to be added to an edge.
@@ -32,7 +32,7 @@ class Loops:
     rank: dict[str, tuple[int, list[object]]] = field(default_factory=dict)
 
     def later(self, target: str) -> Loops:
-        """As they are when everything reaches a population one step later."""
+        """The delays where everything reaches a population one step later."""
         notional = {
             (source, delay + (end == target), end): steps
             for (source, delay, end), steps in self.notional.items()
@@ -44,7 +44,10 @@ def break_loops(arriving: Mapping[str, Signal]) -> Loops:
     """Put one step on the edges that lead back within a loop without delay.
 
     Args:
-        arriving: what every population receives.
+        arriving: what every population receives, by name.
+
+    Returns:
+        The edges that get a step, and the ranks that :func:`computing_order` needs.
     """
     loops = Loops(rank=_ranks(arriving))
     together = _strong_components(arriving)
@@ -61,7 +64,12 @@ def break_loops(arriving: Mapping[str, Signal]) -> Loops:
 
 
 def computing_order(arriving: Mapping[str, Signal], loops: Loops) -> list[str]:
-    """Populations, the sources of undelayed connections first; near the input first."""
+    """Order populations: sources of undelayed connections first, then those near the input.
+
+    Args:
+        arriving: what every population receives, by name.
+        loops: of these populations.
+    """
     before = {
         target: {
             source

@@ -10,6 +10,7 @@ from typing import Any
 import nir
 import numpy as np
 
+from mtspark.convert.nir.file import METADATA
 from mtspark.convert.nir.nodes import broadcast
 from mtspark.core.arrays import Floats
 from mtspark.core.errors import BadNetworkError, BadRequestError
@@ -129,11 +130,15 @@ DEFAULTS = Choices(
 def choose(options: ImportOptions, metadata: Mapping[str, Any]) -> tuple[Choices, list[str]]:
     """Settle every choice: the file's own metadata, then the option, then the default.
 
+    Args:
+        options: of the user.
+        metadata: of the file, under mtspark's key.
+
     Returns:
         The choices, and a sentence for each option that the file overrules.
 
     Raises:
-        BadRequestError: a value that means nothing.
+        BadRequestError: a value that is not valid.
     """
     kinds = {"integrator": Integrator, "reset": FloatReset, "order": Order, "start": Start}
     chosen: dict[str, Any] = {}
@@ -185,7 +190,7 @@ def population_of(
         The population, and sentences for the user.
 
     Raises:
-        BadNetworkError: parameters that mean nothing, or that contradict a choice.
+        BadNetworkError: parameters that are not valid, or that contradict a choice.
     """
     notes: list[str] = []
 
@@ -197,13 +202,13 @@ def population_of(
         return full
 
     if isinstance(node, nir.Threshold):
-        rows = _thresholds(parameter_of(name, node.threshold, shape), choices)
+        rows = _thresholds(_threshold(name, node.threshold, shape), choices)
         return leaky_population(name, shape, membrane_keep=0.0, thresholds=rows), notes
     current_keep, input_gain = np.zeros(shape), np.ones(shape)
     if isinstance(node, (nir.I, nir.IF)):
         keep, counted, leak = np.ones(shape), np.zeros(shape), np.zeros(shape)
-        gain, said = _if_gain(name, parameter("r"), choices)
-        notes += said
+        gain, remarks = _if_gain(name, parameter("r"), choices)
+        notes += remarks
     else:
         cuba = isinstance(node, (nir.CubaLI, nir.CubaLIF))
         time_constant = "tau_mem" if cuba else "tau"
@@ -269,12 +274,8 @@ def population_of(
     )
 
 
-def parameter_of(name: str, value: Any, shape: Shape) -> Floats:
-    """A threshold for every value; infinity means never.
-
-    Raises:
-        BadNetworkError: not a number.
-    """
+def _threshold(name: str, value: Any, shape: Shape) -> Floats:
+    """The threshold of every value of a signal; infinity means never."""
     full = broadcast(name, "threshold", value, shape)
     if np.isnan(full).any():
         raise BadNetworkError(f"node {name!r}: threshold is not a number")
@@ -290,7 +291,7 @@ def _thresholds(values: Floats, choices: Choices) -> Floats:
 
 def _own_reset(name: str, node: nir.NIRNode) -> FloatReset | None:
     """The reset that mtspark wrote into a node's metadata."""
-    own = node.metadata.get("mtspark") if isinstance(node.metadata, dict) else None
+    own = node.metadata.get(METADATA) if isinstance(node.metadata, dict) else None
     text = own.get("reset") if isinstance(own, dict) else None
     if text is None:
         return None
@@ -311,7 +312,7 @@ def _tau(name: str, node: nir.NIRNode, key: str, shape: Shape) -> Floats:
 
 
 def _step(name: str, key: str, tau: Floats, choices: Choices) -> tuple[Floats, Floats]:
-    """What a step keeps of a state, and what it counts of a drive."""
+    """The share of a state that a step keeps, and the share of a drive that it counts."""
     with np.errstate(divide="ignore"):
         ratio = np.where(tau > 0, choices.dt / np.where(tau > 0, tau, 1.0), np.inf)
     if choices.integrator is Integrator.EULER:
@@ -332,15 +333,15 @@ def _step(name: str, key: str, tau: Floats, choices: Choices) -> tuple[Floats, F
 
 
 def _if_gain(name: str, r: Floats, choices: Choices) -> tuple[Floats, list[str]]:
-    """What a step of an integrator without leak counts of its input: r, or dt * r."""
+    """The factor of the input of an integrator without leak in a step: r, or dt * r."""
     per_dt = choices.if_gain_dt
     if per_dt is None:
         typical = float(np.median(np.abs(r[r != 0]))) if np.any(r) else 1.0
         per_dt = abs(np.log(typical * choices.dt)) < abs(np.log(typical))
-    told = "dt * r" if per_dt else "r"
+    counted = "dt * r" if per_dt else "r"
     gain = r * choices.dt if per_dt else r
     return gain, [
-        f"{name}: a step counts {told} of its input, {gain.flat[0]:g} in its first neuron"
+        f"{name}: a step counts {counted} of its input, {gain.flat[0]:g} in its first neuron"
     ]
 
 

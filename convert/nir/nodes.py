@@ -1,9 +1,9 @@
-"""What NIR's linear nodes do to a signal of known shape: a linear map and a bias.
+"""NIR's linear nodes as linear maps, biases and delays of a signal of known shape.
 
-Shapes are worked out here, from the signal that arrives, and never taken from nir's own
-inference, which is wrong for rectangular kernels and grouped convolutions. Signals are
-flattened row-major, so a node takes a signal of another shape where the sizes agree and one of
-the two is a plain vector; otherwise the file contradicts itself and is refused.
+Shapes follow from the signal that arrives. nir's own inference is not used: it is wrong for
+rectangular kernels and grouped convolutions. Signals are flattened row-major, so a node takes a
+signal of another shape where the sizes agree and one of the two is a plain vector; otherwise the
+file contradicts itself.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ MASKS = 64
 
 @dataclass(frozen=True)
 class Effect:
-    """What one node does.
+    """What one node does to a signal.
 
     Attributes:
         map: applied first.
@@ -44,10 +44,19 @@ class Effect:
 
 
 def linear_effect(name: str, node: nir.NIRNode, shape: Shape, dt: float) -> Effect | None:
-    """Effect of a linear node on a signal of `shape`; None for populations.
+    """Work out what a linear node does to a signal.
+
+    Args:
+        name: of the node, for errors.
+        node: any node.
+        shape: of the signal that arrives.
+        dt: time step, for delays.
+
+    Returns:
+        The effect; None for nodes that are no linear ones.
 
     Raises:
-        BadNetworkError: shapes that do not fit, or parameters that mean nothing.
+        BadNetworkError: shapes that do not fit, or parameters that are not valid.
     """
     if isinstance(node, (nir.Input, nir.Output)):
         declared = (node.input_type or {}).get("input")
@@ -79,10 +88,10 @@ def shape_of(values: Any) -> Shape:
 
 
 def fit(name: str, shape: Shape, wanted: Shape) -> Shape:
-    """`wanted`, if a signal of `shape` can be read as that.
+    """Return `wanted` if a signal of `shape` can be read as one of that shape.
 
     Raises:
-        BadNetworkError: it cannot.
+        BadNetworkError: it cannot, naming the node.
     """
     plain = _trimmed(shape), _trimmed(wanted)
     if size(shape) != size(wanted) or (
@@ -98,13 +107,18 @@ def _trimmed(shape: Shape) -> Shape:
 
 
 def broadcast(name: str, key: str, value: Any, shape: Shape) -> Floats:
-    """A parameter for every value of a signal.
+    """Give a node's parameter for every value of a signal.
 
-    One number holds for all. Otherwise the sizes must agree, or each dimension of the parameter
-    must be that of the signal or 1, as many of them as the signal has.
+    One number holds for all. Otherwise the sizes must agree, or the parameter must have as many
+    dimensions as the signal, of the same lengths or 1.
+
+    Args:
+        name, key: of the node and the parameter, for errors.
+        value: of the parameter.
+        shape: of the signal.
 
     Raises:
-        BadNetworkError: neither holds.
+        BadNetworkError: the shapes do not fit.
     """
     array = np.asarray(value, np.float64)
     if array.size == 1:
@@ -179,11 +193,11 @@ def _convolution(name: str, node: nir.Conv1d | nir.Conv2d, shape: Shape) -> Effe
     elif text == "valid":
         padding = (0, 0)
     elif text is not None:
-        raise BadNetworkError(f"node {name!r}: padding {text!r}; 'same', 'valid' or numbers exist")
+        raise BadNetworkError(f"node {name!r}: padding {text!r}; use 'same', 'valid' or numbers")
     else:
         padding = _pair(name, "padding", node.padding, dimensions)
-    made = convolution(weight, image, stride, padding, dilation, groups)
-    if made is None:
+    conv = convolution(weight, image, stride, padding, dilation, groups)
+    if conv is None:
         raise BadNetworkError(
             f"node {name!r}: kernels {weight.shape} (stride {stride}, padding {padding}, dilation "
             f"{dilation}, groups {groups}) do not fit {image}"
@@ -196,10 +210,10 @@ def _convolution(name: str, node: nir.Conv1d | nir.Conv2d, shape: Shape) -> Effe
                 f"node {name!r}: {channels.size} biases for {len(weight)} channels"
             )
         per_channel = np.broadcast_to(channels.reshape(-1), (len(weight),))
-        bias = np.broadcast_to(per_channel[:, None, None], made.geometry.output_shape).copy()
-    rows, columns = made.geometry.output_shape[1:]
+        bias = np.broadcast_to(per_channel[:, None, None], conv.geometry.output_shape).copy()
+    rows, columns = conv.geometry.output_shape[1:]
     out = (len(weight), columns) if dimensions == 1 else (len(weight), rows, columns)
-    return Effect(made, bias, out)
+    return Effect(conv, bias, out)
 
 
 def _image(
@@ -253,16 +267,16 @@ def _pool(name: str, node: nir.SumPool2d | nir.AvgPool2d, shape: Shape) -> Effec
     if isinstance(node, nir.AvgPool2d):
         # Padding counts as zeros, torch's default; NIR does not say.
         factor = 1.0 / max(1, kernel[0] * kernel[1])
-    made = None
+    windows = None
     if min(*kernel, *stride) >= 1 and min(padding) >= 0:
         weight = np.full((plain[0], 1, *kernel), factor)
-        made = convolution(weight, plain, stride, padding, (1, 1), plain[0])
-    if made is None:
+        windows = convolution(weight, plain, stride, padding, (1, 1), plain[0])
+    if windows is None:
         raise BadNetworkError(
             f"node {name!r}: windows {kernel}, stride {stride}, padding {padding} do not fit "
             f"{plain}"
         )
-    return Effect(made, None, made.geometry.output_shape)
+    return Effect(windows, None, windows.geometry.output_shape)
 
 
 def _flattened(node: nir.Flatten, shape: Shape) -> Shape:
@@ -282,8 +296,8 @@ def _delay(name: str, node: nir.Delay, shape: Shape, dt: float) -> Effect:
     if np.any(np.abs(steps - whole) > DELAY_TOLERANCE) or np.any(whole < 0):
         odd = steps[(np.abs(steps - whole) > DELAY_TOLERANCE) | (whole < 0)].flat[0]
         raise BadNetworkError(
-            f"node {name!r}: a delay of {odd:g} steps of {dt:g}; whole steps from 0 exist, choose "
-            "another --dt"
+            f"node {name!r}: a delay of {odd:g} steps of {dt:g}; delays must be whole steps from "
+            "0; choose another --dt"
         )
     distinct = np.unique(whole)
     if len(distinct) > MASKS:

@@ -1,7 +1,7 @@
 """Any NIR graph, by any tool, as one float network, or one line that says why not.
 
-What NIR leaves open (time step, integrator, reset, see ImportOptions) is chosen explicitly and
-told in the network's notes; metadata that mtspark wrote itself decide before any option.
+ImportOptions settle what NIR does not store (time step, integrator, reset); the network's notes
+list what was chosen. Metadata that mtspark itself wrote into the file precede the options.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 import nir
 import numpy as np
 
-from mtspark.convert.nir.file import read_nir_here
+from mtspark.convert.nir.file import METADATA, read_nir_here
 from mtspark.convert.nir.graph import FlatGraph, flatten_graph
 from mtspark.convert.nir.loops import break_loops, computing_order
 from mtspark.convert.nir.neurons import (
@@ -30,6 +30,7 @@ from mtspark.convert.nir.signals import Signal, connections_of, through, total
 from mtspark.core.arrays import Floats
 from mtspark.core.chip_network.network import INPUT
 from mtspark.core.errors import BadNetworkError, BadRequestError, one_line
+from mtspark.core.files.atomic import AnyPath
 from mtspark.core.files.limits import FileLimits
 from mtspark.core.files.sandbox import read_guarded
 from mtspark.core.float_network.handover import float_network_from_plain, float_network_to_plain
@@ -47,29 +48,29 @@ from mtspark.core.float_network.network import (
 from mtspark.core.float_network.rules import check_float_network, merge_tasks
 from mtspark.core.geometry import Shape
 
-METADATA = "mtspark"
-
 
 def import_nir(
-    path: Path,
+    path: AnyPath,
     options: ImportOptions | None = None,
     *,
     name: str | None = None,
     limits: FileLimits | None = None,
     trust: bool | None = None,
 ) -> FloatNetwork:
-    """Read a file; it is treated as hostile: the whole import runs in a limited process.
+    """Read an untrusted file: the whole import runs in a limited process.
 
     Args:
-        path: the file.
-        options: what NIR leaves open.
+        path: of the file.
+        options: what NIR does not store.
         name: of the network; default: the file's.
         limits, trust: see :func:`mtspark.core.files.sandbox.read_guarded`.
 
     Raises:
         BadFileError: not a readable NIR file, or a network over a limit.
-        BadNetworkError: a network that cannot be understood, naming the node.
+        BadNetworkError: a graph that is not supported, naming the node.
+        BadRequestError: an option that is not valid.
     """
+    path = Path(path)
 
     def read(bounds: FileLimits) -> dict[str, Any]:
         network = _imported(path, options, name or path.stem, bounds)
@@ -80,13 +81,18 @@ def import_nir(
 
 
 def import_nir_tasks(
-    paths: Mapping[str, Path], options: ImportOptions | None = None, name: str = "agent"
+    paths: Mapping[str, AnyPath], options: ImportOptions | None = None, name: str = "agent"
 ) -> FloatNetwork:
-    """Read a file for each task and join them; each as :func:`import_nir` reads it.
+    """Read a file for each task, as :func:`import_nir` does, and join them.
+
+    Args:
+        paths: by task.
+        options: what NIR does not store.
+        name: of the network.
 
     Raises:
-        BadFileError, BadNetworkError: see :func:`import_nir`; or they differ in more than
-            thresholds.
+        BadFileError, BadNetworkError, BadRequestError: see :func:`import_nir`; or two tasks
+            differ in more than thresholds.
     """
     networks = [import_nir(path, options, name=name) for path in paths.values()]
     return merge_tasks(networks, list(paths))
@@ -114,6 +120,11 @@ def import_tasks(
 ) -> FloatNetwork:
     """Join the graphs of several tasks, which differ in thresholds only.
 
+    Args:
+        graphs: by task.
+        options: what NIR does not store.
+        name: of the network.
+
     Raises:
         BadNetworkError: they differ elsewhere, or see :func:`import_graph`.
     """
@@ -128,12 +139,12 @@ def import_graph(
 
     Args:
         graph: its nodes may have shapes that nir does not check.
-        options: what NIR leaves open.
+        options: what NIR does not store.
         name: of the network.
 
     Raises:
-        BadNetworkError: a node, a shape or a loop that cannot be understood, in one line.
-        BadRequestError: an option that means nothing.
+        BadNetworkError: a node, a shape or a loop that is not supported, in one line.
+        BadRequestError: an option that is not valid.
     """
     options = options or ImportOptions()
     own = graph.metadata.get(METADATA) if isinstance(graph.metadata, dict) else None
@@ -148,9 +159,9 @@ def import_graph(
     populations: dict[str, FloatPopulation] = {}
     for node_name, short in names.items():
         node = flat.nodes[node_name]
-        made, said = population_of(node_name, node, shapes[node_name], choices)
-        populations[short] = replace(made, name=short)
-        notes += said
+        population, remarks = population_of(node_name, node, shapes[node_name], choices)
+        populations[short] = replace(population, name=short)
+        notes += remarks
     signals = _signals(flat, shapes, names, choices)
     arriving: dict[str, Signal] = {}
     for node_name, short in names.items():
@@ -175,14 +186,18 @@ def import_graph(
         output=output,
         dt=choices.dt,
         time_steps=choices.time_steps,
-        notes=(_told(choices, flat, populations), *notes),
+        notes=(_summary(choices, flat, populations), *notes),
     )
     check_float_network(network)
     return network
 
 
 def signal_shapes(flat: FlatGraph, dt: float) -> dict[str, Shape]:
-    """Shape of what every node sends, from the input on.
+    """Work out the shape of what every node sends, from the input on.
+
+    Args:
+        flat: the graph.
+        dt: time step, for delays.
 
     Raises:
         BadNetworkError: a shape that does not fit, or an input without one.
@@ -241,9 +256,9 @@ def _neuron_shape(name: str, node: nir.NIRNode, arriving: Shape) -> Shape:
 
 
 def _population_names(flat: FlatGraph) -> dict[str, str]:
-    """Name of every neuron node's population: the node's own.
+    """The population's name of every neuron node: the node's own.
 
-    Neurons "x_lif" after a node "x" are called "x", as mtspark writes them.
+    Neurons "x_lif" after a node "x" get the name "x", since agent.py writes them so.
     """
     names: dict[str, str] = {}
     for name, node in flat.nodes.items():
@@ -262,7 +277,7 @@ def _free(name: str, taken: Any) -> str:
 def _signals(
     flat: FlatGraph, shapes: dict[str, Shape], names: dict[str, str], choices: Choices
 ) -> dict[str, Signal]:
-    """What every node sends, as maps of what populations and the input send."""
+    """Express what every node sends as maps of what populations and the input send."""
     signals = {name: Signal.of(short, size(shapes[name])) for name, short in names.items()}
     signals[flat.input] = Signal.of(INPUT, size(shapes[flat.input]))
     waiting = [name for name in flat.nodes if name not in signals]
@@ -293,7 +308,7 @@ def _output(
     populations: dict[str, FloatPopulation],
     arriving: dict[str, Signal],
 ) -> FloatOutput:
-    """A population that is read as it is, or a new one that sums what reaches the output."""
+    """The population to read: one that is there, or a new one that sums what arrives."""
     final = signals[flat.output]
     direct = final.population()
     if direct is not None and direct in populations:
@@ -315,8 +330,8 @@ def _with_bias(population: FloatPopulation, arriving: Signal) -> FloatPopulation
     return replace(population, bias_current=bias.reshape(population.shape).copy())
 
 
-def _told(choices: Choices, flat: FlatGraph, populations: Mapping[str, FloatPopulation]) -> str:
-    """What was chosen for this graph, in one sentence."""
+def _summary(choices: Choices, flat: FlatGraph, populations: Mapping[str, FloatPopulation]) -> str:
+    """The choices that matter for this graph, on one line."""
     kinds = {type(node) for node in flat.nodes.values()}
     parts = [f"dt {choices.dt:g}"]
     if kinds & {nir.LI, nir.LIF, nir.CubaLI, nir.CubaLIF}:

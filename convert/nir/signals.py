@@ -1,4 +1,4 @@
-"""What travels along an edge: sums of linear maps of what populations send, and constants."""
+"""Signals along edges: sums of linear maps of what populations send, and constants."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Signal:
 
     @staticmethod
     def of(source: str, values: int) -> Signal:
-        """What a source sends, as it is."""
+        """The signal that a source sends."""
         return Signal({(source, 0): [identity(values)]})
 
     def population(self) -> str | None:
@@ -45,21 +45,21 @@ class Signal:
         return source if unchanged else None
 
     def later(self, steps: int) -> Signal:
-        """The same, some steps later."""
+        """The same signal some steps later."""
         return Signal(
             {(source, delay + steps): maps for (source, delay), maps in self.maps.items()},
             {delay + steps: value for delay, value in self.constants.items()},
         )
 
     def include(self, key: Key, linear: LinearMap) -> None:
-        """Add a map, joined with one that is there where that is compact."""
-        there = self.maps.setdefault(key, [])
-        for index, other in enumerate(there):
+        """Add a map; it joins one that is there where their sum is a map."""
+        maps = self.maps.setdefault(key, [])
+        for index, other in enumerate(maps):
             joined = add(other, linear)
             if joined is not None:
-                there[index] = joined
+                maps[index] = joined
                 return
-        there.append(linear)
+        maps.append(linear)
 
     def include_constant(self, delay: int, value: Floats) -> None:
         """Add a constant."""

@@ -1,8 +1,8 @@
-"""A float network as a NIR graph that any tool can read, and that ours reads back the same.
+"""Write a float network as a NIR graph that any tool can read and the reader reads back the same.
 
 Leaky neurons become LIF with tau = dt / (1 - beta) and r = gain / (1 - beta), those with a
-current CubaLIF, those without leak IF; what NIR cannot say (time step, integrator, reset, number
-of steps, input scale) stands in the metadata under the key ``mtspark``, resets at their nodes.
+current CubaLIF, those without leak IF. Metadata under the key ``mtspark`` hold what NIR does not
+store: time step, integrator, number of steps and input scale of the graph, resets of its nodes.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 import nir
 import numpy as np
 
+from mtspark.convert.nir.file import METADATA
 from mtspark.core.arrays import Floats
 from mtspark.core.chip_network.network import INPUT
 from mtspark.core.errors import BadNetworkError
@@ -29,7 +30,11 @@ LARGEST_DIAGONAL = 2048
 
 
 def network_to_nir(network: FloatNetwork, task: int = 0) -> nir.NIRGraph:
-    """Write the graph of one task.
+    """Build the graph of one task.
+
+    Args:
+        network: in layer-synchronous time.
+        task: row of its thresholds.
 
     Raises:
         BadNetworkError: something that NIR has no node for, naming it.
@@ -58,7 +63,7 @@ def network_to_nir(network: FloatNetwork, task: int = 0) -> nir.NIRGraph:
         edges=graph.edges,
         type_check=False,
         metadata={
-            "mtspark": {
+            METADATA: {
                 "task": network.tasks[task],
                 "dt": network.dt,
                 "integrator": "euler",
@@ -224,5 +229,5 @@ def _neuron(
         else:
             node = nir.LIF(tau=dt / lost, **common) if fires else nir.LI(tau=dt / lost, **common)
     if fires:
-        node.metadata = {"mtspark": {"reset": population.reset.value}}
+        node.metadata = {METADATA: {"reset": population.reset.value}}
     return node

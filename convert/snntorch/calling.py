@@ -1,8 +1,8 @@
 """How a module is called: one step at a time, or once with a loop over the steps inside.
 
-Tried in this order, the first that fits is taken: a series of steps first (T, batch, ...), a
-series of samples first (batch, T, ...), one frame (batch, ...). A series fits if every neuron
-is called T times and gets one slice of one sample at a time.
+Three kinds of input are tried in this order: a series with its steps first (T, batch, ...), a
+series with its samples first (batch, T, ...), one frame (batch, ...). The first that fits is
+taken; a series fits if every neuron is called T times and gets one step of it at a time.
 """
 
 from __future__ import annotations
@@ -93,16 +93,20 @@ class Recording:
 def record(
     module: nn.Module, shape: Shape, time_steps: int | None, lines: dict[int, str]
 ) -> Recording:
-    """Run a module on random inputs in the style that fits it.
+    """Run a module on random inputs of the kind that it takes.
 
     Args:
-        module: with neurons of snntorch.
+        module: with neurons of snntorch; it is set to eval mode.
         shape: of one step, without batch.
         time_steps: T; None where the module says it.
         lines: where modules were built, by id.
 
+    Returns:
+        Everything that was recorded.
+
     Raises:
-        BadNetworkError: no spiking neuron, no style fits, or no number of steps is known.
+        BadNetworkError: no spiking neuron, no kind of input fits, or the number of steps is
+            unknown.
     """
     if not any(isinstance(part, SpikingNeuron) for part in module.modules()):
         raise BadNetworkError(
@@ -170,7 +174,7 @@ def _check_slices(recording: Recording, layer: int, step: int) -> None:
     except MixedInputError:
         raise
     except BadNetworkError:
-        pass  # Reported with its line once the style is settled.
+        pass  # Reported with its line once the kind of input is settled.
 
 
 def _record_frames(
@@ -347,7 +351,7 @@ def _handed_on(
     layer_of: dict[int, int],
     layers: list[list[NeuronCall]],
 ) -> int:
-    found: set[int] = set()
+    candidates: set[int] = set()
     for key, node in nodes.items():
         form = resolver.form(node)
         terms = form.terms
@@ -368,10 +372,10 @@ def _handed_on(
         layer = layer_of[id(source.call)]
         if layers[layer][-1] is not source.call:
             raise BadNetworkError(f"{call.where}: its {key} is older than the step before")
-        found.add(layer)
-    if len(found) != 1 or plain:
+        candidates.add(layer)
+    if len(candidates) != 1 or plain:
         raise BadNetworkError(f"{call.where}: its states come from different steps or neurons")
-    return found.pop()
+    return candidates.pop()
 
 
 def _own_state(call: NeuronCall, own: dict[int, int], layers: list[list[NeuronCall]]) -> int:

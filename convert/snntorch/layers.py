@@ -1,4 +1,8 @@
-"""Layers of torch as linear maps, and what to write instead of those that are none."""
+"""Layers of torch as linear maps, and what to write instead of functions that are not linear.
+
+Each function of :data:`LAYERS` gets the arguments of a recorded torch function, the shape of one
+sample and the user's line, and returns the map and the bias.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Constants of snntorch's neurons, and which of their resets a chip has.
+"""Read the constants of snntorch's neurons, and find the chip's reset that gives their spikes.
 
-Measured on snntorch 1.0.0 (its equations are repeated beside each case). H is strict, U the
-membrane, X the input, r = H(U - theta) before the step.
+The equations beside the cases were measured on snntorch 1.0.0. U is the membrane, X the input,
+r = H(U - theta) before the step; H is strict.
 """
 
 from __future__ import annotations

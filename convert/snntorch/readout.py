@@ -45,19 +45,22 @@ def choose_readout(
 ) -> Readout:
     """Pick the answer among the tensors that the module returned.
 
-    A last linear layer without neurons comes first, then spikes of a layer that feeds no other
-    one, then its membranes; membranes come first where its spikes reset nothing.
+    A last linear layer without neurons comes first, then the membranes of a layer that resets
+    nothing, then spikes, then other membranes; layers that feed no other one before those that do.
 
     Args:
         recording: of the module.
         names: of the layers.
         sinks: layers that feed no other layer.
-        wanted: read this layer; None: the only one that there is.
+        wanted: name of the layer to read; None: the only one that there is.
+
+    Returns:
+        The answer; its notes say how it is read.
 
     Raises:
         BadNetworkError: nothing can be read, or several things and none is chosen.
     """
-    found: list[Readout] = []
+    candidates: list[Readout] = []
     refused: list[str] = []
     for tensors in _returned(recording):
         try:
@@ -66,16 +69,16 @@ def choose_readout(
             refused.append(str(error))
             continue
         if readout is not None:
-            found.append(readout)
+            candidates.append(readout)
     if wanted is not None:
-        found = [readout for readout in found if readout.layer == wanted]
-        if not found and wanted in names:
-            found = [_plain(recording, names, wanted)]
-        if not found:
+        candidates = [readout for readout in candidates if readout.layer == wanted]
+        if not candidates and wanted in names:
+            candidates = [_plain(recording, names, wanted)]
+        if not candidates:
             known = ", ".join([*names, HEAD])
             raise BadNetworkError(f"no layer {wanted!r} to read; there are {known}")
-    ends = [readout for readout in found if readout.form is not None or readout.layer in sinks]
-    ranked = sorted(ends or found, key=lambda readout: _rank(recording, names, readout))
+    ends = [readout for readout in candidates if readout.form is not None or readout.layer in sinks]
+    ranked = sorted(ends or candidates, key=lambda readout: _rank(recording, names, readout))
     if not ranked:
         if refused:
             raise BadNetworkError(refused[0])

@@ -1,8 +1,8 @@
-"""Run a torch module and write down every operation between its spiking neurons.
+"""Record every torch operation between the spiking neurons of a module that runs.
 
 A torch function mode sees every call, with plain tensors, so the module runs as it always does:
-loops, branches and states of its own are executed, not read. Neurons of snntorch are recorded
-whole, as one call each. Nothing is judged here; see :mod:`mtspark.convert.snntorch.trace`.
+its loops, branches and states are executed, not read. A call of a snntorch neuron is recorded as
+one operation. :mod:`~mtspark.convert.snntorch.symbolic` decides what the operations mean.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from mtspark.core.errors import BadNetworkError
 LIBRARIES = (
     str(Path(torch.__file__).parent) + "/",
     str(Path(snntorch.__file__).parent) + "/",
-    # All of convert, by the link in the package and where it lies.
+    # All of mtspark.convert, by the link in the package and behind it.
     str(Path(__file__).parents[1]) + "/",
     str(Path(__file__).resolve().parents[1]) + "/",
 )
@@ -112,7 +112,13 @@ STATE_KEYWORDS = {"spk": "spikes", "syn": "current", "mem": "membrane"}
 
 
 class Recorder(TorchFunctionMode):
-    """Records while it is entered; see the module text."""
+    """Records the operations of a module; see the module text.
+
+    Attributes:
+        network: the module.
+        calls: of neurons, in order.
+        nodes: recorded tensors, in order.
+    """
 
     def __init__(self, network: nn.Module, lines: dict[int, str]) -> None:
         super().__init__()
@@ -313,7 +319,7 @@ def _function_name(func: Any) -> str:
 
 
 def user_line(frame: FrameType | None) -> str | None:
-    """The innermost frame outside of torch, snntorch and this room, as "file:line: source"."""
+    """The innermost frame outside of torch, snntorch and convert, as "file:line: source"."""
     while frame is not None:
         path = frame.f_code.co_filename
         if not path.startswith((*LIBRARIES, "<")) and Path(path).name != "contextlib.py":

@@ -1,7 +1,7 @@
-"""A module from the user's own source: ``file.py:factory`` and, beside it, its weights.
+"""Build a module from the user's own source, ``file.py:factory``, and load its weights.
 
-The source is run, as Python runs any program: it must be the user's own. Weights are read as
-tensors only, in a limited process.
+The source is run as any Python program, so it must be the user's own. Weights may come from
+elsewhere: they are read as tensors only, in a limited process.
 """
 
 from __future__ import annotations
@@ -17,17 +17,18 @@ from torch import Tensor, nn
 
 from mtspark.convert.snntorch.recorder import construction_lines
 from mtspark.core.errors import BadFileError, BadRequestError, one_line
+from mtspark.core.files.atomic import AnyPath
 from mtspark.core.files.limits import FileLimits
 from mtspark.core.files.sandbox import read_guarded
 from mtspark.train.checkpoint.archive import read_tensors, with_tensors
 
 
-def build_module(text: str, weights: Path | None = None) -> tuple[nn.Module, dict[int, str]]:
-    """Run a factory and load weights into what it makes.
+def build_module(text: str, weights: AnyPath | None = None) -> tuple[nn.Module, dict[int, str]]:
+    """Run a factory and load weights into the module that it returns.
 
     Args:
         text: ``file.py:factory``; the factory takes no arguments and returns an nn.Module.
-        weights: a state_dict saved by torch.save; None: as the factory made them.
+        weights: file of a state_dict, saved by torch.save; None: the factory's own weights.
 
     Returns:
         The module, and the line of the source where each part was built, by id.
@@ -56,7 +57,7 @@ def build_module(text: str, weights: Path | None = None) -> tuple[nn.Module, dic
             f"{path}: {function}() returns {type(module).__name__}, not a torch.nn.Module"
         )
     if weights is not None:
-        _load(module, weights)
+        _load(module, Path(weights))
     return module.eval(), lines
 
 

@@ -1,8 +1,8 @@
-"""What a recorded tensor is: a sum of linear maps of signals, and a constant.
+"""Work out what a recorded tensor is: a sum of linear maps of signals, and a constant.
 
-Signals are the input of a step and what spiking neurons send. Every operation of the recording
-is either carried out on such sums or kept as a refusal, which is raised only where a neuron or
-the output needs it: what a module computes for its own records does no harm.
+Signals are the input of a step and what spiking neurons send. An operation of the recording is
+either carried out on such sums or becomes an error that is kept. The error is raised only where
+a neuron or the output needs the tensor, so a module may compute what it likes for its own records.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mtspark.convert.linear.maps import LinearMap, Scale, identity, select
+from mtspark.convert.linear.maps import LinearMap, Scale, identity, is_identity, select
 from mtspark.convert.snntorch.layers import LAYERS, refusal
 from mtspark.convert.snntorch.recorder import NeuronCall, Node
 from mtspark.convert.snntorch.values import (
@@ -57,12 +57,13 @@ PRODUCTS = {"mul", "mul_", "div", "div_", "true_divide", "multiply", "divide", "
 
 @dataclass
 class Resolver:
-    """Works out the form of every node, in the order of recording.
+    """Works out the value of every node, in the order of recording.
 
     Attributes:
         batch: samples of the recorded run.
         size: values of one input sample of one step.
-        values: what each node is.
+        series: whether the input is a series of steps.
+        values: of nodes, by their ids.
     """
 
     batch: int
@@ -122,7 +123,7 @@ class Resolver:
         return self._on_forms(node, signals)
 
     def _on_series(self, node: Node, first: Value) -> Value:
-        """Results that are collected over time: stack, out[t] = s, sum, mean, [-1]."""
+        """Carry out what collects results over time: stack, out[t] = s, sum, mean, [-1]."""
         if node.op == "stack":
             tensors = node.args[0] if node.args else node.kwargs["tensors"]
             axis = node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else 0)
@@ -209,7 +210,7 @@ class Resolver:
         return Form(shape, (term,), np.zeros(shape))
 
     def _moved(self, node: Node, signal: Node, index: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Let an operation that moves numbers move the numbers of the places."""
+        """Run an operation that moves values on the places' own numbers (-1: a new zero)."""
         args, kwargs = substitute((node.args, node.kwargs), {id(signal): index + 1})
         assert node.function is not None
         result = node.function(*args, **kwargs)
@@ -230,8 +231,8 @@ class Resolver:
             key = self._layer_key(node, first.shape)
             if key not in self._layers:
                 # The arguments are kept as well, so that their ids stay theirs.
-                made = LAYERS[node.op](node.args, node.kwargs, first.shape, node.where)
-                self._layers[key] = (*made, node)
+                layer = LAYERS[node.op](node.args, node.kwargs, first.shape, node.where)
+                self._layers[key] = (*layer, node)
             linear, bias, *_ = self._layers[key]
             shape = node.shape[1:]
             constant = self._constant(node, signals, forms, bias)
@@ -267,11 +268,16 @@ class Resolver:
         return Form(shape, terms, constant.reshape(shape))
 
     def _through(self, linear: LinearMap, term: Term, where: str) -> Term:
-        """A term after one more map; the maps of a layer are joined once for all time steps.
+        """A term after one more map.
+
+        All time steps have the maps of layers in common, so each pair is composed once: some
+        become large matrices.
 
         Raises:
             BadNetworkError: both have no compact form, and as a matrix they would be too large.
         """
+        if is_identity(linear):
+            return Term(term.source, term.linear, where)
         key = linear, term.linear
         if key not in self._products:
             self._products[key] = composed(linear, term.linear, where)
@@ -351,7 +357,11 @@ class Resolver:
         return self._mapped(form, shape, select(places, size), constant, node.where)
 
     def _gathered(self, node: Node, signals: list[Node], forms: dict[int, Form]) -> Form:
-        """Operations that move numbers, or join several signals side by side."""
+        """Carry out what moves values or puts several signals side by side.
+
+        The operation is run once a signal, on the numbers of its places: its result shows where
+        each value goes.
+        """
         terms: list[Term] = []
         shape = node.shape[1:]
         filling = node.args[3] if len(node.args) > 3 else node.kwargs.get("value")

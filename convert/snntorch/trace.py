@@ -1,9 +1,9 @@
-"""Any snntorch module as a float network, by running it and writing down what happened.
+"""Any snntorch module as a float network, by running it and recording what it does.
 
-The module is run for all its time steps on random inputs (:mod:`snntorch_trace_record`); what
-went into every neuron in every step is worked out as a sum of linear maps of signals
-(:mod:`snntorch_trace_forms`). The steps must all do the same. The network that follows is then
-compared with the recorded run, spike by spike (:mod:`snntorch_trace_check`).
+:mod:`~mtspark.convert.snntorch.calling` runs the module for all its time steps on random inputs;
+:mod:`~mtspark.convert.snntorch.symbolic` works out what goes into every neuron in every step, as
+a sum of linear maps of signals. All steps must do the same. The caller then compares the network
+with the recorded run, spike by spike (:mod:`~mtspark.convert.snntorch.verify`).
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from mtspark.core.geometry import Shape
 
 @dataclass(frozen=True)
 class Traced:
-    """A module as a float network, and the run that it was made from.
+    """A module as a float network, and the run that it follows from.
 
     Attributes:
         network: the float network.
@@ -58,7 +58,14 @@ class Traced:
 
 @dataclass(frozen=True)
 class _Arrow:
-    """A term of a layer's input: from where, how many steps late, through what."""
+    """A term of a layer's input.
+
+    Attributes:
+        source: name of a population, or the input.
+        late: steps from sending to arriving.
+        linear: map in between.
+        where: the line of the user's source, for errors.
+    """
 
     source: str
     late: int
@@ -81,15 +88,19 @@ def trace_module(
     Args:
         module: takes one step, or loops over the steps in its forward; it is set to eval mode.
         name: of the network.
-        input_shape: of one step, without batch.
+        input_shape: of one step, without batch; 1 to 3 sizes.
         time_steps: T; not needed where the module's own forward says it.
         readout: which layer is read, where the module returns several; default: the last.
         lines: where modules were built, by id (see ``construction_lines``), for errors.
         seed: of the random inputs of the recording.
 
+    Returns:
+        The network and the recorded run, to be compared by
+        :func:`~mtspark.convert.snntorch.verify.compare_with_recording`.
+
     Raises:
-        BadNetworkError: something that no chip network can say; the message begins with the
-            line of the source and ends with what to write instead.
+        BadNetworkError: something that a network for the chip cannot do; the message begins with
+            the line of the source and ends with what to write instead.
     """
     shape = tuple(int(size) for size in input_shape)
     if not 1 <= len(shape) <= 3 or min(shape, default=0) < 1:

@@ -1,4 +1,7 @@
-"""What a recorded tensor can be: a sum of linear maps of signals, a view of the input, a series."""
+"""What a recorded tensor can be: a sum of linear maps of signals, a view of the input, a series.
+
+A tensor that is none of these is the error that says why.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ HEAD = "readout"
 
 @dataclass(frozen=True)
 class Source:
-    """Where a signal comes from.
+    """The origin of a signal.
 
     Attributes:
         call: the call of a neuron; None for the input.
@@ -60,7 +63,13 @@ def composed(second: LinearMap, first: LinearMap, where: str) -> LinearMap:
 
 @dataclass
 class Form:
-    """A sum of terms and a constant, one sample of shape `shape`."""
+    """A sum of terms and a constant.
+
+    Attributes:
+        shape: of one sample.
+        terms: to be added up.
+        constant: added to them, of that shape.
+    """
 
     shape: tuple[int, ...]
     terms: tuple[Term, ...]
@@ -73,7 +82,12 @@ class MixedInputError(BadNetworkError):
 
 @dataclass
 class View:
-    """Values of the whole input, by their numbers (step, sample, value in row-major order)."""
+    """Values of the whole input, moved only.
+
+    Attributes:
+        index: the number of every value in the input, (step, sample, value) in row-major order.
+        call: which call of the module the input belongs to; -1 where there is one call.
+    """
 
     index: NDArray[np.int64]
     call: int
@@ -81,7 +95,12 @@ class View:
 
 @dataclass
 class Series:
-    """Forms of several steps, stacked along an axis; `summed` says that they are to be added."""
+    """Forms of several steps, stacked.
+
+    Attributes:
+        forms: by step.
+        axis: along which they are stacked, batch included.
+    """
 
     forms: list[Form]
     axis: int
@@ -91,7 +110,7 @@ Value = Form | View | Series | BadNetworkError
 
 
 def nodes_in(value: Any) -> list[Node]:
-    """All nodes in nested lists, tuples and dicts."""
+    """List all nodes in nested lists, tuples and dicts."""
     if isinstance(value, Node):
         return [value]
     if isinstance(value, dict):
@@ -104,7 +123,14 @@ def nodes_in(value: Any) -> list[Node]:
 def substitute(
     value: Any, arrays: dict[int, Any], *, double: bool = False, zero_rest: bool = False
 ) -> Any:
-    """Put arrays in the place of nodes, to run a recorded function again."""
+    """Put arrays in the place of nodes, to run a recorded function again.
+
+    Args:
+        value: arguments of the function: nested lists, tuples and dicts.
+        arrays: by the id of the node that they replace.
+        double: also turn plain tensors into float64.
+        zero_rest: put integer zeros in the place of plain tensors.
+    """
     if isinstance(value, Node):
         return torch.as_tensor(np.array(arrays[id(value)]))
     if isinstance(value, Tensor):

@@ -1,13 +1,14 @@
-"""Does the float network do what the module did? Every spike and membrane of the recorded run.
+"""Compare a float network with the recorded run of its module: every spike and membrane.
 
-Each layer is given, in every step, the signals and the states that torch's own run had, so that
-one spike at a tie with its threshold does not spoil what follows; by induction over the steps
-this compares the whole run. The network's own run from rest is counted as well.
+Each layer gets, in every step, the signals and the states of torch's own run, so that one spike
+at a tie with its threshold does not spoil the steps after it; by induction over the steps this
+compares the whole run. The network's own run from rest is counted as well.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -45,9 +46,16 @@ class TraceAgreement:
     membrane_error: float
     different_alone: int
 
+    def to_json(self) -> dict[str, Any]:
+        """The fields by name, as fidelity.json has them."""
+        return asdict(self)
+
 
 def compare_with_recording(traced: Traced) -> list[TraceAgreement]:
     """Compare every layer of the float network with the module's recorded run.
+
+    Returns:
+        The agreement of each layer of neurons, in the order of the recording.
 
     Raises:
         BadNetworkError: a spike differs that is no tie, or a membrane by more than 1e-5.
