@@ -15,8 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtspark.core.arrays import Floats
-from mtspark.core.float_network.network import FloatConnection, FloatKind
-from mtspark.core.float_network.simulator import convolve
+from mtspark.core.float_network.network from mtspark.core.float_network.simulator import convolve
 from mtspark.core.geometry import ConvGeometry, ConvParameters, Pair, Shape, conv_geometry
 
 BLOCK_VALUES = 2**22
@@ -192,19 +191,6 @@ class Conv(LinearMap):
             inner = padded[..., pad_y : pad_y + height, pad_x : pad_x + width]
             result[start : start + block] = inner.swapaxes(0, 1).reshape(len(part), -1)
         return result
-
-    def connection(self, name: str = "", source: str = "", target: str = "") -> FloatConnection:
-        """The convolution as a connection of a float network."""
-        return FloatConnection(
-            name,
-            source,
-            target,
-            FloatKind.CONV,
-            self.weights,
-            input_shape=self.geometry.input_shape,
-            output_shape=self.geometry.output_shape,
-            **self.geometry.conv_fields,
-        )
 
 
 def identity(size: int) -> Scale:

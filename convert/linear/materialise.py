@@ -101,7 +101,16 @@ def connection(linear: LinearMap, name: str, source: str, target: str) -> FloatC
         BadNetworkError: that matrix would be too large.
     """
     if isinstance(linear, Conv):
-        return linear.connection(name, source, target)
+        return FloatConnection(
+            name,
+            source,
+            target,
+            FloatKind.CONV,
+            linear.weights,
+            input_shape=linear.geometry.input_shape,
+            output_shape=linear.geometry.output_shape,
+            **linear.geometry.conv_fields,
+        )
     if isinstance(linear, Scale):
         return FloatConnection(name, source, target, FloatKind.DIAGONAL, linear.factors)
     return FloatConnection(name, source, target, FloatKind.DENSE, matrix(linear))
