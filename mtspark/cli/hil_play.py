@@ -114,12 +114,12 @@ def play_all(
     """Play every setting; a chip is started again where its faults change."""
     from contextlib import ExitStack
 
-    from mtspark.cli.evaluate_rows import confidence_interval
     from mtspark.core.errors import BackendFailedError
     from mtspark.sim.hil.faults import CHIP_KINDS
     from mtspark.sim.hil.host import HostedChip
     from mtspark.sim.hil.loop import FrameMoment, play_hil
     from mtspark.sim.hil.results import Point
+    from mtspark.workflows.evaluate.rows import confidence_interval
 
     with ExitStack() as stack, _progress(task, len(settings) * episodes) as (observe, ended):
         chip: HostedChip | None = None

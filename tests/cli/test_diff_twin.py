@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mtspark.cli.evaluate_images import wilson_interval
 from mtspark.core.environments.protocol import Task
 from mtspark.core.errors import BadRequestError
 from mtspark.deploy.bundle import load_bundle
 from mtspark.train.checkpoint.agent import Agent, load_agent, save_agent
 from mtspark.train.networks.network import ConvSize, MTSparkNetwork, NetworkConfig
 from mtspark.workflows.diff.twin import compare_with_twin, twin_of
+from mtspark.workflows.evaluate.rows import wilson_interval
 
 Call = Callable[..., int]
 

@@ -14,8 +14,6 @@ import numpy as np
 import pytest
 
 import mtspark.sim.play as loop
-from mtspark.cli import evaluate
-from mtspark.cli.evaluate_rows import confidence_interval
 from mtspark.core.backend import Decision, Moment, greedy_actions
 from mtspark.core.environments.atari import make_games
 from mtspark.core.environments.protocol import GameProtocol
@@ -24,6 +22,8 @@ from mtspark.sim.engine.chip import EngineChip
 from mtspark.sim.play import play
 from mtspark.train.checkpoint.agent import Agent, load_agent, save_agent
 from mtspark.workflows.backends import BackendName
+from mtspark.workflows.evaluate import bundle as evaluate
+from mtspark.workflows.evaluate.rows import GameRow, confidence_interval
 
 
 @pytest.fixture(scope="module")
@@ -174,10 +174,10 @@ def test_a_bad_request_is_refused_before_any_game(
     agent.network.hidden.synapses.weight.data += 1
     save_agent(agent, tmp_path / "other.pt")
 
-    def never(*arguments: object) -> None:
+    def never(*arguments: object, **more: object) -> None:
         raise AssertionError("played")
 
-    monkeypatch.setattr(evaluate, "_pair_of_rows", never)
+    monkeypatch.setattr(evaluate, "pair_of_rows", never)
     capsys.readouterr()
     texts = [str(argument).format(tmp=tmp_path) for argument in arguments]
     assert call("eval", short, "--episodes", 2, *texts) == 2
@@ -196,11 +196,11 @@ def test_a_checkpoint_that_cannot_be_replaced_is_refused_before_any_game(
     def refuse(folder: Path) -> Path:
         raise BadFileError(f"{folder}: cannot be written")
 
-    def never(*arguments: object) -> None:
+    def never(*arguments: object, **more: object) -> None:
         raise AssertionError("played")
 
     monkeypatch.setattr(evaluate, "writable_folder", refuse)
-    monkeypatch.setattr(evaluate, "_pair_of_rows", never)
+    monkeypatch.setattr(evaluate, "pair_of_rows", never)
     capsys.readouterr()
     assert call("eval", short, "--into", short.parent / "short.pt") == 2
     assert capsys.readouterr().err == f"error: {short.parent}: cannot be written\n"
@@ -211,12 +211,9 @@ def test_rows_are_stored_in_the_checkpoint_and_in_json_even_if_the_first_fails(
 ) -> None:
     import mtspark.train.checkpoint.agent as checkpoints
 
-    row = {
-        **{"task": "pong", "backend": "torch", "sticky_action_probability": 0.0},
-        **{"mean_return": 1.0, "interval_95": [0.0, 2.0], "action_agreement": None},
-        **{"episodes": 2, "distinct_episodes": 2, "decisions_compared": None},
-    }
-    monkeypatch.setattr(evaluate, "_pair_of_rows", lambda *arguments: [row])
+    planted = GameRow("pong", "torch", "0", 0.0, 0, 2, 0, (0.0, 2.0), (0.0, 2.0), 9)
+    row = planted.to_json()
+    monkeypatch.setattr(evaluate, "pair_of_rows", lambda *arguments, **more: [planted])
     target, link, out = tmp_path / "a.pt", tmp_path / "link.pt", tmp_path / "eval.json"
     shutil.copy(short.parent / "short.pt", target)
     link.symlink_to(target)
@@ -239,11 +236,11 @@ def test_only_the_asked_tasks_are_played(
 ) -> None:
     played: list[str] = []
 
-    def note(bundle: Bundle, task: str, *rest: Any) -> list[dict[str, Any]]:
+    def note(bundle: Bundle, task: str, *rest: Any, **more: Any) -> list[GameRow]:
         played.append(task)
         return []
 
-    monkeypatch.setattr(evaluate, "_pair_of_rows", note)
+    monkeypatch.setattr(evaluate, "pair_of_rows", note)
     assert call("eval", short, "--task", "breakout", "--sticky", 0) == 0
     assert call("eval", short, "--sticky", 0) == 0
     assert played == ["breakout", "pong", "breakout"]
@@ -266,15 +263,15 @@ def test_a_stopped_evaluation_goes_on_with_the_rows_that_it_has(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     played: list[float] = []
-    plain = evaluate._pair_of_rows
+    plain = evaluate.pair_of_rows
 
-    def pair(bundle: Bundle, task: str, sticky: float, *rest: Any) -> list[dict[str, Any]]:
+    def pair(bundle: Bundle, task: str, sticky: float, *rest: Any, **more: Any) -> list[GameRow]:
         played.append(sticky)
         if len(played) == 2:
             raise KeyboardInterrupt
-        return plain(bundle, task, sticky, *rest)
+        return plain(bundle, task, sticky, *rest, **more)
 
-    monkeypatch.setattr(evaluate, "_pair_of_rows", pair)
+    monkeypatch.setattr(evaluate, "pair_of_rows", pair)
     path = tmp_path / "rows.json"
     asked = ("eval", short, "--episodes", 2, "--json", path)
     assert call(*asked) == 130

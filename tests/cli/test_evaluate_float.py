@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mtspark.cli import evaluate_float
 from mtspark.core.environments.protocol import GameProtocol, Task
 from mtspark.train.checkpoint.agent import Agent, load_agent, save_agent
 from mtspark.train.networks.config import ConvSize, NetworkConfig
 from mtspark.train.networks.network import MTSparkNetwork
+from mtspark.workflows.evaluate import checkpoint as evaluate_float
+from mtspark.workflows.evaluate.rows import GameRow
 
 
 @pytest.fixture(scope="module")
@@ -76,13 +77,13 @@ def test_it_goes_on_with_the_rows_that_it_has(
     assert call(*arguments, "--task", "pong") == 0
     before = rows_of(out)
     played = []
-    plain = evaluate_float._game_row
+    plain = evaluate_float.float_game_row
 
-    def note(agent: Agent, task: Task, *rest: Any) -> dict[str, Any]:
+    def note(agent: Agent, task: Task, *rest: Any) -> GameRow:
         played.append(task.name)
         return plain(agent, task, *rest)
 
-    monkeypatch.setattr(evaluate_float, "_game_row", note)
+    monkeypatch.setattr(evaluate_float, "float_game_row", note)
     assert call(*arguments) == 0
     assert played == ["breakout"] * 2
     assert rows_of(out)[:2] == before

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
 from mtspark.cli._console import console
 
+if TYPE_CHECKING:
+    from mtspark.workflows.evaluate.rows import Evaluation
 
-def print_game_rows(agent: str, rows: list[dict[str, Any]]) -> None:
+
+def print_evaluation(result: Evaluation) -> None:
+    """Show returns and accuracies, and how often float network and chip agree."""
+    if result.games:
+        _print_games(result.agent, [row.to_json() for row in result.games])
+    if result.images:
+        _print_images(result.agent, [row.to_json() for row in result.images])
+
+
+def _print_games(agent: str, rows: list[dict[str, Any]]) -> None:
     """Show returns, and how often float network and chip agree."""
     table = Table(title=f"{agent}: greedy, full episodes, unclipped returns")
     for column in ("task", "who", "sticky", "mean return", "95 %", "episodes", "distinct", "agree"):
@@ -35,7 +46,7 @@ def print_game_rows(agent: str, rows: list[dict[str, Any]]) -> None:
         )
 
 
-def print_image_rows(name: str, rows: list[dict[str, Any]]) -> None:
+def _print_images(name: str, rows: list[dict[str, Any]]) -> None:
     """Show accuracies and how often float network and chip agree."""
     table = Table(title=f"{name}: test accuracy")
     for column in ("task", "who", "accuracy", "95 %", "images", "agree", "images from"):

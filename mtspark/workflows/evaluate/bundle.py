@@ -1,0 +1,208 @@
+"""Scores of a deployed agent: float network and chip on the same starts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from mtspark.core.backend import Moment, greedy_actions
+from mtspark.core.errors import BadRequestError
+from mtspark.core.files.atomic import AnyPath, writable_folder
+from mtspark.core.progress import ProgressCallback, no_progress
+from mtspark.deploy.bundle import AGENT, Bundle
+from mtspark.sim.play import Run, play
+from mtspark.workflows.backends import BackendName, open_backend
+from mtspark.workflows.evaluate.images import image_rows
+from mtspark.workflows.evaluate.rows import (
+    QUANTISATION,
+    Evaluation,
+    GameRow,
+    ImageRow,
+    game_row,
+    store,
+    stored_games,
+)
+from mtspark.workflows.run.progress import episode_reports
+
+Observers = tuple[Callable[[Moment], None], ...]
+
+SEEDS = 2**30
+"""Games can be seeded with 0 to one less."""
+
+
+@dataclass(frozen=True)
+class EvaluationRequest:
+    """What an evaluation is asked.
+
+    Attributes:
+        tasks: names; empty: all.
+        episodes: full games of each row, at least 2.
+        seed: of the first game of every row.
+        sticky: sticky actions of the second pair of rows.
+        data: folder with test images, for image tasks; None downloads them.
+        images: test images of each task; 0: all.
+        store: file that gets the rows as they come; a run that was stopped goes on with it.
+    """
+
+    tasks: tuple[str, ...] = ()
+    episodes: int = 30
+    seed: int = 0
+    sticky: float = 0.25
+    data: AnyPath | None = None
+    images: int = 0
+    store: AnyPath | None = None
+
+    def check(self) -> None:
+        """Refuse numbers that cannot be.
+
+        Raises:
+            BadRequestError: there is one.
+        """
+        if not 0 <= self.sticky < 1:
+            raise BadRequestError(
+                f"--sticky {self.sticky:g}: 0 up to below 1 is a probability; change it"
+            )
+        if self.episodes < 2:
+            raise BadRequestError(f"--episodes {self.episodes}: must be at least 2")
+        if not 0 <= self.seed <= SEEDS - self.episodes:
+            raise BadRequestError(
+                f"--seed {self.seed}: 0 to {SEEDS - self.episodes} can be used with "
+                f"{self.episodes} episodes"
+            )
+
+
+def evaluate_bundle(
+    bundle: Bundle,
+    request: EvaluationRequest,
+    *,
+    into: AnyPath | None = None,
+    progress: ProgressCallback = no_progress,
+) -> Evaluation:
+    """Score float network and chip of a deployed agent, without and with sticky actions.
+
+    Args:
+        bundle: of the agent.
+        request: tasks, episodes, seeds.
+        into: store the rows in this checkpoint, too; it has the weights of the bundle's.
+        progress: called at every decision.
+
+    Raises:
+        BadRequestError: unknown task, numbers that cannot be, or another agent's checkpoint.
+        BadFileError: a file that cannot be read or written.
+    """
+    request.check()
+    for name in request.tasks:
+        bundle.network.task_index(name)
+    target = None if into is None else _checked_checkpoint(bundle, into, request)
+    games: list[GameRow] = []
+    images: list[ImageRow] = []
+    network, sha256 = bundle.network, bundle.network_hash
+
+    def evaluation() -> Evaluation:
+        return Evaluation(network.name, sha256, tuple(games), tuple(images))
+
+    known = stored_games(request.store, sha256)
+    for task in network.tasks:
+        if request.tasks and task.name not in request.tasks:
+            continue
+        if not task.game:
+            notes = {key: network.provenance.get(key) for key in QUANTISATION}
+            images += image_rows(bundle, task.name, request.data, request.images, notes, progress)
+            continue
+        usual = network.game_protocol.sticky_action_probability
+        for sticky in dict.fromkeys((usual, request.sticky)):
+            question = (task.name, sticky, request.seed, request.episodes)
+            pair = [row for row in known if row.question == question]
+            games += pair or pair_of_rows(bundle, *question, progress=progress)
+            store(request.store, replace(evaluation(), images=()))
+    store(request.store, evaluation())
+    if target is not None:
+        from mtspark.train.checkpoint import agent as checkpoints
+
+        agent = checkpoints.load_agent(target)
+        agent.evaluations = evaluation().rows()
+        checkpoints.save_agent(agent, target)
+    return evaluation()
+
+
+def _checked_checkpoint(bundle: Bundle, into: AnyPath, request: EvaluationRequest) -> Path:
+    if request.tasks:
+        raise BadRequestError("--into stores the rows of all tasks; leave --task out")
+    _check_same_agent(bundle, Path(into))
+    # A link to a checkpoint stays a link.
+    target = Path(into).resolve()
+    writable_folder(target.parent)
+    return target
+
+
+def _check_same_agent(bundle: Bundle, checkpoint: Path) -> None:
+    """Refuse to store the scores of one agent in the file of another.
+
+    Raises:
+        BadRequestError: the bundle was made of other weights.
+    """
+    import torch
+
+    from mtspark.train.checkpoint.agent import load_agent
+
+    own = load_agent(bundle.folder / AGENT).network.state_dict()
+    other = load_agent(checkpoint).network.state_dict()
+    same = own.keys() == other.keys() and all(torch.equal(own[key], other[key]) for key in own)
+    if not same:
+        raise BadRequestError(f"{checkpoint}: other weights than those of {bundle.folder}")
+
+
+def pair_of_rows(
+    bundle: Bundle,
+    task: str,
+    sticky: float,
+    seed: int,
+    episodes: int,
+    *,
+    progress: ProgressCallback = no_progress,
+) -> list[GameRow]:
+    """Play float network and chip on the same starts; the chip's row has their agreement."""
+    network = bundle.network
+    index = network.task_index(task)
+    legal = network.tasks[index].legal_actions
+    same, asked = 0, 0
+    runs: dict[str, Run] = {}
+    with open_backend(BackendName.TORCH, bundle, task) as torch_agent:
+
+        def ask_torch(moment: Moment) -> None:
+            nonlocal same, asked
+            answer = torch_agent.decide(moment.frames, index)
+            agree = greedy_actions(answer.values, legal) == moment.actions
+            same += int(agree.sum())
+            asked += len(agree)
+
+        for name in (BackendName.TORCH, BackendName.ENGINE):
+            with open_backend(name, bundle, task) as player:
+                stage = f"{task}, sticky {sticky:g}, {name.value}"
+                observers = [episode_reports(progress, stage, episodes)]
+                if name is BackendName.ENGINE:
+                    observers.append(ask_torch)
+
+                def observe(moment: Moment, observers: Observers = tuple(observers)) -> None:
+                    for one in observers:
+                        one(moment)
+
+                runs[name.value] = play(
+                    player,
+                    network,
+                    task,
+                    episodes=episodes,
+                    seed=seed,
+                    sticky=sticky,
+                    observe=observe,
+                )
+    notes = {key: network.provenance.get(key) for key in QUANTISATION}
+    on_torch, on_chip = (
+        replace(
+            game_row(run.episodes, task, name, sticky, seed, bundle.network_hash),
+            quantisation=notes,
+        )
+        for name, run in runs.items()
+    )
+    return [on_torch, replace(on_chip, action_agreement=same / asked, decisions_compared=asked)]

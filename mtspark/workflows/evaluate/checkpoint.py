@@ -1,0 +1,105 @@
+"""Scores of an agent's float network alone, be it for a chip or not."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mtspark.core.environments.protocol import Task, task_index
+from mtspark.core.files.atomic import AnyPath
+from mtspark.core.progress import ProgressCallback, no_progress
+from mtspark.deploy.bundle import sha256
+from mtspark.sim.play import play_task
+from mtspark.workflows.backends import BackendName
+from mtspark.workflows.evaluate.bundle import EvaluationRequest
+from mtspark.workflows.evaluate.images import float_image_row
+from mtspark.workflows.evaluate.rows import (
+    Evaluation,
+    GameRow,
+    ImageRow,
+    game_row,
+    store,
+    stored_games,
+)
+from mtspark.workflows.run.progress import episode_reports
+
+if TYPE_CHECKING:
+    from mtspark.train.checkpoint.agent import Agent
+
+
+def evaluate_checkpoint(
+    path: AnyPath, request: EvaluationRequest, *, progress: ProgressCallback = no_progress
+) -> Evaluation:
+    """Score an agent by its own protocol, then with sticky actions.
+
+    Args:
+        path: of the agent's file.
+        request: tasks, episodes, seeds.
+        progress: called at every decision.
+
+    Raises:
+        BadFileError: no agent file.
+        BadRequestError: unknown task, or numbers that cannot be.
+    """
+    from mtspark.train.checkpoint.agent import load_agent
+
+    request.check()
+    path = Path(path)
+    agent = load_agent(path)
+    for name in request.tasks:
+        task_index(agent.tasks, name)
+    digest = sha256(path)
+    known = stored_games(request.store, digest)
+    games: list[GameRow] = []
+    images: list[ImageRow] = []
+
+    def evaluation() -> Evaluation:
+        return Evaluation(path.stem, digest, tuple(games), tuple(images))
+
+    for row, task in enumerate(agent.tasks):
+        if request.tasks and task.name not in request.tasks:
+            continue
+        if not task.game:
+            data, count = request.data, request.images
+            images.append(float_image_row(agent, row, data, count, digest, progress))
+            continue
+        assert agent.protocol is not None
+        usual = agent.protocol.sticky_action_probability
+        for sticky in dict.fromkeys((usual, request.sticky)):
+            question = (task.name, sticky, request.seed, request.episodes)
+            same = [one for one in known if one.question == question]
+            games += same or [float_game_row(agent, task, row, sticky, request, digest, progress)]
+            store(request.store, replace(evaluation(), images=()))
+    store(request.store, evaluation())
+    return evaluation()
+
+
+def float_game_row(
+    agent: Agent,
+    task: Task,
+    row: int,
+    sticky: float,
+    request: EvaluationRequest,
+    digest: str,
+    progress: ProgressCallback = no_progress,
+) -> GameRow:
+    """Play one task with an agent's float network; `digest` names its file."""
+    from mtspark.train.backend import TorchBackend
+
+    assert agent.protocol is not None
+    name = BackendName.TORCH.value
+    stage = f"{task.name}, sticky {sticky:g}, {name}"
+    with closing(TorchBackend(agent)) as player:
+        played = play_task(
+            player,
+            task,
+            row,
+            agent.protocol,
+            episodes=request.episodes,
+            seed=request.seed,
+            sticky=sticky,
+            observe=episode_reports(progress, stage, request.episodes),
+        )
+    return game_row(played, task.name, name, sticky, request.seed, digest)

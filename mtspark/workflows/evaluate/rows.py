@@ -1,0 +1,243 @@
+"""Rows of an evaluation, and the file that keeps them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mtspark.core.files.atomic import AnyPath, write_json
+from mtspark.core.files.results import (
+    EvaluationFile,
+    EvaluationRow,
+    first_problem,
+    stored_result,
+)
+from mtspark.sim.play import distinct
+
+if TYPE_CHECKING:
+    from mtspark.sim.play import Episode
+
+FORMAT, VERSION = "mtspark-eval", 1
+
+QUANTISATION = ("weight_bits", "weight_scale", "rounding")
+"""Entries of a network's provenance that say how its weights became integers."""
+
+
+@dataclass(frozen=True)
+class GameRow:
+    """Scores of one player in one task.
+
+    Attributes:
+        task: its name.
+        backend: who played.
+        network_sha256: names the weights.
+        sticky_action_probability: of the games.
+        seed: of the first game.
+        distinct_episodes: games that differ in at least one action or reward.
+        unfinished_episodes: games that were cut off.
+        interval_95: 95 % interval of the mean return.
+        returns: of each game, unclipped.
+        decisions: of all games.
+        action_agreement: share of equal actions of float network and chip.
+        decisions_compared: how many actions were compared.
+        quantisation: how weights became integers; None for a float network without a chip.
+    """
+
+    task: str
+    backend: str
+    network_sha256: str
+    sticky_action_probability: float
+    seed: int
+    distinct_episodes: int
+    unfinished_episodes: int
+    interval_95: tuple[float, float]
+    returns: tuple[float, ...]
+    decisions: int
+    action_agreement: float | None = None
+    decisions_compared: int | None = None
+    quantisation: Mapping[str, str | None] | None = None
+
+    @property
+    def mean_return(self) -> float:
+        """Of all games."""
+        return sum(self.returns) / len(self.returns)
+
+    @property
+    def question(self) -> tuple[str, float, int, int]:
+        """What the row answers: task, sticky actions, first seed, number of episodes."""
+        return (self.task, self.sticky_action_probability, self.seed, len(self.returns))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a row of the file."""
+        return {
+            "task": self.task,
+            "backend": self.backend,
+            "network_sha256": self.network_sha256,
+            "sticky_action_probability": self.sticky_action_probability,
+            "seed": self.seed,
+            "episodes": len(self.returns),
+            "distinct_episodes": self.distinct_episodes,
+            "unfinished_episodes": self.unfinished_episodes,
+            "mean_return": self.mean_return,
+            "interval_95": list(self.interval_95),
+            "returns": list(self.returns),
+            "decisions": self.decisions,
+            "action_agreement": self.action_agreement,
+            "decisions_compared": self.decisions_compared,
+            **(self.quantisation or {}),
+        }
+
+    @classmethod
+    def from_json(cls, row: Mapping[str, Any]) -> GameRow:
+        """Rebuild a row from :meth:`to_json`, once :class:`EvaluationRow` has checked it."""
+        low, high = row["interval_95"]
+        notes = {key: row[key] for key in QUANTISATION if key in row}
+        return cls(
+            task=row["task"],
+            backend=row["backend"],
+            network_sha256=row["network_sha256"],
+            sticky_action_probability=row["sticky_action_probability"],
+            seed=row["seed"],
+            distinct_episodes=row["distinct_episodes"],
+            unfinished_episodes=row["unfinished_episodes"],
+            interval_95=(low, high),
+            returns=tuple(row["returns"]),
+            decisions=row["decisions"],
+            action_agreement=row["action_agreement"],
+            decisions_compared=row["decisions_compared"],
+            quantisation=notes or None,
+        )
+
+
+@dataclass(frozen=True)
+class ImageRow:
+    """Accuracy of one player on the test images of a set.
+
+    Attributes:
+        task: the set's name.
+        backend: who named them.
+        network_sha256: names the weights.
+        origin: where the images come from.
+        images: how many.
+        right: how many were named rightly.
+        action_agreement: share of equal answers of float network and chip.
+        decisions_compared: how many answers were compared.
+        quantisation: how weights became integers; None for a float network without a chip.
+    """
+
+    task: str
+    backend: str
+    network_sha256: str
+    origin: str
+    images: int
+    right: int
+    action_agreement: float | None = None
+    decisions_compared: int | None = None
+    quantisation: Mapping[str, str | None] | None = None
+
+    @property
+    def accuracy(self) -> float:
+        """Share of images that were named rightly."""
+        return self.right / self.images
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a row of the file."""
+        return {
+            "task": self.task,
+            "backend": self.backend,
+            "network_sha256": self.network_sha256,
+            "origin": self.origin,
+            "images": self.images,
+            "right": self.right,
+            "accuracy": self.accuracy,
+            "interval_95": list(wilson_interval(self.right, self.images)),
+            "action_agreement": self.action_agreement,
+            "decisions_compared": self.decisions_compared,
+            **(self.quantisation or {}),
+        }
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores of an agent.
+
+    Attributes:
+        agent: its name.
+        network_sha256: of the bundle's network, or of the checkpoint.
+        games: rows of tasks that are games.
+        images: rows of tasks that are image sets.
+    """
+
+    agent: str
+    network_sha256: str
+    games: tuple[GameRow, ...]
+    images: tuple[ImageRow, ...]
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return all rows as JSON values, games first."""
+        games = [row.to_json() for row in self.games]
+        return games + [row.to_json() for row in self.images]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the content of the file."""
+        head = {"format": FORMAT, "version": VERSION, "agent": self.agent}
+        return {**head, "network_sha256": self.network_sha256, "rows": self.rows()}
+
+
+def game_row(
+    episodes: Sequence[Episode], task: str, backend: str, sticky: float, seed: int, sha256: str
+) -> GameRow:
+    """Return the scores of a player's episodes of one task; `sha256` names the weights."""
+    scores = tuple(episode.score for episode in episodes)
+    return GameRow(
+        task=task,
+        backend=backend,
+        network_sha256=sha256,
+        sticky_action_probability=sticky,
+        seed=seed,
+        distinct_episodes=distinct(tuple(episodes)),
+        unfinished_episodes=sum(not episode.finished for episode in episodes),
+        interval_95=confidence_interval(scores),
+        returns=scores,
+        decisions=sum(episode.decisions for episode in episodes),
+    )
+
+
+def store(path: AnyPath | None, evaluation: Evaluation) -> None:
+    """Write an evaluation; one that was there is whole until this one is."""
+    if path is not None:
+        write_json(path, evaluation.to_json())
+
+
+def stored_games(path: AnyPath | None, sha256: str) -> list[GameRow]:
+    """Read rows of games that an earlier run of the same network wrote; none of another."""
+    stored = stored_result(path, EvaluationFile)
+    if stored is None or stored["network_sha256"] != sha256:
+        return []
+    rows = (row for row in stored["rows"] if first_problem(EvaluationRow, row) is None)
+    return [GameRow.from_json(row) for row in rows]
+
+
+def confidence_interval(scores: Sequence[float], resamples: int = 10_000) -> tuple[float, float]:
+    """Return the 95 % percentile bootstrap interval of the mean, seeded.
+
+    Greedy episodes repeat: with few distinct ones the interval is too narrow, so the number of
+    distinct ones stands beside it.
+    """
+    generator = np.random.default_rng(0)
+    picks = generator.integers(0, len(scores), size=(resamples, len(scores)))
+    low, high = np.percentile(np.asarray(scores)[picks].mean(1), [2.5, 97.5])
+    return float(low), float(high)
+
+
+def wilson_interval(right: int, asked: int) -> tuple[float, float]:
+    """Return the 95 % interval of a share (Wilson 1927, doi:10.1080/01621459.1927.10502953)."""
+    z = 1.959964
+    share = right / asked
+    centre = (share + z * z / (2 * asked)) / (1 + z * z / asked)
+    half = z / (1 + z * z / asked) * math.sqrt(share * (1 - share) / asked + (z / (2 * asked)) ** 2)
+    return centre - half, centre + half
