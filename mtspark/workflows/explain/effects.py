@@ -18,7 +18,7 @@ from mtspark.deploy.quantise.options import QuantiseOptions
 from mtspark.sim.compare.agreement import Agreement, Comparison
 from mtspark.sim.explain import CHIP_EFFECTS, Effect, EffectChip, ExplainedNetwork
 from mtspark.workflows.explain.result import EffectRow
-from mtspark.workflows.playing import episode_reports
+from mtspark.workflows.run.progress import episode_reports
 
 BATCH = 25
 FLOAT, CHIP = "float network", "all: the chip"
