@@ -1,3 +1,3 @@
 """mtspark: what a multi-task spiking agent would be on a neuromorphic chip."""
 
-__version__ = "0.1.0"
+from mtspark.core.version import __version__ as __version__

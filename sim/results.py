@@ -9,7 +9,6 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-import mtspark
 from mtspark.core.chip_network.network import ChipNetwork
 from mtspark.core.environments.protocol import GameProtocol, protocol_to_json
 from mtspark.core.files.atomic import AnyPath
@@ -23,6 +22,7 @@ from mtspark.core.files.results import (
     VersionOne,
     read_result,
 )
+from mtspark.core.version import __version__
 from mtspark.deploy.bundle import Bundle
 from mtspark.sim.energy.cards import load_card
 from mtspark.sim.energy.pricing import Bill, price
@@ -75,7 +75,7 @@ class RunResult:
     date: str = field(
         default_factory=lambda: datetime.now(timezone.utc).isoformat(timespec="milliseconds")
     )
-    version: str = mtspark.__version__
+    version: str = __version__
     machine: str = field(default_factory=platform.machine)
     python: str = field(default_factory=platform.python_version)
 

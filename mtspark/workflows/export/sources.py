@@ -11,8 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import mtspark
 from mtspark.core.errors import BadFileError, BadNetworkError, BadRequestError
+from mtspark.core.version import __version__
 from mtspark.deploy.quantise.network import DEFAULT_STEPS
 from mtspark.workflows.export.request import check_shape, import_options
 from mtspark.workflows.export.sample import Layout, layouts, sample_encoding
@@ -43,7 +43,7 @@ def read_agent(export: Export) -> Export:
     provenance = {
         "checkpoint": AGENT if path is None else path.name,
         "checkpoint_sha256": hashlib.sha256(content).hexdigest(),
-        "mtspark": mtspark.__version__,
+        "mtspark": __version__,
     }
     return replace(export, agent=agent, provenance=provenance, files={AGENT: content})
 
@@ -247,8 +247,8 @@ def _modes_kept(module: nn.Module) -> Iterator[None]:
 def _provenance(export: Export) -> dict[str, str]:
     path = export.request.path
     if path is None:
-        return {"source": f"{export.name} in memory", "mtspark": mtspark.__version__}
-    texts = {"source": path.name, "mtspark": mtspark.__version__}
+        return {"source": f"{export.name} in memory", "mtspark": __version__}
+    texts = {"source": path.name, "mtspark": __version__}
     if path.is_file():
         texts["source_sha256"] = hashlib.sha256(_content(path)).hexdigest()
     return texts
