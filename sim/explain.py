@@ -42,7 +42,7 @@ from mtspark.sim.backends.reference import check_request
 
 
 class Effect(str, Enum):
-    """What integers change; each can be switched on alone.
+    """What integers change; every one can be switched on alone.
 
     * WEIGHTS: synaptic weights on their grid.
     * THRESHOLDS: threshold mantissas.
@@ -124,7 +124,7 @@ class ExplainedNetwork:
         shapes[INPUT] = lowered.input_shape
         for population in lowered.populations:
             links = lowered.links[population.name]
-            made = quantise_layer(
+            quantised = quantise_layer(
                 population,
                 links,
                 tasks=len(network.tasks),
@@ -134,9 +134,9 @@ class ExplainedNetwork:
                 options=options,
             )
             own = chip.population(population.name)
-            _check_same(made, own, chip)
-            unit = made.membrane_unit
-            thresholds = made.population.thresholds.astype(np.float64)
+            _check_same(quantised, own, chip)
+            unit = quantised.membrane_unit
+            thresholds = quantised.population.thresholds.astype(np.float64)
             if population.thresholds is not None:
                 with np.errstate(over="ignore"):
                     thresholds = population.thresholds / unit / 2**STATE_SHIFT
@@ -157,23 +157,23 @@ class ExplainedNetwork:
                             network.input.scale if link.source == INPUT else 1.0,
                             depths[link.source] + 1 + link.delay - depths[link.target],
                         )
-                        for link, connection in zip(links, made.connections, strict=True)
+                        for link, connection in zip(links, quantised.connections, strict=True)
                     ),
                     thresholds=thresholds,
-                    unpainted=made.population.thresholds,
+                    unpainted=quantised.population.thresholds,
                     bias=bias / unit,
                     keeps=(population.current_keep, population.membrane_keep),
                 )
             )
 
 
-def _check_same(made: QuantisedLayer, own: Population, chip: ChipNetwork) -> None:
+def _check_same(quantised: QuantisedLayer, own: Population, chip: ChipNetwork) -> None:
     links = {link.name: link for link in chip.connections}
-    same = np.array_equal(made.population.bias_mantissa, own.bias_mantissa) and all(
+    same = np.array_equal(quantised.population.bias_mantissa, own.bias_mantissa) and all(
         link.name in links
         and links[link.name].exponent == link.exponent
         and np.array_equal(links[link.name].weights, link.weights)
-        for link in made.connections
+        for link in quantised.connections
     )
     if not same:
         raise BadRequestError(
@@ -203,7 +203,7 @@ def _chip_link(
     per_row = signs * scale / (units * factor * 2**STATE_SHIFT)
     exact = link.weights * per_row.reshape(-1, *[1] * (link.weights.ndim - 1))
     conv = link.kind is ConnectionKind.CONV
-    made = FloatConnection(
+    unrounded = FloatConnection(
         link.name,
         link.source,
         link.target,
@@ -213,8 +213,8 @@ def _chip_link(
         output_shape=shapes[link.target] if conv else (),
         **link.conv_fields,
     )
-    rounded = replace(made, weights=connection.weights.astype(np.float64))
-    return _Link(link.source, lag, made, rounded, factor)
+    rounded = replace(unrounded, weights=connection.weights.astype(np.float64))
+    return _Link(link.source, lag, unrounded, rounded, factor)
 
 
 class EffectChip(Memoryless):

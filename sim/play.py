@@ -155,7 +155,7 @@ def play_task(
     if episodes < 1 or (max_decisions is not None and max_decisions < 1):
         raise BadRequestError("episodes and max-decisions must be at least 1")
     if not 0 <= seed < 2**30:
-        raise BadRequestError(f"seed {seed}: 0 to {2**30 - 1} can be used")
+        raise BadRequestError(f"seed {seed}: must be 0 to {2**30 - 1}")
     # A lost life may end an episode in training; a score is that of the whole game.
     protocol = replace(protocol, life_loss_ends_episode=False)
     if sticky is not None:

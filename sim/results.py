@@ -167,16 +167,6 @@ def run_result(
     )
 
 
-def run_to_json(run: Run, network: ChipNetwork, **options: Any) -> dict[str, Any]:
-    """Return :func:`run_result` as JSON values."""
-    return run_result(run, network, **options).to_json()
-
-
-def bill_to_json(bill: Bill) -> dict[str, Any]:
-    """Return :meth:`Bill.to_json`."""
-    return bill.to_json()
-
-
 def latest_runs(bundle: Bundle) -> tuple[list[dict[str, Any]], int]:
     """Read the latest run of each task, backend and probability of sticky actions.
 

@@ -141,10 +141,10 @@ class _Stepper:
         wanted = {"input", "step", *(port.name for port in about.state)}
         wanted |= set() if about.task is not None else {"task"}
         if {entry.name for entry in session.get_inputs()} != wanted:
-            raise BadFileError(f"{path}: its inputs are not those that it describes")
-        made = {entry.name for entry in session.get_outputs()}
-        if made != {"values", *(NEXT + port.name for port in about.state)}:
-            raise BadFileError(f"{path}: its outputs are not those that it describes")
+            raise BadFileError(f"{path}: its inputs do not match mtspark's description in it")
+        outputs = {entry.name for entry in session.get_outputs()}
+        if outputs != {"values", *(NEXT + port.name for port in about.state)}:
+            raise BadFileError(f"{path}: its outputs do not match mtspark's description in it")
 
     def start(self, batch: int) -> None:
         self.batch = batch

@@ -67,7 +67,7 @@ class ReferenceChip:
             BadRequestError: nothing was started yet, or no chip is kept.
         """
         if not self._batch or not len(members):
-            raise BadRequestError("no chips to keep: start(batch) first, and keep one at least")
+            raise BadRequestError("no chips to keep; call start(batch) first and keep at least one")
         self._batch = len(members)
         # New dictionaries: what was sent last is part of the history, too.
         self._current, self._membrane, self._sent, *self._history = (

@@ -182,7 +182,7 @@ class Comparison:
             ValueError: a layer has other steps, decisions or neurons on the other side.
         """
         pairs = _pairs(expected, layers)
-        found: list[tuple[tuple[int, int, int, int], Divergence]] = []
+        differences: list[tuple[tuple[int, int, int, int], Divergence]] = []
         batch = 0
         for depth, (name, theirs) in enumerate(pairs.items()):
             sums = self._layers.setdefault(name, _LayerSums())
@@ -205,10 +205,10 @@ class Comparison:
                     )
                     assert divergence.step is not None
                     place = (divergence.decision, divergence.step - start, depth, order)
-                    found.append((place, divergence))
+                    differences.append((place, divergence))
         self.decisions += batch
-        if found:
-            self.first = min(found, key=lambda entry: entry[0])[1]
+        if differences:
+            self.first = min(differences, key=lambda entry: entry[0])[1]
 
     def add_activity(
         self, expected: Activity, got: Activity, layers: Sequence[str] | None = None

@@ -253,11 +253,6 @@ def summarise(values: ArrayLike) -> Summary:
     )
 
 
-def summary(values: ArrayLike) -> dict[str, float]:
-    """Return :func:`summarise` as JSON values."""
-    return summarise(values).to_json()
-
-
 def memory(network: ChipNetwork) -> Memory:
     """What a network keeps on a chip."""
     weights, synapses = 0, 0

@@ -274,10 +274,5 @@ def head_synapses(network: ChipNetwork) -> HeadSynapses:
     return HeadSynapses(folded, folded, folded + inputs)
 
 
-def head_weights(network: ChipNetwork) -> dict[str, int]:
-    """Return :func:`head_synapses` as JSON values."""
-    return head_synapses(network).to_json()
-
-
 def _sum(terms: tuple[EnergyTerm, ...]) -> float:
     return sum(line.energy_j_per_decision or 0.0 for line in terms)

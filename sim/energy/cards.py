@@ -197,9 +197,9 @@ def _card(data: dict[str, Any], key: str) -> PriceCard:
     texts = {entry: _text(data, entry, "the card") for entry in TEXTS}
     if texts["chip"] not in ("", *known_chips()):
         known = ", ".join(known_chips())
-        raise ValueError(f"chip is {texts['chip'][:40]!r}; {known} exist, or '' for none")
+        raise ValueError(f"chip is {texts['chip'][:40]!r}; must be one of {known}, or '' for none")
     if texts["model"] not in ("events", "memory"):
-        raise ValueError(f"model is {texts['model'][:40]!r}; events and memory exist")
+        raise ValueError(f"model is {texts['model'][:40]!r}; must be events or memory")
     terms = _table(data, "terms")
     _only(terms, TERMS, "terms")
     reasons = _table(data, "not_priced")
@@ -266,7 +266,7 @@ def _only(data: dict[str, Any], known: tuple[str, ...], where: str) -> None:
 def _table(data: dict[str, Any], key: str) -> dict[str, Any]:
     value = data.get(key, {})
     if not isinstance(value, dict):
-        raise ValueError(f"{key} is no table")
+        raise ValueError(f"{key} is not a table")
     return value
 
 
@@ -283,5 +283,5 @@ def _number(data: dict[str, Any], key: str, where: str) -> float:
     if type(value) not in (int, float) or not math.isfinite(value) or value < 0:
         raise ValueError(f"{where}.{key} is {str(value)[:40]!r}, not a number of at least 0")
     if value > LARGEST_PRICE:
-        raise ValueError(f"{where}.{key} is {value:g}, {LARGEST_PRICE:g} is the limit")
+        raise ValueError(f"{where}.{key} is {value:g}; must be at most {LARGEST_PRICE:g}")
     return float(value)

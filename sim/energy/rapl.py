@@ -34,7 +34,7 @@ class CpuEnergy:
 
 def packages(folder: Path = POWERCAP) -> list[Path]:
     """Counters of whole packages that can be read."""
-    found = []
+    readable = []
     for counter in sorted(folder.glob("intel-rapl:*/energy_uj")):
         # intel-rapl:0:1 is a part of intel-rapl:0.
         if counter.parent.name.count(":") == 1:
@@ -42,8 +42,8 @@ def packages(folder: Path = POWERCAP) -> list[Path]:
                 int(counter.read_text())
             except (OSError, ValueError):
                 continue
-            found.append(counter.parent)
-    return found
+            readable.append(counter.parent)
+    return readable
 
 
 def measure_cpu(

@@ -1,8 +1,8 @@
-"""The engine: a chip network at the speed of this processor, equal to the reference bit by bit.
+"""The engine: a compiled simulator of chip networks, equal to the reference bit by bit.
 
 It walks spikes, not synapses, so its cost follows activity as a chip's does, and it counts
 the synapses that it walks. A whole decision is one call of compiled code; the code is kept
-on disk (numba's cache), so it is compiled once on a machine.
+on disk (numba's cache), so a machine compiles it once.
 """
 
 from __future__ import annotations
@@ -132,9 +132,9 @@ class EngineChip:
             )
         check_network(network)
         if threads < 1:
-            raise BadRequestError(f"{threads} threads, at least 1 is needed")
+            raise BadRequestError(f"threads {threads}: must be at least 1")
         if path not in PATHS:
-            raise BadRequestError(f"path {path!r}: {', '.join(PATHS)} exist")
+            raise BadRequestError(f"path {path!r}: must be one of {', '.join(PATHS)}")
         self.network = network
         self._steps = network.steps_per_decision
         self.synops_walked = {link.name: 0 for link in network.connections}
@@ -160,7 +160,7 @@ class EngineChip:
             BadRequestError: no chip.
         """
         if batch < 1:
-            raise BadRequestError(f"a batch of {batch}, at least 1 is needed")
+            raise BadRequestError(f"batch {batch}: must be at least 1")
         self._batch, self._clock = batch, 0
         self._state = new_state(self._sizes, batch)
 
@@ -171,7 +171,7 @@ class EngineChip:
             BadRequestError: nothing was started yet, or no chip is kept.
         """
         if self._state is None or not len(members):
-            raise BadRequestError("no chips to keep: start(batch) first, and keep one at least")
+            raise BadRequestError("no chips to keep; call start(batch) first and keep at least one")
         fresh = new_state(self._sizes, len(members))
         arrays: tuple[NDArray[Any], ...] = tuple(fresh)
         before: tuple[NDArray[Any], ...] = tuple(self._state)

@@ -38,7 +38,7 @@ def meetings(
         By input position: runs (first output, first stored tap, count); and how many taps.
     """
     stored_at = {tap: place for place, tap in enumerate(order)}
-    found: list[list[tuple[int, int, int]]] = []
+    by_position: list[list[tuple[int, int, int]]] = []
     for position in range(length):
         runs: list[tuple[int, int, int]] = []
         for output in range(outputs):
@@ -50,8 +50,8 @@ def meetings(
                 runs[-1] = (*runs[-1][:2], runs[-1][2] + 1)
             else:
                 runs.append((output, place, 1))
-        found.append(runs)
-    return found, [sum(run[2] for run in runs) for runs in found]
+        by_position.append(runs)
+    return by_position, [sum(run[2] for run in runs) for runs in by_position]
 
 
 def listed_synapses(
@@ -68,8 +68,8 @@ def listed_synapses(
         Source neuron, target neuron (in channel, row, column order) and weight of each.
     """
     if link.kind is not ConnectionKind.CONV:
-        found = np.ones_like(link.weights) if link.kind is ConnectionKind.DENSE else link.weights
-        to, origin = np.nonzero(found)
+        stored = np.ones_like(link.weights) if link.kind is ConnectionKind.DENSE else link.weights
+        to, origin = np.nonzero(stored)
         return origin, to, weights[to, origin]
     out_channels, per_group, height, width = weights.shape
     rows, columns = (

@@ -25,7 +25,7 @@ def load_array(path: Path) -> NDArray[Any]:
     try:
         return np.array(mapped_array(path))
     except MemoryError as error:
-        raise BadFileError(f"{path}: holds more than the memory does") from error
+        raise BadFileError(f"{path}: is larger than this computer's memory") from error
 
 
 def mapped_array(path: Path) -> NDArray[Any]:
@@ -45,7 +45,7 @@ def mapped_array(path: Path) -> NDArray[Any]:
         # Its header is a piece of Python, which can be wrong in many ways.
         raise BadFileError(f"{path}: no readable .npy file: {one_line(error)}") from error
     if mapped.dtype.kind not in "biuf":
-        raise BadFileError(f"{path}: holds no plain array of numbers")
+        raise BadFileError(f"{path}: does not hold a plain array of numbers")
     return mapped
 
 

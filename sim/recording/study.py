@@ -86,9 +86,11 @@ def study_task(
         BadRequestError: the network plays no games, or too many episodes.
     """
     if network.protocol is None or not network.tasks[network.task_index(task)].game:
-        raise BadRequestError(f"task {task!r} is no game: there is nothing to play and to film")
+        raise BadRequestError(f"task {task!r}: is not a game, so there is nothing to play")
     if episodes > MAX_GAMES_AT_ONCE:
-        raise BadRequestError(f"{episodes} episodes, {MAX_GAMES_AT_ONCE} at most for a report")
+        raise BadRequestError(
+            f"episodes {episodes}: must be at most {MAX_GAMES_AT_ONCE} for a report"
+        )
     activity, encoders = ActivityRecorder(network), EncoderCounter(network)
     film = FilmRecorder(network, film_decisions)
 
@@ -135,7 +137,7 @@ def study_images(
     film_decisions: int = 150,
     observe: Callable[[Moment], None] | None = None,
 ) -> Study:
-    """Name images with every spike recorded: one episode, a point for each right answer.
+    """Classify images with every spike recorded: one episode, a point for each right answer.
 
     Args:
         backend: a simulated chip.

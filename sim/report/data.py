@@ -13,12 +13,12 @@ import numpy as np
 
 from mtspark.core.chip_network.network import INPUT, ChipNetwork, ReadoutKind
 from mtspark.core.environments.protocol import protocol_to_json
-from mtspark.sim.counts.activity import DeepCounts, memory, summary
+from mtspark.sim.counts.activity import DeepCounts, memory, summarise
 from mtspark.sim.counts.encoders import Encoder, with_encoder
 from mtspark.sim.energy.baselines import (
     BaselineBill,
     break_even,
-    head_weights,
+    head_synapses,
     incremental_network,
     price_baseline,
     quantised_network,
@@ -29,7 +29,6 @@ from mtspark.sim.energy.cards import OPERATIONS, PriceCard
 from mtspark.sim.energy.pricing import Bill, Device, price
 from mtspark.sim.recording.study import Study
 from mtspark.sim.report.device import OnChip, dearest_switches, device_data
-from mtspark.sim.results import bill_to_json
 
 Devices = Mapping[tuple[str, Encoder], OnChip]
 """By chip and encoder."""
@@ -104,7 +103,7 @@ def report_data(
         "neurons": sum(population.size for population in network.populations),
         "synapses": sum(link.weights.size for link in network.connections),
         "memory_bits": asdict(memory(network)),
-        "head_synapses": head_weights(network),
+        "head_synapses": head_synapses(network).to_json(),
         "task_switches": dearest_switches(
             network, [chips[study.task] for study in studies], encoder
         ),
@@ -145,9 +144,11 @@ def task_data(
         per_decision = decision_energy(network, study, bill, encoder)
         energy.append(
             {
-                **bill_to_json(bill),
+                **bill.to_json(),
                 "left_out": list(bill.left_out),
-                "per_decision_j": None if per_decision is None else summary(per_decision),
+                "per_decision_j": None
+                if per_decision is None
+                else summarise(per_decision).to_json(),
                 "baselines": [_baseline(entry) for entry in priced],
                 "break_even": [
                     asdict(break_even(bill, entry, network, rate, device)) for entry in priced
@@ -163,8 +164,8 @@ def task_data(
         "decision_interval_ms": study.interval_ms,
         "decisions": deep.decisions,
         "episodes": episodes,
-        "return": summary([episode["return"] for episode in episodes]),
-        "spikes_per_decision": summary(deep.spikes),
+        "return": summarise([episode["return"] for episode in episodes]).to_json(),
+        "spikes_per_decision": summarise(deep.spikes).to_json(),
         "input_events_per_decision": counts.input_events.total / max(deep.decisions, 1),
         "synops_per_decision": _synops(network, study, encoder),
         "mean_rate": rate,
@@ -282,7 +283,7 @@ def _synops(network: ChipNetwork, study: Study, encoder: Encoder) -> dict[str, A
     ]
     graded = sum(sent.structural.values()) if network.input.payload_bits else 0
     return {
-        "binary": summary(deep.operations[:, columns].sum(1)) if columns else summary([0.0]),
+        "binary": summarise(deep.operations[:, columns].sum(1) if columns else [0.0]).to_json(),
         "graded_mean": graded / max(sent.decisions, 1),
     }
 

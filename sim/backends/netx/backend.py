@@ -143,10 +143,10 @@ class NetxBackend:
                     if log.ndim == 5:
                         log = log.transpose(0, 1, 4, 3, 2)
                     log = log.reshape(len(frames), steps, *population.shape)
-                    made = np.zeros((steps, len(frames), *population.shape), np.int64)
+                    whole = np.zeros((steps, len(frames), *population.shape), np.int64)
                     taken = log[:, window.start - 1 + late : window.stop - 1 + late]
-                    made[window] = taken.swapaxes(0, 1)
-                    into[population.name] = made
+                    whole[window] = taken.swapaxes(0, 1)
+                    into[population.name] = whole
         return {name: log != 0 for name, log in logs["spikes"].items()}, logs["membranes"]
 
     def _call(self, request: Path, result: Path) -> None:

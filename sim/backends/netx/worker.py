@@ -56,7 +56,7 @@ def main(request: str, result: str) -> None:
         membranes = VarWire(buffer_size=steps)
         membranes.connect_var(layer.neuron.v)
         wires.append((layer, spikes, membranes))
-    found: dict[str, list[Any]] = {}
+    logs_of: dict[str, list[Any]] = {}
     # An Extractor has two models, neither of which has the tag.
     models = {Extractor: PyLoihiExtractorModel}
     how = Loihi2SimCfg(select_tag="fixed_pt", exception_proc_model_map=models)
@@ -69,9 +69,11 @@ def main(request: str, result: str) -> None:
         for index, (layer, spikes, membranes) in enumerate(wires):
             for kind, wire in (("spikes", spikes), ("membranes", membranes)):
                 log = np.stack([wire.receive() for _ in range(steps)])
-                found.setdefault(f"{kind}_{index}", []).append(log.reshape(steps, *layer.shape))
+                logs_of.setdefault(f"{kind}_{index}", []).append(log.reshape(steps, *layer.shape))
     # Written, whole, before Lava ends: what goes wrong in ending it is no loss.
-    arrays: dict[str, Any] = {name: np.stack(logs).astype(np.int64) for name, logs in found.items()}
+    arrays: dict[str, Any] = {
+        name: np.stack(logs).astype(np.int64) for name, logs in logs_of.items()
+    }
     part = Path(f"{result}.part.npz")
     np.savez(part, **arrays)
     part.replace(result)

@@ -11,7 +11,7 @@ from mtspark.core.backend import Moment
 from mtspark.core.chip_network.network import INPUT, ChipNetwork
 from mtspark.core.errors import BadRequestError
 from mtspark.sim.backends.reference import ReferenceChip
-from mtspark.sim.counts.activity import ActivityRecorder, memory, summary
+from mtspark.sim.counts.activity import ActivityRecorder, memory, summarise
 from mtspark.sim.counts.totals import Counter
 from tests.support.networks import frames_for, random_networks, three_neurons
 from tests.support.scalar_chip import synapses
@@ -82,10 +82,10 @@ def test_decisions_are_sorted_by_episode_and_time() -> None:
 
 
 def test_a_summary_by_hand() -> None:
-    found = summary([1, 2, 3, 6])
+    found = summarise([1, 2, 3, 6]).to_json()
     assert (found["mean"], found["min"], found["max"], found["n"]) == (3, 1, 6, 4)
     assert found["sd"] == pytest.approx(np.sqrt(14 / 3))
-    assert summary([5])["sd"] == 0
+    assert summarise([5]).sd == 0
 
 
 def test_nothing_recorded_is_refused() -> None:

@@ -12,7 +12,7 @@ from mtspark.sim.counts.totals import Counter
 from mtspark.sim.energy.baselines import (
     Baseline,
     break_even,
-    head_weights,
+    head_synapses,
     incremental_network,
     price_baseline,
     quantised_bits,
@@ -160,4 +160,8 @@ def test_time_of_a_step_at_which_static_power_takes_over_by_hand() -> None:
 
 def test_a_folded_dueling_head_has_the_synapses_of_its_advantage() -> None:
     net: ChipNetwork = three_neurons()
-    assert head_weights(net) == {"folded": 2, "advantage_alone": 2, "unfolded_dueling": 4}
+    assert head_synapses(net).to_json() == {
+        "folded": 2,
+        "advantage_alone": 2,
+        "unfolded_dueling": 4,
+    }
