@@ -283,5 +283,5 @@ def _number(data: dict[str, Any], key: str, where: str) -> float:
     if type(value) not in (int, float) or not math.isfinite(value) or value < 0:
         raise ValueError(f"{where}.{key} is {str(value)[:40]!r}, not a number of at least 0")
     if value > LARGEST_PRICE:
-        raise ValueError(f"{where}.{key} is {value:g}; must be at most {LARGEST_PRICE:g}")
+        raise ValueError(f"{where}.{key} is {value:g}, {LARGEST_PRICE:g} is the limit")
     return float(value)
