@@ -144,9 +144,9 @@ def _swap(fresh: Path, folder: Path, old: Path) -> None:
     Whatever interrupts it, the old bundle or the new one stands at `folder`, and everything
     that was in it is in one of the two.
     """
-    made = set(json.loads((folder / MANIFEST).read_text(encoding="utf-8")).get("files", {}))
+    listed = set(json.loads((folder / MANIFEST).read_text(encoding="utf-8")).get("files", {}))
     for path in folder.iterdir():
-        if path.name not in made | {MANIFEST}:
+        if path.name not in listed | {MANIFEST}:
             kept = shutil.copytree if path.is_dir() else shutil.copy2
             kept(path, fresh / path.name)
     folder.rename(old)

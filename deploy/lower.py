@@ -1,11 +1,11 @@
 """From layer-synchronous time to chip time: depths, delays, shapes and helper neurons.
 
-Still float. A connection of delay D (in layer time) from depth s to depth t becomes a chip
+Weights stay float. A connection of delay D (in layer time) from depth s to depth t becomes a chip
 connection of delay t - s - 1 + D, so depths must satisfy t >= s + 1 - D; the smallest ones are
 taken. A connection with D = 0 defines depth; any other is marked recurrent, which delivers only
 what its source sent in its own window of the same decision: nothing before its first step.
 
-Two helper neurons exist where they are needed. "constant" fires in every step, which brings a
+Two helper neurons are added where they are needed. "constant" fires in every step, which brings a
 bias into a current that has memory, or a delayed bias. "onset" fires in the first step only,
 which brings an initial state.
 """
@@ -42,10 +42,10 @@ ONSET = "onset"
 HELPERS = (CONSTANT, ONSET)
 
 MATRIX_VALUES = 2**25
-"""Largest weight matrix that is laid out (256 MiB)."""
+"""Largest number of weights of a matrix that is built here (256 MiB)."""
 
 SMALLEST_GAIN = 1e-100
-"""Below, a neuron hears nothing; and what is divided by it could leave float64."""
+"""Below this input gain a neuron counts as unconnected; dividing by it could leave float64."""
 
 Shape = tuple[int, ...]
 
@@ -152,7 +152,7 @@ def _refuse_what_the_chip_lacks(network: FloatNetwork) -> None:
 
 def _helper_connections(network: FloatNetwork) -> list[FloatConnection]:
     """Biases of currents with memory from "constant", initial states from "onset"."""
-    found = []
+    added = []
     for population in network.populations:
         columns = {CONSTANT: np.zeros(population.size), ONSET: np.zeros(population.size)}
         if population.has_current_memory:
@@ -167,10 +167,10 @@ def _helper_connections(network: FloatNetwork) -> list[FloatConnection]:
                 taken = {link.name for link in network.connections}
                 while name in taken:
                     name += "_"
-                found.append(
+                added.append(
                     FloatConnection(name, source, population.name, FloatKind.DENSE, column[:, None])
                 )
-    return found
+    return added
 
 
 def _without_undelayed_input(network: FloatNetwork, links: Iterable[FloatConnection]) -> list[str]:

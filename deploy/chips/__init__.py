@@ -1,1 +1,6 @@
-"""chips."""
+"""Descriptions of chips and the limits that hold for any mapping.
+
+Read :mod:`~mtspark.deploy.chips.model` first: it loads the descriptions ``*.toml`` beside it, each
+figure with its source. ``rules`` lists the limits of a chip that a network breaks whatever its
+mapping.
+"""

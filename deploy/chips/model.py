@@ -1,4 +1,4 @@
-"""Descriptions of chips: what fits and how fast it is, each figure with its source.
+"""Descriptions of chips: capacities and times, each figure with its source.
 
 A description is a TOML file (``deploy/chips/*.toml`` ship with mtspark; a user can write one)::
 
@@ -10,7 +10,7 @@ A description is a TOML file (``deploy/chips/*.toml`` ship with mtspark; a user 
     cores_per_router = 1
     source = "..."
     confidence = "..."
-    [limits.neurons_per_core]   # any of LIMITS; one that is left out is not checked
+    [limits.neurons_per_core]   # any of LIMITS; a limit that is left out is not checked
     value = 1000
     unit = "neurons"
     source = "..."
@@ -54,7 +54,7 @@ LIMITS = (
     "payload_bits",
     "resets",
 )
-"""What a chip can limit. Fan-in and fan-out are synapses of one neuron."""
+"""Names of limits. Fan-in and fan-out are synapses of one neuron."""
 
 COUNTS = {
     "cores_per_chip",
@@ -68,13 +68,13 @@ COUNTS = {
     "thresholds_per_core",
     "compartment_configs_per_core",
 }
-"""Limits that are positive; the other numbers may be zero or negative."""
+"""Limits that must be positive; the others may be zero or negative."""
 
 NEEDED = ("cores_per_chip", "chips", "neurons_per_core", "synapse_memory_per_core")
-"""Limits without which nothing can be mapped."""
+"""Limits that a description must give: no mapping is possible without them."""
 
 ENCODINGS = ("dense", "sparse", "convolution")
-"""How synapses are stored; a chip without "convolution" stores every synapse of one."""
+"""Ways to store synapses; a chip without "convolution" stores each synapse of a convolution."""
 
 TIMES = (
     "neuron_update_ns",
@@ -96,7 +96,7 @@ TIMES = (
 """Times of single events; `barrier_ns` is a list of (routers in use, nanoseconds)."""
 
 LARGEST = 10**12
-"""No figure of a chip comes near; a longer number is a mistake."""
+"""Upper bound of every figure; a larger number is a mistake in the description."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ class Figure:
         value: number, or a tuple (weight bits, resets, points of the barrier).
         unit: of the value.
         source: publication, file or log.
-        confidence: how sure it is.
+        confidence: how reliable the figure is, such as measured or estimated.
     """
 
     value: Any
@@ -145,7 +145,7 @@ class Mesh:
 
 @dataclass(frozen=True)
 class TimeSet:
-    """Times of single events from one source or of one kind; a lacking one is not modelled."""
+    """Times of single events from one source or of one kind; a missing time is not modelled."""
 
     name: str
     about: str
@@ -157,8 +157,8 @@ class ChipModel:
     """A chip.
 
     Attributes:
-        key: how it was named: ``loihi1``, or the file's path.
-        name, about: for people.
+        key: name that it was loaded by: ``loihi1``, or the file's path.
+        name, about: shown to the user.
         mesh: of routers.
         limits: by name of :data:`LIMITS`.
         encodings: by name of :data:`ENCODINGS`.
@@ -174,7 +174,7 @@ class ChipModel:
     times: tuple[TimeSet, ...]
 
     def limit(self, name: str) -> Any:
-        """A limit's value; None where the chip has none or nobody knows it."""
+        """Return a limit's value; None where the chip has no such limit or it is unknown."""
         figure = self.limits.get(name)
         return None if figure is None else figure.value
 
@@ -184,7 +184,7 @@ class ChipModel:
         return "convolution" in self.encodings
 
     def time_set(self, name: str | None = None) -> TimeSet | None:
-        """A set of times by name, the first without one; None for a chip without times.
+        """Return a set of times by name, by default the first; None for a chip without times.
 
         Raises:
             BadFileError: the chip has no set of this name.
@@ -199,7 +199,7 @@ class ChipModel:
 
 
 def known_chips() -> list[str]:
-    """Names of the chips that ship with mtspark."""
+    """Return the names of the chips that ship with mtspark."""
     folder = resources.files("mtspark.deploy.chips")
     names = (entry.name for entry in folder.iterdir())
     return sorted(name.removesuffix(".toml") for name in names if name.endswith(".toml"))
@@ -281,12 +281,12 @@ def _limit(name: str, table: dict[str, Any]) -> Figure:
     if name == "weight_bits":
         value = tuple(sorted(_items(value, int, where)))
         if not set(value) <= set(range(1, 9)):
-            raise ValueError(f"{where}.value {list(value)}: 1 to 8 exist")
+            raise ValueError(f"{where}.value {list(value)}: must be 1 to 8")
     elif name == "resets":
         value = tuple(_items(value, str, where))
         known = [reset.value for reset in Reset]
         if not set(value) <= set(known):
-            raise ValueError(f"{where}.value {list(value)}: {', '.join(known)} exist")
+            raise ValueError(f"{where}.value {list(value)}: must be of {', '.join(known)}")
     elif type(value) is not int or abs(value) > LARGEST or (name in COUNTS and value < 1):
         what = "a positive whole number" if name in COUNTS else "a whole number"
         raise ValueError(f"{where}.value must be {what}, it is {str(value)[:40]!r}")

@@ -1,7 +1,7 @@
-"""Which limits of a chip a network breaks, whatever its mapping. Rules named as sentences.
+"""Limits of a chip that a network breaks whatever its mapping, each rule named as a sentence.
 
-These rules are necessary, not sufficient: whether all of it fits together a mapping must show
-(:mod:`mtspark.deploy.mapping.mapper`), which reports them together with what it finds itself.
+These rules are necessary, not sufficient: only a mapping shows whether everything fits together.
+:func:`mtspark.deploy.mapping.mapper.map_network` reports both.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Violation:
         subject: population, connection or core.
         actual: what it has.
         limit: what the chip has.
-        remedy: what to do about it.
+        remedy: what the user can do.
     """
 
     subject: str
@@ -40,8 +40,8 @@ class Violation:
 
 
 def chip_violations(network: ChipNetwork, chip: ChipModel) -> list[Violation]:
-    """Every limit that no mapping could mend."""
-    return [found for rule in RULES for found in rule(network, chip)]
+    """Return every limit that the network breaks whatever its mapping."""
+    return [violation for rule in RULES for violation in rule(network, chip)]
 
 
 def messages_carry_few_bits(network: ChipNetwork, chip: ChipModel) -> Iterator[Violation]:
@@ -95,7 +95,9 @@ def weight_exponents_exist_on_the_chip(
             )
 
 
-def weights_have_bits_that_exist(network: ChipNetwork, chip: ChipModel) -> Iterator[Violation]:
+def weight_bits_are_stored_by_the_chip(
+    network: ChipNetwork, chip: ChipModel
+) -> Iterator[Violation]:
     """The chip stores weights of this many bits."""
     known = chip.limit("weight_bits")
     for link in network.connections:
@@ -188,7 +190,7 @@ RULES = (
     messages_carry_few_bits,
     decays_exist_on_the_chip,
     weight_exponents_exist_on_the_chip,
-    weights_have_bits_that_exist,
+    weight_bits_are_stored_by_the_chip,
     delays_exist_on_the_chip,
     resets_exist_on_the_chip,
     neurons_hear_few_synapses,

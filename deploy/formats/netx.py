@@ -1,8 +1,8 @@
 """A chip network as a netx file of lava-dl (HDF5 ``.net``), which its netx loads and runs.
 
 netx holds a chain of convolutions and dense layers of LIF neurons with 8-bit weights. It stores
-no weight exponents, one set of thresholds, and biases in steps of 64; what it cannot hold to
-the bit is refused. Layer names of such a file are those that its importer gives.
+one set of thresholds, biases in steps of 64, and no weight exponents. A network that it cannot hold
+to the bit is refused. Layer names of such a file are those that its importer gives.
 """
 
 from __future__ import annotations
@@ -179,8 +179,8 @@ def _bias(population: Population) -> Integers:
             f"layer {population.name!r}: biases that are no multiples of {BIAS_STEP}; netx has no "
             "other"
         )
-    found = _by_channel(population, "biases", exact // BIAS_STEP)
-    return np.broadcast_to(np.asarray(found), population.shape[:1]).copy()
+    mantissas = _by_channel(population, "biases", exact // BIAS_STEP)
+    return np.broadcast_to(np.asarray(mantissas), population.shape[:1]).copy()
 
 
 def _no_bias(population: Population) -> None:
@@ -192,23 +192,23 @@ def _no_bias(population: Population) -> None:
 
 def _weights(link: Connection, *more: Connection) -> list[Integers]:
     """Weights with their exponent multiplied in, on the grid that netx is read back from."""
-    made = []
-    for each in (link, *more):
-        if (each.sign_mode, each.exponent) != (link.sign_mode, link.exponent):
+    scaled_weights = []
+    for one in (link, *more):
+        if (one.sign_mode, one.exponent) != (link.sign_mode, link.exponent):
             raise BadNetworkError(
-                f"{each.name!r} and {link.name!r} differ in exponent or sign mode; netx has one"
+                f"{one.name!r} and {link.name!r} differ in exponent or sign mode; netx has one"
             )
-        scaled = each.weights * 2**each.exponent if each.exponent >= 0 else each.weights
-        if each.exponent < 0:
-            if np.any(each.weights % 2**-each.exponent):
+        scaled = one.weights * 2**one.exponent if one.exponent >= 0 else one.weights
+        if one.exponent < 0:
+            if np.any(one.weights % 2**-one.exponent):
                 raise BadNetworkError(
-                    f"connection {each.name!r}: exponent {each.exponent}; netx stores none, and "
+                    f"connection {one.name!r}: exponent {one.exponent}; netx stores none, and "
                     "its weights cannot be divided by it"
                 )
-            scaled = each.weights >> -each.exponent
-        made.append(scaled)
-    low, high = min(w.min() for w in made), max(w.max() for w in made)
-    odd = any(np.any(w % 2) for w in made)
+            scaled = one.weights >> -one.exponent
+        scaled_weights.append(scaled)
+    low, high = min(w.min() for w in scaled_weights), max(w.max() for w in scaled_weights)
+    odd = any(np.any(w % 2) for w in scaled_weights)
     signs = link.sign_mode is SignMode.MIXED or low < 0 < high
     bounds = ((-128, 127) if odd else (-256, 254)) if signs else (-255, 255)
     if low < bounds[0] or high > bounds[1]:
@@ -216,11 +216,11 @@ def _weights(link: Connection, *more: Connection) -> list[Integers]:
             f"connection {link.name!r}: weights {low}..{high} with their exponent; netx holds "
             f"{bounds[0]}..{bounds[1]}"
         )
-    if not any(w.any() for w in made):
+    if not any(w.any() for w in scaled_weights):
         raise BadNetworkError(
             f"connection {link.name!r}: lava-dl cannot load weights that are all 0"
         )
-    return made
+    return scaled_weights
 
 
 def _conv(population: Population, link: Connection, task: int) -> Layer:

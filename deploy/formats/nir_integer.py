@@ -1,9 +1,9 @@
 """A chip network as a float network in the chip's own units, for tools that know no integers.
 
 Weights are whole multiples of 2^(6 + exponent), thresholds and biases those that the chip
-compares and adds. What a float network cannot say is the rounding: each decay of the chip rounds
-toward zero, sums are shifted after adding, currents wrap and membranes saturate. Without decays
-other than none and all, and within those limits, every spike is the same.
+compares and adds. A float network cannot express the chip's rounding: each decay rounds toward
+zero, sums are shifted after adding, currents wrap and membranes saturate. Where every decay is
+none or complete, and no limit is reached, every spike is the same.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def in_chip_units(network: ChipNetwork) -> FloatNetwork:
 
 
 def integer_metadata(network: ChipNetwork) -> dict[str, Any]:
-    """What turns the units back: scales and exponents, as NIR's metadata takes them."""
+    """Return scales and exponents that convert the units back, for NIR's metadata."""
     return {
         "state_shift": STATE_SHIFT,
         "readout_scale": network.readout.scale,

@@ -7,7 +7,7 @@ decisions, as :class:`mtspark.sim.backends.onnx.OnnxChip` does.
 Arithmetic is int64, but for products of weights and messages, which are proven exact in floats:
 in float32 where no sum can pass 2^24, in float64 otherwise. ONNX Runtime convolves in float32
 only, so a convolution of graded messages is split over their bits until each part keeps within
-2^24. ONNX divides integers toward zero; every shift here divides what was made nonnegative.
+2^24. ONNX divides integers toward zero, so every shift here divides a nonnegative number.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def state_ports(network: ChipNetwork) -> list[Port]:
 
 
 def describe(network: ChipNetwork, task: int | None) -> dict[str, Any]:
-    """What a runner needs beside the graph, as JSON values."""
+    """Return what a runner needs beside the graph, as JSON values."""
     return {
         "format": FORMAT,
         "version": VERSION,

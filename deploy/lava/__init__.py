@@ -1,1 +1,6 @@
-"""lava."""
+"""Lava: installing it, loading it, and building a chip network out of its processes.
+
+Read :mod:`~mtspark.deploy.lava.shim` first: nothing may import Lava before ``load_lava`` has
+returned. ``build`` connects the processes of a network (ours are in ``processes``), ``install``
+puts lava-nc into this environment, and ``netx_environment`` puts lava-dl into one of its own.
+"""

@@ -1,9 +1,9 @@
-"""From a chip network to connected Lava processes, in two flavours.
+"""A chip network as connected Lava processes, in two variants.
 
-**Ours** uses our own processes, which switch tasks and are fast enough to play. **Stock**
-uses Lava's own Dense, Sparse and LIFReset for every synapse and every neuron; only what
-sends frames in and carries records out is ours. So stock is the proof that is not us
-against us; it is slower and holds the thresholds of one task for a whole run.
+The variant "ours" uses mtspark's processes, which switch tasks and are fast enough to play.
+The variant "stock" uses Lava's own Dense, Sparse and LIFReset for every synapse and every neuron;
+only the processes that send frames in and record are ours. Stock is therefore the independent
+proof. It is slower and holds the thresholds of one task for a whole run.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def largest_sum(network: ChipNetwork, link: Connection) -> int:
 
 
 def check_fits_lava(network: ChipNetwork, *, stock: bool = False) -> None:
-    """Refuse what Lava, which adds in 32 bits and wraps currents once, could get wrong.
+    """Refuse a network that Lava, which adds in 32 bits and wraps currents once, could get wrong.
 
     Args:
         network: to be run.
@@ -107,8 +107,8 @@ def _check_fits_stock(network: ChipNetwork) -> None:
 class LavaChip:
     """A network as Lava processes, driven one decision at a time.
 
-    Lava forks one process for each of them at the first decision, so this belongs into a
-    process that can be killed together with all its children. Frames and records travel
+    Lava forks one process for each of them at the first decision, so run it in a process that can
+    be killed together with all its children. Frames and records travel
     through anonymous shared memory: between runs Lava is idle and the memory is ours.
 
     Attributes:
@@ -127,8 +127,8 @@ class LavaChip:
             stock: use Lava's own parts.
             task: row of thresholds that holds at first (stock: always).
             trace: record the membranes of all populations, not only of the readout.
-            hardware: run what the board has models for on the board (Loihi2HwCfg). Lava runs
-                everything else on the CPU, without a word.
+            hardware: run the processes that the board has models for on the board
+                (Loihi2HwCfg). Lava runs all others on the CPU, without a warning.
 
         Raises:
             BackendMissingError: Lava is not installed.

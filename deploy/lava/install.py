@@ -1,4 +1,4 @@
-"""Puts lava-nc 0.10.0 into the current environment, past the Python bound that it declares.
+"""Install lava-nc 0.10.0 into this environment, on Pythons beyond the bound that it declares.
 
 Its own bounds (Python 3.10 only, numpy < 2) are narrower than what it runs with: see
 :mod:`mtspark.deploy.lava.shim`. Packages that are installed already keep their versions on
@@ -38,7 +38,7 @@ class LavaInstallation:
         version: of lava-nc.
         numpy: version that it was loaded with.
         python: version of the environment's Python.
-        installed_now: False where it had been there already and pip was not asked.
+        installed_now: False where it was installed before and pip did not run.
     """
 
     version: str
@@ -60,7 +60,7 @@ def install_lava() -> LavaInstallation:
         try:
             return _verified(python, installed_now=False)
         except BackendFailedError:
-            pass  # Something that Lava needs is missing: pip will bring it, or say why not.
+            pass  # A dependency of Lava is missing: pip installs it, or its error says why not.
     if importlib.util.find_spec("pip") is None:
         raise BackendFailedError(
             f"install-lava: {sys.executable} has no pip; run `{sys.executable} -m ensurepip` first"
@@ -126,10 +126,10 @@ def _verified(python: str, *, installed_now: bool) -> LavaInstallation:
         raise BackendFailedError(
             f"install-lava: the installed Lava does not import: {last_words(done.stderr)}"
         )
-    found = json.loads(done.stdout.strip().splitlines()[-1])
+    versions = json.loads(done.stdout.strip().splitlines()[-1])
     return LavaInstallation(
-        version=found["version"],
-        numpy=found["numpy"],
+        version=versions["version"],
+        numpy=versions["numpy"],
         python=python,
         installed_now=installed_now,
     )

@@ -1,6 +1,6 @@
 """An environment of its own for lava-dl, whose netx loads the ``.net`` files that we write.
 
-lava-dl 0.6.0 needs Python 3.10, torch 2.3 and numpy 1, none of which go with this environment.
+lava-dl 0.6.0 needs Python 3.10, torch 2.3 and numpy 1, which cannot be installed beside mtspark.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class NetxEnvironment:
     Attributes:
         python: its interpreter.
         lava_dl, numpy, version: of lava-dl, numpy and Python.
-        installed_now: False where it had been there already.
+        installed_now: False where it was installed before.
     """
 
     python: Path
@@ -49,7 +49,7 @@ class NetxEnvironment:
 
 
 def default_folder() -> Path:
-    """Where the environment is made: in the user's cache."""
+    """Return where the environment is created: in the user's cache."""
     cache = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     return Path(cache) / "mtspark" / f"lava-dl-{LAVA_DL_VERSION}"
 
@@ -83,12 +83,12 @@ def install_lava_dl(python: str | None = None, folder: Path | None = None) -> Ne
         BackendFailedError: too little disk, pip fails, or netx does not import.
     """
     folder = folder or default_folder()
-    made = folder / "bin" / "python"
-    if made.is_file():
+    interpreter = folder / "bin" / "python"
+    if interpreter.is_file():
         try:
-            return _checked(made, installed_now=False)
+            return _checked(interpreter, installed_now=False)
         except BackendFailedError:
-            pass  # Half an environment: pip will complete it, or say why not.
+            pass  # The environment is incomplete: pip completes it, or its error says why not.
     base = find_python(python)
     _check_space(folder)
     variables = foreign_environment()
@@ -100,7 +100,7 @@ def install_lava_dl(python: str | None = None, folder: Path | None = None) -> Ne
     )
     try:
         install_packages(
-            made,
+            interpreter,
             [f"lava-dl=={LAVA_DL_VERSION}"],
             "install-lava-dl",
             INSTALL_TIMEOUT_S,
@@ -110,7 +110,7 @@ def install_lava_dl(python: str | None = None, folder: Path | None = None) -> Ne
         raise BackendFailedError(
             f"{error}; see that pip reaches its index, then give the command again: it goes on"
         ) from error
-    return _checked(made, installed_now=True)
+    return _checked(interpreter, installed_now=True)
 
 
 def _check_space(folder: Path) -> None:
@@ -140,8 +140,8 @@ def find_python(named: str | None = None) -> str:
         BackendMissingError: none works.
     """
     root = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv") / "versions"
-    found = [str(path) for path in sorted(root.glob("3.10*/bin/python"), reverse=True)]
-    for candidate in [named] if named else ["python3.10", *found]:
+    of_pyenv = [str(path) for path in sorted(root.glob("3.10*/bin/python"), reverse=True)]
+    for candidate in [named] if named else ["python3.10", *of_pyenv]:
         try:
             done = subprocess.run(
                 [candidate, "-c", "import sys; print(*sys.version_info[:2])"],
@@ -167,5 +167,7 @@ def _checked(python: Path, *, installed_now: bool) -> NetxEnvironment:
         CHECK_TIMEOUT_S,
         environment=foreign_environment(),
     )
-    found = json.loads(text.strip().splitlines()[-1])
-    return NetxEnvironment(python, found["lava_dl"], found["numpy"], found["python"], installed_now)
+    versions = json.loads(text.strip().splitlines()[-1])
+    return NetxEnvironment(
+        python, versions["lava_dl"], versions["numpy"], versions["python"], installed_now
+    )

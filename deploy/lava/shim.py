@@ -1,8 +1,8 @@
-"""Loads lava-nc 0.10.0, unmodified on disk, on Pythons and numpys that it was not made for.
+"""Load lava-nc 0.10.0, unmodified on disk, with newer Pythons and numpys than it supports.
 
-Two things stop Lava there. Python 3.11 refuses its dataclasses whose defaults are objects
-(``lava/magma/compiler/var_model.py``), and numpy 2.4 dropped the ``newshape`` argument that
-its reshaping ports pass (``lava/magma/core/process/ports/ports.py``). Both are corrected in
+Two incompatibilities stop Lava there. Python 3.11 refuses its dataclasses whose defaults are
+objects (``lava/magma/compiler/var_model.py``), and numpy 2.4 dropped the ``newshape`` argument
+that its reshaping ports pass (``lava/magma/core/process/ports/ports.py``). Both are corrected in
 memory, before anything else of Lava's compiler is imported; where the pattern is absent
 (another Lava, an older Python) nothing is changed.
 
@@ -28,7 +28,7 @@ import numpy as np
 from mtspark.core.errors import BackendMissingError
 
 LAVA_VERSION = "0.10.0"
-"""The release of lava-nc that mtspark is proven against."""
+"""The release of lava-nc that mtspark is tested with."""
 
 VAR_MODEL = "lava.magma.compiler.var_model"
 MESSAGES = "lava.magma.runtime.message_infrastructure.multiprocessing"

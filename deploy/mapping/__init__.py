@@ -1,1 +1,6 @@
-"""mapping."""
+"""Mapping: which neuron lies on which core of a chip, and which limits that breaks.
+
+Read :mod:`~mtspark.deploy.mapping.mapper` first. It divides populations over cores (``divide``, by
+the memory and axons that ``synapses`` counts) and places the cores on the mesh (``place``).
+``limits``, ``task_switch`` and ``serialise`` work on the finished mapping.
+"""

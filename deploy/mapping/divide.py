@@ -62,7 +62,7 @@ class Divider:
         network: the network.
         name: of the population.
         chip: the chip.
-        spread_thresholds: keep the limit of thresholds a core, on more cores if need be.
+        spread_thresholds: keep the limit of thresholds of a core, on more cores if necessary.
         sort_thresholds: cut lists in the order of their thresholds, whatever their limit.
     """
 
@@ -88,7 +88,7 @@ class Divider:
         self._sorted = spread_thresholds or sort_thresholds
 
     def use(self, part: Part) -> Use:
-        """What a part takes of its core."""
+        """Return what a part takes of its core."""
         return self._use(part, thresholds=True)
 
     def _use(self, part: Part, *, thresholds: bool) -> Use:
@@ -117,8 +117,8 @@ class Divider:
     def fewest(self, at_least: int = 1) -> list[Part] | None:
         """Parts on as few cores as the limits allow; None where one neuron does not fit.
 
-        Of equal numbers of cores, the division is taken whose parts hear fewest sources
-        together, as each of those is a message whenever the source speaks.
+        Of divisions over equally many cores it takes the one whose parts have the fewest sources
+        together, since each of them costs a message whenever the source sends.
         """
         if not self.fits(self.hardest_neuron()):
             return None
@@ -165,7 +165,7 @@ class Divider:
 
     @property
     def cores_there_are(self) -> int:
-        """Of all chips together."""
+        """Number of cores of all chips together."""
         return int(self.chip.limit("chips") * self.chip.limit("cores_per_chip"))
 
     @property

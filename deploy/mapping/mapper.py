@@ -1,9 +1,9 @@
-"""Which neuron lies on which core: the mapping of a chip network, and what it breaks.
+"""Which neuron lies on which core: the mapping of a chip network, and the limits it breaks.
 
 A core holds neurons of one population, as with Intel's compiler. Populations are divided over
 as few cores as the limits allow (or as Intel's compiler divides), cores are placed on the mesh
-so that spikes travel short ways, and every limit that is broken is reported together with the
-others. A mapping that breaks a limit is still made: its costs are HYPOTHETICAL.
+so that spikes travel short distances, and all broken limits are reported together. A mapping that
+breaks a limit is still returned: its costs are HYPOTHETICAL.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ class ChipMapping:
     Attributes:
         network: its name.
         chip: the chip's key, as given to `load_chip`.
-        chip_name: for people.
+        chip_name: shown to the user.
         division: how populations were divided.
         input_place: who sends the frame.
         cores: the input's first, then in the order of the populations.
@@ -120,16 +120,16 @@ class ChipMapping:
 
     @property
     def hypothetical(self) -> bool:
-        """Costs under this mapping are of a chip that does not exist."""
+        """Whether costs under this mapping are those of a chip that does not exist."""
         return bool(self.violations)
 
     @cached_property
     def layers(self) -> dict[str, list[int]]:
         """Indices of the cores of each population."""
-        found: dict[str, list[int]] = {}
+        layers: dict[str, list[int]] = {}
         for index, core in enumerate(self.cores):
-            found.setdefault(core.population, []).append(index)
-        return found
+            layers.setdefault(core.population, []).append(index)
+        return layers
 
     @property
     def routers(self) -> int:
@@ -189,9 +189,9 @@ def map_network(
             host.
         spread_thresholds: take more cores where neurons have more distinct thresholds than a
             core has registers; without it that is a violation.
-        rates: messages by source, of the source's shape, that weigh the ways between cores;
-            without them every neuron speaks equally often.
-        place: shorten ways by swaps; otherwise cores lie in the order of their populations.
+        rates: messages by source, of the source's shape, that weigh the distances between cores;
+            without them every neuron sends equally often.
+        place: shorten distances by swaps; otherwise cores lie in the order of their populations.
     """
     if input_place is None:
         input_place = InputPlace.CORES if network.input.held else InputPlace.HOST
@@ -203,13 +203,13 @@ def map_network(
     broken: list[Violation] = []
     parts: dict[str, list[Part]] = {}
     for name, divider in dividers.items():
-        found = divider.fewest() if division is Division.FEWEST else divider.as_intel()
-        if found is None:
+        divided = divider.fewest() if division is Division.FEWEST else divider.as_intel()
+        if divided is None:
             broken.append(_does_not_fit(divider, chip))
-            found = divider.by_neurons()
+            divided = divider.by_neurons()
         elif division is Division.FEWEST and not spread_thresholds:
-            found = _sorted_where_that_suffices(network, chip, found)
-        parts[name] = found
+            divided = _sorted_where_that_suffices(network, chip, divided)
+        parts[name] = divided
     if division is Division.FEWEST:
         _divide_for_out_axons(network, chip, dividers, parts)
     flat = [part for name in names for part in parts[name]]
@@ -225,7 +225,7 @@ def map_network(
         network.name, chip.key, chip.name, division, input_place, cores, chips, ()
     )
     broken = [*chip_violations(network, chip), *broken]
-    broken += [found for rule in RULES for found in rule(network, mapping, chip)]
+    broken += [violation for rule in RULES for violation in rule(network, mapping, chip)]
     return replace(mapping, violations=tuple(dict.fromkeys(broken)))
 
 
@@ -277,7 +277,7 @@ def _divide_for_out_axons(
     # More cores of a target mean more axons of its sources, so targets come first.
     for name in reversed(list(parts)):
         while True:
-            flat = [part for each in parts.values() for part in each]
+            flat = [part for parts_of_one in parts.values() for part in parts_of_one]
             out = _out_axons(network, flat)
             own = [out[index] for index, part in enumerate(flat) if part.population == name]
             if max(own) <= limit:
@@ -375,7 +375,7 @@ def cores_hold_what_they_can(
     for name, indices in mapping.layers.items():
         ratios = [mapping.cores[i].use.ratios(chip, thresholds=False) for i in indices]
         for limit in ratios[0]:
-            worst = max(each[limit] for each in ratios)
+            worst = max(of_core[limit] for of_core in ratios)
             if worst > 1:
                 figure = chip.limits[limit]
                 yield Violation(
@@ -407,7 +407,7 @@ RULES = (
 
 
 def check_same_network(mapping: ChipMapping, network: ChipNetwork) -> None:
-    """Refuse a mapping of another network.
+    """Check that a mapping is of this network.
 
     Raises:
         BadRequestError: a population is missing, or has neurons on no core or on two.
@@ -421,5 +421,5 @@ def check_same_network(mapping: ChipMapping, network: ChipNetwork) -> None:
         if not np.array_equal(joined, np.arange(wanted.get(name, 0))):
             raise BadRequestError(
                 f"the mapping has {len(joined)} neurons of {name!r}, the network has "
-                f"{wanted.get(name, 0)}; map this network anew with mtspark map"
+                f"{wanted.get(name, 0)}; map this network again with mtspark map"
             )

@@ -1,9 +1,9 @@
-"""Where on the mesh each core lies, so that messages travel short ways.
+"""Where on the mesh each core lies, so that messages travel short distances.
 
-Messages go along rows and columns (dimension order), so a way is as long as the Manhattan
+Messages go along rows and columns (dimension order), so a path is as long as the Manhattan
 distance of its routers. Cores start in the order of their populations along a snake through
-the mesh; then the pair whose swap shortens the ways most, weighted by messages, is swapped
-until no swap does.
+the mesh. Then the pair of cores whose swap shortens the paths most, weighted by messages, is
+swapped until no swap shortens them.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ Place = tuple[int, int, int, int]
 """Chip, column and row of the router, and place at the router."""
 
 SWAPS_PER_CORE = 8
-"""Swaps tried at most, for each place; far more than the meshes here need to settle."""
+"""Most swaps for each place; far more than the meshes here need to settle."""
 
 
 def placed_cores(traffic: Floats, chip: ChipModel, *, improve: bool) -> tuple[list[Place], int]:
-    """Places of all cores.
+    """Place all cores on the mesh.
 
     Args:
         traffic: messages from each core to each other, (cores, cores).
-        chip: whose mesh it is. Chips stand side by side, so a way to another chip crosses
+        chip: whose mesh it is. Chips stand side by side, so a path to another chip crosses
             the columns between.
         improve: swap cores; otherwise they stay along the snake.
 
@@ -69,10 +69,10 @@ def _swapped(traffic: Floats, hops: Floats) -> NDArray[np.int64]:
     flow[: len(traffic), : len(traffic)] = traffic
     np.fill_diagonal(flow, 0)
     at = np.arange(count)
-    way = flow @ hops  # way[i, p]: messages times hops of core i if it lay at place p
+    hops_at = flow @ hops  # hops_at[i, p]: messages times hops of core i if it lay at place p
     for _ in range(SWAPS_PER_CORE * count):
-        here = way[np.arange(count), at]
-        gain = way[:, at] - here[:, None]
+        here = hops_at[np.arange(count), at]
+        gain = hops_at[:, at] - here[:, None]
         gain = gain + gain.T + 2 * flow * hops[np.ix_(at, at)]
         best = int(gain[: len(traffic)].argmin())
         first, second = divmod(best, count)
@@ -80,6 +80,6 @@ def _swapped(traffic: Floats, hops: Floats) -> NDArray[np.int64]:
             break
         old, new = at[first], at[second]
         change = hops[new] - hops[old]
-        way += np.outer(flow[:, first], change) - np.outer(flow[:, second], change)
+        hops_at += np.outer(flow[:, first], change) - np.outer(flow[:, second], change)
         at[first], at[second] = new, old
     return at

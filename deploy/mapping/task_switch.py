@@ -1,4 +1,4 @@
-"""What a change of task costs: thresholds rewritten on the cores."""
+"""Cost of a change of task: thresholds that are rewritten on the cores."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class TaskSwitch:
     Attributes:
         source, target: task names.
         writes_per_core: register writes of each core, in the mapping's order.
-        writes: all of them.
+        writes: of all cores.
         time_us: modelled, one write after the other; None where the chip has no time for one.
         time_source: where that time is from, or why there is none.
     """
@@ -47,7 +47,7 @@ def task_switches(
     registers = chip.limit("thresholds_per_core") is not None
     time_set = chip.time_set(times)
     figure = None if time_set is None else time_set.figures.get("register_write_ns")
-    found = []
+    switches = []
     for old, source in enumerate(network.tasks):
         for new, target in enumerate(network.tasks):
             if old == new:
@@ -57,7 +57,7 @@ def task_switches(
                 for core in mapping.cores
             )
             total = sum(writes)
-            found.append(
+            switches.append(
                 TaskSwitch(
                     source.name,
                     target.name,
@@ -69,7 +69,7 @@ def task_switches(
                     else f"{figure.source} ({figure.confidence})",
                 )
             )
-    return found
+    return switches
 
 
 def _writes(

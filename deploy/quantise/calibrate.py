@@ -1,8 +1,9 @@
-"""Scales from recorded inputs: how far weights are clipped, and how large currents really get.
+"""Scales from recorded inputs: limits of the weights, and bounds of the currents.
 
-A larger weight scale makes every weight coarser, so clipping a few large ones can pay. And a
-worst case over all inputs can be hopeless in a deep network of neurons without leak: there the
-exponent is taken from the currents of recorded inputs, and a note says so.
+A larger weight scale makes every weight coarser, so clipping a few large weights can lower the
+error. In a deep network of neurons without leak the worst case over all inputs can be so large
+that no exponent is proven. There the exponent follows from the currents of recorded inputs, and a
+note of the network says so.
 """
 
 from __future__ import annotations
@@ -24,10 +25,10 @@ from mtspark.deploy.quantise.options import QuantiseOptions
 from mtspark.deploy.quantise.rounding import natural_unit, round_weights
 
 SAMPLES = 256
-"""Messages of so many moments judge a rounding of weights."""
+"""Recorded moments whose messages measure the error of a rounding."""
 
 CLIPPED_SHARES = tuple(np.linspace(1.0, 0.35, 14))
-"""Limits that are tried, as shares of the largest weight of a channel."""
+"""Candidate limits, as shares of the largest weight of a channel."""
 
 
 class Calibration(str, Enum):
@@ -75,7 +76,7 @@ def calibrate(
     task: int = 0,
     bound_currents: bool = False,
 ) -> tuple[QuantiseOptions, list[CalibrationReport]]:
-    """Choose weight limits, and current bounds where they are asked for, on recorded inputs.
+    """Choose weight limits, and optionally bounds of currents, on recorded inputs.
 
     Args:
         network: float.
@@ -94,7 +95,7 @@ def calibrate(
         BadRequestError: a percentile outside of 50 to 100.
     """
     if not 50 <= percentile <= 100:
-        raise BadRequestError(f"percentile {percentile}: 50 to 100 make sense")
+        raise BadRequestError(f"percentile {percentile}: must be 50 to 100")
     run = run_float(network, series, task)
     sent = _sent(network, series, run)
     limits: dict[str, Floats] = {}

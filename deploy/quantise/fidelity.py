@@ -1,4 +1,4 @@
-"""What integers did to a network, layer by layer, on recorded inputs.
+"""Difference of the chip from the float network, layer by layer, on recorded inputs.
 
 The float network and the chip get the same inputs; spikes are compared in the window of each
 layer, where the chip's step d + t is the float network's step t.
@@ -63,7 +63,7 @@ class LayerFidelity:
 
     @property
     def silent(self) -> bool:
-        """The layer fires in the float network and (nearly) not on the chip."""
+        """Whether the layer fires in the float network and (nearly) not on the chip."""
         return self.float_rate > 0 and self.chip_rate < SILENT_SHARE * self.float_rate
 
     def to_json(self) -> dict[str, Any]:
@@ -77,7 +77,7 @@ def layer_fidelity(
     """Compare every spiking layer of a float run with the chip's trace of the same inputs.
 
     Args:
-        network, chip: of which the chip network was made.
+        network, chip: the float network, and the chip network that was quantised from it.
         run: (T, batch, ...) of the float network.
         trace: (steps of a decision, batch, ...) of the chip.
         task: row of the thresholds.
@@ -144,29 +144,29 @@ def _compare(
 
 
 def warnings_of(report: list[LayerFidelity]) -> list[str]:
-    """Sentences for the user about layers in which something went badly wrong."""
-    found = []
+    """Return a sentence for every serious fault of a layer."""
+    warnings = []
     for layer in report:
         if layer.silent:
-            found.append(
+            warnings.append(
                 f"layer {layer.layer!r} has gone silent: {layer.float_rate:.2%} of its neurons "
                 f"fire in a step of the float network, {layer.chip_rate:.2%} on the chip; use "
                 "more weight bits, --calibrate mse, or look at its thresholds"
             )
         elif layer.dead > layer.neurons / 10:
-            found.append(
+            warnings.append(
                 f"layer {layer.layer!r}: {layer.dead} of {layer.neurons} neurons fire in the float "
                 "network and never on the chip; use more weight bits or --calibrate mse"
             )
         if layer.saturated:
-            found.append(
+            warnings.append(
                 f"layer {layer.layer!r}: the membranes of {layer.saturated} of {layer.neurons} "
                 "neurons reached the end of their range; export without --bound-currents, or with "
                 "smaller weights"
             )
         if layer.float_rate == 0:
-            found.append(
+            warnings.append(
                 f"layer {layer.layer!r} fires in neither network on these inputs: nothing after it "
                 "was compared; give inputs that drive it"
             )
-    return found
+    return warnings

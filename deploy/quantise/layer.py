@@ -42,21 +42,21 @@ RESETS = {
 }
 
 RECORDED_MARGIN = 2.0
-"""Currents may grow to this multiple of the largest recorded one."""
+"""Currents may grow to this multiple of the largest recorded current."""
 
 GRADED_SHIFT = -6
-"""Sums of 8-bit messages may lose this many of their lowest bits, sums of spikes none."""
+"""Smallest exponent of sums of 8-bit messages: they may lose 6 low bits, sums of spikes none."""
 
 THRESHOLD_MARGIN = 256
-"""Where saturation is allowed, membranes reach at least this multiple of the threshold before
-it, as far as exponents above 0 are concerned."""
+"""Where saturation is allowed, an exponent above 0 must leave membranes room for at least this
+multiple of the threshold."""
 
 SMALLEST_OFFSET = WEIGHT_EXPONENTS[0] - WEIGHT_EXPONENTS[-1]
 
 
 @dataclass(frozen=True)
 class QuantisedLayer:
-    """What :func:`quantise_layer` makes.
+    """Result of :func:`quantise_layer`.
 
     Attributes:
         population: its integers.
@@ -141,18 +141,18 @@ def _loses_bits(layer: QuantisedLayer, graded: bool) -> bool:
 
 def _saturating(layer: QuantisedLayer, room: Headroom, notes: list[str]) -> QuantisedLayer:
     population = layer.population
-    said = []
+    warnings = []
     if not room.current_proven:
-        said.append(f"{population.name}: currents are bounded by recorded inputs, not by proof")
+        warnings.append(f"{population.name}: currents are bounded by recorded inputs, not by proof")
     if not room.proven:
-        said.append(
+        warnings.append(
             f"{population.name}: membranes can reach {room.membrane:.1f} times their range for "
             "some inputs, where they saturate"
         )
         if (population.thresholds == THRESHOLD_LIMIT).all() and population.reset is Reset.ZERO:
             # Never fires, except where it saturates: it must then keep its membrane.
             population = replace(population, reset=Reset.NONE)
-    return replace(layer, population=population, notes=[*notes, *said])
+    return replace(layer, population=population, notes=[*notes, *warnings])
 
 
 class _Rounding:
@@ -236,7 +236,7 @@ class _Rounding:
     def _not_empty(
         self, population: FloatPopulation, largest: list[Floats], scales: list[float]
     ) -> list[Floats]:
-        """Give groups that hear nothing the unit that suits their thresholds."""
+        """Give groups without weights a unit that suits their thresholds."""
         empty = np.max(largest, axis=0) == 0
         if population.thresholds is None or not empty.any():
             return largest
@@ -277,7 +277,7 @@ def _candidate(
     else:
         mantissas = np.rint(population.thresholds / rounding.gain * gain)
         reset = RESETS[population.reset]
-    made = Population(
+    quantised = Population(
         name=population.name,
         shape=population.shape,
         current_decay=decays[0],
@@ -308,7 +308,7 @@ def _candidate(
         )
     ]
     membrane_unit = rounding.unit_of_neurons / 2.0 ** (exponent + STATE_SHIFT) * rounding.gain
-    return QuantisedLayer(made, connections, membrane_unit, [])
+    return QuantisedLayer(quantised, connections, membrane_unit, [])
 
 
 @np.errstate(over="ignore")

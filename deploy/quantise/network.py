@@ -1,8 +1,8 @@
 """From a float network to an integer chip network.
 
-With one weight scale s_c per output channel, a float weight is s_c times its integer. A
-neuron's whole life is then measured in that unit: its membrane, its bias and its threshold
-are divided by s_c (and by the neuron's input gain), so the scale costs no hardware. Several
+With one weight scale s_c per output channel, a float weight is s_c times its integer. All
+state of a neuron is measured in that unit: its membrane, its bias and its threshold are divided
+by s_c (and by the neuron's input gain), so the scale costs no hardware. Several
 connections into one population share its unit; they differ by powers of two, their exponents.
 """
 
@@ -20,11 +20,16 @@ from mtspark.core.float_network.network import FloatNetwork, OutputKind
 from mtspark.deploy.lower import lower
 from mtspark.deploy.quantise.bounds import headroom
 from mtspark.deploy.quantise.layer import quantise_layer
-from mtspark.deploy.quantise.options import KEEPS_SUMS, NEAREST, PER_CHANNEL, PER_LAYER
-from mtspark.deploy.quantise.options import QuantiseOptions as QuantiseOptions
+from mtspark.deploy.quantise.options import (
+    KEEPS_SUMS,
+    NEAREST,
+    PER_CHANNEL,
+    PER_LAYER,
+    QuantiseOptions,
+)
 
 DEFAULT_STEPS = 100
-"""T of a network that plays no game and does not say."""
+"""T of a network that states none."""
 
 
 def quantise(
@@ -38,25 +43,25 @@ def quantise(
     options: QuantiseOptions | None = None,
     provenance: dict[str, str] | None = None,
 ) -> ChipNetwork:
-    """Make a chip network.
+    """Quantise a float network to a chip network.
 
     Args:
         network: all tasks in one, see :func:`mtspark.core.float_network.rules.merge_tasks`.
         tasks: in the order of the threshold rows; None: the network's own, which are no games.
-        protocol: of the games, travels along.
+        protocol: of the games; the chip network carries it.
         name: of the chip network; default: the float network's.
         payload_bits: of input messages, 0 (spikes) or 8; default: 8 with `tasks`, else 0.
         held: one frame for all steps rather than a series; default: True with `tasks`.
         options: bits and scales.
-        provenance: travels along.
+        provenance: where the network came from; the chip network carries it.
 
     Raises:
-        BadNetworkError: what the chip does not have, or a layer for which no exponent avoids
-            overflow.
+        BadNetworkError: something that the chip does not have, or a layer whose sums overflow
+            with every exponent.
     """
     options = options or QuantiseOptions()
     if not 2 <= options.weight_bits <= 8:
-        raise BadNetworkError(f"{options.weight_bits} weight bits: 2 to 8 exist")
+        raise BadNetworkError(f"{options.weight_bits} weight bits: must be 2 to 8")
     own_tasks = tuple(Task(task, "", ()) for task in network.tasks)
     frames = FrameInput(
         shape=(),

@@ -10,7 +10,7 @@ from mtspark.core.arithmetic import BIAS_EXPONENTS, BIAS_LIMIT
 from mtspark.core.arrays import Floats, Integers
 
 SMALLEST = 1e-290
-"""A channel whose weights are below is one without weights: their unit would be 0 in float64."""
+"""Smaller weights count as 0: their unit would be 0 in float64."""
 
 
 def natural_unit(largest: Floats, weight_bits: int) -> Floats:
@@ -60,7 +60,10 @@ def round_keeping_sums(values: Floats) -> Floats:
 def fit_bias(
     bias: Floats, exponents: Sequence[int] = BIAS_EXPONENTS
 ) -> tuple[Integers, int] | None:
-    """Mantissas and the finest common exponent for biases in membrane units; None: too large."""
+    """Return mantissas and the finest common exponent of biases in membrane units.
+
+    None where the biases are too large.
+    """
     for exponent in exponents:
         mantissa = np.rint(bias / 2**exponent)
         if np.abs(mantissa).max() <= BIAS_LIMIT:

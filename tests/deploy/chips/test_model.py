@@ -106,7 +106,7 @@ DAMAGES = [
     ("value = 10,", "value = true,", "limits.neurons_per_core.value must be a positive whole"),
     ("value = 10,", "", "limits.neurons_per_core.value must be a positive whole"),
     ("neurons_per_core =", "neurons_a_core =", "limits: unknown field 'neurons_a_core'"),
-    ("[8, 4]", "[9]", "1 to 8 exist"),
+    ("[8, 4]", "[9]", "must be 1 to 8"),
     ("[8, 4]", "[]", "must list at least one int"),
     ('["zero"]', '["never"]', "zero, subtract, subtract late"),
     ("index_bits = 6", "index_bits = -1", "encodings.sparse.index_bits must be a whole number"),
