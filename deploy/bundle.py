@@ -25,7 +25,7 @@ from safetensors.numpy import load, save
 from mtspark.core.chip_network.network import ChipNetwork
 from mtspark.core.chip_network.serialise import network_from_json, network_to_json
 from mtspark.core.errors import BadFileError, BadRequestError, one_line
-from mtspark.core.files.atomic import UnwritableError, write_bytes, write_json
+from mtspark.core.files.atomic import AnyPath, UnwritableError, write_bytes, write_json
 from mtspark.core.files.limits import FileLimits, check_file_size, over
 from mtspark.core.files.sandbox import read_guarded
 
@@ -61,7 +61,7 @@ class Bundle:
 
 
 def write_bundle(
-    folder: Path,
+    folder: AnyPath,
     network: ChipNetwork,
     write_more: Callable[[Path], None] | None = None,
     *,
@@ -84,7 +84,7 @@ def write_bundle(
         BadFileError: the folder cannot be written.
     """
     check_bundle_target(folder, replace=replace)
-    folder = folder.resolve()
+    folder = Path(folder).resolve()
     fresh = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
     try:
@@ -113,7 +113,7 @@ def write_bundle(
     return load_bundle(folder)
 
 
-def check_bundle_target(folder: Path, *, replace: bool = False) -> None:
+def check_bundle_target(folder: AnyPath, *, replace: bool = False) -> None:
     """Refuse a folder that no bundle can be written to, before long work starts.
 
     Args:
@@ -124,6 +124,7 @@ def check_bundle_target(folder: Path, *, replace: bool = False) -> None:
         BadRequestError: the folder is taken.
         BadFileError: it cannot be made.
     """
+    folder = Path(folder)
     try:
         folder = folder.resolve()
         taken = folder.exists()
@@ -147,8 +148,8 @@ def _swap(fresh: Path, folder: Path, old: Path) -> None:
     listed = set(json.loads((folder / MANIFEST).read_text(encoding="utf-8")).get("files", {}))
     for path in folder.iterdir():
         if path.name not in listed | {MANIFEST}:
-            kept = shutil.copytree if path.is_dir() else shutil.copy2
-            kept(path, fresh / path.name)
+            copy = shutil.copytree if path.is_dir() else shutil.copy2
+            copy(path, fresh / path.name)
     folder.rename(old)
     try:
         fresh.rename(folder)
@@ -159,9 +160,10 @@ def _swap(fresh: Path, folder: Path, old: Path) -> None:
 
 
 def save_network(
-    network: ChipNetwork, folder: Path, quantiser: dict[str, Any] | None = None
+    network: ChipNetwork, folder: AnyPath, quantiser: dict[str, Any] | None = None
 ) -> None:
     """Write network.json and network.safetensors; `quantiser` as in :func:`write_bundle`."""
+    folder = Path(folder)
     data, arrays = network_to_json(network)
     if quantiser is not None:
         data["quantiser"] = quantiser
@@ -170,7 +172,7 @@ def save_network(
 
 
 def load_bundle(
-    folder: Path, limits: FileLimits | None = None, trust: bool | None = None
+    folder: AnyPath, limits: FileLimits | None = None, trust: bool | None = None
 ) -> Bundle:
     """Read a bundle and verify every file against its manifest.
 
@@ -182,6 +184,7 @@ def load_bundle(
         BadFileError: missing, incomplete, altered, over a limit, or of another version.
         BadNetworkError: its network breaks a rule.
     """
+    folder = Path(folder)
 
     def read(bounds: FileLimits) -> dict[str, Any]:
         files = _verified_files(folder, bounds)
@@ -200,7 +203,7 @@ def load_bundle(
 
 
 def load_network(
-    folder: Path, limits: FileLimits | None = None, trust: bool | None = None
+    folder: AnyPath, limits: FileLimits | None = None, trust: bool | None = None
 ) -> ChipNetwork:
     """Read network.json and network.safetensors, without a manifest.
 
@@ -212,8 +215,9 @@ def load_network(
         BadFileError: missing, malformed, or over a limit.
         BadNetworkError: the network breaks a rule.
     """
-    content = read_guarded(str(folder), lambda bounds: _read_network(folder, bounds), limits, trust)
-    return network_from_json(content["data"], content["arrays"], str(folder), limits)
+    path = Path(folder)
+    content = read_guarded(str(path), lambda bounds: _read_network(path, bounds), limits, trust)
+    return network_from_json(content["data"], content["arrays"], str(path), limits)
 
 
 def _verified_files(folder: Path, limits: FileLimits) -> dict[str, str]:
@@ -267,10 +271,10 @@ def _read_network(folder: Path, limits: FileLimits) -> dict[str, Any]:
     return {"data": data, "arrays": arrays}
 
 
-def sha256(path: Path) -> str:
-    """Hex digest of a file."""
+def sha256(path: AnyPath) -> str:
+    """Return the hex digest of a file."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
+    with Path(path).open("rb") as file:
         while piece := file.read(2**20):
             digest.update(piece)
     return digest.hexdigest()

@@ -21,6 +21,7 @@ A description is a TOML file (``deploy/chips/*.toml`` ship with mtspark; a user 
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import dataclass
 from importlib import resources
@@ -29,6 +30,7 @@ from typing import Any
 
 from mtspark.core.chip_network.network import Reset
 from mtspark.core.errors import BadFileError, one_line
+from mtspark.core.files.atomic import AnyPath
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -205,13 +207,13 @@ def known_chips() -> list[str]:
     return sorted(name.removesuffix(".toml") for name in names if name.endswith(".toml"))
 
 
-def load_chip(name: str) -> ChipModel:
+def load_chip(name: AnyPath) -> ChipModel:
     """Load a chip that ships with mtspark by name, or a description by the path of its file.
 
     Raises:
         BadFileError: no such chip or file, or a field is missing, unknown or of a wrong kind.
     """
-    known = known_chips()
+    name, known = os.fspath(name), known_chips()
     if name in known:
         text = (resources.files("mtspark.deploy.chips") / f"{name}.toml").read_text("utf-8")
     elif not name.endswith(".toml"):

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mtspark.core.errors import BackendFailedError, BackendMissingError
+from mtspark.core.files.atomic import AnyPath
 from mtspark.core.process import foreign_environment, install_packages, output_of
 
 LAVA_DL_VERSION = "0.6.0"
@@ -71,7 +72,7 @@ def netx_python() -> Path:
     return python
 
 
-def install_lava_dl(python: str | None = None, folder: Path | None = None) -> NetxEnvironment:
+def install_lava_dl(python: str | None = None, folder: AnyPath | None = None) -> NetxEnvironment:
     """Make the environment where it is missing, then import netx in it.
 
     Args:
@@ -82,7 +83,7 @@ def install_lava_dl(python: str | None = None, folder: Path | None = None) -> Ne
         BackendMissingError: no Python 3.10.
         BackendFailedError: too little disk, pip fails, or netx does not import.
     """
-    folder = folder or default_folder()
+    folder = default_folder() if folder is None else Path(folder)
     interpreter = folder / "bin" / "python"
     if interpreter.is_file():
         try:

@@ -27,6 +27,13 @@ def test_a_bundle_comes_back_as_it_went(tmp_path: Path) -> None:
     assert read.network.protocol == net.protocol
 
 
+def test_a_folder_may_be_a_text(tmp_path: Path) -> None:
+    folder = str(tmp_path / "a.deploy")
+    written = write_bundle(folder, three_neurons())
+    assert load_bundle(folder).network_hash == written.network_hash
+    assert sha256(f"{folder}/network.json") == written.files["network.json"]
+
+
 def test_the_same_network_gives_the_same_hash(tmp_path: Path) -> None:
     first = write_bundle(tmp_path / "a", three_neurons())
     assert first.network_hash == write_bundle(tmp_path / "b", three_neurons()).network_hash
