@@ -1,4 +1,4 @@
-"""The tables of docs/results-chip.md that come from reports, as Markdown.
+"""Print the tables of docs/results/chip.md that come from reports, as Markdown.
 
 mtspark report AGENT.deploy -o report.html --neurobench 20
 python benchmarks/chip_bill.py report.json

@@ -1,9 +1,9 @@
 """Measure the engine beside everyone else: `python benchmarks/engine.py [--quick]`.
 
 One run, one thread, the same network and input for all; contenders take turns, so that a
-busy moment of the machine hits all of them. Prints tables, writes docs/benchmarks.json and
-draws docs/benchmarks.png, and puts the tables into docs/benchmarks.md. `--peers PYTHON` adds the
-simulators that peers.py can import with that Python.
+busy moment of the machine hits all of them. Prints tables, writes data/benchmarks.json
+and benchmarks.png in docs/results, and puts the tables into docs/results/benchmarks.md.
+`--peers PYTHON` adds the simulators that peers.py can import with that Python.
 """
 # ruff: noqa: E402 (libraries read the number of threads when they are imported)
 
@@ -44,6 +44,7 @@ from mtspark.core.chip_network.network import ChipNetwork
 from mtspark.sim.engine.chip import EngineChip
 
 ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "docs" / "results"
 ACTIVITIES, BATCHES, SIDES = (0.01, 0.05, 0.1, 0.2, 0.5), (1, 8, 64), (84, 168, 336)
 WAYS = {"by message": "events", "by window": "windows", "engine": "automatic"}
 AGENT = ROOT / "examples" / "agents" / "pong" / "pong.pt"
@@ -347,7 +348,7 @@ def show(results: dict[str, Any], parts: dict[str, str]) -> None:
             print(f"active in {name} / in the engine, layer by layer: {', '.join(active)}")
     if not results["side_by_side"]["peers"]:
         print("sinabs, SpikingJelly, nengo-loihi, XyloSim: left out; they come with --peers")
-        print("PYTHON, a Python that can import them (see docs/benchmarks.md)")
+        print("PYTHON, a Python that can import them (see docs/results/benchmarks.md)")
 
 
 def main() -> None:
@@ -357,7 +358,7 @@ def main() -> None:
     parser.add_argument("--no-lava", action="store_true", help="leave Lava out")
     parser.add_argument("--agent", type=Path, default=AGENT, help="an agent for the closed loop")
     parser.add_argument("--peers", metavar="PYTHON", help="a Python that has other simulators")
-    parser.add_argument("--out", type=Path, default=ROOT / "docs", help="folder of what is written")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
     options = parser.parse_args()
     repeats = 5 if options.quick else 15
     began = time.perf_counter()
@@ -370,11 +371,12 @@ def main() -> None:
     results["seconds"] = round(time.perf_counter() - began)
     parts = report.blocks(results)
     show(results, parts)
-    options.out.mkdir(exist_ok=True)
-    (options.out / "benchmarks.json").write_text(json.dumps(results, indent=1) + "\n")
+    data = options.out / "data"
+    data.mkdir(parents=True, exist_ok=True)
+    (data / "benchmarks.json").write_text(json.dumps(results, indent=1) + "\n")
     draw(results, options.out / "benchmarks.png")
     page = options.out / "benchmarks.md"
-    written = "benchmarks.json, benchmarks.png"
+    written = "data/benchmarks.json, benchmarks.png"
     if page.exists():
         report.write(page, parts)
         written += ", the tables of benchmarks.md"

@@ -1,4 +1,4 @@
-"""What a run of the benchmark found, as the tables that docs/benchmarks.md shows."""
+"""The results of a benchmark run as the tables of docs/results/benchmarks.md."""
 
 from __future__ import annotations
 

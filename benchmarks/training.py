@@ -4,7 +4,7 @@
 
 Both learn the same batches from the same weights, one gradient step each, in turn, on one
 thread. The plain loop is what snntorch's tutorials write: for each time step every layer, with
-snntorch's own Leaky. Prints a table and writes docs/benchmarks-training.json.
+snntorch's own Leaky. Prints a table and writes docs/results/data/benchmarks-training.json.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from mtspark.train.networks.neurons import spike_with_surrogate
 
 ROUNDS, BATCH = 15, 171
 """Rounds after warming up; a minibatch of the shipped Pong agent's training."""
-OUT = Path(__file__).parents[1] / "docs" / "benchmarks-training.json"
+OUT = Path(__file__).parents[1] / "docs" / "results" / "data" / "benchmarks-training.json"
 
 
 class PlainLoop(nn.Module):

@@ -1,4 +1,4 @@
-"""Draw training returns: python benchmarks/learning_curve.py LOG.jsonl [...] PICTURE.png."""
+"""Draw training returns: python docs/figures/learning_curve.py LOG.jsonl [...] PICTURE.png."""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
-"""Score against the rate of each fault, as small pictures side by side, and as a table.
+"""Draw the score against the rate of each fault, and print it as a table.
 
     mtspark hil pong.deploy --task pong --episodes 3 --fault-sweep stuck-0=0,0.01 \
-        --json docs/hil-stuck-0.json
-    python benchmarks/fault_curves.py docs/hil-faults.png docs/hil-stuck-0.json ...
+        --json docs/results/data/hil-stuck-0.json
+    python docs/figures/fault_curves.py docs/results/hil-faults.png \
+        docs/results/data/hil-stuck-0.json ...
 """
 
 from __future__ import annotations
