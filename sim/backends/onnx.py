@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from mtspark.core.backend import Activity, ChipTrace, Decision
 from mtspark.core.chip_network.network import INPUT
 from mtspark.core.errors import BadFileError, BadRequestError, MtsparkError, one_line
+from mtspark.core.files.atomic import AnyPath
 from mtspark.core.files.limits import FileLimits
 from mtspark.core.files.onnx import OnnxFile, read_onnx
 from mtspark.core.files.onnx_graph import NEXT, Port
@@ -66,8 +67,10 @@ class OnnxChip:
     name = "onnx"
 
     def __init__(
-        self, path: Path, limits: FileLimits | None = None, trust: bool | None = None
+        self, path: AnyPath, limits: FileLimits | None = None, trust: bool | None = None
     ) -> None:
+        path = Path(path)
+
         def attempt(file: OnnxFile) -> None:
             described = _described(path, file.description, limits or FileLimits())
             step = _Stepper(path, open_session(path, file.content), described)

@@ -27,6 +27,7 @@ and `[not_priced]` says why the others have no price::
 from __future__ import annotations
 
 import math
+import os
 import sys
 from dataclasses import asdict, dataclass, field
 from importlib import resources
@@ -34,6 +35,7 @@ from pathlib import Path
 from typing import Any
 
 from mtspark.core.errors import BadFileError
+from mtspark.core.files.atomic import AnyPath
 from mtspark.deploy.chips.model import known_chips
 
 if sys.version_info >= (3, 11):
@@ -153,7 +155,7 @@ def known_cards() -> list[str]:
     )
 
 
-def load_card(name: str) -> PriceCard:
+def load_card(name: AnyPath) -> PriceCard:
     """Load a card that ships with mtspark, or a file.
 
     Args:
@@ -162,6 +164,7 @@ def load_card(name: str) -> PriceCard:
     Raises:
         BadFileError: no such card, or one with missing or malformed fields.
     """
+    name = os.fspath(name)
     if name.endswith(".toml"):
         path = Path(name)
         try:

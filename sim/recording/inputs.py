@@ -3,40 +3,37 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from mtspark.core.chip_network.network import ChipNetwork
 from mtspark.core.errors import BadFileError, BadRequestError, one_line
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from mtspark.core.chip_network.network import ChipNetwork
+from mtspark.core.files.atomic import AnyPath
 
 
-def load_array(path: Path) -> NDArray[Any]:
+def load_array(path: AnyPath) -> NDArray[Any]:
     """Read a plain array of numbers, no more of it than the file holds.
 
     Raises:
         BadFileError: no such file, or no numbers in it.
     """
-    import numpy as np
-
     try:
         return np.array(mapped_array(path))
     except MemoryError as error:
         raise BadFileError(f"{path}: is larger than this computer's memory") from error
 
 
-def mapped_array(path: Path) -> NDArray[Any]:
-    """The same, without reading its values: where a file declares more than it holds, that is
-    found before any memory is taken.
+def mapped_array(path: AnyPath) -> NDArray[Any]:
+    """Map a plain array of numbers into memory without reading its values.
+
+    A file that declares more than it holds is refused before any memory is taken.
 
     Raises:
         BadFileError: no such file, or no numbers in it.
     """
-    import numpy as np
-
+    path = Path(path)
     if not path.is_file():
         raise BadFileError(f"{path}: no such file; give a .npy file of shape (T, ...)")
     try:
@@ -49,7 +46,7 @@ def mapped_array(path: Path) -> NDArray[Any]:
     return mapped
 
 
-def load_recording(path: Path, shape: tuple[int, ...]) -> NDArray[Any]:
+def load_recording(path: AnyPath, shape: tuple[int, ...]) -> NDArray[Any]:
     """Read a series (T, *shape) or a batch of them, as (batch, T, *shape).
 
     Args:
@@ -60,8 +57,6 @@ def load_recording(path: Path, shape: tuple[int, ...]) -> NDArray[Any]:
         BadFileError: no such file, or no numbers in it.
         BadRequestError: another shape.
     """
-    import numpy as np
-
     array = load_array(path)
     if not np.isfinite(array).all():
         raise BadFileError(f"{path}: has values that are not finite")
@@ -73,19 +68,20 @@ def load_recording(path: Path, shape: tuple[int, ...]) -> NDArray[Any]:
     raise BadRequestError(f"{path}: has shape {array.shape}, (T, {wanted}) or (batch, T, {wanted})")
 
 
-def as_messages(series: NDArray[Any], network: ChipNetwork, path: Path) -> NDArray[np.uint8]:
-    """Values as what the chip is sent: spikes, or bytes of the input's scale.
+def as_messages(series: NDArray[Any], network: ChipNetwork, path: AnyPath) -> NDArray[np.uint8]:
+    """Convert values to messages: spikes, or bytes of the input's scale.
 
     Args:
         series: any shape, in the network's own values.
         network: says what its input sends.
-        path: for errors.
+        path: of their file, for errors.
+
+    Returns:
+        uint8 of the same shape.
 
     Raises:
         BadRequestError: a value that no message stands for.
     """
-    import numpy as np
-
     scale, graded = network.input.scale, bool(network.input.payload_bits)
     messages = np.asarray(series, np.float64) / scale
     whole = np.round(messages)
