@@ -1,3 +1,81 @@
-"""mtspark: what a multi-task spiking agent would be on a neuromorphic chip."""
+"""mtspark: a trained spiking network on a neuromorphic chip: integers, proof, play, energy.
 
-from mtspark.core.version import __version__ as __version__
+A network in memory, and any data::
+
+    import mtspark
+
+    chip = mtspark.export(model, sample=x, time_steps=10)
+    result = chip.evaluate(x, y)
+    print(result.float_accuracy, result.accuracy, result.agreement)
+    print(chip.energy(card="loihi2_pilotnet").dynamic_j_per_decision)
+    chip.save("net.deploy")
+
+A trained agent, and its game::
+
+    agent = mtspark.load_agent("pong.pt")
+    print(mtspark.export(agent).play("pong", episodes=5).run.mean_return)
+
+Everything here is loaded when it is first used: ``import mtspark`` alone needs neither torch nor
+numpy. Nothing prints; warnings go out through :mod:`logging` under ``mtspark``.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from mtspark.core.version import __version__
+
+if TYPE_CHECKING:
+    from mtspark.core.errors import (
+        BackendFailedError,
+        BackendMissingError,
+        BadFileError,
+        BadNetworkError,
+        BadRequestError,
+        MtsparkError,
+    )
+    from mtspark.core.progress import Progress
+    from mtspark.train.checkpoint.agent import Agent, load_agent
+    from mtspark.train.training import train_agent
+    from mtspark.workflows.deployment import Deployment, evaluate, export, load_bundle
+
+__all__ = [
+    "Agent",
+    "BackendFailedError",
+    "BackendMissingError",
+    "BadFileError",
+    "BadNetworkError",
+    "BadRequestError",
+    "Deployment",
+    "MtsparkError",
+    "Progress",
+    "__version__",
+    "evaluate",
+    "export",
+    "load_agent",
+    "load_bundle",
+    "train_agent",
+]
+
+_HOMES = {
+    **dict.fromkeys(("Deployment", "evaluate", "export", "load_bundle"), "workflows.deployment"),
+    **dict.fromkeys(("Agent", "load_agent"), "train.checkpoint.agent"),
+    "train_agent": "train.training",
+    "Progress": "core.progress",
+    **dict.fromkeys((name for name in __all__ if name.endswith("Error")), "core.errors"),
+}
+"""Module of each name that is offered, below this package."""
+
+
+def __getattr__(name: str) -> Any:
+    """Load a name when it is first used."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -208,7 +208,7 @@ def result_to_json(
     """The whole result as JSON values; `wanted` is how many points it has when all are played."""
     from datetime import datetime, timezone
 
-    import mtspark
+    from mtspark.core.version import __version__
     from mtspark.sim.hil.game import FRAME_RATE_HZ
     from mtspark.sim.hil.results import FORMAT, VERSION
 
@@ -217,7 +217,7 @@ def result_to_json(
         "format": FORMAT,
         "version": VERSION,
         "note": "ESTIMATE: no neuromorphic hardware was measured",
-        "mtspark": mtspark.__version__,
+        "mtspark": __version__,
         "date": datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
         "agent": bundle.network.name,
         "network_sha256": bundle.network_hash,

@@ -14,8 +14,8 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-import mtspark
 from mtspark.cli._console import errors_as_one_line, run_program
+from mtspark.core.version import __version__
 
 COMMANDS = {
     "demo": "mtspark.cli.demo:demo_command",
@@ -77,7 +77,7 @@ app = typer.Typer(
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        print(f"mtspark {mtspark.__version__}")
+        print(f"mtspark {__version__}")
         raise typer.Exit
 
 

@@ -20,7 +20,7 @@ def page_made(
     bundle: Bundle, studies: list[Study], seconds: float, checks: list[dict[str, str]]
 ) -> dict[str, Any]:
     """How, where and when the page was made."""
-    import mtspark
+    from mtspark.core.version import __version__
 
     network = bundle.network
     commit = git_commit()
@@ -49,7 +49,7 @@ def page_made(
         ("host", f"{platform.machine()}, {processor()}, Python {platform.python_version()}"),
     ]
     return {
-        "mtspark": mtspark.__version__,
+        "mtspark": __version__,
         "git_commit": commit,
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "network_sha256": bundle.network_hash,

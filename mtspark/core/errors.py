@@ -17,8 +17,8 @@ class BadNetworkError(MtsparkError):
     """A network cannot be represented, or breaks a rule of its own format."""
 
 
-class BadRequestError(MtsparkError):
-    """A request names something that does not exist or cannot be done."""
+class BadRequestError(MtsparkError, ValueError):
+    """A request names something that does not exist or cannot be done: the caller's error."""
 
 
 class BackendMissingError(MtsparkError):

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from mtspark.core.errors import BadRequestError
 from mtspark.core.files.atomic import AnyPath
 from mtspark.core.progress import Progress, ProgressCallback, no_progress
 from mtspark.deploy.bundle import FIDELITY, Bundle, check_bundle_target, write_bundle
@@ -124,6 +125,8 @@ def run_steps(
     """
     check_options(request)
     kind = request.kind
+    if request.sample is not None and kind is Source.AGENT:
+        raise BadRequestError("sample: an agent brings the frames of its games; leave it out")
     export = Export(request, kind, request.name or _name(request))
     chosen = STEPS[kind] if steps is None else steps
     for number, step in enumerate(chosen):

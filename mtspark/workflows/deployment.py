@@ -1,0 +1,483 @@
+"""A network as it runs on the chip: one object for everything that can be done with it."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import tempfile
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
+
+from mtspark.core.errors import BadFileError, BadRequestError
+from mtspark.core.files.atomic import AnyPath
+from mtspark.core.progress import ProgressCallback, no_progress
+from mtspark.deploy import bundle as bundles
+from mtspark.sim.results import DEFAULT_CARD
+from mtspark.workflows.backends import BackendName
+from mtspark.workflows.evaluate.bundle import EvaluationRequest, evaluate_bundle
+from mtspark.workflows.evaluate.checkpoint import evaluate_checkpoint
+from mtspark.workflows.evaluate.data import DataEvaluation, evaluate_data
+from mtspark.workflows.export.formats import chosen_formats
+from mtspark.workflows.export.pipeline import run_steps, write_export
+from mtspark.workflows.export.request import ExportRequest, check_given, declared_options
+from mtspark.workflows.export.state import Export
+from mtspark.workflows.run.data import BATCH, first_batch
+from mtspark.workflows.run.games import run_games, store_run
+from mtspark.workflows.run.inputs import InputsResult, run_inputs
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from mtspark.core.backend import Moment
+    from mtspark.core.chip_network.network import ChipNetwork
+    from mtspark.core.float_network.network import FloatNetwork
+    from mtspark.deploy.mapping.mapper import ChipMapping
+    from mtspark.sim.energy.pricing import Bill
+    from mtspark.sim.results import RunResult
+    from mtspark.train.checkpoint.agent import Agent
+    from mtspark.workflows.diff.result import DiffResult
+    from mtspark.workflows.evaluate.rows import Evaluation
+
+log = logging.getLogger(__name__)
+Counted = TypeVar("Counted", InputsResult, DataEvaluation)
+
+
+class Deployment:
+    """A network in the chip's integers, in memory or in the folder of a bundle.
+
+    :func:`export` and :func:`load_bundle` return it. It keeps the counts of what it ran last, for
+    :meth:`energy`.
+
+    Args:
+        export: a finished export, in memory.
+        bundle: a bundle that was read.
+    """
+
+    def __init__(
+        self, *, export: Export | None = None, bundle: bundles.Bundle | None = None
+    ) -> None:
+        if (export is None) == (bundle is None):
+            raise TypeError("Deployment takes an export or a bundle; call export or load_bundle")
+        self._export, self._stored = export, bundle
+        self._scratch: tempfile.TemporaryDirectory[str] | None = None
+        self._last: Callable[[str], Bill] | None = None
+
+    def __repr__(self) -> str:
+        """Name, sizes, and where it lies."""
+        network = self.network
+        neurons = sum(population.size for population in network.populations)
+        place = "in memory" if self.folder is None else str(self.folder)
+        return f"<Deployment {network.name}: {neurons:,} neurons, {place}>"
+
+    @property
+    def network(self) -> ChipNetwork:
+        """The integers."""
+        if self._stored is not None:
+            return self._stored.network
+        assert self._export is not None
+        assert self._export.network is not None
+        return self._export.network
+
+    @property
+    def folder(self) -> Path | None:
+        """Where the bundle lies; None while it is in memory."""
+        return None if self._stored is None else self._stored.folder
+
+    @property
+    def bundle(self) -> bundles.Bundle:
+        """The bundle on the disk; of a deployment in memory, one in a temporary folder."""
+        return self._stored if self._stored is not None else self._temporary
+
+    @cached_property
+    def _temporary(self) -> bundles.Bundle:
+        assert self._export is not None
+        self._scratch = tempfile.TemporaryDirectory(prefix="mtspark-")
+        return write_export(self._export, Path(self._scratch.name, "unsaved.deploy"))
+
+    @cached_property
+    def float_network(self) -> FloatNetwork:
+        """The network before quantisation, all tasks in one.
+
+        Raises:
+            BadFileError: the bundle does not hold it.
+        """
+        if self._export is not None and self._export.float_network is not None:
+            return self._export.float_network
+        from mtspark.workflows.explain.inputs import float_side
+
+        return float_side(self.bundle)[0]
+
+    @property
+    def fidelity(self) -> dict[str, Any]:
+        """What conversion and quantisation did, as in fidelity.json; empty without that file."""
+        if self._export is not None:
+            return self._export.fidelity()
+        import json
+
+        from mtspark.core.files.sandbox import read_text_guarded
+
+        if bundles.FIDELITY not in self.bundle.files:
+            return {}
+        content: dict[str, Any] = read_text_guarded(
+            self.bundle.folder / bundles.FIDELITY, json.loads
+        )
+        return content
+
+    @property
+    def warnings(self) -> list[str]:
+        """What went badly wrong in a layer, a sentence each."""
+        return list(self.fidelity.get("warnings", []))
+
+    def save(self, folder: AnyPath, *, overwrite: bool = False) -> Path:
+        """Write the bundle, as ``mtspark export`` does; later work uses that folder.
+
+        Args:
+            folder: must not exist, or with `overwrite` hold a bundle.
+            overwrite: replace an existing bundle.
+
+        Returns:
+            The folder.
+
+        Raises:
+            BadRequestError: the folder is taken.
+            BadFileError: it cannot be written.
+        """
+        target = Path(folder)
+        if self._export is not None:
+            self._stored = write_export(self._export, target, overwrite=overwrite)
+            return self._stored.folder
+        source = self.bundle
+
+        def copy(into: Path) -> None:
+            for name in source.files:
+                shutil.copyfile(source.folder / name, into / name)
+
+        self._stored = bundles.write_bundle(
+            target, source.network, copy, replace=overwrite, quantiser=source.quantiser
+        )
+        return self._stored.folder
+
+    def run(
+        self,
+        x: Any,
+        *,
+        task: str | None = None,
+        backend: BackendName | str = BackendName.ENGINE,
+        record: bool = False,
+        batch_size: int = BATCH,
+        time_first: bool = False,
+        progress: ProgressCallback = no_progress,
+    ) -> InputsResult:
+        """Run inputs on the chip.
+
+        Args:
+            x: numpy array, torch tensor or DataLoader of frames (batch, *shape), or of series
+                (batch, T, *shape) where the network takes a slice a step.
+            task: row of the thresholds; default: the first.
+            backend: engine, reference, lava, lava-stock, or torch for agents.
+            record: keep every spike and membrane.
+            batch_size: samples that are simulated together.
+            time_first: series are (T, batch, *shape), as snntorch has them.
+            progress: called before every batch.
+
+        Returns:
+            Values, spike counts, and with `record` every spike and membrane.
+
+        Raises:
+            BadRequestError: a ValueError that says what was given and what is allowed.
+            TypeError: no numbers.
+        """
+        result = run_inputs(
+            self.bundle,
+            x,
+            task=task,
+            backend=_backend(backend),
+            record=record,
+            batch_size=batch_size,
+            time_first=time_first,
+            progress=progress,
+        )
+        return self._counted(result)
+
+    def evaluate(
+        self,
+        x: Any,
+        y: Any = None,
+        *,
+        task: str | None = None,
+        backend: BackendName | str = BackendName.ENGINE,
+        batch_size: int = BATCH,
+        time_first: bool = False,
+        progress: ProgressCallback = no_progress,
+    ) -> DataEvaluation:
+        """Compare the class of the largest value with labels, in floats and on the chip.
+
+        Args:
+            x, task, backend, batch_size, time_first, progress: as for :meth:`run`.
+            y: an index of a class for each sample; left out where `x` is a DataLoader of pairs.
+
+        Returns:
+            Accuracy of float network and chip, their agreement, and the counts of the chip.
+
+        Raises:
+            BadRequestError: inputs or labels that do not fit the network.
+            TypeError: no numbers.
+        """
+        try:
+            float_network: FloatNetwork | None = self.float_network
+        except BadFileError as error:
+            log.warning("the chip is evaluated alone: %s", error)
+            float_network = None
+        result = evaluate_data(
+            self.bundle,
+            float_network,
+            x,
+            y,
+            task=task,
+            backend=_backend(backend),
+            batch_size=batch_size,
+            time_first=time_first,
+            progress=progress,
+        )
+        return self._counted(result)
+
+    def energy(self, x: Any = None, *, card: str = DEFAULT_CARD) -> Bill:
+        """Price the mean sample or decision.
+
+        Args:
+            x: inputs to run, as for :meth:`run`; None: what ran last on this object.
+            card: prices, a name or a file.
+
+        Raises:
+            BadRequestError: nothing has run yet.
+            BadFileError: no such card.
+        """
+        if x is not None:
+            self.run(x)
+        if self._last is None:
+            raise BadRequestError("nothing has run yet; give inputs, chip.energy(x), or run first")
+        return self._last(card)
+
+    def play(
+        self,
+        task: str | None = None,
+        *,
+        episodes: int = 1,
+        backend: BackendName | str = BackendName.ENGINE,
+        seed: int = 0,
+        max_decisions: int | None = None,
+        sticky: float | None = None,
+        observe: Callable[[Moment], None] | None = None,
+        progress: ProgressCallback = no_progress,
+    ) -> RunResult:
+        """Play whole games; a saved bundle keeps the run in its folder, for :meth:`report`.
+
+        Args:
+            task: the game; default: the first.
+            episodes: full games.
+            backend: who decides.
+            seed: of the first game; the next has seed + 1.
+            max_decisions: cut every game off after this many.
+            sticky: sticky action probability; default: the agent's own.
+            observe: called after every decision.
+            progress: called at every decision.
+
+        Raises:
+            BadRequestError: unknown task, or a network that plays no game.
+        """
+        result = run_games(
+            self.bundle,
+            task or self.network.tasks[0].name,
+            backend=_backend(backend),
+            episodes=episodes,
+            seed=seed,
+            max_decisions=max_decisions,
+            sticky=sticky,
+            observe=observe,
+            progress=progress,
+        )
+        counts, network = result.run.counts, self.network
+
+        def bill(card: str) -> Bill:
+            from mtspark.sim.energy.cards import load_card
+            from mtspark.sim.energy.pricing import price
+
+            return price(counts, network, load_card(card))
+
+        self._last = bill
+        if self._stored is not None:
+            store_run(self._stored, result)
+        return result
+
+    def diff(
+        self,
+        against: BackendName | AnyPath = BackendName.LAVA,
+        task: str | None = None,
+        *,
+        decisions: int | None = None,
+        seed: int = 0,
+        progress: ProgressCallback = no_progress,
+    ) -> DiffResult:
+        """Find the first spike or membrane in which another simulation differs.
+
+        Arguments, result and errors as for :func:`mtspark.workflows.diff.comparison.diff`.
+        """
+        from mtspark.workflows.diff.comparison import diff
+
+        return diff(self.bundle, against, task, decisions=decisions, seed=seed, progress=progress)
+
+    def map(self, chip: str = "loihi2") -> ChipMapping:
+        """Divide the network over the cores of a chip.
+
+        Args:
+            chip: loihi1, loihi2, or the path of a description.
+
+        Returns:
+            Cores, what each holds, and the limits that are broken.
+
+        Raises:
+            BadFileError: no such chip.
+        """
+        from mtspark.deploy.chips.model import load_chip
+        from mtspark.deploy.mapping.mapper import map_network
+
+        return map_network(self.network, load_chip(chip))
+
+    def _counted(self, result: Counted) -> Counted:
+        self._last = result.energy
+        return result
+
+
+def export(
+    source: AnyPath | nn.Module | Agent,
+    *,
+    sample: Any = None,
+    input_shape: tuple[int, ...] | None = None,
+    time_steps: int | None = None,
+    name: str | None = None,
+    progress: ProgressCallback = no_progress,
+    **options: Any,
+) -> Deployment:
+    """Turn a trained network into the chip's integers, in memory.
+
+    Args:
+        source: a torch.nn.Module with snntorch neurons, an agent, or the path of a checkpoint
+            (.pt), a NIR graph (.nir), a netx network (.net) or ``file.py:factory``.
+        sample: a batch of the network's inputs (array, tensor or DataLoader): frames
+            (batch, *shape of a step), or series (T, batch, ...) or (batch, T, ...). It gives the
+            shape of the input, how it is sent (`held`, `input_bits`, `input_scale`, where they
+            are not given), and the inputs that float network and chip are compared on.
+        input_shape: of one step, without batch; where a module has no sample.
+        time_steps: T, steps of one run; where the module does not say it.
+        name: of the network; default: that of the file, or of the module's class.
+        progress: called at the start of every step.
+        **options: fields of :class:`mtspark.workflows.export.request.ExportOptions`, for example
+            ``weight_bits=6`` or ``formats=("onnx",)``; as the options of ``mtspark export``.
+
+    Raises:
+        TypeError: no such option, or a source that is nothing of the above.
+        BadRequestError: a ValueError: an option that means nothing for this source, or cannot be.
+        BadFileError: a file that cannot be read.
+        BadNetworkError: what the chip cannot run; says where and what to write instead.
+    """
+    for option, value in (("input_shape", input_shape), ("time_steps", time_steps)):
+        if value is not None:
+            options[option] = value
+    fields = _checked_options(options)
+    request = ExportRequest(
+        source=source,
+        name=name,
+        sample=None if sample is None else first_batch(sample, "sample"),
+        given=frozenset(options),
+        **fields,
+    )
+    check_given(options, request.kind)
+    finished = run_steps(request, progress=progress)
+    for warning in finished.warnings:
+        log.warning("%s: %s", finished.name, warning)
+    return Deployment(export=finished)
+
+
+def load_bundle(folder: AnyPath) -> Deployment:
+    """Read a bundle and verify every file in it.
+
+    Raises:
+        BadFileError: missing, incomplete, altered, or of another version.
+        BadNetworkError: its network breaks a rule.
+    """
+    return Deployment(bundle=bundles.load_bundle(Path(folder)))
+
+
+def evaluate(
+    agent: AnyPath | Deployment,
+    *,
+    tasks: tuple[str, ...] = (),
+    episodes: int = 30,
+    seed: int = 0,
+    sticky: float = 0.25,
+    data: AnyPath | None = None,
+    images: int = 0,
+    store: AnyPath | None = None,
+    progress: ProgressCallback = no_progress,
+) -> Evaluation:
+    """Score an agent in its games and image sets: float network and chip on the same starts.
+
+    Args:
+        agent: a bundle, or an agent file (.pt), whose float network then plays alone.
+        tasks: names; empty: all.
+        episodes: full games of each row, at least 2.
+        seed: of the first game of every row.
+        sticky: sticky actions of the second pair of rows.
+        data: folder with test images, for image tasks; None downloads them.
+        images: test images of each task; 0: all.
+        store: file that gets the rows as they come; a run that was stopped goes on with it.
+        progress: called at every decision.
+
+    Raises:
+        BadRequestError: unknown task, or numbers that cannot be.
+        BadFileError: a file that cannot be read or written.
+    """
+    request = EvaluationRequest(tuple(tasks), episodes, seed, sticky, data, images, store)
+    if isinstance(agent, Deployment):
+        return evaluate_bundle(agent.bundle, request, progress=progress)
+    path = Path(agent)
+    if path.is_file():
+        return evaluate_checkpoint(path, request, progress=progress)
+    return evaluate_bundle(bundles.load_bundle(path), request, progress=progress)
+
+
+def _checked_options(options: dict[str, Any]) -> dict[str, Any]:
+    """The options with paths and names of the right types.
+
+    Raises:
+        TypeError: no such option.
+        BadRequestError: a choice that does not exist.
+    """
+    known = {option.name: option for option in declared_options()}
+    fields = dict(options)
+    for name, value in options.items():
+        if name not in known:
+            raise TypeError(
+                f"export() has no option {name!r}; it has sample, name, {', '.join(known)}"
+            )
+        choices = [part for kind in get_args(known[name].type) for part in get_args(kind)]
+        texts = [part for part in choices if isinstance(part, str)]
+        if name == "formats":
+            fields[name] = chosen_formats(value)
+        elif texts and value is not None and value not in texts:
+            raise BadRequestError(f"{name} {value!r}: {', '.join(texts)} exist")
+        elif name in ("recording", "weights") and value is not None:
+            fields[name] = Path(value)
+        elif name == "input_shape" and value is not None:
+            fields[name] = tuple(int(size) for size in value)
+    return fields
+
+
+def _backend(name: BackendName | str) -> BackendName:
+    try:
+        return BackendName(name)
+    except ValueError as error:
+        known = ", ".join(one.value for one in BackendName)
+        raise BadRequestError(f"backend {name!r}: {known} exist") from error

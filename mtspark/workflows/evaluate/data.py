@@ -1,0 +1,184 @@
+"""Accuracy on plain data: float network and chip side by side, and what a sample costs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mtspark.core.chip_network.network import ChipNetwork
+from mtspark.core.errors import BadRequestError
+from mtspark.core.float_network.network import FloatNetwork
+from mtspark.core.float_network.simulator import run_float
+from mtspark.core.progress import ProgressCallback, no_progress
+from mtspark.deploy.bundle import Bundle
+from mtspark.sim.counts.totals import Counter, RunCounts
+from mtspark.sim.energy.cards import load_card
+from mtspark.sim.energy.pricing import Bill, price
+from mtspark.sim.results import DEFAULT_CARD
+from mtspark.workflows.backends import BackendName
+from mtspark.workflows.evaluate.rows import wilson_interval
+from mtspark.workflows.run.data import BATCH
+from mtspark.workflows.run.inputs import Answer, answers
+
+
+@dataclass(frozen=True)
+class DataEvaluation:
+    """Classes that a network names, compared with labels.
+
+    Attributes:
+        network: that ran on the chip.
+        network_sha256: of the bundle's network.
+        backend: who ran it.
+        samples: how many.
+        right: samples that the chip names rightly.
+        float_right: samples that the float network names rightly; None without one.
+        same: samples to which both give the same name; None without a float network.
+        counts: totals of the chip over all samples; a decision is one sample.
+    """
+
+    network: ChipNetwork
+    network_sha256: str
+    backend: str
+    samples: int
+    right: int
+    float_right: int | None
+    same: int | None
+    counts: RunCounts
+
+    @property
+    def accuracy(self) -> float:
+        """Share of the samples that the chip names rightly."""
+        return self.right / self.samples
+
+    @property
+    def float_accuracy(self) -> float | None:
+        """Share of the samples that the float network names rightly."""
+        return None if self.float_right is None else self.float_right / self.samples
+
+    @property
+    def agreement(self) -> float | None:
+        """Share of the samples to which float network and chip give the same name."""
+        return None if self.same is None else self.same / self.samples
+
+    @property
+    def interval_95(self) -> tuple[float, float]:
+        """95 % interval of the chip's accuracy."""
+        return wilson_interval(self.right, self.samples)
+
+    def energy(self, card: str = DEFAULT_CARD) -> Bill:
+        """Price the mean sample.
+
+        Args:
+            card: prices, a name or a file.
+
+        Raises:
+            BadFileError: no such card.
+        """
+        return price(self.counts, self.network, load_card(card))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return accuracies and counts as JSON values."""
+        return {
+            "network_sha256": self.network_sha256,
+            "backend": self.backend,
+            "samples": self.samples,
+            "accuracy": self.accuracy,
+            "interval_95": list(self.interval_95),
+            "float_accuracy": self.float_accuracy,
+            "agreement": self.agreement,
+            "input_events": self.counts.input_events.to_json(),
+            "layers": [layer.to_json() for layer in self.counts.layers],
+        }
+
+
+def evaluate_data(
+    bundle: Bundle,
+    float_network: FloatNetwork | None,
+    x: Any,
+    y: Any = None,
+    *,
+    task: str | None = None,
+    backend: BackendName = BackendName.ENGINE,
+    batch_size: int = BATCH,
+    time_first: bool = False,
+    progress: ProgressCallback = no_progress,
+) -> DataEvaluation:
+    """Compare the class of the largest value with labels, on the float network and on the chip.
+
+    Args:
+        bundle: of the network.
+        float_network: that it was made of, all tasks in one; None: the chip alone.
+        x, task, backend, batch_size, time_first, progress: as for
+            :func:`mtspark.workflows.run.inputs.answers`.
+        y: one whole number for each sample; None where `x` is a loader that brings them.
+
+    Raises:
+        BadRequestError: inputs or labels that do not fit the network.
+        TypeError: no numbers.
+    """
+    row = bundle.network.task_index(task or bundle.network.tasks[0].name)
+    samples = right = float_right = same = 0
+    counter: Counter | None = None
+    for answer in answers(
+        bundle,
+        x,
+        y,
+        task=task,
+        backend=backend,
+        batch_size=batch_size,
+        time_first=time_first,
+        progress=progress,
+    ):
+        values = answer.decision.values.reshape(len(answer.frames), -1)
+        labels = _checked_labels(answer.labels, len(values), values.shape[1])
+        counter = counter or Counter(answer.network)
+        counter.add(answer.decision.activity)
+        on_chip = values.argmax(1)
+        samples += len(labels)
+        right += int((on_chip == labels).sum())
+        if float_network is not None:
+            in_float = _float_classes(float_network, answer, row)
+            float_right += int((in_float == labels).sum())
+            same += int((in_float == on_chip).sum())
+    assert counter is not None
+    return DataEvaluation(
+        network=counter.network,
+        network_sha256=bundle.network_hash,
+        backend=backend.value,
+        samples=samples,
+        right=right,
+        float_right=None if float_network is None else float_right,
+        same=None if float_network is None else same,
+        counts=counter.result(pipeline=backend is not BackendName.TORCH),
+    )
+
+
+def _checked_labels(labels: NDArray[Any] | None, samples: int, classes: int) -> NDArray[np.int64]:
+    if labels is None:
+        raise BadRequestError("y: has no labels; give y=, or a loader of (inputs, labels)")
+    if labels.shape != (samples,):
+        raise BadRequestError(
+            f"y: has shape {labels.shape}; one label for each of {samples} inputs is needed"
+        )
+    if labels.dtype.kind not in "iu" and not (labels == np.round(labels)).all():
+        raise BadRequestError("y: has labels that are no whole numbers; give indices of classes")
+    whole = labels.astype(np.int64)
+    if whole.min() < 0 or whole.max() >= classes:
+        odd = int(whole.min() if whole.min() < 0 else whole.max())
+        raise BadRequestError(f"y: has the label {odd}; the network has {classes} outputs, from 0")
+    return whole
+
+
+def _float_classes(network: FloatNetwork, answer: Answer, row: int) -> NDArray[np.int64]:
+    """The largest output of the float network for each sample, on what the messages stand for."""
+    chip, frames = answer.network, answer.frames
+    values = frames.astype(np.float64) * network.input.scale
+    if chip.input.held:
+        values = np.broadcast_to(values, (chip.time_steps, *values.shape))
+    else:
+        values = values.swapaxes(0, 1)
+    series = values.reshape(chip.time_steps, len(frames), *network.input.shape)
+    return run_float(network, series, row).values.reshape(len(frames), -1).argmax(1)
