@@ -160,7 +160,7 @@ class EngineChip:
             BadRequestError: no chip.
         """
         if batch < 1:
-            raise BadRequestError(f"batch {batch}: must be at least 1")
+            raise BadRequestError(f"a batch of {batch}: must be at least 1")
         self._batch, self._clock = batch, 0
         self._state = new_state(self._sizes, batch)
 
