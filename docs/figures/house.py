@@ -135,7 +135,7 @@ def draw(target: Path) -> None:
                 facecolor=COLOURS[room],
                 edgecolor="#777777",
                 linewidth=0.8,
-            )  # fmt: skip
+            )
         )
         axes.text(left + 0.12, bottom + high - 0.27, room, fontsize=12, weight="bold")
         limit = int(wide * 10.5) - 12
