@@ -199,10 +199,10 @@ def _neurons(chain: _Chain, name: str, layer: Layer, shape: Shape, bias: Integer
     kind = neuron["type"]
     kind = kind.decode("ascii", "replace") if isinstance(kind, bytes) else str(kind)
     if kind not in ("LOIHI", "CUBA"):
-        raise BadNetworkError(f"neurons of type {kind!r}; LOIHI and CUBA can be deployed")
+        raise BadNetworkError(f"neurons of type {kind!r}; only LOIHI and CUBA can be deployed")
     bits = neuron.get("messageBits")
     if bits is not None and np.any(_whole("messageBits", bits)):
-        raise BadNetworkError(f"neurons that send {bits}-bit messages; spikes can be deployed")
+        raise BadNetworkError(f"neurons that send {bits}-bit messages; only spikes can be deployed")
     if "refDelay" in neuron and np.any(_whole("refDelay", neuron["refDelay"]) > 1):
         chain.notes.append(f"{name}: a refractory time, which lava-dl ignores")
     current = _whole("iDecay", neuron["iDecay"]) - 1
@@ -285,7 +285,7 @@ def _add_conv(chain: _Chain, layer: Layer) -> None:
     if weights.ndim == 5 and weights.shape[4] == 1:
         weights = weights[..., 0]
     if weights.ndim != 4:
-        raise BadNetworkError(f"kernels of shape {weights.shape}; (out, in, rows, columns) is read")
+        raise BadNetworkError(f"kernels of shape {weights.shape}; must be (out, in, rows, columns)")
     shape = _shape(layer["shape"])
     name = chain.named("conv")
     if "delay" in layer and np.any(np.asarray(layer["delay"])):

@@ -78,7 +78,9 @@ class _Network:
         self.agent, self.network = agent, agent.network
         config = agent.network.config
         if config.neuron != "lif":
-            raise BadNetworkError(f"neurons of kind {config.neuron!r} do not step: lif ones do")
+            raise BadNetworkError(
+                f"neurons of kind {config.neuron!r} have no ONNX operators; only 'lif' is supported"
+            )
         self.graph = OnnxGraph()
         self.steps = config.time_steps
         self.shapes = {name: tuple(shape) for name, shape in config.layer_shapes.items()}
@@ -158,7 +160,7 @@ class _Network:
         """Names of the spikes and of the membrane after reset, as in train/networks/neurons.py."""
         graph = self.graph
         if constants.winners:
-            raise BadNetworkError("k-winners take part in no ONNX graph; train without k_winners")
+            raise BadNetworkError("k-winners have no ONNX operators; train without k_winners")
         membrane = current
         if before:
             kept = graph.op("Mul", before, graph.constant(constants.beta, np.float32))

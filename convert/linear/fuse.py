@@ -95,15 +95,14 @@ def _padding_agrees(outside: ConvGeometry, inside: ConvGeometry) -> bool:
     """Whether the zeros around the second's image are what the first would give there.
 
     It would give zeros where its window, moved on beyond its own output, meets no value of the
-    image; windows move away from the image, so the nearest one on either side decides.
+    image. The first window behind the output decides: for an image of n values, a reach r, stride
+    s, padding p and o outputs, it starts at o s - p. That is at least n only if r <= p + s, since
+    o s <= n + 2 p - r + s; and then the window before the output, which ends at r - 1 - s - p,
+    lies outside, too.
     """
     for axis in range(2):
-        if not outside.padding[axis]:
-            continue
-        step, pad = inside.stride[axis], inside.padding[axis]
-        last_tap_before = -step - pad + inside.reach[axis] - 1
-        first_tap_after = inside.output_shape[1 + axis] * step - pad
-        if last_tap_before >= 0 or first_tap_after < inside.input_shape[1 + axis]:
+        first_tap_after = inside.output_shape[1 + axis] * inside.stride[axis] - inside.padding[axis]
+        if outside.padding[axis] and first_tap_after < inside.input_shape[1 + axis]:
             return False
     return True
 

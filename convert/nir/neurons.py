@@ -306,7 +306,7 @@ def _tau(name: str, node: nir.NIRNode, key: str, shape: Shape) -> Floats:
     tau = broadcast(name, key, getattr(node, key), shape)
     if np.isnan(tau).any() or np.any(tau < 0):
         raise BadNetworkError(
-            f"node {name!r}: {key} {tau[~(tau >= 0)].flat[0]:g}, time constants are above 0"
+            f"node {name!r}: {key} {tau[~(tau >= 0)].flat[0]:g}: time constants must be above 0"
         )
     return tau
 

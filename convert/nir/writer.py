@@ -139,7 +139,7 @@ def _node_shape(network: FloatNetwork, population: FloatPopulation) -> tuple[int
     if FloatKind.DENSE in kinds:
         if FloatKind.CONV in kinds and len(population.shape) > 1:
             raise BadNetworkError(
-                f"population {population.name!r} hears convolutions and dense connections; NIR "
+                f"population {population.name!r} gets convolutions and dense connections; NIR "
                 "cannot shape one into the other"
             )
         return (population.size,)
@@ -201,9 +201,11 @@ def _neuron(
         return np.asarray(values, np.float64).reshape(shape)
 
     if np.any(population.initial_membrane) or np.any(population.initial_current):
-        raise BadNetworkError(f"population {name!r} does not start at rest, NIR knows nothing else")
+        raise BadNetworkError(
+            f"population {name!r} does not start at rest, and NIR has no initial states"
+        )
     if np.any(population.membrane_offset):
-        raise BadNetworkError(f"population {name!r}: potentials with an offset are not written")
+        raise BadNetworkError(f"population {name!r}: membranes with an offset have no place in NIR")
     keep, current_keep = shaped(population.membrane_keep), shaped(population.current_keep)
     gain, push = shaped(population.gain), shaped(population.membrane_bias)
     fires = population.thresholds is not None

@@ -84,13 +84,12 @@ def _linear(args: Any, kwargs: Any, shape: Shape, where: str) -> Layer:
             f"{where}: nn.Linear with a bias on values of shape {shape}; flatten them first"
         )
     rows = prod(shape[:-1])
-    return Dense(_limited(np.asarray(np.kron(np.eye(rows), matrix), np.float64), where)), None
-
-
-def _limited(matrix: Floats, where: str) -> Floats:
-    if matrix.size > MATRIX_VALUES:
-        raise BadNetworkError(f"{where}: as a matrix it has {matrix.size} values; flatten first")
-    return matrix
+    if rows * rows * matrix.size > MATRIX_VALUES:
+        raise BadNetworkError(
+            f"{where}: nn.Linear on values of shape {shape} would need a matrix of "
+            f"{rows * rows * matrix.size} values, {MATRIX_VALUES} are the limit; flatten them first"
+        )
+    return Dense(np.asarray(np.kron(np.eye(rows), matrix), np.float64)), None
 
 
 def _pair(value: Any) -> Pair:
@@ -223,7 +222,9 @@ def _over_axes(
     axes = _argument(args, kwargs, 1, "dim", _argument(args, kwargs, 1, "axis", None))
     axes = [axes] if isinstance(axes, int) else axes
     if axes is None or any(axis % (len(shape) + 1) == 0 for axis in axes):
-        raise BadNetworkError(f"{where}: {function.__name__} over the samples of a batch")
+        raise BadNetworkError(
+            f"{where}: {function.__name__} over the samples of a batch; use other dimensions"
+        )
     return _by_basis(function, args, kwargs, shape, where)
 
 
@@ -236,8 +237,8 @@ def _by_basis(
     basis = torch.eye(size, dtype=torch.float64).reshape(size, *shape)
     if size * size > MATRIX_VALUES:
         raise BadNetworkError(
-            f"{where}: {function.__name__} on {size} values would become a matrix too large; pool "
-            "with nn.AvgPool2d without ceil_mode and with count_include_pad=True"
+            f"{where}: {function.__name__} on {size} values would need a matrix that is too large; "
+            "pool with nn.AvgPool2d without ceil_mode and with count_include_pad=True"
         )
     with torch.no_grad():
         columns = function(basis, *rest, **kwargs)
@@ -279,7 +280,10 @@ def _dropout(args: Any, kwargs: Any, shape: Shape, where: str) -> Layer:
 def _matmul(args: Any, kwargs: Any, shape: Shape, where: str) -> Layer:
     other = _argument(args, kwargs, 1, "other", _argument(args, kwargs, 1, "mat2", None))
     if len(shape) != 1 or other.ndim != 2:
-        raise BadNetworkError(f"{where}: a product of this shape; use nn.Linear on flat values")
+        raise BadNetworkError(
+            f"{where}: matmul of values of shape {shape} is not supported; use nn.Linear "
+            "on flat values"
+        )
     return Dense(_double(other).T.copy()), None
 
 

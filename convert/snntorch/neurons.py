@@ -67,7 +67,7 @@ def neuron_constants(neuron: SpikingNeuron, shape: tuple[int, ...], where: str) 
     _check_fires_at_threshold(neuron, where)
     threshold = _array(neuron.threshold, shape, "threshold", where)
     if (threshold < 0).any():
-        raise BadNetworkError(f"{where}: a threshold is {threshold.min():g}, it must not be < 0")
+        raise BadNetworkError(f"{where}: threshold {threshold.min():g}: must not be < 0")
     spike_value = _array(neuron.graded_spikes_factor, shape, "graded_spikes_factor", where)
     beta = np.clip(_array(neuron.beta, shape, "beta", where), 0, 1)
     alpha = np.zeros(shape)
@@ -133,7 +133,7 @@ def _recurrent(
         return _array(neuron.recurrent.V, shape, "V", where)
     if type(neuron.recurrent) not in (nn.Linear, nn.Conv2d):
         raise BadNetworkError(
-            f"{where}: recurrence by {type(neuron.recurrent).__name__}; nn.Linear and nn.Conv2d go"
+            f"{where}: recurrence by {type(neuron.recurrent).__name__}; use nn.Linear or nn.Conv2d"
         )
     return neuron.recurrent
 
@@ -173,7 +173,7 @@ def refuse_kind(neuron: SpikingNeuron, where: str) -> BadNetworkError:
         keep = 1 - float(neuron.time_step) / (float(neuron.R) * float(neuron.C))
         gain = float(neuron.time_step) / float(neuron.C)
         return BadNetworkError(
-            f"{where}: snn.Lapicque has a gain that NIR and chip do not know; write "
+            f"{where}: snn.Lapicque has a gain, which the chip's neuron does not have; write "
             f"snn.Leaky(beta={keep:.6g}, threshold={_number(neuron.threshold)}) and multiply the "
             f"weights and biases before it by {gain:.6g}"
         )

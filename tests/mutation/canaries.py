@@ -1,9 +1,9 @@
 """Mistakes that the tests must see: ``python tests/mutation/canaries.py [NAME ...]``.
 
 Each canary is one wrong line in a copy of the sources: a transposed kernel, a dropped bias,
-another reset, time shifted by one; in the NIR importer, the tracer of snntorch modules and the
-lowering to the chip. Its tests, all of them among the default ones, must then fail. Prints a
-table; exit code 1 where a mistake went unseen.
+another reset, time shifted by one; in the NIR importer, the tracer of snntorch modules, the
+linear maps of both and the lowering to the chip. Its tests, all of them among the default ones,
+must then fail. Prints a table; exit code 1 where a mistake went unseen.
 """
 
 from __future__ import annotations
@@ -22,10 +22,13 @@ COPIED = ("mtspark", "tests", "pyproject.toml")
 
 IMPORTER = ("tests/convert/nir/test_reader.py",)
 TRACER = ("tests/convert/snntorch/test_trace.py", "tests/convert/snntorch/test_layers.py")
+LINEAR = ("tests/convert/linear/test_maps.py",)
 LOWERING = ("tests/deploy/test_lower.py", "tests/deploy/quantise/test_network.py")
 
 NODES, NEURONS = "convert/nir/nodes.py", "convert/nir/neurons.py"
 LOOPS = "convert/nir/loops.py"
+MAPS, FUSE = "convert/linear/maps.py", "convert/linear/fuse.py"
+COMPOSE = "convert/linear/compose.py"
 LAYERS, TRACE = "convert/snntorch/layers.py", "convert/snntorch/trace.py"
 CONSTANTS = "convert/snntorch/neurons.py"
 LOWER, LAYER = "deploy/lower.py", "deploy/quantise/layer.py"
@@ -118,6 +121,23 @@ CANARIES = (
     Canary("snntorch: all layers a step late", TRACER, TRACE,
            "return replace(link, delay=arrow.late)",
            "return replace(link, delay=arrow.late + (arrow.source != 'input'))"),
+    Canary("maps: convolutions that reach into padding made one", LINEAR, FUSE,
+           "first_tap_after < inside.input_shape[1 + axis]",
+           "first_tap_after < inside.input_shape[1 + axis] - 1"),
+    Canary("maps: convolutions kept apart for nothing", LINEAR, FUSE,
+           "first_tap_after < inside", "first_tap_after <= inside"),
+    Canary("maps: the first stride forgotten in the padding of two", LINEAR, FUSE,
+           "outside.padding[1] * step_x", "outside.padding[1]"),
+    Canary("maps: groups of the second forgotten", LINEAR, FUSE,
+           "    groups = outside.groups if depthwise else 1\n", "    groups = 1\n"),
+    Canary("maps: a transposed convolution without its gaps", LINEAR, MAPS,
+           "taps[row, column] @ sent", "taps[-1 - row, column] @ sent"),
+    Canary("maps: a value that is selected twice counted once", LINEAR, MAPS,
+           "np.add.at(result.T, self.index[taken], rows[:, taken].T)",
+           "result.T[self.index[taken]] += rows[:, taken].T"),
+    Canary("maps: zeros of a selection filled by the one before", LINEAR, COMPOSE,
+           "np.where(second.index < 0, -1, first.index[second.index])",
+           "first.index[second.index]"),
     Canary("chip: a kernel transposed", LOWERING, LOWER, CHIP_WEIGHTS,
            CHIP_WEIGHTS.replace(
                "link.weights,", "link.weights.swapaxes(2, 3) if link.weights.ndim == 4 and "

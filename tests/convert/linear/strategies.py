@@ -47,26 +47,28 @@ def scales(draw: Any, image: Image) -> Case:
     return Case(Scale(factors.copy()), linear_oracle.scaling(factors), image)
 
 
-@st.composite
-def selections(draw: Any, image: Image) -> Case:
-    """A permutation of the axes, a slice, a repetition, padding with zeros, or a reshape."""
-    numbers = np.arange(math.prod(image)).reshape(image)
-    moved: np.ndarray = draw(
-        st.sampled_from(
-            [
-                numbers.transpose(2, 0, 1),
-                numbers[::-1],
-                numbers[:1, :, :],
-                numbers.repeat(2, axis=0),
-                np.pad(numbers, ((0, 0), (1, 0), (0, 2)), constant_values=-1),
-                numbers.reshape(image[2], image[0], image[1]),
-            ]
-        ),
-        label="moved",
-    )
-    index, size = moved.reshape(-1).astype(np.int64), math.prod(image)
-    matrix = linear_oracle.selection(index, size)
-    return Case(select(index, size), matrix, moved.shape)  # type: ignore[arg-type]
+def all_selections(image: Image) -> list[Case]:
+    """A permutation of the axes, a flip, a slice, a repetition, padding, and a reshape."""
+    numbers, size = np.arange(math.prod(image)).reshape(image), math.prod(image)
+    moved: list[np.ndarray] = [
+        numbers.transpose(2, 0, 1),
+        numbers[::-1],
+        numbers[:1, :, :],
+        numbers.repeat(2, axis=0),
+        np.pad(numbers, ((0, 0), (1, 0), (0, 2)), constant_values=-1),
+        numbers.reshape(image[2], image[0], image[1]),
+    ]
+    cases = []
+    for places in moved:
+        index = places.reshape(-1).astype(np.int64)
+        matrix = linear_oracle.selection(index, size)
+        cases.append(Case(select(index, size), matrix, places.shape))  # type: ignore[arg-type]
+    return cases
+
+
+def selections(image: Image) -> Any:
+    """One of these."""
+    return st.sampled_from(all_selections(image))
 
 
 @st.composite

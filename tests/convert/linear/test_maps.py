@@ -28,7 +28,15 @@ from mtspark.convert.linear.materialise import connection, matrix
 from mtspark.core.errors import BadNetworkError
 from mtspark.core.float_network.network import FloatKind
 from mtspark.core.float_network.simulator import deliver
-from tests.convert.linear.strategies import Case, chains, convolutions, images, maps, scales
+from tests.convert.linear.strategies import (
+    Case,
+    all_selections,
+    chains,
+    convolutions,
+    images,
+    maps,
+    scales,
+)
 from tests.support import linear_oracle
 
 
@@ -72,6 +80,14 @@ def test_three_maps_in_either_order_of_joining(cases: list[Case]) -> None:
     np.testing.assert_array_equal(matrix(other), product)
 
 
+def test_selections_in_a_row_are_one() -> None:
+    for first in all_selections((2, 3, 2)):
+        for second in all_selections(first.image):
+            joined = compose(second.linear, first.linear)
+            assert isinstance(joined, Select) or is_identity(joined)
+            check(joined, linear_oracle.after(second.matrix, first.matrix))
+
+
 @given(chains(2), st.integers(1, 40))
 def test_blocks_of_any_size_give_the_same(cases: list[Case], block: int) -> None:
     first, second = cases
@@ -107,7 +123,7 @@ def _own_way(conv: Conv) -> bool:
     return conv.geometry.groups == conv.geometry.input_shape[0] == conv.geometry.output_shape[0]
 
 
-def test_what_is_not_fused_would_differ(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_along_one_axis_all_are_fused_that_can_be(monkeypatch: pytest.MonkeyPatch) -> None:
     """Along one axis, kernels of ones, so that no sum of taps is 0 by luck.
 
     The second kernel steps by 1, so that it meets all of its padding; the first has no gaps, so
@@ -123,15 +139,17 @@ def test_what_is_not_fused_would_differ(monkeypatch: pytest.MonkeyPatch) -> None
             continue
         if then[2] * (then[0] - 1) - then[1] > first.outputs:
             continue  # No tap of the second reaches its nearest padding.
-        if fuse_convolutions(second, first) is not None:
+        wanted = linear_oracle.after(matrix(second), matrix(first))
+        joined = fuse_convolutions(second, first)
+        if joined is not None:
             fused += 1
+            np.testing.assert_array_equal(matrix(joined), wanted)
             continue
         apart += 1
         with monkeypatch.context() as patch:
             patch.setattr("mtspark.convert.linear.fuse._padding_agrees", lambda *_: True)
             forced = fuse_convolutions(second, first)
         assert forced is not None
-        wanted = linear_oracle.after(matrix(second), matrix(first))
         assert not np.array_equal(matrix(forced), wanted), (size, taps, step, pad, then)
     assert min(fused, apart) > 100
 

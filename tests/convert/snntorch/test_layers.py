@@ -84,6 +84,17 @@ LAYERS: dict[str, tuple[list[Any], tuple[int, ...], FloatKind]] = {
         (2, 7, 9),
         FloatKind.DENSE,
     ),
+    "padded pool without a rest, then a padded conv": (
+        [lambda: nn.AvgPool2d(2, padding=1), lambda: nn.Conv2d(2, 3, 3, padding=1)],
+        (2, 6, 8),
+        FloatKind.CONV,
+    ),
+    "conv of an image that is read as another one": (
+        [lambda: nn.Conv2d(2, 3, 3), lambda: nn.Flatten(2), lambda: nn.Unflatten(2, (6, 4)),
+         lambda: nn.Conv2d(3, 2, 2)],
+        (2, 6, 8),
+        FloatKind.DENSE,
+    ),
     "overlapping pool, padded": (
         [lambda: nn.AvgPool2d(3, stride=2, padding=1)],
         (2, 7, 8),
@@ -141,6 +152,13 @@ def test_layers(name: str) -> None:
     made, shape, kind = LAYERS[name]
     (link,) = sequential(*[make() for make in made], shape=shape)
     assert link.kind is kind
+
+
+def test_one_matrix_may_be_large_and_its_factors_too() -> None:
+    """6000 x 4 values are few: no matrix of 6000 x 6000 is needed for the batch norm."""
+    shape = (4,)
+    (link,) = sequential(nn.Linear(4, 6000), normalised(6000, nn.BatchNorm1d), shape=shape)
+    assert link.weights.shape == (6000, 4)
 
 
 class Moves(nn.Module):
