@@ -2,7 +2,7 @@
 
 mtspark export examples/snntorch_model.py:make_model --input-shape 2,34,34 --time-steps 20
 
-does what main() does here, step by step; `make_model` is all that it needs to find.
+does what main() does here; `make_model` is all that it needs to find.
 
 python examples/snntorch_model.py
 """
@@ -14,12 +14,7 @@ import snntorch as snn
 import torch
 from torch import Tensor, nn
 
-from mtspark.convert.snntorch.trace import trace_module
-from mtspark.convert.snntorch.verify import compare_with_recording
-from mtspark.core.float_network.simulator import run_float
-from mtspark.deploy.quantise.fidelity import layer_fidelity
-from mtspark.deploy.quantise.network import quantise
-from mtspark.sim.backends.reference import ReferenceChip
+import mtspark
 
 
 class EventNet(nn.Module):
@@ -60,27 +55,25 @@ def make_model() -> nn.Module:
 
 
 def main() -> None:
-    """Trace, compare with torch, make integers, run the chip beside the module."""
+    """Make integers of the module, and compare them with torch layer by layer."""
     model = make_model()
-    traced = trace_module(model, name="events", input_shape=(2, 34, 34), time_steps=20)
-    for layer in compare_with_recording(traced):
-        print(
-            f"{layer.name}: {layer.different} of {layer.compared:,} spikes differ from torch "
-            f"({layer.fired:,} fired)"
-        )
-    chip = quantise(traced.network)
     generator = np.random.default_rng(0)
     events = (generator.random((4, 20, 2, 34, 34)) < 0.2).astype(np.uint8)
-    decision = ReferenceChip(chip).decide(events, 0, trace=True)
-    assert decision.trace is not None
-    run = run_float(traced.network, events.swapaxes(0, 1).astype(np.float64))
-    for layer in layer_fidelity(traced.network, chip, run, decision.trace):
+    chip = mtspark.export(model, sample=events, time_steps=20)
+    for layer in chip.fidelity["module_against_network"]:
         print(
-            f"{layer.layer} on the chip: {layer.spike_distance:.2%} of spikes and silences differ "
-            f"({layer.chip_rate:.1%} fire in a step)"
+            f"{layer['name']}: {layer['different']} of {layer['compared']:,} spikes differ from "
+            f"torch ({layer['fired']:,} fired)"
         )
+    for layer in chip.fidelity["layers"]:
+        print(
+            f"{layer['layer']} on the chip: {layer['spike_distance']:.2%} of spikes and silences "
+            f"differ ({layer['chip_rate']:.1%} fire in a step)"
+        )
+    with torch.no_grad():
+        in_torch = model(torch.from_numpy(events).float().transpose(0, 1)).sum(0).argmax(1)
     # Random weights are the hardest case: no class stands out, and a loop amplifies what differs.
-    same = (run.values.argmax(1) == decision.values.argmax(1)).mean()
+    same = (in_torch.numpy() == chip.run(events).classes).mean()
     print(f"same class for {same:.0%} of {len(events)} inputs")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -31,6 +32,33 @@ def test_the_program_prints_a_bill() -> None:
     assert done.returncode == 0, done.stderr
     assert "points in 20 decisions" in done.stdout
     assert "uJ a decision" in done.stdout
+
+
+def test_digits_are_classified_and_priced() -> None:
+    done = subprocess.run(
+        [sys.executable, EXAMPLES / "digits.py"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    shares, energy = done.stdout.splitlines()
+    in_float, on_chip, same = (float(word.strip("%,")) for word in shares.split() if "%" in word)
+    assert in_float > 85
+    assert on_chip > 85
+    assert same > 95
+    assert 10 < float(energy.split()[0]) < 10_000
+    assert "estimate" in energy
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.stem)
+def test_examples_use_the_door_alone(path: Path) -> None:
+    lines = path.read_text().splitlines()
+    imports = [line for line in lines if re.match(r"(import|from) mtspark", line.strip())]
+    assert imports == ["import mtspark"]
+    if path.stem == "digits":
+        assert sum(bool(line.strip()) for line in lines) < 30
 
 
 @pytest.mark.parametrize("path", AGENTS, ids=lambda path: path.stem)

@@ -50,6 +50,9 @@ def run_games(
         BackendMissingError, BackendFailedError: see the backend.
     """
 
+    # A network that plays no game is refused before anything starts.
+    _ = bundle.network.game_protocol
+
     def both(moment: Moment) -> None:
         report(moment)
         if observe is not None:

@@ -243,6 +243,8 @@ def run_inputs(
         spike_counts={
             name: np.concatenate([part.decision.activity.window[name] for part in parts])
             for name in names
+            # What a float network only reads out sends no messages.
+            if name in parts[0].decision.activity.window
         },
         spikes=spikes,
         membranes=membranes,

@@ -1,0 +1,313 @@
+"""``import mtspark``: what it offers, and that it does what the command line does."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import snntorch as snn
+import torch
+from torch import nn
+
+import mtspark
+from mtspark.cli import main as cli
+from mtspark.core.backend import greedy_actions
+from mtspark.core.progress import Progress
+
+ACCOUNT = """
+import time
+before = time.process_time()
+import mtspark
+after = time.process_time()
+import sys
+print(after - before, *sorted({"numpy", "torch", "numba", "nir", "rich"} & set(sys.modules)))
+"""
+
+
+def test_the_import_is_quick_and_loads_nothing_heavy() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", ACCOUNT], capture_output=True, text=True, check=True
+    )
+    seconds, *loaded = done.stdout.split()
+    assert loaded == []
+    assert float(seconds) < 0.3
+
+
+def test_every_name_is_there() -> None:
+    for name in mtspark.__all__:
+        assert getattr(mtspark, name) is not None
+    assert set(mtspark.__all__) <= set(dir(mtspark))
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        _ = mtspark.nonsense  # type: ignore[attr-defined]
+
+
+def test_no_name_is_that_of_a_package() -> None:
+    import pkgutil
+
+    packages = {module.name for module in pkgutil.iter_modules(mtspark.__path__)}
+    assert packages.isdisjoint(mtspark.__all__)
+
+
+class Three(nn.Module):
+    """Two inputs into two neurons, those into one: weights that the chip holds exactly."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a = nn.Linear(2, 2, bias=False)
+        self.lif_a = snn.Leaky(beta=0.0, threshold=0.5, reset_mechanism="zero")
+        self.b = nn.Linear(2, 1, bias=False)
+        self.lif_b = snn.Leaky(beta=0.0, threshold=1.5, reset_mechanism="zero")
+        with torch.no_grad():
+            self.a.weight[:] = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+            self.b.weight[:] = torch.tensor([[1.0, 1.0]])
+
+    def forward(self, series: torch.Tensor) -> torch.Tensor:
+        first, second = self.lif_a.init_leaky(), self.lif_b.init_leaky()
+        spikes = []
+        for step in series:
+            one, first = self.lif_a(self.a(step), first)
+            two, second = self.lif_b(self.b(one), second)
+            spikes.append(two)
+        return torch.stack(spikes)
+
+
+@pytest.fixture(scope="module")
+def three() -> Any:
+    return mtspark.export(Three(), input_shape=(2,), time_steps=4)
+
+
+SERIES = np.array([[[1, 0], [1, 1], [0, 0], [1, 1]], [[0, 0], [0, 1], [0, 0], [0, 0]]])
+"""Two samples of four steps: 5 values and 1 value sent."""
+
+
+def test_counts_of_three_neurons_by_hand(three: Any) -> None:
+    """lif_a repeats its input; lif_b fires in the two steps in which both neurons do."""
+    result = three.run(SERIES, record=True, backend="reference")
+    assert result.spike_counts["lif_a"].tolist() == [[3, 2], [0, 1]]
+    assert result.spike_counts["lif_b"].tolist() == [[2], [0]]
+    assert result.spikes["lif_a"].astype(int).swapaxes(0, 1).tolist() == SERIES.tolist()
+    assert result.values.tolist() == [[2.0], [0.0]]
+    counts = result.counts
+    assert counts.decisions == 2
+    assert counts.input_events.total == 6
+    by_name = {layer.name: layer for layer in counts.layers}
+    # Every value meets two synapses (one is zero), every spike of lif_a meets one.
+    assert by_name["lif_a"].synops_structural.total == 12
+    assert by_name["lif_a"].synops_effective.total == 6
+    assert by_name["lif_b"].synops_structural.total == 6
+    # Two samples, T + L = 6 steps.
+    assert by_name["lif_a"].neuron_updates.total == 2 * 2 * 6
+    bill = result.energy("loihi2_pilotnet")
+    terms = {term.term: term.count_per_decision for term in bill.terms}
+    assert terms["neuron_update"] == 3 * 6
+    assert three.energy(card="loihi2_pilotnet") == bill
+
+
+def test_the_engine_and_batches_change_nothing(three: Any) -> None:
+    whole = three.run(SERIES, backend="reference")
+    reports: list[Progress] = []
+    parts = three.run(SERIES.astype(np.float32), batch_size=1, progress=reports.append)
+    assert parts.values.tolist() == whole.values.tolist()
+    assert parts.counts == whole.counts
+    assert [report.done for report in reports] == [0, 1, 2]
+    time_first = three.run(torch.tensor(SERIES).transpose(0, 1), time_first=True)
+    assert time_first.values.tolist() == whole.values.tolist()
+    loader = torch.utils.data.DataLoader(
+        torch.utils.data.TensorDataset(torch.tensor(SERIES), torch.tensor([0, 0])), batch_size=1
+    )
+    assert three.run(loader).counts == whole.counts
+
+
+@pytest.mark.parametrize(
+    ("x", "error", "words"),
+    [
+        (np.full((1, 4, 2), 0.5), ValueError, "has the value 0.5, this network's input takes 0 or"),
+        (np.full((1, 4, 2), np.nan), ValueError, "not finite"),
+        (np.zeros((1, 4, 3)), ValueError, r"shape \(1, 4, 3\), Three takes \(batch, T, 2\)"),
+        (np.zeros((0, 4, 2)), ValueError, "at least one sample"),
+        ("text", TypeError, "str; give a numpy array, a torch tensor or a DataLoader"),
+        ([[1], [1, 2]], TypeError, "unequal length"),
+        (None, TypeError, "NoneType"),
+    ],
+)
+def test_inputs_that_do_not_fit(three: Any, x: Any, error: type[Exception], words: str) -> None:
+    with pytest.raises(error, match=words):
+        three.run(x)
+
+
+@pytest.mark.parametrize(
+    ("y", "words"),
+    [
+        ([0], "one label for each of the 2 inputs"),
+        ([0, 1], "label 1; the network has 1 outputs"),
+        ([0, 0.5], "no whole numbers"),
+        (None, "no labels"),
+    ],
+)
+def test_labels_that_do_not_fit(three: Any, y: Any, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        three.evaluate(SERIES, y)
+
+
+def test_accuracy_is_that_of_both_sides() -> None:
+    torch.manual_seed(1)
+    module = nn.Sequential(nn.Linear(6, 3), snn.Leaky(beta=0.5, threshold=0.2, init_hidden=True))
+    x = np.random.default_rng(0).integers(0, 2, (40, 6)).astype(np.float32)
+    chip = mtspark.export(module, sample=x, time_steps=5)
+    assert chip.network.input.held
+    in_float = mtspark_float_classes(chip, x)
+    on_chip = chip.run(x).classes
+    y = np.where(np.arange(40) % 2, in_float, on_chip)
+    result = chip.evaluate(x, y)
+    assert result.accuracy == (on_chip == y).mean()
+    assert result.float_accuracy == (in_float == y).mean()
+    assert result.agreement == (in_float == on_chip).mean()
+    assert result.samples == result.counts.decisions == 40
+
+
+def mtspark_float_classes(chip: Any, x: np.ndarray) -> np.ndarray:
+    from mtspark.core.float_network.simulator import run_float
+
+    series = np.broadcast_to(x.astype(np.float64), (5, *x.shape))
+    return run_float(chip.float_network, series).values.argmax(1)
+
+
+def test_the_module_keeps_its_mode() -> None:
+    module = Three().train()
+    module.lif_a.eval()
+    mtspark.export(module, input_shape=(2,), time_steps=4)
+    assert module.training
+    assert not module.lif_a.training
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "words"),
+    [
+        (lambda: mtspark.export(Three()), ValueError, "give sample="),
+        (lambda: mtspark.export(3), TypeError, "source is int; give a path"),
+        (lambda: mtspark.export("a.nir", nonsense=1), TypeError, "no option 'nonsense'"),
+        (lambda: mtspark.export("a.nir", reset="late"), ValueError, "reset 'late': zero,"),
+        (lambda: mtspark.export(Three(), dt=1.0), ValueError, "--dt is for a NIR graph"),
+        (lambda: mtspark.export("none.nir"), mtspark.BadFileError, "no such file"),
+        (lambda: mtspark.export("a.nir", formats="tflite"), ValueError, "nir, onnx, netx, lava"),
+        (
+            lambda: mtspark.export(Three(), sample=np.zeros((2, 4, 5)), time_steps=4),
+            mtspark.BadNetworkError,
+            "cannot be run on input of shape",
+        ),
+        (lambda: mtspark.load_bundle("nothing"), mtspark.BadFileError, "no such file"),
+    ],
+)
+def test_what_is_wrong_with_a_call(
+    call: Callable[[], object], error: type[Exception], words: str
+) -> None:
+    with pytest.raises(error, match=words):
+        call()
+
+
+def test_a_backend_that_does_not_exist_and_energy_of_nothing(tmp_path: Path) -> None:
+    chip = mtspark.export(Three(), input_shape=(2,), time_steps=4)
+    with pytest.raises(ValueError, match="nothing has run yet"):
+        chip.energy()
+    with pytest.raises(ValueError, match="backend 'gpu': engine, reference"):
+        chip.run(SERIES, backend="gpu")
+    with pytest.raises(ValueError, match="plays no game"):
+        chip.play("default")
+    assert "in memory" in repr(chip)
+    assert chip.folder is None
+
+
+def test_a_saved_bundle_is_the_same(three: Any, tmp_path: Path) -> None:
+    chip = mtspark.export(Three(), sample=SERIES, time_steps=4, name="three")
+    folder = chip.save(str(tmp_path / "three.deploy"))
+    assert chip.folder == folder
+    loaded = mtspark.load_bundle(tmp_path / "three.deploy")
+    assert loaded.bundle.network_hash == chip.bundle.network_hash
+    assert loaded.fidelity == json.loads(json.dumps(chip.fidelity))
+    assert loaded.run(SERIES).counts == chip.run(SERIES).counts
+    assert loaded.evaluate(SERIES, [0, 0]).float_accuracy == 1.0
+    other = loaded.save(tmp_path / "copy.deploy")
+    assert mtspark.load_bundle(other).bundle.files == chip.bundle.files
+    with pytest.raises(ValueError, match="exists already"):
+        chip.save(folder)
+    assert chip.diff("reference", decisions=2).equal
+    assert len(chip.map("loihi2").cores) >= 2
+
+
+@pytest.fixture
+def call() -> Callable[..., int]:
+    def run(*arguments: object) -> int:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "argv", ["mtspark", *map(str, arguments)])
+            with pytest.raises(SystemExit) as end:
+                cli.main()
+        return int(end.value.code or 0)
+
+    return run
+
+
+def test_the_door_makes_the_network_of_the_command_line(
+    call: Callable[..., int], tmp_path: Path, make_agent: Callable[..., Any]
+) -> None:
+    from mtspark.train.checkpoint.agent import save_agent
+
+    agent, path = make_agent(), tmp_path / "tiny.pt"
+    save_agent(agent, path)
+    assert call("export", path, "-o", tmp_path / "cli.deploy", "--weight-bits", 6) == 0
+    on_disk = mtspark.load_bundle(tmp_path / "cli.deploy")
+    by_path = mtspark.export(path, weight_bits=6)
+    in_memory = mtspark.export(mtspark.load_agent(str(path)), weight_bits=6, name="tiny")
+    hashes = {chip.bundle.network_hash for chip in (on_disk, by_path, in_memory)}
+    assert len(hashes) == 1
+    assert by_path.fidelity == in_memory.fidelity == on_disk.fidelity
+    assert by_path.bundle.files == on_disk.bundle.files
+
+    out = tmp_path / "run.json"
+    arguments = ("--task", "pong", "--max-decisions", 3, "--seed", 2, "--json", out)
+    assert call("run", tmp_path / "cli.deploy", *arguments) == 0
+    wanted = json.loads(out.read_text())
+    result = in_memory.play("pong", max_decisions=3, seed=2)
+    for key in ("episodes", "layers", "connections", "energy", "network_sha256"):
+        assert result.to_json()[key] == wanted[key]
+    bill = in_memory.energy(card="loihi1_davies2018")
+    assert bill.to_json() == wanted["energy"][0]
+    frames = np.random.default_rng(0).integers(0, 256, (3, 2, 20, 20), dtype=np.uint8)
+    answers = in_memory.run(frames, task="pong")
+    legal = in_memory.network.tasks[0].legal_actions
+    with_torch = in_memory.run(frames, task="pong", backend="torch")
+    assert greedy_actions(answers.values, legal).shape == (3,)
+    np.testing.assert_allclose(answers.values, with_torch.values, atol=5)
+
+
+def test_a_recording_gives_the_same_values(call: Callable[..., int], tmp_path: Path) -> None:
+    chip = mtspark.export(Three(), sample=SERIES, time_steps=4)
+    chip.save(tmp_path / "three.deploy")
+    np.save(tmp_path / "x.npy", SERIES)
+    out = tmp_path / "out.json"
+    assert call("run", chip.folder, "--input", tmp_path / "x.npy", "--json", out) == 0
+    wanted, result = json.loads(out.read_text()), chip.run(SERIES).to_json()
+    assert {key: wanted[key] for key in result} == result
+
+
+def test_an_agent_is_scored_as_by_the_command_line(
+    call: Callable[..., int], tmp_path: Path, make_agent: Callable[..., Any]
+) -> None:
+    from dataclasses import replace
+
+    from mtspark.train.checkpoint.agent import Agent, save_agent
+
+    agent = make_agent()
+    short = replace(agent.protocol, max_frames_per_episode=80)
+    path, out = tmp_path / "short.pt", tmp_path / "rows.json"
+    save_agent(Agent(agent.network, agent.tasks, short), path)
+    assert call("eval", path, "--episodes", 2, "--sticky", 0, "--json", out) == 0
+    result = mtspark.evaluate(path, episodes=2, sticky=0.0)
+    assert json.loads(json.dumps(result.to_json())) == json.loads(out.read_text())
+    with pytest.raises(ValueError, match="must be at least 2"):
+        mtspark.evaluate(path, episodes=1)

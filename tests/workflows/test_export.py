@@ -1,0 +1,149 @@
+"""An export as a list of steps, and its options, declared once."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import fields
+from pathlib import Path
+from typing import get_args
+
+import nir
+import numpy as np
+import pytest
+
+from mtspark.convert.nir.neurons import Integrator, Order, Start
+from mtspark.core.errors import BadRequestError
+from mtspark.core.float_network.network import FloatReset
+from mtspark.core.progress import Progress
+from mtspark.deploy.quantise.calibrate import Calibration
+from mtspark.workflows.export import request as requests
+from mtspark.workflows.export.pipeline import STEPS, export_to, run_steps, write_export
+from mtspark.workflows.export.request import (
+    ExportOptions,
+    ExportRequest,
+    Source,
+    check_given,
+    declared_options,
+)
+from mtspark.workflows.export.sample import Layout, layouts, sample_encoding
+
+
+def write_graph(path: Path) -> Path:
+    """3 inputs, 4 LIF neurons, 2 of them read by an integrator."""
+    four, two = np.ones(4), np.ones(2)
+    nodes = {
+        "input": nir.Input(input_type={"input": np.array([3])}),
+        "fc": nir.Linear(weight=np.arange(12.0).reshape(4, 3) / 12),
+        "lif": nir.LIF(tau=4 * four, r=four, v_leak=0 * four, v_threshold=0.2 * four),
+        "out": nir.Linear(weight=np.eye(2, 4)),
+        "li": nir.LI(tau=9 * two, r=two, v_leak=0 * two),
+        "output": nir.Output(output_type={"output": np.array([2])}),
+    }
+    edges = [("input", "fc"), ("fc", "lif"), ("lif", "out"), ("out", "li"), ("li", "output")]
+    nir.write(str(path), nir.NIRGraph(nodes, edges))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("names", "values"),
+    [
+        (requests.IntegratorName, [one.value for one in Integrator]),
+        (requests.OrderName, [one.value for one in Order]),
+        (requests.StartName, [one.value for one in Start]),
+        (requests.CalibrationName, [one.value for one in Calibration]),
+        (
+            requests.ResetName,
+            [one.value.replace("_", "-") for one in FloatReset if one is not FloatReset.NONE],
+        ),
+    ],
+)
+def test_names_of_options_are_values_of_the_enums(names: object, values: list[str]) -> None:
+    assert list(get_args(names)) == values
+
+
+def test_the_command_line_has_every_option_once_and_says_what_it_is_for() -> None:
+    from mtspark.cli.export import export_command
+
+    own = {"context", "checkpoint", "output", "force", "json_out"}
+    names = set(inspect.signature(export_command).parameters)
+    assert names - own == {option.name for option in fields(ExportOptions)}
+    assert all(option.about.help and option.about.sources for option in declared_options())
+
+
+def test_an_option_is_refused_for_a_source_that_has_no_use_for_it() -> None:
+    check_given(["dt", "time_steps"], Source.NIR)
+    with pytest.raises(BadRequestError, match="--dt is for a NIR graph; this is a netx network"):
+        check_given(["dt"], Source.NETX)
+
+
+def test_the_steps_can_be_run_one_by_one(tmp_path: Path) -> None:
+    request = ExportRequest(source=write_graph(tmp_path / "a.nir"), dt=1.0, time_steps=8)
+    steps = STEPS[Source.NIR]
+    first = run_steps(request, steps=steps[:1])
+    assert first.float_network is not None
+    assert first.network is None
+    assert first.float_network.population("lif").size == 4
+    reports: list[Progress] = []
+    whole = run_steps(request, progress=reports.append)
+    assert [report.stage for report in reports] == [step.name for step in steps]
+    assert whole.network is not None
+    assert whole.comparison is not None
+    assert whole.headroom
+    assert not list(tmp_path.glob("*.deploy"))
+
+
+def test_what_is_written_is_what_the_steps_worked_out(tmp_path: Path) -> None:
+    request = ExportRequest(source=str(write_graph(tmp_path / "a.nir")), dt=1.0, time_steps=8)
+    result = export_to(request, str(tmp_path / "a.deploy"))
+    again = write_export(run_steps(request), tmp_path / "b.deploy")
+    assert again.network_hash == result.bundle.network_hash
+    assert again.files == result.bundle.files
+    content = result.to_json()
+    assert content["folder"] == str(tmp_path / "a.deploy")
+    assert content["layers"][0]["layer"] == "lif"
+    with pytest.raises(BadRequestError, match="add --force"):
+        export_to(request, tmp_path / "a.deploy")
+
+
+def test_a_series_is_told_from_frames_by_its_axes() -> None:
+    assert list(layouts((5, 64), None, 10)) == [Layout((64,), None, 10)]
+    assert list(layouts((10, 4, 64), None, 10)) == [
+        Layout((64,), 0, 10),
+        Layout((4, 64), None, 10),
+    ]
+    assert next(iter(layouts((4, 10, 64), None, 10))) == Layout((64,), 1, 10)
+    assert list(layouts((4, 1, 28, 28), (1, 28, 28), 10)) == [Layout((1, 28, 28), None, 10)]
+    with pytest.raises(BadRequestError, match="give a batch"):
+        list(layouts((64,), None, None))
+
+
+@pytest.mark.parametrize(
+    ("values", "bits", "scale"),
+    [
+        ([0, 1, 1], 0, 1.0),
+        ([0, 0, 0], 0, None),
+        ([0, 0.5], 0, 0.5),
+        ([0, 3, 255], 8, 1.0),
+        ([0, 1 / 16, 5 / 16, 1], 8, 1 / 16),
+        ([0, 128 / 255, 1], 8, 1 / 255),
+    ],
+)
+def test_how_a_sample_is_sent(values: list[float], bits: int, scale: float | None) -> None:
+    sample = np.array([values], np.float32)
+    assert sample_encoding(ExportRequest(source="a.nir", sample=sample)) == (
+        bits,
+        None if scale is None else pytest.approx(scale),
+    )
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ([0, -1.0], "the value -1"),
+        ([0, np.nan], "the value nan"),
+        ([0, 300.0, 7, np.pi], "round your data"),
+    ],
+)
+def test_values_that_no_message_stands_for_are_refused(values: list[float], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        sample_encoding(ExportRequest(source="a.nir", sample=np.array([values])))
