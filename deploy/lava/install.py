@@ -12,7 +12,8 @@ import importlib.util
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from mtspark.core.errors import BackendFailedError
 from mtspark.core.process import finished, install_packages, last_words
@@ -45,6 +46,10 @@ class LavaInstallation:
     numpy: str
     python: str
     installed_now: bool
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the content of ``mtspark install-lava --json``."""
+        return asdict(self)
 
 
 def install_lava() -> LavaInstallation:

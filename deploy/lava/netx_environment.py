@@ -11,6 +11,7 @@ import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from mtspark.core.errors import BackendFailedError, BackendMissingError
 from mtspark.core.files.atomic import AnyPath
@@ -47,6 +48,16 @@ class NetxEnvironment:
     numpy: str
     version: str
     installed_now: bool
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the content of ``mtspark install-lava-dl --json``."""
+        return {
+            "python": str(self.python),
+            "lava_dl": self.lava_dl,
+            "numpy": self.numpy,
+            "python_version": self.version,
+            "installed_now": self.installed_now,
+        }
 
 
 def default_folder() -> Path:

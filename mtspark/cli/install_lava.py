@@ -16,17 +16,15 @@ def install_lava_command(
         typer.Option("--json", help="Write what was installed to this file.", metavar="FILE"),
     ] = None,
 ) -> None:
-    """Bring the Lava backend (lava-nc 0.10.0) into this environment and prove that it imports."""
-    from dataclasses import asdict
-
+    """Install the Lava backend (lava-nc 0.10.0) in this environment and check that it imports."""
     from mtspark.deploy.lava.install import install_lava
 
     check_target(json_out)
-    found = install_lava()
-    state = "installed" if found.installed_now else "already there"
+    installed = install_lava()
+    state = "installed" if installed.installed_now else "already there"
     typer.echo(
-        f"lava-nc {found.version} {state}: imports on Python {found.python} with numpy "
-        f"{found.numpy}; the backends lava and lava-stock are available"
+        f"lava-nc {installed.version} {state}: imports on Python {installed.python} with numpy "
+        f"{installed.numpy}; the backends lava and lava-stock are available"
     )
     if json_out is not None:
-        write_json(json_out, asdict(found))
+        write_json(json_out, installed.to_json())

@@ -14,11 +14,11 @@ from mtspark.core.files.atomic import check_target, write_json
 def install_lava_dl_command(
     folder: Annotated[
         Path | None,
-        typer.Option(help="Where to make the environment (default: in the user's cache)."),
+        typer.Option(help="Folder of the environment (default: in the user's cache)."),
     ] = None,
     python: Annotated[
         str | None,
-        typer.Option(help="A Python 3.10 (default: one on the PATH, or of pyenv)."),
+        typer.Option(help="A Python 3.10 (default: one on the PATH, or from pyenv)."),
     ] = None,
     json_out: Annotated[
         Path | None,
@@ -37,22 +37,13 @@ def install_lava_dl_command(
 
     check_target(json_out)
     with console.status("installing lava-dl"):
-        found = install_lava_dl(python, folder)
-    state = "installed" if found.installed_now else "already there"
+        installed = install_lava_dl(python, folder)
+    state = "installed" if installed.installed_now else "already there"
     typer.echo(
-        f"lava-dl {found.lava_dl} {state}: netx imports on Python {found.version} with numpy "
-        f"{found.numpy}, in {found.python.parent.parent}"
+        f"lava-dl {installed.lava_dl} {state}: netx imports on Python {installed.version} with "
+        f"numpy {installed.numpy}, in {installed.python.parent.parent}"
     )
     if folder is not None and folder.resolve() != default_folder().resolve():
-        typer.echo(f"set {PYTHON_VARIABLE}={found.python} for mtspark diff to find it")
+        typer.echo(f"set {PYTHON_VARIABLE}={installed.python} for mtspark diff to find it")
     if json_out is not None:
-        write_json(
-            json_out,
-            {
-                "python": str(found.python),
-                "lava_dl": found.lava_dl,
-                "numpy": found.numpy,
-                "python_version": found.version,
-                "installed_now": found.installed_now,
-            },
-        )
+        write_json(json_out, installed.to_json())

@@ -307,11 +307,11 @@ def _pilotnet_checks(folder: Path) -> list[dict[str, str]]:
 def _neurobench_check(
     player: AgentBackend, bundle: Bundle, study: Study, decisions: int
 ) -> dict[str, str]:
-    from mtspark.cli.neurobench_check import check_with_neurobench
+    from mtspark.workflows.neurobench import check_with_neurobench
 
     return {
         "name": f"NeuroBench, {study.task}",
-        "text": check_with_neurobench(player, bundle.network, study, decisions),
+        "text": check_with_neurobench(player, bundle.network, study, decisions).summary(),
     }
 
 

@@ -1,4 +1,4 @@
-"""NeuroBench as a second opinion: it counts a torch twin of the chip, we count the chip.
+"""A second count of synaptic operations by NeuroBench, on a torch twin of the chip.
 
 NeuroBench is a package of its own (an extra of mtspark) that hooks the layers of a torch
 network and runs each of them again on inputs and weights that it has made binary. The twin
@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from mtspark.core.arithmetic import DECAY_ONE, STATE_SHIFT
+from mtspark.core.arithmetic import CURRENT_LIMIT, DECAY_ONE, MEMBRANE_LIMIT, STATE_SHIFT
 from mtspark.core.chip_network.fan_out import fan_out
 from mtspark.core.chip_network.network import (
     INPUT,
@@ -30,8 +30,6 @@ from mtspark.core.errors import BackendMissingError, BadNetworkError, BadRequest
 if TYPE_CHECKING:
     from mtspark.core.backend import AgentBackend
     from mtspark.sim.recording.study import Study
-
-CURRENT_WRAP, MEMBRANE_LIMIT = 2**23, 2**23 - 1
 
 
 @dataclass(frozen=True)
@@ -50,10 +48,61 @@ class SecondCount:
     sparsity: float
 
 
+@dataclass(frozen=True)
+class SecondOpinion:
+    """Our counts of some decisions beside those of NeuroBench.
+
+    Attributes:
+        ours, theirs: one a decision.
+        counter: name and version of NeuroBench.
+    """
+
+    ours: tuple[SecondCount, ...]
+    theirs: tuple[SecondCount, ...]
+    counter: str
+
+    @property
+    def equal(self) -> int:
+        """Number of decisions whose counts are equal."""
+        return sum(one == other for one, other in zip(self.ours, self.theirs, strict=True))
+
+    @property
+    def operations(self) -> int:
+        """Effective synaptic operations of all decisions, by our count."""
+        return sum(count.binary + count.graded for count in self.ours)
+
+    @property
+    def first_difference(self) -> int | None:
+        """Number of the first decision whose counts differ; None where all are equal."""
+        pairs = enumerate(zip(self.ours, self.theirs, strict=True))
+        return next((number for number, (one, other) in pairs if one != other), None)
+
+    def summary(self) -> str:
+        """Return one line for a report."""
+        line = (
+            f"{self.equal} of {len(self.ours)} recorded decisions agree exactly in effective "
+            f"synaptic operations ({self.operations:,} in all) and activation sparsity"
+        )
+        place = self.first_difference
+        if place is None:
+            sparsity = np.mean([count.sparsity for count in self.ours])
+            return f"{line} ({sparsity:.4%}); counted by {self.counter}."
+        return (
+            f"{line}; first difference, decision {place}: ours {self.ours[place]}, theirs "
+            f"{self.theirs[place]}."
+        )
+
+
 def check_with_neurobench(
     backend: AgentBackend, network: ChipNetwork, study: Study, decisions: int
-) -> str:
-    """One line for the report: what NeuroBench counted on recorded decisions.
+) -> SecondOpinion:
+    """Count recorded decisions ourselves and with NeuroBench.
+
+    Args:
+        backend: that answers the recorded frames.
+        network: that it runs.
+        study: the recording.
+        decisions: how many, spread evenly over the recording.
 
     Raises:
         BackendMissingError: NeuroBench is not installed.
@@ -70,24 +119,20 @@ def check_with_neurobench(
     frames = np.stack([study.shots[index].observation for index in chosen])
     theirs = count_with_neurobench(network, frames, task)
     ours = [count_ours(backend, network, frame, task) for frame in frames]
-    equal = sum(a == b for a, b in zip(ours, theirs, strict=True))
-    total = sum(count.binary + count.graded for count in ours)
-    line = (
-        f"{equal} of {decisions} recorded decisions agree exactly in effective synaptic "
-        f"operations ({total:,} in all) and activation sparsity"
-    )
-    if equal == decisions:
-        return line + f" ({np.mean([count.sparsity for count in ours]):.4%}); counted by {_name()}."
-    place = next(i for i, (a, b) in enumerate(zip(ours, theirs, strict=True)) if a != b)
-    return (
-        line + f"; first difference, decision {place}: ours {ours[place]}, theirs {theirs[place]}."
-    )
+    return SecondOpinion(tuple(ours), tuple(theirs), _counter())
 
 
 def count_ours(
     backend: AgentBackend, network: ChipNetwork, frame: NDArray[np.uint8], task: int
 ) -> SecondCount:
-    """What the chip did within its windows, from its activity and the fan-outs."""
+    """Count what the chip did within its windows, from its activity and the fan-outs.
+
+    Args:
+        backend: that answers the frame.
+        network: that it runs.
+        frame: uint8 (*input shape), or (T, *input shape).
+        task: row of the task.
+    """
     window = backend.decide(frame[None], task).activity.window
     operations = {True: 0, False: 0}
     for link in network.connections:
@@ -104,7 +149,12 @@ def count_ours(
 def count_with_neurobench(
     network: ChipNetwork, frames: NDArray[np.uint8], task: int
 ) -> list[SecondCount]:
-    """What NeuroBench counts on the twin, one decision at a time.
+    """Count with NeuroBench on the twin, one decision at a time.
+
+    Args:
+        network: of the chip.
+        frames: uint8 (decisions, *input shape), or (decisions, T, *input shape).
+        task: row of the task.
 
     Raises:
         BackendMissingError: NeuroBench is not installed.
@@ -133,11 +183,11 @@ def count_with_neurobench(
 
     model = Model()
     model.register_hooks()
-    # It swallows errors and then reports zeros, so the hooks are counted.
+    # NeuroBench swallows errors and then reports zeros, so the hooks are counted.
     layers = len(network.populations)
     if (len(model.connection_hooks), len(model.activation_hooks)) != (layers, layers):
         raise BadNetworkError(f"NeuroBench hooked {len(model.connection_hooks)} of {layers} layers")
-    found = []
+    counts = []
     for frame in frames:
         steps = frame if not network.input.held else np.stack([frame] * network.time_steps)
         batch = torch.from_numpy(steps[None].astype(np.float64))
@@ -154,10 +204,10 @@ def count_with_neurobench(
             for hook in model.activation_hooks
             for step in hook.activation_outputs
         )
-        found.append(SecondCount(int(operations.AC), int(operations.MAC), spikes, share))
+        counts.append(SecondCount(int(operations.AC), int(operations.MAC), spikes, share))
         model.reset_hooks()
     model.cleanup_hooks()
-    return found
+    return counts
 
 
 class ChipTwin(nn.Module):
@@ -233,8 +283,8 @@ class ChipNeurons(nn.Module):
         total = arriving.to(torch.int64).reshape(1, *self.shape)
         total = total << self.exponent if self.exponent >= 0 else total >> -self.exponent
         current = _decayed(self.current, self.current_keep) + (total << STATE_SHIFT)
-        current = torch.where(current > CURRENT_WRAP, current - 2 * CURRENT_WRAP, current)
-        self.current = torch.where(current <= -CURRENT_WRAP, current + 2 * CURRENT_WRAP, current)
+        current = torch.where(current > CURRENT_LIMIT, current - 2 * CURRENT_LIMIT, current)
+        self.current = torch.where(current <= -CURRENT_LIMIT, current + 2 * CURRENT_LIMIT, current)
         membrane = _decayed(self.membrane, self.membrane_keep) + self.current + self.bias
         membrane = membrane.clamp(-MEMBRANE_LIMIT, MEMBRANE_LIMIT)
         spikes = membrane > self.threshold
@@ -275,7 +325,7 @@ def _convolution(link: Connection) -> nn.Conv2d:
     return layer
 
 
-def _name() -> str:
+def _counter() -> str:
     from importlib.metadata import version
 
     return f"NeuroBench {version('neurobench')}"

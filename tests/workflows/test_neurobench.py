@@ -10,10 +10,16 @@ import numpy as np
 import pytest
 import torch
 
-from mtspark.cli.neurobench_check import ChipTwin, count_ours, count_with_neurobench
 from mtspark.core.chip_network.network import INPUT, ChipNetwork, FrameInput, Reset
 from mtspark.core.errors import BadNetworkError
 from mtspark.sim.backends.reference import ReferenceChip
+from mtspark.workflows.neurobench import (
+    ChipTwin,
+    SecondCount,
+    SecondOpinion,
+    count_ours,
+    count_with_neurobench,
+)
 from tests.support.networks import conv, dense, network, population, sparse, three_neurons
 
 
@@ -84,6 +90,19 @@ def test_what_is_no_chain_is_refused() -> None:
     other = replace(net.populations[0], reset=Reset.SUBTRACT)
     with pytest.raises(BadNetworkError, match="reset to zero"):
         ChipTwin(replace(net, populations=(other, net.populations[1])), 0)
+
+
+def test_a_second_opinion_is_one_line() -> None:
+    one, other = SecondCount(3, 1000, 2, 0.75), SecondCount(4, 1000, 2, 0.75)
+    same = SecondOpinion((one, other), (one, other), "NeuroBench 2")
+    assert (same.equal, same.operations, same.first_difference) == (2, 2007, None)
+    assert same.summary() == (
+        "2 of 2 recorded decisions agree exactly in effective synaptic operations (2,007 in all) "
+        "and activation sparsity (75.0000%); counted by NeuroBench 2."
+    )
+    differ = SecondOpinion((one, one), (one, other), "NeuroBench 2")
+    assert (differ.equal, differ.first_difference) == (1, 1)
+    assert f"first difference, decision 1: ours {one}, theirs {other}." in differ.summary()
 
 
 @pytest.mark.third_party
