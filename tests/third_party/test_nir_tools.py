@@ -30,15 +30,15 @@ PAGE = Path(__file__).parents[2] / "docs" / "nir-support.md"
 
 # What does not come in as the tool runs it, and why: nobody could tell it from the file.
 CROSSES = {
-    ("norse", "LIFCell"): "the exporter leaves the synapse's gain out",
-    ("sinabs", "IAF, several spikes a step"): "a neuron that sends several spikes in one step",
-    ("sinabs", "LIF, norm_input=False"): "the exporter leaves norm_input out",
-    ("Rockpool", "LIFTorch, several spikes a step"): "a neuron that sends several spikes in a step",
-    ("spyx", "Flatten behind images"): "the exporter keeps weights that count channels last",
+    ("norse", "LIFCell"): "the exporter omits the synapse's gain",
+    ("sinabs", "IAF, several spikes a step"): "a neuron sends several spikes in one step",
+    ("sinabs", "LIF, norm_input=False"): "the exporter omits norm_input",
+    ("Rockpool", "LIFTorch, several spikes a step"): "a neuron sends several spikes in a step",
+    ("spyx", "Flatten behind images"): "the exporter keeps weights in channels-last order",
     ("spyx", "LIF"): "the exporter writes r = beta where its neuron has r = tau / dt",
-    ("spyx", "CuBaLIF"): "the exporter writes r = beta and leaves w_in out",
-    ("nengo", "LIF, two layers"): "membranes end at 0 below, which NIR cannot say",
-    ("spyx", "RIF"): "the exporter leads the input through the recurrent weights",
+    ("spyx", "CuBaLIF"): "the exporter writes r = beta and omits w_in",
+    ("nengo", "LIF, two layers"): "membranes have a minimum of 0, which NIR cannot express",
+    ("spyx", "RIF"): "the exporter routes the input through the recurrent weights",
 }
 
 
@@ -120,11 +120,18 @@ def test_every_case_comes_in_or_is_a_known_cross(results: list[Result]) -> None:
 def page(found: list[Result]) -> str:
     """The support matrix, from what was just measured."""
     lines = [
-        "# Which NIR files come in",
+        "# NIR support",
         "",
-        "Made by `tests/third_party/test_nir_tools.py`: each network was built, run and exported",
-        "by the tool itself; mtspark read the file, with the options shown, and every value of",
-        "the output in 60 steps of 2 samples was compared with the tool's own.",
+        "mtspark imports the NIR files of seven tools and reproduces every value, except where marked ✗.",
+        "Each tool built, ran and exported the network itself.",
+        "mtspark read the file with the options shown, and the test compared every output value"
+        " of 60 steps and 2 samples with the tool's own.",
+        "Every cross has an explanation below.",
+        "",
+        "```sh",
+        "export MTSPARK_NIR_TOOLS=PYTHON      # a Python that has the tools",
+        "MTSPARK_WRITE_SUPPORT=1 pytest -m third_party tests/third_party/test_nir_tools.py",
+        "```",
         "",
         "| tool | network | NIR nodes | options of `mtspark export` | values compared | differ |",
         "|---|---|---|---|---:|---:|",
@@ -153,7 +160,7 @@ def page(found: list[Result]) -> str:
     nodes = list(dict.fromkeys(node for result in found for node in result.entry["nodes"]))
     lines += [
         "",
-        "✓: comes in as the tool wrote it, with every value the tool's. ✗: it does not, see above.",
+        "✓: the tool's file, unchanged, gives every value of the tool. ✗: it does not, see above.",
         "",
     ]
     lines += [f"| node | {' | '.join(tools)} |", f"|---|{'---|' * len(tools)}"]
@@ -174,29 +181,39 @@ def page(found: list[Result]) -> str:
 
 
 NOTES = """
-Of the types of node that NIR 1.0.8 has, all come in. Those above but `Conv1d`, and `Scale`,
-`Delay`, `Threshold`, `I` and `CubaLI`, grouped, dilated, strided and 'same' convolutions,
-subgraphs, loops and branches are compared with an oracle in plain Python on random graphs
-(`tests/convert/nir/test_reader.py`), whichever tool wrote them.
+All node types of NIR 1.0.8 can be imported.
+Tests compare every type above except `Conv1d` with an oracle in plain Python on random graphs, \
+whichever tool wrote them (`tests/convert/nir/test_reader.py`).
+They also cover `Scale`, `Delay`, `Threshold`, `I` and `CubaLI`, grouped, dilated, strided and \
+'same' convolutions, subgraphs, loops and branches.
 
-What NIR does not store has to be said: `--dt`, `--integrator`, `--reset`, and for some tools
-`--start` and `--fires-at-threshold`. norse's exporter writes `tau = dt / tau_mem_inv`, so its
-files need the product of both time steps, 1e-6 for the defaults.
+## Missing information
 
-The trained Braille network of the NIR paper (recurrent CubaLIF with biases, as nirtorch 2.0 ships
-it) was read as one that no test was made for: with `--reset subtract-late`, all 22,800 spikes of
-its recurrent layer and all 4,200 of its outputs in 200 steps are snntorch's.
+NIR does not store the time step, the integrator and the reset: give `--dt`, `--integrator` and \
+`--reset`, and for some tools `--start` and `--fires-at-threshold`.
+norse's exporter writes `tau = dt / tau_mem_inv`, so its files need the product of both time \
+steps, 1e-6 for the defaults.
 
-nengo has no exporter to NIR of its own: its graph was written beside the network, from the same
-arrays. The published traces of `lif_norse.nir` by norse, snnTorch, SpiNNaker2, sinabs, Rockpool,
-nengo, spyx and Lava are reproduced with the options of each (`tests/convert/nir/test_reader.py`).
+## Other files
 
-Every cross is explained. Where a tool's exporter leaves something out or writes it wrong, the row
-below has it put into the file by hand, and comes in exactly: so nothing else is amiss. Neurons
-that send several spikes in one step (the defaults of sinabs and Rockpool), and membranes that end
-at a lowest value (nengo's default) are not in NIR, nor on the chip; the row beside has the tool's
-own switch set.
+mtspark reads the trained Braille network of the NIR paper (recurrent CubaLIF with biases, as \
+nirtorch 2.0 ships it), for which no test was written.
+With `--reset subtract-late`, all 22,800 spikes of its recurrent layer and all 4,200 of its \
+outputs in 200 steps equal snntorch's.
 
-spyx compares before it integrates: its spikes come a step later for every layer of neurons, and
-are compared with that shift.
+nengo has no NIR exporter: its graph was written beside the network, from the same arrays.
+The published traces of `lif_norse.nir` by norse, snnTorch, SpiNNaker2, sinabs, Rockpool, nengo, \
+spyx and Lava are reproduced with the options of each (`tests/convert/nir/test_reader.py`).
+
+## Differences
+
+Where a tool's exporter omits something or writes it wrong, the next row adds it to the file by \
+hand and imports exactly, so the exporter's error is the only difference.
+
+Neurons that send several spikes in one step (the defaults of sinabs and Rockpool) and membranes \
+with a minimum value (nengo's default) exist neither in NIR nor on the chip.
+Another row shows the same network with the tool's own switch set.
+
+spyx compares with the threshold before it integrates, so its spikes come one step later for \
+every layer of neurons; the comparison includes that shift.
 """
