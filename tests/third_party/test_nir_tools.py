@@ -122,7 +122,8 @@ def page(found: list[Result]) -> str:
     lines = [
         "# NIR support",
         "",
-        "mtspark imports the NIR files of seven tools and reproduces every value, except where marked ✗.",
+        "mtspark imports NIR files of seven tools and reproduces every value, except where"
+        " marked ✗.",
         "Each tool built, ran and exported the network itself.",
         "mtspark read the file with the options shown, and the test compared every output value"
         " of 60 steps and 2 samples with the tool's own.",
