@@ -18,10 +18,17 @@ from mtspark.convert.linear.materialise import check_size, matrix, product
 
 
 def compose(second: LinearMap, first: LinearMap) -> LinearMap:
-    """The map that applies `first`, then `second`.
+    """Join two maps in a row.
 
     Scales, selections and, where :mod:`~mtspark.convert.linear.fuse` allows it, convolutions stay
     what they are; everything else becomes a matrix.
+
+    Args:
+        second: applied last; takes as many values as `first` gives.
+        first: applied before.
+
+    Returns:
+        The map that applies both.
 
     Raises:
         BadNetworkError: that matrix would be too large.
@@ -45,7 +52,13 @@ def compose(second: LinearMap, first: LinearMap) -> LinearMap:
 
 
 def add(one: LinearMap, other: LinearMap) -> LinearMap | None:
-    """The sum of two maps; None where a convolution is one of them and the sum is none.
+    """Add two maps from the same values to the same values.
+
+    Args:
+        one, other: of the same size.
+
+    Returns:
+        Their sum; None where one of them is a convolution and the sum is none.
 
     Raises:
         BadNetworkError: the sum is a matrix, and that would be too large.

@@ -1,4 +1,4 @@
-"""When two maps in a row are one convolution, and which."""
+"""Decide when two maps in a row are one convolution, and join them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,15 @@ from mtspark.core.geometry import ConvGeometry
 
 
 def fuse_scale_before(conv: Conv, scale: Scale) -> Conv | None:
-    """A convolution that includes the factors of what it gets; None where a channel's differ."""
+    """Include the factors of what a convolution gets.
+
+    Args:
+        conv: applied last.
+        scale: applied before.
+
+    Returns:
+        The convolution that does both; None where the factors differ within a channel.
+    """
     factors = _by_channel(scale, conv.geometry.input_shape[0])
     if factors is None:
         return None
@@ -24,7 +32,15 @@ def fuse_scale_before(conv: Conv, scale: Scale) -> Conv | None:
 
 
 def fuse_scale_after(scale: Scale, conv: Conv) -> Conv | None:
-    """A convolution that includes the factors of what it sends; None where a channel's differ."""
+    """Include the factors of what a convolution sends.
+
+    Args:
+        scale: applied last.
+        conv: applied before.
+
+    Returns:
+        The convolution that does both; None where the factors differ within a channel.
+    """
     factors = _by_channel(scale, conv.geometry.filters)
     if factors is None:
         return None
@@ -38,15 +54,19 @@ def _by_channel(scale: Scale, channels: int) -> Floats | None:
 
 
 def fuse_convolutions(second: Conv, first: Conv) -> Conv | None:
-    """One convolution that equals `first`, then `second`.
+    """Join two convolutions in a row.
 
     With kernels k, strides s, dilations d and paddings p of both, its kernel has
     d2 s1 (k2 - 1) + d1 (k1 - 1) + 1 taps, its stride is s1 s2 and its padding p1 + p2 s1.
 
+    Args:
+        second: applied last.
+        first: applied before.
+
     Returns:
-        The convolution. None where there is none: the image is reshaped between them, or the
-        second's zero padding differs from what a convolution of a larger image would give there
-        (see :func:`_padding_agrees`), or its kernel is larger than a matrix may be.
+        The convolution that does both. None where there is none, since the image is reshaped
+        between them or the zeros that the second pads with are not what the first would give
+        there (see :func:`_padding_agrees`), or where its kernel is larger than a matrix may be.
     """
     inside, outside = first.geometry, second.geometry
     if inside.output_shape != outside.input_shape or not _padding_agrees(outside, inside):

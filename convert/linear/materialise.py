@@ -95,7 +95,12 @@ def _units(size: int, start: int, count: int) -> Floats:
 
 
 def connection(linear: LinearMap, name: str, source: str, target: str) -> FloatConnection:
-    """A map as a connection of a float network; what has no compact form there as a matrix.
+    """Make a connection of a map; one that has no compact form there becomes a matrix.
+
+    Args:
+        linear: the map.
+        name: of the connection.
+        source, target: names of populations.
 
     Raises:
         BadNetworkError: that matrix would be too large.

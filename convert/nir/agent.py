@@ -123,10 +123,18 @@ def _graph_nodes(agent: Agent, task: int, head: Head) -> dict[str, nir.NIRNode]:
 
 
 def dendritic_gains(agent: Agent, task: int, layer: str = HIDDEN) -> NDArray[np.float64]:
-    """Gain of every neuron of a layer under a task; ones where it has no dendrites.
+    """Compute the gain of every neuron of a layer under a task.
 
     A gain near 0 means off. It is kept above :data:`SMALLEST_GAIN`, where the threshold is far
     beyond any membrane, because a graph must not hold an infinite threshold.
+
+    Args:
+        agent: a trained agent.
+        task: its index.
+        layer: name of the layer.
+
+    Returns:
+        Gains in the layer's shape; ones where it has no dendrites.
 
     Raises:
         BadNetworkError: a gain that is not finite.
@@ -143,7 +151,15 @@ def dendritic_gains(agent: Agent, task: int, layer: str = HIDDEN) -> NDArray[np.
 
 
 def fold_head(agent: Agent, head: Head) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Fold value and advantage streams into one affine layer, in float64."""
+    """Fold value and advantage streams into one affine layer, in float64.
+
+    Args:
+        agent: a trained agent.
+        head: action values to compute.
+
+    Returns:
+        Weights (actions, hidden neurons) and biases (actions,).
+    """
     with torch.no_grad():
         weight, bias = agent.network.folded_head(with_value=head is Head.DUELING)
     return _array(weight.float()), _array(bias.float())

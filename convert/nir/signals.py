@@ -67,7 +67,13 @@ class Signal:
 
 
 def total(signals: Mapping[str, Signal], sources: Iterable[str], shape: Shape) -> Signal:
-    """The sum of what several nodes send; `shape` is that of the first."""
+    """Add up what several nodes send.
+
+    Args:
+        signals: of all nodes, by name.
+        sources: names of the nodes.
+        shape: of what the first of them sends.
+    """
     result = Signal()
     for source in sources:
         for key, maps in signals[source].maps.items():
@@ -80,7 +86,11 @@ def total(signals: Mapping[str, Signal], sources: Iterable[str], shape: Shape) -
 
 
 def through(effect: Effect, signal: Signal) -> Signal:
-    """A signal after a node.
+    """Send a signal through a node.
+
+    Args:
+        effect: of the node.
+        signal: that arrives.
 
     Raises:
         BadNetworkError: a composition that would be too large.
@@ -108,7 +118,7 @@ def through(effect: Effect, signal: Signal) -> Signal:
 def connections_of(
     target: str, signal: Signal, notional: Mapping[tuple[str, int, str], int]
 ) -> list[FloatConnection]:
-    """The connections that bring a signal to a population; zero maps bring nothing.
+    """Make the connections that bring a signal to a population.
 
     Args:
         target: population.

@@ -75,7 +75,7 @@ def network_to_nir(network: FloatNetwork, task: int = 0) -> nir.NIRGraph:
 
 
 class _Graph:
-    """Nodes and edges as they are made."""
+    """The nodes and edges so far."""
 
     def __init__(self, network: FloatNetwork) -> None:
         self.network = network
@@ -99,7 +99,13 @@ class _Graph:
     def connect(
         self, link: FloatConnection, bias: Floats | None, shapes: dict[str, tuple[int, ...]]
     ) -> None:
-        """The nodes of one connection: Flatten, Delay, and its synapses."""
+        """Add the nodes of one connection: Delay, Flatten, and its synapses.
+
+        Args:
+            link: the connection.
+            bias: of its target, where this connection's node adds it.
+            shapes: of what every population sends, and the input.
+        """
         if link.source == CONSTANT:
             raise BadNetworkError(f"connection {link.name!r}: NIR has no source of a constant")
         base = f"{link.source}_to_{link.target}"

@@ -47,8 +47,17 @@ INSTEAD["log_softmax"] = INSTEAD["softmax"]
 TWO_SIGNALS = {"mul", "mul_", "div", "div_", "multiply", "true_divide", "matmul", "bmm", "einsum"}
 
 
-def refusal(op: str, where: str, signals: int, options: Mapping[str, Any]) -> BadNetworkError:
-    """The error for an operation that no synapse can do."""
+def refusal(op: str, where: str, signals: int) -> BadNetworkError:
+    """Explain that an operation is not linear, with what to write instead.
+
+    Args:
+        op: name of the torch function.
+        where: the user's line.
+        signals: how many of its arguments are signals.
+
+    Returns:
+        The error to raise.
+    """
     if signals > 1 and op in TWO_SIGNALS:
         return BadNetworkError(
             f"{where}: {op} of two signals cannot be done by synapses; gate with a constant, or "

@@ -167,7 +167,15 @@ def _array(value: Tensor, shape: tuple[int, ...], name: str, where: str) -> Floa
 
 
 def refuse_kind(neuron: SpikingNeuron, where: str) -> BadNetworkError:
-    """The error for a neuron that does not go, with what to write instead."""
+    """Explain that a kind of neuron is not supported, with what to write instead.
+
+    Args:
+        neuron: of any kind but Leaky, Synaptic, RLeaky and RSynaptic.
+        where: the user's line.
+
+    Returns:
+        The error to raise.
+    """
     kind = type(neuron).__name__
     if kind == "Lapicque" and type(neuron).__module__.startswith("snntorch"):
         keep = 1 - float(neuron.time_step) / (float(neuron.R) * float(neuron.C))

@@ -133,7 +133,12 @@ class Recorder(TorchFunctionMode):
         self._paused = False
 
     def mark(self, tensor: Tensor, node: Node) -> Node:
-        """Let a tensor carry a signal from now on."""
+        """Let a tensor carry a signal from now on.
+
+        Args:
+            tensor: of any shape.
+            node: that describes it; it gets the tensor's shape.
+        """
         node.shape = tuple(tensor.shape)
         # The tensor is kept, so that no other one can get its id.
         self._nodes[id(tensor)] = (tensor, node)

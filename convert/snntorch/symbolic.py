@@ -237,7 +237,7 @@ class Resolver:
             shape = node.shape[1:]
             constant = self._constant(node, signals, forms, bias)
             return self._mapped(first, shape, linear, constant, node.where)
-        raise refusal(node.op, node.where, len(signals), node.kwargs)
+        raise refusal(node.op, node.where, len(signals))
 
     def _constant(
         self, node: Node, signals: list[Node], forms: dict[int, Form], bias: Floats | None
@@ -322,10 +322,10 @@ class Resolver:
             operands = [*node.args[:2], *[node.kwargs[k] for k in ("other",) if k in node.kwargs]]
             left, right = operands
             if isinstance(left, Node) and isinstance(right, Node):
-                raise refusal(node.op, node.where, 2, node.kwargs)
+                raise refusal(node.op, node.where, 2)
             if node.op.startswith(("div", "true_div")):
                 if not isinstance(left, Node) or node.kwargs.get("rounding_mode"):
-                    raise refusal(node.op, node.where, 2, node.kwargs)
+                    raise refusal(node.op, node.where, 2)
                 factor = 1.0 / self._plain(right, shape, node)
             else:
                 factor = self._plain(right if isinstance(left, Node) else left, shape, node)
