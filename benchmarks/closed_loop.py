@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from mtspark.cli._progress import play_progress
+from mtspark.cli._progress import progress_bar
 from mtspark.core.backend import Moment, greedy_actions
 from mtspark.core.chip_network.network import ChipNetwork
 from mtspark.core.environments.atari import make_games
 from mtspark.sim.engine.chip import EngineChip
 from mtspark.sim.play import play
+from mtspark.workflows.run.progress import episode_reports
 
 ROUNDS = 7
 
@@ -117,10 +118,11 @@ def _rate(
 def _rate_of_run(network: ChipNetwork, games: int, chip: EngineChip, count: int) -> float:
     """The same of the agent loop, from its 10th decision on."""
     times: list[float] = []
-    with play_progress("benchmark", games) as progress:
+    with progress_bar() as progress:
+        report = episode_reports(progress, "benchmark", games)
 
         def observe(moment: Moment) -> None:
-            progress(moment)
+            report(moment)
             times.append(time.perf_counter())
 
         request = {"episodes": games, "seed": 1, "max_decisions": count + 10}

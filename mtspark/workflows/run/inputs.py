@@ -44,7 +44,7 @@ class InputsResult:
         backend: who ran it.
         task: row of the thresholds, by name.
         values: float64 (samples, *shape of the readout).
-        spike_counts: by population, int64 (samples, *shape): spikes in its window.
+        spike_counts: by population, int32 (samples, *shape): spikes in its window.
         spikes: by population, bool (T, samples, *shape), in its window; empty where they were
             not recorded.
         membranes: likewise, int64, after each step.
@@ -56,7 +56,7 @@ class InputsResult:
     backend: str
     task: str
     values: NDArray[np.float64]
-    spike_counts: Mapping[str, NDArray[np.int64]]
+    spike_counts: Mapping[str, NDArray[np.int32]]
     spikes: Mapping[str, NDArray[np.bool_]]
     membranes: Mapping[str, NDArray[np.int64]]
     counts: RunCounts
@@ -208,8 +208,11 @@ def run_inputs(
     progress: ProgressCallback = no_progress,
 ) -> InputsResult:
     """Run plain inputs; arguments and errors as for :func:`answers`."""
-    parts: list[Answer] = []
     counter: Counter | None = None
+    values: list[NDArray[np.float64]] = []
+    sent: dict[str, list[NDArray[np.int32]]] = {}
+    spikes: dict[str, list[NDArray[np.bool_]]] = {}
+    membranes: dict[str, list[NDArray[np.int64]]] = {}
     for answer in answers(
         bundle,
         x,
@@ -220,34 +223,29 @@ def run_inputs(
         time_first=time_first,
         progress=progress,
     ):
-        counter = counter or Counter(answer.network)
-        counter.add(answer.decision.activity)
-        parts.append(answer)
+        decision, network = answer.decision, answer.network
+        counter = counter or Counter(network)
+        counter.add(decision.activity)
+        values.append(decision.values)
+        for population in network.populations:
+            name, own = population.name, network.window(population.name)
+            # What a float network only reads out sends no messages.
+            if name in decision.activity.window:
+                count = np.asarray(decision.activity.window[name])
+                sent.setdefault(name, []).append(count.astype(np.int32))
+            if decision.trace is not None:
+                spikes.setdefault(name, []).append(decision.trace.spikes[name][own])
+                membranes.setdefault(name, []).append(decision.trace.membranes[name][own])
     assert counter is not None
-    network = parts[0].network
-    names = [population.name for population in network.populations]
-    spikes: dict[str, NDArray[np.bool_]] = {}
-    membranes: dict[str, NDArray[np.int64]] = {}
-    if record:
-        traces = [answer.decision.trace for answer in parts]
-        for name in names:
-            own = network.window(name)
-            spikes[name] = np.concatenate([t.spikes[name][own] for t in traces if t], 1)
-            membranes[name] = np.concatenate([t.membranes[name][own] for t in traces if t], 1)
     return InputsResult(
-        network=network,
+        network=counter.network,
         network_sha256=bundle.network_hash,
         backend=backend.value,
-        task=task or network.tasks[0].name,
-        values=np.concatenate([answer.decision.values for answer in parts]),
-        spike_counts={
-            name: np.concatenate([part.decision.activity.window[name] for part in parts])
-            for name in names
-            # What a float network only reads out sends no messages.
-            if name in parts[0].decision.activity.window
-        },
-        spikes=spikes,
-        membranes=membranes,
+        task=task or bundle.network.tasks[0].name,
+        values=np.concatenate(values),
+        spike_counts={name: np.concatenate(parts) for name, parts in sent.items()},
+        spikes={name: np.concatenate(parts, 1) for name, parts in spikes.items()},
+        membranes={name: np.concatenate(parts, 1) for name, parts in membranes.items()},
         counts=counter.result(pipeline=backend is not BackendName.TORCH),
     )
 
