@@ -68,7 +68,7 @@ def _contenders(times: dict[str, Any]) -> str:
     add("engine", "**engine**", "engine", None, False)
     add(
         "engine, conv1 each step",
-        "engine, conv1 walked in each step",
+        "engine, conv1 computed in each step",
         "engine",
         None,
         True,
@@ -78,7 +78,7 @@ def _contenders(times: dict[str, Any]) -> str:
     add("engine, Pong", "engine, a frame of Pong", "engine, Pong", None, False)
     add(
         "engine, Pong, conv1 each step",
-        "engine, a frame of Pong, conv1 in each step",
+        "engine, a frame of Pong, conv1 computed in each step",
         "engine, Pong",
         None,
         False,
@@ -90,12 +90,12 @@ def _contenders(times: dict[str, Any]) -> str:
         add(base, label, base, None, False)
         for name, label_, wanted in others:
             add(name, label_, base, wanted, False)
-    head = ["", "median", "min", "max", "engine is faster by", "if conv1 is walked in each step"]
-    return table([*head, "wanted"], rows)
+    head = ["", "median", "min", "max", "engine is faster by", "with conv1 computed each step"]
+    return table([*head, "goal"], rows)
 
 
 def _short(results: dict[str, Any]) -> str:
-    """What was wanted and not reached, in one list; made by comparing, not by hand."""
+    """List the missed goals, found by comparison."""
     times, missed, left_out = results["side_by_side"]["times"], [], []
     for rows, base in ((AT_BATCH_1, "engine"), (AT_BATCH_32, "engine, batch 32")):
         for name, label, wanted in rows:
@@ -105,18 +105,18 @@ def _short(results: dict[str, Any]) -> str:
                 found = times[name]["median"] / times[base]["median"]
                 walked = times[name]["median"] / times["engine, conv1 each step"]["median"]
                 if found < wanted:
-                    missed.append(f"- {label}: {ratio(found)} times, {wanted:,} were wanted.")
+                    missed.append(f"- {label}: {ratio(found)} times; the goal is {wanted:,}.")
                 elif base == "engine" and walked < wanted:
                     missed.append(
-                        f"- {label}: {ratio(found)} times, more than the {wanted:,} wanted; only "
-                        f"{ratio(walked)} where conv1 is walked in each step."
+                        f"- {label}: {ratio(found)} times, above the goal of {wanted:,}, but only "
+                        f"{ratio(walked)} with conv1 computed in each step."
                     )
     one = results.get("closed_loop", {}).get("1", {})
     for name in ("engine", "run"):
         part = one[name]["of_the_bare_game"] if one else WANTED_LOOP
         if part < WANTED_LOOP:
-            missed.append(f"- One game, {name}: {part:.2f} of the bare game, {WANTED_LOOP} wanted.")
-    return "\n".join([*missed, *left_out]) or "Nothing: every goal is reached."
+            missed.append(f"- One game, {name}: {part:.2f} of the bare game; goal: {WANTED_LOOP}.")
+    return "\n".join([*missed, *left_out]) or "None: every goal is reached."
 
 
 def _sweep(rows: dict[str, Any], label: str, names: list[str], key: Callable[..., str]) -> str:
@@ -136,7 +136,7 @@ def _lines(results: dict[str, Any]) -> str:
         ]
         for name, fit in results["linear"].items()
     ]
-    head = ["operations grow through", "microseconds without any", "nanoseconds each", "R²"]
+    head = ["operations vary with", "fixed microseconds", "nanoseconds per operation", "R²"]
     return table(head, rows)
 
 
@@ -156,7 +156,7 @@ def _loop(found: dict[str, Any]) -> str:
             wanted = f"{WANTED_LOOP:.2f}" if games == 1 and name != "random" else ""
             each = f"{1e6 / median(rates):,.0f}"
             rows.append([f"{of}, {label}", *cells, each, part, wanted])
-    head = ["", "decisions a second", "min", "max", "µs each", "of the bare game", "wanted"]
+    head = ["", "decisions a second", "min", "max", "µs each", "of the bare game", "goal"]
     recorded = found["recorded"]
     return (
         table(head, rows)
@@ -177,19 +177,20 @@ def blocks(results: dict[str, Any]) -> dict[str, str]:
     sweeps = results["sweeps"]
     found = {
         "machine": (
-            f"One run of it, of commit {machine['commit']}, took {results['seconds']} s on "
-            f"{machine['processors']} processors ({machine['model']}), whose load was "
-            f"{machine['load']:.1f} before it began. "
+            f"One run of commit {machine['commit']} took {results['seconds']} s on "
+            f"{machine['processors']} processors ({machine['model']}) with a load of "
+            f"{machine['load']:.1f} before it began.\nVersions: "
             + ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
             + "."
         ),
         "step": (
-            f"{operations:,.0f} synaptic operations a step, borders exact, {first:,.0f} of them in "
-            f"conv1; {described['neurons']:,} neuron updates. Milliseconds a step and sample.\n\n"
+            f"A step has {operations:,.0f} synaptic operations with exact borders, {first:,.0f} of "
+            f"them in conv1, and {described['neurons']:,} neuron updates.\n"
+            "The table lists milliseconds per step and sample.\n\n"
             + _contenders(results["side_by_side"]["times"])
-            + f"\n\nThe frame of Pong: {pong['activity']['input']:.0%} of its bytes are not zero, "
-            f"{sum(pong['operations_a_step'].values()) / 1e6:.1f} M synaptic operations a step; "
-            "the hidden layers fire at 5 %, too."
+            + f"\n\nOf the frame of Pong {pong['activity']['input']:.0%} of the bytes are not zero, "
+            f"which makes {sum(pong['operations_a_step'].values()) / 1e6:.1f} M synaptic operations "
+            "a step; the hidden layers also fire at 5 %."
         ),
         "short": _short(results),
         "layers": table(
