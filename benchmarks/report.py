@@ -188,8 +188,9 @@ def blocks(results: dict[str, Any]) -> dict[str, str]:
             f"them in conv1, and {described['neurons']:,} neuron updates.\n"
             "The table lists milliseconds per step and sample.\n\n"
             + _contenders(results["side_by_side"]["times"])
-            + f"\n\nOf the frame of Pong {pong['activity']['input']:.0%} of the bytes are not zero, "
-            f"which makes {sum(pong['operations_a_step'].values()) / 1e6:.1f} M synaptic operations "
+            + "\n\nOf the frame of Pong "
+            f"{pong['activity']['input']:.0%} of the bytes are not zero, which makes "
+            f"{sum(pong['operations_a_step'].values()) / 1e6:.1f} M synaptic operations "
             "a step; the hidden layers also fire at 5 %."
         ),
         "short": _short(results),
