@@ -92,7 +92,8 @@ def _run_recording(
     from mtspark.workflows.run.inputs import check_archive_target, run_recording, save_archive
 
     check_archive_target(output)
-    recorded = run_recording(bundle, recording, task=task, backend=backend)
+    with progress_bar() as progress:
+        recorded = run_recording(bundle, recording, task=task, backend=backend, progress=progress)
     if output is not None:
         save_archive(recorded.result, output)
     print_recorded(recorded.to_json(), output)

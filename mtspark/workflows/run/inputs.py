@@ -256,6 +256,7 @@ def run_recording(
     *,
     task: str | None = None,
     backend: BackendName = BackendName.ENGINE,
+    progress: ProgressCallback = no_progress,
 ) -> RecordedRun:
     """Run a file of recorded inputs, with every spike and membrane.
 
@@ -264,6 +265,7 @@ def run_recording(
         recording: .npy, (T, ...) or (batch, T, ...); its length replaces the network's T.
         task: default: the first.
         backend: who runs it.
+        progress: called at the start and at the end.
 
     Raises:
         BadFileError: a file that cannot be read.
@@ -282,7 +284,13 @@ def run_recording(
             )
         series = series[:, 0]
     result = run_inputs(
-        bundle, series, task=task, backend=backend, record=True, batch_size=len(series)
+        bundle,
+        series,
+        task=task,
+        backend=backend,
+        record=True,
+        batch_size=len(series),
+        progress=progress,
     )
     return RecordedRun(path.name, result)
 

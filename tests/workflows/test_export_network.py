@@ -1,4 +1,4 @@
-"""mtspark export and run of networks that are no agents."""
+"""Export and run of networks that are no agents."""
 
 from __future__ import annotations
 
