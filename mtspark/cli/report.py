@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from mtspark.cli._console import console, one_thread_each
+from mtspark.cli._console import one_thread_each
+from mtspark.core.errors import BadRequestError
 from mtspark.core.files.atomic import check_target, write_json
-
-if TYPE_CHECKING:
-    from mtspark.deploy.bundle import Bundle
 
 
 class EncoderName(str, Enum):
@@ -84,74 +84,47 @@ def report_command(
 ) -> None:
     """Show spikes, operations and energy of the latest runs, or write a page about them."""
     one_thread_each()
-    from mtspark.core.errors import BadRequestError
-    from mtspark.deploy.bundle import load_bundle
-
     check_target(json_out)
     if page is None:
         given = (task, seed, max_decisions, card, times, pilotnet, data)
         if any(value is not None for value in given) or episodes != 1 or neurobench:
             raise BadRequestError("that option belongs to a page: add -o report.html")
-        print_report(load_bundle(folder), json_out)
+        _report_stored(folder, json_out)
         return
     if json_out is not None:
         raise BadRequestError("-o writes its data beside the page; leave --json out")
-    from mtspark.cli.report_page import PageRequest, write_page
+    from mtspark.cli._progress import progress_bar
+    from mtspark.cli.show.report import print_page
+    from mtspark.sim.counts.encoders import Encoder
+    from mtspark.workflows.report.page import write_page
+    from mtspark.workflows.report.request import ReportRequest
 
-    request = PageRequest(
+    request = ReportRequest(
         tasks=tuple(task or ()),
         episodes=episodes,
         seed=seed,
         max_decisions=max_decisions,
         cards=tuple(card or ()),
-        encoder=encoder.value,
+        encoder=Encoder(encoder.value),
         seconds=seconds,
         times=times,
         pilotnet=pilotnet,
         neurobench=neurobench,
         data=data,
         images=images,
+        command=shlex.join(["mtspark", *sys.argv[1:]]),
     )
-    write_page(folder, page, request)
+    with progress_bar() as progress:
+        written = write_page(folder, page, request, progress=progress)
+    print_page(written, say_left_out=bool(card))
 
 
-def print_report(bundle: Bundle, json_out: Path | None) -> None:
-    """Tables of the latest runs.
+def _report_stored(folder: Path, json_out: Path | None) -> None:
+    """Print tables of the latest runs in a bundle."""
+    from mtspark.cli.show.report import print_stored
+    from mtspark.workflows.report.stored import stored_report
 
-    Raises:
-        BadRequestError: there is none.
-    """
-    from mtspark.cli.show.runs import print_run
-    from mtspark.core.errors import BadRequestError
-    from mtspark.sim.results import latest_runs
-
-    runs, others = latest_runs(bundle)
-    if not runs:
-        task = bundle.network.tasks[0]
-        if not task.game:
-            raise BadRequestError(
-                f"{bundle.folder}: runs of games are reported, and task {task.name!r} is none; "
-                "`mtspark run DIR --input FILE.npy` shows what it does, and for image sets "
-                "`mtspark report DIR -o report.html` what it costs"
-            )
-        raise BadRequestError(
-            f"{bundle.folder}: no runs of this network yet; play with "
-            f"`mtspark run {bundle.folder} --task {task.name}`"
-        )
-    for result in runs:
-        console.rule(f"{result['task']}, {result['backend']}, {result['date']}")
-        print_run(result, bundle.network)
-    if others:
-        console.print(f"{others} runs of an earlier network in {bundle.runs} are left out")
+    report = stored_report(folder)
+    print_stored(report)
     if json_out is not None:
-        write_json(
-            json_out,
-            {
-                "format": "mtspark-report",
-                "version": 1,
-                "note": "ESTIMATE: no neuromorphic hardware was measured",
-                "agent": bundle.network.name,
-                "network_sha256": bundle.network_hash,
-                "runs": runs,
-            },
-        )
+        write_json(json_out, report.to_json())

@@ -1,22 +1,25 @@
-"""The report as data: everything that the page shows, as JSON values.
+"""The report as data: everything that the page shows, typed, and as JSON values.
 
 Counts come first; prices, each with its card, are views of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mtspark.core.chip_network.network import INPUT, ChipNetwork, ReadoutKind
 from mtspark.core.environments.protocol import protocol_to_json
-from mtspark.sim.counts.activity import DeepCounts, memory, summarise
-from mtspark.sim.counts.encoders import Encoder, with_encoder
+from mtspark.sim.counts.activity import DeepCounts, Summary, memory, summarise
+from mtspark.sim.counts.encoders import Encoder, EncoderCounts, with_encoder
+from mtspark.sim.counts.totals import RunCounts
 from mtspark.sim.energy.baselines import (
     BaselineBill,
+    BreakEven,
     break_even,
     head_synapses,
     incremental_network,
@@ -28,10 +31,8 @@ from mtspark.sim.energy.baselines import (
 from mtspark.sim.energy.cards import OPERATIONS, PriceCard
 from mtspark.sim.energy.pricing import Bill, Device, price
 from mtspark.sim.recording.study import Study
-from mtspark.sim.report.device import OnChip, dearest_switches, device_data
-
-Devices = Mapping[tuple[str, Encoder], OnChip]
-"""By chip and encoder."""
+from mtspark.sim.report.device import ChipSwitch, Devices, OnChip, dearest_switches
+from mtspark.sim.report.provenance import Provenance
 
 FORMAT = "mtspark-report-page"
 VERSION = 1
@@ -56,16 +57,336 @@ ASSUMPTIONS = (
 )
 
 
+@dataclass(frozen=True)
+class EpisodeReport:
+    """One episode: what it scored, and what it took.
+
+    Attributes:
+        seed, score, decisions, finished, trajectory: of the episode.
+        spikes, synops: over all its decisions.
+        dynamic_j: energy under the main card.
+    """
+
+    seed: int
+    score: float
+    decisions: int
+    finished: bool
+    trajectory: str
+    spikes: int
+    synops: int
+    dynamic_j: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON values."""
+        return {
+            "seed": self.seed,
+            "return": self.score,
+            "decisions": self.decisions,
+            "finished": self.finished,
+            "trajectory": self.trajectory,
+            "spikes": self.spikes,
+            "synops": self.synops,
+            "dynamic_j": self.dynamic_j,
+            "dynamic_j_per_point": self.dynamic_j / self.score if self.score > 0 else None,
+        }
+
+
+@dataclass(frozen=True)
+class LayerReport:
+    """What one population does in a mean decision.
+
+    Attributes:
+        name, neurons: of the population.
+        fires: whether it sends spikes; of a readout the membranes may be read instead.
+        spikes_window, spikes_drain: within and outside its window.
+        rate: spikes of a neuron in a step of the window.
+        graded: whether values of the input, not spikes, reach it.
+        synops_structural, synops_effective: operations on all weights, on nonzero ones.
+        neuron_updates: of all its neurons.
+        dead, saturated: neurons that never fired in a window, that fired in every step.
+        dynamic_j: energy under the main card; None where it prices nothing of it.
+    """
+
+    name: str
+    neurons: int
+    fires: bool
+    spikes_window: float
+    spikes_drain: float
+    rate: float
+    graded: bool
+    synops_structural: float
+    synops_effective: float
+    neuron_updates: float
+    dead: int
+    saturated: int
+    dynamic_j: float | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """Means of every chip step.
+
+    Attributes:
+        decisions: that the means are of.
+        spikes: by population, one value a step.
+        synops: by connection, likewise.
+    """
+
+    decisions: int
+    spikes: dict[str, list[float]]
+    synops: dict[str, list[float]]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class EpisodeCurve:
+    """Spikes over the first episode, in equal bins of its time.
+
+    Attributes:
+        decision: the mean number of a bin's decisions.
+        spikes: by population, of a mean decision of the bin.
+        last_quarter_over_first: by population; None where the first quarter has no spike.
+    """
+
+    decision: list[float]
+    spikes: dict[str, list[float]]
+    last_quarter_over_first: dict[str, float | None]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class CardReport:
+    """A task under one price card.
+
+    Attributes:
+        bill: of a mean decision.
+        per_decision: dynamic energy of single decisions; None where only the mean is known.
+        baselines: networks of the same topology that do not spike.
+        break_even: with each of them.
+    """
+
+    bill: Bill
+    per_decision: Summary | None
+    baselines: tuple[BaselineBill, ...]
+    break_even: tuple[BreakEven, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON values: the bill's, and the comparisons."""
+        return {
+            **self.bill.to_json(),
+            "left_out": list(self.bill.left_out),
+            "per_decision_j": None if self.per_decision is None else self.per_decision.to_json(),
+            "baselines": [baseline.to_json() for baseline in self.baselines],
+            "break_even": [point.to_json() for point in self.break_even],
+        }
+
+
+@dataclass(frozen=True)
+class EncoderReport:
+    """What a task takes if its frames are sent in one of the ways.
+
+    Attributes:
+        sent: messages of the input and their operations.
+        bills: of a mean decision, one a card.
+        break_even: with the int8 network, one a card.
+        step_time_us: modelled time of a step, by chip; None where nothing models it.
+    """
+
+    sent: EncoderCounts
+    bills: tuple[Bill, ...]
+    break_even: tuple[BreakEven, ...]
+    step_time_us: dict[str, float | None]
+
+    @property
+    def encoder(self) -> Encoder:
+        """Which one."""
+        return self.sent.encoder
+
+    def bill(self, card: PriceCard) -> Bill:
+        """Return the bill under a card."""
+        return next(bill for bill in self.bills if bill.card.key == card.key)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON values."""
+        decisions = max(self.sent.decisions, 1)
+        pairs = zip(self.bills, self.break_even, strict=True)
+        return {
+            "encoder": self.encoder.value,
+            "messages_per_decision": self.sent.messages / decisions,
+            "input_synops_per_decision": sum(self.sent.structural.values()) / decisions,
+            "dynamic_j_by_card": {
+                bill.card.key: bill.dynamic_j_per_decision for bill in self.bills
+            },
+            "static_j_by_card": {bill.card.key: bill.static_j_per_decision for bill in self.bills},
+            "terms_by_card": {bill.card.key: priced_terms(bill) for bill in self.bills},
+            "break_even_by_card": {bill.card.key: point.to_json() for bill, point in pairs},
+            "step_time_us": self.step_time_us,
+        }
+
+
+@dataclass(frozen=True)
+class TaskReport:
+    """One task: play, counts, bills, baselines, encoders.
+
+    Attributes:
+        task, seed, sticky, interval_ms, host_s: as in :class:`Study`.
+        decisions: of all episodes.
+        episodes: one a played game; all images are one.
+        returns: of the episodes.
+        spikes: of single decisions.
+        input_events_per_decision: values that the input sends.
+        binary_synops: of single decisions, operations of spikes.
+        graded_synops: of a mean decision, operations of values.
+        mean_rate: spikes of a neuron in a step of its window.
+        layers, steps, curve: counts by population, by chip step and over the first episode.
+        energy: one a card; the first is the main one.
+        chips: what the network takes of each chip.
+        encoders: the same task under each way of sending frames.
+        film_start, film_decisions: which decisions the page shows.
+    """
+
+    task: str
+    seed: int
+    sticky: float | None
+    interval_ms: float | None
+    decisions: int
+    episodes: tuple[EpisodeReport, ...]
+    returns: Summary
+    spikes: Summary
+    input_events_per_decision: float
+    binary_synops: Summary
+    graded_synops: float
+    mean_rate: float
+    layers: tuple[LayerReport, ...]
+    steps: StepReport | None
+    curve: EpisodeCurve
+    energy: tuple[CardReport, ...]
+    chips: tuple[OnChip, ...]
+    encoders: tuple[EncoderReport, ...]
+    host_s: float
+    film_start: int
+    film_decisions: int
+
+    @property
+    def film_s(self) -> float | None:
+        """Seconds of play that the film shows; None for images, which have no time."""
+        if self.interval_ms is None:
+            return None
+        return round(self.film_decisions * self.interval_ms / 1000, 2)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON values."""
+        return {
+            "task": self.task,
+            "seed": self.seed,
+            "sticky_action_probability": self.sticky,
+            "kind": "images" if self.interval_ms is None else "game",
+            "decision_interval_ms": self.interval_ms,
+            "decisions": self.decisions,
+            "episodes": [episode.to_json() for episode in self.episodes],
+            "return": self.returns.to_json(),
+            "spikes_per_decision": self.spikes.to_json(),
+            "input_events_per_decision": self.input_events_per_decision,
+            "synops_per_decision": {
+                "binary": self.binary_synops.to_json(),
+                "graded_mean": self.graded_synops,
+            },
+            "mean_rate": self.mean_rate,
+            "layers": [layer.to_json() for layer in self.layers],
+            "steps": None if self.steps is None else self.steps.to_json(),
+            "episode_curve": self.curve.to_json(),
+            "energy": [card.to_json() for card in self.energy],
+            "chips": [chip.to_json() for chip in self.chips],
+            "encoders": [encoder.to_json() for encoder in self.encoders],
+            "host_seconds": round(self.host_s, 2),
+            "film": {
+                "first_decision": self.film_start,
+                "decisions": self.film_decisions,
+                "seconds": self.film_s,
+            },
+        }
+
+
+@dataclass(frozen=True)
+class ReportData:
+    """Some tasks of one network.
+
+    Attributes:
+        network: that played.
+        encoder: how frames are sent, in all bills.
+        provenance: how the report came about.
+        task_switches: the dearest change of task on each chip.
+        tasks: in the order of the page.
+        cards: in the order in which they are shown; the first one is the main one.
+    """
+
+    network: ChipNetwork
+    encoder: Encoder
+    provenance: Provenance
+    task_switches: tuple[ChipSwitch, ...]
+    tasks: tuple[TaskReport, ...]
+    cards: tuple[PriceCard, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the content of the file beside the page."""
+        network = self.network
+        protocol = network.protocol
+        return {
+            "format": FORMAT,
+            "version": VERSION,
+            "note": NOTE,
+            "made": self.provenance.to_json(),
+            "agent": network.name,
+            "provenance": dict(network.provenance),
+            "protocol": None if protocol is None else protocol_to_json(protocol),
+            "time_steps": network.time_steps,
+            "steps_per_decision": network.steps_per_decision,
+            "input": {
+                "shape": list(network.input.shape),
+                "payload_bits": network.input.payload_bits,
+                "encoder": self.encoder.value,
+            },
+            "populations": [
+                {
+                    "name": population.name,
+                    "shape": list(population.shape),
+                    "neurons": population.size,
+                    "first_step": network.depths[population.name],
+                    "fires": _fires(network, population.name),
+                }
+                for population in network.populations
+            ],
+            "neurons": sum(population.size for population in network.populations),
+            "synapses": sum(link.weights.size for link in network.connections),
+            "memory_bits": memory(network).to_json(),
+            "head_synapses": head_synapses(network).to_json(),
+            "task_switches": [switch.to_json() for switch in self.task_switches],
+            "tasks": [task.to_json() for task in self.tasks],
+            "cards": [card.to_json() for card in self.cards],
+            "assumptions": list(ASSUMPTIONS),
+        }
+
+
 def report_data(
     network: ChipNetwork,
-    studies: list[Study],
-    cards: list[PriceCard],
+    studies: Sequence[Study],
+    cards: Sequence[PriceCard],
     chips: Mapping[str, Devices],
     *,
     encoder: Encoder,
-    made: dict[str, Any],
-) -> dict[str, Any]:
-    """Everything about some tasks of one network.
+    provenance: Provenance,
+) -> ReportData:
+    """Count and price some tasks of one network.
 
     Args:
         network: that played.
@@ -73,123 +394,116 @@ def report_data(
         cards: in the order in which they are shown; the first one is the main one.
         chips: by task, what the network takes of each chip under each encoder.
         encoder: how frames are sent, in all bills.
-        made: how, where and when the studies were made.
+        provenance: how, where and when the studies came about.
     """
-    return {
-        "format": FORMAT,
-        "version": VERSION,
-        "note": NOTE,
-        "made": made,
-        "agent": network.name,
-        "provenance": dict(network.provenance),
-        "protocol": None if network.protocol is None else protocol_to_json(network.protocol),
-        "time_steps": network.time_steps,
-        "steps_per_decision": network.steps_per_decision,
-        "input": {
-            "shape": list(network.input.shape),
-            "payload_bits": network.input.payload_bits,
-            "encoder": encoder.value,
-        },
-        "populations": [
-            {
-                "name": population.name,
-                "shape": list(population.shape),
-                "neurons": population.size,
-                "first_step": network.depths[population.name],
-                "fires": _fires(network, population.name),
-            }
-            for population in network.populations
-        ],
-        "neurons": sum(population.size for population in network.populations),
-        "synapses": sum(link.weights.size for link in network.connections),
-        "memory_bits": asdict(memory(network)),
-        "head_synapses": head_synapses(network).to_json(),
-        "task_switches": dearest_switches(
-            network, [chips[study.task] for study in studies], encoder
+    switches = dearest_switches(network, [chips[study.task] for study in studies], encoder)
+    return ReportData(
+        network=network,
+        encoder=encoder,
+        provenance=provenance,
+        task_switches=tuple(switches),
+        tasks=tuple(
+            task_report(network, study, cards, chips[study.task], encoder) for study in studies
         ),
-        "tasks": [
-            task_data(network, study, cards, chips[study.task], encoder) for study in studies
-        ],
-        "cards": [_card(card) for card in cards],
-        "assumptions": list(ASSUMPTIONS),
+        cards=tuple(cards),
+    )
+
+
+def task_report(
+    network: ChipNetwork,
+    study: Study,
+    cards: Sequence[PriceCard],
+    devices: Devices,
+    encoder: Encoder,
+) -> TaskReport:
+    """Count and price one task.
+
+    Args:
+        network: that played.
+        study: of the task.
+        cards: of the bills; the first one is the main one.
+        devices: what the network takes of each chip under each encoder.
+        encoder: how frames are sent, in all bills.
+    """
+    deep = study.deep
+    counts = with_encoder(study.run.counts, study.encoders[encoder])
+    energy = _energy(network, study, cards, devices, encoder)
+    main = energy[0].bill
+    episodes = tuple(_episode(study, index, main) for index in range(len(study.run.episodes)))
+    binary, graded = _synops(network, study, encoder)
+    return TaskReport(
+        task=study.task,
+        seed=study.seed,
+        sticky=study.sticky,
+        interval_ms=study.interval_ms,
+        decisions=deep.decisions,
+        episodes=episodes,
+        returns=summarise([episode.score for episode in episodes]),
+        spikes=summarise(deep.spikes),
+        input_events_per_decision=counts.input_events.total / max(deep.decisions, 1),
+        binary_synops=binary,
+        graded_synops=graded,
+        mean_rate=mean_rate(network, deep),
+        layers=_layers(network, study, counts, main),
+        steps=_steps(deep),
+        curve=_curve(deep),
+        energy=energy,
+        chips=tuple(on for (_, sent_by), on in devices.items() if sent_by is encoder),
+        encoders=_encoders(network, study, cards, devices),
+        host_s=study.host_s,
+        film_start=study.shots[0].number,
+        film_decisions=len(study.shots),
+    )
+
+
+def priced_terms(bill: Bill) -> dict[str, float]:
+    """Return joules by term, without the terms that the card does not price."""
+    return {
+        line.term: line.energy_j_per_decision
+        for line in bill.terms
+        if line.energy_j_per_decision is not None
     }
 
 
-def task_data(
+def _energy(
     network: ChipNetwork,
     study: Study,
-    cards: list[PriceCard],
+    cards: Sequence[PriceCard],
     devices: Devices,
     encoder: Encoder,
-) -> dict[str, Any]:
-    """One task: play, counts, bills, baselines, encoders."""
-    deep = study.deep
+) -> tuple[CardReport, ...]:
+    """Return the task under every card, beside networks that do not spike."""
     counts = with_encoder(study.run.counts, study.encoders[encoder])
-    bills = [price(counts, network, card, _device(devices, card, encoder)) for card in cards]
-    rate = mean_rate(network, deep)
+    rate = mean_rate(network, study.deep)
     changes = study.encoders[Encoder.DIFFERENCE]
+    decisions = max(changes.decisions, 1)
     baselines = (
         same_topology(network),
         incremental_network(
-            network,
-            {name: met / max(changes.decisions, 1) for name, met in changes.structural.items()},
+            network, {name: met / decisions for name, met in changes.structural.items()}
         ),
         quantised_network(network),
-        zero_skipping_network(network, deep.shares),
+        zero_skipping_network(network, study.deep.shares),
     )
-    energy = []
-    for bill in bills:
-        device = _device(devices, bill.card, encoder)
-        priced = [price_baseline(baseline, bill.card) for baseline in baselines]
-        per_decision = decision_energy(network, study, bill, encoder)
-        energy.append(
-            {
-                **bill.to_json(),
-                "left_out": list(bill.left_out),
-                "per_decision_j": None
-                if per_decision is None
-                else summarise(per_decision).to_json(),
-                "baselines": [_baseline(entry) for entry in priced],
-                "break_even": [
-                    asdict(break_even(bill, entry, network, rate, device)) for entry in priced
-                ],
-            }
+    reports = []
+    for card in cards:
+        device = _device(devices, card, encoder)
+        bill = price(counts, network, card, device)
+        priced = tuple(price_baseline(baseline, card) for baseline in baselines)
+        single = decision_energy(network, study, bill, encoder)
+        reports.append(
+            CardReport(
+                bill=bill,
+                per_decision=None if single is None else summarise(single),
+                baselines=priced,
+                break_even=tuple(break_even(bill, one, network, rate, device) for one in priced),
+            )
         )
-    episodes = [_episode(study, index, bills[0]) for index in range(len(study.run.episodes))]
-    return {
-        "task": study.task,
-        "seed": study.seed,
-        "sticky_action_probability": study.sticky,
-        "kind": "images" if study.interval_ms is None else "game",
-        "decision_interval_ms": study.interval_ms,
-        "decisions": deep.decisions,
-        "episodes": episodes,
-        "return": summarise([episode["return"] for episode in episodes]).to_json(),
-        "spikes_per_decision": summarise(deep.spikes).to_json(),
-        "input_events_per_decision": counts.input_events.total / max(deep.decisions, 1),
-        "synops_per_decision": _synops(network, study, encoder),
-        "mean_rate": rate,
-        "layers": _layers(network, study, counts, bills[0]),
-        "steps": _steps(deep),
-        "episode_curve": _curve(deep),
-        "energy": energy,
-        "chips": [
-            device_data(found) for (_, sent_by), found in devices.items() if sent_by is encoder
-        ],
-        "encoders": _encoders(network, study, cards, devices),
-        "host_seconds": round(study.host_s, 2),
-        "film": {
-            "first_decision": study.shots[0].number,
-            "decisions": len(study.shots),
-            "seconds": None
-            if study.interval_ms is None
-            else round(len(study.shots) * study.interval_ms / 1000, 2),
-        },
-    }
+    return tuple(reports)
 
 
 def mean_rate(network: ChipNetwork, deep: DeepCounts) -> float:
-    """Spikes a neuron and step within the windows, over the populations that fire."""
+    """Return spikes a neuron and step within the windows, over the populations that fire."""
     columns = [i for i, name in enumerate(deep.populations) if _fires(network, name)]
     neurons = sum(network.population(deep.populations[i]).size for i in columns)
     spikes = float(deep.spikes_window[:, columns].sum())
@@ -198,8 +512,8 @@ def mean_rate(network: ChipNetwork, deep: DeepCounts) -> float:
 
 def decision_energy(
     network: ChipNetwork, study: Study, bill: Bill, encoder: Encoder
-) -> np.ndarray[Any, np.dtype[np.float64]] | None:
-    """Dynamic energy of every decision under a card; its mean is the bill's.
+) -> NDArray[np.float64] | None:
+    """Return the dynamic energy of every decision under a card; its mean is the bill's.
 
     None for models of memory and for encoders that were only counted over the whole run.
     """
@@ -220,8 +534,8 @@ def decision_energy(
 
 
 def _device(devices: Devices, card: PriceCard, encoder: Encoder) -> Device | None:
-    found = devices.get((card.chip, encoder))
-    return None if found is None else found.device
+    on = devices.get((card.chip, encoder))
+    return None if on is None else on.device
 
 
 def _fires(network: ChipNetwork, name: str) -> bool:
@@ -229,52 +543,23 @@ def _fires(network: ChipNetwork, name: str) -> bool:
     return name != readout.population or readout.kind is ReadoutKind.SPIKES
 
 
-def _card(card: PriceCard) -> dict[str, Any]:
-    return {
-        "key": card.key,
-        "name": card.name,
-        "chip": card.chip,
-        "model": card.model,
-        "source": card.source,
-        "evidence": card.evidence,
-        "scope": card.scope,
-        "fitted": card.fitted,
-        "terms": {name: asdict(term) for name, term in card.terms.items()},
-        "not_priced": dict(card.not_priced),
-        "parameters": dict(card.parameters),
-    }
-
-
-def _baseline(bill: BaselineBill) -> dict[str, Any]:
-    return {
-        "name": bill.baseline.name,
-        "activation_bits": bill.baseline.activation_bits,
-        "multiply_accumulates": bill.baseline.total,
-        "energy_j_per_decision": bill.energy_j_per_decision,
-        "note": bill.note,
-    }
-
-
-def _episode(study: Study, index: int, bill: Bill) -> dict[str, Any]:
+def _episode(study: Study, index: int, bill: Bill) -> EpisodeReport:
     episode, deep = study.run.episodes[index], study.deep
     chosen = deep.episode == index
-    energy = bill.dynamic_j_per_decision * episode.decisions
-    points = episode.score
-    return {
-        "seed": episode.seed,
-        "return": episode.score,
-        "decisions": episode.decisions,
-        "finished": episode.finished,
-        "trajectory": episode.trajectory,
-        "spikes": int(deep.spikes[chosen].sum()),
-        "synops": int(deep.operations[chosen].sum()),
-        "dynamic_j": energy,
-        "dynamic_j_per_point": energy / points if points > 0 else None,
-    }
+    return EpisodeReport(
+        seed=episode.seed,
+        score=episode.score,
+        decisions=episode.decisions,
+        finished=episode.finished,
+        trajectory=episode.trajectory,
+        spikes=int(deep.spikes[chosen].sum()),
+        synops=int(deep.operations[chosen].sum()),
+        dynamic_j=bill.dynamic_j_per_decision * episode.decisions,
+    )
 
 
-def _synops(network: ChipNetwork, study: Study, encoder: Encoder) -> dict[str, Any]:
-    """Binary and graded operations apart."""
+def _synops(network: ChipNetwork, study: Study, encoder: Encoder) -> tuple[Summary, float]:
+    """Return binary operations of single decisions, and graded ones of a mean decision."""
     deep, sent = study.deep, study.encoders[encoder]
     columns = [
         i
@@ -282,120 +567,96 @@ def _synops(network: ChipNetwork, study: Study, encoder: Encoder) -> dict[str, A
         if link.source != INPUT or network.input.payload_bits == 0
     ]
     graded = sum(sent.structural.values()) if network.input.payload_bits else 0
-    return {
-        "binary": summarise(deep.operations[:, columns].sum(1) if columns else [0.0]).to_json(),
-        "graded_mean": graded / max(sent.decisions, 1),
-    }
+    binary = summarise(deep.operations[:, columns].sum(1) if columns else [0.0])
+    return binary, graded / max(sent.decisions, 1)
 
 
-def _layers(network: ChipNetwork, study: Study, counts: Any, bill: Bill) -> list[dict[str, Any]]:
+def _layers(
+    network: ChipNetwork, study: Study, counts: RunCounts, bill: Bill
+) -> tuple[LayerReport, ...]:
     deep, rows = study.deep, []
     decisions = max(deep.decisions, 1)
     for index, layer in enumerate(counts.layers):
         window = float(deep.spikes_window[:, index].sum())
-        rate = window / (layer.neurons * network.time_steps * decisions)
         incoming = [link for link in network.connections if link.target == layer.name]
         graded = network.input.payload_bits > 0 and any(link.source == INPUT for link in incoming)
         rows.append(
-            {
-                "name": layer.name,
-                "neurons": layer.neurons,
-                "fires": _fires(network, layer.name),
-                "spikes_window": window / decisions,
-                "spikes_drain": float(deep.spikes_drain[:, index].sum()) / decisions,
-                "rate": rate,
-                "graded": graded,
-                "synops_structural": layer.synops_structural.total / decisions,
-                "synops_effective": layer.synops_effective.total / decisions,
-                "neuron_updates": layer.neuron_updates.total / decisions,
-                "dead": deep.dead[layer.name],
-                "saturated": deep.saturated[layer.name],
-                "dynamic_j": bill.layers_j.get(layer.name),
-            }
+            LayerReport(
+                name=layer.name,
+                neurons=layer.neurons,
+                fires=_fires(network, layer.name),
+                spikes_window=window / decisions,
+                spikes_drain=float(deep.spikes_drain[:, index].sum()) / decisions,
+                rate=window / (layer.neurons * network.time_steps * decisions),
+                graded=graded,
+                synops_structural=layer.synops_structural.total / decisions,
+                synops_effective=layer.synops_effective.total / decisions,
+                neuron_updates=layer.neuron_updates.total / decisions,
+                dead=deep.dead[layer.name],
+                saturated=deep.saturated[layer.name],
+                dynamic_j=bill.layers_j.get(layer.name),
+            )
         )
-    return rows
+    return tuple(rows)
 
 
-def _steps(deep: DeepCounts) -> dict[str, Any] | None:
-    """Mean spikes of each population, and operations of each connection, in each chip step."""
+def _steps(deep: DeepCounts) -> StepReport | None:
+    """Return mean spikes of each population, and operations of each connection, by chip step."""
     if deep.steps is None:
         return None
     decisions = max(deep.steps.decisions, 1)
-    return {
-        "decisions": deep.steps.decisions,
-        "spikes": {
+    return StepReport(
+        decisions=deep.steps.decisions,
+        spikes={
             name: (deep.steps.spikes[:, i] / decisions).tolist()
             for i, name in enumerate(deep.populations)
         },
-        "synops": {
+        synops={
             name: (deep.steps.operations[:, i] / decisions).tolist()
             for i, name in enumerate(deep.connections)
         },
-    }
+    )
 
 
-def _curve(deep: DeepCounts) -> dict[str, Any]:
-    """Mean spikes of each population over the first episode, in equal bins of its time."""
+def _curve(deep: DeepCounts) -> EpisodeCurve:
+    """Return mean spikes of each population over the first episode, in bins of its time."""
     first = deep.episode == 0
     spikes = (deep.spikes_window + deep.spikes_drain)[first]
     # Bins of one and of two decisions side by side would look like a change of noise.
     bins = np.array_split(np.arange(len(spikes)), BINS if len(spikes) > 2 * BINS else len(spikes))
     quarter = max(len(spikes) // 4, 1)
     before, after = spikes[:quarter].mean(0), spikes[-quarter:].mean(0)
-    return {
-        "decision": [float(part.mean()) for part in bins],
-        "spikes": {
+    return EpisodeCurve(
+        decision=[float(part.mean()) for part in bins],
+        spikes={
             name: [float(spikes[part, i].mean()) for part in bins]
             for i, name in enumerate(deep.populations)
         },
-        "last_quarter_over_first": {
+        last_quarter_over_first={
             name: float(after[i] / before[i]) if before[i] else None
             for i, name in enumerate(deep.populations)
         },
-    }
+    )
 
 
 def _encoders(
-    network: ChipNetwork, study: Study, cards: list[PriceCard], devices: Devices
-) -> list[dict[str, Any]]:
-    """Every encoder's messages, and its bill under every card beside the int8 network's."""
+    network: ChipNetwork, study: Study, cards: Sequence[PriceCard], devices: Devices
+) -> tuple[EncoderReport, ...]:
+    """Return every encoder's messages, and its bill under every card beside the int8 network's."""
     rows = []
     int8, rate = same_topology(network), mean_rate(network, study.deep)
     for encoder, sent in study.encoders.items():
         counts = with_encoder(study.run.counts, sent)
-        bills = [price(counts, network, card, _device(devices, card, encoder)) for card in cards]
-        rows.append(
-            {
-                "encoder": encoder.value,
-                "messages_per_decision": sent.messages / max(sent.decisions, 1),
-                "input_synops_per_decision": sum(sent.structural.values()) / max(sent.decisions, 1),
-                "dynamic_j_by_card": {bill.card.key: bill.dynamic_j_per_decision for bill in bills},
-                "static_j_by_card": {bill.card.key: bill.static_j_per_decision for bill in bills},
-                "terms_by_card": {
-                    bill.card.key: {
-                        line.term: line.energy_j_per_decision
-                        for line in bill.terms
-                        if line.energy_j_per_decision is not None
-                    }
-                    for bill in bills
-                },
-                "break_even_by_card": {
-                    bill.card.key: asdict(
-                        break_even(
-                            bill,
-                            price_baseline(int8, bill.card),
-                            network,
-                            rate,
-                            _device(devices, bill.card, encoder),
-                        )
-                    )
-                    for bill in bills
-                },
-                "step_time_us": {
-                    chip: found.time.step.total_us
-                    for (chip, sent_by), found in devices.items()
-                    if sent_by is encoder
-                },
-            }
-        )
-    return rows
+        bills, points = [], []
+        for card in cards:
+            device = _device(devices, card, encoder)
+            bill = price(counts, network, card, device)
+            bills.append(bill)
+            points.append(break_even(bill, price_baseline(int8, card), network, rate, device))
+        times = {
+            chip: on.time.step.total_us
+            for (chip, sent_by), on in devices.items()
+            if sent_by is encoder
+        }
+        rows.append(EncoderReport(sent, tuple(bills), tuple(points), times))
+    return tuple(rows)

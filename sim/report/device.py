@@ -10,7 +10,7 @@ from mtspark.core.arrays import Integers
 from mtspark.core.chip_network.network import INPUT, ChipNetwork
 from mtspark.deploy.chips.model import ChipModel
 from mtspark.deploy.mapping.mapper import ChipMapping, InputPlace, map_network
-from mtspark.deploy.mapping.task_switch import task_switches
+from mtspark.deploy.mapping.task_switch import TaskSwitch, task_switches
 from mtspark.sim.counts.encoders import Encoder
 from mtspark.sim.energy.pricing import Device
 from mtspark.sim.latency.model import DecisionTime, decision_time
@@ -35,6 +35,59 @@ class OnChip:
     time: DecisionTime
     device: Device
 
+    def to_json(self) -> dict[str, Any]:
+        """Return mapping, messages and times as JSON values."""
+        mapping, time, device = self.mapping, self.time, self.device
+        abouts = (entry.about for entry in self.chip.times if entry.name == time.step.times)
+        return {
+            "chip": self.chip.key,
+            "chip_name": self.chip.name,
+            "fits": mapping.fits,
+            "violations": [violation.text for violation in mapping.violations],
+            "cores": device.cores,
+            "chips": device.chips,
+            "cores_by_population": {name: len(cores) for name, cores in mapping.layers.items()},
+            "messages_per_decision": device.messages,
+            "hops_east_west_per_decision": device.hops_east_west,
+            "hops_north_south_per_decision": device.hops_north_south,
+            "input_neurons": device.input_neurons,
+            "steps_per_decision": time.steps,
+            "step_time_us": time.step.total_us,
+            "step_terms": [asdict(term) for term in time.step.terms],
+            "times": time.step.times,
+            "times_about": next(abouts, ""),
+            "busiest_population": time.step.population,
+            "decision_terms": [asdict(term) for term in time.terms],
+            "decision_time_us": time.total_us,
+            "chip_time_us": time.chip_us,
+            "deadline_us": time.deadline_us,
+            "margin_us": time.margin_us,
+            "not_modelled": list(time.missing),
+            "measured_host_us": time.measured_host_us,
+        }
+
+
+@dataclass(frozen=True)
+class ChipSwitch:
+    """A change of task on a chip.
+
+    Attributes:
+        chip, chip_name: its key and name.
+        switch: the change, with its register writes.
+    """
+
+    chip: str
+    chip_name: str
+    switch: TaskSwitch
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON values."""
+        return {"chip": self.chip, "chip_name": self.chip_name, **self.switch.to_json()}
+
+
+Devices = Mapping[tuple[str, Encoder], OnChip]
+"""What a network takes of the chips while it does one task, by chip and encoder."""
+
 
 def map_for(
     network: ChipNetwork,
@@ -42,7 +95,7 @@ def map_for(
     encoder: Encoder,
     rates: dict[str, Integers] | None = None,
 ) -> ChipMapping:
-    """Map a network; a frame that is sent at each step lies in neurons on cores of its own.
+    """Map a network; a frame that is sent at every step lies in neurons on cores of its own.
 
     Other encoders need no such neurons: the host sends what is to be added to held currents.
     """
@@ -62,7 +115,7 @@ def on_chip(
     times: str | None = None,
     host_us: float | None = None,
 ) -> OnChip:
-    """Messages and times of a network under a mapping.
+    """Model messages and times of a network under a mapping.
 
     Args:
         network, chip, mapping: see :func:`map_for`.
@@ -98,69 +151,30 @@ def on_chip(
 
 
 def preferred_times(chip: ChipModel) -> str | None:
-    """The set of times that was fitted to a measurement, where there is one; else the first."""
+    """Return the set of times that was fitted to a measurement, else the first one."""
     fitted = [times.name for times in chip.times if "FITTED" in times.about]
     named = fitted or [times.name for times in chip.times]
     return named[0] if named else None
-
-
-def device_data(found: OnChip) -> dict[str, Any]:
-    """Mapping, messages and times as JSON values."""
-    mapping, time, device = found.mapping, found.time, found.device
-    return {
-        "chip": found.chip.key,
-        "chip_name": found.chip.name,
-        "fits": mapping.fits,
-        "violations": [violation.text for violation in mapping.violations],
-        "cores": device.cores,
-        "chips": device.chips,
-        "cores_by_population": {name: len(cores) for name, cores in mapping.layers.items()},
-        "messages_per_decision": device.messages,
-        "hops_east_west_per_decision": device.hops_east_west,
-        "hops_north_south_per_decision": device.hops_north_south,
-        "input_neurons": device.input_neurons,
-        "steps_per_decision": time.steps,
-        "step_time_us": time.step.total_us,
-        "step_terms": [_term(term) for term in time.step.terms],
-        "times": time.step.times,
-        "times_about": _about(found.chip, time.step.times),
-        "busiest_population": time.step.population,
-        "decision_terms": [_term(term) for term in time.terms],
-        "decision_time_us": time.total_us,
-        "chip_time_us": time.chip_us,
-        "deadline_us": time.deadline_us,
-        "margin_us": time.margin_us,
-        "not_modelled": list(time.missing),
-        "measured_host_us": time.measured_host_us,
-    }
-
-
-def _term(term: Any) -> dict[str, Any]:
-    return {
-        "name": term.name,
-        "count": term.count,
-        "time_us": term.time_us,
-        "source": term.source,
-        "confidence": term.confidence,
-    }
-
-
-def _about(chip: ChipModel, times: str) -> str:
-    return next((entry.about for entry in chip.times if entry.name == times), "")
 
 
 def dearest_switches(
     network: ChipNetwork,
     chips: Iterable[Mapping[tuple[str, Encoder], OnChip]],
     encoder: Encoder,
-) -> list[dict[str, Any]]:
-    """The dearest change of task on each chip; none for a network of one task."""
-    found: dict[str, dict[str, Any]] = {}
+) -> list[ChipSwitch]:
+    """Return the dearest change of task on each chip; none for a network of one task.
+
+    Args:
+        network: whose tasks they are.
+        chips: for each task, what the network takes of a chip under an encoder.
+        encoder: whose mappings count.
+    """
+    switches: dict[str, ChipSwitch] = {}
     for devices in chips:
         for (key, sent_by), on in devices.items():
-            if sent_by is not encoder or key in found or len(network.tasks) < 2:
+            if sent_by is not encoder or key in switches or len(network.tasks) < 2:
                 continue
-            switches = task_switches(network, on.mapping, on.chip, on.time.step.times or None)
-            worst = max(switches, key=lambda switch: switch.writes)
-            found[key] = {"chip": key, "chip_name": on.chip.name, **asdict(worst)}
-    return list(found.values())
+            known = task_switches(network, on.mapping, on.chip, on.time.step.times or None)
+            worst = max(known, key=lambda switch: switch.writes)
+            switches[key] = ChipSwitch(key, on.chip.name, worst)
+    return list(switches.values())

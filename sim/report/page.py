@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import math
 import secrets
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import Any
 
 from mtspark.core.chip_network.network import ChipNetwork
 from mtspark.sim.counts.encoders import Encoder
+from mtspark.sim.recording.film import Shot
 from mtspark.sim.recording.pictures import raster, sprite_sheet, video
 from mtspark.sim.recording.stage import ACTION_NAMES
 from mtspark.sim.recording.study import Study
-from mtspark.sim.report.data import Devices
+from mtspark.sim.report.data import ReportData, TaskReport
+from mtspark.sim.report.device import Devices
 from mtspark.sim.report.figures.energy import encoders, energy_by_card, step_time
-from mtspark.sim.report.figures.episode import chip_picture, episode_curves
+from mtspark.sim.report.figures.episode import episode_curves
+from mtspark.sim.report.figures.mapping import chip_picture
 from mtspark.sim.report.style import colours, with_ids
 
 SHEET_COLUMNS = 15
@@ -22,21 +26,13 @@ IMAGE_MS = 400.0
 """How long an image is shown; nothing asks for the next one at a time of its own."""
 
 
-def report_html(
-    report: dict[str, Any],
-    network: ChipNetwork,
-    studies: list[Study],
-    chips: dict[str, Devices],
-    encoder: Encoder,
-) -> str:
+def report_html(report: ReportData, studies: Sequence[Study], chips: Mapping[str, Devices]) -> str:
     """Render the page.
 
     Args:
-        report: of :func:`mtspark.sim.report.data.report_data`, of the same studies.
-        network: that played.
-        studies: for the pictures, which the data leaves out.
+        report: of the same studies.
+        studies: for the pictures, which the data leave out.
         chips: by task, for the pictures of the mappings.
-        encoder: whose mappings are shown.
     """
     from jinja2 import Environment, FunctionLoader, StrictUndefined
     from markupsafe import Markup
@@ -49,11 +45,16 @@ def report_html(
         lstrip_blocks=True,
     )
     environment.filters.update(FILTERS)
-    shades = colours([population.name for population in network.populations])
-    environment.globals.update(report=report, colours=shades, nonce=secrets.token_urlsafe(16))
+    shades = colours([population.name for population in report.network.populations])
+    environment.globals.update(
+        report=report.to_json(), colours=shades, nonce=secrets.token_urlsafe(16)
+    )
     films = [
-        _film(network, study, task, chips[study.task], encoder, f"task{number}-")
-        for number, (study, task) in enumerate(zip(studies, report["tasks"], strict=True))
+        {
+            **_film(report.network, study),
+            "figures": _figures(task, chips[study.task], report.encoder, shades, f"task{number}-"),
+        }
+        for number, (study, task) in enumerate(zip(studies, report.tasks, strict=True))
     ]
     return environment.get_template("report.html.j2").render(
         films=films,
@@ -63,82 +64,90 @@ def report_html(
 
 
 def template_text(name: str) -> str:
-    """A file of the folder of templates."""
+    """Return a file of the folder of templates."""
     folder = resources.files("mtspark.sim.report") / "templates"
     return (folder / name).read_text(encoding="utf-8")
 
 
-def _film(
-    network: ChipNetwork,
-    study: Study,
-    task: dict[str, Any],
-    devices: Devices,
-    encoder: Encoder,
-    prefix: str,
+def _figures(
+    task: TaskReport, devices: Devices, encoder: Encoder, shades: dict[str, str], prefix: str
 ) -> dict[str, Any]:
-    """Pictures of one task, and what the player needs; ids of figures get a prefix."""
+    """Draw the figures of one task; their ids get a prefix.
+
+    Returns:
+        Markup by name; under ``chips`` the pictures of the mappings by chip.
+    """
     from markupsafe import Markup
 
+    def markup(picture: str) -> Markup:
+        return Markup(with_ids(picture, prefix))
+
+    fires = [layer.name for layer in task.layers if layer.fires]
+    shown = [on for (_, sent_by), on in devices.items() if sent_by is encoder]
+    mappings = {}
+    for number, on in enumerate(shown):
+        mesh = on.chip.mesh
+        picture = chip_picture(on.mapping, mesh.columns, mesh.rows, shades, f"chip{number}")
+        mappings[on.chip.key] = markup(picture)
+    return {
+        "energy": markup(energy_by_card(task.energy)),
+        "encoders": markup(encoders(task.encoders, task.energy[0])),
+        "curve": markup(episode_curves(task.curve, fires, shades)),
+        "step_time": markup(_step_time(task)),
+        "chips": mappings,
+    }
+
+
+def _film(network: ChipNetwork, study: Study) -> dict[str, Any]:
+    """Return the pictures of one task's film, and what the player needs."""
     shots = study.shots
     height, width = shots[0].frame.shape
     shades = colours([population.name for population in network.populations])
     kind = network.tasks[network.task_index(study.task)]
     legal = list(kind.legal_actions or range(network.readout.scale.size))
-    names = list(study.shown)
-    interval = study.interval_ms or IMAGE_MS
-    figures: dict[str, Any] = {
-        "energy": energy_by_card(task["energy"]),
-        "encoders": encoders(task["encoders"], task["energy"][0]),
-        "curve": episode_curves(
-            task["episode_curve"], [row["name"] for row in task["layers"] if row["fires"]], shades
-        ),
-        "step_time": _step_time(task),
-    }
-    figures = {name: Markup(with_ids(figure, prefix)) for name, figure in figures.items() if figure}
-    figures.setdefault("step_time", "")
-    shown = [found for (_, sent_by), found in devices.items() if sent_by is encoder]
-    figures["chips"] = {}
-    for number, found in enumerate(shown):
-        mesh = found.chip.mesh
-        picture = chip_picture(found.mapping, mesh.columns, mesh.rows, shades, f"chip{number}")
-        figures["chips"][found.chip.key] = Markup(with_ids(picture, prefix))
     return {
         "width": width,
         "height": height,
-        "video": video(shots, 1000 / interval),
+        "video": video(shots, 1000 / (study.interval_ms or IMAGE_MS)),
         "actions": _actions(legal) if kind.game else [_plain(str(action)) for action in legal],
         "rasters": [
             {
                 "name": name,
                 "neurons": network.population(name).size,
-                "shown": len(study.shown[name]),
+                "shown": len(rows),
                 "colour": shades[name],
                 "picture": raster(shots, name, shades[name]),
             }
-            for name in names
+            for name, rows in study.shown.items()
         ],
-        "figures": figures,
-        "data": {
-            "sheet": sprite_sheet(shots, SHEET_COLUMNS),
-            "columns": SHEET_COLUMNS,
-            "width": width,
-            "height": height,
-            "decisions": len(shots),
-            "first": shots[0].number,
-            "poster": _poster(shots),
-            "interval_ms": round(interval, 2),
-            "scored": "score" if study.interval_ms else "named rightly so far:",
-            "shots": [
-                {
-                    "action": legal.index(shot.action),
-                    "values": _scaled([float(shot.values[action]) for action in legal]),
-                    "score": f"{shot.score:g}",
-                    "reward": shot.reward,
-                    "spikes": [int(shot.spikes[name].sum()) for name in names],
-                }
-                for shot in shots
-            ],
-        },
+        "data": _player(study, legal),
+    }
+
+
+def _player(study: Study, legal: list[int]) -> dict[str, Any]:
+    """Return what the page's script shows of every decision, as JSON values."""
+    shots = study.shots
+    height, width = shots[0].frame.shape
+    return {
+        "sheet": sprite_sheet(shots, SHEET_COLUMNS),
+        "columns": SHEET_COLUMNS,
+        "width": width,
+        "height": height,
+        "decisions": len(shots),
+        "first": shots[0].number,
+        "poster": _poster(shots),
+        "interval_ms": round(study.interval_ms or IMAGE_MS, 2),
+        "scored": "score" if study.interval_ms else "named rightly so far:",
+        "shots": [
+            {
+                "action": legal.index(shot.action),
+                "values": _scaled([float(shot.values[action]) for action in legal]),
+                "score": f"{shot.score:g}",
+                "reward": shot.reward,
+                "spikes": [int(shot.spikes[name].sum()) for name in study.shown],
+            }
+            for shot in shots
+        ],
     }
 
 
@@ -157,11 +166,11 @@ ROOM_FOR_WORDS = 9
 
 
 def _actions(legal: list[int]) -> list[dict[str, Any]]:
-    """Names, and labels that fit under narrow bars: an arrow, and whether it fires."""
+    """Return names, and labels that fit under narrow bars: an arrow, and whether it fires."""
     shown = []
     for name in (ACTION_NAMES[action] for action in legal):
-        way = name.removesuffix("fire")
-        lines = [ARROWS[way]] if way in ARROWS else []
+        direction = name.removesuffix("fire")
+        lines = [ARROWS[direction]] if direction in ARROWS else []
         if name.endswith("fire"):
             lines.append("fire" if len(legal) <= ROOM_FOR_WORDS else "●")
         still = "noop" if len(legal) <= ROOM_FOR_WORDS else "·"
@@ -173,35 +182,34 @@ def _plain(name: str) -> dict[str, Any]:
     return {"name": name, "label": [name]}
 
 
-def _poster(shots: list[Any]) -> int:
-    """The decision that is shown first: a little before a point, if there is one."""
+def _poster(shots: Sequence[Shot]) -> int:
+    """Return the decision that is shown first: a little before a point, if there is one."""
     points = [index for index, shot in enumerate(shots) if shot.reward > 0]
     return max((points[0] if points else len(shots) // 2) - 3, 0)
 
 
 def _scaled(values: list[float]) -> list[float]:
-    """Action values between 0 (the worst one) and 1."""
+    """Scale action values to between 0 (the worst one) and 1."""
     low, high = min(values), max(values)
     return [round((value - low) / (high - low), 3) if high > low else 0.5 for value in values]
 
 
-def _step_time(task: dict[str, Any]) -> str:
-    """Drawn where the main card has a static power, which its break-even tells."""
-    main = task["energy"][0]
-    equal = main["break_even"][0]["static_equals_dynamic_us"]
+def _step_time(task: TaskReport) -> str:
+    """Draw static against dynamic energy; empty where the main card has no static power."""
+    main = task.energy[0]
+    equal = main.break_even[0].static_equals_dynamic_us
     if not equal:
         return ""
-    per_us = main["dynamic_j_per_decision"] * 1e6 / equal
-    return step_time(task["encoders"], main, per_us, main["chip"])
+    return step_time(task.encoders, main, main.bill.dynamic_j_per_decision * 1e6 / equal)
 
 
 def thousands(value: float) -> str:
-    """An integer with separators."""
+    """Write an integer with separators."""
     return f"{value:,.0f}"
 
 
 def count_of(value: float) -> str:
-    """A count for people, 3 digits."""
+    """Write a count for people, 3 digits."""
     for size, unit in ((1e9, " G"), (1e6, " M"), (1e4, " k")):
         if abs(value) >= size:
             return f"{digits(value / (1e3 if unit == ' k' else size))}{unit}"
@@ -209,7 +217,7 @@ def count_of(value: float) -> str:
 
 
 def digits(value: float) -> str:
-    """Three significant digits, without an exponent."""
+    """Write three significant digits, without an exponent."""
     if value == 0 or not math.isfinite(value):
         return "0" if value == 0 else str(value)
     places = max(2 - math.floor(math.log10(abs(value))), 0)
@@ -218,7 +226,7 @@ def digits(value: float) -> str:
 
 
 def joules(value: float) -> str:
-    """Joules in the unit that suits them."""
+    """Write joules in the unit that suits them."""
     for size, unit in ((1, "J"), (1e-3, "mJ"), (1e-6, "µJ"), (1e-9, "nJ")):
         if abs(value) >= size:
             return f"{digits(value / size)} {unit}"
@@ -226,7 +234,7 @@ def joules(value: float) -> str:
 
 
 def time_of(microseconds: float) -> str:
-    """Microseconds in the unit that suits them."""
+    """Write microseconds in the unit that suits them."""
     if microseconds >= 1e6:
         return f"{digits(microseconds / 1e6)} s"
     if microseconds >= 1e3:
@@ -235,12 +243,12 @@ def time_of(microseconds: float) -> str:
 
 
 def percent(share: float) -> str:
-    """A share."""
+    """Write a share in percent."""
     return f"{digits(100 * share)} %"
 
 
 def byte_count(size: float) -> str:
-    """Bytes in the unit that suits them."""
+    """Write bytes in the unit that suits them."""
     for limit, unit in ((2**20, "MiB"), (2**10, "KiB")):
         if size >= limit:
             return f"{digits(size / limit)} {unit}"

@@ -13,12 +13,12 @@ PALETTE = ("#f4b942", "#f08a4b", "#e0567a", "#9b6bd6", "#4fa3d9", "#58b89c", "#c
 
 
 def colours(names: Sequence[str]) -> dict[str, str]:
-    """A colour for each population."""
+    """Choose a colour for each population."""
     return {name: PALETTE[index % len(PALETTE)] for index, name in enumerate(names)}
 
 
 def new_figure(width: float, height: float) -> Any:
-    """A figure of so many inches, without a background."""
+    """Return a figure of so many inches, without a background."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
@@ -46,7 +46,7 @@ def plain(axis: Any, *, keep_left: bool = False) -> None:
 
 
 def svg(figure: Any, name: str) -> str:
-    """The figure as an SVG element; ids that cannot meet those of another figure."""
+    """Write a figure as an SVG element, with ids that cannot meet those of another figure."""
     import matplotlib as mpl
 
     buffer = io.StringIO()
@@ -61,5 +61,5 @@ def svg(figure: Any, name: str) -> str:
 
 
 def with_ids(text: str, prefix: str) -> str:
-    """An SVG whose ids, and what refers to them, begin with a prefix."""
+    """Put a prefix before the ids of an SVG, and before what refers to them."""
     return re.sub(r'(?<=\bid=")|(?<=xlink:href="#)|(?<=url\(#)', prefix, text)

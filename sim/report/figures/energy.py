@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from mtspark.sim.energy.pricing import Bill
+from mtspark.sim.report.data import CardReport, EncoderReport, priced_terms
 from mtspark.sim.report.style import INK, MUTED, PAPER, RULE, new_figure, plain, svg
 
 STATIC = "#a8a296"
@@ -22,7 +25,7 @@ PARTS = {
 
 
 def part_of(term: str) -> str:
-    """Which part of the bill a term belongs to."""
+    """Return the part of the bill that a term belongs to."""
     if term.startswith("graded"):
         return "graded"
     if term.startswith("synaptic_operation"):
@@ -34,8 +37,15 @@ def part_of(term: str) -> str:
     return named.get(term, "traffic" if term in traffic else "arithmetic")
 
 
-def energy_by_card(energy: list[dict[str, Any]]) -> str:
-    """One row a card: what its joules are made of, and how many there are on a log axis."""
+def energy_by_card(energy: Sequence[CardReport]) -> str:
+    """Draw one row a card: what its joules are made of, and how many there are on a log axis.
+
+    Args:
+        energy: one task under every card.
+
+    Returns:
+        An SVG element.
+    """
     height = 0.46 * len(energy) + 1.35
     figure = new_figure(11.2, height)
     left, right = figure.subplots(1, 2, width_ratios=(1.0, 1.15))
@@ -43,33 +53,13 @@ def energy_by_card(energy: list[dict[str, Any]]) -> str:
         left=0.25, right=0.985, top=1 - 0.68 / height, bottom=0.55 / height, wspace=0.06
     )
     used: dict[str, None] = {}
-    for row, bill in enumerate(energy):
-        parts = _parts(bill["terms"])
-        static = bill["static_j_per_decision"] or 0.0
-        total = sum(parts.values()) + static
-        begin = 0.0
-        if not total:
-            continue
-        for part, joules in parts.items():
-            used[part] = None
-            left.barh(row, joules / total, left=begin, height=0.58, color=PARTS[part][1])
-            begin += joules / total
-        if static:
-            left.barh(
-                row,
-                static / total,
-                left=begin,
-                height=0.58,
-                color=PAPER,
-                edgecolor=STATIC,
-                hatch="/////",
-                linewidth=0.6,
-            )
-        _totals(right, row, bill)
-    names = [bill["card"] for bill in energy]
+    for row, report in enumerate(energy):
+        used.update(_shares(left, row, report.bill))
+        _totals(right, row, report)
+    names = [report.bill.card.name for report in energy]
     left.set_yticks(range(len(names)), names, parse_math=False)
-    for tick, bill in zip(left.get_yticklabels(), energy, strict=True):
-        tick.set_color(MUTED if bill["hypothetical"] else INK)
+    for tick, report in zip(left.get_yticklabels(), energy, strict=True):
+        tick.set_color(MUTED if report.bill.hypothetical else INK)
     left.set_xlim(0, 1)
     left.set_xticks([0, 0.5, 1], ["0", "50 %", "100 %"])
     _log_axis(right)
@@ -85,8 +75,33 @@ def energy_by_card(energy: list[dict[str, Any]]) -> str:
     return svg(figure, "energy")
 
 
+def _shares(axis: Any, row: int, bill: Bill) -> dict[str, None]:
+    """Draw the parts of a bill as shares of its sum; return the parts, in order."""
+    parts = _sum_parts(priced_terms(bill))
+    static = bill.static_j_per_decision or 0.0
+    total = sum(parts.values()) + static
+    if not total:
+        return {}
+    begin = 0.0
+    for part, joules in parts.items():
+        axis.barh(row, joules / total, left=begin, height=0.58, color=PARTS[part][1])
+        begin += joules / total
+    if static:
+        axis.barh(
+            row,
+            static / total,
+            left=begin,
+            height=0.58,
+            color=PAPER,
+            edgecolor=STATIC,
+            hatch="/////",
+            linewidth=0.6,
+        )
+    return dict.fromkeys(parts)
+
+
 def _log_axis(axis: Any) -> None:
-    """Few numbers, whatever the range: decades, or 1, 2 and 5 of each in less than two."""
+    """Show few numbers, whatever the range: decades, or 1, 2 and 5 of each in less than two."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     axis.set_xscale("log")
@@ -97,20 +112,21 @@ def _log_axis(axis: Any) -> None:
     axis.xaxis.set_minor_formatter(NullFormatter())
 
 
-def _totals(axis: Any, row: int, bill: dict[str, Any]) -> None:
-    micro = 1e6
-    dynamic = bill["dynamic_j_per_decision"] * micro
+def _totals(axis: Any, row: int, report: CardReport) -> None:
+    """Draw the sums of a bill and of two baselines, in microjoules."""
+    micro, bill = 1e6, report.bill
+    dynamic = bill.dynamic_j_per_decision * micro
     if not dynamic:
         return
-    low, high = (bill[f"dynamic_{side}_j_per_decision"] * micro for side in ("low", "high"))
+    low, high = bill.dynamic_low_j * micro, bill.dynamic_high_j * micro
     if high > low:
         axis.plot(
             [low, high], [row, row], color="#c8553d", linewidth=5, alpha=0.25, solid_capstyle="butt"
         )
-    for baseline in (bill["baselines"][0], bill["baselines"][-1]):
-        joules = baseline["energy_j_per_decision"]
+    for baseline in (report.baselines[0], report.baselines[-1]):
+        joules = baseline.energy_j_per_decision
         if joules:
-            first = baseline is bill["baselines"][0]
+            first = baseline is report.baselines[0]
             axis.plot(
                 joules * micro,
                 row,
@@ -121,8 +137,8 @@ def _totals(axis: Any, row: int, bill: dict[str, Any]) -> None:
                 markeredgewidth=1.1,
                 zorder=6,
             )
-    if bill["total_j_per_decision"]:
-        total = bill["total_j_per_decision"] * micro
+    if bill.total_j_per_decision:
+        total = bill.total_j_per_decision * micro
         axis.plot([dynamic, total], [row, row], color=STATIC, linewidth=1.2, linestyle=(0, (2, 2)))
         axis.plot(
             total,
@@ -170,8 +186,16 @@ def _marker_legend(axis: Any) -> None:
     )
 
 
-def encoders(rows: list[dict[str, Any]], energy: dict[str, Any]) -> str:
-    """The bill of each encoder under one card, beside the baselines."""
+def encoders(rows: Sequence[EncoderReport], main: CardReport) -> str:
+    """Draw the bill of each encoder under one card, beside the int8 network.
+
+    Args:
+        rows: one an encoder.
+        main: the card.
+
+    Returns:
+        An SVG element.
+    """
     figure = new_figure(11.2, 2.75)
     axis = figure.subplots()
     figure.subplots_adjust(left=0.175, right=0.975, top=0.81, bottom=0.18)
@@ -179,7 +203,7 @@ def encoders(rows: list[dict[str, Any]], energy: dict[str, Any]) -> str:
     sums: list[float] = []
     for row, entry in enumerate(rows):
         begin = 0.0
-        terms = entry["terms_by_card"][energy["card_key"]]
+        terms = priced_terms(entry.bill(main.bill.card))
         for part, joules in _sum_parts(terms).items():
             used[part] = None
             axis.barh(row, joules * 1e6, left=begin, height=0.56, color=PARTS[part][1])
@@ -197,27 +221,13 @@ def encoders(rows: list[dict[str, Any]], energy: dict[str, Any]) -> str:
             bbox={"facecolor": PAPER, "edgecolor": "none", "pad": 1.5},
             zorder=5,
         )
-    joules = energy["baselines"][0]["energy_j_per_decision"]
-    if joules is not None:
-        at = joules * 1e6
-        axis.axvline(at, color=INK, linewidth=1.1, linestyle=(0, (4, 3)), zorder=2)
-        longest = max([at, *sums])
-        left = at > 0.7 * longest
-        axis.annotate(
-            "int8 network, no spikes",
-            (at, len(rows) - 0.08),
-            (-7 if left else 7, 0),
-            textcoords="offset points",
-            ha="right" if left else "left",
-            va="center",
-            fontsize=9,
-        )
+    _mark_int8(axis, main, sums)
     labels = {
         "frame": "frame at every step",
         "held": "frame held on chip",
         "difference": "changed pixels only",
     }
-    axis.set_yticks(range(len(rows)), [labels[entry["encoder"]] for entry in rows])
+    axis.set_yticks(range(len(rows)), [labels[entry.encoder.value] for entry in rows])
     axis.set_ylim(len(rows) + 0.25, -0.55)
     axis.margins(x=0.09)
     axis.set_xlim(left=0)
@@ -227,10 +237,37 @@ def encoders(rows: list[dict[str, Any]], energy: dict[str, Any]) -> str:
     return svg(figure, "encoders")
 
 
-def step_time(
-    rows: list[dict[str, Any]], energy: dict[str, Any], static_uj_per_us: float, chip: str
-) -> str:
-    """Energy of a decision against the time of a step: where static power takes over."""
+def _mark_int8(axis: Any, main: CardReport, sums: list[float]) -> None:
+    """Draw the int8 network as a line across the bars, its name on the side with room."""
+    joules = main.baselines[0].energy_j_per_decision
+    if joules is None:
+        return
+    at = joules * 1e6
+    axis.axvline(at, color=INK, linewidth=1.1, linestyle=(0, (4, 3)), zorder=2)
+    longest = max([at, *sums])
+    left = at > 0.7 * longest
+    axis.annotate(
+        "int8 network, no spikes",
+        (at, len(sums) - 0.08),
+        (-7 if left else 7, 0),
+        textcoords="offset points",
+        ha="right" if left else "left",
+        va="center",
+        fontsize=9,
+    )
+
+
+def step_time(rows: Sequence[EncoderReport], main: CardReport, static_uj_per_us: float) -> str:
+    """Draw the energy of a decision against the time of a step: where static power takes over.
+
+    Args:
+        rows: one an encoder.
+        main: the card.
+        static_uj_per_us: microjoules of static energy for a microsecond of a step.
+
+    Returns:
+        An SVG element.
+    """
     figure = new_figure(5.4, 3.5)
     axis = figure.subplots()
     figure.subplots_adjust(left=0.13, right=0.97, top=0.95, bottom=0.15)
@@ -239,16 +276,16 @@ def step_time(
         zip(("frame", "held", "difference"), ("#c8553d", "#e9a23b", "#5f8f6b"), strict=True)
     )
     for entry in rows:
-        dynamic = entry["dynamic_j_by_card"][energy["card_key"]] * 1e6
-        colour = shades[entry["encoder"]]
+        dynamic = entry.bill(main.bill.card).dynamic_j_per_decision * 1e6
+        colour = shades[entry.encoder.value]
         axis.plot(
             time_us,
             dynamic + static_uj_per_us * time_us,
             color=colour,
             linewidth=1.8,
-            label=entry["encoder"],
+            label=entry.encoder.value,
         )
-        modelled = entry["step_time_us"].get(chip)
+        modelled = entry.step_time_us.get(main.bill.card.chip)
         if modelled:
             axis.plot(
                 modelled,
@@ -259,7 +296,7 @@ def step_time(
                 markeredgecolor=PAPER,
                 zorder=4,
             )
-    joules = energy["baselines"][0]["energy_j_per_decision"]
+    joules = main.baselines[0].energy_j_per_decision
     if joules is not None:
         axis.axhline(joules * 1e6, color=INK, linewidth=1, linestyle=(0, (4, 3)))
         axis.annotate(
@@ -282,18 +319,8 @@ def step_time(
     return svg(figure, "step-time")
 
 
-def _parts(terms: list[dict[str, Any]]) -> dict[str, float]:
-    return _sum_parts(
-        {
-            term["term"]: term["energy_j_per_decision"]
-            for term in terms
-            if term["energy_j_per_decision"] is not None
-        }
-    )
-
-
 def _sum_parts(terms: dict[str, float]) -> dict[str, float]:
-    """Joules by part, in the order of PARTS."""
+    """Return joules by part, in the order of PARTS."""
     sums = dict.fromkeys(PARTS, 0.0)
     for term, joules in terms.items():
         sums[part_of(term)] += joules
@@ -301,7 +328,7 @@ def _sum_parts(terms: dict[str, float]) -> dict[str, float]:
 
 
 def _legend(where: Any, used: list[str], at: tuple[float, float], corner: str) -> None:
-    """Parts of a bill in one line, above a figure or an axis."""
+    """Name the parts of a bill in one line, above a figure or an axis."""
     from matplotlib.patches import Patch
 
     entries = [

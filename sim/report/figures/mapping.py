@@ -1,4 +1,8 @@
-"""A picture of the chip: which population lies on which core, and where messages travel."""
+"""Pictures of the chip: which population lies on which core, and where messages travel.
+
+`chip_picture` is the small one of the report's page; `draw_mapping` the large one of a file, with
+the memory in use and the busiest routes.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +15,14 @@ from mtspark.core.files.atomic import AnyPath, replacing
 from mtspark.deploy.chips.model import ChipModel
 from mtspark.deploy.mapping.mapper import ChipMapping
 from mtspark.sim.latency.traffic import Traffic
+from mtspark.sim.report.style import INK, RULE, new_figure, svg
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 CHIPS_ACROSS = 4
 LINES = 60
-"""Ways drawn, the busiest first: more than these hide the cores."""
+"""Routes drawn, the busiest first: more than these hide the cores."""
 
 
 def draw_mapping(mapping: ChipMapping, chip: ChipModel, traffic: Traffic | None = None) -> Figure:
@@ -26,7 +31,7 @@ def draw_mapping(mapping: ChipMapping, chip: ChipModel, traffic: Traffic | None 
     Args:
         mapping: what lies where.
         chip: whose mesh it is.
-        traffic: messages; the busiest ways between cores are drawn as lines.
+        traffic: messages; the busiest routes between cores are drawn as lines.
     """
     from matplotlib.figure import Figure
 
@@ -46,7 +51,7 @@ def draw_mapping(mapping: ChipMapping, chip: ChipModel, traffic: Traffic | None 
     for number, axis in enumerate(axes):
         _draw_chip(axis, number if number < mapping.chips else None, mapping, chip, colours)
     if traffic is not None:
-        _draw_ways(axes, mapping, chip, traffic)
+        _draw_routes(axes, mapping, chip, traffic)
     handles = [_patch(colours[name], f"{name}: {len(mapping.layers[name])}") for name in names]
     figure.legend(
         handles=handles,
@@ -74,13 +79,13 @@ def save_mapping(
 
 
 def _slots(chip: ChipModel) -> tuple[int, int]:
-    """Columns and rows of cores at one router."""
+    """Return columns and rows of cores at one router."""
     across = int(np.ceil(np.sqrt(chip.mesh.cores_per_router)))
     return across, -(-chip.mesh.cores_per_router // across)
 
 
 def _spot(chip: ChipModel, column: int, row: int, place: int) -> tuple[float, float]:
-    """Lower left corner of a core; routers stand a little apart."""
+    """Return the lower left corner of a core; routers stand a little apart."""
     across, down = _slots(chip)
     gap = 0.25 if chip.mesh.cores_per_router > 1 else 0.0
     return (
@@ -127,8 +132,8 @@ def _draw_chip(
         axis.set_title(f"chip {number}", fontsize=8)
 
 
-def _draw_ways(axes: Any, mapping: ChipMapping, chip: ChipModel, traffic: Traffic) -> None:
-    """The busiest ways within a chip, as wide as they are busy."""
+def _draw_routes(axes: Any, mapping: ChipMapping, chip: ChipModel, traffic: Traffic) -> None:
+    """Draw the busiest routes within a chip, as wide as they are busy."""
     messages = traffic.messages.copy()
     np.fill_diagonal(messages, 0)
     messages[traffic.between_chips] = 0
@@ -157,3 +162,61 @@ def _patch(colour: str, label: str) -> Any:
 
     name, _, rest = label.partition(":")
     return Patch(fc=colour, label=f"{'frame' if name == INPUT else name}:{rest} cores")
+
+
+def chip_picture(
+    mapping: ChipMapping, columns: int, rows: int, shades: dict[str, str], name: str
+) -> str:
+    """Draw the cores of the chips, four at most, in the colours of the populations on them.
+
+    Args:
+        mapping: what lies where.
+        columns, rows: of a chip's mesh.
+        shades: colour by population.
+        name: of the figure, unique on the page.
+
+    Returns:
+        An SVG element.
+    """
+    from matplotlib.patches import Rectangle
+
+    shades = {**shades, "input": "#b9b4a8"}
+    per_router = 1 + max(core.place for core in mapping.cores)
+    across = int(np.ceil(np.sqrt(per_router)))
+    shown = min(mapping.chips, 4)
+    figure = new_figure(min(11.2, 5.4 * shown), 5.4 * rows / columns + 0.2)
+    axes = np.atleast_1d(figure.subplots(1, shown))
+    figure.subplots_adjust(left=0.01, right=0.99, top=0.98, bottom=0.02, wspace=0.05)
+    for number, axis in enumerate(axes):
+        for column in range(columns):
+            for row in range(rows):
+                axis.add_patch(
+                    Rectangle(
+                        (column + 0.06, row + 0.06),
+                        0.88,
+                        0.88,
+                        facecolor="none",
+                        edgecolor=RULE,
+                        linewidth=0.8,
+                    )
+                )
+        for core in mapping.cores:
+            if core.chip != number:
+                continue
+            side = 0.8 / across
+            x = core.column + 0.1 + (core.place % across) * side
+            y = core.row + 0.1 + (core.place // across) * side
+            axis.add_patch(
+                Rectangle(
+                    (x, y),
+                    side * 0.9,
+                    side * 0.9,
+                    facecolor=shades.get(core.population, INK),
+                    linewidth=0,
+                )
+            )
+        axis.set_xlim(0, columns)
+        axis.set_ylim(rows, 0)
+        axis.set_aspect("equal")
+        axis.set_axis_off()
+    return svg(figure, name)

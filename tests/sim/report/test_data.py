@@ -18,14 +18,15 @@ from mtspark.core.chip_network.network import INPUT, ChipNetwork
 from mtspark.core.environments.protocol import GameProtocol
 from mtspark.core.errors import BadRequestError
 from mtspark.deploy.chips.model import load_chip
+from mtspark.deploy.mapping.task_switch import TaskSwitch
 from mtspark.sim.backends.reference import ReferenceChip
 from mtspark.sim.counts.encoders import Encoder
 from mtspark.sim.energy.cards import load_card
 from mtspark.sim.engine.chip import EngineChip
 from mtspark.sim.recording.film import AFTER_A_POINT, FilmRecorder
 from mtspark.sim.recording.study import Study, study_images, study_task
-from mtspark.sim.report.data import Devices, decision_energy, report_data
-from mtspark.sim.report.device import dearest_switches, map_for, on_chip
+from mtspark.sim.report.data import ReportData, decision_energy, report_data
+from mtspark.sim.report.device import ChipSwitch, Devices, dearest_switches, map_for, on_chip
 from mtspark.sim.report.page import (
     _actions,
     byte_count,
@@ -36,6 +37,7 @@ from mtspark.sim.report.page import (
     report_html,
     time_of,
 )
+from mtspark.sim.report.provenance import Fact, Provenance
 from tests.support import networks
 from tests.support.networks import three_neurons
 
@@ -83,7 +85,7 @@ def study(network: ChipNetwork) -> Study:
     )
 
 
-Made = tuple[dict[str, Any], str]
+Made = tuple[ReportData, str]
 
 
 def made(network: ChipNetwork, study: Study, checks: str = "fine") -> Made:
@@ -102,14 +104,21 @@ def made(network: ChipNetwork, study: Study, checks: str = "fine") -> Made:
         cards,
         {study.task: devices},
         encoder=Encoder.FRAME,
-        made={
-            "mtspark": "0",
-            "date": "today",
-            "checks": [{"name": "check", "text": checks}],
-            "repeat": [{"name": "command", "text": checks}],
-        },
+        provenance=Provenance(
+            mtspark="0",
+            git_commit=None,
+            date="today",
+            network_sha256="",
+            files={},
+            machine="",
+            processor="",
+            versions={},
+            seconds=1.0,
+            checks=(Fact("check", checks),),
+            repeat=(Fact("command", checks),),
+        ),
     )
-    return data, report_html(data, network, [study], {study.task: devices}, Encoder.FRAME)
+    return data, report_html(data, [study], {study.task: devices})
 
 
 @pytest.fixture(scope="module")
@@ -144,38 +153,34 @@ def test_several_tasks_stand_side_by_side_with_the_dearest_switch() -> None:
         mapping = map_for(two, chip, Encoder.FRAME)
         devices[name, Encoder.FRAME] = on_chip(two, chip, mapping, sent, 1)
     found = dearest_switches(two, [devices, devices], Encoder.FRAME)
-    assert [(one["chip"], one["source"], one["writes"]) for one in found] == [
+    assert [(one.chip, one.switch.source, one.switch.writes) for one in found] == [
         ("loihi2", "pong", 4),
         ("loihi1", "pong", 2),
     ]
     assert dearest_switches(two, [devices], Encoder.HELD) == []
-    assert found[0]["time_us"] == pytest.approx(4 * 25)
-    assert found[1]["time_us"] is None
+    assert found[0].switch.time_us == pytest.approx(4 * 25)
+    assert found[1].switch.time_us is None
 
 
-def test_the_page_of_two_tasks_begins_with_a_table(
-    report: Made, network: ChipNetwork, study: Study
-) -> None:
+def test_the_page_of_two_tasks_begins_with_a_table(report: Made, study: Study) -> None:
     data, one = report
     assert '<table class="tasks">' not in one
-    (task,) = data["tasks"]
-    task = {**task, "chips": []}
-    switch = {
-        "chip_name": "Loihi 9",
-        "source": "pong",
-        "target": "chess",
-        "writes": 1234,
-        "time_us": None,
-        "time_source": "",
-    }
-    both = {**data, "tasks": [task, {**task, "task": "chess"}], "task_switches": [switch]}
+    (task,) = data.tasks
+    task = replace(task, chips=())
+    switch = ChipSwitch("loihi9", "Loihi 9", TaskSwitch("pong", "chess", (), 1234, None, ""))
+    both = replace(
+        data,
+        encoder=Encoder.HELD,
+        tasks=(task, replace(task, task="chess")),
+        task_switches=(switch,),
+    )
     devices: dict[str, Devices] = {study.task: {}}
-    text = report_html(both, network, [study, study], devices, Encoder.HELD)
+    text = report_html(both, [study, study], devices)
     table = text[text.index('<table class="tasks">') :]
     table = table[: table.index("</header>")]
     assert '<a href="#task-2">chess</a>' in table
-    for row in task["encoders"]:
-        assert joules(row["dynamic_j_by_card"]["loihi2_pilotnet"]) in table
+    for row in task.encoders:
+        assert joules(row.bill(load_card("loihi2_pilotnet")).dynamic_j_per_decision) in table
     assert "rewrites up to 1,234 thresholds (pong to chess); its time is not modelled" in table
 
 
@@ -188,7 +193,7 @@ def test_actions_have_names_that_fit_under_their_bars() -> None:
 
 
 def test_the_data_say_what_was_counted(report: Made, network: ChipNetwork, study: Study) -> None:
-    data, _ = report
+    data = report[0].to_json()
     (task,) = data["tasks"]
     counts, decisions = study.run.counts, study.run.counts.decisions
     assert (task["decisions"], decisions) == (18, 18)
@@ -215,7 +220,7 @@ def test_energy_of_single_decisions_has_the_bills_mean(
 ) -> None:
     from mtspark.sim.energy.pricing import price
 
-    (task,) = report[0]["tasks"]
+    (task,) = report[0].to_json()["tasks"]
     for name, bill in zip(CARDS, task["energy"], strict=True):
         single = bill["per_decision_j"]
         if name == "lemaire2022_8bit":
@@ -304,7 +309,7 @@ def test_images_are_one_episode_with_a_point_for_each_right_answer(network: Chip
     assert study.deep.operations.sum() == study.run.counts.synops_structural
     assert study.shots[0].frame.tolist() == images[0].mean(0).round().astype(int).tolist()
     data, text = made(network, study)
-    assert data["tasks"][0]["kind"] == "images"
+    assert data.to_json()["tasks"][0]["kind"] == "images"
     assert "60 %</b><span>of 5 images named rightly" in text
     with pytest.raises(BadRequestError, match="the network takes"):
         study_images(chip, network, "pong", images[:, :1], labels)

@@ -1,0 +1,178 @@
+"""A page about a bundle: play, count, price, map, draw, write."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mtspark.core.files.atomic import AnyPath, replacing
+from mtspark.core.progress import Progress, ProgressCallback, no_progress
+from mtspark.deploy.bundle import Bundle, load_bundle
+from mtspark.sim.counts.encoders import Encoder
+from mtspark.sim.energy.cards import load_card
+from mtspark.sim.recording.study import Study
+from mtspark.sim.report.data import ReportData, report_data
+from mtspark.sim.report.page import report_html
+from mtspark.sim.report.provenance import Fact
+from mtspark.workflows.backends import BackendName, open_backend
+from mtspark.workflows.report.checks import (
+    NO_NEUROBENCH,
+    neurobench_check,
+    processor_check,
+    replay_checks,
+    silicon_checks,
+)
+from mtspark.workflows.report.provenance import page_provenance
+from mtspark.workflows.report.request import (
+    CARDS,
+    ReportRequest,
+    check_page_target,
+    check_request,
+    chosen_tasks,
+    data_path,
+)
+from mtspark.workflows.report.studies import chips_of_cards, latest_chip_run, record_study
+
+
+@dataclass(frozen=True)
+class ReportPage:
+    """A page that was written.
+
+    Attributes:
+        page: its path.
+        data: everything that it shows.
+    """
+
+    page: Path
+    data: ReportData
+
+    @property
+    def data_path(self) -> Path:
+        """Path of the data beside the page."""
+        return data_path(self.page)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the content of the file beside the page."""
+        return self.data.to_json()
+
+
+def report(
+    bundle: Bundle | AnyPath,
+    path: AnyPath,
+    *,
+    tasks: Sequence[str] = (),
+    episodes: int = 1,
+    seed: int | None = None,
+    max_decisions: int | None = None,
+    cards: Sequence[str] = (),
+    encoder: str | Encoder = Encoder.FRAME,
+    seconds: float = 10.0,
+    times: str | None = None,
+    pilotnet: AnyPath | None = None,
+    neurobench: int = 0,
+    data: AnyPath | None = None,
+    images: int = 300,
+    progress: ProgressCallback = no_progress,
+) -> ReportPage:
+    """Play a bundle's tasks with everything recorded and write a page about them.
+
+    Args:
+        bundle: made by ``mtspark export``, or its folder.
+        path: of the page, which ends in .html; its data are written beside it, as .json.
+        tasks, episodes, seed, max_decisions, cards, encoder, seconds, times, pilotnet, neurobench,
+            data, images: as in :class:`ReportRequest`.
+        progress: receives the episodes or images so far.
+
+    Raises:
+        BadRequestError: a task or an option that does not exist.
+        BadFileError: a card, bundle or PilotNet folder that is not one, or an unwritable target.
+        BackendMissingError: NeuroBench is asked for and not installed.
+    """
+    request = ReportRequest(
+        tasks=tuple(tasks),
+        episodes=episodes,
+        seed=seed,
+        max_decisions=max_decisions,
+        cards=tuple(cards),
+        encoder=Encoder(encoder),
+        seconds=seconds,
+        times=times,
+        pilotnet=pilotnet,
+        neurobench=neurobench,
+        data=data,
+        images=images,
+    )
+    return write_page(bundle, path, request, progress=progress)
+
+
+def write_page(
+    bundle: Bundle | AnyPath,
+    path: AnyPath,
+    request: ReportRequest,
+    *,
+    progress: ProgressCallback = no_progress,
+) -> ReportPage:
+    """Write a page and its data, both whole or not at all.
+
+    Args:
+        bundle: made by ``mtspark export``, or its folder.
+        path: of the page; its data are written beside it.
+        request: what it shows.
+        progress: receives the episodes or images so far.
+
+    Raises:
+        BadRequestError, BadFileError, BackendMissingError: as :func:`report`.
+    """
+    page = Path(path)
+    check_page_target(page)
+    cards = [load_card(name) for name in request.cards or CARDS]
+    if not isinstance(bundle, Bundle):
+        bundle = load_bundle(bundle)
+    names = chosen_tasks(bundle, request)
+    stored = {name: latest_chip_run(bundle, name) for name in names}
+    check_request(bundle, cards, request)
+    checks = silicon_checks(request.pilotnet)
+    studies, task_checks = _studies(bundle, stored, request, progress)
+    checks += task_checks
+    progress(Progress("mapping to the chips, pricing, drawing", 0, None, "tasks"))
+    chips = chips_of_cards(bundle, studies, cards, request.times)
+    provenance = page_provenance(bundle, studies, request.seconds, checks, request.command)
+    data = report_data(
+        bundle.network, studies, cards, chips, encoder=request.encoder, provenance=provenance
+    )
+    _write(page, report_html(data, studies, chips), data)
+    return ReportPage(page, data)
+
+
+def _studies(
+    bundle: Bundle,
+    stored: dict[str, dict[str, Any] | None],
+    request: ReportRequest,
+    progress: ProgressCallback,
+) -> tuple[list[Study], list[Fact]]:
+    """Play every task on the engine, and compare what was counted."""
+    network = bundle.network
+    studies: list[Study] = []
+    checks: list[Fact] = []
+    for name, run in stored.items():
+        with open_backend(BackendName.ENGINE, bundle, name, trace=True) as player:
+            study = record_study(player, bundle, name, run, request, progress)
+            studies.append(study)
+            checks += replay_checks(study, run)
+            if request.neurobench:
+                checks.append(neurobench_check(player, network, study, request.neurobench))
+            if len(studies) == len(stored):
+                checks.append(processor_check(player, network, study))
+    if not request.neurobench:
+        checks.append(NO_NEUROBENCH)
+    return studies, checks
+
+
+def _write(page: Path, text: str, data: ReportData) -> None:
+    content = json.dumps(data.to_json(), indent=2, allow_nan=False) + "\n"
+    with replacing(page) as page_file, replacing(data_path(page)) as data_file:
+        page_file.write_text(text, encoding="utf-8")
+        data_file.write_text(content, encoding="utf-8")

@@ -1,0 +1,138 @@
+"""What a page is asked for, and what can be refused before it plays for minutes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from mtspark.core.errors import BackendMissingError, BadRequestError
+from mtspark.core.files.atomic import AnyPath, writable_folder
+from mtspark.deploy.bundle import Bundle
+from mtspark.deploy.chips.model import load_chip
+from mtspark.sim.counts.encoders import Encoder
+from mtspark.sim.energy.cards import PriceCard
+from mtspark.sim.recording.study import decision_interval_ms
+
+CARDS = (
+    "loihi2_pilotnet",
+    "loihi1_davies2018",
+    "loihi1_sanafe",
+    "kerasspiking_loihi",
+    "kerasspiking_spinnaker",
+    "kerasspiking_spinnaker2",
+    "kerasspiking_cpu",
+    "kerasspiking_gpu",
+    "kerasspiking_arm",
+    "ops45nm_fp32",
+    "ops45nm_int8",
+    "lemaire2022_32bit",
+    "lemaire2022_8bit",
+)
+"""All that ship, in the order of the page."""
+
+FILMED_IMAGES = 60
+SUFFIXES = (".html", ".htm")
+
+
+@dataclass(frozen=True)
+class ReportRequest:
+    """What a page shows.
+
+    Attributes:
+        tasks: by name; all of the network where empty.
+        episodes: games a task.
+        seed: of the first game; None for the latest run's, else 0.
+        max_decisions: cut games off after this many.
+        cards: names or files of price cards, the main one first; all that ship where empty.
+        encoder: how frames reach the chip, in all bills.
+        seconds: of play that the page shows.
+        times: set of times of the chips; None for the fitted one, if any.
+        pilotnet: folder of lava-dl's PilotNet LIF, to print predicted over measured.
+        neurobench: decisions a task that NeuroBench counts, too.
+        data: folder of the images of image sets; None to download them.
+        images: test images of a task that is an image set.
+        command: that asked for the page, which the page repeats.
+    """
+
+    tasks: tuple[str, ...] = ()
+    episodes: int = 1
+    seed: int | None = None
+    max_decisions: int | None = None
+    cards: tuple[str, ...] = ()
+    encoder: Encoder = Encoder.FRAME
+    seconds: float = 10.0
+    times: str | None = None
+    pilotnet: AnyPath | None = None
+    neurobench: int = 0
+    data: AnyPath | None = None
+    images: int = 300
+    command: str = "a call from Python"
+
+
+def data_path(page: Path) -> Path:
+    """Return the path of the data beside a page."""
+    return page.with_suffix(".json")
+
+
+def check_page_target(page: Path) -> None:
+    """Refuse a page that could not be written.
+
+    Raises:
+        BadRequestError: another ending than .html, or a folder.
+        BadFileError: the folder cannot be written.
+    """
+    if page.suffix.lower() not in SUFFIXES:
+        raise BadRequestError(f"{page}: a page ends in .html")
+    for path in (page, data_path(page)):
+        if path.is_dir():
+            raise BadRequestError(f"{path}: is a folder; give the name of a file")
+    writable_folder(page.parent)
+
+
+def chosen_tasks(bundle: Bundle, request: ReportRequest) -> tuple[str, ...]:
+    """Return the names of the tasks of a page.
+
+    Raises:
+        BadRequestError: a task is named twice, or unknown.
+    """
+    names = request.tasks or tuple(task.name for task in bundle.network.tasks)
+    if len(set(names)) < len(names):
+        raise BadRequestError("a task is named twice")
+    for name in names:
+        bundle.network.task_index(name)
+    return names
+
+
+def check_request(bundle: Bundle, cards: Sequence[PriceCard], request: ReportRequest) -> None:
+    """Refuse what would fail after minutes of play.
+
+    Raises:
+        BadRequestError: an unknown set of times, or too few recorded decisions for NeuroBench.
+        BackendMissingError: NeuroBench is asked for and not installed.
+    """
+    chips = [load_chip(name) for name in dict.fromkeys(card.chip for card in cards) if name]
+    known = sorted({entry.name for chip in chips for entry in chip.times})
+    if request.times is not None and request.times not in known:
+        raise BadRequestError(
+            f"no times {request.times!r}; the cards' chips have {', '.join(known) or 'none'}"
+        )
+    kept = film_decisions(bundle, request)
+    if request.neurobench > kept:
+        raise BadRequestError(
+            f"--neurobench {request.neurobench}: {kept} decisions are recorded; ask for fewer, or "
+            "for more --seconds"
+        )
+    if request.neurobench and find_spec("neurobench") is None:
+        raise BackendMissingError(
+            "NeuroBench is not installed; pip install 'mtspark[neurobench]', or leave "
+            "--neurobench out"
+        )
+
+
+def film_decisions(bundle: Bundle, request: ReportRequest) -> int:
+    """Return how many decisions of a task the page shows."""
+    if bundle.network.protocol is None:
+        return FILMED_IMAGES
+    return max(round(1000 * request.seconds / decision_interval_ms(bundle.network)), 2)

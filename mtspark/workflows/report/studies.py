@@ -1,0 +1,156 @@
+"""What a page is about: tasks played once more with everything recorded, and their chips."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from mtspark.core.backend import AgentBackend, Moment
+from mtspark.core.chip_network.network import INPUT
+from mtspark.core.errors import BadRequestError
+from mtspark.core.progress import Progress, ProgressCallback
+from mtspark.deploy.bundle import Bundle
+from mtspark.deploy.chips.model import load_chip
+from mtspark.sim.counts.encoders import Encoder
+from mtspark.sim.energy.cards import PriceCard
+from mtspark.sim.recording.study import Study, study_images, study_task
+from mtspark.sim.report.device import Devices, OnChip, map_for, on_chip, preferred_times
+from mtspark.sim.results import latest_runs
+from mtspark.workflows.backends import BackendName
+from mtspark.workflows.report.request import ReportRequest, film_decisions
+from mtspark.workflows.run.progress import episode_reports
+
+if TYPE_CHECKING:
+    from mtspark.train.images.data import ImageSet
+
+CHIPS_IN_STEP = tuple(
+    name.value
+    for name in (
+        BackendName.ENGINE,
+        BackendName.REFERENCE,
+        BackendName.LAVA,
+        BackendName.LAVA_STOCK,
+    )
+)
+"""Backends that are equal to the bit, so that they play the same episodes."""
+
+
+def latest_chip_run(bundle: Bundle, task: str) -> dict[str, Any] | None:
+    """Return the latest stored run of a game on a simulated chip; None where there is none.
+
+    Raises:
+        BadFileError: a file in the folder of runs is no run.
+    """
+    runs, _ = latest_runs(bundle)
+    own = [run for run in runs if run["task"] == task and run["backend"] in CHIPS_IN_STEP]
+    return max(own, key=lambda run: str(run["date"]), default=None)
+
+
+def record_study(
+    player: AgentBackend,
+    bundle: Bundle,
+    task: str,
+    stored: dict[str, Any] | None,
+    request: ReportRequest,
+    progress: ProgressCallback,
+) -> Study:
+    """Play one task with everything recorded.
+
+    Args:
+        player: a simulated chip that runs the bundle's network.
+        bundle: of the network.
+        task: a game or an image set, by name.
+        stored: an earlier run, whose seed and stickiness are taken where none are asked for.
+        request: what the page shows.
+        progress: receives the episodes or images so far.
+
+    Raises:
+        BadRequestError: the task is neither, or its images cannot be had.
+        BadFileError: files of images are missing or damaged.
+    """
+    film = film_decisions(bundle, request)
+    if not bundle.network.tasks[bundle.network.task_index(task)].game:
+        test = _test_images(task, request)
+        return study_images(
+            player,
+            bundle.network,
+            task,
+            test.images,
+            test.labels,
+            film_decisions=film,
+            observe=_image_reports(progress, task, len(test.labels)),
+        )
+    seed = request.seed
+    if seed is None:
+        seed = 0 if stored is None else int(stored["episodes"][0]["seed"])
+    sticky = None if stored is None else float(stored["protocol"]["sticky_action_probability"])
+    return study_task(
+        player,
+        bundle.network,
+        task,
+        seed=seed,
+        episodes=request.episodes,
+        max_decisions=request.max_decisions,
+        sticky=sticky,
+        film_decisions=film,
+        observe=episode_reports(progress, f"{task}, everything recorded", request.episodes),
+    )
+
+
+def chips_of_cards(
+    bundle: Bundle, studies: Sequence[Study], cards: Sequence[PriceCard], times: str | None
+) -> dict[str, Devices]:
+    """Map the network to each card's chip, for all tasks alike; model messages and times.
+
+    Args:
+        bundle: of the network.
+        studies: of the tasks.
+        cards: whose chips are meant.
+        times: set of times, for the chips that have one of this name.
+
+    Returns:
+        By task, what the network takes of each chip under each encoder.
+    """
+    network = bundle.network
+    devices: dict[str, dict[tuple[str, Encoder], OnChip]] = {study.task: {} for study in studies}
+    for name in dict.fromkeys(card.chip for card in cards if card.chip):
+        chip = load_chip(name)
+        known = [entry.name for entry in chip.times]
+        chosen = times if times in known else preferred_times(chip)
+        held = map_for(network, chip, Encoder.FRAME, studies[0].deep.sent)
+        hosted = map_for(network, chip, Encoder.HELD, studies[0].deep.sent)
+        for study in studies:
+            for encoder, sent in study.encoders.items():
+                devices[study.task][name, encoder] = on_chip(
+                    network,
+                    chip,
+                    held if encoder is Encoder.FRAME else hosted,
+                    {**study.deep.sent, INPUT: sent.sent},
+                    study.deep.decisions,
+                    times=chosen,
+                    host_us=1e6 * study.host_s / study.deep.decisions,
+                )
+    return dict(devices)
+
+
+def _test_images(task: str, request: ReportRequest) -> ImageSet:
+    from mtspark.train.images.data import OPENML, load_images
+
+    if task not in OPENML:
+        raise BadRequestError(
+            f"task {task!r} is neither a game nor an image set ({', '.join(OPENML)}); its inputs "
+            "are not known here"
+        )
+    return load_images(task, "test", request.data).subset(request.images, seed=0)
+
+
+def _image_reports(progress: ProgressCallback, task: str, images: int) -> Callable[[Moment], None]:
+    stage, done = f"{task}, everything recorded", 0
+    progress(Progress(stage, 0, images, "images"))
+
+    def observe(moment: Moment) -> None:
+        nonlocal done
+        done += 1
+        progress(Progress(stage, done, images, "images"))
+
+    return observe
