@@ -264,7 +264,7 @@ def _export_tiny(at: Workshop) -> Any:
     return export_of(at, "tiny")
 
 
-@case()
+@case(slow=True)
 def _export_options(at: Workshop) -> Any:
     """All that options of an agent's export add, and the description in an ONNX file."""
     options = ("--weight-bits", 6, "--calibrate", "mse", "--palette", 4, "--palette-chip", "loihi1")
@@ -349,7 +349,7 @@ def _report_stored(at: Workshop) -> Any:
     return at.json("report", at.played())
 
 
-@case()
+@case(slow=True)
 def _report_page(at: Workshop) -> Any:
     words = ("-o", "tiny.html", *CUT, "--seconds", 1, "--neurobench", 3, "--encoder", "held")
     cards = ("--card", "loihi2_pilotnet", "--card", "lemaire2022_8bit", "--card", "loihi1_sanafe")
@@ -414,7 +414,7 @@ def _hil(at: Workshop) -> Any:
     words = ("hil", at.bundle("tiny"), "--task", "pong")
     return {
         "chip": at.json(*words, *CUT, "--chip", "loihi2", "--jitter-ms", 20, "--overlap"),
-        "latency": at.json(*words, "--episodes", 2, *CUT, "--latency-sweep", "0,20,80"),
+        "latency": at.json(*words, "--episodes", 2, *CUT, "--latency-sweep", "0,80"),
     }
 
 
@@ -484,11 +484,13 @@ def _diff_files(at: Workshop) -> Any:
 
 @case()
 def _explain(at: Workshop) -> Any:
-    words = ("explain", at.bundle("tiny"), "--decisions", 6)
-    return {
-        "effects": at.json(*words, *EFFECTS),
-        "played": at.json(*words, "--task", "breakout", "--episodes", 1),
-    }
+    return at.json("explain", at.bundle("tiny"), "--decisions", 6, *EFFECTS)
+
+
+@case(slow=True)
+def _explain_played(at: Workshop) -> Any:
+    words = ("--decisions", 6, "--task", "breakout", "--episodes", 1)
+    return at.json("explain", at.bundle("tiny"), *words)
 
 
 # Everything else
