@@ -383,7 +383,7 @@ def _report_page_3games(at: Workshop) -> Any:
 @case(slow=True, outside=True)
 def _report_page_pilotnet(at: Workshop) -> Any:
     words = ("-o", "page-p.html", *CUT, "--seconds", 1, "--pilotnet", vectors())
-    at.call("report", at.bundle("tiny"), *words, "--card", "loihi2_pilotnet")
+    at.call("report", at.copy("tiny", "page-p.deploy"), *words, "--card", "loihi2_pilotnet")
     return [check["name"] for check in at.read("page-p.json")["made"]["checks"]]
 
 
