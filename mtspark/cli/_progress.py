@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from mtspark.core.progress import Progress, ProgressCallback
-from mtspark.workflows.run.progress import episode_reports
-
-if TYPE_CHECKING:
-    from mtspark.core.backend import Moment
 
 BAR_S = 0.1
 """Least time between two drawings of the bar; a fast simulation reports far more often."""
@@ -124,10 +120,3 @@ def _count(report: Progress) -> str:
         return f"{report.done:,.0f} {report.unit}" if report.done else ""
     done, total = (f"{value:,.0f}" for value in (report.done, report.total))
     return f"{done}/{total} {report.unit}"
-
-
-@contextmanager
-def play_progress(title: str, episodes: int) -> Iterator[Callable[[Moment], None]]:
-    """A bar over episodes; yields an observer for the agent loop."""
-    with progress_bar() as progress:
-        yield episode_reports(progress, title, episodes)

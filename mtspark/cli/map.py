@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mtspark.cli._console import console, one_thread_each
-from mtspark.cli._progress import play_progress
+from mtspark.cli._progress import progress_bar
 from mtspark.core.files.atomic import check_target, writable_folder, write_json
 from mtspark.workflows.backends import BackendName, open_backend
 
@@ -172,15 +172,17 @@ def _played(
     from mtspark.core.backend import Moment
     from mtspark.sim.counts.totals import Counter
     from mtspark.sim.play import play
+    from mtspark.workflows.run.progress import episode_reports
 
     counter = Counter(bundle.network)
     with (
         open_backend(BackendName.ENGINE, bundle, task) as player,
-        play_progress(f"{task}, {decisions} decisions", 1) as progress,
+        progress_bar() as progress,
     ):
+        report = episode_reports(progress, f"{task}, {decisions} decisions", 1)
 
         def observe(moment: Moment) -> None:
-            progress(moment)
+            report(moment)
             counter.add(moment.decision.activity)
 
         play(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from mtspark.train.checkpoint.agent import Agent
     from mtspark.workflows.diff.result import DiffResult
     from mtspark.workflows.evaluate.rows import Evaluation
+    from mtspark.workflows.report.page import ReportPage
 
 log = logging.getLogger(__name__)
 Counted = TypeVar("Counted", InputsResult, DataEvaluation)
@@ -344,6 +345,57 @@ class Deployment:
         from mtspark.deploy.mapping.mapper import map_network
 
         return map_network(self.network, load_chip(chip))
+
+    def report(
+        self,
+        page: AnyPath,
+        *,
+        tasks: Sequence[str] = (),
+        episodes: int = 1,
+        seed: int | None = None,
+        max_decisions: int | None = None,
+        cards: Sequence[str] = (),
+        data: AnyPath | None = None,
+        images: int = 300,
+        progress: ProgressCallback = no_progress,
+    ) -> ReportPage:
+        """Play an agent's tasks with everything recorded and write a page about them.
+
+        Args:
+            page: an .html file; its data are written beside it, as .json.
+            tasks: names; empty: all.
+            episodes: games that are recorded.
+            seed: of the first game.
+            max_decisions: cut every game off after this many.
+            cards: prices, names or files; empty: those that ship.
+            data: folder with images, for image tasks; None downloads them.
+            images: how many of them are recorded.
+            progress: called at every decision.
+
+        Raises:
+            BadRequestError: the network is no agent, or a task that does not exist.
+            BadFileError: the page cannot be written.
+        """
+        if bundles.AGENT not in self.bundle.files:
+            raise BadRequestError(
+                f"{self.network.name}: a page shows the games or image sets of an agent, and this "
+                "network is none; run() shows its values and spikes, evaluate() its accuracy, "
+                "energy() its bill and map() its cores"
+            )
+        from mtspark.workflows.report.page import report
+
+        return report(
+            self.bundle,
+            page,
+            tasks=tasks,
+            episodes=episodes,
+            seed=seed,
+            max_decisions=max_decisions,
+            cards=cards,
+            data=data,
+            images=images,
+            progress=progress,
+        )
 
     def _counted(self, result: Counted) -> Counted:
         self._last = result.energy

@@ -219,6 +219,8 @@ def test_a_backend_that_does_not_exist_and_energy_of_nothing(tmp_path: Path) -> 
         chip.run(SERIES, backend="gpu")
     with pytest.raises(ValueError, match="plays no game"):
         chip.play("default")
+    with pytest.raises(ValueError, match="a page shows the games or image sets of an agent"):
+        chip.report(tmp_path / "page.html")
     assert "in memory" in repr(chip)
     assert chip.folder is None
 
@@ -277,6 +279,8 @@ def test_the_door_makes_the_network_of_the_command_line(
         assert result.to_json()[key] == wanted[key]
     bill = in_memory.energy(card="loihi1_davies2018")
     assert bill.to_json() == wanted["energy"][0]
+    page = in_memory.report(tmp_path / "page.html", tasks=["pong"], max_decisions=3, seed=2)
+    assert page.page.read_text().startswith("<!doctype html>")
     frames = np.random.default_rng(0).integers(0, 256, (3, 2, 20, 20), dtype=np.uint8)
     answers = in_memory.run(frames, task="pong")
     legal = in_memory.network.tasks[0].legal_actions
