@@ -7,10 +7,13 @@ from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
+from mtspark.core.chip_network.network import ChipNetwork
 from mtspark.core.files.atomic import AnyPath, write_json
+from mtspark.core.float_network.network import FloatNetwork
 from mtspark.core.progress import ProgressCallback, no_progress
 from mtspark.deploy.bundle import Bundle, load_bundle
 from mtspark.deploy.quantise.network import quantise
+from mtspark.deploy.quantise.options import QuantiseOptions
 from mtspark.workflows.diff.frames import recorded_frames
 from mtspark.workflows.explain.effects import explain_rows
 from mtspark.workflows.explain.inputs import float_side
@@ -72,17 +75,8 @@ def explain(
     tables: list[EffectTable] = []
     for bits in weight_bits or [options.weight_bits]:
         chosen = replace(options, weight_bits=bits)
-        quantised = chip
-        if bits != options.weight_bits:
-            quantised = quantise(
-                network,
-                chip.tasks,
-                chip.protocol,
-                name=chip.name,
-                payload_bits=chip.input.payload_bits,
-                held=chip.input.held,
-                options=chosen,
-            )
+        same = bits == options.weight_bits
+        quantised = chip if same else _quantised_again(network, chip, chosen)
         rows: list[EffectRow] = []
         tables.append(EffectTable(bits))
         for row in explain_rows(
@@ -106,6 +100,21 @@ def explain(
     if file is not None:
         write_json(file, result.to_json())
     return result
+
+
+def _quantised_again(
+    network: FloatNetwork, chip: ChipNetwork, options: QuantiseOptions
+) -> ChipNetwork:
+    """Quantise the float network of a chip network with other options."""
+    return quantise(
+        network,
+        chip.tasks,
+        chip.protocol,
+        name=chip.name,
+        payload_bits=chip.input.payload_bits,
+        held=chip.input.held,
+        options=options,
+    )
 
 
 def _is_special(path: Path) -> bool:
