@@ -241,3 +241,14 @@ def test_a_file_that_is_no_graph_of_ours_is_refused(tiny_agent: Agent, tmp_path:
 def test_a_public_graph_lacks_our_metadata(golden: Path) -> None:
     with pytest.raises(BadFileError, match="without mtspark's metadata"):
         load_graph(golden / "lif" / "lif_norse.nir")
+
+
+def test_a_graph_is_written_as_nir_writes_it(
+    make_agent: Callable[..., Agent], tmp_path: Path
+) -> None:
+    """Byte for byte, though in memory first."""
+    for task, graph in agent_to_nir(make_agent()).items():
+        save_graph(graph, tmp_path / f"{task}.ours.nir")
+        nir.write(str(tmp_path / f"{task}.nir"), graph)
+        ours = (tmp_path / f"{task}.ours.nir").read_bytes()
+        assert ours == (tmp_path / f"{task}.nir").read_bytes()
