@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
@@ -33,12 +34,12 @@ if TYPE_CHECKING:
     from mtspark.core.backend import Moment
     from mtspark.core.chip_network.network import ChipNetwork
     from mtspark.core.float_network.network import FloatNetwork
-    from mtspark.deploy.mapping.mapper import ChipMapping
     from mtspark.sim.energy.pricing import Bill
     from mtspark.sim.results import RunResult
     from mtspark.train.checkpoint.agent import Agent
     from mtspark.workflows.diff.result import DiffResult
     from mtspark.workflows.evaluate.rows import Evaluation
+    from mtspark.workflows.map import MapResult
     from mtspark.workflows.report.page import ReportPage
 
 log = logging.getLogger(__name__)
@@ -329,22 +330,31 @@ class Deployment:
 
         return diff(self.bundle, against, task, decisions=decisions, seed=seed, progress=progress)
 
-    def map(self, chip: str = "loihi2") -> ChipMapping:
+    def map(
+        self,
+        chip: AnyPath = "loihi2",
+        *,
+        task: str | None = None,
+        progress: ProgressCallback = no_progress,
+    ) -> MapResult:
         """Divide the network over the cores of a chip.
 
         Args:
             chip: loihi1, loihi2, or the path of a description.
+            task: game to play first, to count messages and model the time of a decision.
+            progress: reports the game.
 
         Returns:
-            Cores, what each holds, and the limits that are broken.
+            Cores, what each holds, the limits that are broken, messages and time.
 
         Raises:
             BadFileError: no such chip.
+            BadRequestError: unknown task.
         """
-        from mtspark.deploy.chips.model import load_chip
-        from mtspark.deploy.mapping.mapper import map_network
+        from mtspark.workflows.map import MapRequest, map_bundle
 
-        return map_network(self.network, load_chip(chip))
+        request = MapRequest(chip=os.fspath(chip), task=task)
+        return map_bundle(self.bundle, request, progress=progress)
 
     def report(
         self,

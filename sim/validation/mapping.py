@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from mtspark.core.files.atomic import AnyPath
 from mtspark.deploy.chips.model import load_chip
 from mtspark.deploy.mapping.mapper import ChipMapping, Division, InputPlace, map_network
 from mtspark.sim.latency.model import StepTime, step_time
+from mtspark.sim.latency.serialise import step_to_json
 from mtspark.sim.latency.traffic import Traffic, traffic_of
 from mtspark.sim.validation.pilotnet import STEPS_PER_SAMPLE, Measurement, pilotnet_sample
 
@@ -63,6 +65,17 @@ class PilotNetComparison:
     def intel_cores(self) -> int:
         """Of Intel's compiler."""
         return sum(cores for cores, _, _ in INTEL.values())
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the content of ``mtspark map --pilotnet FOLDER --json``."""
+        return {
+            **self.as_intel.to_json(),
+            "layers": [asdict(layer) for layer in self.layers],
+            "intel_cores": self.intel_cores,
+            "fewest_cores": len(self.fewest.cores),
+            "measured_step_us": self.measured_step_us,
+            "modelled_step": {name: step_to_json(step) for name, step in self.steps.items()},
+        }
 
 
 def compare_pilotnet(folder: AnyPath) -> PilotNetComparison:

@@ -239,7 +239,7 @@ def test_a_saved_bundle_is_the_same(three: Any, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="exists already"):
         chip.save(folder)
     assert chip.diff("reference", decisions=2).equal
-    assert len(chip.map("loihi2").cores) >= 2
+    assert len(chip.map("loihi2").mapping.cores) >= 2
 
 
 @pytest.fixture

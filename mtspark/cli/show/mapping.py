@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from mtspark.sim.latency.model import DecisionTime, TimeTerm
     from mtspark.sim.latency.traffic import Traffic
     from mtspark.sim.validation.mapping import PilotNetComparison
+    from mtspark.workflows.map import MapResult
 
 COLUMNS = (
     ("neurons", "neurons", "neurons_per_core"),
@@ -27,6 +28,16 @@ COLUMNS = (
     ("decays", "configs", "compartment_configs_per_core"),
 )
 """Heading, use of a core, and the limit it is under."""
+
+
+def print_map(result: MapResult) -> None:
+    """Everything that a mapping says: cores, task switches, messages, time."""
+    print_mapping(result.mapping, result.chip)
+    if result.switches:
+        print_switches(list(result.switches), result.mapping)
+    if result.traffic is not None and result.time is not None:
+        print_traffic(result.traffic, result.decisions)
+        print_time(result.time, result.chip)
 
 
 def print_mapping(mapping: ChipMapping, chip: ChipModel) -> None:

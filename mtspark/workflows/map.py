@@ -1,0 +1,228 @@
+"""Map a network to the cores of a chip: what fits, what moves between cores, how long it takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mtspark.core.errors import BadRequestError
+from mtspark.core.files.atomic import AnyPath, writable_folder
+from mtspark.core.progress import ProgressCallback, no_progress
+from mtspark.workflows.backends import BackendName, open_backend
+from mtspark.workflows.run.progress import episode_reports
+
+if TYPE_CHECKING:
+    from mtspark.core.arrays import Integers
+    from mtspark.deploy.bundle import Bundle
+    from mtspark.deploy.chips.model import ChipModel
+    from mtspark.deploy.mapping.mapper import ChipMapping
+    from mtspark.deploy.mapping.task_switch import TaskSwitch
+    from mtspark.sim.latency.model import DecisionTime
+    from mtspark.sim.latency.traffic import Traffic
+    from mtspark.sim.validation.mapping import PilotNetComparison
+
+PICTURES = (".png", ".svg", ".pdf")
+"""Suffixes of pictures that can be drawn."""
+DIVISIONS = ("fewest", "intel")
+"""How layers are divided: over as few cores as fit, or as Intel's compiler divides."""
+INPUT_PLACES = ("cores", "host")
+"""Who sends the frame: cores that hold it, or the host in every step."""
+
+
+@dataclass(frozen=True)
+class MapRequest:
+    """How a network is mapped, and which game is played to count its messages.
+
+    Attributes:
+        chip: loihi1, loihi2, or the path of a chip description.
+        division: one of :data:`DIVISIONS`.
+        input_place: one of :data:`INPUT_PLACES`; None for what the chip can do best.
+        spread_thresholds: take more cores where neurons have more thresholds than a core has
+            registers.
+        task: game to play first; None counts no messages and models no time.
+        decisions: of that game, at least 1.
+        seed: of that game.
+        times: which of the chip's sets of times; None for its first.
+    """
+
+    chip: str = "loihi2"
+    division: str = "fewest"
+    input_place: str | None = None
+    spread_thresholds: bool = False
+    task: str | None = None
+    decisions: int = 60
+    seed: int = 0
+    times: str | None = None
+
+
+@dataclass(frozen=True)
+class MapResult:
+    """A network on a chip.
+
+    Attributes:
+        chip: its description.
+        mapping: what each core holds, and the limits that are broken.
+        network_sha256: of the network that was mapped.
+        switches: what each switch between two tasks writes.
+        decisions: that were played; 0 where none were.
+        traffic: messages of these decisions; None where none were played.
+        time: modelled time of a mean decision; None where none were played.
+    """
+
+    chip: ChipModel
+    mapping: ChipMapping
+    network_sha256: str
+    switches: tuple[TaskSwitch, ...]
+    decisions: int = 0
+    traffic: Traffic | None = None
+    time: DecisionTime | None = None
+
+    @property
+    def fits(self) -> bool:
+        """Whether no limit of the chip is broken."""
+        return not self.mapping.hypothetical
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the content of ``mtspark map --json``."""
+        from mtspark.sim.latency.serialise import decision_to_json, traffic_to_json
+
+        data = {**self.mapping.to_json(), "network_sha256": self.network_sha256}
+        if self.switches:
+            data["task_switches"] = [switch.to_json() for switch in self.switches]
+        if self.traffic is not None and self.time is not None:
+            data["traffic"] = traffic_to_json(self.traffic, self.decisions)
+            data["decision_time"] = decision_to_json(self.time)
+        return data
+
+
+def map_bundle(
+    bundle: Bundle, request: MapRequest | None = None, *, progress: ProgressCallback = no_progress
+) -> MapResult:
+    """Divide a network over the cores of a chip; play a game first where one is named.
+
+    Args:
+        bundle: whose network is mapped.
+        request: how; the defaults of :class:`MapRequest` where None.
+        progress: reports the game.
+
+    Raises:
+        BadFileError: no such chip, or no such set of times.
+        BadRequestError: an unknown task, division or place.
+    """
+    from mtspark.deploy.chips.model import load_chip
+    from mtspark.deploy.mapping.mapper import Division, InputPlace, map_network
+    from mtspark.deploy.mapping.task_switch import task_switches
+    from mtspark.sim.latency.model import decision_time
+    from mtspark.sim.latency.traffic import traffic_of
+
+    asked = request or MapRequest()
+    for name, value, allowed in (
+        ("division", asked.division, DIVISIONS),
+        ("input_place", asked.input_place, (None, *INPUT_PLACES)),
+    ):
+        if value not in allowed:
+            names = ", ".join(str(one) for one in allowed if one is not None)
+            raise BadRequestError(f"{name} {value!r}: must be one of {names}")
+    chip = load_chip(asked.chip)
+    chip.time_set(asked.times)
+    sent, decisions = None, 0
+    if asked.task is not None:
+        sent, decisions = _play(bundle, asked, progress)
+    mapping = map_network(
+        bundle.network,
+        chip,
+        division=Division(asked.division),
+        input_place=None if asked.input_place is None else InputPlace(asked.input_place),
+        spread_thresholds=asked.spread_thresholds,
+        rates=None if sent is None else {name: each / decisions for name, each in sent.items()},
+    )
+    traffic = time = None
+    if sent is not None:
+        traffic = traffic_of(bundle.network, mapping, chip, sent)
+        time = decision_time(
+            bundle.network, mapping, chip, sent, decisions, times=asked.times, traffic=traffic
+        )
+    switches = tuple(task_switches(bundle.network, mapping, chip, asked.times))
+    return MapResult(
+        chip,
+        mapping,
+        bundle.network_hash,
+        switches,
+        decisions=decisions,
+        traffic=traffic,
+        time=time,
+    )
+
+
+def compare_with_pilotnet(folder: AnyPath) -> PilotNetComparison:
+    """Map lava-dl's PilotNet LIF and set it beside what Intel published.
+
+    Raises:
+        BadFileError: the folder does not hold PilotNet.
+    """
+    from mtspark.sim.validation.mapping import compare_pilotnet
+
+    return compare_pilotnet(folder)
+
+
+def check_picture(path: AnyPath | None) -> None:
+    """Refuse a picture that could not be drawn, before long work starts.
+
+    Raises:
+        BadRequestError: another suffix than :data:`PICTURES`, or a folder.
+        BadFileError: its folder cannot be written.
+    """
+    if path is None:
+        return
+    path = Path(path)
+    if path.suffix.lower() not in PICTURES:
+        raise BadRequestError(f"{path}: pictures end in {', '.join(PICTURES)}")
+    if path.is_dir():
+        raise BadRequestError(f"{path}: is a folder; give the name of a file")
+    writable_folder(path.parent)
+
+
+def save_picture(result: MapResult | PilotNetComparison, path: AnyPath) -> None:
+    """Draw the chip with its cores, and the messages between them where they were counted.
+
+    Raises:
+        BadFileError: the picture cannot be written.
+    """
+    from mtspark.deploy.chips.model import load_chip
+    from mtspark.sim.report.figures.mapping import save_mapping
+
+    if isinstance(result, MapResult):
+        save_mapping(result.mapping, result.chip, path, result.traffic)
+    else:
+        save_mapping(result.as_intel, load_chip("loihi2"), path, result.traffic)
+
+
+def _play(
+    bundle: Bundle, asked: MapRequest, progress: ProgressCallback
+) -> tuple[dict[str, Integers], int]:
+    """What every neuron sent over some decisions of a game, and how many there were."""
+    from mtspark.core.backend import Moment
+    from mtspark.sim.counts.totals import Counter
+    from mtspark.sim.play import play
+
+    assert asked.task is not None
+    counter = Counter(bundle.network)
+    with open_backend(BackendName.ENGINE, bundle, asked.task) as player:
+        report = episode_reports(progress, f"{asked.task}, {asked.decisions} decisions", 1)
+
+        def observe(moment: Moment) -> None:
+            report(moment)
+            counter.add(moment.decision.activity)
+
+        play(
+            player,
+            bundle.network,
+            asked.task,
+            episodes=1,
+            seed=asked.seed,
+            max_decisions=asked.decisions,
+            observe=observe,
+        )
+    sent = {name: counter.window[name] + counter.drain[name] for name in counter.window}
+    return sent, counter.decisions
