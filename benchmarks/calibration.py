@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from mtspark.core.backend import AgentBackend, greedy_actions
 from mtspark.deploy.bundle import load_bundle
-from mtspark.deploy.quantise.calibrate import Calibration, calibrate
+from mtspark.deploy.quantise.calibration import Calibration, calibrate
 from mtspark.deploy.quantise.codebook import with_palette
 from mtspark.deploy.quantise.network import quantise
 from mtspark.sim.engine.chip import EngineChip

@@ -23,7 +23,8 @@ from rich.table import Table
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mtspark.train.networks.network import MTSparkNetwork, NetworkConfig
+from mtspark.train.networks.config import NetworkConfig
+from mtspark.train.networks.network import MTSparkNetwork
 from mtspark.train.networks.neurons import spike_with_surrogate
 
 ROUNDS, BATCH = 15, 171

@@ -64,7 +64,8 @@ def _make_agent(seed: int = 0, **changes: Any) -> Agent:
 
     from mtspark.core.environments.protocol import GameProtocol, Task
     from mtspark.train.checkpoint.agent import Agent
-    from mtspark.train.networks.network import ConvSize, MTSparkNetwork, NetworkConfig
+    from mtspark.train.networks.config import ConvSize, NetworkConfig
+    from mtspark.train.networks.network import MTSparkNetwork
 
     sizes: dict[str, Any] = {
         "observation_shape": (2, 20, 20),

@@ -3,4 +3,6 @@
 Read maps.py first (scale, select, convolution, matrix), then compose.py (one map after another,
 the sum of two), fuse.py (when two convolutions are one) and materialise.py (matrices, their
 limit, connections of a float network).
+
+More than a dozen names stand on this face because both front ends build every kind of map.
 """

@@ -22,7 +22,8 @@ from mtspark.core.errors import BadFileError, BadNetworkError
 from mtspark.core.files.atomic import AnyPath, write_bytes
 from mtspark.core.files.hdf5 import hdf5_bytes
 from mtspark.train.checkpoint.agent import Agent
-from mtspark.train.networks.network import HIDDEN, SpikingLayer
+from mtspark.train.networks.config import HIDDEN
+from mtspark.train.networks.network import SpikingLayer
 from mtspark.train.networks.variants import why_not_deployable
 
 STEP_S = 1e-4

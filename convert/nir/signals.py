@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from mtspark.convert.linear.compose import add, compose
+from mtspark.convert.linear.composition import add, compose
 from mtspark.convert.linear.maps import Dense, LinearMap, Scale, identity, is_identity
 from mtspark.convert.linear.materialise import connection
 from mtspark.convert.nir.nodes import Effect, size

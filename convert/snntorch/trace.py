@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from mtspark.convert.linear.compose import add
+from mtspark.convert.linear.composition import add
 from mtspark.convert.linear.maps import LinearMap, Scale, same
 from mtspark.convert.linear.materialise import connection
 from mtspark.convert.snntorch.calling import Recording, record

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mtspark.convert.linear.compose import compose
+from mtspark.convert.linear.composition import compose
 from mtspark.convert.linear.maps import LinearMap
 from mtspark.convert.snntorch.recorder import NeuronCall, Node
 from mtspark.core.arrays import Floats
@@ -54,7 +54,7 @@ class Term:
 
 
 def composed(second: LinearMap, first: LinearMap, where: str) -> LinearMap:
-    """:func:`~mtspark.convert.linear.compose.compose` with the user's line in its error."""
+    """:func:`~mtspark.convert.linear.composition.compose` with the user's line in its error."""
     try:
         return compose(second, first)
     except BadNetworkError as error:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mtspark.core.arithmetic import THRESHOLD_LIMIT
-from mtspark.core.chip_network.fan_out import fan_out_of
+from mtspark.core.chip_network.connectivity import fan_out_of
 from mtspark.core.chip_network.network import ChipNetwork, ConnectionKind, Population, Reset
 from mtspark.deploy.chips.model import ChipModel
 

@@ -121,7 +121,7 @@ class Quantisation:
             :mod:`mtspark.deploy.quantise.codebook`; None without a palette.
         palette_chip: whose cores have such a palette each; None where each population has one.
         calibration: method that chose the weight limits, a value of
-            :class:`mtspark.deploy.quantise.calibrate.Calibration`; None without one.
+            :class:`mtspark.deploy.quantise.calibration.Calibration`; None without one.
     """
 
     options: QuantiseOptions = field(default_factory=QuantiseOptions)

@@ -100,7 +100,7 @@ def _train(config: RunConfig, folder: Path, data: Path | None, dropped: str) -> 
     from mtspark.cli._progress import progress_bar
     from mtspark.train.ablation.grid import AblationResult, as_markdown
     from mtspark.train.config.ablation import AblationSettings
-    from mtspark.train.config.notes import notes
+    from mtspark.train.config.notices import notes
     from mtspark.train.training import check_run, train_agent
 
     check_run(config, folder)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mtspark.core.arithmetic import CURRENT_LIMIT, DECAY_ONE, MEMBRANE_LIMIT, STATE_SHIFT
-from mtspark.core.chip_network.fan_out import fan_out
+from mtspark.core.chip_network.connectivity import fan_out
 from mtspark.core.chip_network.network import (
     INPUT,
     ChipNetwork,

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from mtspark.core.arrays import Integers
 from mtspark.core.backend import Decision, Moment
-from mtspark.core.chip_network.fan_out import fan_out
+from mtspark.core.chip_network.connectivity import fan_out
 from mtspark.core.chip_network.network import INPUT, ChipNetwork
 from mtspark.core.errors import BadRequestError
 

@@ -3,4 +3,7 @@
 Read :mod:`.cards` (prices and their sources), then :mod:`.events` (what a decision spends), then
 :mod:`.pricing`. :mod:`.memory_model` prices accesses to memory, :mod:`.baselines` networks without
 spikes; :mod:`.rapl` measures this computer.
+
+More than a dozen names stand on this face because a bill is shown beside its rivals, and each
+rival is a function of its own.
 """

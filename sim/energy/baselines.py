@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mtspark.core.chip_network.fan_out import fan_out
+from mtspark.core.chip_network.connectivity import fan_out
 from mtspark.core.chip_network.network import ChipNetwork
 from mtspark.sim.energy.cards import PriceCard
 from mtspark.sim.energy.memory_model import memory_baseline_terms

@@ -3,4 +3,7 @@
 :mod:`.study` plays a task with everything recorded; :mod:`.film` keeps some seconds of it,
 :mod:`.pictures` encodes them, :mod:`.stage` draws the demo's pictures. :mod:`.inputs` reads inputs
 from files.
+
+More than a dozen names stand on this face because a study is recorded once and then drawn as film,
+still and raster.
 """

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtspark.core.backend import Moment
-from mtspark.core.chip_network.fan_out import fan_out
+from mtspark.core.chip_network.connectivity import fan_out
 from mtspark.core.chip_network.network import ChipNetwork, ReadoutKind
 
 AFTER_A_POINT = 12

@@ -11,7 +11,8 @@ from mtspark.cli import main as cli
 from mtspark.core.environments.atari import task_for_game
 from mtspark.core.environments.protocol import GameProtocol
 from mtspark.train.checkpoint.agent import Agent, save_agent
-from mtspark.train.networks.network import ConvSize, MTSparkNetwork, NetworkConfig
+from mtspark.train.networks.config import ConvSize, NetworkConfig
+from mtspark.train.networks.network import MTSparkNetwork
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,8 @@ import torch
 from mtspark.core.environments.protocol import Task
 from mtspark.deploy.bundle import load_bundle
 from mtspark.train.checkpoint.agent import Agent, save_agent
-from mtspark.train.networks.network import ConvSize, MTSparkNetwork, NetworkConfig
+from mtspark.train.networks.config import ConvSize, NetworkConfig
+from mtspark.train.networks.network import MTSparkNetwork
 from mtspark.workflows.diff.frames import task_frames
 
 Call = Callable[..., int]

@@ -14,7 +14,8 @@ from mtspark.core.environments.protocol import Task
 from mtspark.core.errors import BadRequestError
 from mtspark.deploy.bundle import load_bundle
 from mtspark.train.checkpoint.agent import Agent, load_agent, save_agent
-from mtspark.train.networks.network import ConvSize, MTSparkNetwork, NetworkConfig
+from mtspark.train.networks.config import ConvSize, NetworkConfig
+from mtspark.train.networks.network import MTSparkNetwork
 from mtspark.workflows.diff.twin import compare_with_twin, twin_of
 from mtspark.workflows.evaluate.rows import wilson_interval
 

@@ -16,7 +16,7 @@ from mtspark.convert.nir.agent import Head, agent_to_nir, load_graph, save_graph
 from mtspark.convert.nir.reader import import_graph
 from mtspark.core.float_network.simulator import run_float
 from mtspark.train.checkpoint.agent import Agent
-from mtspark.train.networks.network import ConvSize
+from mtspark.train.networks.config import ConvSize
 
 MakeAgent = Callable[..., Agent]
 OBLONG = {"observation_shape": (3, 17, 12), "convolutions": (ConvSize(5, 4, 2), ConvSize(4, 3, 1))}

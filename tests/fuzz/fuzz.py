@@ -35,7 +35,7 @@ GOLDEN = Path(__file__).resolve().parents[3] / "shared" / "golden"
 SECONDS, MEGABYTES = 5.0, 1024.0
 EXPORT = (
     "mtspark.deploy.quantise.network",
-    "mtspark.deploy.quantise.calibrate",
+    "mtspark.deploy.quantise.calibration",
     "mtspark.sim.backends.reference",
 )
 NEEDED = {

@@ -148,7 +148,8 @@ def _float_step(checkpoint: Path, path: Path) -> Path:
 
 def _checkpoint(path: Path) -> Path:
     from mtspark.train.checkpoint.agent import Agent, save_agent
-    from mtspark.train.networks.network import ConvSize, MTSparkNetwork, NetworkConfig
+    from mtspark.train.networks.config import ConvSize, NetworkConfig
+    from mtspark.train.networks.network import MTSparkNetwork
 
     sizes = NetworkConfig((2, 20, 20), (ConvSize(3, 5, 3), ConvSize(4, 3, 1)), 10, tasks=2)
     tasks = (Task("pong", "pong", (0, 1, 3, 4)), Task("breakout", "breakout", (0, 1, 3)))

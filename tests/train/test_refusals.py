@@ -16,7 +16,7 @@ from mtspark.core.environments.protocol import GameProtocol
 from mtspark.core.errors import BadRequestError
 from mtspark.train.checkpoint.agent import Agent, save_agent
 from mtspark.train.config.games import TrainConfig
-from mtspark.train.networks.network import NetworkConfig
+from mtspark.train.networks.config import NetworkConfig
 from mtspark.train.rl.distil import load_teachers
 from mtspark.train.runs.setup import STATE, only_run_in
 from tests.support.train_commands import call

@@ -15,7 +15,7 @@ from mtspark.convert.nir.neurons import Integrator, Order, Start
 from mtspark.core.errors import BadRequestError
 from mtspark.core.float_network.network import FloatReset
 from mtspark.core.progress import Progress
-from mtspark.deploy.quantise.calibrate import Calibration
+from mtspark.deploy.quantise.calibration import Calibration
 from mtspark.workflows.export import request as requests
 from mtspark.workflows.export.pipeline import STEPS, export_to, run_steps, write_export
 from mtspark.workflows.export.request import (

@@ -22,9 +22,14 @@ from mtspark.core.files.atomic import AnyPath, write_bytes
 from mtspark.core.files.limits import FileLimits, chosen_policy
 from mtspark.core.files.sandbox import read_guarded
 from mtspark.train.checkpoint.archive import read_tensors, with_tensors
-from mtspark.train.networks.config import FIRST_FIELDS, check_network_config
+from mtspark.train.networks.config import (
+    FIRST_FIELDS,
+    ConvSize,
+    NetworkConfig,
+    check_network_config,
+)
 from mtspark.train.networks.limits import check_agent_limits, weight_shapes
-from mtspark.train.networks.network import ConvSize, MTSparkNetwork, NetworkConfig
+from mtspark.train.networks.network import MTSparkNetwork
 
 FORMAT = "mtspark-agent"
 VERSION = 1

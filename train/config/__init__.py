@@ -2,4 +2,7 @@
 
 Read `games` first, then `images` and `ablation`; `recipe` makes them of TOML files or of fields,
 and `notes` lists what a user should know of one. The shipped recipes are in `recipes/`.
+
+More than a dozen names stand on this face because games, images and ablations each have a
+configuration and its checks.
 """

@@ -12,7 +12,7 @@ from mtspark.core.files.atomic import AnyPath
 from mtspark.core.progress import ProgressCallback, no_progress
 from mtspark.train.checkpoint.agent import load_plain
 from mtspark.train.config.images import ImageConfig
-from mtspark.train.config.notes import notes
+from mtspark.train.config.notices import notes
 from mtspark.train.images.data import ImageSet
 from mtspark.train.images.trainer import ImageTrainer, accuracy
 from mtspark.train.runs.callbacks import (
@@ -43,7 +43,7 @@ class ImageTrainingResult:
         path: of the agent file.
         epochs: over all phases.
         accuracies: of the float network on each set's test images.
-        notes: see :func:`mtspark.train.config.notes.notes`.
+        notes: see :func:`mtspark.train.config.notices.notes`.
     """
 
     path: Path

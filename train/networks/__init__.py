@@ -2,4 +2,7 @@
 
 Read `config` first (sizes and constants, without PyTorch), then `network`, which is composed of
 `neurons` and `dendrites`. `variants` names published networks, `limits` bounds the size of a file.
+
+More than a dozen names stand on this face because the twin, the checkpoint and the export each
+look into the layers.
 """

@@ -13,31 +13,12 @@ from torch.nn import functional
 
 from mtspark.train.networks.config import (
     HIDDEN,
-    NATURE_CONVOLUTIONS,
-    SMALL_CONVOLUTIONS,
-    ConvSize,
     NetworkConfig,
     NeuronConstants,
     check_network_config,
 )
 from mtspark.train.networks.dendrites import ActiveDendrites, TaskContext
 from mtspark.train.networks.neurons import DeployableLeaky, run_layer
-
-__all__ = [
-    "HIDDEN",
-    "ILLEGAL_ACTION_VALUE",
-    "NATURE_CONVOLUTIONS",
-    "SMALL_CONVOLUTIONS",
-    "ConvSize",
-    "LayerTrace",
-    "MTSparkNetwork",
-    "NetworkConfig",
-    "NetworkTrace",
-    "ScaledStandardisation",
-    "SpikingLayer",
-    "legal_action_mask",
-    "mask_illegal",
-]
 
 ILLEGAL_ACTION_VALUE = -1e9
 

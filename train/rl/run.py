@@ -14,7 +14,7 @@ from mtspark.core.files.atomic import AnyPath
 from mtspark.core.progress import ProgressCallback, no_progress
 from mtspark.train.checkpoint.agent import load_plain, save_agent
 from mtspark.train.config.games import TrainConfig
-from mtspark.train.config.notes import notes
+from mtspark.train.config.notices import notes
 from mtspark.train.rl.pqn import PqnTrainer
 from mtspark.train.rl.trainer import Trainer
 from mtspark.train.runs.callbacks import (
@@ -47,7 +47,7 @@ class TrainingResult:
         steps: agent decisions over all games.
         episodes: finished episodes of all games.
         returns: mean unclipped return of each game's last 30 episodes; None before the first.
-        notes: see :func:`mtspark.train.config.notes.notes`.
+        notes: see :func:`mtspark.train.config.notices.notes`.
     """
 
     path: Path

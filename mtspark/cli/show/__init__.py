@@ -1,4 +1,6 @@
 """Tables and lines of results in the terminal, one file a subject.
 
 A function here takes a result and prints it; none of them computes what it shows.
+
+More than a dozen names stand on this face because there is one function a table.
 """

@@ -1,1 +1,5 @@
-"""chip_network."""
+"""chip_network.
+
+More than a dozen names stand on this face because one data structure, the network, has many parts
+that every stage builds or reads.
+"""

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from mtspark.core.errors import BadRequestError
 from mtspark.deploy.quantise.bounds import headroom
-from mtspark.deploy.quantise.calibrate import Calibration, calibrate
+from mtspark.deploy.quantise.calibration import Calibration, calibrate
 from mtspark.deploy.quantise.codebook import choose_palette
 from mtspark.deploy.quantise.network import quantise
 from mtspark.deploy.quantise.options import QuantiseOptions

@@ -33,7 +33,7 @@ OrderName = Literal["current-first", "membrane-first"]
 StartName = Literal["zero", "rest"]
 """Values of :class:`mtspark.convert.nir.neurons.Start`."""
 CalibrationName = Literal["largest", "percentile", "mse"]
-"""Values of :class:`mtspark.deploy.quantise.calibrate.Calibration`."""
+"""Values of :class:`mtspark.deploy.quantise.calibration.Calibration`."""
 FormatName = Literal["nir", "onnx", "netx", "lava"]
 
 WEIGHT_BITS = 8

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from mtspark.core.chip_network.network import ChipNetwork
 from mtspark.core.float_network.network import FloatNetwork
 from mtspark.deploy.quantise.bounds import Headroom
-from mtspark.deploy.quantise.calibrate import CalibrationReport
+from mtspark.deploy.quantise.calibration import CalibrationReport
 from mtspark.deploy.quantise.codebook import PaletteCost
 from mtspark.deploy.quantise.fidelity import LayerFidelity, warnings_of
 from mtspark.deploy.quantise.options import Quantisation, QuantiseOptions

@@ -11,7 +11,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from mtspark.convert.linear import materialise
-from mtspark.convert.linear.compose import add, compose
+from mtspark.convert.linear.composition import add, compose
 from mtspark.convert.linear.fuse import fuse_convolutions
 from mtspark.convert.linear.maps import (
     Conv,

@@ -23,7 +23,7 @@ from mtspark.convert.nir.agent import (
 from mtspark.core.backend import greedy_actions
 from mtspark.core.errors import BadFileError, BadNetworkError
 from mtspark.train.checkpoint.agent import Agent
-from mtspark.train.networks.network import ConvSize
+from mtspark.train.networks.config import ConvSize
 
 MakeAgent = Callable[..., Agent]
 NODES = ["input", "conv1", "conv1_lif", "conv2", "conv2_lif", "flatten"]

@@ -13,7 +13,7 @@ from mtspark.deploy.quantise.fidelity import layer_fidelity, warnings_of
 from mtspark.deploy.quantise.network import quantise
 from mtspark.deploy.quantise.options import QuantiseOptions
 from mtspark.sim.backends.reference import ReferenceChip
-from tests.deploy.quantise.test_calibrate import chain
+from tests.deploy.quantise.test_calibration import chain
 
 GENERATOR = np.random.default_rng(3)
 SERIES = (GENERATOR.random((10, 4, 12)) < 0.4).astype(np.float64)

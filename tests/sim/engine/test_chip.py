@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mtspark.core.chip_network.fan_out import fan_out
+from mtspark.core.chip_network.connectivity import fan_out
 from mtspark.core.chip_network.network import INPUT, ChipNetwork, SignMode
 from mtspark.core.errors import BackendMissingError, BadRequestError
 from mtspark.sim.backends.reference import ReferenceChip

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from mtspark.core.backend import Moment
-from mtspark.core.chip_network.fan_out import fan_out
+from mtspark.core.chip_network.connectivity import fan_out
 from mtspark.core.chip_network.network import INPUT
 from mtspark.core.errors import BadFileError
 from mtspark.sim.backends.reference import ReferenceChip

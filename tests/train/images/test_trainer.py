@@ -26,7 +26,7 @@ from mtspark.train.images import data as images_data
 from mtspark.train.images.data import ImageSet, as_rgb32, load_images, read_idx
 from mtspark.train.images.run import train_images
 from mtspark.train.images.trainer import ImageTrainer, accuracy, augment
-from mtspark.train.networks.network import ConvSize, NetworkConfig
+from mtspark.train.networks.config import ConvSize, NetworkConfig
 
 
 def idx(array: NDArray[np.uint8]) -> bytes:

@@ -12,10 +12,9 @@ import torch
 from torch.nn import functional
 
 from mtspark.train.checkpoint.agent import Agent
+from mtspark.train.networks.config import ConvSize, NetworkConfig
 from mtspark.train.networks.network import (
-    ConvSize,
     MTSparkNetwork,
-    NetworkConfig,
     NetworkTrace,
     ScaledStandardisation,
     legal_action_mask,

@@ -14,9 +14,9 @@ import torch
 from mtspark.convert.nir.agent import agent_to_nir, dendritic_gains
 from mtspark.core.errors import BadFileError, BadNetworkError, BadRequestError
 from mtspark.train.checkpoint.agent import Agent, load_agent, save_agent
-from mtspark.train.networks.config import FIRST_FIELDS, NeuronConstants
+from mtspark.train.networks.config import FIRST_FIELDS, ConvSize, NetworkConfig, NeuronConstants
 from mtspark.train.networks.dendrites import ActiveDendrites, TaskContext, prototype
-from mtspark.train.networks.network import ConvSize, MTSparkNetwork, NetworkConfig, NetworkTrace
+from mtspark.train.networks.network import MTSparkNetwork, NetworkTrace
 from mtspark.train.networks.neurons import (
     DeployableLeaky,
     run_layer,

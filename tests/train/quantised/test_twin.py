@@ -20,7 +20,7 @@ from mtspark.deploy.quantise.network import quantise
 from mtspark.deploy.quantise.options import QuantiseOptions
 from mtspark.sim.backends.reference import ReferenceChip
 from mtspark.train.checkpoint.agent import Agent, load_agent
-from mtspark.train.networks.network import ConvSize
+from mtspark.train.networks.config import ConvSize
 from mtspark.train.quantised.integers import TwinOptions, round_weights, straight
 from mtspark.train.quantised.twin import HEAD, Twin, TwinTrace, decayed
 

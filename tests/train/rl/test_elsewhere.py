@@ -15,7 +15,7 @@ from mtspark.train.config.games import ReplayConfig, TrainConfig
 from mtspark.train.config.images import ImageConfig
 from mtspark.train.images.data import ImageSet
 from mtspark.train.images.trainer import ImageTrainer, accuracy
-from mtspark.train.networks.network import ConvSize, NetworkConfig
+from mtspark.train.networks.config import ConvSize, NetworkConfig
 from mtspark.train.rl import collect as games
 from mtspark.train.rl import trainer as trainer_module
 from mtspark.train.rl.pqn import PqnTrainer

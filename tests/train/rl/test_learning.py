@@ -10,7 +10,7 @@ import pytest
 
 from mtspark.core.environments.protocol import GameProtocol, Task
 from mtspark.train.config.games import ReplayConfig, TrainConfig
-from mtspark.train.networks.network import ConvSize, NetworkConfig
+from mtspark.train.networks.config import ConvSize, NetworkConfig
 from mtspark.train.rl import collect as games
 from mtspark.train.rl import trainer as trainer_module
 from mtspark.train.rl.pqn import PqnTrainer

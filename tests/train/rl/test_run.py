@@ -14,7 +14,7 @@ from mtspark.core.environments.protocol import GameProtocol
 from mtspark.core.errors import BadFileError, BadRequestError
 from mtspark.train.checkpoint.agent import load_agent
 from mtspark.train.config.games import ReplayConfig, TrainConfig
-from mtspark.train.networks.network import ConvSize, NetworkConfig
+from mtspark.train.networks.config import ConvSize, NetworkConfig
 from mtspark.train.rl.pqn import PqnTrainer
 from mtspark.train.rl.run import RUN_FORMAT, ReplayCheckpoints, train
 from mtspark.train.rl.trainer import Trainer

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from mtspark.train.config.games import ReplayConfig, TrainConfig
-from mtspark.train.networks.network import NetworkConfig
+from mtspark.train.networks.config import NetworkConfig
 from mtspark.train.rl.run import make_trainer
 from mtspark.train.rl.schedule import Schedule
 from mtspark.train.rl.trainer import Trainer

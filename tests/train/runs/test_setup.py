@@ -21,9 +21,9 @@ from mtspark.train.checkpoint.agent import load_agent
 from mtspark.train.config.ablation import AblationSettings
 from mtspark.train.config.games import TrainConfig
 from mtspark.train.config.images import ImageConfig
-from mtspark.train.config.notes import notes
+from mtspark.train.config.notices import notes
 from mtspark.train.config.recipe import override, read_recipe, shipped_recipes, to_config
-from mtspark.train.networks.network import ConvSize, NetworkConfig
+from mtspark.train.networks.config import ConvSize, NetworkConfig
 from mtspark.train.networks.variants import with_variant
 from mtspark.train.rl.pqn import PqnTrainer
 from mtspark.train.runs.setup import STATE

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from mtspark.core.chip_network.fan_out import fan_out, fan_out_of
+from mtspark.core.chip_network.connectivity import fan_out, fan_out_of
 from mtspark.core.chip_network.network import INPUT, ChipNetwork
 from tests.support.networks import conv, dense, network, population, random_networks, sparse
 from tests.support.scalar_chip import synapses

@@ -19,7 +19,7 @@ from mtspark.core.float_network.network import (
     leaky_population,
 )
 from mtspark.core.float_network.simulator import run_float
-from mtspark.deploy.quantise.calibrate import Calibration, calibrate
+from mtspark.deploy.quantise.calibration import Calibration, calibrate
 from mtspark.deploy.quantise.network import quantise
 from mtspark.deploy.quantise.options import QuantiseOptions
 from mtspark.sim.backends.reference import ReferenceChip
