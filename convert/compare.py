@@ -14,12 +14,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mtspark.convert.nir.reader import import_graph
-from mtspark.core.chip_network.network import INPUT
-from mtspark.core.float_network.network import FloatInput, FloatNetwork, FloatOutput, OutputKind
-from mtspark.core.float_network.simulator import run_float
-from mtspark.train.checkpoint.agent import Agent
-from mtspark.train.networks.network import NetworkTrace
+from mtspark.convert.nir import import_graph
+from mtspark.core.chip_network import INPUT
+from mtspark.core.float_network import FloatInput, FloatNetwork, FloatOutput, OutputKind, run_float
+from mtspark.train.checkpoint import Agent
+from mtspark.train.networks import NetworkTrace
 
 TIE = 1e-5
 """Folding reorders sums: a membrane this close to its threshold, relatively, may fire or not."""

@@ -15,8 +15,7 @@ import numpy as np
 
 from mtspark.core.arithmetic import DELAYS
 from mtspark.core.arrays import Integers
-from mtspark.core.chip_network.limits import check_network_limits
-from mtspark.core.chip_network.network import (
+from mtspark.core.chip_network import (
     INPUT,
     ChipNetwork,
     Connection,
@@ -26,15 +25,21 @@ from mtspark.core.chip_network.network import (
     Readout,
     ReadoutKind,
     SignMode,
+    check_network,
+    check_network_limits,
+    network_from_json,
+    network_to_json,
 )
-from mtspark.core.chip_network.rules import check_network
-from mtspark.core.chip_network.serialise import network_from_json, network_to_json
-from mtspark.core.environments.protocol import Task
+from mtspark.core.environments import Task
 from mtspark.core.errors import BadNetworkError
-from mtspark.core.files.atomic import AnyPath
-from mtspark.core.files.hdf5 import read_hdf5, text_of_netx
-from mtspark.core.files.limits import FileLimits, chosen_policy
-from mtspark.core.files.sandbox import read_guarded
+from mtspark.core.files import (
+    AnyPath,
+    FileLimits,
+    chosen_policy,
+    read_guarded,
+    read_hdf5,
+    text_of_netx,
+)
 
 BIAS_EXPONENT = 6
 DEFAULT_STEPS = 16

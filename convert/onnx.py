@@ -15,9 +15,9 @@ import torch
 from numpy.typing import NDArray
 
 from mtspark.core.errors import BadNetworkError
-from mtspark.core.files.onnx_graph import NEXT, OnnxGraph, Port
-from mtspark.train.checkpoint.agent import Agent
-from mtspark.train.networks.config import NeuronConstants
+from mtspark.core.files import NEXT, OnnxGraph, Port
+from mtspark.train.checkpoint import Agent
+from mtspark.train.networks import NeuronConstants
 
 STEP_FORMAT, DECISION_FORMAT = "mtspark-float-step", "mtspark-float-decision"
 VERSION = 1

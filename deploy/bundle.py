@@ -22,12 +22,18 @@ from typing import Any, NoReturn
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from mtspark.core.chip_network.network import ChipNetwork
-from mtspark.core.chip_network.serialise import network_from_json, network_to_json
+from mtspark.core.chip_network import ChipNetwork, network_from_json, network_to_json
 from mtspark.core.errors import BadFileError, BadRequestError, one_line
-from mtspark.core.files.atomic import AnyPath, UnwritableError, write_bytes, write_json
-from mtspark.core.files.limits import FileLimits, check_file_size, over
-from mtspark.core.files.sandbox import read_guarded
+from mtspark.core.files import (
+    AnyPath,
+    FileLimits,
+    UnwritableError,
+    check_file_size,
+    over,
+    read_guarded,
+    write_bytes,
+    write_json,
+)
 
 FORMAT = "mtspark-bundle"
 VERSION = 1

@@ -19,23 +19,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtspark.core.arithmetic import DECAY_ONE, DELAYS
-from mtspark.core.chip_network.network import (
-    INPUT,
-    Connection,
-    ConnectionKind,
-    Population,
-    SignMode,
-)
+from mtspark.core.chip_network import INPUT, Connection, ConnectionKind, Population, SignMode
 from mtspark.core.errors import BadNetworkError
-from mtspark.core.float_network.network import (
+from mtspark.core.float_network import (
     CONSTANT,
     FloatConnection,
     FloatKind,
     FloatNetwork,
     FloatPopulation,
     FloatReset,
+    convolve,
 )
-from mtspark.core.float_network.simulator import convolve
 from mtspark.core.geometry import ConvParameters
 
 ONSET = "onset"

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
         MtsparkError,
     )
     from mtspark.core.progress import Progress
-    from mtspark.train.checkpoint.agent import Agent, load_agent
+    from mtspark.train.checkpoint import Agent, load_agent
     from mtspark.train.training import train_agent
     from mtspark.workflows.deployment import Deployment, evaluate, export, load_bundle
 

@@ -23,7 +23,7 @@ from mtspark.core.arithmetic import (
 )
 from mtspark.core.arrays import Floats
 from mtspark.core.backend import Activity, ChipTrace, Decision, Memoryless
-from mtspark.core.chip_network.network import (
+from mtspark.core.chip_network import (
     INPUT,
     ChipNetwork,
     Connection,
@@ -33,12 +33,10 @@ from mtspark.core.chip_network.network import (
     Reset,
 )
 from mtspark.core.errors import BadRequestError
-from mtspark.core.float_network.network import CONSTANT, FloatConnection, FloatKind, FloatNetwork
-from mtspark.core.float_network.simulator import deliver
+from mtspark.core.float_network import CONSTANT, FloatConnection, FloatKind, FloatNetwork, deliver
 from mtspark.deploy.lower import ONSET, ChipLink, lower
-from mtspark.deploy.quantise.layer import QuantisedLayer, quantise_layer
-from mtspark.deploy.quantise.options import QuantiseOptions
-from mtspark.sim.backends.reference import check_request
+from mtspark.deploy.quantise import QuantisedLayer, QuantiseOptions, quantise_layer
+from mtspark.sim.backends import check_request
 
 
 class Effect(str, Enum):

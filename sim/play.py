@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 
 from mtspark.core.backend import AgentBackend, Moment, greedy_actions
-from mtspark.core.chip_network.network import ChipNetwork
-from mtspark.core.environments.atari import Games, make_games
-from mtspark.core.environments.protocol import GameProtocol, Task
+from mtspark.core.chip_network import ChipNetwork
+from mtspark.core.environments import GameProtocol, Games, Task, make_games
 from mtspark.core.errors import BadRequestError
-from mtspark.sim.counts.totals import Counter, RunCounts
+from mtspark.sim.counts import Counter, RunCounts
 
 MAX_GAMES_AT_ONCE = 32
 

@@ -9,10 +9,10 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from mtspark.core.chip_network.network import ChipNetwork
-from mtspark.core.environments.protocol import GameProtocol, protocol_to_json
-from mtspark.core.files.atomic import AnyPath
-from mtspark.core.files.results import (
+from mtspark.core.chip_network import ChipNetwork
+from mtspark.core.environments import GameProtocol, protocol_to_json
+from mtspark.core.files import (
+    AnyPath,
     Count,
     Entry,
     Flag,
@@ -24,8 +24,7 @@ from mtspark.core.files.results import (
 )
 from mtspark.core.version import __version__
 from mtspark.deploy.bundle import Bundle
-from mtspark.sim.energy.cards import load_card
-from mtspark.sim.energy.pricing import Bill, price
+from mtspark.sim.energy import Bill, load_card, price
 from mtspark.sim.play import Run
 
 FORMAT = "mtspark-run"

@@ -9,9 +9,9 @@ import torch
 
 from mtspark.core.arrays import Pixels
 from mtspark.core.backend import Activity, Decision, Memoryless
-from mtspark.core.chip_network.network import INPUT
-from mtspark.train.checkpoint.agent import Agent
-from mtspark.train.networks.network import NetworkTrace
+from mtspark.core.chip_network import INPUT
+from mtspark.train.checkpoint import Agent
+from mtspark.train.networks import NetworkTrace
 
 
 class TorchBackend(Memoryless):

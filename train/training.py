@@ -7,24 +7,26 @@ from pathlib import Path
 from typing import Any, overload
 
 from mtspark.core.errors import BadRequestError
-from mtspark.core.files.atomic import AnyPath
+from mtspark.core.files import AnyPath
 from mtspark.core.progress import Progress, ProgressCallback, no_progress
-from mtspark.train.ablation.grid import FORMAT as ABLATION_FORMAT
-from mtspark.train.ablation.grid import AblationResult, run_grid
-from mtspark.train.ablation.plots import draw, draw_curves
-from mtspark.train.config.ablation import TASKS, AblationSettings
-from mtspark.train.config.games import TrainConfig
-from mtspark.train.config.images import ImageConfig
-from mtspark.train.config.recipe import RunConfig, config_of
-from mtspark.train.images.data import SPLITS, ImageSet, load_images
-from mtspark.train.images.run import RUN_FORMAT as IMAGES_FORMAT
-from mtspark.train.images.run import STATE as IMAGES_STATE
-from mtspark.train.images.run import ImageTrainingResult, train_images
-from mtspark.train.rl.run import RUN_FORMAT as GAMES_FORMAT
-from mtspark.train.rl.run import TrainingResult, train
-from mtspark.train.runs.callbacks import RunCallback
-from mtspark.train.runs.setup import STATE as GAMES_STATE
-from mtspark.train.runs.setup import (
+from mtspark.train.ablation import FORMAT as ABLATION_FORMAT
+from mtspark.train.ablation import AblationResult, draw, draw_curves, run_grid
+from mtspark.train.config import (
+    TASKS,
+    AblationSettings,
+    ImageConfig,
+    RunConfig,
+    TrainConfig,
+    config_of,
+)
+from mtspark.train.images import RUN_FORMAT as IMAGES_FORMAT
+from mtspark.train.images import SPLITS, ImageSet, ImageTrainingResult, load_images, train_images
+from mtspark.train.images import STATE as IMAGES_STATE
+from mtspark.train.rl import RUN_FORMAT as GAMES_FORMAT
+from mtspark.train.rl import TrainingResult, train
+from mtspark.train.runs import STATE as GAMES_STATE
+from mtspark.train.runs import (
+    RunCallback,
     check_compiler,
     check_device,
     check_folder,

@@ -6,3 +6,7 @@ limit, connections of a float network).
 
 More than a dozen names stand on this face because both front ends build every kind of map.
 """
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

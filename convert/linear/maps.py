@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtspark.core.arrays import Floats
-from mtspark.core.float_network.simulator import convolve
+from mtspark.core.float_network import convolve
 from mtspark.core.geometry import ConvGeometry, ConvParameters, Pair, Shape, conv_geometry
 
 BLOCK_VALUES = 2**22

@@ -7,7 +7,7 @@ import numpy as np
 from mtspark.convert.linear.maps import BLOCK_VALUES, Conv, Dense, LinearMap, Scale
 from mtspark.core.arrays import Floats
 from mtspark.core.errors import BadNetworkError
-from mtspark.core.float_network.network import FloatConnection, FloatKind
+from mtspark.core.float_network import FloatConnection, FloatKind
 
 MATRIX_VALUES = 2**25
 """Values of the largest matrix that maps without a compact form may become (256 MiB).

@@ -8,3 +8,7 @@ writer.py (a float network), agent.py (a checkpoint, one graph a task).
 More than a dozen names stand on this face because graphs are read, written and annotated, for
 agents and for any network.
 """
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

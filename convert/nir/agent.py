@@ -19,12 +19,9 @@ from torch import nn
 
 from mtspark.convert.nir.file import METADATA, read_nir
 from mtspark.core.errors import BadFileError, BadNetworkError
-from mtspark.core.files.atomic import AnyPath, write_bytes
-from mtspark.core.files.hdf5 import hdf5_bytes
-from mtspark.train.checkpoint.agent import Agent
-from mtspark.train.networks.config import HIDDEN
-from mtspark.train.networks.network import SpikingLayer
-from mtspark.train.networks.variants import why_not_deployable
+from mtspark.core.files import AnyPath, hdf5_bytes, write_bytes
+from mtspark.train.checkpoint import Agent
+from mtspark.train.networks import HIDDEN, SpikingLayer, why_not_deployable
 
 STEP_S = 1e-4
 """The time step that published NIR graphs imply; only tau / dt matters here."""

@@ -11,9 +11,8 @@ import numpy as np
 from mtspark.convert.nir.file import METADATA
 from mtspark.convert.nir.neurons import ImportOptions, choose
 from mtspark.core.errors import BadFileError
-from mtspark.core.files.atomic import AnyPath, write_bytes
-from mtspark.core.files.hdf5 import hdf5_bytes, read_hdf5, text_of_nir
-from mtspark.core.float_network.network import FloatNetwork
+from mtspark.core.files import AnyPath, hdf5_bytes, read_hdf5, text_of_nir, write_bytes
+from mtspark.core.float_network import FloatNetwork
 
 COMPRESSED_BYTES = 4096
 """Smaller arrays are not worth the chunks."""

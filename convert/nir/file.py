@@ -9,9 +9,7 @@ from typing import Any
 import nir
 
 from mtspark.core.errors import BadFileError, one_line
-from mtspark.core.files.atomic import AnyPath
-from mtspark.core.files.hdf5 import read_hdf5, text_of_nir
-from mtspark.core.files.limits import FileLimits
+from mtspark.core.files import AnyPath, FileLimits, read_hdf5, text_of_nir
 
 METADATA = "mtspark"
 """Key of the metadata that mtspark writes: what NIR does not store."""

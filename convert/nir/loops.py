@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from mtspark.convert.nir.signals import Signal
-from mtspark.core.chip_network.network import INPUT
+from mtspark.core.chip_network import INPUT
 
 Edge = tuple[str, int, str]
 """Source, delay in steps, target."""

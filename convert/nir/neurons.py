@@ -14,7 +14,7 @@ from mtspark.convert.nir.file import METADATA
 from mtspark.convert.nir.nodes import broadcast
 from mtspark.core.arrays import Floats
 from mtspark.core.errors import BadNetworkError, BadRequestError
-from mtspark.core.float_network.network import FloatPopulation, FloatReset, leaky_population
+from mtspark.core.float_network import FloatPopulation, FloatReset, leaky_population
 from mtspark.core.geometry import Shape
 
 NEURONS = (nir.I, nir.LI, nir.IF, nir.LIF, nir.CubaLI, nir.CubaLIF, nir.Threshold)

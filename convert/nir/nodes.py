@@ -14,7 +14,7 @@ from typing import Any
 import nir
 import numpy as np
 
-from mtspark.convert.linear.maps import Dense, LinearMap, Scale, convolution, identity
+from mtspark.convert.linear import Dense, LinearMap, Scale, convolution, identity
 from mtspark.core.arrays import Floats
 from mtspark.core.errors import BadNetworkError
 from mtspark.core.geometry import Pair, Shape

@@ -28,14 +28,10 @@ from mtspark.convert.nir.neurons import (
 from mtspark.convert.nir.nodes import fit, linear_effect, shape_of, size
 from mtspark.convert.nir.signals import Signal, connections_of, through, total
 from mtspark.core.arrays import Floats
-from mtspark.core.chip_network.network import INPUT
+from mtspark.core.chip_network import INPUT
 from mtspark.core.errors import BadNetworkError, BadRequestError, one_line
-from mtspark.core.files.atomic import AnyPath
-from mtspark.core.files.limits import FileLimits
-from mtspark.core.files.sandbox import read_guarded
-from mtspark.core.float_network.handover import float_network_from_plain, float_network_to_plain
-from mtspark.core.float_network.limits import check_float_limits
-from mtspark.core.float_network.network import (
+from mtspark.core.files import AnyPath, FileLimits, read_guarded
+from mtspark.core.float_network import (
     CONSTANT,
     FloatInput,
     FloatNetwork,
@@ -43,9 +39,13 @@ from mtspark.core.float_network.network import (
     FloatPopulation,
     FloatReset,
     OutputKind,
+    check_float_limits,
+    check_float_network,
+    float_network_from_plain,
+    float_network_to_plain,
     leaky_population,
+    merge_tasks,
 )
-from mtspark.core.float_network.rules import check_float_network, merge_tasks
 from mtspark.core.geometry import Shape
 
 

@@ -7,12 +7,19 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from mtspark.convert.linear.composition import add, compose
-from mtspark.convert.linear.maps import Dense, LinearMap, Scale, identity, is_identity
-from mtspark.convert.linear.materialise import connection
+from mtspark.convert.linear import (
+    Dense,
+    LinearMap,
+    Scale,
+    add,
+    compose,
+    connection,
+    identity,
+    is_identity,
+)
 from mtspark.convert.nir.nodes import Effect, size
 from mtspark.core.arrays import Floats
-from mtspark.core.float_network.network import CONSTANT, FloatConnection
+from mtspark.core.float_network import CONSTANT, FloatConnection
 from mtspark.core.geometry import Shape
 
 Key = tuple[str, int]

@@ -14,9 +14,9 @@ import numpy as np
 
 from mtspark.convert.nir.file import METADATA
 from mtspark.core.arrays import Floats
-from mtspark.core.chip_network.network import INPUT
+from mtspark.core.chip_network import INPUT
 from mtspark.core.errors import BadNetworkError
-from mtspark.core.float_network.network import (
+from mtspark.core.float_network import (
     CONSTANT,
     FloatConnection,
     FloatKind,

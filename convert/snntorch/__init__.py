@@ -6,3 +6,7 @@ linear maps of signals), layers.py and neurons.py (torch's layers, snntorch's ne
 (which result is the answer), verify.py (the network against the module's own run). source.py
 builds a module from the user's file.
 """
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -17,7 +17,7 @@ import torch
 from snntorch import SpikingNeuron
 from torch import Tensor, nn
 
-from mtspark.convert.linear.maps import is_identity
+from mtspark.convert.linear import is_identity
 from mtspark.convert.snntorch.recorder import NeuronCall, Node, Recorder
 from mtspark.convert.snntorch.symbolic import Resolver
 from mtspark.convert.snntorch.values import Form, MixedInputError, View

@@ -15,8 +15,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from mtspark.convert.linear.maps import Conv, Dense, LinearMap, Scale, convolution, identity
-from mtspark.convert.linear.materialise import MATRIX_VALUES
+from mtspark.convert.linear import (
+    MATRIX_VALUES,
+    Conv,
+    Dense,
+    LinearMap,
+    Scale,
+    convolution,
+    identity,
+)
 from mtspark.core.arrays import Floats
 from mtspark.core.errors import BadNetworkError
 from mtspark.core.geometry import Pair, Shape

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from mtspark.core.arrays import Floats
 from mtspark.core.errors import BadNetworkError
-from mtspark.core.float_network.network import FloatReset
+from mtspark.core.float_network import FloatReset
 
 MECHANISMS = {"_base_sub": "subtract", "_base_zero": "zero", "_base_int": "none"}
 

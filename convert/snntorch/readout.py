@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from mtspark.convert.linear.maps import Scale, is_identity, same
+from mtspark.convert.linear import Scale, is_identity, same
 from mtspark.convert.snntorch.calling import Recording
 from mtspark.convert.snntorch.values import HEAD, Form, Series, Term
 from mtspark.core.errors import BadNetworkError
-from mtspark.core.float_network.network import OutputKind
+from mtspark.core.float_network import OutputKind
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,8 @@ from torch import Tensor, nn
 
 from mtspark.convert.snntorch.recorder import construction_lines
 from mtspark.core.errors import BadFileError, BadRequestError, one_line
-from mtspark.core.files.atomic import AnyPath
-from mtspark.core.files.limits import FileLimits
-from mtspark.core.files.sandbox import read_guarded
-from mtspark.train.checkpoint.archive import read_tensors, with_tensors
+from mtspark.core.files import AnyPath, FileLimits, read_guarded
+from mtspark.train.checkpoint import read_tensors, with_tensors
 
 
 def build_module(text: str, weights: AnyPath | None = None) -> tuple[nn.Module, dict[int, str]]:

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mtspark.convert.linear.maps import LinearMap, Scale, identity, is_identity, select
+from mtspark.convert.linear import LinearMap, Scale, identity, is_identity, select
 from mtspark.convert.snntorch.layers import LAYERS, refusal
 from mtspark.convert.snntorch.recorder import NeuronCall, Node
 from mtspark.convert.snntorch.values import (

@@ -15,18 +15,16 @@ import numpy as np
 import torch
 from torch import nn
 
-from mtspark.convert.linear.composition import add
-from mtspark.convert.linear.maps import LinearMap, Scale, same
-from mtspark.convert.linear.materialise import connection
+from mtspark.convert.linear import LinearMap, Scale, add, connection, same
 from mtspark.convert.snntorch.calling import Recording, record
 from mtspark.convert.snntorch.layers import LAYERS
 from mtspark.convert.snntorch.neurons import NeuronConstants, neuron_constants
 from mtspark.convert.snntorch.readout import Readout, choose_readout
 from mtspark.convert.snntorch.values import HEAD, Form, Term, composed
 from mtspark.core.arrays import Floats
-from mtspark.core.chip_network.network import INPUT
+from mtspark.core.chip_network import INPUT
 from mtspark.core.errors import BadNetworkError
-from mtspark.core.float_network.network import (
+from mtspark.core.float_network import (
     CONSTANT,
     FloatConnection,
     FloatInput,
@@ -35,9 +33,9 @@ from mtspark.core.float_network.network import (
     FloatPopulation,
     FloatReset,
     OutputKind,
+    check_float_network,
     leaky_population,
 )
-from mtspark.core.float_network.rules import check_float_network
 from mtspark.core.geometry import Shape
 
 

@@ -13,8 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mtspark.convert.linear.composition import compose
-from mtspark.convert.linear.maps import LinearMap
+from mtspark.convert.linear import LinearMap, compose
 from mtspark.convert.snntorch.recorder import NeuronCall, Node
 from mtspark.core.arrays import Floats
 from mtspark.core.errors import BadNetworkError

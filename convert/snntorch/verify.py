@@ -16,10 +16,16 @@ from mtspark.convert.compare import TIE
 from mtspark.convert.snntorch.recorder import NeuronCall
 from mtspark.convert.snntorch.trace import Traced
 from mtspark.core.arrays import Floats
-from mtspark.core.chip_network.network import INPUT
+from mtspark.core.chip_network import INPUT
 from mtspark.core.errors import BadNetworkError
-from mtspark.core.float_network.network import CONSTANT, FloatPopulation, FloatReset
-from mtspark.core.float_network.simulator import delayed, deliver, run_float
+from mtspark.core.float_network import (
+    CONSTANT,
+    FloatPopulation,
+    FloatReset,
+    delayed,
+    deliver,
+    run_float,
+)
 
 
 @dataclass(frozen=True)

@@ -28,9 +28,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from mtspark.core.chip_network.network import Reset
+from mtspark.core.chip_network import Reset
 from mtspark.core.errors import BadFileError, one_line
-from mtspark.core.files.atomic import AnyPath
+from mtspark.core.files import AnyPath
 
 if sys.version_info >= (3, 11):
     import tomllib

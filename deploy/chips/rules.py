@@ -12,8 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mtspark.core.arithmetic import THRESHOLD_LIMIT
-from mtspark.core.chip_network.connectivity import fan_out_of
-from mtspark.core.chip_network.network import ChipNetwork, ConnectionKind, Population, Reset
+from mtspark.core.chip_network import ChipNetwork, ConnectionKind, Population, Reset, fan_out_of
 from mtspark.deploy.chips.model import ChipModel
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from mtspark.core.arrays import Integers
-from mtspark.core.chip_network.network import (
+from mtspark.core.chip_network import (
     INPUT,
     ChipNetwork,
     Connection,
@@ -20,11 +20,10 @@ from mtspark.core.chip_network.network import (
     Population,
     Reset,
     SignMode,
+    check_network,
 )
-from mtspark.core.chip_network.rules import check_network
 from mtspark.core.errors import BadNetworkError, BadRequestError
-from mtspark.core.files.atomic import AnyPath, write_bytes
-from mtspark.core.files.hdf5 import hdf5_bytes
+from mtspark.core.files import AnyPath, hdf5_bytes, write_bytes
 from mtspark.deploy.lower import HELPERS
 
 BIAS_STEP = 64

@@ -14,7 +14,7 @@ import numpy as np
 
 from mtspark.core.arithmetic import DECAY_ONE, STATE_SHIFT, THRESHOLD_LIMIT
 from mtspark.core.arrays import Floats
-from mtspark.core.chip_network.network import (
+from mtspark.core.chip_network import (
     ChipNetwork,
     Connection,
     ConnectionKind,
@@ -22,7 +22,7 @@ from mtspark.core.chip_network.network import (
     Population,
     ReadoutKind,
 )
-from mtspark.core.float_network.network import (
+from mtspark.core.float_network import (
     FloatConnection,
     FloatInput,
     FloatKind,
@@ -32,7 +32,7 @@ from mtspark.core.float_network.network import (
     FloatReset,
     OutputKind,
 )
-from mtspark.deploy.quantise.layer import RESETS
+from mtspark.deploy.quantise import RESETS
 
 AS_FLOAT = {chip: as_float for as_float, chip in RESETS.items()}
 

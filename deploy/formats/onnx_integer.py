@@ -18,7 +18,7 @@ import numpy as np
 import onnx
 
 from mtspark.core.arithmetic import CURRENT_LIMIT, DECAY_ONE, MEMBRANE_LIMIT, STATE_SHIFT
-from mtspark.core.chip_network.network import (
+from mtspark.core.chip_network import (
     INPUT,
     ChipNetwork,
     Connection,
@@ -27,10 +27,10 @@ from mtspark.core.chip_network.network import (
     Population,
     ReadoutKind,
     Reset,
+    check_network,
 )
-from mtspark.core.chip_network.rules import check_network
 from mtspark.core.errors import BadNetworkError, BadRequestError
-from mtspark.core.files.onnx_graph import NEXT, OnnxGraph, Port
+from mtspark.core.files import NEXT, OnnxGraph, Port
 
 FORMAT = "mtspark-integer-step"
 VERSION = 1

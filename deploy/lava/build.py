@@ -16,15 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtspark.core.arithmetic import CURRENT_LIMIT, STATE_SHIFT
-from mtspark.core.chip_network.network import (
+from mtspark.core.chip_network import (
     INPUT,
     ChipNetwork,
     Connection,
     ConnectionKind,
     Population,
     Reset,
+    check_network,
 )
-from mtspark.core.chip_network.rules import check_network
 from mtspark.core.errors import BackendFailedError, BadNetworkError, BadRequestError
 from mtspark.deploy.lava.shim import load_lava
 

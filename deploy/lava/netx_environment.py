@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mtspark.core.errors import BackendFailedError, BackendMissingError
-from mtspark.core.files.atomic import AnyPath
+from mtspark.core.files import AnyPath
 from mtspark.core.process import foreign_environment, install_packages, output_of
 
 LAVA_DL_VERSION = "0.6.0"

@@ -4,3 +4,7 @@ Read :mod:`~mtspark.deploy.mapping.mapper` first. It divides populations over co
 the memory and axons that ``synapses`` counts) and places the cores on the mesh (``place``).
 ``limits``, ``task_switch`` and ``serialise`` work on the finished mapping.
 """
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -10,8 +10,8 @@ from math import ceil, prod
 import numpy as np
 
 from mtspark.core.arrays import Integers
-from mtspark.core.chip_network.network import INPUT, ChipNetwork, Connection
-from mtspark.deploy.chips.model import ChipModel
+from mtspark.core.chip_network import INPUT, ChipNetwork, Connection
+from mtspark.deploy.chips import ChipModel
 from mtspark.deploy.mapping.synapses import (
     Part,
     box_part,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import deque
 from weakref import ref
 
-from mtspark.core.chip_network.network import ChipNetwork
-from mtspark.deploy.chips.model import load_chip
+from mtspark.core.chip_network import ChipNetwork
+from mtspark.deploy.chips import load_chip
 from mtspark.deploy.mapping.mapper import map_network
 
 _RECENT: deque[tuple[ref[ChipNetwork], str, list[str]]] = deque(maxlen=8)

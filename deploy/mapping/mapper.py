@@ -20,10 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtspark.core.arrays import Integers
-from mtspark.core.chip_network.network import INPUT, ChipNetwork
+from mtspark.core.chip_network import INPUT, ChipNetwork
 from mtspark.core.errors import BadRequestError
-from mtspark.deploy.chips.model import ChipModel
-from mtspark.deploy.chips.rules import Violation, chip_violations
+from mtspark.deploy.chips import ChipModel, Violation, chip_violations
 from mtspark.deploy.mapping.divide import Divider, Use
 from mtspark.deploy.mapping.place import placed_cores
 from mtspark.deploy.mapping.synapses import Box, Part, distinct_thresholds, synapses_per_axon

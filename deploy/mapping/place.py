@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtspark.core.arrays import Floats
-from mtspark.deploy.chips.model import ChipModel, Mesh
+from mtspark.deploy.chips import ChipModel, Mesh
 
 Place = tuple[int, int, int, int]
 """Chip, column and row of the router, and place at the router."""

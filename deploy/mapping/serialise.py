@@ -10,9 +10,8 @@ import numpy as np
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from mtspark.core.errors import BadFileError, one_line
-from mtspark.core.files.atomic import AnyPath
-from mtspark.core.files.sandbox import read_text_guarded
-from mtspark.deploy.chips.rules import Violation
+from mtspark.core.files import AnyPath, read_text_guarded
+from mtspark.deploy.chips import Violation
 from mtspark.deploy.mapping.divide import Use
 from mtspark.deploy.mapping.mapper import (
     FORMAT,

@@ -12,14 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from mtspark.core.arrays import Integers
-from mtspark.core.chip_network.network import (
-    Connection,
-    ConnectionKind,
-    Population,
-    SignMode,
-)
+from mtspark.core.chip_network import Connection, ConnectionKind, Population, SignMode
 from mtspark.core.geometry import ConvGeometry, conv_geometry
-from mtspark.deploy.chips.model import ChipModel, Encoding
+from mtspark.deploy.chips import ChipModel, Encoding
 
 Box = tuple[tuple[int, int], ...]
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from mtspark.core.chip_network.network import INPUT, ChipNetwork
-from mtspark.deploy.chips.model import ChipModel
+from mtspark.core.chip_network import INPUT, ChipNetwork
+from mtspark.deploy.chips import ChipModel
 from mtspark.deploy.mapping.mapper import ChipMapping
 
 

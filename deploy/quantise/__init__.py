@@ -8,3 +8,7 @@ settings and their record in a bundle, ``calibrate`` chooses weight limits on re
 More than a dozen names stand on this face because each step of an export shows what it did:
 bounds, calibration, palette, fidelity.
 """
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -16,7 +16,7 @@ from mtspark.core.arithmetic import (
     STATE_SHIFT,
     THRESHOLD_LIMIT,
 )
-from mtspark.core.chip_network.network import (
+from mtspark.core.chip_network import (
     INPUT,
     ChipNetwork,
     Connection,

@@ -15,10 +15,9 @@ from typing import Any
 import numpy as np
 
 from mtspark.core.arrays import Floats
-from mtspark.core.chip_network.network import INPUT, ConnectionKind
+from mtspark.core.chip_network import INPUT, ConnectionKind
 from mtspark.core.errors import BadRequestError
-from mtspark.core.float_network.network import CONSTANT, FloatNetwork
-from mtspark.core.float_network.simulator import FloatRun, convolve, run_float
+from mtspark.core.float_network import CONSTANT, FloatNetwork, FloatRun, convolve, run_float
 from mtspark.core.geometry import conv_geometry
 from mtspark.deploy.lower import HELPERS, ChipLink, lower
 from mtspark.deploy.quantise.options import QuantiseOptions

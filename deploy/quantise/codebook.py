@@ -25,10 +25,10 @@ import numpy as np
 
 from mtspark.core.arithmetic import THRESHOLD_LIMIT
 from mtspark.core.arrays import Floats, Integers
-from mtspark.core.chip_network.network import ChipNetwork, Population
+from mtspark.core.chip_network import ChipNetwork, Population
 from mtspark.core.errors import BadRequestError
-from mtspark.deploy.chips.model import ChipModel, load_chip
-from mtspark.deploy.mapping.divide import Divider
+from mtspark.deploy.chips import ChipModel, load_chip
+from mtspark.deploy.mapping import Divider
 
 STARTS = 16
 """Random starts of k-means, with fixed seeds."""

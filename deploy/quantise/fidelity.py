@@ -14,10 +14,9 @@ from numpy.typing import NDArray
 
 from mtspark.core.arithmetic import MEMBRANE_LIMIT, STATE_SHIFT, THRESHOLD_LIMIT
 from mtspark.core.backend import ChipTrace
-from mtspark.core.chip_network.network import ChipNetwork
+from mtspark.core.chip_network import ChipNetwork
 from mtspark.core.errors import BadRequestError
-from mtspark.core.float_network.network import FloatNetwork
-from mtspark.core.float_network.simulator import FloatRun
+from mtspark.core.float_network import FloatNetwork, FloatRun
 from mtspark.deploy.quantise.bounds import headroom
 
 SILENT_SHARE = 0.1

@@ -17,7 +17,7 @@ from mtspark.core.arithmetic import (
     WEIGHT_EXPONENTS,
 )
 from mtspark.core.arrays import Floats
-from mtspark.core.chip_network.network import (
+from mtspark.core.chip_network import (
     INPUT,
     Connection,
     ConnectionKind,
@@ -27,7 +27,7 @@ from mtspark.core.chip_network.network import (
     SignMode,
 )
 from mtspark.core.errors import BadNetworkError
-from mtspark.core.float_network.network import FloatPopulation, FloatReset
+from mtspark.core.float_network import FloatPopulation, FloatReset
 from mtspark.deploy.lower import ChipLink
 from mtspark.deploy.quantise.bounds import Headroom, population_headroom
 from mtspark.deploy.quantise.options import QuantiseOptions

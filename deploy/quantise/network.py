@@ -12,11 +12,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from mtspark.core.chip_network.network import ChipNetwork, FrameInput, Readout, ReadoutKind
-from mtspark.core.chip_network.rules import check_network
-from mtspark.core.environments.protocol import GameProtocol, Task
+from mtspark.core.chip_network import ChipNetwork, FrameInput, Readout, ReadoutKind, check_network
+from mtspark.core.environments import GameProtocol, Task
 from mtspark.core.errors import BadNetworkError
-from mtspark.core.float_network.network import FloatNetwork, OutputKind
+from mtspark.core.float_network import FloatNetwork, OutputKind
 from mtspark.deploy.lower import lower
 from mtspark.deploy.quantise.bounds import headroom
 from mtspark.deploy.quantise.layer import quantise_layer

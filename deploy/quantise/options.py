@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtspark.core.errors import BadFileError
-from mtspark.core.files.sandbox import read_text_guarded
+from mtspark.core.files import read_text_guarded
 from mtspark.deploy.bundle import FIDELITY, NETWORK_JSON, Bundle
 
 WEIGHT_BITS = range(2, 9)

@@ -27,9 +27,7 @@ def demo_command(
 ) -> None:
     """Export an agent, prove the chip equal to Lava, play a full game, count and show it."""
     one_thread_each()
-    from mtspark.cli.show.diff import print_diff
-    from mtspark.cli.show.export import print_export
-    from mtspark.cli.show.runs import print_run
+    from mtspark.cli.show import print_diff, print_export, print_run
     from mtspark.workflows import demo
 
     demo.require_lava()

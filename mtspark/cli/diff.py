@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from mtspark.cli._console import one_thread_each
-from mtspark.core.files.atomic import check_target, write_json
+from mtspark.core.files import check_target, write_json
 
 
 def diff_command(
@@ -51,8 +51,8 @@ def diff_command(
     """
     one_thread_each()
     from mtspark.cli._progress import progress_bar
-    from mtspark.cli.show.diff import print_diff
-    from mtspark.workflows.diff.comparison import diff
+    from mtspark.cli.show import print_diff
+    from mtspark.workflows.diff import diff
 
     check_target(json_out)
     with progress_bar() as progress:

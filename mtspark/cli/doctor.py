@@ -18,7 +18,7 @@ def doctor_command(
     if as_json:
         print(json.dumps(examination.to_json(), indent=2))
     else:
-        from mtspark.cli.show.doctor import print_examination
+        from mtspark.cli.show import print_examination
 
         print_examination(examination)
     if not examination.works:

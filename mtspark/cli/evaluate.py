@@ -9,7 +9,7 @@ import typer
 
 from mtspark.cli._console import one_thread_each
 from mtspark.cli._progress import progress_bar
-from mtspark.core.files.atomic import check_target
+from mtspark.core.files import check_target
 
 
 def evaluate_command(
@@ -52,11 +52,10 @@ def evaluate_command(
     agent that no chip can run, such as a teacher that does not spike, is scored by its own file.
     """
     one_thread_each()
-    from mtspark.cli.show.evaluation import print_evaluation
+    from mtspark.cli.show import print_evaluation
     from mtspark.core.errors import BadRequestError
     from mtspark.deploy.bundle import load_bundle
-    from mtspark.workflows.evaluate.bundle import EvaluationRequest, evaluate_bundle
-    from mtspark.workflows.evaluate.checkpoint import evaluate_checkpoint
+    from mtspark.workflows.evaluate import EvaluationRequest, evaluate_bundle, evaluate_checkpoint
 
     check_target(json_out)
     request = EvaluationRequest(

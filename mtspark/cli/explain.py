@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from mtspark.cli._console import one_thread_each
-from mtspark.core.files.atomic import check_target, write_json
+from mtspark.core.files import check_target, write_json
 
 
 def explain_command(
@@ -49,8 +49,8 @@ def explain_command(
     """
     one_thread_each()
     from mtspark.cli._progress import progress_bar
-    from mtspark.cli.show.explain import print_explanation
-    from mtspark.workflows.explain.explanation import explain
+    from mtspark.cli.show import print_explanation
+    from mtspark.workflows.explain import explain
 
     check_target(json_out)
     bits = parse_bits(weight_bits)

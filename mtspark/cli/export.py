@@ -12,8 +12,8 @@ import typer
 
 from mtspark.cli._console import one_thread_each
 from mtspark.core.errors import BadRequestError
-from mtspark.core.files.atomic import check_target, write_json
-from mtspark.workflows.export.request import (
+from mtspark.core.files import check_target, write_json
+from mtspark.workflows.export import (
     DeclaredOption,
     check_given,
     check_shape,
@@ -22,7 +22,7 @@ from mtspark.workflows.export.request import (
 )
 
 if TYPE_CHECKING:
-    from mtspark.workflows.export.request import ExportRequest
+    from mtspark.workflows.export import ExportRequest
 
 NETWORK = "Networks that are no mtspark agents"
 """Heading of the options that checkpoints do not have."""
@@ -62,8 +62,8 @@ def export_command(
     request = _request(checkpoint, options)
     folder = output or Path.cwd() / f"{checkpoint.name.split(':')[0].rsplit('.', 1)[0]}.deploy"
 
-    from mtspark.cli.show.export import print_export
-    from mtspark.workflows.export.pipeline import export_to
+    from mtspark.cli.show import print_export
+    from mtspark.workflows.export import export_to
 
     result = export_to(request, folder, overwrite=force)
     print_export(result)
@@ -77,8 +77,7 @@ def _request(source: Path, options: dict[str, Any]) -> ExportRequest:
     Raises:
         BadRequestError: options that do not exist, or not together.
     """
-    from mtspark.workflows.export.formats import chosen_formats
-    from mtspark.workflows.export.request import ExportRequest, check_options
+    from mtspark.workflows.export import ExportRequest, check_options, chosen_formats
 
     fields = {
         name: value.value if isinstance(value, Enum) else value for name, value in options.items()

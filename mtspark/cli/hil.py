@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mtspark.cli._console import console, one_thread_each
-from mtspark.core.files.atomic import check_target, write_json
-from mtspark.sim.hil.options import ChipBackend, Hold, Jitter
+from mtspark.core.files import check_target, write_json
+from mtspark.sim.hil import ChipBackend, Hold, Jitter
 
 if TYPE_CHECKING:
     from mtspark.deploy.bundle import Bundle
-    from mtspark.sim.hil.faults import Faults
-    from mtspark.sim.hil.loop import Loop
+    from mtspark.sim.hil import Faults, Loop
 
 
 def hil_command(
@@ -119,13 +118,10 @@ def hil_command(
     """
     one_thread_each()
     from mtspark.cli.hil_play import modelled_timing, play_all, result_to_json
-    from mtspark.cli.show.hil import print_hil
+    from mtspark.cli.show import print_hil
     from mtspark.core.errors import BadRequestError
     from mtspark.deploy.bundle import load_bundle
-    from mtspark.sim.hil.faults import parse_faults
-    from mtspark.sim.hil.loop import Loop, game_protocol
-    from mtspark.sim.hil.results import point_to_json, save_curve
-    from mtspark.sim.hil.timing import Timing
+    from mtspark.sim.hil import Loop, Timing, game_protocol, parse_faults, point_to_json, save_curve
 
     check_target(json_out)
     check_target(picture)
@@ -213,7 +209,7 @@ def _stored(
     settings: list[tuple[float | None, Loop]],
 ) -> list[dict[str, Any] | None]:
     """For each setting the point that an earlier run of it has written, or None."""
-    from mtspark.sim.hil.results import setting_to_json, stored_points
+    from mtspark.sim.hil import setting_to_json, stored_points
 
     found = [] if path is None else stored_points(path, bundle.network_hash, task, seeds)
     asked = [setting_to_json(place, loop) for place, loop in settings]
@@ -226,8 +222,7 @@ def _serve(
     """Serve the chip until interrupted."""
     import sys
 
-    from mtspark.sim.hil.chip import Chip
-    from mtspark.sim.hil.server import check_address, end_on_sigterm, serve
+    from mtspark.sim.hil import Chip, check_address, end_on_sigterm, serve
 
     check_address(address)
     chip = Chip(bundle.network, bundle.network_hash, backend, faults, task)
@@ -256,7 +251,7 @@ def _settings(
     Raises:
         BadRequestError: a sweep that cannot be read.
     """
-    from mtspark.sim.hil.faults import Faults, fault_kind, parse_rate
+    from mtspark.sim.hil import Faults, fault_kind, parse_rate
 
     if latency_sweep is not None:
         times = [_milliseconds(text, latency_sweep) for text in latency_sweep.split(",")]
@@ -293,7 +288,7 @@ def _check_far_faults(connect: str | None, settings: list[tuple[float | None, Lo
         BadRequestError: a fault is ordered that only a chip of our own can have.
     """
     from mtspark.core.errors import BadRequestError
-    from mtspark.sim.hil.faults import CHIP_KINDS, FaultKind
+    from mtspark.sim.hil import CHIP_KINDS, FaultKind
 
     ours = (*CHIP_KINDS, FaultKind.CHIP_DEATH)
     if connect is not None and any(loop.faults.any_of(ours) for _, loop in settings):

@@ -7,13 +7,11 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from mtspark.cli._console import console
-from mtspark.sim.hil.options import ChipBackend
+from mtspark.sim.hil import ChipBackend
 
 if TYPE_CHECKING:
     from mtspark.deploy.bundle import Bundle
-    from mtspark.sim.hil.loop import Loop
-    from mtspark.sim.hil.results import Point
-    from mtspark.sim.hil.timing import Timing
+    from mtspark.sim.hil import Loop, Point, Timing
 
 FEWEST_FOR_INTERVAL = 5
 """An interval from fewer games would promise too much."""
@@ -38,9 +36,9 @@ def modelled_timing(
 
     from mtspark.core.backend import Moment
     from mtspark.core.errors import BadRequestError
-    from mtspark.deploy.chips.model import load_chip
-    from mtspark.deploy.mapping.mapper import map_network
-    from mtspark.sim.latency.model import decision_time
+    from mtspark.deploy.chips import load_chip
+    from mtspark.deploy.mapping import map_network
+    from mtspark.sim.latency import decision_time
     from mtspark.sim.play import play
     from mtspark.workflows.backends import BackendName, open_backend
 
@@ -115,11 +113,8 @@ def play_all(
     from contextlib import ExitStack
 
     from mtspark.core.errors import BackendFailedError
-    from mtspark.sim.hil.faults import CHIP_KINDS
-    from mtspark.sim.hil.host import HostedChip
-    from mtspark.sim.hil.loop import FrameMoment, play_hil
-    from mtspark.sim.hil.results import Point
-    from mtspark.workflows.evaluate.rows import confidence_interval
+    from mtspark.sim.hil import CHIP_KINDS, FrameMoment, HostedChip, Point, play_hil
+    from mtspark.workflows.evaluate import confidence_interval
 
     with ExitStack() as stack, _progress(task, len(settings) * episodes) as (observe, ended):
         chip: HostedChip | None = None
@@ -209,8 +204,7 @@ def result_to_json(
     from datetime import datetime, timezone
 
     from mtspark.core.version import __version__
-    from mtspark.sim.hil.game import FRAME_RATE_HZ
-    from mtspark.sim.hil.results import FORMAT, VERSION
+    from mtspark.sim.hil import FORMAT, FRAME_RATE_HZ, VERSION
 
     assert bundle.network.protocol is not None
     return {

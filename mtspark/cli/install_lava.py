@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mtspark.core.files.atomic import check_target, write_json
+from mtspark.core.files import check_target, write_json
 
 
 def install_lava_command(
@@ -17,7 +17,7 @@ def install_lava_command(
     ] = None,
 ) -> None:
     """Install the Lava backend (lava-nc 0.10.0) in this environment and check that it imports."""
-    from mtspark.deploy.lava.install import install_lava
+    from mtspark.deploy.lava import install_lava
 
     check_target(json_out)
     installed = install_lava()

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from mtspark.cli._console import console
-from mtspark.core.files.atomic import check_target, write_json
+from mtspark.core.files import check_target, write_json
 
 
 def install_lava_dl_command(
@@ -29,11 +29,7 @@ def install_lava_dl_command(
 
     lava-dl 0.6.0 needs Python 3.10, torch 2.3 and numpy 1: 5.7 GB, some minutes.
     """
-    from mtspark.deploy.lava.netx_environment import (
-        PYTHON_VARIABLE,
-        default_folder,
-        install_lava_dl,
-    )
+    from mtspark.deploy.lava import PYTHON_VARIABLE, default_folder, install_lava_dl
 
     check_target(json_out)
     with console.status("installing lava-dl"):

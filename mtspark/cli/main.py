@@ -108,12 +108,7 @@ def _options(
     ] = None,
 ) -> None:
     """From a PyTorch spiking agent to a neuromorphic chip: integers, proof, play, energy."""
-    from mtspark.core.files.limits import (
-        Policy,
-        changed_limits,
-        limits_from_environment,
-        set_policy,
-    )
+    from mtspark.core.files import Policy, changed_limits, limits_from_environment, set_policy
 
     set_policy(Policy(changed_limits(limits_from_environment(), limit or []), trust))
 

@@ -11,7 +11,7 @@ import typer
 from mtspark.cli._console import console, one_thread_each
 from mtspark.cli._progress import progress_bar
 from mtspark.core.errors import BadRequestError
-from mtspark.core.files.atomic import check_target, write_json
+from mtspark.core.files import check_target, write_json
 
 
 class DivisionName(str, Enum):
@@ -85,7 +85,7 @@ def map_command(
         _map_pilotnet(pilotnet, picture, json_out)
         return
     assert folder is not None, "checked above"
-    from mtspark.cli.show.mapping import print_map
+    from mtspark.cli.show import print_map
     from mtspark.deploy.bundle import load_bundle
     from mtspark.workflows.map import MapRequest, map_bundle, save_picture
 
@@ -112,7 +112,7 @@ def map_command(
 
 
 def _map_pilotnet(folder: Path, picture: Path | None, json_out: Path | None) -> None:
-    from mtspark.cli.show.mapping import print_pilotnet
+    from mtspark.cli.show import print_pilotnet
     from mtspark.workflows.map import compare_with_pilotnet, save_picture
 
     comparison = compare_with_pilotnet(folder)

@@ -12,7 +12,7 @@ import typer
 
 from mtspark.cli._console import one_thread_each
 from mtspark.core.errors import BadRequestError
-from mtspark.core.files.atomic import check_target, write_json
+from mtspark.core.files import check_target, write_json
 
 
 class EncoderName(str, Enum):
@@ -94,10 +94,9 @@ def report_command(
     if json_out is not None:
         raise BadRequestError("-o writes its data beside the page; leave --json out")
     from mtspark.cli._progress import progress_bar
-    from mtspark.cli.show.report import print_page
-    from mtspark.sim.counts.encoders import Encoder
-    from mtspark.workflows.report.page import write_page
-    from mtspark.workflows.report.request import ReportRequest
+    from mtspark.cli.show import print_page
+    from mtspark.sim.counts import Encoder
+    from mtspark.workflows.report import ReportRequest, write_page
 
     request = ReportRequest(
         tasks=tuple(task or ()),
@@ -121,8 +120,8 @@ def report_command(
 
 def _report_stored(folder: Path, json_out: Path | None) -> None:
     """Print tables of the latest runs in a bundle."""
-    from mtspark.cli.show.report import print_stored
-    from mtspark.workflows.report.stored import stored_report
+    from mtspark.cli.show import print_stored
+    from mtspark.workflows.report import stored_report
 
     report = stored_report(folder)
     print_stored(report)

@@ -10,7 +10,7 @@ import typer
 from mtspark.cli._console import console, one_thread_each
 from mtspark.cli._progress import progress_bar
 from mtspark.core.errors import BadRequestError
-from mtspark.core.files.atomic import check_target, writable_folder, write_json
+from mtspark.core.files import check_target, writable_folder, write_json
 from mtspark.workflows.backends import BackendName
 
 if TYPE_CHECKING:
@@ -46,9 +46,9 @@ def run_command(
 ) -> None:
     """Play Atari with a deployed agent and count spikes, operations and energy."""
     one_thread_each()
-    from mtspark.cli.show.runs import print_run
+    from mtspark.cli.show import print_run
     from mtspark.deploy.bundle import load_bundle
-    from mtspark.workflows.run.games import run_games, store_run
+    from mtspark.workflows.run import run_games, store_run
 
     check_target(json_out)
     bundle = load_bundle(folder)
@@ -88,8 +88,8 @@ def _run_recording(
     output: Path | None,
     json_out: Path | None,
 ) -> None:
-    from mtspark.cli.show.recorded import print_recorded
-    from mtspark.workflows.run.inputs import check_archive_target, run_recording, save_archive
+    from mtspark.cli.show import print_recorded
+    from mtspark.workflows.run import check_archive_target, run_recording, save_archive
 
     check_archive_target(output)
     with progress_bar() as progress:

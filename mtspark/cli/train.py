@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from mtspark.train.config.recipe import RunConfig
+    from mtspark.train.config import RunConfig
 
 
 def train_command(
@@ -70,8 +70,7 @@ def train_command(
     files. docs/training.md documents the fields of a recipe.
     """
     from mtspark.core.errors import BadRequestError
-    from mtspark.train.config.games import TrainConfig
-    from mtspark.train.config.recipe import override, read_recipe, to_config
+    from mtspark.train.config import TrainConfig, override, read_recipe, to_config
 
     fields, dropped = read_recipe(recipe), ""
     if game:
@@ -98,9 +97,8 @@ def _train(config: RunConfig, folder: Path, data: Path | None, dropped: str) -> 
     """Train, with notes before and the result after; `dropped` is the first note, or empty."""
     from mtspark.cli._console import console
     from mtspark.cli._progress import progress_bar
-    from mtspark.train.ablation.grid import AblationResult, as_markdown
-    from mtspark.train.config.ablation import AblationSettings
-    from mtspark.train.config.notices import notes
+    from mtspark.train.ablation import AblationResult, as_markdown
+    from mtspark.train.config import AblationSettings, notes
     from mtspark.train.training import check_run, train_agent
 
     check_run(config, folder)
@@ -120,7 +118,7 @@ def _with_games(fields: dict[str, Any], games: list[str]) -> tuple[dict[str, Any
 
     One value for all games stays, also as a list of one; teachers always go.
     """
-    from mtspark.train.config.games import PER_GAME
+    from mtspark.train.config import PER_GAME
 
     if games == fields.get("games"):
         return fields, ""

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from mtspark.cli._console import one_thread_each
-from mtspark.core.files.atomic import check_target, write_json
+from mtspark.core.files import check_target, write_json
 
 
 def validate_command(
@@ -25,8 +25,8 @@ def validate_command(
     Intel published the measurements.
     """
     one_thread_each()
-    from mtspark.cli.show.validation import print_validation
-    from mtspark.sim.validation.compare import validate
+    from mtspark.cli.show import print_validation
+    from mtspark.sim.validation import validate
 
     check_target(json_out)
     validation = validate(folder)

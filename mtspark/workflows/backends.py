@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from mtspark.core.backend import AgentBackend
-    from mtspark.core.chip_network.network import ChipNetwork
+    from mtspark.core.chip_network import ChipNetwork
     from mtspark.deploy.bundle import Bundle
 
 
@@ -60,20 +60,20 @@ def _start(
 ) -> AgentBackend:
     row = network.task_index(task)
     if name is BackendName.ENGINE:
-        from mtspark.sim.engine.chip import EngineChip
+        from mtspark.sim.engine import EngineChip
 
         return EngineChip(network, threads=processors())
     if name is BackendName.REFERENCE:
-        from mtspark.sim.backends.reference import ReferenceChip
+        from mtspark.sim.backends import ReferenceChip
 
         return ReferenceChip(network)
     if name is BackendName.TORCH:
         from mtspark.deploy.bundle import AGENT
         from mtspark.train.backend import TorchBackend
-        from mtspark.train.checkpoint.agent import load_agent
+        from mtspark.train.checkpoint import load_agent
 
         return TorchBackend(load_agent(folder / AGENT))
-    from mtspark.sim.backends.lava.backend import LavaBackend
+    from mtspark.sim.backends import LavaBackend
 
     stock = name is BackendName.LAVA_STOCK
     return LavaBackend(network, stock=stock, task=row, trace=trace)

@@ -7,18 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mtspark.core.errors import BackendFailedError, BackendMissingError
-from mtspark.core.files.atomic import AnyPath
+from mtspark.core.files import AnyPath
 from mtspark.core.progress import Progress, ProgressCallback, no_progress
 from mtspark.deploy.bundle import Bundle
-from mtspark.deploy.lava import shim
-from mtspark.sim.recording.film import FilmRecorder
+from mtspark.deploy.lava import installed_lava
+from mtspark.sim.recording import FilmRecorder
 from mtspark.sim.results import RunResult
 from mtspark.workflows.backends import BackendName
-from mtspark.workflows.diff.comparison import diff
-from mtspark.workflows.diff.result import DiffResult
-from mtspark.workflows.export.pipeline import ExportResult, export_to
-from mtspark.workflows.export.request import ExportRequest
-from mtspark.workflows.run.games import run_games, store_run
+from mtspark.workflows.diff import DiffResult, diff
+from mtspark.workflows.export import ExportRequest, ExportResult, export_to
+from mtspark.workflows.run import run_games, store_run
 
 SCENES = 160
 """Decisions at the end of the game that the pictures show."""
@@ -45,7 +43,7 @@ def require_lava() -> None:
     Raises:
         BackendMissingError: Lava is not installed.
     """
-    if shim.installed_lava() is None:
+    if installed_lava() is None:
         raise BackendMissingError("the demo compares with Lava; run `mtspark install-lava` first")
 
 
@@ -124,7 +122,7 @@ def draw_game(
         folder: for both files.
         progress: receives the files written so far.
     """
-    from mtspark.sim.recording.stage import save_still, save_video
+    from mtspark.sim.recording import save_still, save_video
 
     task = game.run.task
     still, video = Path(folder) / f"{task}.png", Path(folder) / f"{task}.gif"

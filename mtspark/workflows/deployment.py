@@ -12,35 +12,42 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 from mtspark.core.errors import BadFileError, BadRequestError
-from mtspark.core.files.atomic import AnyPath
+from mtspark.core.files import AnyPath
 from mtspark.core.progress import ProgressCallback, no_progress
 from mtspark.deploy import bundle as bundles
 from mtspark.sim.results import DEFAULT_CARD
 from mtspark.workflows.backends import BackendName
-from mtspark.workflows.evaluate.bundle import EvaluationRequest, evaluate_bundle
-from mtspark.workflows.evaluate.checkpoint import evaluate_checkpoint
-from mtspark.workflows.evaluate.data import DataEvaluation, evaluate_data
-from mtspark.workflows.export.formats import chosen_formats
-from mtspark.workflows.export.pipeline import run_steps, write_export
-from mtspark.workflows.export.request import ExportRequest, check_given, declared_options
-from mtspark.workflows.export.state import Export
-from mtspark.workflows.run.data import BATCH, first_batch
-from mtspark.workflows.run.games import run_games, store_run
-from mtspark.workflows.run.inputs import InputsResult, run_inputs
+from mtspark.workflows.evaluate import (
+    DataEvaluation,
+    EvaluationRequest,
+    evaluate_bundle,
+    evaluate_checkpoint,
+    evaluate_data,
+)
+from mtspark.workflows.export import (
+    Export,
+    ExportRequest,
+    check_given,
+    chosen_formats,
+    declared_options,
+    run_steps,
+    write_export,
+)
+from mtspark.workflows.run import BATCH, InputsResult, first_batch, run_games, run_inputs, store_run
 
 if TYPE_CHECKING:
     from torch import nn
 
     from mtspark.core.backend import Moment
-    from mtspark.core.chip_network.network import ChipNetwork
-    from mtspark.core.float_network.network import FloatNetwork
-    from mtspark.sim.energy.pricing import Bill
+    from mtspark.core.chip_network import ChipNetwork
+    from mtspark.core.float_network import FloatNetwork
+    from mtspark.sim.energy import Bill
     from mtspark.sim.results import RunResult
-    from mtspark.train.checkpoint.agent import Agent
-    from mtspark.workflows.diff.result import DiffResult
-    from mtspark.workflows.evaluate.rows import Evaluation
+    from mtspark.train.checkpoint import Agent
+    from mtspark.workflows.diff import DiffResult
+    from mtspark.workflows.evaluate import Evaluation
     from mtspark.workflows.map import MapResult
-    from mtspark.workflows.report.page import ReportPage
+    from mtspark.workflows.report import ReportPage
 
 log = logging.getLogger(__name__)
 Counted = TypeVar("Counted", InputsResult, DataEvaluation)
@@ -107,7 +114,7 @@ class Deployment:
         """
         if self._export is not None and self._export.float_network is not None:
             return self._export.float_network
-        from mtspark.workflows.explain.inputs import float_side
+        from mtspark.workflows.explain import float_side
 
         return float_side(self.bundle)[0]
 
@@ -118,7 +125,7 @@ class Deployment:
             return self._export.fidelity()
         import json
 
-        from mtspark.core.files.sandbox import read_text_guarded
+        from mtspark.core.files import read_text_guarded
 
         if bundles.FIDELITY not in self.bundle.files:
             return {}
@@ -303,8 +310,7 @@ class Deployment:
         counts, network = result.run.counts, self.network
 
         def bill(card: str) -> Bill:
-            from mtspark.sim.energy.cards import load_card
-            from mtspark.sim.energy.pricing import price
+            from mtspark.sim.energy import load_card, price
 
             return price(counts, network, load_card(card))
 
@@ -326,7 +332,7 @@ class Deployment:
 
         Arguments, result and errors as for :func:`mtspark.workflows.diff.comparison.diff`.
         """
-        from mtspark.workflows.diff.comparison import diff
+        from mtspark.workflows.diff import diff
 
         return diff(self.bundle, against, task, decisions=decisions, seed=seed, progress=progress)
 
@@ -392,7 +398,7 @@ class Deployment:
                 "network is none; run() shows its values and spikes, evaluate() its accuracy, "
                 "energy() its bill and map() its cores"
             )
-        from mtspark.workflows.report.page import report
+        from mtspark.workflows.report import report
 
         return report(
             self.bundle,

@@ -7,20 +7,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mtspark.core.errors import BadRequestError
-from mtspark.core.files.atomic import AnyPath, writable_folder
+from mtspark.core.files import AnyPath, writable_folder
 from mtspark.core.progress import ProgressCallback, no_progress
 from mtspark.workflows.backends import BackendName, open_backend
-from mtspark.workflows.run.progress import episode_reports
+from mtspark.workflows.run import episode_reports
 
 if TYPE_CHECKING:
     from mtspark.core.arrays import Integers
     from mtspark.deploy.bundle import Bundle
-    from mtspark.deploy.chips.model import ChipModel
-    from mtspark.deploy.mapping.mapper import ChipMapping
-    from mtspark.deploy.mapping.task_switch import TaskSwitch
-    from mtspark.sim.latency.model import DecisionTime
-    from mtspark.sim.latency.traffic import Traffic
-    from mtspark.sim.validation.mapping import PilotNetComparison
+    from mtspark.deploy.chips import ChipModel
+    from mtspark.deploy.mapping import ChipMapping, TaskSwitch
+    from mtspark.sim.latency import DecisionTime, Traffic
+    from mtspark.sim.validation import PilotNetComparison
 
 PICTURES = (".png", ".svg", ".pdf")
 """Suffixes of pictures that can be drawn."""
@@ -85,7 +83,7 @@ class MapResult:
 
     def to_json(self) -> dict[str, Any]:
         """Return the content of ``mtspark map --json``."""
-        from mtspark.sim.latency.serialise import decision_to_json, traffic_to_json
+        from mtspark.sim.latency import decision_to_json, traffic_to_json
 
         data = {**self.mapping.to_json(), "network_sha256": self.network_sha256}
         if self.switches:
@@ -110,11 +108,9 @@ def map_bundle(
         BadFileError: no such chip, or no such set of times.
         BadRequestError: an unknown task, division or place.
     """
-    from mtspark.deploy.chips.model import load_chip
-    from mtspark.deploy.mapping.mapper import Division, InputPlace, map_network
-    from mtspark.deploy.mapping.task_switch import task_switches
-    from mtspark.sim.latency.model import decision_time
-    from mtspark.sim.latency.traffic import traffic_of
+    from mtspark.deploy.chips import load_chip
+    from mtspark.deploy.mapping import Division, InputPlace, map_network, task_switches
+    from mtspark.sim.latency import decision_time, traffic_of
 
     asked = request or MapRequest()
     for name, value, allowed in (
@@ -161,7 +157,7 @@ def compare_with_pilotnet(folder: AnyPath) -> PilotNetComparison:
     Raises:
         BadFileError: the folder does not hold PilotNet.
     """
-    from mtspark.sim.validation.mapping import compare_pilotnet
+    from mtspark.sim.validation import compare_pilotnet
 
     return compare_pilotnet(folder)
 
@@ -189,8 +185,8 @@ def save_picture(result: MapResult | PilotNetComparison, path: AnyPath) -> None:
     Raises:
         BadFileError: the picture cannot be written.
     """
-    from mtspark.deploy.chips.model import load_chip
-    from mtspark.sim.report.figures.mapping import save_mapping
+    from mtspark.deploy.chips import load_chip
+    from mtspark.sim.report import save_mapping
 
     if isinstance(result, MapResult):
         save_mapping(result.mapping, result.chip, path, result.traffic)
@@ -203,7 +199,7 @@ def _play(
 ) -> tuple[dict[str, Integers], int]:
     """What every neuron sent over some decisions of a game, and how many there were."""
     from mtspark.core.backend import Moment
-    from mtspark.sim.counts.totals import Counter
+    from mtspark.sim.counts import Counter
     from mtspark.sim.play import play
 
     assert asked.task is not None

@@ -16,20 +16,20 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mtspark.core.arithmetic import CURRENT_LIMIT, DECAY_ONE, MEMBRANE_LIMIT, STATE_SHIFT
-from mtspark.core.chip_network.connectivity import fan_out
-from mtspark.core.chip_network.network import (
+from mtspark.core.chip_network import (
     INPUT,
     ChipNetwork,
     Connection,
     ConnectionKind,
     Population,
     Reset,
+    fan_out,
 )
 from mtspark.core.errors import BackendMissingError, BadNetworkError, BadRequestError
 
 if TYPE_CHECKING:
     from mtspark.core.backend import AgentBackend
-    from mtspark.sim.recording.study import Study
+    from mtspark.sim.recording import Study
 
 
 @dataclass(frozen=True)

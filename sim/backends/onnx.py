@@ -10,13 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtspark.core.backend import Activity, ChipTrace, Decision
-from mtspark.core.chip_network.network import INPUT
+from mtspark.core.chip_network import INPUT
 from mtspark.core.errors import BadFileError, BadRequestError, MtsparkError, one_line
-from mtspark.core.files.atomic import AnyPath
-from mtspark.core.files.limits import FileLimits
-from mtspark.core.files.onnx import OnnxFile, read_onnx
-from mtspark.core.files.onnx_graph import NEXT, Port
-from mtspark.deploy.formats.onnx_integer import FORMAT, VERSION
+from mtspark.core.files import NEXT, AnyPath, FileLimits, OnnxFile, Port, read_onnx
+from mtspark.deploy.formats import FORMAT, VERSION
 
 if TYPE_CHECKING:
     import onnxruntime

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from mtspark.core.arithmetic import STATE_SHIFT, decay, saturate_membrane, shift, wrap_current
 from mtspark.core.arrays import AnyArray, Integers
 from mtspark.core.backend import Activity, ChipTrace, Decision
-from mtspark.core.chip_network.network import (
+from mtspark.core.chip_network import (
     INPUT,
     ChipNetwork,
     Connection,
@@ -22,8 +22,8 @@ from mtspark.core.chip_network.network import (
     Population,
     ReadoutKind,
     Reset,
+    check_network,
 )
-from mtspark.core.chip_network.rules import check_network
 from mtspark.core.errors import BadRequestError
 from mtspark.core.geometry import conv_geometry
 

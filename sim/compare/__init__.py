@@ -2,3 +2,7 @@
 
 :mod:`.agreement` counts what is equal; :mod:`.divergence` describes the first difference.
 """
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtspark.core.backend import Activity, ChipTrace, Decider, greedy_actions
-from mtspark.core.chip_network.network import INPUT
+from mtspark.core.chip_network import INPUT
 from mtspark.core.progress import Progress, ProgressCallback, no_progress
 from mtspark.sim.compare.divergence import (
     MEMBRANE,

@@ -13,8 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from mtspark.core.arrays import Integers
 from mtspark.core.backend import Decision, Moment
-from mtspark.core.chip_network.connectivity import fan_out
-from mtspark.core.chip_network.network import INPUT, ChipNetwork
+from mtspark.core.chip_network import INPUT, ChipNetwork, fan_out
 from mtspark.core.errors import BadRequestError
 
 STATE_BITS = 2 * 24

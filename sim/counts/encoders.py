@@ -13,8 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtspark.core.backend import Moment
-from mtspark.core.chip_network.connectivity import fan_out
-from mtspark.core.chip_network.network import INPUT, ChipNetwork
+from mtspark.core.chip_network import INPUT, ChipNetwork, fan_out
 from mtspark.core.errors import BadRequestError
 from mtspark.sim.counts.totals import RunCounts, Split
 

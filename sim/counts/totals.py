@@ -14,9 +14,8 @@ import numpy as np
 
 from mtspark.core.arrays import Integers
 from mtspark.core.backend import Activity
-from mtspark.core.chip_network.connectivity import fan_out
-from mtspark.core.chip_network.network import INPUT, ChipNetwork, Connection
-from mtspark.sim.engine.counts import LaneCounts, LaneTotals
+from mtspark.core.chip_network import INPUT, ChipNetwork, Connection, fan_out
+from mtspark.sim.engine import LaneCounts, LaneTotals
 
 
 @dataclass(frozen=True)

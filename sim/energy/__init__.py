@@ -7,3 +7,7 @@ spikes; :mod:`.rapl` measures this computer.
 More than a dozen names stand on this face because a bill is shown beside its rivals, and each
 rival is a function of its own.
 """
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -14,8 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mtspark.core.chip_network.connectivity import fan_out
-from mtspark.core.chip_network.network import ChipNetwork
+from mtspark.core.chip_network import ChipNetwork, fan_out
 from mtspark.sim.energy.cards import PriceCard
 from mtspark.sim.energy.memory_model import memory_baseline_terms
 from mtspark.sim.energy.pricing import Bill, Device, EnergyTerm, Totals

@@ -35,8 +35,8 @@ from pathlib import Path
 from typing import Any
 
 from mtspark.core.errors import BadFileError
-from mtspark.core.files.atomic import AnyPath
-from mtspark.deploy.chips.model import known_chips
+from mtspark.core.files import AnyPath
+from mtspark.deploy.chips import known_chips
 
 if sys.version_info >= (3, 11):
     import tomllib

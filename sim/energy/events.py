@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mtspark.core.chip_network.network import INPUT, ChipNetwork
-from mtspark.sim.counts.totals import RunCounts
+from mtspark.core.chip_network import INPUT, ChipNetwork
+from mtspark.sim.counts import RunCounts
 from mtspark.sim.energy.cards import TermPrice
 
 

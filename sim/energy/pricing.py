@@ -10,9 +10,9 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from mtspark.core.chip_network.network import ChipNetwork
-from mtspark.deploy.mapping.limits import broken_limits
-from mtspark.sim.counts.totals import RunCounts
+from mtspark.core.chip_network import ChipNetwork
+from mtspark.deploy.mapping import broken_limits
+from mtspark.sim.counts import RunCounts
 from mtspark.sim.energy.cards import OPERATIONS, PriceCard, TermPrice
 from mtspark.sim.energy.events import Events, Line
 from mtspark.sim.energy.memory_model import memory_terms

@@ -23,10 +23,9 @@ from numpy.typing import NDArray
 
 from mtspark.core.arithmetic import MEMBRANE_LIMIT
 from mtspark.core.backend import Activity, ChipTrace, Decision
-from mtspark.core.chip_network.network import ChipNetwork, ReadoutKind
-from mtspark.core.chip_network.rules import check_network
+from mtspark.core.chip_network import ChipNetwork, ReadoutKind, check_network
 from mtspark.core.errors import BackendMissingError, BadRequestError
-from mtspark.sim.backends.reference import check_request
+from mtspark.sim.backends import check_request
 from mtspark.sim.engine.counts import LaneCounts, LaneIndex
 from mtspark.sim.engine.kernels.run import (
     KEPT_ON_DISK,

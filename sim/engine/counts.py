@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtspark.core.arrays import Integers
-from mtspark.core.chip_network.network import INPUT
+from mtspark.core.chip_network import INPUT
 from mtspark.sim.engine.layout import Plan, by_neuron
 
 

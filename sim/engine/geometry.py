@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from mtspark.core.arrays import Integers
-from mtspark.core.chip_network.network import Connection, ConnectionKind
+from mtspark.core.chip_network import Connection, ConnectionKind
 
 
 def spread(weights: Integers, block: int) -> Integers:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from mtspark.core.arithmetic import DECAY_ONE, STATE_SHIFT
 from mtspark.core.arrays import Integers
-from mtspark.core.chip_network.network import (
+from mtspark.core.chip_network import (
     INPUT,
     ChipNetwork,
     Connection,
@@ -26,7 +26,7 @@ from mtspark.core.chip_network.network import (
     Reset,
     SignMode,
 )
-from mtspark.deploy.quantise.bounds import MAX_PAYLOAD, worst_sum
+from mtspark.deploy.quantise import MAX_PAYLOAD, worst_sum
 from mtspark.sim.engine import layout as at
 from mtspark.sim.engine.geometry import listed_synapses, meetings, spread
 from mtspark.sim.engine.layout import Plan, Sizes, aligned, joined, padded

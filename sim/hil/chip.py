@@ -9,9 +9,9 @@ from collections.abc import Callable
 import numpy as np
 
 from mtspark.core.backend import AgentBackend
-from mtspark.core.chip_network.network import ChipNetwork
+from mtspark.core.chip_network import ChipNetwork
 from mtspark.core.errors import BackendFailedError, BackendMissingError, BadRequestError
-from mtspark.deploy.lava.shim import installed_lava, load_lava
+from mtspark.deploy.lava import installed_lava, load_lava
 from mtspark.sim.hil.faults import CHIP_KINDS, SPIKE_KINDS, Faults, FaultyChip, break_network
 from mtspark.sim.hil.options import ChipBackend
 from mtspark.sim.hil.protocol import Decide, Decided, Hello, Welcome
@@ -30,17 +30,17 @@ def builder(backend: ChipBackend, task: int | None) -> Build:
         BackendMissingError: the board was asked for and Intel's compiler is not installed.
     """
     if backend is ChipBackend.ENGINE:
-        from mtspark.sim.engine.chip import EngineChip
+        from mtspark.sim.engine import EngineChip
 
         return EngineChip
     if backend is ChipBackend.REFERENCE:
-        from mtspark.sim.backends.reference import ReferenceChip
+        from mtspark.sim.backends import ReferenceChip
 
         return ReferenceChip
     hardware = backend is ChipBackend.LOIHI2
     if hardware:
         check_loihi_compiler()
-    from mtspark.sim.backends.lava.backend import LavaBackend
+    from mtspark.sim.backends import LavaBackend
 
     stock = backend is not ChipBackend.LAVA
     return lambda network: LavaBackend(network, stock=stock, task=task, hardware=hardware)

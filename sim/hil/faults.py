@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from mtspark.core.arithmetic import THRESHOLD_LIMIT
 from mtspark.core.arrays import Booleans, Integers
 from mtspark.core.backend import Decision
-from mtspark.core.chip_network.network import ChipNetwork, Connection, ConnectionKind, SignMode
+from mtspark.core.chip_network import ChipNetwork, Connection, ConnectionKind, SignMode
 from mtspark.core.errors import BadRequestError
-from mtspark.sim.backends.reference import ReferenceChip
+from mtspark.sim.backends import ReferenceChip
 
 THRESHOLD_BITS = THRESHOLD_LIMIT.bit_length()
 

@@ -16,9 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtspark.core.arrays import Pixels, Singles
-from mtspark.core.environments.atari import make_games, task_for_game
-from mtspark.core.environments.delay import NOOP, STRIP_ROWS, action_strips
-from mtspark.core.environments.protocol import GameProtocol, Task
+from mtspark.core.environments import (
+    NOOP,
+    STRIP_ROWS,
+    GameProtocol,
+    Task,
+    action_strips,
+    make_games,
+    task_for_game,
+)
 from mtspark.core.errors import BackendFailedError, BadRequestError
 
 FIRE = 1

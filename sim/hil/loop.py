@@ -22,9 +22,8 @@ from numpy.typing import NDArray
 
 from mtspark.core.arrays import Floats, Pixels
 from mtspark.core.backend import greedy_actions
-from mtspark.core.chip_network.network import ChipNetwork
-from mtspark.core.environments.delay import NOOP
-from mtspark.core.environments.protocol import GameProtocol
+from mtspark.core.chip_network import ChipNetwork
+from mtspark.core.environments import NOOP, GameProtocol
 from mtspark.core.errors import BadNetworkError, BadRequestError
 from mtspark.sim.hil.faults import Faults
 from mtspark.sim.hil.game import FRAME_RATE_HZ, FrameGame

@@ -22,7 +22,7 @@ from typing import Any, ClassVar
 import msgpack
 
 from mtspark.core.errors import BackendFailedError
-from mtspark.core.files.results import Bytes, Count, Number, Text, first_problem
+from mtspark.core.files import Bytes, Count, Number, Text, first_problem
 
 PROTOCOL = "mtspark-hil"
 VERSION = 1

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from mtspark.core.files.atomic import AnyPath, replacing
+from mtspark.core.files import AnyPath, replacing
 from mtspark.sim.hil.loop import HilEpisode, Loop, episode_to_json
 
 FORMAT = "mtspark-hil"

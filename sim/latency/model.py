@@ -15,10 +15,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mtspark.core.chip_network.network import INPUT, ChipNetwork
+from mtspark.core.chip_network import INPUT, ChipNetwork
 from mtspark.core.errors import BadRequestError
-from mtspark.deploy.chips.model import ChipModel, Figure
-from mtspark.deploy.mapping.mapper import ChipMapping, InputPlace
+from mtspark.deploy.chips import ChipModel, Figure
+from mtspark.deploy.mapping import ChipMapping, InputPlace
 from mtspark.sim.latency.traffic import Traffic, traffic_of
 
 FRAMES_PER_SECOND = 60

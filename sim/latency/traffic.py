@@ -14,10 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtspark.core.arrays import Integers
-from mtspark.core.chip_network.network import ChipNetwork, ConnectionKind
-from mtspark.deploy.chips.model import ChipModel
-from mtspark.deploy.mapping.mapper import ChipMapping
-from mtspark.deploy.mapping.synapses import Part, synapses_per_axon
+from mtspark.core.chip_network import ChipNetwork, ConnectionKind
+from mtspark.deploy.chips import ChipModel
+from mtspark.deploy.mapping import ChipMapping, Part, synapses_per_axon
 
 OPERATIONS = ("dense", "sparse", "conv")
 """Kinds of synaptic operations, whose times differ on some chips."""

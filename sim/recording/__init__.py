@@ -7,3 +7,7 @@ from files.
 More than a dozen names stand on this face because a study is recorded once and then drawn as film,
 still and raster.
 """
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

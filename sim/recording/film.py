@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtspark.core.backend import Moment
-from mtspark.core.chip_network.connectivity import fan_out
-from mtspark.core.chip_network.network import ChipNetwork, ReadoutKind
+from mtspark.core.chip_network import ChipNetwork, ReadoutKind, fan_out
 
 AFTER_A_POINT = 12
 """Decisions that are still shown after a scored point."""

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mtspark.core.chip_network.network import ChipNetwork
+from mtspark.core.chip_network import ChipNetwork
 from mtspark.core.errors import BadFileError, BadRequestError, one_line
-from mtspark.core.files.atomic import AnyPath
+from mtspark.core.files import AnyPath
 
 
 def load_array(path: AnyPath) -> NDArray[Any]:

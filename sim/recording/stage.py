@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mtspark.core.files.atomic import AnyPath, write_bytes
+from mtspark.core.files import AnyPath, write_bytes
 from mtspark.sim.recording.film import FilmRecorder
 from mtspark.sim.recording.pictures import encode_animation, tiled
 

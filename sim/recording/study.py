@@ -11,11 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtspark.core.backend import AgentBackend, Moment, greedy_actions
-from mtspark.core.chip_network.network import ChipNetwork
+from mtspark.core.chip_network import ChipNetwork
 from mtspark.core.errors import BadRequestError
-from mtspark.sim.counts.activity import ActivityRecorder, DeepCounts
-from mtspark.sim.counts.encoders import Encoder, EncoderCounter, EncoderCounts
-from mtspark.sim.counts.totals import Counter
+from mtspark.sim.counts import (
+    ActivityRecorder,
+    Counter,
+    DeepCounts,
+    Encoder,
+    EncoderCounter,
+    EncoderCounts,
+)
 from mtspark.sim.play import MAX_GAMES_AT_ONCE, Episode, Run, play
 from mtspark.sim.recording.film import FilmRecorder, Shot
 

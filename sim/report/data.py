@@ -12,25 +12,35 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mtspark.core.chip_network.network import INPUT, ChipNetwork, ReadoutKind
-from mtspark.core.environments.protocol import protocol_to_json
-from mtspark.sim.counts.activity import DeepCounts, Summary, memory, summarise
-from mtspark.sim.counts.encoders import Encoder, EncoderCounts, with_encoder
-from mtspark.sim.counts.totals import RunCounts
-from mtspark.sim.energy.baselines import (
+from mtspark.core.chip_network import INPUT, ChipNetwork, ReadoutKind
+from mtspark.core.environments import protocol_to_json
+from mtspark.sim.counts import (
+    DeepCounts,
+    Encoder,
+    EncoderCounts,
+    RunCounts,
+    Summary,
+    memory,
+    summarise,
+    with_encoder,
+)
+from mtspark.sim.energy import (
+    OPERATIONS,
     BaselineBill,
+    Bill,
     BreakEven,
+    Device,
+    PriceCard,
     break_even,
     head_synapses,
     incremental_network,
+    price,
     price_baseline,
     quantised_network,
     same_topology,
     zero_skipping_network,
 )
-from mtspark.sim.energy.cards import OPERATIONS, PriceCard
-from mtspark.sim.energy.pricing import Bill, Device, price
-from mtspark.sim.recording.study import Study
+from mtspark.sim.recording import Study
 from mtspark.sim.report.device import ChipSwitch, Devices, OnChip, dearest_switches
 from mtspark.sim.report.provenance import Provenance
 

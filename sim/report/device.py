@@ -7,14 +7,12 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from mtspark.core.arrays import Integers
-from mtspark.core.chip_network.network import INPUT, ChipNetwork
-from mtspark.deploy.chips.model import ChipModel
-from mtspark.deploy.mapping.mapper import ChipMapping, InputPlace, map_network
-from mtspark.deploy.mapping.task_switch import TaskSwitch, task_switches
-from mtspark.sim.counts.encoders import Encoder
-from mtspark.sim.energy.pricing import Device
-from mtspark.sim.latency.model import DecisionTime, decision_time
-from mtspark.sim.latency.traffic import Traffic, traffic_of
+from mtspark.core.chip_network import INPUT, ChipNetwork
+from mtspark.deploy.chips import ChipModel
+from mtspark.deploy.mapping import ChipMapping, InputPlace, TaskSwitch, map_network, task_switches
+from mtspark.sim.counts import Encoder
+from mtspark.sim.energy import Device
+from mtspark.sim.latency import DecisionTime, Traffic, decision_time, traffic_of
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,9 @@ from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import Any
 
-from mtspark.core.chip_network.network import ChipNetwork
-from mtspark.sim.counts.encoders import Encoder
-from mtspark.sim.recording.film import Shot
-from mtspark.sim.recording.pictures import raster, sprite_sheet, video
-from mtspark.sim.recording.stage import ACTION_NAMES
-from mtspark.sim.recording.study import Study
+from mtspark.core.chip_network import ChipNetwork
+from mtspark.sim.counts import Encoder
+from mtspark.sim.recording import ACTION_NAMES, Shot, Study, raster, sprite_sheet, video
 from mtspark.sim.report.data import ReportData, TaskReport
 from mtspark.sim.report.device import Devices
 from mtspark.sim.report.figures.energy import encoders, energy_by_card, step_time

@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from mtspark.core.files.atomic import AnyPath
-from mtspark.deploy.chips.model import load_chip
-from mtspark.sim.energy.cards import known_cards, load_card
-from mtspark.sim.energy.pricing import Device, price
+from mtspark.core.files import AnyPath
+from mtspark.deploy.chips import load_chip
+from mtspark.sim.energy import Device, known_cards, load_card, price
 from mtspark.sim.validation.mapping import compare_pilotnet
 from mtspark.sim.validation.pilotnet import STEPS_PER_SAMPLE, Measurement, pilotnet
 

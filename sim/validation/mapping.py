@@ -5,12 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from mtspark.core.files.atomic import AnyPath
-from mtspark.deploy.chips.model import load_chip
-from mtspark.deploy.mapping.mapper import ChipMapping, Division, InputPlace, map_network
-from mtspark.sim.latency.model import StepTime, step_time
-from mtspark.sim.latency.serialise import step_to_json
-from mtspark.sim.latency.traffic import Traffic, traffic_of
+from mtspark.core.files import AnyPath
+from mtspark.deploy.chips import load_chip
+from mtspark.deploy.mapping import ChipMapping, Division, InputPlace, map_network
+from mtspark.sim.latency import StepTime, Traffic, step_time, step_to_json, traffic_of
 from mtspark.sim.validation.pilotnet import STEPS_PER_SAMPLE, Measurement, pilotnet_sample
 
 INTEL = {

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtspark.core.backend import Activity
-from mtspark.core.chip_network.network import (
+from mtspark.core.chip_network import (
     INPUT,
     ChipNetwork,
     Connection,
@@ -23,13 +23,12 @@ from mtspark.core.chip_network.network import (
     Population,
     Readout,
     SignMode,
+    check_network,
 )
-from mtspark.core.chip_network.rules import check_network
-from mtspark.core.environments.protocol import Task
+from mtspark.core.environments import Task
 from mtspark.core.errors import BadFileError
-from mtspark.core.files.atomic import AnyPath
-from mtspark.core.files.hdf5 import read_hdf5, text_of_netx
-from mtspark.sim.counts.totals import Counter, RunCounts
+from mtspark.core.files import AnyPath, read_hdf5, text_of_netx
+from mtspark.sim.counts import Counter, RunCounts
 
 LAYERS = (
     (1, "conv-0"),

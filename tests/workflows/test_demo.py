@@ -10,7 +10,6 @@ import pytest
 from mtspark.core.errors import BackendFailedError, BackendMissingError
 from mtspark.core.progress import Progress
 from mtspark.deploy.bundle import Bundle
-from mtspark.deploy.lava import shim
 from mtspark.sim.compare.agreement import Agreement, LayerAgreement
 from mtspark.sim.compare.divergence import Divergence
 from mtspark.train.checkpoint.agent import Agent, save_agent
@@ -32,7 +31,7 @@ def bundle(checkpoint: Path) -> Bundle:
 
 
 def test_without_lava_the_demo_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shim, "installed_lava", lambda: None)
+    monkeypatch.setattr("mtspark.workflows.demo.installed_lava", lambda: None)
     with pytest.raises(BackendMissingError, match="mtspark install-lava"):
         demo.require_lava()
 

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from mtspark.core.errors import BadFileError
-from mtspark.core.files.atomic import AnyPath, write_json
+from mtspark.core.files import AnyPath, write_json
 from mtspark.core.progress import Progress, ProgressCallback, no_progress
-from mtspark.train.config.ablation import (
+from mtspark.train.config import (
     NETWORKS,
     NEURONS,
     SCHEDULES,
@@ -29,9 +29,8 @@ from mtspark.train.config.ablation import (
     grid,
     run_config,
 )
-from mtspark.train.images.data import ImageSet
-from mtspark.train.images.trainer import ImageTrainer, accuracy
-from mtspark.train.runs.folder import check_same_run
+from mtspark.train.images import ImageSet, ImageTrainer, accuracy
+from mtspark.train.runs import check_same_run
 
 FORMAT = "mtspark-ablation"
 VERSION = 1

@@ -6,9 +6,9 @@ import itertools
 import statistics
 from typing import TYPE_CHECKING
 
-from mtspark.core.files.atomic import AnyPath, replacing
+from mtspark.core.files import AnyPath, replacing
 from mtspark.train.ablation.grid import AblationResult
-from mtspark.train.config.ablation import NETWORKS, NEURONS, SCHEDULES, TASKS
+from mtspark.train.config import NETWORKS, NEURONS, SCHEDULES, TASKS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -2,3 +2,7 @@
 
 `agent` reads and writes agents; `archive` checks a file before anything in it is read.
 """
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

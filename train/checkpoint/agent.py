@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from mtspark.core.environments.protocol import (
+from mtspark.core.environments import (
     GameProtocol,
     Task,
     protocol_from_json,
@@ -18,18 +18,17 @@ from mtspark.core.environments.protocol import (
     tasks_to_json,
 )
 from mtspark.core.errors import BadFileError, BadNetworkError, one_line
-from mtspark.core.files.atomic import AnyPath, write_bytes
-from mtspark.core.files.limits import FileLimits, chosen_policy
-from mtspark.core.files.sandbox import read_guarded
+from mtspark.core.files import AnyPath, FileLimits, chosen_policy, read_guarded, write_bytes
 from mtspark.train.checkpoint.archive import read_tensors, with_tensors
-from mtspark.train.networks.config import (
+from mtspark.train.networks import (
     FIRST_FIELDS,
     ConvSize,
+    MTSparkNetwork,
     NetworkConfig,
+    check_agent_limits,
     check_network_config,
+    weight_shapes,
 )
-from mtspark.train.networks.limits import check_agent_limits, weight_shapes
-from mtspark.train.networks.network import MTSparkNetwork
 
 FORMAT = "mtspark-agent"
 VERSION = 1

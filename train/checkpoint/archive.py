@@ -11,7 +11,7 @@ import torch
 
 from mtspark.core.arrays import AnyArray
 from mtspark.core.errors import BackendMissingError, BadFileError, one_line
-from mtspark.core.files.limits import FileLimits, check_file_size, over
+from mtspark.core.files import FileLimits, check_file_size, over
 
 SAFE_TORCH = (2, 10)
 """In older versions, a file that is read with weights_only could still run code (CVE-2025-32434

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import ClassVar
 
 from mtspark.train.config.images import CLASSES, IMAGE_SHAPE, ImageConfig
-from mtspark.train.networks.config import ConvSize, NetworkConfig
+from mtspark.train.networks import ConvSize, NetworkConfig
 
 TASKS = ("mnist", "cifar10")
 NETWORKS = {"plain": (0, False), "AD": (1, False), "D": (0, True), "ADD": (1, True)}

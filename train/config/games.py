@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
 
-from mtspark.core.environments.protocol import GameProtocol, why_not_playable
+from mtspark.core.environments import GameProtocol, why_not_playable
 from mtspark.train.config.checks import check_above_zero, check_finite, check_seed
-from mtspark.train.networks.config import NetworkConfig
+from mtspark.train.networks import NetworkConfig
 
 PER_GAME = ("games_per_task", "exploration_ladder", "reward_clipping", "reward_scales", "teachers")
 """Fields that may have an entry for each game of a recipe."""

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from mtspark.core.errors import BadRequestError
 from mtspark.train.config.checks import check_above_zero, check_finite, check_seed
-from mtspark.train.networks.config import ConvSize, NetworkConfig
+from mtspark.train.networks import ConvSize, NetworkConfig
 
 IMAGE_SHAPE = (3, 32, 32)
 """Channels, height and width of every image."""

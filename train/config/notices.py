@@ -6,7 +6,7 @@ from dataclasses import fields
 
 from mtspark.train.config.games import ReplayConfig, TrainConfig
 from mtspark.train.config.images import ImageConfig
-from mtspark.train.networks.variants import why_not_deployable
+from mtspark.train.networks import why_not_deployable
 
 
 def notes(config: TrainConfig | ImageConfig) -> list[str]:

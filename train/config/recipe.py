@@ -13,16 +13,21 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
-from mtspark.core.environments.protocol import GameProtocol
+from mtspark.core.environments import GameProtocol
 from mtspark.core.errors import BadFileError, BadNetworkError, BadRequestError
-from mtspark.core.files.atomic import AnyPath
-from mtspark.core.files.limits import current_policy
+from mtspark.core.files import AnyPath, current_policy
 from mtspark.train.config.ablation import AblationSettings, grid, run_config
 from mtspark.train.config.games import TrainConfig
 from mtspark.train.config.images import ImageConfig, check_image_config
-from mtspark.train.networks.config import NetworkConfig, check_network_config
-from mtspark.train.networks.limits import check_agent_limits
-from mtspark.train.networks.variants import NEURONS, VARIANTS, decided_fields, with_variant
+from mtspark.train.networks import (
+    NEURONS,
+    VARIANTS,
+    NetworkConfig,
+    check_agent_limits,
+    check_network_config,
+    decided_fields,
+    with_variant,
+)
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -20,8 +20,8 @@ import numpy as np
 
 from mtspark.core.arrays import AnyArray, Integers, Pixels
 from mtspark.core.errors import BadFileError, BadRequestError
-from mtspark.core.files.atomic import AnyPath
-from mtspark.train.config.images import CLASSES, IMAGE_SHAPE
+from mtspark.core.files import AnyPath
+from mtspark.train.config import CLASSES, IMAGE_SHAPE
 
 SPLITS = ("train", "test")
 

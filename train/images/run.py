@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mtspark.core.files.atomic import AnyPath
+from mtspark.core.files import AnyPath
 from mtspark.core.progress import ProgressCallback, no_progress
-from mtspark.train.checkpoint.agent import load_plain
-from mtspark.train.config.images import ImageConfig
-from mtspark.train.config.notices import notes
+from mtspark.train.checkpoint import load_plain
+from mtspark.train.config import ImageConfig, notes
 from mtspark.train.images.data import ImageSet
 from mtspark.train.images.trainer import ImageTrainer, accuracy
-from mtspark.train.runs.callbacks import (
+from mtspark.train.runs import (
     AGENT_FILE,
     RESUME_FILE,
     AgentFile,
@@ -26,9 +25,11 @@ from mtspark.train.runs.callbacks import (
     RunCallback,
     TensorBoard,
     Update,
+    check_same_run,
+    damaged_state,
+    prepare_folder,
     running,
 )
-from mtspark.train.runs.folder import check_same_run, damaged_state, prepare_folder
 
 RUN_FORMAT = "mtspark-images"
 STATE = ("network", "optimizer", "epoch")

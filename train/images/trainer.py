@@ -13,12 +13,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from mtspark.core.arrays import Integers
-from mtspark.core.environments.protocol import Task
-from mtspark.train.checkpoint.agent import Agent
-from mtspark.train.config.images import CLASSES, ImageConfig, check_image_config
+from mtspark.core.environments import Task
+from mtspark.train.checkpoint import Agent
+from mtspark.train.config import CLASSES, ImageConfig, check_image_config
 from mtspark.train.images.data import ImageSet
-from mtspark.train.networks.network import MTSparkNetwork
-from mtspark.train.runs.setup import prepare_network, prepare_torch
+from mtspark.train.networks import MTSparkNetwork
+from mtspark.train.runs import prepare_network, prepare_torch
 
 SHIFT = {"cifar10": 4}
 """Largest shift of a training image in pixels; 2 where none is given."""

@@ -6,3 +6,7 @@ Read `config` first (sizes and constants, without PyTorch), then `network`, whic
 More than a dozen names stand on this face because the twin, the checkpoint and the export each
 look into the layers.
 """
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

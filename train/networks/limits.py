@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from mtspark.core.files.limits import FileLimits, over
+from mtspark.core.files import FileLimits, over
 from mtspark.train.networks.config import HIDDEN, NetworkConfig
 
 

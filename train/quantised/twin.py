@@ -15,10 +15,7 @@ from torch.nn import functional
 
 from mtspark.core.arithmetic import DECAY_ONE, STATE_SHIFT, THRESHOLD_LIMIT
 from mtspark.core.errors import BadNetworkError
-from mtspark.train.networks.config import HIDDEN
-from mtspark.train.networks.network import MTSparkNetwork
-from mtspark.train.networks.neurons import spike_with_surrogate
-from mtspark.train.networks.variants import why_not_deployable
+from mtspark.train.networks import HIDDEN, MTSparkNetwork, spike_with_surrogate, why_not_deployable
 from mtspark.train.quantised.integers import (
     EXACT_FLOAT32,
     PIXEL_LIMIT,

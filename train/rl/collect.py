@@ -12,9 +12,8 @@ import torch
 from torch import Tensor
 
 from mtspark.core.arrays import Booleans, Floats, Integers, Singles
-from mtspark.core.environments.atari import make_games
-from mtspark.core.environments.protocol import GameProtocol, Task
-from mtspark.train.config.games import TrainConfig
+from mtspark.core.environments import GameProtocol, Task, make_games
+from mtspark.train.config import TrainConfig
 
 RETURN_WINDOW = 30
 """A mean return is that of this many last episodes."""

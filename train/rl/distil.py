@@ -8,11 +8,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from mtspark.core.environments.protocol import GameProtocol, Task
+from mtspark.core.environments import GameProtocol, Task
 from mtspark.core.errors import BadRequestError
-from mtspark.train.checkpoint.agent import load_agent
-from mtspark.train.networks.config import NetworkConfig
-from mtspark.train.networks.network import MTSparkNetwork, mask_illegal
+from mtspark.train.checkpoint import load_agent
+from mtspark.train.networks import MTSparkNetwork, NetworkConfig, mask_illegal
 
 Teacher = tuple[MTSparkNetwork, int]
 """A network and the index of the taught game among its own tasks."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from mtspark.train.config.games import TrainConfig
+from mtspark.train.config import TrainConfig
 from mtspark.train.rl.distil import advice, divergence
 from mtspark.train.rl.replay import Replay
 from mtspark.train.rl.trainer import Trainer, Turn

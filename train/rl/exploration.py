@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from mtspark.core.arrays import Floats, Integers
-from mtspark.core.environments.protocol import Task
-from mtspark.train.config.games import TrainConfig
+from mtspark.core.environments import Task
+from mtspark.train.config import TrainConfig
 from mtspark.train.rl.schedule import Schedule
 
 

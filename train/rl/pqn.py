@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mtspark.train.config.games import TrainConfig
+from mtspark.train.config import TrainConfig
 from mtspark.train.rl.distil import advice, divergence
 from mtspark.train.rl.trainer import Trainer
 from mtspark.train.rl.values import rescale, unscale

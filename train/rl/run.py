@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import Any, cast
 
 from mtspark.core.errors import BackendMissingError
-from mtspark.core.files.atomic import AnyPath
+from mtspark.core.files import AnyPath
 from mtspark.core.progress import ProgressCallback, no_progress
-from mtspark.train.checkpoint.agent import load_plain, save_agent
-from mtspark.train.config.games import TrainConfig
-from mtspark.train.config.notices import notes
+from mtspark.train.checkpoint import load_plain, save_agent
+from mtspark.train.config import TrainConfig, notes
 from mtspark.train.rl.pqn import PqnTrainer
 from mtspark.train.rl.trainer import Trainer
-from mtspark.train.runs.callbacks import (
+from mtspark.train.runs import (
     AGENT_FILE,
     RESUME_FILE,
     AgentFile,
@@ -28,9 +27,11 @@ from mtspark.train.runs.callbacks import (
     RunCallback,
     TensorBoard,
     Update,
+    check_same_run,
+    damaged_state,
+    prepare_folder,
     running,
 )
-from mtspark.train.runs.folder import check_same_run, damaged_state, prepare_folder
 
 RUN_FORMAT = "mtspark-training"
 AGENT_EVERY_S = 300

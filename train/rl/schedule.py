@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mtspark.train.config.games import TrainConfig
+from mtspark.train.config import TrainConfig
 
 CHANGES_IN_MEAN = 5
 """Changes of the weights in the mean that the schedule ``performance`` compares."""

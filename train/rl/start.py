@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mtspark.core.environments.protocol import Task
+from mtspark.core.environments import Task
 from mtspark.core.errors import BadRequestError
-from mtspark.train.checkpoint.agent import load_agent
-from mtspark.train.config.games import TrainConfig
-from mtspark.train.networks.network import MTSparkNetwork
+from mtspark.train.checkpoint import load_agent
+from mtspark.train.config import TrainConfig
+from mtspark.train.networks import MTSparkNetwork
 from mtspark.train.rl.collect import random_frames
 
 

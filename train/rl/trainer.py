@@ -12,18 +12,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mtspark.core.environments.atari import task_for_game
-from mtspark.core.environments.protocol import Task
-from mtspark.train.checkpoint.agent import Agent
-from mtspark.train.config.games import TrainConfig
-from mtspark.train.networks.network import MTSparkNetwork
+from mtspark.core.environments import Task, task_for_game
+from mtspark.train.checkpoint import Agent
+from mtspark.train.config import TrainConfig
+from mtspark.train.networks import MTSparkNetwork
 from mtspark.train.rl.collect import Games, Step
 from mtspark.train.rl.distil import load_teachers
 from mtspark.train.rl.exploration import Exploration, with_random_actions
 from mtspark.train.rl.schedule import Schedule, linear_fall
 from mtspark.train.rl.start import check_actions, start_network
 from mtspark.train.rl.values import ActionValues
-from mtspark.train.runs.setup import prepare_network, prepare_torch
+from mtspark.train.runs import prepare_network, prepare_torch
 
 
 @dataclass

@@ -5,11 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mtspark.core.environments.protocol import Task
-from mtspark.train.config.games import TrainConfig
-from mtspark.train.networks.network import MTSparkNetwork, legal_action_mask, mask_illegal
-from mtspark.train.quantised.integers import TwinOptions
-from mtspark.train.quantised.twin import Twin
+from mtspark.core.environments import Task
+from mtspark.train.config import TrainConfig
+from mtspark.train.networks import MTSparkNetwork, legal_action_mask, mask_illegal
+from mtspark.train.quantised import Twin, TwinOptions
 
 
 def rescale(value: Tensor) -> Tensor:

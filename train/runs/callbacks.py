@@ -16,9 +16,8 @@ from pathlib import Path
 from typing import Any, Protocol, TextIO
 
 from mtspark.core.progress import Progress, ProgressCallback
-from mtspark.train.checkpoint.agent import Agent, save_agent, save_whole
-from mtspark.train.config.games import TrainConfig
-from mtspark.train.config.images import ImageConfig
+from mtspark.train.checkpoint import Agent, save_agent, save_whole
+from mtspark.train.config import ImageConfig, TrainConfig
 
 RESUME_FILE, LOG_FILE, AGENT_FILE = "resume.pt", "log.jsonl", "agent.pt"
 

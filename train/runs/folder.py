@@ -9,10 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from mtspark.core.errors import BadFileError, BadRequestError
-from mtspark.core.files.atomic import write_text
-from mtspark.train.config.ablation import AblationSettings
-from mtspark.train.config.games import TrainConfig
-from mtspark.train.config.images import ImageConfig
+from mtspark.core.files import write_text
+from mtspark.train.config import AblationSettings, ImageConfig, TrainConfig
 
 UNFINISHED = (".resume.pt.*.tmp*", ".agent.*.tmp*", ".log.jsonl.*.tmp*")
 """Temporary files of a run that was killed while it wrote."""

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import torch
 
-from mtspark.core.environments.atari import task_for_game
+from mtspark.core.environments import task_for_game
 from mtspark.core.errors import BadFileError, BadRequestError
-from mtspark.train.checkpoint.agent import load_plain
-from mtspark.train.networks.network import MTSparkNetwork
+from mtspark.train.checkpoint import load_plain
+from mtspark.train.networks import MTSparkNetwork
 
 STATE = ("network", "target", "optimizer", "schedule", "steps", "updates", "episodes", "returns")
 """Entries of the saved state of a run on games, of either algorithm."""

@@ -9,7 +9,7 @@ from rich.markup import escape
 from mtspark.cli._console import console
 
 if TYPE_CHECKING:
-    from mtspark.workflows.diff.result import DiffResult
+    from mtspark.workflows.diff import DiffResult
 
 
 def print_diff(result: DiffResult) -> None:

@@ -9,7 +9,7 @@ from rich.table import Table
 from mtspark.cli._console import console
 
 if TYPE_CHECKING:
-    from mtspark.workflows.evaluate.rows import Evaluation
+    from mtspark.workflows.evaluate import Evaluation
 
 
 def print_evaluation(result: Evaluation) -> None:

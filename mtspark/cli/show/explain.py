@@ -9,7 +9,7 @@ from rich.table import Table
 from mtspark.cli._console import console
 
 if TYPE_CHECKING:
-    from mtspark.workflows.explain.result import EffectTable, Explanation
+    from mtspark.workflows.explain import EffectTable, Explanation
 
 
 def print_explanation(result: Explanation) -> None:

@@ -10,12 +10,12 @@ from mtspark.cli._console import console
 
 if TYPE_CHECKING:
     from mtspark.deploy.bundle import Bundle
-    from mtspark.workflows.export.pipeline import ExportResult
+    from mtspark.workflows.export import ExportResult
 
 
 def print_export(result: ExportResult) -> None:
     """Show what was written."""
-    from mtspark.workflows.export.request import Source
+    from mtspark.workflows.export import Source
 
     show = _print_agent if result.export.kind is Source.AGENT else _print_network
     show(result.bundle, result.export.fidelity())

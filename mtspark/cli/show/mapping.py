@@ -11,12 +11,10 @@ from mtspark.cli._console import console
 from mtspark.cli.show.runs import short
 
 if TYPE_CHECKING:
-    from mtspark.deploy.chips.model import ChipModel
-    from mtspark.deploy.mapping.mapper import ChipMapping
-    from mtspark.deploy.mapping.task_switch import TaskSwitch
-    from mtspark.sim.latency.model import DecisionTime, TimeTerm
-    from mtspark.sim.latency.traffic import Traffic
-    from mtspark.sim.validation.mapping import PilotNetComparison
+    from mtspark.deploy.chips import ChipModel
+    from mtspark.deploy.mapping import ChipMapping, TaskSwitch
+    from mtspark.sim.latency import DecisionTime, TimeTerm, Traffic
+    from mtspark.sim.validation import PilotNetComparison
     from mtspark.workflows.map import MapResult
 
 COLUMNS = (

@@ -8,8 +8,7 @@ from mtspark.cli._console import console
 from mtspark.cli.show.runs import print_run
 
 if TYPE_CHECKING:
-    from mtspark.workflows.report.page import ReportPage
-    from mtspark.workflows.report.stored import StoredReport
+    from mtspark.workflows.report import ReportPage, StoredReport
 
 
 def print_stored(report: StoredReport) -> None:

@@ -14,7 +14,7 @@ from mtspark.cli._console import console
 from mtspark.sim.results import COUNTED
 
 if TYPE_CHECKING:
-    from mtspark.core.chip_network.network import ChipNetwork
+    from mtspark.core.chip_network import ChipNetwork
 
 
 def short(value: float) -> str:

@@ -9,7 +9,7 @@ from rich.table import Table
 from mtspark.cli._console import console
 
 if TYPE_CHECKING:
-    from mtspark.sim.validation.compare import Validation
+    from mtspark.sim.validation import Validation
 
 
 def print_validation(validation: Validation) -> None:

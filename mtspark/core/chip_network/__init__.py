@@ -3,3 +3,7 @@
 More than a dozen names stand on this face because one data structure, the network, has many parts
 that every stage builds or reads.
 """
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

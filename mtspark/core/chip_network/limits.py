@@ -10,7 +10,7 @@ from math import prod
 
 from mtspark.core.chip_network.network import INPUT, ChipNetwork, ConnectionKind
 from mtspark.core.errors import BadFileError
-from mtspark.core.files.limits import FileLimits, over
+from mtspark.core.files import FileLimits, over
 from mtspark.core.geometry import ConvParameters
 
 

@@ -19,7 +19,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from mtspark.core.environments.protocol import GameProtocol, Task, task_index
+from mtspark.core.environments import GameProtocol, Task, task_index
 from mtspark.core.errors import BadNetworkError, BadRequestError
 from mtspark.core.geometry import ConvParameters
 

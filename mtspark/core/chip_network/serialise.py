@@ -22,14 +22,14 @@ from mtspark.core.chip_network.network import (
     SignMode,
 )
 from mtspark.core.chip_network.rules import check_network
-from mtspark.core.environments.protocol import (
+from mtspark.core.environments import (
     protocol_from_json,
     protocol_to_json,
     tasks_from_json,
     tasks_to_json,
 )
 from mtspark.core.errors import BadFileError
-from mtspark.core.files.limits import FileLimits, current_policy
+from mtspark.core.files import FileLimits, current_policy
 
 FORMAT = "mtspark-chip-network"
 VERSION = 2

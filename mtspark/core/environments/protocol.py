@@ -175,7 +175,7 @@ def tasks_from_json(data: Any, where: str) -> tuple[Task, ...]:
 
 def _checked(kind: type[Checked], data: Any, where: str) -> Checked:
     # Not with this module: pydantic takes a while to load, and every command loads this.
-    from mtspark.core.files.results import first_problem
+    from mtspark.core.files import first_problem
 
     if not isinstance(data, dict):
         raise BadFileError(f"{where}: {kind.__name__} must be an object of named fields")

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from math import prod
 
-from mtspark.core.chip_network.limits import check_geometry
-from mtspark.core.chip_network.network import INPUT
-from mtspark.core.files.limits import FileLimits, over
+from mtspark.core.chip_network import INPUT, check_geometry
+from mtspark.core.files import FileLimits, over
 from mtspark.core.float_network.network import FloatKind, FloatNetwork
 
 

@@ -28,7 +28,7 @@ from enum import Enum
 import numpy as np
 
 from mtspark.core.arrays import Floats
-from mtspark.core.chip_network.network import INPUT
+from mtspark.core.chip_network import INPUT
 from mtspark.core.errors import BadNetworkError
 from mtspark.core.geometry import ConvGeometry, ConvParameters, conv_geometry
 

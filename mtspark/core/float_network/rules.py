@@ -9,7 +9,7 @@ from math import prod
 import numpy as np
 
 from mtspark.core.arrays import Floats
-from mtspark.core.chip_network.network import INPUT
+from mtspark.core.chip_network import INPUT
 from mtspark.core.errors import BadNetworkError
 from mtspark.core.float_network.network import (
     CONSTANT,

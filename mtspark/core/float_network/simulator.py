@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mtspark.core.arrays import Floats
-from mtspark.core.chip_network.network import INPUT
+from mtspark.core.chip_network import INPUT
 from mtspark.core.errors import BadRequestError
 from mtspark.core.float_network.network import (
     CONSTANT,

@@ -6,11 +6,11 @@ import os
 from pathlib import Path
 
 from mtspark.core.errors import BadRequestError
-from mtspark.core.files.atomic import AnyPath
+from mtspark.core.files import AnyPath
 from mtspark.core.progress import ProgressCallback, no_progress
 from mtspark.deploy.bundle import Bundle, load_bundle
-from mtspark.sim.backends.reference import ReferenceChip
-from mtspark.sim.compare.agreement import compare_activity, compare_traces
+from mtspark.sim.backends import ReferenceChip
+from mtspark.sim.compare import compare_activity, compare_traces
 from mtspark.workflows.backends import BackendName, open_backend
 from mtspark.workflows.diff.files import RUNNERS, TWIN, diff_files
 from mtspark.workflows.diff.frames import task_frames

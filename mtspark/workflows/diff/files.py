@@ -14,7 +14,7 @@ from mtspark.core.backend import ChipTrace
 from mtspark.core.errors import BadRequestError
 from mtspark.core.progress import Progress, ProgressCallback, no_progress
 from mtspark.deploy.bundle import Bundle
-from mtspark.sim.compare.agreement import Agreement, Comparison
+from mtspark.sim.compare import Agreement, Comparison
 from mtspark.workflows.backends import BackendName
 from mtspark.workflows.diff.frames import Feed, game_frames, random_frames
 from mtspark.workflows.diff.result import DiffResult

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from mtspark.core.chip_network.network import ChipNetwork
+from mtspark.core.chip_network import ChipNetwork
 from mtspark.core.errors import BadFileError, BadRequestError
-from mtspark.core.files.atomic import AnyPath
+from mtspark.core.files import AnyPath
 from mtspark.core.progress import Progress, ProgressCallback, no_progress
-from mtspark.sim.recording.inputs import load_array
+from mtspark.sim.recording import load_array
 
 if TYPE_CHECKING:
     from mtspark.core.backend import Moment
@@ -93,7 +93,7 @@ def game_frames(
         seed: of the first game; each further one has the next seed.
         progress: receives the frames recorded so far.
     """
-    from mtspark.sim.engine.chip import EngineChip
+    from mtspark.sim.engine import EngineChip
     from mtspark.sim.play import play
 
     frames: list[NDArray[np.uint8]] = []

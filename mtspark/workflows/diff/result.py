@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from mtspark.sim.compare.agreement import Agreement
+from mtspark.sim.compare import Agreement
 
 
 @dataclass(frozen=True)

@@ -14,17 +14,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtspark.core.backend import ChipTrace, Decider
-from mtspark.core.chip_network.network import ChipNetwork
+from mtspark.core.chip_network import ChipNetwork
 from mtspark.core.errors import BadFileError, BadRequestError, one_line
-from mtspark.core.files.limits import current_policy
-from mtspark.core.float_network.simulator import run_float
+from mtspark.core.files import current_policy
+from mtspark.core.float_network import run_float
 from mtspark.deploy.bundle import Bundle, load_bundle
-from mtspark.sim.backends.reference import ReferenceChip
+from mtspark.sim.backends import ReferenceChip
 from mtspark.workflows.diff.frames import Feed, feed_of
 
 if TYPE_CHECKING:
-    from mtspark.core.float_network.network import FloatNetwork
-    from mtspark.train.checkpoint.agent import Agent
+    from mtspark.core.float_network import FloatNetwork
+    from mtspark.train.checkpoint import Agent
 
 DEFAULT_STEPS = 100
 """Steps of one run where neither side says how many."""
@@ -124,7 +124,7 @@ class OnnxIntegerSide(_Plain):
     integer = True
 
     def __init__(self, path: Path) -> None:
-        from mtspark.sim.backends.onnx import OnnxChip
+        from mtspark.sim.backends import OnnxChip
 
         self.name, self._chip = str(path), OnnxChip(path)
         self.about = self._chip.description
@@ -146,7 +146,7 @@ class TorchSide(_Plain):
     integer = False
 
     def __init__(self, path: Path) -> None:
-        from mtspark.train.checkpoint.agent import load_agent
+        from mtspark.train.checkpoint import load_agent
 
         self.name = str(path)
         self.agent: Agent = load_agent(path)
@@ -160,7 +160,7 @@ class TorchSide(_Plain):
         """Return the spikes of every layer and step."""
         import torch
 
-        from mtspark.train.networks.network import NetworkTrace
+        from mtspark.train.networks import NetworkTrace
 
         trace = NetworkTrace()
         with torch.no_grad():
@@ -176,7 +176,7 @@ class FloatSide(_Plain):
     integer = False
 
     def __init__(self, path: Path) -> None:
-        from mtspark.convert.nir.reader import import_nir
+        from mtspark.convert.nir import import_nir
 
         self.name = str(path)
         self.network: FloatNetwork = import_nir(path)
@@ -208,7 +208,7 @@ class OnnxFloatSide(_Plain):
     integer = False
 
     def __init__(self, path: Path, content: bytes, description: dict[str, Any]) -> None:
-        from mtspark.sim.backends.onnx import open_session
+        from mtspark.sim.backends import open_session
 
         self.name, self._path = str(path), path
         self._session = open_session(path, content)
@@ -227,7 +227,7 @@ class OnnxFloatSide(_Plain):
 
     def run(self, frames: NDArray[np.uint8], feed: Feed, row: int) -> ChipTrace:
         """Return the spikes of every layer and step."""
-        from mtspark.core.files.onnx_graph import NEXT
+        from mtspark.core.files import NEXT
 
         names = [entry.name for entry in self._session.get_outputs()]
         state = {
@@ -284,7 +284,7 @@ def open_side(source: Bundle | str) -> Side:
 
 def _open_onnx(path: Path) -> Side:
     from mtspark.convert.onnx import DECISION_FORMAT, STEP_FORMAT
-    from mtspark.core.files.onnx import OnnxFile, read_onnx
+    from mtspark.core.files import OnnxFile, read_onnx
 
     def attempt(file: OnnxFile) -> None:
         """One decision in the limited process, before this one runs anything."""
@@ -359,7 +359,7 @@ def netx_side(network: ChipNetwork, row: int) -> ChipSide:
         BackendMissingError: lava-dl is not installed.
         BadNetworkError: netx cannot hold the network.
     """
-    from mtspark.sim.backends.netx.backend import NetxBackend
+    from mtspark.sim.backends import NetxBackend
 
     return ChipSide("netx", network, NetxBackend(network, row))
 
@@ -371,8 +371,8 @@ def onnx_side(network: ChipNetwork, folder: Path) -> OnnxIntegerSide:
         network: what to run.
         folder: for its file, as long as the side is open.
     """
-    from mtspark.core.files.onnx_graph import save_onnx
-    from mtspark.deploy.formats.onnx_integer import integer_model
+    from mtspark.core.files import save_onnx
+    from mtspark.deploy.formats import integer_model
 
     save_onnx(integer_model(network), folder / "network.onnx")
     return OnnxIntegerSide(folder / "network.onnx")

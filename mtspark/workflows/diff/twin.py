@@ -8,17 +8,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtspark.core.backend import ChipTrace
-from mtspark.core.chip_network.network import ChipNetwork
+from mtspark.core.chip_network import ChipNetwork
 from mtspark.core.errors import BadRequestError
 from mtspark.core.progress import Progress, ProgressCallback, no_progress
 from mtspark.deploy.bundle import AGENT, Bundle
-from mtspark.deploy.quantise.options import options_of
-from mtspark.sim.backends.reference import ReferenceChip
-from mtspark.sim.compare.agreement import Agreement, Comparison
+from mtspark.deploy.quantise import options_of
+from mtspark.sim.backends import ReferenceChip
+from mtspark.sim.compare import Agreement, Comparison
 from mtspark.workflows.diff.sides import in_windows
 
 if TYPE_CHECKING:
-    from mtspark.train.quantised.twin import Twin
+    from mtspark.train.quantised import Twin
 
 BATCH = 25
 """Frames that both answer together."""
@@ -45,7 +45,7 @@ def compare_with_twin(
     """
     import torch
 
-    from mtspark.train.quantised.twin import TwinTrace
+    from mtspark.train.quantised import TwinTrace
 
     names = [population.name for population in network.populations]
     windows = {name: network.window(name) for name in names}
@@ -79,9 +79,8 @@ def twin_of(bundle: Bundle) -> Twin:
         BadRequestError: no checkpoint in the bundle, or a network whose layers are not the
             bundle's.
     """
-    from mtspark.train.checkpoint.agent import load_agent
-    from mtspark.train.quantised.integers import TwinOptions
-    from mtspark.train.quantised.twin import Twin
+    from mtspark.train.checkpoint import load_agent
+    from mtspark.train.quantised import Twin, TwinOptions
 
     if not (bundle.folder / AGENT).is_file():
         raise BadRequestError(

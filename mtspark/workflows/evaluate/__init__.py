@@ -4,3 +4,7 @@
 of an agent's float network alone, `images` scores image sets. `data` compares any network's
 classes with labels.
 """
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mtspark.core.backend import Moment, greedy_actions
 from mtspark.core.errors import BadRequestError
-from mtspark.core.files.atomic import AnyPath, writable_folder
+from mtspark.core.files import AnyPath, writable_folder
 from mtspark.core.progress import ProgressCallback, no_progress
 from mtspark.deploy.bundle import AGENT, Bundle
 from mtspark.sim.play import Run, play
@@ -23,7 +23,7 @@ from mtspark.workflows.evaluate.rows import (
     store,
     stored_games,
 )
-from mtspark.workflows.run.progress import episode_reports
+from mtspark.workflows.run import episode_reports
 
 Observers = tuple[Callable[[Moment], None], ...]
 
@@ -118,11 +118,11 @@ def evaluate_bundle(
             store(request.store, replace(evaluation(), images=()))
     store(request.store, evaluation())
     if target is not None:
-        from mtspark.train.checkpoint import agent as checkpoints
+        from mtspark.train.checkpoint import load_agent, save_agent
 
-        agent = checkpoints.load_agent(target)
+        agent = load_agent(target)
         agent.evaluations = evaluation().rows()
-        checkpoints.save_agent(agent, target)
+        save_agent(agent, target)
     return evaluation()
 
 
@@ -144,7 +144,7 @@ def _check_same_agent(bundle: Bundle, checkpoint: Path) -> None:
     """
     import torch
 
-    from mtspark.train.checkpoint.agent import load_agent
+    from mtspark.train.checkpoint import load_agent
 
     own = load_agent(bundle.folder / AGENT).network.state_dict()
     other = load_agent(checkpoint).network.state_dict()

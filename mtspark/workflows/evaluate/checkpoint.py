@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mtspark.core.environments.protocol import Task, task_index
-from mtspark.core.files.atomic import AnyPath
+from mtspark.core.environments import Task, task_index
+from mtspark.core.files import AnyPath
 from mtspark.core.progress import ProgressCallback, no_progress
 from mtspark.deploy.bundle import sha256
 from mtspark.sim.play import play_task
@@ -23,10 +23,10 @@ from mtspark.workflows.evaluate.rows import (
     store,
     stored_games,
 )
-from mtspark.workflows.run.progress import episode_reports
+from mtspark.workflows.run import episode_reports
 
 if TYPE_CHECKING:
-    from mtspark.train.checkpoint.agent import Agent
+    from mtspark.train.checkpoint import Agent
 
 
 def evaluate_checkpoint(
@@ -43,7 +43,7 @@ def evaluate_checkpoint(
         BadFileError: no agent file.
         BadRequestError: unknown task, or numbers that cannot be.
     """
-    from mtspark.train.checkpoint.agent import load_agent
+    from mtspark.train.checkpoint import load_agent
 
     request.check()
     path = Path(path)

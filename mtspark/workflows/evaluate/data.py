@@ -8,20 +8,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mtspark.core.chip_network.network import ChipNetwork
+from mtspark.core.chip_network import ChipNetwork
 from mtspark.core.errors import BadRequestError
-from mtspark.core.float_network.network import FloatNetwork
-from mtspark.core.float_network.simulator import run_float
+from mtspark.core.float_network import FloatNetwork, run_float
 from mtspark.core.progress import ProgressCallback, no_progress
 from mtspark.deploy.bundle import Bundle
-from mtspark.sim.counts.totals import Counter, RunCounts
-from mtspark.sim.energy.cards import load_card
-from mtspark.sim.energy.pricing import Bill, price
+from mtspark.sim.counts import Counter, RunCounts
+from mtspark.sim.energy import Bill, load_card, price
 from mtspark.sim.results import DEFAULT_CARD
 from mtspark.workflows.backends import BackendName
 from mtspark.workflows.evaluate.rows import wilson_interval
-from mtspark.workflows.run.data import BATCH
-from mtspark.workflows.run.inputs import Answer, answers
+from mtspark.workflows.run import BATCH, Answer, answers
 
 
 @dataclass(frozen=True)

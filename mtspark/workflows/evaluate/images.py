@@ -12,15 +12,15 @@ from numpy.typing import NDArray
 
 from mtspark.core.backend import AgentBackend, greedy_actions
 from mtspark.core.errors import BadRequestError
-from mtspark.core.files.atomic import AnyPath
+from mtspark.core.files import AnyPath
 from mtspark.core.progress import Progress, ProgressCallback, no_progress
 from mtspark.workflows.backends import BackendName, open_backend
 from mtspark.workflows.evaluate.rows import ImageRow
 
 if TYPE_CHECKING:
     from mtspark.deploy.bundle import Bundle
-    from mtspark.train.checkpoint.agent import Agent
-    from mtspark.train.images.data import ImageSet
+    from mtspark.train.checkpoint import Agent
+    from mtspark.train.images import ImageSet
 
 BATCH = 100
 
@@ -86,7 +86,7 @@ def float_image_row(
 def _test_images(task: str, data: AnyPath | None, images: int, shape: tuple[int, ...]) -> ImageSet:
     from pathlib import Path
 
-    from mtspark.train.images.data import OPENML, load_images
+    from mtspark.train.images import OPENML, load_images
 
     if task not in OPENML:
         raise BadRequestError(

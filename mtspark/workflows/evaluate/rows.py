@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mtspark.core.files.atomic import AnyPath, write_json
-from mtspark.core.files.results import (
+from mtspark.core.files import (
+    AnyPath,
     EvaluationFile,
     EvaluationRow,
     first_problem,
     stored_result,
+    write_json,
 )
 from mtspark.sim.play import distinct
 

@@ -4,3 +4,7 @@ Read `explanation` first: it takes a bundle and returns a table of rows, one an 
 rebuilds the float network of a bundle, `effects` switches each effect of the integers on alone,
 `result` holds the rows and resumes a run that was stopped.
 """
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

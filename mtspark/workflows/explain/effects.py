@@ -9,16 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtspark.core.backend import AgentBackend, Decision
-from mtspark.core.chip_network.network import ChipNetwork
-from mtspark.core.float_network.network import FloatKind, FloatNetwork
+from mtspark.core.chip_network import ChipNetwork
+from mtspark.core.float_network import FloatKind, FloatNetwork
 from mtspark.core.progress import Progress, ProgressCallback, no_progress
 from mtspark.deploy.lower import HELPERS
-from mtspark.deploy.quantise.network import quantise
-from mtspark.deploy.quantise.options import QuantiseOptions
-from mtspark.sim.compare.agreement import Agreement, Comparison
+from mtspark.deploy.quantise import QuantiseOptions, quantise
+from mtspark.sim.compare import Agreement, Comparison
 from mtspark.sim.explain import CHIP_EFFECTS, Effect, EffectChip, ExplainedNetwork
 from mtspark.workflows.explain.result import EffectRow
-from mtspark.workflows.run.progress import episode_reports
+from mtspark.workflows.run import episode_reports
 
 BATCH = 25
 FLOAT, CHIP = "float network", "all: the chip"
@@ -190,7 +189,7 @@ def _played(
     progress: ProgressCallback,
 ) -> tuple[float, int]:
     """Return the mean return of the episodes, and the decisions in them; None: the engine."""
-    from mtspark.sim.engine.chip import EngineChip
+    from mtspark.sim.engine import EngineChip
     from mtspark.sim.play import play
 
     run = play(

@@ -7,14 +7,13 @@ from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
-from mtspark.core.chip_network.network import ChipNetwork
-from mtspark.core.files.atomic import AnyPath, write_json
-from mtspark.core.float_network.network import FloatNetwork
+from mtspark.core.chip_network import ChipNetwork
+from mtspark.core.files import AnyPath, write_json
+from mtspark.core.float_network import FloatNetwork
 from mtspark.core.progress import ProgressCallback, no_progress
 from mtspark.deploy.bundle import Bundle, load_bundle
-from mtspark.deploy.quantise.network import quantise
-from mtspark.deploy.quantise.options import QuantiseOptions
-from mtspark.workflows.diff.frames import recorded_frames
+from mtspark.deploy.quantise import QuantiseOptions, quantise
+from mtspark.workflows.diff import recorded_frames
 from mtspark.workflows.explain.effects import explain_rows
 from mtspark.workflows.explain.inputs import float_side
 from mtspark.workflows.explain.result import EffectRow, EffectTable, Explanation, stored_rows

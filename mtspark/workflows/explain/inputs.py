@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from mtspark.core.errors import BadFileError
-from mtspark.core.float_network.network import FloatNetwork
+from mtspark.core.float_network import FloatNetwork
 from mtspark.deploy.bundle import Bundle
-from mtspark.deploy.quantise.options import QuantiseOptions, options_of
+from mtspark.deploy.quantise import QuantiseOptions, options_of
 
 
 def float_side(bundle: Bundle) -> tuple[FloatNetwork, QuantiseOptions]:
@@ -14,7 +14,7 @@ def float_side(bundle: Bundle) -> tuple[FloatNetwork, QuantiseOptions]:
     Raises:
         BadFileError: the bundle has no graph of one of its tasks, or its options are damaged.
     """
-    from mtspark.convert.nir.reader import import_nir_tasks
+    from mtspark.convert.nir import import_nir_tasks
 
     names = {task.name: f"graph.{task.name}.nir" for task in bundle.network.tasks}
     missing = [name for name in names.values() if name not in bundle.files]

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mtspark.core.errors import BadFileError
-from mtspark.core.files.atomic import AnyPath
-from mtspark.core.files.sandbox import read_text_guarded
+from mtspark.core.files import AnyPath, read_text_guarded
 
 FORMAT, VERSION = "mtspark-explain", 1
 QUESTION = (*("format", "version", "network_sha256", "frames_sha256", "task", "episodes", "seed"),)

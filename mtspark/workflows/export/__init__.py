@@ -7,3 +7,7 @@ steps need: the frames that graphs are compared on, and the further files of a b
 More than a dozen names stand on this face because each step of the pipeline can be called and
 looked at alone.
 """
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

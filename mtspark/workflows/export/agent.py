@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mtspark.core.environments.atari import make_games
+from mtspark.core.environments import make_games
 from mtspark.workflows.export.request import WEIGHT_BITS
 
 if TYPE_CHECKING:
-    from mtspark.core.environments.protocol import Task
-    from mtspark.train.checkpoint.agent import Agent
+    from mtspark.core.environments import Task
+    from mtspark.train.checkpoint import Agent
 
 GAMES, RANDOM_STEPS, MOMENTS = 4, 60, 4
 """The graph is compared on the frames of 4 games at 4 moments of 60 random steps."""

@@ -9,10 +9,10 @@ import numpy as np
 
 from mtspark.core.backend import greedy_actions
 from mtspark.core.errors import BadNetworkError
-from mtspark.core.float_network.simulator import run_float
-from mtspark.deploy.quantise.fidelity import layer_fidelity
-from mtspark.sim.backends.reference import ReferenceChip
-from mtspark.sim.recording.inputs import as_messages
+from mtspark.core.float_network import run_float
+from mtspark.deploy.quantise import layer_fidelity
+from mtspark.sim.backends import ReferenceChip
+from mtspark.sim.recording import as_messages
 from mtspark.workflows.export.agent import frames_of
 from mtspark.workflows.export.quantising import recorded_series
 from mtspark.workflows.export.state import Comparison, Export, TaskCost

@@ -10,8 +10,8 @@ from mtspark.core.errors import BadRequestError
 from mtspark.workflows.export.request import FormatName
 
 if TYPE_CHECKING:
-    from mtspark.core.chip_network.network import ChipNetwork
-    from mtspark.train.checkpoint.agent import Agent
+    from mtspark.core.chip_network import ChipNetwork
+    from mtspark.train.checkpoint import Agent
 
 FORMATS: tuple[FormatName, ...] = get_args(FormatName)
 INTEGER_STEP, FLOAT_STEP, FLOAT_DECISION = "network.onnx", "agent.step.onnx", "agent.decision.onnx"
@@ -51,9 +51,8 @@ def write_formats(
         BadNetworkError: a format cannot hold the network; says why.
     """
     if "nir" in formats:
-        from mtspark.convert.nir.agent import save_graph
-        from mtspark.convert.nir.writer import network_to_nir
-        from mtspark.deploy.formats.nir_integer import in_chip_units, integer_metadata
+        from mtspark.convert.nir import network_to_nir, save_graph
+        from mtspark.deploy.formats import in_chip_units, integer_metadata
 
         units = in_chip_units(network)
         for row, task in enumerate(network.tasks):
@@ -61,12 +60,12 @@ def write_formats(
             graph.metadata["mtspark"]["integer"] = integer_metadata(network)
             save_graph(graph, folder / f"integer.{task.name}.nir")
     if "lava" in formats:
-        from mtspark.deploy.lava.build import check_fits_lava
+        from mtspark.deploy.lava import check_fits_lava
 
         check_fits_lava(network)
     if "onnx" in formats:
-        from mtspark.core.files.onnx_graph import save_onnx
-        from mtspark.deploy.formats.onnx_integer import integer_model
+        from mtspark.core.files import save_onnx
+        from mtspark.deploy.formats import integer_model
 
         save_onnx(integer_model(network), folder / INTEGER_STEP)
         if agent is not None:
@@ -75,7 +74,7 @@ def write_formats(
             save_onnx(float_step_model(agent), folder / FLOAT_STEP)
             save_onnx(float_decision_model(agent), folder / FLOAT_DECISION)
     if "netx" in formats:
-        from mtspark.deploy.formats.netx import save_netx
+        from mtspark.deploy.formats import save_netx
 
         for row, task in enumerate(network.tasks):
             # network.net is where a bundle keeps the netx file that it was made of.

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mtspark.core.errors import BadRequestError
-from mtspark.core.files.atomic import AnyPath
+from mtspark.core.files import AnyPath
 from mtspark.core.progress import Progress, ProgressCallback, no_progress
 from mtspark.deploy.bundle import FIDELITY, Bundle, check_bundle_target, write_bundle
 from mtspark.workflows.export.comparing import (

@@ -9,12 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtspark.core.errors import BadRequestError
-from mtspark.deploy.quantise.bounds import headroom
-from mtspark.deploy.quantise.calibration import Calibration, calibrate
-from mtspark.deploy.quantise.codebook import choose_palette
-from mtspark.deploy.quantise.network import quantise
-from mtspark.deploy.quantise.options import QuantiseOptions
-from mtspark.sim.recording.inputs import load_recording
+from mtspark.deploy.quantise import (
+    Calibration,
+    QuantiseOptions,
+    calibrate,
+    choose_palette,
+    headroom,
+    quantise,
+)
+from mtspark.sim.recording import load_recording
 from mtspark.workflows.export.agent import CALIBRATION_MOMENTS, frames_of, trained_weight_bits
 from mtspark.workflows.export.request import WEIGHT_BITS, Source, check_weight_bits
 from mtspark.workflows.export.state import Export

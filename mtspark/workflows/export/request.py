@@ -14,15 +14,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 from mtspark.core.errors import BadRequestError
-from mtspark.core.files.limits import current_policy
+from mtspark.core.files import current_policy
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import nn
 
-    from mtspark.convert.nir.neurons import ImportOptions
-    from mtspark.core.files.atomic import AnyPath
-    from mtspark.train.checkpoint.agent import Agent
+    from mtspark.convert.nir import ImportOptions
+    from mtspark.core.files import AnyPath
+    from mtspark.train.checkpoint import Agent
 
 IntegratorName = Literal["euler", "exponential", "exponential-decay", "rockpool"]
 """Values of :class:`mtspark.convert.nir.neurons.Integrator`."""
@@ -322,7 +322,7 @@ def source_of(path: Path) -> Source:
 def _kind_in_memory(source: object) -> Source:
     from torch import nn
 
-    from mtspark.train.checkpoint.agent import Agent
+    from mtspark.train.checkpoint import Agent
 
     if isinstance(source, nn.Module):
         return Source.MODULE
@@ -402,8 +402,8 @@ def check_options(options: ExportOptions) -> None:
 
 def import_options(request: ExportRequest) -> ImportOptions:
     """The choices that NIR does not store."""
-    from mtspark.convert.nir.neurons import ImportOptions, Integrator, Order, Start
-    from mtspark.core.float_network.network import FloatReset
+    from mtspark.convert.nir import ImportOptions, Integrator, Order, Start
+    from mtspark.core.float_network import FloatReset
 
     return ImportOptions(
         dt=request.dt,
@@ -427,7 +427,7 @@ def _steps(request: ExportRequest) -> int | None:
     """
     if request.time_steps is not None or request.recording is None:
         return request.time_steps
-    from mtspark.sim.recording.inputs import mapped_array
+    from mtspark.sim.recording import mapped_array
 
     shape = mapped_array(request.recording).shape
     # (T, ...) and (batch, T, ...) are told apart once the input's shape is known.

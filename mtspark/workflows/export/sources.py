@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from mtspark.core.errors import BadFileError, BadNetworkError, BadRequestError
 from mtspark.core.version import __version__
-from mtspark.deploy.quantise.network import DEFAULT_STEPS
+from mtspark.deploy.quantise import DEFAULT_STEPS
 from mtspark.workflows.export.request import check_shape, import_options
 from mtspark.workflows.export.sample import Layout, layouts, sample_encoding
 from mtspark.workflows.export.state import Export
@@ -21,7 +21,7 @@ from mtspark.workflows.export.state import Export
 if TYPE_CHECKING:
     from torch import nn
 
-    from mtspark.convert.snntorch.trace import Traced
+    from mtspark.convert.snntorch import Traced
 
 GRAPH = "graph.default.nir"
 NETX = "network.net"
@@ -30,7 +30,7 @@ NETX = "network.net"
 def read_agent(export: Export) -> Export:
     """Load the checkpoint, or save the agent and load that: what is exported is what is kept."""
     from mtspark.deploy.bundle import AGENT
-    from mtspark.train.checkpoint.agent import load_agent, save_agent
+    from mtspark.train.checkpoint import load_agent, save_agent
 
     path = export.request.path
     if path is not None:
@@ -50,7 +50,7 @@ def read_agent(export: Export) -> Export:
 
 def write_agent_graphs(export: Export) -> Export:
     """Write the NIR graph of every task and read it back: what follows sees what was written."""
-    from mtspark.convert.nir.agent import Head, agent_to_nir, load_graph, save_graph
+    from mtspark.convert.nir import Head, agent_to_nir, load_graph, save_graph
 
     assert export.agent is not None
     head = Head.ADVANTAGE if export.request.advantage_only else Head.DUELING
@@ -66,7 +66,7 @@ def write_agent_graphs(export: Export) -> Export:
 
 def join_agent_graphs(export: Export) -> Export:
     """Join the graphs of all tasks in one float network."""
-    from mtspark.convert.nir.reader import import_tasks
+    from mtspark.convert.nir import import_tasks
 
     network = import_tasks(dict(export.graphs), name=export.name)
     return replace(export, float_network=network)
@@ -74,8 +74,7 @@ def join_agent_graphs(export: Export) -> Export:
 
 def read_nir(export: Export) -> Export:
     """Read a NIR graph as a float network; keep a copy that says how it was read."""
-    from mtspark.convert.nir.annotate import copy_with_choices
-    from mtspark.convert.nir.reader import import_nir
+    from mtspark.convert.nir import copy_with_choices, import_nir
 
     request, path = export.request, export.request.path
     assert path is not None
@@ -102,8 +101,7 @@ def read_nir(export: Export) -> Export:
 
 def trace_module(export: Export) -> Export:
     """Run the module, write down what happened, and make a float network of it."""
-    from mtspark.convert.snntorch.source import build_module
-    from mtspark.convert.snntorch.verify import compare_with_recording
+    from mtspark.convert.snntorch import build_module, compare_with_recording
 
     request = export.request
     if request.path is not None:
@@ -135,8 +133,7 @@ def trace_module(export: Export) -> Export:
 
 def write_module_graph(export: Export) -> Export:
     """Write the NIR graph of a traced module, where NIR has nodes for all of it."""
-    from mtspark.convert.nir.agent import save_graph
-    from mtspark.convert.nir.writer import network_to_nir
+    from mtspark.convert.nir import network_to_nir, save_graph
 
     assert export.float_network is not None
     try:
@@ -165,12 +162,12 @@ def _traced(
     export: Export, module: nn.Module, lines: dict[int, str]
 ) -> tuple[Traced, Layout | None]:
     """Trace a module on the shape that was asked, or on the first that its sample allows."""
-    from mtspark.convert.snntorch import trace
+    from mtspark.convert.snntorch import trace_module
 
     request = export.request
 
     def attempt(shape: tuple[int, ...], time_steps: int | None) -> Traced:
-        return trace.trace_module(
+        return trace_module(
             module,
             name=export.name if request.path is None else str(request.path).rpartition(":")[2],
             input_shape=shape,

@@ -6,13 +6,17 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from mtspark.core.chip_network.network import ChipNetwork
-from mtspark.core.float_network.network import FloatNetwork
-from mtspark.deploy.quantise.bounds import Headroom
-from mtspark.deploy.quantise.calibration import CalibrationReport
-from mtspark.deploy.quantise.codebook import PaletteCost
-from mtspark.deploy.quantise.fidelity import LayerFidelity, warnings_of
-from mtspark.deploy.quantise.options import Quantisation, QuantiseOptions
+from mtspark.core.chip_network import ChipNetwork
+from mtspark.core.float_network import FloatNetwork
+from mtspark.deploy.quantise import (
+    CalibrationReport,
+    Headroom,
+    LayerFidelity,
+    PaletteCost,
+    Quantisation,
+    QuantiseOptions,
+    warnings_of,
+)
 from mtspark.workflows.export.request import ExportRequest, Source
 
 if TYPE_CHECKING:
@@ -20,8 +24,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mtspark.convert.compare import LayerAgreement
-    from mtspark.convert.snntorch.verify import TraceAgreement
-    from mtspark.train.checkpoint.agent import Agent
+    from mtspark.convert.snntorch import TraceAgreement
+    from mtspark.train.checkpoint import Agent
 
 NETX_NOTE = "weight exponents 0 and biases in steps of 64, for the netx file"
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from mtspark.core.backend import AgentBackend
-from mtspark.core.chip_network.network import ChipNetwork
-from mtspark.core.files.atomic import AnyPath
-from mtspark.sim.energy.rapl import measure_cpu
-from mtspark.sim.recording.study import Study
-from mtspark.sim.report.provenance import Fact
-from mtspark.sim.validation.compare import validate
+from mtspark.core.chip_network import ChipNetwork
+from mtspark.core.files import AnyPath
+from mtspark.sim.energy import measure_cpu
+from mtspark.sim.recording import Study
+from mtspark.sim.report import Fact
+from mtspark.sim.validation import validate
 
 NO_SILICON = Fact(
     "Against silicon",

@@ -8,15 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mtspark.core.files.atomic import AnyPath, replacing
+from mtspark.core.files import AnyPath, replacing
 from mtspark.core.progress import Progress, ProgressCallback, no_progress
 from mtspark.deploy.bundle import Bundle, load_bundle
-from mtspark.sim.counts.encoders import Encoder
-from mtspark.sim.energy.cards import load_card
-from mtspark.sim.recording.study import Study
-from mtspark.sim.report.data import ReportData, report_data
-from mtspark.sim.report.page import report_html
-from mtspark.sim.report.provenance import Fact
+from mtspark.sim.counts import Encoder
+from mtspark.sim.energy import load_card
+from mtspark.sim.recording import Study
+from mtspark.sim.report import Fact, ReportData, report_data, report_html
 from mtspark.workflows.backends import BackendName, open_backend
 from mtspark.workflows.report.checks import (
     NO_NEUROBENCH,

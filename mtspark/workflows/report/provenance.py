@@ -9,12 +9,12 @@ from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from mtspark.core.chip_network.network import ChipNetwork
-from mtspark.core.environments.protocol import protocol_to_json
+from mtspark.core.chip_network import ChipNetwork
+from mtspark.core.environments import protocol_to_json
 from mtspark.core.version import __version__
 from mtspark.deploy.bundle import Bundle
-from mtspark.sim.recording.study import Study
-from mtspark.sim.report.provenance import Fact, Provenance
+from mtspark.sim.recording import Study
+from mtspark.sim.report import Fact, Provenance
 
 PACKAGES = ("numpy", "numba", "ale-py", "gymnasium", "matplotlib", "jinja2")
 """Those that numbers and pictures depend on."""

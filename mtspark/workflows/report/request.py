@@ -8,12 +8,12 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from mtspark.core.errors import BackendMissingError, BadRequestError
-from mtspark.core.files.atomic import AnyPath, writable_folder
+from mtspark.core.files import AnyPath, writable_folder
 from mtspark.deploy.bundle import Bundle
-from mtspark.deploy.chips.model import load_chip
-from mtspark.sim.counts.encoders import Encoder
-from mtspark.sim.energy.cards import PriceCard
-from mtspark.sim.recording.study import decision_interval_ms
+from mtspark.deploy.chips import load_chip
+from mtspark.sim.counts import Encoder
+from mtspark.sim.energy import PriceCard
+from mtspark.sim.recording import decision_interval_ms
 
 CARDS = (
     "loihi2_pilotnet",

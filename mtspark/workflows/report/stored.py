@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from mtspark.core.chip_network.network import ChipNetwork
+from mtspark.core.chip_network import ChipNetwork
 from mtspark.core.errors import BadRequestError
-from mtspark.core.files.atomic import AnyPath
+from mtspark.core.files import AnyPath
 from mtspark.deploy.bundle import Bundle, load_bundle
 from mtspark.sim.results import NOTE, latest_runs
 

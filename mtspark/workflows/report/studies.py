@@ -6,22 +6,22 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mtspark.core.backend import AgentBackend, Moment
-from mtspark.core.chip_network.network import INPUT
+from mtspark.core.chip_network import INPUT
 from mtspark.core.errors import BadRequestError
 from mtspark.core.progress import Progress, ProgressCallback
 from mtspark.deploy.bundle import Bundle
-from mtspark.deploy.chips.model import load_chip
-from mtspark.sim.counts.encoders import Encoder
-from mtspark.sim.energy.cards import PriceCard
-from mtspark.sim.recording.study import Study, study_images, study_task
-from mtspark.sim.report.device import Devices, OnChip, map_for, on_chip, preferred_times
+from mtspark.deploy.chips import load_chip
+from mtspark.sim.counts import Encoder
+from mtspark.sim.energy import PriceCard
+from mtspark.sim.recording import Study, study_images, study_task
+from mtspark.sim.report import Devices, OnChip, map_for, on_chip, preferred_times
 from mtspark.sim.results import latest_runs
 from mtspark.workflows.backends import BackendName
 from mtspark.workflows.report.request import ReportRequest, film_decisions
-from mtspark.workflows.run.progress import episode_reports
+from mtspark.workflows.run import episode_reports
 
 if TYPE_CHECKING:
-    from mtspark.train.images.data import ImageSet
+    from mtspark.train.images import ImageSet
 
 CHIPS_IN_STEP = tuple(
     name.value
@@ -134,7 +134,7 @@ def chips_of_cards(
 
 
 def _test_images(task: str, request: ReportRequest) -> ImageSet:
-    from mtspark.train.images.data import OPENML, load_images
+    from mtspark.train.images import OPENML, load_images
 
     if task not in OPENML:
         raise BadRequestError(

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mtspark.core.chip_network.network import ChipNetwork
+from mtspark.core.chip_network import ChipNetwork
 from mtspark.core.errors import BadRequestError
-from mtspark.sim.recording.inputs import as_messages
+from mtspark.sim.recording import as_messages
 
 BATCH = 256
 """Samples that are simulated together."""

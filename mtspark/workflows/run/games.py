@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from mtspark.core.backend import AgentBackend, Moment
-from mtspark.core.files.atomic import writable_folder, write_json
+from mtspark.core.files import writable_folder, write_json
 from mtspark.core.progress import ProgressCallback, no_progress
 from mtspark.deploy.bundle import Bundle
 from mtspark.sim.play import MAX_GAMES_AT_ONCE, play

@@ -12,15 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtspark.core.backend import AgentBackend, Decision
-from mtspark.core.chip_network.network import ChipNetwork
+from mtspark.core.chip_network import ChipNetwork
 from mtspark.core.errors import BadRequestError
-from mtspark.core.files.atomic import AnyPath, replacing, writable_folder
+from mtspark.core.files import AnyPath, replacing, writable_folder
 from mtspark.core.progress import Progress, ProgressCallback, no_progress
 from mtspark.deploy.bundle import Bundle
-from mtspark.sim.counts.totals import Counter, RunCounts
-from mtspark.sim.energy.cards import load_card
-from mtspark.sim.energy.pricing import Bill, price
-from mtspark.sim.recording.inputs import as_messages, load_recording
+from mtspark.sim.counts import Counter, RunCounts
+from mtspark.sim.energy import Bill, load_card, price
+from mtspark.sim.recording import as_messages, load_recording
 from mtspark.sim.results import DEFAULT_CARD
 from mtspark.workflows.backends import BackendName, open_backend
 from mtspark.workflows.run.data import (

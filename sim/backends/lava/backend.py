@@ -19,11 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtspark.core.backend import Activity, ChipTrace, Decision
-from mtspark.core.chip_network.network import INPUT, ChipNetwork, ReadoutKind
+from mtspark.core.chip_network import INPUT, ChipNetwork, ReadoutKind
 from mtspark.core.errors import BackendFailedError, BackendMissingError, BadRequestError, one_line
 from mtspark.core.process import PYTHON_ERROR, last_words, own_environment
-from mtspark.deploy.lava.build import check_fits_lava
-from mtspark.deploy.lava.shim import installed_lava
+from mtspark.deploy.lava import check_fits_lava, installed_lava
 from mtspark.sim.backends.reference import check_request
 
 CLOSE_TIMEOUT_S = 60.0

@@ -8,9 +8,9 @@ import traceback
 from multiprocessing.connection import Connection
 from typing import Any, NoReturn
 
-from mtspark.core.chip_network.network import ChipNetwork
+from mtspark.core.chip_network import ChipNetwork
 from mtspark.core.errors import MtsparkError
-from mtspark.deploy.lava.build import LavaChip
+from mtspark.deploy.lava import LavaChip
 
 
 def work_and_exit(connection_fd: int) -> NoReturn:

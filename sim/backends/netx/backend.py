@@ -13,12 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtspark.core.backend import Activity, ChipTrace, Decision
-from mtspark.core.chip_network.network import INPUT, ChipNetwork
-from mtspark.core.chip_network.rules import check_network
+from mtspark.core.chip_network import INPUT, ChipNetwork, check_network
 from mtspark.core.errors import BackendFailedError, BadNetworkError, BadRequestError, one_line
 from mtspark.core.process import ANY_LINE, NAMES_AN_ERROR, foreign_environment, last_words
-from mtspark.deploy.formats.netx import drives_neurons_directly, save_netx
-from mtspark.deploy.lava.netx_environment import netx_python
+from mtspark.deploy.formats import drives_neurons_directly, save_netx
+from mtspark.deploy.lava import netx_python
 from mtspark.sim.backends.reference import ReferenceChip, check_request
 
 WORKER = Path(__file__).with_name("worker.py")

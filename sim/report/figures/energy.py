@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from mtspark.sim.energy.pricing import Bill
+from mtspark.sim.energy import Bill
 from mtspark.sim.report.data import CardReport, EncoderReport, priced_terms
 from mtspark.sim.report.style import INK, MUTED, PAPER, RULE, new_figure, plain, svg
 

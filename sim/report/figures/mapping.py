@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mtspark.core.chip_network.network import INPUT
-from mtspark.core.files.atomic import AnyPath, replacing
-from mtspark.deploy.chips.model import ChipModel
-from mtspark.deploy.mapping.mapper import ChipMapping
-from mtspark.sim.latency.traffic import Traffic
+from mtspark.core.chip_network import INPUT
+from mtspark.core.files import AnyPath, replacing
+from mtspark.deploy.chips import ChipModel
+from mtspark.deploy.mapping import ChipMapping
+from mtspark.sim.latency import Traffic
 from mtspark.sim.report.style import INK, RULE, new_figure, svg
 
 if TYPE_CHECKING:

@@ -1,0 +1,13 @@
+from .composition import add as add
+from .composition import compose as compose
+from .maps import Conv as Conv
+from .maps import Dense as Dense
+from .maps import LinearMap as LinearMap
+from .maps import Scale as Scale
+from .maps import convolution as convolution
+from .maps import identity as identity
+from .maps import is_identity as is_identity
+from .maps import same as same
+from .maps import select as select
+from .materialise import MATRIX_VALUES as MATRIX_VALUES
+from .materialise import connection as connection

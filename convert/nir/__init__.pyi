@@ -1,0 +1,14 @@
+from .agent import Head as Head
+from .agent import agent_to_nir as agent_to_nir
+from .agent import load_graph as load_graph
+from .agent import save_graph as save_graph
+from .annotate import copy_with_choices as copy_with_choices
+from .neurons import ImportOptions as ImportOptions
+from .neurons import Integrator as Integrator
+from .neurons import Order as Order
+from .neurons import Start as Start
+from .reader import import_graph as import_graph
+from .reader import import_nir as import_nir
+from .reader import import_nir_tasks as import_nir_tasks
+from .reader import import_tasks as import_tasks
+from .writer import network_to_nir as network_to_nir

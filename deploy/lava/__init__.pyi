@@ -1,0 +1,9 @@
+from .build import LavaChip as LavaChip
+from .build import check_fits_lava as check_fits_lava
+from .install import install_lava as install_lava
+from .netx_environment import PYTHON_VARIABLE as PYTHON_VARIABLE
+from .netx_environment import default_folder as default_folder
+from .netx_environment import install_lava_dl as install_lava_dl
+from .netx_environment import netx_python as netx_python
+from .shim import installed_lava as installed_lava
+from .shim import load_lava as load_lava

@@ -1,0 +1,10 @@
+from .divide import Divider as Divider
+from .limits import broken_limits as broken_limits
+from .mapper import ChipMapping as ChipMapping
+from .mapper import Division as Division
+from .mapper import InputPlace as InputPlace
+from .mapper import map_network as map_network
+from .synapses import Part as Part
+from .synapses import synapses_per_axon as synapses_per_axon
+from .task_switch import TaskSwitch as TaskSwitch
+from .task_switch import task_switches as task_switches

@@ -1,0 +1,13 @@
+from .diff import print_diff as print_diff
+from .doctor import print_examination as print_examination
+from .evaluation import print_evaluation as print_evaluation
+from .explain import print_explanation as print_explanation
+from .export import print_export as print_export
+from .hil import print_hil as print_hil
+from .mapping import print_map as print_map
+from .mapping import print_pilotnet as print_pilotnet
+from .recorded import print_recorded as print_recorded
+from .report import print_page as print_page
+from .report import print_stored as print_stored
+from .runs import print_run as print_run
+from .validation import print_validation as print_validation

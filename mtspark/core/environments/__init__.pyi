@@ -1,0 +1,14 @@
+from .atari import Games as Games
+from .atari import make_games as make_games
+from .atari import task_for_game as task_for_game
+from .delay import NOOP as NOOP
+from .delay import STRIP_ROWS as STRIP_ROWS
+from .delay import action_strips as action_strips
+from .protocol import GameProtocol as GameProtocol
+from .protocol import Task as Task
+from .protocol import protocol_from_json as protocol_from_json
+from .protocol import protocol_to_json as protocol_to_json
+from .protocol import task_index as task_index
+from .protocol import tasks_from_json as tasks_from_json
+from .protocol import tasks_to_json as tasks_to_json
+from .protocol import why_not_playable as why_not_playable

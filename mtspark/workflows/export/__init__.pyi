@@ -1,0 +1,14 @@
+from .formats import chosen_formats as chosen_formats
+from .pipeline import ExportResult as ExportResult
+from .pipeline import export_to as export_to
+from .pipeline import run_steps as run_steps
+from .pipeline import write_export as write_export
+from .request import DeclaredOption as DeclaredOption
+from .request import ExportRequest as ExportRequest
+from .request import Source as Source
+from .request import check_given as check_given
+from .request import check_options as check_options
+from .request import check_shape as check_shape
+from .request import declared_options as declared_options
+from .request import source_of as source_of
+from .state import Export as Export

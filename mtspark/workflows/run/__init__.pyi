@@ -1,0 +1,12 @@
+from .data import BATCH as BATCH
+from .data import first_batch as first_batch
+from .games import run_games as run_games
+from .games import store_run as store_run
+from .inputs import Answer as Answer
+from .inputs import InputsResult as InputsResult
+from .inputs import answers as answers
+from .inputs import check_archive_target as check_archive_target
+from .inputs import run_inputs as run_inputs
+from .inputs import run_recording as run_recording
+from .inputs import save_archive as save_archive
+from .progress import episode_reports as episode_reports

@@ -1,0 +1,17 @@
+from .baselines import BaselineBill as BaselineBill
+from .baselines import BreakEven as BreakEven
+from .baselines import break_even as break_even
+from .baselines import head_synapses as head_synapses
+from .baselines import incremental_network as incremental_network
+from .baselines import price_baseline as price_baseline
+from .baselines import quantised_network as quantised_network
+from .baselines import same_topology as same_topology
+from .baselines import zero_skipping_network as zero_skipping_network
+from .cards import OPERATIONS as OPERATIONS
+from .cards import PriceCard as PriceCard
+from .cards import known_cards as known_cards
+from .cards import load_card as load_card
+from .pricing import Bill as Bill
+from .pricing import Device as Device
+from .pricing import price as price
+from .rapl import measure_cpu as measure_cpu

@@ -1,0 +1,10 @@
+from .model import DecisionTime as DecisionTime
+from .model import StepTime as StepTime
+from .model import TimeTerm as TimeTerm
+from .model import decision_time as decision_time
+from .model import step_time as step_time
+from .serialise import decision_to_json as decision_to_json
+from .serialise import step_to_json as step_to_json
+from .serialise import traffic_to_json as traffic_to_json
+from .traffic import Traffic as Traffic
+from .traffic import traffic_of as traffic_of

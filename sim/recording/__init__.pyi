@@ -1,0 +1,16 @@
+from .film import FilmRecorder as FilmRecorder
+from .film import Shot as Shot
+from .inputs import as_messages as as_messages
+from .inputs import load_array as load_array
+from .inputs import load_recording as load_recording
+from .inputs import mapped_array as mapped_array
+from .pictures import raster as raster
+from .pictures import sprite_sheet as sprite_sheet
+from .pictures import video as video
+from .stage import ACTION_NAMES as ACTION_NAMES
+from .stage import save_still as save_still
+from .stage import save_video as save_video
+from .study import Study as Study
+from .study import decision_interval_ms as decision_interval_ms
+from .study import study_images as study_images
+from .study import study_task as study_task

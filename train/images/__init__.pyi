@@ -1,0 +1,10 @@
+from .data import OPENML as OPENML
+from .data import SPLITS as SPLITS
+from .data import ImageSet as ImageSet
+from .data import load_images as load_images
+from .run import RUN_FORMAT as RUN_FORMAT
+from .run import STATE as STATE
+from .run import ImageTrainingResult as ImageTrainingResult
+from .run import train_images as train_images
+from .trainer import ImageTrainer as ImageTrainer
+from .trainer import accuracy as accuracy
