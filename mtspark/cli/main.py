@@ -30,8 +30,8 @@ COMMANDS = {
     "explain": "mtspark.cli.explain:explain_command",
     "eval": "mtspark.cli.evaluate:evaluate_command",
     "doctor": "mtspark.cli.doctor:doctor_command",
-    "install-lava": "mtspark.cli.install_lava:install_lava_command",
-    "install-lava-dl": "mtspark.cli.install_lava_dl:install_lava_dl_command",
+    "install-lava": "mtspark.cli.install:install_lava_command",
+    "install-lava-dl": "mtspark.cli.install:install_lava_dl_command",
 }
 """Name of each command, in the order of the help, and where its function lives."""
 

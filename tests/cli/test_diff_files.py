@@ -13,7 +13,7 @@ import pytest
 
 from mtspark.convert.onnx import float_decision_model, float_step_model
 from mtspark.core.chip_network.network import INPUT, ChipNetwork
-from mtspark.core.files.onnx_graph import save_onnx
+from mtspark.core.files.onnx.graph import save_onnx
 from mtspark.deploy.bundle import load_bundle, write_bundle
 from mtspark.deploy.formats.netx import save_netx
 from mtspark.deploy.formats.onnx_integer import integer_model

@@ -14,7 +14,7 @@ import torch
 
 from mtspark.convert.onnx import float_decision_model, float_step_model
 from mtspark.core.errors import BadNetworkError
-from mtspark.core.files.onnx_graph import NEXT
+from mtspark.core.files.onnx.graph import NEXT
 from mtspark.train.checkpoint.agent import Agent
 from mtspark.train.networks.network import NetworkTrace
 

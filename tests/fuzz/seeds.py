@@ -139,7 +139,7 @@ def _netx_files(folder: Path, golden: Path | None) -> list[Path]:
 
 def _float_step(checkpoint: Path, path: Path) -> Path:
     from mtspark.convert.onnx import float_step_model
-    from mtspark.core.files.onnx_graph import save_onnx
+    from mtspark.core.files.onnx.graph import save_onnx
     from mtspark.train.checkpoint.agent import load_agent
 
     save_onnx(float_step_model(load_agent(checkpoint)), path)
@@ -159,7 +159,7 @@ def _checkpoint(path: Path) -> Path:
 
 
 def _models(folder: Path) -> list[Path]:
-    from mtspark.core.files.onnx_graph import save_onnx
+    from mtspark.core.files.onnx.graph import save_onnx
     from mtspark.deploy.formats.onnx_integer import integer_model
 
     paths = [folder / "dense.onnx", folder / "conv.onnx"]

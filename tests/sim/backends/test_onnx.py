@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from mtspark.core.chip_network.network import INPUT, ChipNetwork
 from mtspark.core.errors import BadNetworkError, BadRequestError
-from mtspark.core.files.onnx_graph import save_onnx
+from mtspark.core.files.onnx.graph import save_onnx
 from mtspark.deploy.formats.onnx_integer import integer_model
 from mtspark.sim.backends.onnx import OnnxChip
 from mtspark.sim.backends.reference import ReferenceChip

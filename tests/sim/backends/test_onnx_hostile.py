@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from mtspark.core.errors import MtsparkError
 from mtspark.core.files.limits import FileLimits
-from mtspark.core.files.onnx_graph import METADATA, save_onnx
+from mtspark.core.files.onnx.graph import METADATA, save_onnx
 from mtspark.deploy.formats.onnx_integer import integer_model
 from mtspark.sim.backends.onnx import OnnxChip
 from tests.support.networks import three_neurons

@@ -18,7 +18,7 @@ import numpy as np
 
 from mtspark.core.errors import BadFileError, one_line
 from mtspark.core.files.limits import FileLimits, check_file_size, over
-from mtspark.core.files.onnx_graph import METADATA
+from mtspark.core.files.onnx.graph import METADATA
 from mtspark.core.files.sandbox import read_guarded
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""The command ``mtspark install-lava-dl``."""
+"""The commands ``mtspark install-lava`` and ``mtspark install-lava-dl``."""
 
 from __future__ import annotations
 
@@ -9,6 +9,26 @@ import typer
 
 from mtspark.cli._console import console
 from mtspark.core.files import check_target, write_json
+
+
+def install_lava_command(
+    json_out: Annotated[
+        Path | None,
+        typer.Option("--json", help="Write what was installed to this file.", metavar="FILE"),
+    ] = None,
+) -> None:
+    """Install the Lava backend (lava-nc 0.10.0) in this environment and check that it imports."""
+    from mtspark.deploy.lava import install_lava
+
+    check_target(json_out)
+    installed = install_lava()
+    state = "installed" if installed.installed_now else "already there"
+    typer.echo(
+        f"lava-nc {installed.version} {state}: imports on Python {installed.python} with numpy "
+        f"{installed.numpy}; the backends lava and lava-stock are available"
+    )
+    if json_out is not None:
+        write_json(json_out, installed.to_json())
 
 
 def install_lava_dl_command(
