@@ -120,6 +120,7 @@ PARTS = (
     Part("onnx", "onnx", "export to ONNX", essential=False),
     Part("onnxruntime", "onnxruntime", "checking an ONNX export", essential=False),
     Part("numba", "numba", "the fast engine", essential=False),
+    Part("lazy-loader", "lazy_loader", EVERYTHING),
     Part("typer", "typer", "the command line"),
     Part("rich", "rich", "tables and progress bars"),
     Part("matplotlib", "matplotlib", "pictures", essential=False),
