@@ -35,7 +35,7 @@ TINY = GOLDEN / "tiny.pt"
 
 SHIPPED = ("pong", "mtspark-3games", "images")
 RECIPES = (
-    *("pong", "pong-dqn", "breakout-teacher", "breakout-teacher-realtime", "three-games"),
+    *("pong", "pong-dqn", "breakout-teacher", "realtime-teacher", "three-games"),
     *("three-games-taught", "dendrites", "images", "ablation"),
 )
 SMALL_NETWORK = (

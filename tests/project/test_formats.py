@@ -187,8 +187,9 @@ def test_a_checkpoint_from_before_is_exported_and_scored(workshop: Workshop) -> 
 
 def test_a_stored_evaluation_goes_on_and_comes_into_the_checkpoint(workshop: Workshop) -> None:
     stored = json.loads((workshop.folder / workshop.scored()).read_text())
-    # A row that is played anew would lose this.
-    stored["rows"][0]["mean_return"] = 123.0
+    # A row that is played anew would lose this; the mean return is that of the stored returns.
+    assert stored["rows"][0]["decisions"] != 123
+    stored["rows"][0]["decisions"] = 123
     (workshop.folder / "stored-rows.json").write_text(json.dumps(stored))
     copy = workshop.folder / "scored.pt"
     shutil.copyfile(TINY, copy)
