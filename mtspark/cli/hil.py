@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mtspark.cli._console import console, one_thread_each
-from mtspark.core.files import check_target, write_json
+from mtspark.core.files import check_target
 from mtspark.sim.hil import ChipBackend, Hold, Jitter
 
 if TYPE_CHECKING:
     from mtspark.deploy.bundle import Bundle
-    from mtspark.sim.hil import Faults, Loop
+    from mtspark.sim.hil import Faults
 
 
 def hil_command(
@@ -117,11 +116,12 @@ def hil_command(
     simulated time gives the same games.
     """
     one_thread_each()
-    from mtspark.cli.hil_play import modelled_timing, play_all, result_to_json
+    from mtspark.cli._progress import progress_bar
     from mtspark.cli.show import print_hil
     from mtspark.core.errors import BadRequestError
     from mtspark.deploy.bundle import load_bundle
-    from mtspark.sim.hil import Loop, Timing, game_protocol, parse_faults, point_to_json, save_curve
+    from mtspark.sim.hil import Loop, Timing, parse_faults
+    from mtspark.workflows.hil import HilRequest, hil, parse_sweep
 
     check_target(json_out)
     check_target(picture)
@@ -132,22 +132,9 @@ def hil_command(
         return
     if task is None:
         raise BadRequestError("name the game with --task, or serve the chip with --serve")
-    if latency_sweep is not None and fault_sweep is not None:
-        raise BadRequestError("two sweeps at once make no curve; leave one out")
-    if picture is not None and latency_sweep is None and fault_sweep is None:
+    sweep = parse_sweep(latency_sweep, fault_sweep)
+    if picture is not None and sweep is None:
         raise BadRequestError("--picture draws a curve; add --latency-sweep or --fault-sweep")
-    sources = {
-        "--latency-ms": latency_ms > 0,
-        "--latency-sweep": latency_sweep is not None,
-        "--measured": measured,
-        "--chip": chip is not None,
-    }
-    given = [name for name, used in sources.items() if used]
-    if len(given) > 1:
-        raise BadRequestError(f"{' and '.join(given)} say how long the chip takes; choose one")
-    if times is not None and chip is None:
-        raise BadRequestError("--times names times of a chip; add --chip")
-    game_protocol(bundle.network, task, sticky)
     timing = Timing(
         input_ms=input_ms,
         chip_ms=latency_ms,
@@ -159,9 +146,6 @@ def hil_command(
         overlap=overlap,
         seed=fault_seed,
     )
-    modelled = None
-    if chip is not None:
-        timing, modelled = modelled_timing(timing, bundle, task, chip, times)
     loop = Loop(
         timing=timing,
         faults=faults,
@@ -172,48 +156,14 @@ def hil_command(
         max_decisions=max_decisions,
         sticky=sticky,
     )
-    varied, settings = _settings(loop, latency_sweep, fault_sweep)
-    _check_far_faults(connect, settings)
-    points = _stored(json_out, bundle, task, range(seed, seed + episodes), settings)
-    if connect is not None or backend is ChipBackend.LOIHI2:
-        points = [None] * len(settings)
-    left = [at for at, point in enumerate(points) if point is None]
-    if len(left) < len(points):
-        console.print(f"{len(points) - len(left)} of {len(points)} points are in {json_out}")
-    chosen = [settings[at] for at in left]
-    new = play_all(bundle, task, chosen, backend, connect, episodes, seed) if chosen else iter(())
-
-    def result() -> dict[str, Any]:
-        done = [point for point in points if point is not None]
-        return result_to_json(bundle, task, seed, varied, done, len(settings), modelled, connect)
-
-    for at, point in zip(left, new, strict=True):
-        points[at] = point_to_json(point)
-        # A sweep takes long: what was played stays, whatever happens later.
-        if json_out is not None:
-            write_json(json_out, result())
-    if json_out is not None and not left:
-        write_json(json_out, result())
+    request = HilRequest(
+        task, loop, episodes, seed, backend, chip=chip, times=times, sweep=sweep, connect=connect
+    )
+    with progress_bar() as progress:
+        result = hil(bundle, request, into=json_out, progress=progress)
     if picture is not None:
-        title = f"{bundle.network.name}: {task}, {episodes} games a point"
-        save_curve(result()["points"], str(varied), title, picture)
-        console.print(f"wrote {picture}", soft_wrap=True)
-    print_hil(result())
-
-
-def _stored(
-    path: Path | None,
-    bundle: Bundle,
-    task: str,
-    seeds: range,
-    settings: list[tuple[float | None, Loop]],
-) -> list[dict[str, Any] | None]:
-    """For each setting the point that an earlier run of it has written, or None."""
-    from mtspark.sim.hil import setting_to_json, stored_points
-
-    found = [] if path is None else stored_points(path, bundle.network_hash, task, seeds)
-    asked = [setting_to_json(place, loop) for place, loop in settings]
-    return [next((point for point in found if one.items() <= point.items()), None) for one in asked]
+        result.save_curve(picture)
+    print_hil(result, json_out, picture)
 
 
 def _serve(
@@ -222,77 +172,20 @@ def _serve(
     """Serve the chip until interrupted."""
     import sys
 
-    from mtspark.sim.hil import Chip, check_address, end_on_sigterm, serve
+    from mtspark.sim.hil import end_on_sigterm
+    from mtspark.workflows.hil import serve_chip
 
-    check_address(address)
-    chip = Chip(bundle.network, bundle.network_hash, backend, faults, task)
     end_on_sigterm()
-    try:
-        chip.warm_up(task or bundle.network.tasks[0].name)
-        serve(
-            chip,
-            address,
-            announce=lambda endpoint: console.print(
-                f"serving {bundle.network.name} at {endpoint}; whoever reaches it may ask; "
-                "Ctrl-C ends it",
-                soft_wrap=True,
-            ),
-            complain=lambda line: print(line, file=sys.stderr),
-        )
-    finally:
-        chip.close()
-
-
-def _settings(
-    loop: Loop, latency_sweep: str | None, fault_sweep: str | None
-) -> tuple[str | None, list[tuple[float | None, Loop]]]:
-    """What is varied, and each place on the curve with its setting.
-
-    Raises:
-        BadRequestError: a sweep that cannot be read.
-    """
-    from mtspark.sim.hil import Faults, fault_kind, parse_rate
-
-    if latency_sweep is not None:
-        times = [_milliseconds(text, latency_sweep) for text in latency_sweep.split(",")]
-        return "latency", [
-            (ms, replace(loop, timing=replace(loop.timing, chip_ms=ms))) for ms in times
-        ]
-    if fault_sweep is not None:
-        name, _, texts = fault_sweep.partition("=")
-        kind = fault_kind(name)
-        rates = [parse_rate(text, fault_sweep) for text in texts.split(",")]
-        seed = loop.faults.seed
-        return kind.value, [
-            (rate, replace(loop, faults=Faults({**loop.faults.rates, kind: rate}, seed)))
-            for rate in rates
-        ]
-    return None, [(None, loop)]
-
-
-def _milliseconds(text: str, sweep: str) -> float:
-    from mtspark.core.errors import BadRequestError
-
-    try:
-        return float(text)
-    except ValueError:
-        raise BadRequestError(
-            f"--latency-sweep {sweep[:80]!r}: write milliseconds with commas, as 0,33,66"
-        ) from None
-
-
-def _check_far_faults(connect: str | None, settings: list[tuple[float | None, Loop]]) -> None:
-    """A chip somewhere else breaks on its own side.
-
-    Raises:
-        BadRequestError: a fault is ordered that only a chip of our own can have.
-    """
-    from mtspark.core.errors import BadRequestError
-    from mtspark.sim.hil import CHIP_KINDS, FaultKind
-
-    ours = (*CHIP_KINDS, FaultKind.CHIP_DEATH)
-    if connect is not None and any(loop.faults.any_of(ours) for _, loop in settings):
-        raise BadRequestError(
-            "--connect: faults of the chip are ordered where it is served (--serve ... --fault), "
-            "and only a chip that this command starts can be made to die"
-        )
+    serve_chip(
+        bundle,
+        address,
+        backend=backend,
+        faults=faults,
+        task=task,
+        announce=lambda endpoint: console.print(
+            f"serving {bundle.network.name} at {endpoint}; whoever reaches it may ask; "
+            "Ctrl-C ends it",
+            soft_wrap=True,
+        ),
+        complain=lambda line: print(line, file=sys.stderr),
+    )

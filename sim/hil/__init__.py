@@ -1,4 +1,8 @@
-"""hil.
+"""Hardware in the loop: a game in its own time, and a chip in another process that may break.
+
+Read `loop` first: it plays. `timing` and `realtime` carry observations and answers in simulated and
+in real time, `game` passes one emulator frame at a time, and `faults` says what breaks. `protocol`,
+`client`, `server`, `host` and `chip` are the two sides of the process boundary.
 
 More than a dozen names stand on this face because the host, the chip's process and the result each
 have parts that a command chooses.

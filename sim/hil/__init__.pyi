@@ -1,4 +1,5 @@
 from .chip import Chip as Chip
+from .chip import check_faults as check_faults
 from .faults import CHIP_KINDS as CHIP_KINDS
 from .faults import FaultKind as FaultKind
 from .faults import Faults as Faults
@@ -8,6 +9,7 @@ from .faults import parse_rate as parse_rate
 from .game import FRAME_RATE_HZ as FRAME_RATE_HZ
 from .host import HostedChip as HostedChip
 from .loop import FrameMoment as FrameMoment
+from .loop import HilEpisode as HilEpisode
 from .loop import Loop as Loop
 from .loop import game_protocol as game_protocol
 from .loop import play_hil as play_hil
@@ -17,9 +19,9 @@ from .options import Jitter as Jitter
 from .results import FORMAT as FORMAT
 from .results import VERSION as VERSION
 from .results import Point as Point
-from .results import point_to_json as point_to_json
+from .results import Setting as Setting
+from .results import StoredPoint as StoredPoint
 from .results import save_curve as save_curve
-from .results import setting_to_json as setting_to_json
 from .results import stored_points as stored_points
 from .server import check_address as check_address
 from .server import end_on_sigterm as end_on_sigterm

@@ -70,6 +70,20 @@ def check_loihi_compiler() -> None:
         ) from error
 
 
+def check_faults(backend: ChipBackend, faults: Faults) -> None:
+    """Refuse faults that a backend cannot have.
+
+    Raises:
+        BadRequestError: faults in spikes, which only the reference simulates.
+    """
+    simulated = (ChipBackend.ENGINE, ChipBackend.REFERENCE)
+    if faults.any_of(SPIKE_KINDS) and backend not in simulated:
+        raise BadRequestError(
+            f"faults in spikes are simulated by the reference, not by {backend.value}; use "
+            "the backend engine or reference"
+        )
+
+
 class Chip:
     """Answers the protocol's questions; a faulty chip is another one in every episode.
 
@@ -95,13 +109,8 @@ class Chip:
         task: str | None = None,
     ) -> None:
         row = None if task is None else network.task_index(task)
+        check_faults(backend, faults)
         self._spikes = faults.any_of(SPIKE_KINDS)
-        simulated = (ChipBackend.ENGINE, ChipBackend.REFERENCE)
-        if self._spikes and backend not in simulated:
-            raise BadRequestError(
-                f"faults in spikes are simulated by the reference, not by {backend.value}; use "
-                "the backend engine or reference"
-            )
         self.network = network
         self._hash = network_hash
         self._build = builder(backend, row)

@@ -75,14 +75,14 @@ class FrameGame:
 
     def reset(self, seed: int) -> None:
         """Start the episode of a seed: the same start as that of the agent loop."""
-        seen, told = self._starts.reset(seed=seed)
+        seen, info = self._starts.reset(seed=seed)
         emulator, protocol = self._emulator, self.protocol
         # The vector environment reloads the game, too, whenever it is given a seed.
         emulator.setInt("random_seed", seed)
         emulator.setFloat("repeat_action_probability", protocol.sticky_action_probability)
         emulator.loadROM(self._rom)
         emulator.reset_game()
-        idle = int(told["episode_frame_number"][0])
+        idle = int(info["episode_frame_number"][0])
         if protocol.fire_on_reset:
             emulator.act(self._actions[FIRE])
             idle -= 1
@@ -114,7 +114,7 @@ class FrameGame:
         cut = self._frames >= self.protocol.max_frames_per_episode
         return reward, cut or bool(self._emulator.game_over())
 
-    def look(self, pressed: int = NOOP) -> Pixels:
+    def observe(self, pressed: int = NOOP) -> Pixels:
         """What the agent sees now, uint8 (stack, height, width), oldest first.
 
         Call it once at the start and then after each frame skip: every call adds to the stack.

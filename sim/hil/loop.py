@@ -29,8 +29,15 @@ from mtspark.sim.hil.faults import Faults
 from mtspark.sim.hil.game import FRAME_RATE_HZ, FrameGame
 from mtspark.sim.hil.host import HostedChip
 from mtspark.sim.hil.options import Hold
-from mtspark.sim.hil.realtime import RealWay
-from mtspark.sim.hil.timing import Answer, Question, SimulatedWay, Tally, Timing, Trouble
+from mtspark.sim.hil.realtime import RealTransport
+from mtspark.sim.hil.timing import (
+    Answer,
+    FaultSchedule,
+    Question,
+    SimulatedTransport,
+    Tally,
+    Timing,
+)
 
 
 @dataclass(frozen=True)
@@ -99,8 +106,31 @@ class HilEpisode:
     tally: Tally
     overrun_ms: float | None
 
+    def to_json(self) -> dict[str, Any]:
+        """Return the episode as plain JSON values."""
+        tally = self.tally
+        return {
+            "seed": self.seed,
+            "return": self.score,
+            "decisions": self.decisions,
+            "frames": self.frames,
+            "stale_frames": self.stale_frames,
+            "finished": self.finished,
+            "trajectory": self.trajectory,
+            "in_time": tally.in_time,
+            "late": tally.late,
+            "skipped": tally.skipped,
+            "missing": tally.missing,
+            "pending": tally.pending,
+            "overtaken": tally.overtaken,
+            "chip_deaths": tally.deaths,
+            "response_ms": _spread(tally.response_ms),
+            "chip_host_ms": _spread(tally.chip_host_ms),
+            "worst_overrun_ms": self.overrun_ms,
+        }
 
-class Way(Protocol):
+
+class Transport(Protocol):
     """What carries observations to a chip and answers back."""
 
     def wait(self, until_s: float) -> None:
@@ -196,46 +226,39 @@ def _play(
     observe: Callable[[FrameMoment], None] | None,
 ) -> HilEpisode:
     skip, delay = game.protocol.frame_skip, game.protocol.decision_delay
-    deadline_s = skip / FRAME_RATE_HZ
     kept = np.uint8(256 - 2 ** (8 - loop.pixel_bits))
     game.reset(seed)
     tally = Tally()
-    way = _way(chip, task, loop, seed, tally)
+    transport = _transport(chip, task, loop, seed, tally)
+    button = _Button(legal, tally, skip / FRAME_RATE_HZ)
     digest = hashlib.sha256()
-    score, frames, stale, decision = 0.0, 0, 0, -1
-    action, newest, since, ended = NOOP, -1, 0, False
+    score, frames, stale, decision, ended = 0.0, 0, 0, -1, False
     while not ended:
         now = frames / FRAME_RATE_HZ
-        way.wait(now)
+        transport.wait(now)
         seen, border = None, frames % skip == 0
         if border:
             if decision + 1 == loop.max_decisions:
                 break
             decision += 1
             if not delay:
-                seen = game.look()
-                way.send(decision, now, seen & kept)
+                seen = game.observe()
+                transport.send(decision, now, seen & kept)
         if border or not delay:
-            for answer in way.collect(now):
-                tally.answered(answer, deadline_s)
-                if answer.decision < newest:
-                    tally.overtaken += 1
-                    continue
-                newest, since = answer.decision, frames
-                action = int(greedy_actions(answer.values[None], legal)[0])
-            if loop.hold is Hold.NOOP and frames - since >= skip:
-                action = NOOP
+            button.press(transport.collect(now), frames)
+            if loop.hold is Hold.NOOP and frames - button.since >= skip:
+                button.action = NOOP
         if border and delay:
-            seen = game.look(action)
-            way.send(decision, now, seen & kept)
+            seen = game.observe(button.action)
+            transport.send(decision, now, seen & kept)
         if seen is not None and observe is not None:
-            observe(FrameMoment(decision, seen, action))
-        stale += newest < decision - delay
-        reward, ended = game.act(action)
-        digest.update(struct.pack("<qd", action, reward))
+            observe(FrameMoment(decision, seen, button.action))
+        stale += button.newest < decision - delay
+        reward, ended = game.act(button.action)
+        digest.update(struct.pack("<qd", button.action, reward))
         score += reward
         frames += 1
-    tally.pending = way.unfinished()
+    tally.pending = transport.unfinished()
     return HilEpisode(
         seed=seed,
         score=score,
@@ -245,43 +268,50 @@ def _play(
         finished=ended,
         trajectory=digest.hexdigest()[:16],
         tally=tally,
-        overrun_ms=way.overrun_s * 1000 if isinstance(way, RealWay) else None,
+        overrun_ms=transport.overrun_s * 1000 if isinstance(transport, RealTransport) else None,
     )
 
 
-def _way(chip: HostedChip, task: str, loop: Loop, seed: int, tally: Tally) -> Way:
-    trouble = Trouble(loop.faults, seed, loop.away_ms / 1000)
+@dataclass
+class _Button:
+    """What the game gets: the action of the newest answer.
+
+    Attributes:
+        legal: actions of the game.
+        tally: counts the answers.
+        deadline_s: an answer that took longer is late.
+        action: held now.
+        newest: decision whose answer it is; -1 before the first.
+        since: emulator frame from which it is held.
+    """
+
+    legal: tuple[int, ...]
+    tally: Tally
+    deadline_s: float
+    action: int = NOOP
+    newest: int = -1
+    since: int = 0
+
+    def press(self, answers: list[Answer], frame: int) -> None:
+        """Count answers that have arrived, and hold the action of the newest from a frame on."""
+        for answer in answers:
+            self.tally.answered(answer, self.deadline_s)
+            if answer.decision < self.newest:
+                self.tally.overtaken += 1
+                continue
+            self.newest, self.since = answer.decision, frame
+            self.action = int(greedy_actions(answer.values[None], self.legal)[0])
+
+
+def _transport(chip: HostedChip, task: str, loop: Loop, seed: int, tally: Tally) -> Transport:
+    schedule = FaultSchedule(loop.faults, seed, loop.away_ms / 1000)
     if loop.realtime:
-        return RealWay(loop.timing, trouble, chip, task, tally)
+        return RealTransport(loop.timing, schedule, chip, task, tally)
 
     def ask(question: Question) -> tuple[Floats, float] | None:
         return chip.decide(task, seed, question.decision, question.frame)
 
-    return SimulatedWay(loop.timing, trouble, ask, chip.die, tally)
-
-
-def episode_to_json(episode: HilEpisode) -> dict[str, Any]:
-    """An episode as plain JSON values."""
-    tally = episode.tally
-    return {
-        "seed": episode.seed,
-        "return": episode.score,
-        "decisions": episode.decisions,
-        "frames": episode.frames,
-        "stale_frames": episode.stale_frames,
-        "finished": episode.finished,
-        "trajectory": episode.trajectory,
-        "in_time": tally.in_time,
-        "late": tally.late,
-        "skipped": tally.skipped,
-        "missing": tally.missing,
-        "pending": tally.pending,
-        "overtaken": tally.overtaken,
-        "chip_deaths": tally.deaths,
-        "response_ms": _spread(tally.response_ms),
-        "chip_host_ms": _spread(tally.chip_host_ms),
-        "worst_overrun_ms": episode.overrun_ms,
-    }
+    return SimulatedTransport(loop.timing, schedule, ask, chip.die, tally)
 
 
 def _spread(values: list[float]) -> dict[str, float] | None:

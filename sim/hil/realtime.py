@@ -1,4 +1,4 @@
-"""The way to the chip and back by the wall clock: what is measured is what the game feels."""
+"""Transport to the chip and back by the wall clock: what is measured is what the game feels."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from mtspark.core.arrays import Pixels
 from mtspark.sim.hil.client import ChipGoneError
 from mtspark.sim.hil.host import FAR_LIMIT_S, GIVE_UP_S, HostedChip
 from mtspark.sim.hil.protocol import Decide, Decided
-from mtspark.sim.hil.timing import Answer, Question, Tally, Timing, Trouble
+from mtspark.sim.hil.timing import Answer, FaultSchedule, Question, Tally, Timing
 
 WHOLE_MS_S = 0.001
 
 
-class RealWay:
-    """As :class:`mtspark.sim.hil.timing.SimulatedWay`, in real time, without waiting.
+class RealTransport:
+    """As :class:`mtspark.sim.hil.timing.SimulatedTransport`, in real time, without waiting.
 
     An answer reaches the game when it is there, but not before the modelled latency is over.
 
     Args:
         timing: modelled times; the real ones come on top where they are longer.
-        trouble: what goes wrong on the way.
+        schedule: the faults between host and chip.
         chip: who is asked.
         task: name of the task.
         tally: counts what did not come back.
@@ -32,13 +32,13 @@ class RealWay:
     def __init__(
         self,
         timing: Timing,
-        trouble: Trouble,
+        schedule: FaultSchedule,
         chip: HostedChip,
         task: str,
         tally: Tally,
     ) -> None:
         self._timing = timing
-        self._trouble = trouble
+        self._schedule = schedule
         self._chip = chip
         self._task = task
         self._tally = tally
@@ -67,7 +67,7 @@ class RealWay:
 
     def send(self, decision: int, now_s: float, frame: Pixels) -> None:
         """An observation sets out."""
-        if self._trouble.frame_is_lost(decision):
+        if self._schedule.frame_is_lost(decision):
             self._tally.missing += 1
             return
         if self._waiting is not None:
@@ -98,7 +98,7 @@ class RealWay:
             if question is None or not isinstance(reply, Decided):
                 continue
             self._answered_s = self.now_s()
-            if self._trouble.answer_is_lost(question.decision):
+            if self._schedule.answer_is_lost(question.decision):
                 self._tally.missing += 1
                 continue
             self._answers.append(self._stamped(question, reply))
@@ -115,7 +115,7 @@ class RealWay:
     def _stamped(self, question: Question, reply: Decided) -> Answer:
         timing, decision = self._timing, question.decision
         modelled = question.asked_s + (timing.input_ms + timing.chip_ms + timing.output_ms) / 1000
-        modelled += timing.jitter_s(self._trouble.episode, decision)
+        modelled += timing.jitter_s(self._schedule.episode, decision)
         arrives = max(self.now_s(), timing.arrival_s(modelled))
         return Answer(decision, question.asked_s, arrives, self._chip.read(reply), reply.host_s)
 
@@ -129,15 +129,15 @@ class RealWay:
         if self._waiting is None or (self._asked and not self._timing.overlap):
             return
         question, self._waiting = self._waiting, None
-        if self._trouble.chip_dies(question.decision):
+        if self._schedule.chip_dies(question.decision):
             self._chip.die()
             self._tally.deaths += 1
             self._tally.missing += 1
-            self._away(self._trouble.away_s)
+            self._away(self._schedule.away_s)
             return
         link = self._chip.link
         assert link is not None
-        words = (self._task, self._trouble.episode, question.decision, question.frame.tobytes())
+        words = (self._task, self._schedule.episode, question.decision, question.frame.tobytes())
         number = link.next_id()
         if link.send(Decide(number, *words)):
             self._asked[number] = question

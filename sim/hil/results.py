@@ -1,18 +1,60 @@
-"""Results of hardware in the loop: points of a curve as JSON, and their picture."""
+"""Results of hardware in the loop: settings, the points of a curve, and its picture."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from mtspark.core.files import AnyPath, replacing
-from mtspark.sim.hil.loop import HilEpisode, Loop, episode_to_json
+from pydantic import Field
+
+from mtspark.core.files import (
+    AnyPath,
+    Entry,
+    Flag,
+    Number,
+    Text,
+    VersionOne,
+    replacing,
+    stored_result,
+)
+from mtspark.sim.hil.loop import HilEpisode, Loop
 
 FORMAT = "mtspark-hil"
 VERSION = 1
+
+OUTCOMES = ("in_time", "late", "skipped", "missing", "pending")
+EQUAL_BACKENDS = ("engine", "reference", "reference with faults", "lava", "lava-stock")
+"""Equal to the bit, so that they play the same games."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How the games of one point are played.
+
+    Attributes:
+        place: on the curve: a latency in milliseconds or a rate; None where nothing is varied.
+        loop: everything else.
+    """
+
+    place: float | None
+    loop: Loop
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the setting as plain JSON values."""
+        loop = self.loop
+        return {
+            "place": self.place,
+            "clock": "real" if loop.realtime else "simulated",
+            "timing": {**asdict(loop.timing), "jitter": loop.timing.jitter.value},
+            "faults": {kind.value: rate for kind, rate in loop.faults.rates.items()},
+            "fault_seed": loop.faults.seed,
+            "away_ms": loop.away_ms,
+            "hold": loop.hold.value,
+            "pixel_bits": loop.pixel_bits,
+            "max_decisions": loop.max_decisions,
+            "sticky": loop.sticky,
+        }
 
 
 @dataclass(frozen=True)
@@ -20,19 +62,18 @@ class Point:
     """The games that were played with one setting.
 
     Attributes:
-        place: of the setting on the curve: a latency in milliseconds or a rate; None where
-            nothing was varied.
-        loop: the setting.
+        setting: how they were played.
         backend: what stood for the chip.
         episodes: the games.
         interval_95: of the mean return; None for few games.
+        losses: how often the chip went away without an order; such games do not repeat exactly.
     """
 
-    place: float | None
-    loop: Loop
+    setting: Setting
     backend: str
     episodes: tuple[HilEpisode, ...]
     interval_95: tuple[float, float] | None
+    losses: int = 0
 
     @property
     def mean_return(self) -> float:
@@ -40,7 +81,7 @@ class Point:
         return sum(episode.score for episode in self.episodes) / len(self.episodes)
 
     def share(self, name: str) -> float:
-        """Share of all observations that ended so: a count of the tally, by its name."""
+        """Return the share of all observations in a count of the tally, by its name."""
         counts = sum(getattr(episode.tally, name) for episode in self.episodes)
         return float(counts) / sum(episode.decisions for episode in self.episodes)
 
@@ -50,77 +91,109 @@ class Point:
         stale = sum(episode.stale_frames for episode in self.episodes)
         return stale / sum(episode.frames for episode in self.episodes)
 
-
-OUTCOMES = ("in_time", "late", "skipped", "missing", "pending")
-
-
-def setting_to_json(place: float | None, loop: Loop) -> dict[str, Any]:
-    """What was asked for at a point, as plain JSON values."""
-    return {
-        "place": place,
-        "clock": "real" if loop.realtime else "simulated",
-        "timing": {**asdict(loop.timing), "jitter": loop.timing.jitter.value},
-        "faults": {kind.value: rate for kind, rate in loop.faults.rates.items()},
-        "fault_seed": loop.faults.seed,
-        "away_ms": loop.away_ms,
-        "hold": loop.hold.value,
-        "pixel_bits": loop.pixel_bits,
-        "max_decisions": loop.max_decisions,
-        "sticky": loop.sticky,
-    }
+    def to_json(self) -> dict[str, Any]:
+        """Return the point as plain JSON values."""
+        return {
+            **self.setting.to_json(),
+            "backend": self.backend,
+            "mean_return": self.mean_return,
+            "interval_95": None if self.interval_95 is None else list(self.interval_95),
+            "distinct_episodes": len({episode.trajectory for episode in self.episodes}),
+            "shares": {name: self.share(name) for name in OUTCOMES},
+            "stale_frames_share": self.stale_share,
+            "episodes": [episode.to_json() for episode in self.episodes],
+        }
 
 
-def point_to_json(point: Point) -> dict[str, Any]:
-    """A point as plain JSON values."""
-    return {
-        **setting_to_json(point.place, point.loop),
-        "backend": point.backend,
-        "mean_return": point.mean_return,
-        "interval_95": None if point.interval_95 is None else list(point.interval_95),
-        "distinct_episodes": len({episode.trajectory for episode in point.episodes}),
-        "shares": {name: point.share(name) for name in OUTCOMES},
-        "stale_frames_share": point.stale_share,
-        "episodes": [episode_to_json(episode) for episode in point.episodes],
-    }
+@dataclass(frozen=True)
+class StoredPoint:
+    """A point of an earlier run, as its file has it.
+
+    Attributes:
+        content: JSON values, as of :meth:`Point.to_json`.
+    """
+
+    content: dict[str, Any]
+
+    def has_setting(self, setting: Setting) -> bool:
+        """Whether its games were played with this setting."""
+        return setting.to_json().items() <= self.content.items()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the point as plain JSON values."""
+        return self.content
 
 
-EQUAL_BACKENDS = ("engine", "reference", "reference with faults", "lava", "lava-stock")
-"""Equal to the bit, so that they play the same games."""
+class _Mean(Entry):
+    mean: Number
 
 
-def stored_points(path: Path, network_hash: str, task: str, seeds: range) -> list[dict[str, Any]]:
-    """Points of an earlier run of the same network and games that a new one need not play.
+class _Game(Entry):
+    seed: int
+    score: Number = Field(alias="return")
+    response_ms: _Mean | None
+
+
+class _Timing(Entry):
+    measured: Flag
+
+
+class _Shares(Entry):
+    in_time: Number
+    late: Number
+    skipped: Number
+    missing: Number
+    pending: Number
+
+
+class _PointEntry(Entry):
+    place: Number | None
+    clock: Text
+    timing: _Timing
+    backend: Text
+    mean_return: Number
+    interval_95: tuple[Number, Number] | None = Field(strict=False)
+    shares: _Shares
+    episodes: list[_Game] = Field(min_length=1)
+
+
+class _HilFile(Entry):
+    format: Literal["mtspark-hil"]
+    version: VersionOne
+    network_sha256: Text
+    task: Text
+    connected: Text | None = None
+    points: list[_PointEntry]
+
+
+def stored_points(
+    path: AnyPath | None, network_hash: str, task: str, seeds: range
+) -> list[StoredPoint]:
+    """Return the points of an earlier run of the same network and games.
 
     Only what repeats exactly: simulated time, modelled latency, a simulated chip that was
     started for it. Empty where the file is missing or something else.
     """
-    try:
-        found = json.loads(path.read_text())
-        same = (
-            found["format"] == FORMAT
-            and found["version"] == VERSION
-            and found["network_sha256"] == network_hash
-            and found["task"] == task
-            and found.get("connected") is None
-        )
-        return [
-            point
-            for point in found["points"]
-            if same
-            and point["clock"] == "simulated"
-            and not point["timing"]["measured"]
-            and point["backend"] in EQUAL_BACKENDS
-            and [episode["seed"] for episode in point["episodes"]] == list(seeds)
-        ]
-    except (OSError, ValueError, KeyError, TypeError):
+    content = stored_result(path, _HilFile)
+    if content is None or content.get("connected") is not None:
         return []
+    if (content["network_sha256"], content["task"]) != (network_hash, task):
+        return []
+    return [
+        StoredPoint(point)
+        for point in content["points"]
+        if point["clock"] == "simulated"
+        and not point["timing"]["measured"]
+        and point["backend"] in EQUAL_BACKENDS
+        and [episode["seed"] for episode in point["episodes"]] == list(seeds)
+    ]
 
 
 def save_curve(points: Sequence[dict[str, Any]], varied: str, title: str, path: AnyPath) -> None:
     """Draw score and fate of the observations against what was varied.
 
     Args:
-        points: as of :func:`point_to_json`.
+        points: as of :meth:`Point.to_json`.
         varied: "latency", or the kind of fault.
         title: of the picture.
         path: of the PNG.
@@ -135,7 +208,7 @@ def save_curve(points: Sequence[dict[str, Any]], varied: str, title: str, path: 
     FigureCanvasAgg(figure)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     rate = varied != "latency"
-    # Rates span decades and start at 0: equal steps, each with its number.
+    # Rates span decades and start at 0: equal steps, one for every rate.
     places = list(range(len(points))) if rate else [float(point["place"] or 0) for point in points]
     for place, point in zip(places, points, strict=True):
         scores = [episode["return"] for episode in point["episodes"]]

@@ -38,9 +38,9 @@ def check_address(address: str) -> None:
     Raises:
         BadRequestError: something else.
     """
-    found = ADDRESS.fullmatch(address)
+    match = ADDRESS.fullmatch(address)
     # ZeroMQ itself would take a larger number modulo 65536.
-    if not found or (found[1] != "*" and int(found[1]) >= 2**16):
+    if not match or (match[1] != "*" and int(match[1]) >= 2**16):
         raise BadRequestError(
             f"address {address[:80]!r}: write tcp://HOST:PORT, for example tcp://127.0.0.1:5555"
         )
@@ -74,8 +74,8 @@ def serve(
     Args:
         chip: who decides.
         address: tcp://HOST:PORT; a port of * takes a free one.
-        announce: told the address once questions can come.
-        complain: told in one line of every question that was refused.
+        announce: called with the address once questions can come.
+        complain: called with one line for every question that was refused.
         owner: handle that becomes readable (closes) when the server shall end.
 
     Raises:
@@ -128,12 +128,12 @@ def serve_for_owner(order: dict[str, Any]) -> None:
     from mtspark.deploy.bundle import load_bundle
 
     # What libraries print must not be taken for the announcement, nor fill its pipe.
-    told = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    announcement = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
 
     def announce(**words: str) -> None:
-        told.write(json.dumps(words) + "\n")
-        told.close()
+        announcement.write(json.dumps(words) + "\n")
+        announcement.close()
 
     chip = None
     try:

@@ -1,4 +1,4 @@
-"""When an action arrives: the way of one observation to the chip and of its answer back.
+"""When an action arrives: one observation travels to the chip, and its answer travels back.
 
 The game never waits. An observation is taken at the end of every frame skip, travels to the
 chip, is computed, and its answer travels back; an emulator frame takes the newest action that
@@ -161,7 +161,7 @@ Ask = Callable[[Question], "tuple[Floats, float] | None"]
 
 
 @dataclass(frozen=True)
-class Trouble:
+class FaultSchedule:
     """Faults between host and chip in one episode, by number of the decision.
 
     Attributes:
@@ -187,12 +187,12 @@ class Trouble:
         return self.faults.happens(FaultKind.CHIP_DEATH, self.episode, decision)
 
 
-class SimulatedWay:
-    """The way to the chip and back in simulated time: the same settings, the same arrivals.
+class SimulatedTransport:
+    """Carries observations and answers in simulated time: the same settings, the same arrivals.
 
     Args:
         timing: how long things take.
-        trouble: what goes wrong on the way.
+        schedule: the faults between host and chip.
         ask: called when the chip begins with a question, in the order in which it does.
         kill: called when the chip dies; the next question must find a new one.
         tally: counts what did not come back.
@@ -201,13 +201,13 @@ class SimulatedWay:
     def __init__(
         self,
         timing: Timing,
-        trouble: Trouble,
+        schedule: FaultSchedule,
         ask: Ask,
         kill: Callable[[], None],
         tally: Tally,
     ) -> None:
         self._timing = timing
-        self._trouble = trouble
+        self._schedule = schedule
         self._ask = ask
         self._kill = kill
         self._tally = tally
@@ -223,7 +223,7 @@ class SimulatedWay:
 
     def send(self, decision: int, now_s: float, frame: Pixels) -> None:
         """An observation sets out."""
-        if self._trouble.frame_is_lost(decision):
+        if self._schedule.frame_is_lost(decision):
             self._tally.missing += 1
             return
         reaches = now_s + self._timing.input_ms / 1000
@@ -267,18 +267,18 @@ class SimulatedWay:
 
     def _compute(self, question: Question, begins_s: float) -> None:
         timing, decision = self._timing, question.decision
-        if self._trouble.chip_dies(decision):
+        if self._schedule.chip_dies(decision):
             self._die(begins_s)
             return
-        found = self._ask(question)
-        chip_s = found[1] if found and timing.measured else timing.chip_ms / 1000
+        reply = self._ask(question)
+        chip_s = reply[1] if reply and timing.measured else timing.chip_ms / 1000
         self._free_s = done = begins_s + chip_s
-        if found is None or self._trouble.answer_is_lost(decision):
+        if reply is None or self._schedule.answer_is_lost(decision):
             self._tally.missing += 1
             return
-        sent = done + timing.output_ms / 1000 + timing.jitter_s(self._trouble.episode, decision)
+        sent = done + timing.output_ms / 1000 + timing.jitter_s(self._schedule.episode, decision)
         arrives = timing.arrival_s(sent)
-        answer = Answer(decision, question.asked_s, arrives, *found)
+        answer = Answer(decision, question.asked_s, arrives, *reply)
         heapq.heappush(self._answers, (arrives, decision, done, answer))
 
     def _die(self, now_s: float) -> None:
@@ -289,4 +289,4 @@ class SimulatedWay:
         self._tally.missing += 1 + len(self._answers) - len(left)
         heapq.heapify(left)
         self._answers = left
-        self._free_s = self._back_s = now_s + self._trouble.away_s
+        self._free_s = self._back_s = now_s + self._schedule.away_s

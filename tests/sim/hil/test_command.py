@@ -15,10 +15,14 @@ from mtspark.cli import main as cli
 from mtspark.core.errors import BackendMissingError
 from mtspark.deploy.bundle import Bundle
 from mtspark.sim.hil import chip as hil_chip
-from mtspark.sim.hil.loop import HilEpisode, Loop
+from mtspark.sim.hil.loop import HilEpisode
 from mtspark.sim.hil.options import ChipBackend
-from mtspark.sim.hil.results import Point
+from mtspark.sim.hil.results import Point, Setting
 from mtspark.sim.hil.timing import Tally
+from mtspark.workflows import backends
+from mtspark.workflows.hil import modelled as modelled_workflow
+from mtspark.workflows.hil import sweep as sweep_workflow
+from mtspark.workflows.hil.request import HilRequest
 from tests.support.hil_agent import pong_bundle
 
 
@@ -104,29 +108,22 @@ def test_a_sweep_that_was_stopped_goes_on(
     bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any
 ) -> None:
     """Nothing is played here: a point's games are made of its place."""
-    from mtspark.cli import hil_play
-
     out, picture = tmp_path / "curve.json", tmp_path / "curve.png"
     played: list[float | None] = []
 
     def made_up(
-        _bundle: Bundle,
-        _task: str,
-        settings: list[tuple[float | None, Loop]],
-        backend: ChipBackend,
-        _connect: str | None,
-        episodes: int,
-        seed: int,
+        _bundle: Bundle, request: HilRequest, settings: list[Setting], _progress: object
     ) -> Iterator[Point]:
-        for place, loop in settings:
+        for setting in settings:
+            place = setting.place
             played.append(place)
             games = (
                 HilEpisode(number, float(place or 0), 4, 16, 0, True, "x", Tally(in_time=4), None)
-                for number in range(seed, seed + episodes)
+                for number in request.seeds
             )
-            yield Point(place, loop, backend.value, tuple(games), None)
+            yield Point(setting, request.backend.value, tuple(games), None)
 
-    monkeypatch.setattr(hil_play, "play_all", made_up)
+    monkeypatch.setattr(sweep_workflow, "_play_points", made_up)
     assert play(bundle, "--fault-sweep", "lost-messages=0,0.5", "--json", out) == 0
     before = json.loads(out.read_text())["points"]
     sweep = ("--fault-sweep", "lost-messages=0,0.2,0.5")
@@ -162,13 +159,12 @@ def test_a_sweep_that_was_stopped_goes_on(
 def test_latency_modelled_for_a_chip(
     bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any
 ) -> None:
-    from mtspark.cli import hil_play
-    from mtspark.workflows import backends
-
-    monkeypatch.setattr(hil_play, "MODELLED_DECISIONS", 3)
+    monkeypatch.setattr(modelled_workflow, "MODELLED_DECISIONS", 3)
     start = backends.open_backend
     reference = backends.BackendName.REFERENCE
-    monkeypatch.setattr(backends, "open_backend", lambda name, *rest: start(reference, *rest))
+    monkeypatch.setattr(
+        modelled_workflow, "open_backend", lambda name, *rest: start(reference, *rest)
+    )
     out = tmp_path / "run.json"
     assert play(bundle, "--chip", "loihi2", "--input-ms", 1, "--json", out) == 0
     result = json.loads(out.read_text())
@@ -178,9 +174,9 @@ def test_latency_modelled_for_a_chip(
     assert timing["input_ms"] == pytest.approx(1 + terms["host input values"])
     assert terms["host output values"] is None
     assert "host output values" in result["modelled"]["not_modelled"]
-    told = " ".join(capsys.readouterr().out.split())
-    assert "ESTIMATE for Loihi 2" in told
-    assert "host output values not modelled" in told
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "ESTIMATE for Loihi 2" in printed
+    assert "host output values not modelled" in printed
 
 
 @pytest.mark.parametrize(

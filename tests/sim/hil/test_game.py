@@ -38,7 +38,7 @@ def test_frames_skipped_stacked_and_shrunk_here_equal_those_of_the_agent_loop(
             seen, _ = theirs.reset(seed=start)
             pressed = 0
             for _ in range(decisions):
-                np.testing.assert_array_equal(ours.look(pressed), seen[0])
+                np.testing.assert_array_equal(ours.observe(pressed), seen[0])
                 action = int(generator.integers(18))
                 acts, pressed = (pressed, action) if protocol.decision_delay else (action, 0)
                 seen, rewards, ended, cut, _ = theirs.step(np.array([action]))

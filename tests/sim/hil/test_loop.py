@@ -12,7 +12,7 @@ from mtspark.core.environments.protocol import Task
 from mtspark.core.errors import BadNetworkError, BadRequestError
 from mtspark.sim.backends.reference import ReferenceChip
 from mtspark.sim.hil.faults import FaultKind, Faults
-from mtspark.sim.hil.loop import FrameMoment, HilEpisode, Loop, episode_to_json, play_hil
+from mtspark.sim.hil.loop import FrameMoment, HilEpisode, Loop, play_hil
 from mtspark.sim.hil.options import Hold
 from mtspark.sim.hil.timing import Timing
 from mtspark.sim.play import play
@@ -244,7 +244,7 @@ def test_everything_repeats_and_seeds_differ() -> None:
     loop = Loop(timing=timing, faults=faults, away_ms=300, max_decisions=120)
     chips = [LocalChip(by_pixels) for _ in range(2)]
     one, two = (games(chip, loop, episodes=2, seed=5) for chip in chips)
-    assert [episode_to_json(e) for e in one] == [episode_to_json(e) for e in two]
+    assert [e.to_json() for e in one] == [e.to_json() for e in two]
     assert chips[0].asked == chips[1].asked
     assert one[0].trajectory != one[1].trajectory
     assert one[0].tally.missing > 0

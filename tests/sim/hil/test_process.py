@@ -28,7 +28,7 @@ from mtspark.sim.hil.faults import FaultKind, Faults, FaultyChip, break_network
 from mtspark.sim.hil.host import HostedChip
 from mtspark.sim.hil.loop import Loop, play_hil
 from mtspark.sim.hil.protocol import Decide, Hello, encode
-from mtspark.sim.hil.timing import Timing, Trouble
+from mtspark.sim.hil.timing import FaultSchedule, Timing
 from mtspark.sim.play import play
 from tests.support.hil_agent import order, pong_bundle
 from tests.support.leftovers import left_behind, names
@@ -210,7 +210,7 @@ def test_a_host_that_is_killed_takes_its_own_chip_along(bundle: Bundle) -> None:
 def test_in_real_time_frames_take_real_time(bundle: Bundle) -> None:
     timing = Timing(chip_ms=20)
     quiet = Loop(timing=timing, realtime=True, max_decisions=15)
-    seed = next(n for n in range(100) if Trouble(deadly(n), 0).chip_dies(0))
+    seed = next(n for n in range(100) if FaultSchedule(deadly(n), 0).chip_dies(0))
     shaken = replace(quiet, faults=deadly(seed), away_ms=10)
     with HostedChip(bundle.network_hash, order=order(bundle)) as chip:
         games = []

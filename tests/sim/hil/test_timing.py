@@ -10,7 +10,14 @@ from hypothesis import strategies as st
 from mtspark.core.errors import BadRequestError
 from mtspark.sim.hil.faults import FaultKind, Faults
 from mtspark.sim.hil.options import Jitter
-from mtspark.sim.hil.timing import Answer, Question, SimulatedWay, Tally, Timing, Trouble
+from mtspark.sim.hil.timing import (
+    Answer,
+    FaultSchedule,
+    Question,
+    SimulatedTransport,
+    Tally,
+    Timing,
+)
 
 FRAME = np.zeros((1, 1, 1), np.uint8)
 PERIOD = 4 / 60
@@ -34,8 +41,8 @@ def run(
 ) -> tuple[dict[int, tuple[float, int]], Tally, Chip]:
     """Arrival and first frame of each answer; what became of the others."""
     chip, tally = Chip(), Tally()
-    trouble = Trouble(faults or Faults(), 5, away_s)
-    way = SimulatedWay(timing, trouble, chip.ask, chip.kill, tally)
+    schedule = FaultSchedule(faults or Faults(), 5, away_s)
+    transport = SimulatedTransport(timing, schedule, chip.ask, chip.kill, tally)
     arrived: dict[int, tuple[float, int]] = {}
 
     def note(answers: list[Answer], frame: int) -> None:
@@ -45,9 +52,9 @@ def run(
 
     for frame in range(4 * decisions):
         if frame % 4 == 0:
-            way.send(frame // 4, frame / 60, FRAME)
-        note(way.collect(frame / 60), frame)
-    tally.pending = way.unfinished()
+            transport.send(frame // 4, frame / 60, FRAME)
+        note(transport.collect(frame / 60), frame)
+    tally.pending = transport.unfinished()
     return arrived, tally, chip
 
 
@@ -116,8 +123,8 @@ def test_lost_messages_are_missing() -> None:
 
 def test_a_dead_chip_misses_what_comes_until_it_is_back() -> None:
     faults = Faults({FaultKind.CHIP_DEATH: 0.05}, seed=4)
-    trouble = Trouble(faults, 5)
-    first = next(d for d in range(1000) if trouble.chip_dies(d))
+    schedule = FaultSchedule(faults, 5)
+    first = next(d for d in range(1000) if schedule.chip_dies(d))
     arrived, tally, chip = run(Timing(chip_ms=10), first + 6, faults, away_s=0.2)
     # Gone for three periods: the decision that it died in, and the next two.
     assert [d for d in range(first + 6) if d not in arrived] == [first, first + 1, first + 2]
@@ -126,7 +133,7 @@ def test_a_dead_chip_misses_what_comes_until_it_is_back() -> None:
 
 def test_a_death_empties_the_pipeline() -> None:
     faults = Faults({FaultKind.CHIP_DEATH: 0.05}, seed=4)
-    first = next(d for d in range(1000) if Trouble(faults, 5).chip_dies(d))
+    first = next(d for d in range(1000) if FaultSchedule(faults, 5).chip_dies(d))
     arrived, _, _ = run(Timing(chip_ms=150, overlap=True), first + 8, faults, away_s=0.0)
     # 150 ms are 2.25 periods: the two before it were still being worked on.
     assert [d for d in range(first + 5) if d not in arrived] == [first - 2, first - 1, first]

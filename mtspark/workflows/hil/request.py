@@ -1,0 +1,182 @@
+"""What is played with the chip in the loop, and which settings a sweep goes through."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import ClassVar
+
+from mtspark.core.errors import BadRequestError
+from mtspark.sim.hil import (
+    CHIP_KINDS,
+    ChipBackend,
+    FaultKind,
+    Faults,
+    Loop,
+    Setting,
+    check_address,
+    check_faults,
+    fault_kind,
+    parse_rate,
+)
+
+
+@dataclass(frozen=True)
+class LatencySweep:
+    """The same games with several latencies of the chip.
+
+    Attributes:
+        latencies_ms: of a decision.
+    """
+
+    latencies_ms: tuple[float, ...]
+    varied: ClassVar[str] = "latency"
+
+    def settings(self, loop: Loop) -> list[Setting]:
+        """Return a setting for every latency.
+
+        Raises:
+            BadRequestError: a latency that cannot be simulated.
+        """
+        return [
+            Setting(ms, replace(loop, timing=replace(loop.timing, chip_ms=ms)))
+            for ms in self.latencies_ms
+        ]
+
+
+@dataclass(frozen=True)
+class FaultSweep:
+    """The same games with several rates of one fault.
+
+    Attributes:
+        kind: of the fault.
+        rates: 0 to 1.
+    """
+
+    kind: FaultKind
+    rates: tuple[float, ...]
+
+    @property
+    def varied(self) -> str:
+        """Name of the fault."""
+        return self.kind.value
+
+    def settings(self, loop: Loop) -> list[Setting]:
+        """Return a setting for every rate; the other faults of the loop stay."""
+        ordered, seed = loop.faults.rates, loop.faults.seed
+        return [
+            Setting(rate, replace(loop, faults=Faults({**ordered, self.kind: rate}, seed)))
+            for rate in self.rates
+        ]
+
+
+Sweep = LatencySweep | FaultSweep
+
+
+@dataclass(frozen=True)
+class HilRequest:
+    """Games with the chip in the loop.
+
+    Attributes:
+        task: name of the game.
+        loop: how it is played; a sweep varies one part of it.
+        episodes: full games for each setting.
+        seed: of the first game; the next has seed + 1.
+        backend: what stands for the chip.
+        chip: name or file of a chip's description that the times are taken from.
+        times: which of the chip's sets of times; None for its first.
+        sweep: what is varied, if anything.
+        connect: address of a chip that is served there, tcp://HOST:PORT.
+
+    Raises:
+        BadRequestError: two answers to how long the chip takes, an address that is none, a fault
+            that only a chip of our own can have, or one that the backend cannot have.
+    """
+
+    task: str
+    loop: Loop = field(default_factory=Loop)
+    episodes: int = 1
+    seed: int = 0
+    backend: ChipBackend = ChipBackend.ENGINE
+    chip: str | None = None
+    times: str | None = None
+    sweep: Sweep | None = None
+    connect: str | None = None
+
+    def __post_init__(self) -> None:
+        sources = {
+            "--latency-ms": self.loop.timing.chip_ms > 0,
+            "--latency-sweep": isinstance(self.sweep, LatencySweep),
+            "--measured": self.loop.timing.measured,
+            "--chip": self.chip is not None,
+        }
+        given = [name for name, used in sources.items() if used]
+        if len(given) > 1:
+            raise BadRequestError(f"{' and '.join(given)} say how long the chip takes; choose one")
+        if self.times is not None and self.chip is None:
+            raise BadRequestError("--times names times of a chip; add --chip")
+        self._check_faults()
+        if self.connect is not None:
+            check_address(self.connect)
+
+    def _check_faults(self) -> None:
+        ours = (*CHIP_KINDS, FaultKind.CHIP_DEATH)
+        for setting in self.settings(self.loop):
+            faults = setting.loop.faults
+            if self.connect is None:
+                check_faults(self.backend, faults)
+            elif faults.any_of(ours):
+                raise BadRequestError(
+                    "--connect: faults of the chip are ordered where it is served (--serve ... "
+                    "--fault), and only a chip that this command starts can be made to die"
+                )
+
+    @property
+    def seeds(self) -> range:
+        """Seeds of the games of every setting."""
+        return range(self.seed, self.seed + self.episodes)
+
+    @property
+    def varied(self) -> str | None:
+        """Name of what the sweep varies."""
+        return None if self.sweep is None else self.sweep.varied
+
+    def settings(self, loop: Loop) -> list[Setting]:
+        """Return the settings of all points, in the order of the sweep.
+
+        Args:
+            loop: of the request, perhaps with a chip's times.
+
+        Raises:
+            BadRequestError: a latency that cannot be simulated.
+        """
+        return [Setting(None, loop)] if self.sweep is None else self.sweep.settings(loop)
+
+
+def parse_sweep(latencies: str | None, faults: str | None) -> Sweep | None:
+    """Read a sweep.
+
+    Args:
+        latencies: ``MS,MS,...``.
+        faults: ``KIND=RATE,RATE,...``.
+
+    Raises:
+        BadRequestError: both, or what cannot be read.
+    """
+    if latencies is not None and faults is not None:
+        raise BadRequestError("two sweeps at once make no curve; leave one out")
+    if latencies is not None:
+        return LatencySweep(tuple(_milliseconds(text, latencies) for text in latencies.split(",")))
+    if faults is not None:
+        name, _, texts = faults.partition("=")
+        kind = fault_kind(name)
+        return FaultSweep(kind, tuple(parse_rate(text, faults) for text in texts.split(",")))
+    return None
+
+
+def _milliseconds(text: str, sweep: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise BadRequestError(
+            f"--latency-sweep {sweep[:80]!r}: write milliseconds with commas, as 0,33,66"
+        ) from None

@@ -1,0 +1,102 @@
+"""The result of games with the chip in the loop."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any
+
+from mtspark.core.files import AnyPath
+from mtspark.core.version import __version__
+from mtspark.deploy.bundle import Bundle
+from mtspark.sim.hil import FORMAT, FRAME_RATE_HZ, VERSION, Point, StoredPoint, save_curve
+from mtspark.workflows.hil.modelled import ModelledTimes
+from mtspark.workflows.hil.request import HilRequest
+
+
+@dataclass(frozen=True)
+class HilResult:
+    """A curve, or the one point where nothing was varied.
+
+    Attributes:
+        agent: name of the network.
+        network_sha256: names its weights.
+        request: what was asked for.
+        deadline_ms: a decision of the game.
+        modelled: where the chip's times come from; None where the request gives them.
+        points: in the order of the sweep, those of an earlier run included.
+        complete: whether these are all points of the request.
+        date: when it was written, in UTC.
+    """
+
+    agent: str
+    network_sha256: str
+    request: HilRequest
+    deadline_ms: float
+    modelled: ModelledTimes | None
+    points: tuple[Point | StoredPoint, ...]
+    complete: bool
+    date: str
+
+    @property
+    def resumed(self) -> int:
+        """How many points an earlier run had played."""
+        return sum(isinstance(point, StoredPoint) for point in self.points)
+
+    @property
+    def losses(self) -> tuple[int, ...]:
+        """How often the chip went away without an order, for each point where it did."""
+        played = (point for point in self.points if isinstance(point, Point))
+        return tuple(point.losses for point in played if point.losses)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the content of ``mtspark hil --json``."""
+        return {
+            "format": FORMAT,
+            "version": VERSION,
+            "note": "ESTIMATE: no neuromorphic hardware was measured",
+            "mtspark": __version__,
+            "date": self.date,
+            "agent": self.agent,
+            "network_sha256": self.network_sha256,
+            "task": self.request.task,
+            "seed": self.request.seed,
+            "frame_rate_hz": FRAME_RATE_HZ,
+            "deadline_ms": self.deadline_ms,
+            "varied": self.request.varied,
+            "modelled": None if self.modelled is None else self.modelled.to_json(),
+            "connected": self.request.connect,
+            "complete": self.complete,
+            "points": [point.to_json() for point in self.points],
+        }
+
+    def save_curve(self, path: AnyPath) -> None:
+        """Draw score and fate of the observations against what was varied, as a PNG.
+
+        Raises:
+            BadFileError: the file cannot be written.
+        """
+        request = self.request
+        title = f"{self.agent}: {request.task}, {request.episodes} games a point"
+        points = [point.to_json() for point in self.points]
+        save_curve(points, str(request.varied), title, path)
+
+
+def result_so_far(
+    bundle: Bundle,
+    request: HilRequest,
+    modelled: ModelledTimes | None,
+    points: list[Point | StoredPoint | None],
+) -> HilResult:
+    """Return the result of the points that there are; None stands for one still to play."""
+    done = tuple(point for point in points if point is not None)
+    return HilResult(
+        agent=bundle.network.name,
+        network_sha256=bundle.network_hash,
+        request=request,
+        deadline_ms=1000 * bundle.network.game_protocol.frame_skip / FRAME_RATE_HZ,
+        modelled=modelled,
+        points=done,
+        complete=len(done) == len(points),
+        date=datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
+    )
