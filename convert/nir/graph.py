@@ -54,10 +54,28 @@ def flatten_graph(graph: nir.NIRGraph, output: str | None = None) -> FlatGraph:
         raise BadNetworkError(f"edge {twice[0]!r} to {twice[1]!r} is listed twice")
     for name in flat.nodes:
         flat.sources[name] = [source for source, target in edges if target == name]
-    flat.input = _only("input", ends[0], None)
+    flat.input = _input_before(flat, _only("input", ends[0], None))
     flat.output = _only("output", ends[1], output)
     _prune(flat, set(ends[1]))
     return flat
+
+
+def _input_before(flat: FlatGraph, first: str) -> str:
+    """The input node of the graph; one is put in front of a first node that is none.
+
+    `nir.read` does the same. The first node keeps acting: it must not stand for the input.
+    """
+    node = flat.nodes[first]
+    if isinstance(node, nir.Input):
+        return first
+    name = "input"
+    while name in flat.nodes:
+        name += "_"
+    taken = (node.input_type or {}).get("input")
+    flat.nodes = {name: nir.Input({"input": taken}), **flat.nodes}
+    flat.sources = {name: [], **flat.sources}
+    flat.sources[first] = [name, *flat.sources[first]]
+    return name
 
 
 def _only(kind: str, names: list[str], wanted: str | None) -> str:
@@ -132,7 +150,8 @@ def _loose(
         ends += [end for end in own if end not in taken]
     if len(ends) == 1:
         kind = ("input", "output")[which]
-        flat.notes.append(f"no {kind} node: {ends[0]!r} is taken as the {kind}")
+        place = ("in front of", "behind")[which]
+        flat.notes.append(f"no {kind} node: the {kind} is {place} {ends[0]!r}")
     return ends
 
 
