@@ -171,8 +171,9 @@ class _Rounding:
         self.options, self.links = options, links
         conv = any(link.kind is ConnectionKind.CONV for link in links)
         self.groups = population.shape[0] if conv else population.size
-        self.gain = np.abs(population.gain)
-        signs = np.sign(population.gain).reshape(self.groups, -1)
+        # A negative gain turns what arrives, weights and bias alike; its size divides the rest.
+        self.gain, self.signs = np.abs(population.gain), np.sign(population.gain)
+        signs = self.signs.reshape(self.groups, -1)
         if np.any(signs != signs[:, :1]):
             raise BadNetworkError(
                 f"layer {population.name!r}: neurons of one channel have input gains of both signs"
@@ -265,7 +266,7 @@ def _candidate(
     gain = 2.0**exponent / rounding.unit_of_neurons
     if not np.isfinite(gain).all():
         return None
-    current = 0.0 if population.has_current_memory else population.bias_current
+    current = 0.0 if population.has_current_memory else rounding.signs * population.bias_current
     bias = current + population.membrane_bias / rounding.gain
     exponents = [STATE_SHIFT] if rounding.options.for_netx else BIAS_EXPONENTS
     fitted = fit_bias(bias * gain * 2**STATE_SHIFT, exponents)

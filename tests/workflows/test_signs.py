@@ -1,0 +1,47 @@
+"""Signs of parameters survive from a NIR file to the chip's integers."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import nir
+import numpy as np
+import pytest
+
+import mtspark
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_negative_r_turns_weights_and_bias_alike(seed: int, tmp_path: Path) -> None:
+    """IF by its equation in plain NumPy: v += r (W x + b), a spike above 1, reset to 0."""
+    draw = np.random.default_rng(seed)
+    neurons, steps = 7, 24
+    r = draw.choice([-1.0, 1.0], neurons)
+    weights = draw.integers(-4, 5, (neurons, 3)) / 8
+    bias = draw.integers(-5, 6, neurons) / 16
+    frames = draw.integers(0, 2, (steps, 3))
+    if seed < 2:
+        # A silent input, so that only the bias acts; the first neuron is that of a bug report.
+        frames[:] = 0
+        r[0], weights[0], bias[0] = -1.0, [-1.0, 0.0, 0.0], -0.3
+    # Sums are multiples of 1/16, but for the bug report's: none meets the threshold.
+    threshold = 31 / 32
+    nodes = {
+        "input": nir.Input({"input": np.array([3])}),
+        "w": nir.Affine(weights, bias),
+        "n": nir.IF(r=r, v_threshold=np.full(neurons, threshold), v_reset=np.zeros(neurons)),
+        "output": nir.Output({"output": np.array([neurons])}),
+    }
+    nir.write(tmp_path / "signs.nir", nir.NIRGraph(nodes, list(itertools.pairwise(nodes))))
+    membrane, wanted = np.zeros(neurons), np.zeros((steps, neurons), dtype=bool)
+    for step in range(steps):
+        membrane = membrane + r * (weights @ frames[step] + bias)
+        wanted[step] = membrane > threshold
+        membrane = np.where(wanted[step], 0.0, membrane)
+    chip = mtspark.export(tmp_path / "signs.nir", dt=1.0, if_gain_dt=False, time_steps=steps)
+    result = chip.run(frames[None].astype(np.uint8), record=True)
+    assert wanted.any(), "a case that never fires proves nothing"
+    np.testing.assert_array_equal(result.spikes["n"][:, 0], wanted)
+    if seed < 2:
+        assert np.flatnonzero(wanted[:, 0]).tolist() == [3, 7, 11, 15, 19, 23]
