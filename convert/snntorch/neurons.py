@@ -140,9 +140,19 @@ def _recurrent(
 
 def _check_fires_at_threshold(neuron: SpikingNeuron, where: str) -> None:
     """Some surrogates change the forward pass, too (noise, leaks, no threshold at all)."""
-    overshoot = torch.linspace(-3.0, 3.0, 241)
+    # Zero itself and the numbers beside it: a grid with an odd count only comes near it.
+    tiny = torch.finfo(torch.float32).tiny
+    border = torch.tensor([-tiny, 0.0, tiny])
+    overshoot = torch.cat([torch.linspace(-3.0, 3.0, 241), border])
     with torch.no_grad():
         fired = neuron.spike_grad(overshoot)
+        at_threshold = neuron.spike_grad(torch.zeros(1))
+    if float(at_threshold) != 0:
+        raise BadNetworkError(
+            f"{where}: its spike_grad gives {float(at_threshold):g} where the membrane equals the "
+            "threshold, and snntorch's neurons fire above it only; compare with > in its forward "
+            "pass, or use snntorch.surrogate.atan()"
+        )
     if not torch.equal(fired, (overshoot > 0).to(fired.dtype)):
         raise BadNetworkError(
             f"{where}: its spike_grad does not fire exactly where the membrane is above the "

@@ -86,6 +86,14 @@ NEURON_REFUSALS: dict[str, tuple[Any, str]] = {
         lambda: snn.Leaky(0.9, spike_grad=lambda x: x.clamp(0, 1), init_hidden=True),
         "spike_grad",
     ),
+    "surrogate at equality": (
+        lambda: snn.Leaky(0.9, spike_grad=lambda x: (x >= 0).float(), init_hidden=True),
+        "gives 1 where the membrane equals the threshold",
+    ),
+    "surrogate of half a spike": (
+        lambda: snn.Leaky(0.9, spike_grad=lambda x: 0.5 * (torch.sign(x) + 1), init_hidden=True),
+        "gives 0.5 where the membrane equals the threshold",
+    ),
     "threshold": (lambda: snn.Leaky(0.9, threshold=-1.0, init_hidden=True), "must not be < 0"),
 }  # fmt: skip
 
