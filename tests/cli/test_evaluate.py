@@ -209,7 +209,7 @@ def test_a_checkpoint_that_cannot_be_replaced_is_refused_before_any_game(
 def test_rows_are_stored_in_the_checkpoint_and_in_json_even_if_the_first_fails(
     short: Path, call: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import mtspark.train.checkpoint.agent as checkpoints
+    import mtspark.train.checkpoint as checkpoints
 
     planted = GameRow("pong", "torch", "0", 0.0, 0, 2, 0, (0.0, 2.0), (0.0, 2.0), 9)
     row = planted.to_json()

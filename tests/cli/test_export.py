@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import mtspark.convert.nir.agent as nir_export
+import mtspark.convert.nir as nir_export
 import mtspark.deploy.lava.shim as shim
 import mtspark.sim.engine.chip as engine
 from mtspark.deploy.bundle import load_bundle
