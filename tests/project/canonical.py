@@ -37,9 +37,6 @@ def stripped(value: Any) -> Any:
         return value
     result = {}
     for name, entry in value.items():
-        if name == "quantiser":
-            # Added since: options beside the provenance, which the network's hash leaves out.
-            continue
         if name in REMOVED:
             result[name] = GONE
         elif name in TIMES:
@@ -125,7 +122,6 @@ def network_sha256(bundle: Path) -> str:
     """The hash that runs carry, computed from the files alone."""
     data = network_json(bundle)
     del data["provenance"]
-    data.pop("quantiser", None)
     arrays = hashlib.sha256((bundle / "network.safetensors").read_bytes()).hexdigest()
     return hashlib.sha256((json.dumps(data, sort_keys=True) + arrays).encode()).hexdigest()
 
