@@ -33,6 +33,8 @@ LIBRARIES = (
     str(Path(__file__).resolve().parents[1]) + "/",
 )
 """Frames of these folders are not the user's source."""
+TRACE = str(Path(__file__).with_name("trace.py"))
+"""Starts the recording: who called it is outside of the network."""
 
 TO_PYTHON = {"__bool__", "__float__", "__int__", "__index__", "item", "tolist", "numpy"}
 """Functions that turn a signal into a Python value, which a recording cannot follow."""
@@ -324,8 +326,11 @@ def _function_name(func: Any) -> str:
 
 
 def user_line(frame: FrameType | None) -> str | None:
-    """The innermost frame outside of torch, snntorch and convert, as "file:line: source"."""
-    while frame is not None:
+    """The innermost frame outside of torch, snntorch and convert, as "file:line: source".
+
+    None where a module of torch, such as Sequential, runs without any line of the user's.
+    """
+    while frame is not None and frame.f_code.co_filename != TRACE:
         path = frame.f_code.co_filename
         if not path.startswith((*LIBRARIES, "<")) and Path(path).name != "contextlib.py":
             text = linecache.getline(path, frame.f_lineno).strip()
