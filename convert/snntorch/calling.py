@@ -22,7 +22,7 @@ from mtspark.convert.snntorch.recorder import NeuronCall, Node, Recorder
 from mtspark.convert.snntorch.symbolic import Resolver
 from mtspark.convert.snntorch.values import Form, MixedInputError, View
 from mtspark.core.arrays import Floats
-from mtspark.core.errors import BadNetworkError, MtsparkError, one_line
+from mtspark.core.errors import BadInputError, BadNetworkError, MtsparkError, one_line
 from mtspark.core.geometry import Shape
 
 
@@ -105,8 +105,8 @@ def record(
         Everything that was recorded.
 
     Raises:
-        BadNetworkError: no spiking neuron, no kind of input fits, or the number of steps is
-            unknown.
+        BadNetworkError: no spiking neuron.
+        BadInputError: no kind of input of this shape fits, or the number of steps is unknown.
     """
     if not any(isinstance(part, SpikingNeuron) for part in module.modules()):
         raise BadNetworkError(
@@ -130,7 +130,7 @@ def record(
         raise
     except (Exception, SystemExit) as error:
         series = "; ".join(one_line(failure) for failure in failures)
-        raise BadNetworkError(
+        raise BadInputError(
             f"{type(module).__name__}: cannot be run on input of shape {(batch, *shape)} "
             f"({one_line(error)}), nor on a series of steps ({series}); check --input-shape"
         ) from error
@@ -206,7 +206,7 @@ def _record_frames(
         note = "the module was run on one frame that it holds over its own loop of steps"
         return Recording(layers, steps, series, outputs, note, recorder, resolver, held=True)
     if time_steps is None:
-        raise BadNetworkError(
+        raise BadInputError(
             f"{type(module).__name__}: its forward is one time step; say how many make a decision "
             "with --time-steps"
         )

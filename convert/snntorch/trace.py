@@ -23,7 +23,7 @@ from mtspark.convert.snntorch.readout import Readout, choose_readout
 from mtspark.convert.snntorch.values import HEAD, Form, Term, composed
 from mtspark.core.arrays import Floats
 from mtspark.core.chip_network import INPUT
-from mtspark.core.errors import BadNetworkError
+from mtspark.core.errors import BadInputError, BadNetworkError
 from mtspark.core.float_network import (
     CONSTANT,
     FloatConnection,
@@ -99,12 +99,11 @@ def trace_module(
     Raises:
         BadNetworkError: something that a network for the chip cannot do; the message begins with
             the line of the source and ends with what to write instead.
+        BadInputError: the module does not run on inputs of this shape, or T is unknown.
     """
     shape = tuple(int(size) for size in input_shape)
     if not 1 <= len(shape) <= 3 or min(shape, default=0) < 1:
-        raise BadNetworkError(
-            f"input shape {shape}: give 1 to 3 positive sizes, for example 2,34,34"
-        )
+        raise BadInputError(f"input shape {shape}: give 1 to 3 positive sizes, for example 2,34,34")
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         recording = record(module, shape, time_steps, lines or {})

@@ -21,6 +21,10 @@ class BadRequestError(MtsparkError, ValueError):
     """A request names something that does not exist or cannot be done: the caller's error."""
 
 
+class BadInputError(BadNetworkError, BadRequestError):
+    """A network does not run on the input that the caller asked for."""
+
+
 class BackendMissingError(MtsparkError):
     """A backend's package is not installed."""
 

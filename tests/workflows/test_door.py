@@ -186,6 +186,10 @@ def test_the_module_keeps_its_mode() -> None:
     assert not module.lif_a.training
 
 
+STEP = nn.Sequential(nn.Linear(2, 2), snn.Leaky(beta=0.5, init_hidden=True))
+FRAMES: dict[str, Any] = {"sample": np.eye(2), "time_steps": 4}
+
+
 @pytest.mark.parametrize(
     ("call", "error", "words"),
     [
@@ -198,8 +202,18 @@ def test_the_module_keeps_its_mode() -> None:
         (lambda: mtspark.export("a.nir", formats="tflite"), ValueError, "nir, onnx, netx, lava"),
         (
             lambda: mtspark.export(Three(), sample=np.zeros((2, 4, 5)), time_steps=4),
-            mtspark.BadNetworkError,
+            ValueError,
             "cannot be run on input of shape",
+        ),
+        (
+            lambda: mtspark.export(STEP, sample=np.zeros((2, 2))),
+            ValueError,
+            "its forward is one time step; say how many",
+        ),
+        (
+            lambda: mtspark.export(nn.Sequential(nn.ReLU(), *STEP), **FRAMES),
+            mtspark.BadNetworkError,
+            r"^Sequential \(layer '0', ReLU\)",
         ),
         (lambda: mtspark.load_bundle("nothing"), mtspark.BadFileError, "no such file"),
     ],
