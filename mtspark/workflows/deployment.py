@@ -8,6 +8,8 @@ import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from functools import cached_property
+from numbers import Real
+from operator import index
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
@@ -454,6 +456,10 @@ def export(
         if value is not None:
             options[option] = value
     fields = _checked_options(options)
+    if name is not None and not isinstance(name, str):
+        raise TypeError(f"name: {name!r} is {type(name).__name__}; give a str")
+    if name is not None and not name.isprintable():
+        raise BadRequestError(f"name: {name!r} has characters that cannot be printed")
     request = ExportRequest(
         source=source,
         name=name,
@@ -520,7 +526,7 @@ def _checked_options(options: dict[str, Any]) -> dict[str, Any]:
     """The options with paths and names of the right types.
 
     Raises:
-        TypeError: no such option.
+        TypeError: no such option, or a value of another type.
         BadRequestError: a choice that does not exist.
     """
     known = {option.name: option for option in declared_options()}
@@ -530,17 +536,45 @@ def _checked_options(options: dict[str, Any]) -> dict[str, Any]:
             raise TypeError(
                 f"export() has no option {name!r}; it has sample, name, {', '.join(known)}"
             )
-        choices = [part for kind in get_args(known[name].type) for part in get_args(kind)]
-        texts = [part for part in choices if isinstance(part, str)]
+        kinds = get_args(known[name].type) or (known[name].type,)
+        texts = [part for kind in kinds for part in get_args(kind) if isinstance(part, str)]
         if name == "formats":
             fields[name] = chosen_formats(value)
-        elif texts and value is not None and value not in texts:
-            raise BadRequestError(f"{name} {value!r}: {', '.join(texts)} exist")
-        elif name in ("recording", "weights") and value is not None:
-            fields[name] = Path(value)
-        elif name == "input_shape" and value is not None:
-            fields[name] = tuple(int(size) for size in value)
+        elif value is None and type(None) in kinds:
+            continue
+        elif texts:
+            if value not in texts:
+                raise BadRequestError(f"{name} {value!r}: {', '.join(texts)} exist")
+        else:
+            convert, wanted = _TYPES[kinds[0]]
+            try:
+                fields[name] = convert(value)
+            except (TypeError, LookupError) as error:
+                raise TypeError(
+                    f"{name}: {value!r} is {type(value).__name__}; give {wanted}"
+                ) from error
     return fields
+
+
+def _number(value: Any) -> float:
+    if not isinstance(value, Real):
+        raise TypeError
+    return float(value)
+
+
+def _sizes(value: Any) -> tuple[int, ...]:
+    return tuple(index(size) for size in value)
+
+
+_TYPES: dict[Any, tuple[Callable[[Any], Any], str]] = {
+    bool: ({True: True, False: False}.__getitem__, "True or False"),
+    int: (index, "a whole number"),
+    float: (_number, "a number"),
+    str: (os.fspath, "a str"),
+    Path: (Path, "a path"),
+    tuple[int, ...]: (_sizes, "a tuple of sizes, for example (2, 34, 34)"),
+}
+"""By type of an option: what brings a value to it, and its name in errors."""
 
 
 def _backend(name: BackendName | str) -> BackendName:

@@ -127,6 +127,8 @@ def run_steps(
     kind = request.kind
     if request.sample is not None and kind is Source.AGENT:
         raise BadRequestError("sample: an agent brings the frames of its games; leave it out")
+    if request.sample is not None and not request.sample.size:
+        raise BadRequestError(f"sample: has shape {request.sample.shape}; give at least one input")
     export = Export(request, kind, request.name or _name(request))
     chosen = STEPS[kind] if steps is None else steps
     for number, step in enumerate(chosen):

@@ -383,6 +383,10 @@ def check_options(options: ExportOptions) -> None:
     Raises:
         BadRequestError: there is one.
     """
+    for option in declared_options():
+        value, least = getattr(options, option.name), option.about.min
+        if least is not None and value is not None and value < least:
+            raise BadRequestError(f"{option.flag} {value}: must be at least {least}")
     if options.weight_bits is not None:
         check_weight_bits(options.weight_bits)
     if options.palette_chip is not None and options.palette is None:
