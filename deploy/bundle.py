@@ -138,9 +138,12 @@ def check_bundle_target(folder: AnyPath, *, replace: bool = False) -> None:
     except (OSError, RuntimeError, ValueError) as error:
         raise BadFileError(f"{folder}: cannot be written: {one_line(error)}") from error
     if taken and not (folder / MANIFEST).is_file():
-        raise BadRequestError(f"{folder}: exists and is no mtspark bundle; choose another -o")
+        raise BadRequestError(f"{folder}: exists and is no mtspark bundle; choose another folder")
     if taken and not replace:
-        raise BadRequestError(f"{folder}: exists already; choose another -o or add --force")
+        raise BadRequestError(
+            f"{folder}: exists already; choose another folder, or add --force (in Python, "
+            "overwrite=True)"
+        )
     if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
         raise BadFileError(f"{folder}: cannot be written: no folder can be made in {above}")
 

@@ -7,6 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cached_property
 from numbers import Real
 from operator import index
@@ -481,7 +482,9 @@ def load_bundle(folder: AnyPath) -> Deployment:
         BadFileError: missing, incomplete, altered, or of another version.
         BadNetworkError: its network breaks a rule.
     """
-    return Deployment(bundle=bundles.load_bundle(Path(folder)))
+    bundle = bundles.load_bundle(Path(folder))
+    # The caller may change the working directory before the bundle's files are read.
+    return Deployment(bundle=replace(bundle, folder=bundle.folder.absolute()))
 
 
 def evaluate(

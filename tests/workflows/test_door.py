@@ -131,6 +131,9 @@ def test_the_engine_and_batches_change_nothing(three: Any) -> None:
         (np.full((1, 4, 2), np.nan), ValueError, "not finite"),
         (np.zeros((1, 4, 3)), ValueError, r"shape \(1, 4, 3\), Three takes \(batch, T, 2\)"),
         (np.zeros((0, 4, 2)), ValueError, "at least one sample"),
+        (np.zeros((1, 4, 2)) * 1j, TypeError, "has dtype complex128"),
+        (torch.zeros(1, 4, 2).bfloat16(), TypeError, "a tensor that is no array"),
+        (torch.zeros(1, 4, 2, device="meta"), TypeError, "a tensor that is no array"),
         ("text", TypeError, "str; give a numpy array, a torch tensor or a DataLoader"),
         ([[1], [1, 2]], TypeError, "unequal length"),
         (None, TypeError, "NoneType"),
@@ -248,7 +251,7 @@ def test_a_backend_that_does_not_exist_and_energy_of_nothing(tmp_path: Path) -> 
     assert chip.folder is None
 
 
-def test_a_saved_bundle_is_the_same(three: Any, tmp_path: Path) -> None:
+def test_a_saved_bundle_is_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     chip = mtspark.export(Three(), sample=SERIES, time_steps=4, name="three")
     folder = chip.save(str(tmp_path / "three.deploy"))
     assert chip.folder == folder
@@ -262,6 +265,10 @@ def test_a_saved_bundle_is_the_same(three: Any, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="exists already"):
         chip.save(folder)
     assert chip.diff("reference", decisions=2).equal
+    monkeypatch.chdir(tmp_path)
+    near = mtspark.load_bundle("three.deploy")
+    monkeypatch.chdir("copy.deploy")
+    assert near.fidelity == loaded.fidelity
     assert len(chip.map("loihi2").mapping.cores) >= 2
 
 

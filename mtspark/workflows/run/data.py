@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtspark.core.chip_network import ChipNetwork
-from mtspark.core.errors import BadRequestError
+from mtspark.core.errors import BadRequestError, one_line
 from mtspark.sim.recording import as_messages
 
 BATCH = 256
@@ -37,11 +37,16 @@ def as_array(data: Any, name: str) -> NDArray[Any]:
         TypeError: something else.
     """
     if hasattr(data, "detach"):
-        data = data.detach().cpu().numpy()
+        try:
+            data = data.detach().cpu().numpy()
+        except (TypeError, RuntimeError) as error:
+            raise TypeError(f"{name}: a tensor that is no array ({one_line(error)})") from error
     try:
         array = np.asarray(data)
     except ValueError as error:
         raise TypeError(f"{name}: {type(data).__name__} of rows of unequal length") from error
+    if array.dtype.kind not in "biuf" and hasattr(data, "dtype"):
+        raise TypeError(f"{name}: has dtype {array.dtype}; give whole or real numbers")
     if array.dtype.kind not in "biuf":
         raise TypeError(
             f"{name}: {type(data).__name__}; give a numpy array, a torch tensor or a DataLoader"
