@@ -128,6 +128,16 @@ def play(
     return Run(played, counter.result(pipeline=pipeline))
 
 
+def check_length(episodes: int, max_decisions: int | None) -> None:
+    """Refuse games without an episode or a decision.
+
+    Raises:
+        BadRequestError: there is none.
+    """
+    if episodes < 1 or (max_decisions is not None and max_decisions < 1):
+        raise BadRequestError("episodes and max-decisions must be at least 1")
+
+
 def play_task(
     backend: AgentBackend,
     task: Task,
@@ -151,8 +161,7 @@ def play_task(
         protocol: how the agent's games are played.
         episodes, seed, max_decisions, sticky, one_at_a_time, trace, observe: as for :func:`play`.
     """
-    if episodes < 1 or (max_decisions is not None and max_decisions < 1):
-        raise BadRequestError("episodes and max-decisions must be at least 1")
+    check_length(episodes, max_decisions)
     if not 0 <= seed < 2**30:
         raise BadRequestError(f"seed {seed}: must be 0 to {2**30 - 1}")
     # A lost life may end an episode in training; a score is that of the whole game.

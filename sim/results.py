@@ -130,7 +130,7 @@ def run_result(
     network_hash: str,
     sticky: float | None,
     host_s: float,
-    card: str = DEFAULT_CARD,
+    card: AnyPath = DEFAULT_CARD,
     compiled_before: bool = False,
 ) -> RunResult:
     """Price a run and describe how it came about.

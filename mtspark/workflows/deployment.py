@@ -74,7 +74,7 @@ class Deployment:
             raise TypeError("Deployment takes an export or a bundle; call export or load_bundle")
         self._export, self._stored = export, bundle
         self._scratch: tempfile.TemporaryDirectory[str] | None = None
-        self._last: Callable[[str], Bill] | None = None
+        self._last: Callable[[AnyPath], Bill] | None = None
 
     def __repr__(self) -> str:
         """Name, sizes, and where it lies."""
@@ -255,7 +255,7 @@ class Deployment:
         )
         return self._counted(result)
 
-    def energy(self, x: Any = None, *, card: str = DEFAULT_CARD) -> Bill:
+    def energy(self, x: Any = None, *, card: AnyPath = DEFAULT_CARD) -> Bill:
         """Price the mean sample or decision.
 
         Args:
@@ -312,7 +312,7 @@ class Deployment:
         )
         counts, network = result.run.counts, self.network
 
-        def bill(card: str) -> Bill:
+        def bill(card: AnyPath) -> Bill:
             from mtspark.sim.energy import load_card, price
 
             return price(counts, network, load_card(card))
@@ -369,11 +369,11 @@ class Deployment:
         self,
         page: AnyPath,
         *,
-        tasks: Sequence[str] = (),
+        tasks: str | Sequence[str] = (),
         episodes: int = 1,
         seed: int | None = None,
         max_decisions: int | None = None,
-        cards: Sequence[str] = (),
+        cards: AnyPath | Sequence[AnyPath] = (),
         data: AnyPath | None = None,
         images: int = 300,
         progress: ProgressCallback = no_progress,
@@ -382,11 +382,11 @@ class Deployment:
 
         Args:
             page: an .html file; its data are written beside it, as .json.
-            tasks: names; empty: all.
+            tasks: one name or several; empty: all.
             episodes: games that are recorded.
             seed: of the first game.
             max_decisions: cut every game off after this many.
-            cards: prices, names or files; empty: those that ship.
+            cards: prices, one or several, names or files; empty: those that ship.
             data: folder with images, for image tasks; None downloads them.
             images: how many of them are recorded.
             progress: called at every decision.
@@ -488,9 +488,9 @@ def load_bundle(folder: AnyPath) -> Deployment:
 
 
 def evaluate(
-    agent: AnyPath | Deployment,
+    agent: AnyPath | Agent | Deployment,
     *,
-    tasks: tuple[str, ...] = (),
+    tasks: str | Sequence[str] = (),
     episodes: int = 30,
     seed: int = 0,
     sticky: float = 0.25,
@@ -502,8 +502,8 @@ def evaluate(
     """Score an agent in its games and image sets: float network and chip on the same starts.
 
     Args:
-        agent: a bundle, or an agent file (.pt), whose float network then plays alone.
-        tasks: names; empty: all.
+        agent: a bundle; or an agent or its file (.pt), whose float network then plays alone.
+        tasks: one name or several; empty: all.
         episodes: full games of each row, at least 2.
         seed: of the first game of every row.
         sticky: sticky actions of the second pair of rows.
@@ -516,13 +516,34 @@ def evaluate(
         BadRequestError: unknown task, or numbers that cannot be.
         BadFileError: a file that cannot be read or written.
     """
-    request = EvaluationRequest(tuple(tasks), episodes, seed, sticky, data, images, store)
+    names = (tasks,) if isinstance(tasks, str) else tuple(tasks)
+    request = EvaluationRequest(names, episodes, seed, sticky, data, images, store)
     if isinstance(agent, Deployment):
         return evaluate_bundle(agent.bundle, request, progress=progress)
+    if not isinstance(agent, (str, os.PathLike)):
+        return _evaluate_agent(agent, request, progress)
     path = Path(agent)
     if path.is_file():
         return evaluate_checkpoint(path, request, progress=progress)
     return evaluate_bundle(bundles.load_bundle(path), request, progress=progress)
+
+
+def _evaluate_agent(
+    agent: Agent, request: EvaluationRequest, progress: ProgressCallback
+) -> Evaluation:
+    """Score an agent in memory as the file that it would be saved to.
+
+    Raises:
+        TypeError: no agent.
+    """
+    from mtspark.train.checkpoint import Agent, save_agent
+
+    if not isinstance(agent, Agent):
+        raise TypeError(f"agent is {type(agent).__name__}; give a path, an agent or a deployment")
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch, bundles.AGENT)
+        save_agent(agent, path)
+        return evaluate_checkpoint(path, request, progress=progress)
 
 
 def _checked_options(options: dict[str, Any]) -> dict[str, Any]:

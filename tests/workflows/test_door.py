@@ -265,6 +265,8 @@ def test_a_saved_bundle_is_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     with pytest.raises(ValueError, match="exists already"):
         chip.save(folder)
     assert chip.diff("reference", decisions=2).equal
+    with pytest.raises(ValueError, match="decisions 0: must be at least 1"):
+        chip.diff("reference", decisions=0)
     monkeypatch.chdir(tmp_path)
     near = mtspark.load_bundle("three.deploy")
     monkeypatch.chdir("copy.deploy")
@@ -309,7 +311,9 @@ def test_the_door_makes_the_network_of_the_command_line(
         assert result.to_json()[key] == wanted[key]
     bill = in_memory.energy(card="loihi1_davies2018")
     assert bill.to_json() == wanted["energy"][0]
-    page = in_memory.report(tmp_path / "page.html", tasks=["pong"], max_decisions=3, seed=2)
+    with pytest.raises(ValueError, match="episodes and max-decisions must be at least 1"):
+        in_memory.play("pong", episodes=0)
+    page = in_memory.report(tmp_path / "page.html", tasks="pong", max_decisions=3, seed=2)
     assert page.page.read_text().startswith("<!doctype html>")
     frames = np.random.default_rng(0).integers(0, 256, (3, 2, 20, 20), dtype=np.uint8)
     answers = in_memory.run(frames, task="pong")
@@ -343,8 +347,12 @@ def test_an_agent_is_scored_as_by_the_command_line(
     assert call("eval", path, "--episodes", 2, "--sticky", 0, "--json", out) == 0
     result = mtspark.evaluate(path, episodes=2, sticky=0.0)
     assert json.loads(json.dumps(result.to_json())) == json.loads(out.read_text())
+    in_memory = mtspark.evaluate(mtspark.load_agent(path), tasks="pong", episodes=2, sticky=0.0)
+    assert [row.returns for row in in_memory.games] == [result.games[0].returns]
     with pytest.raises(ValueError, match="must be at least 2"):
         mtspark.evaluate(path, episodes=1)
+    with pytest.raises(TypeError, match="agent is int"):
+        mtspark.evaluate(3)  # type: ignore[arg-type]
 
 
 def test_numbers_of_numpy_are_options() -> None:

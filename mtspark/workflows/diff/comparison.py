@@ -58,6 +58,8 @@ def diff(
         BadFileError: a file cannot be read.
         BackendMissingError: Lava or lava-dl is not installed.
     """
+    if decisions is not None and decisions < 1:
+        raise BadRequestError(f"decisions {decisions}: must be at least 1")
     other = against.value if isinstance(against, BackendName) else os.fspath(against)
     if compares_files(first, other):
         source = first if isinstance(first, Bundle) else os.fspath(first)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from mtspark.core.chip_network import ChipNetwork
 from mtspark.core.errors import BadRequestError
+from mtspark.core.files import AnyPath
 from mtspark.core.float_network import FloatNetwork, run_float
 from mtspark.core.progress import ProgressCallback, no_progress
 from mtspark.deploy.bundle import Bundle
@@ -65,7 +66,7 @@ class DataEvaluation:
         """95 % interval of the chip's accuracy."""
         return wilson_interval(self.right, self.samples)
 
-    def energy(self, card: str = DEFAULT_CARD) -> Bill:
+    def energy(self, card: AnyPath = DEFAULT_CARD) -> Bill:
         """Price the mean sample.
 
         Args:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,11 +62,11 @@ def report(
     bundle: Bundle | AnyPath,
     path: AnyPath,
     *,
-    tasks: Sequence[str] = (),
+    tasks: str | Sequence[str] = (),
     episodes: int = 1,
     seed: int | None = None,
     max_decisions: int | None = None,
-    cards: Sequence[str] = (),
+    cards: AnyPath | Sequence[AnyPath] = (),
     encoder: str | Encoder = Encoder.FRAME,
     seconds: float = 10.0,
     times: str | None = None,
@@ -90,11 +91,11 @@ def report(
         BackendMissingError: NeuroBench is asked for and not installed.
     """
     request = ReportRequest(
-        tasks=tuple(tasks),
+        tasks=(tasks,) if isinstance(tasks, str) else tuple(tasks),
         episodes=episodes,
         seed=seed,
         max_decisions=max_decisions,
-        cards=tuple(cards),
+        cards=(cards,) if isinstance(cards, (str, os.PathLike)) else tuple(cards),
         encoder=Encoder(encoder),
         seconds=seconds,
         times=times,

@@ -60,7 +60,7 @@ class ReportRequest:
     episodes: int = 1
     seed: int | None = None
     max_decisions: int | None = None
-    cards: tuple[str, ...] = ()
+    cards: tuple[AnyPath, ...] = ()
     encoder: Encoder = Encoder.FRAME
     seconds: float = 10.0
     times: str | None = None

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from mtspark.core.backend import AgentBackend, Moment
-from mtspark.core.files import writable_folder, write_json
+from mtspark.core.files import AnyPath, writable_folder, write_json
 from mtspark.core.progress import ProgressCallback, no_progress
 from mtspark.deploy.bundle import Bundle
-from mtspark.sim.play import MAX_GAMES_AT_ONCE, play
+from mtspark.sim.play import MAX_GAMES_AT_ONCE, check_length, play
 from mtspark.sim.results import DEFAULT_CARD, RunResult, run_result
 from mtspark.workflows.backends import BackendName, one_at_a_time, open_backend
 from mtspark.workflows.run.progress import episode_reports
@@ -27,7 +27,7 @@ def run_games(
     seed: int = 0,
     max_decisions: int | None = None,
     sticky: float | None = None,
-    card: str = DEFAULT_CARD,
+    card: AnyPath = DEFAULT_CARD,
     observe: Callable[[Moment], None] | None = None,
     progress: ProgressCallback = no_progress,
 ) -> RunResult:
@@ -52,6 +52,7 @@ def run_games(
 
     # A network that plays no game is refused before anything starts.
     _ = bundle.network.game_protocol
+    check_length(episodes, max_decisions)
 
     def both(moment: Moment) -> None:
         report(moment)

@@ -70,7 +70,7 @@ class InputsResult:
         """Index of the largest value of each sample; the first one wins a tie."""
         return self.values.reshape(self.samples, -1).argmax(1)
 
-    def energy(self, card: str = DEFAULT_CARD) -> Bill:
+    def energy(self, card: AnyPath = DEFAULT_CARD) -> Bill:
         """Price the mean sample.
 
         Args:
