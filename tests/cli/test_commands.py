@@ -277,9 +277,7 @@ def test_bad_input_is_one_line_and_exit_code_2(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    import mtspark.deploy.lava.shim as shim
-
-    monkeypatch.setattr(shim, "installed_lava", lambda: "0.10.0")
+    monkeypatch.setattr("mtspark.workflows.demo.installed_lava", lambda: "0.10.0")
     (tmp_path / "text.pt").write_text("a poem")
     runs = sorted(bundle.glob("runs/*"))
     places = {"tmp": tmp_path, "agent": checkpoint, "bundle": bundle}

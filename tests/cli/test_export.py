@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 import mtspark.convert.nir as nir_export
-import mtspark.deploy.lava.shim as shim
 import mtspark.sim.engine.chip as engine
 from mtspark.deploy.bundle import load_bundle
 from mtspark.train.checkpoint.agent import Agent, load_agent, save_agent
@@ -81,7 +80,7 @@ def test_a_demo_without_an_agent_leaves_no_folder(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(shim, "installed_lava", lambda: "0.10.0")
+    monkeypatch.setattr("mtspark.workflows.demo.installed_lava", lambda: "0.10.0")
     if content is not None:
         (tmp_path / "agent.pt").write_text(content)
     assert call("demo", tmp_path / "agent.pt", "-o", tmp_path / "out") == 2

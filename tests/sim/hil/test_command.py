@@ -233,14 +233,14 @@ def test_without_intels_compiler_the_board_is_refused_in_one_line(
 
 
 def test_with_the_compiler_lava_is_asked_for_the_board(monkeypatch: pytest.MonkeyPatch) -> None:
-    from mtspark.sim.backends.lava import backend as lava_runner
+    from mtspark.sim import backends
 
     asked: list[dict[str, object]] = []
     monkeypatch.setattr(hil_chip, "installed_lava", lambda: "0.10.0")
     monkeypatch.setattr(hil_chip, "load_lava", lambda: None)
     monkeypatch.setitem(sys.modules, "planted_compiler", ModuleType("planted_compiler"))
     monkeypatch.setattr(hil_chip, "LOIHI_COMPILER", "planted_compiler")
-    monkeypatch.setattr(lava_runner, "LavaBackend", lambda network, **how: asked.append(how))
+    monkeypatch.setattr(backends, "LavaBackend", lambda network, **how: asked.append(how))
     hil_chip.builder(ChipBackend.LOIHI2, 1)(None)  # type: ignore[arg-type]
     hil_chip.builder(ChipBackend.LAVA, None)(None)  # type: ignore[arg-type]
     assert asked == [
