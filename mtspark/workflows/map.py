@@ -131,7 +131,7 @@ def map_bundle(
         division=Division(asked.division),
         input_place=None if asked.input_place is None else InputPlace(asked.input_place),
         spread_thresholds=asked.spread_thresholds,
-        rates=None if sent is None else {name: each / decisions for name, each in sent.items()},
+        rates=None if sent is None else {name: count / decisions for name, count in sent.items()},
     )
     traffic = time = None
     if sent is not None:

@@ -295,13 +295,13 @@ def _longest_way(traffic: Traffic, figures: dict[str, Figure]) -> TimeTerm:
     rows, columns = figures.get("hop_east_west_ns"), figures.get("hop_north_south_ns")
     if rows is None or columns is None:
         return TimeTerm(name, None, None, NOT_MODELLED, "")
-    way = traffic.hops_east_west * rows.value + traffic.hops_north_south * columns.value
+    travel = traffic.hops_east_west * rows.value + traffic.hops_north_south * columns.value
     inside = figures.get("within_tile_ns")
     if inside is not None:
-        way = np.where(traffic.within_router, inside.value, way)
+        travel = np.where(traffic.within_router, inside.value, travel)
     used = traffic.messages > 0
     np.fill_diagonal(used, False)
-    longest = float(way[used].max(initial=0.0))
+    longest = float(travel[used].max(initial=0.0))
     return TimeTerm(name, None, longest / 1000, rows.source, rows.confidence)
 
 

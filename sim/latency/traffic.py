@@ -95,9 +95,9 @@ def traffic_of(
         network: the network.
         mapping: its mapping.
         chip: whose mesh the mapping lies on.
-        sent: messages that each neuron sent, by source (populations and :data:`INPUT`), of
-            the source's shape: of one step, or added up over decisions
-            (``Counter.window[name] + Counter.drain[name]``).
+        sent: messages that each neuron sent, by source (populations and
+            :data:`mtspark.core.chip_network.INPUT`), of the source's shape: of one step,
+            or added up over decisions (``Counter.window[name] + Counter.drain[name]``).
     """
     count = len(mapping.cores)
     messages = np.zeros((count, count), np.int64)
@@ -123,8 +123,8 @@ def traffic_of(
                 from_host[index] += int(heard.sum())
             else:
                 # Sums of integers below 2^53 are exact in bincount's doubles.
-                told = np.bincount(owners, weights=heard, minlength=count)
-                messages[:, index] += told.astype(np.int64)
+                received = np.bincount(owners, weights=heard, minlength=count)
+                messages[:, index] += received.astype(np.int64)
     columns = np.array([core.chip * chip.mesh.columns + core.column for core in mapping.cores])
     rows = np.array([core.row for core in mapping.cores])
     chips = np.array([core.chip for core in mapping.cores])

@@ -88,8 +88,7 @@ def _print_network(bundle: Bundle, fidelity: dict[str, Any]) -> None:
     )
     for note in fidelity["import_notes"]:
         console.print(f"assumed: {note}", markup=False)
-    said = chip.provenance.get("notes", "").split("; ")
-    for note in said:
+    for note in chip.provenance.get("notes", "").split("; "):
         if note and "can reach" in note:
             console.print(f"note: {note}", markup=False)
     for layer in fidelity.get("module_against_network", []):

@@ -144,7 +144,7 @@ def _cells(term: TimeTerm) -> tuple[str, str, str, str]:
     return term.name, count, term.text, "" if term.time_us is None else term.source + sure
 
 
-def print_pilotnet(found: PilotNetComparison) -> None:
+def print_pilotnet(comparison: PilotNetComparison) -> None:
     """Cores, neurons and memory beside Intel's log; step times beside the measurement."""
     table = Table(
         title="PilotNet LIF on Loihi 2: cores, neurons a core, 64-bit words of synapses a core",
@@ -154,27 +154,27 @@ def print_pilotnet(found: PilotNetComparison) -> None:
     table.add_column("layer")
     for heading in ("Intel's compiler", "divided alike", "fewest cores"):
         table.add_column(heading, justify="right")
-    for layer in found.layers:
+    for layer in comparison.layers:
         rows = (layer.intel, layer.as_intel, layer.fewest)
         cells = (f"{cores:3} x {neurons:5,} {words:6,}" for cores, neurons, words in rows)
         table.add_row(layer.name, *cells)
     table.add_section()
-    ours, fewest = len(found.as_intel.cores), len(found.fewest.cores)
-    table.add_row("cores", str(found.intel_cores), str(ours), str(fewest))
-    ratios = [f"{cores / found.intel_cores:.2f}" for cores in (ours, fewest)]
+    ours, fewest = len(comparison.as_intel.cores), len(comparison.fewest.cores)
+    table.add_row("cores", str(comparison.intel_cores), str(ours), str(fewest))
+    ratios = [f"{cores / comparison.intel_cores:.2f}" for cores in (ours, fewest)]
     table.add_row("over Intel's", "", *ratios)
     console.print(table)
     times = Table(
-        title=f"Modelled step of the division alike, measured {found.measured_step_us:.1f} us",
+        title=f"Modelled step of the division alike, measured {comparison.measured_step_us:.1f} us",
         box=SIMPLE_HEAD,
         padding=0,
     )
     times.add_column("times")
     for heading in ("step [us]", "over measured", "busiest layer"):
         times.add_column(heading, justify="right")
-    for name, step in found.steps.items():
+    for name, step in comparison.steps.items():
         total = step.total_us or 0.0
         times.add_row(
-            name, f"{total:,.1f}", f"{total / found.measured_step_us:.2f}", step.population
+            name, f"{total:,.1f}", f"{total / comparison.measured_step_us:.2f}", step.population
         )
     console.print(times)

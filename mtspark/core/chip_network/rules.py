@@ -34,9 +34,9 @@ def check_network(network: ChipNetwork) -> None:
     Raises:
         BadNetworkError: one line that lists each violation.
     """
-    found = violations(network)
-    if found:
-        raise BadNetworkError(f"{network.name}: " + "; ".join(found))
+    broken = violations(network)
+    if broken:
+        raise BadNetworkError(f"{network.name}: " + "; ".join(broken))
 
 
 def violations(network: ChipNetwork) -> list[str]:
@@ -73,7 +73,7 @@ def steps_and_tasks_are_positive(network: ChipNetwork) -> Iterator[str]:
         yield "no task, at least 1 is needed"
 
 
-def tasks_are_told_apart_and_have_actions_of_the_readout(network: ChipNetwork) -> Iterator[str]:
+def tasks_differ_by_name_and_have_actions_of_the_readout(network: ChipNetwork) -> Iterator[str]:
     """Task names are unique and every legal action has an output."""
     names = [task.name for task in network.tasks]
     for name in sorted({name for name in names if names.count(name) > 1}):
@@ -116,10 +116,10 @@ def arrays_have_the_declared_shapes(network: ChipNetwork) -> Iterator[str]:
     for link in network.connections:
         if link.source not in shapes or link.target not in shapes:
             continue
-        made = _output_shape(link, shapes[link.source])
+        output = _output_shape(link, shapes[link.source])
         target = shapes[link.target]
-        if made != (target if link.kind is ConnectionKind.CONV else (int(np.prod(target)),)):
-            yield f"connection {link.name!r}: makes {made or 'nothing'}, its target is {target}"
+        if output != (target if link.kind is ConnectionKind.CONV else (int(np.prod(target)),)):
+            yield f"connection {link.name!r}: makes {output or 'nothing'}, its target is {target}"
     actions = shapes.get(network.readout.population)
     if actions is not None and network.readout.scale.shape != actions:
         yield f"readout scale {network.readout.scale.shape}, its population is {actions}"
@@ -176,8 +176,8 @@ def decays_thresholds_and_biases_are_in_range(network: ChipNetwork) -> Iterator[
         ):
             low, high = int(np.min(value)), int(np.max(value))
             if low < 0 or high > largest:
-                found = str(low) if low == high else f"{low}..{high}"
-                yield f"{where}: {kind} decay {found}, 0 to {largest} exist"
+                decay = str(low) if low == high else f"{low}..{high}"
+                yield f"{where}: {kind} decay {decay}, 0 to {largest} exist"
         thresholds = population.thresholds
         if thresholds.min() < 0 or thresholds.max() > THRESHOLD_LIMIT:
             yield (
@@ -233,7 +233,7 @@ STRUCTURE_RULES = (
     connections_join_known_populations,
     delays_exist_on_the_chip,
     steps_and_tasks_are_positive,
-    tasks_are_told_apart_and_have_actions_of_the_readout,
+    tasks_differ_by_name_and_have_actions_of_the_readout,
     arrays_have_the_declared_shapes,
     depths_are_defined,
 )

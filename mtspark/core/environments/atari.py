@@ -99,7 +99,7 @@ def _rom(game: str) -> Path:
     if game in SEVERAL_PLAYERS:
         raise BadRequestError(
             f"game {game!r}: is for several players only, which ALE cannot load here; likewise "
-            f"{', '.join(each for each in SEVERAL_PLAYERS if each != game)}; choose another game"
+            f"{', '.join(name for name in SEVERAL_PLAYERS if name != game)}; choose another game"
         )
     known = game in ale_py.roms.get_all_rom_ids()
     rom = ale_py.roms.get_rom_path(game) if known else None

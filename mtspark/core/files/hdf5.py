@@ -145,15 +145,15 @@ class _Reader:
     def _dataset(self, item: Any, names: tuple[str, ...]) -> None:
         import h5py
 
-        limits, made = self.limits, item.id.get_create_plist()
-        if made.get_external_count():
+        limits, creation = self.limits, item.id.get_create_plist()
+        if creation.get_external_count():
             raise self._refuse(names, "keeps its values in another file; refused")
-        layout = made.get_layout()
+        layout = creation.get_layout()
         if layout not in (h5py.h5d.COMPACT, h5py.h5d.CONTIGUOUS, h5py.h5d.CHUNKED):
-            raise self._refuse(names, "is a virtual dataset, made of other files; refused")
+            raise self._refuse(names, "is a virtual dataset, creation of other files; refused")
         known = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32}
         known.add(h5py.h5z.FILTER_LZF)
-        used = {made.get_filter(index)[0] for index in range(made.get_nfilters())}
+        used = {creation.get_filter(index)[0] for index in range(creation.get_nfilters())}
         if not used <= known:
             raise self._refuse(names, f"is stored by filters {sorted(used - known)}; gzip or lzf")
         if item.shape is None:
@@ -166,7 +166,7 @@ class _Reader:
         if self.total > limits.total_bytes:
             raise over("total_bytes", f"{self.path}: declared", self.total, limits)
         if layout == h5py.h5d.CHUNKED:
-            chunks = made.get_chunk()
+            chunks = creation.get_chunk()
             if prod(chunks) * itemsize > limits.array_bytes:
                 raise over(
                     "array_bytes", f"{self.path}: a chunk of", prod(chunks) * itemsize, limits

@@ -28,32 +28,36 @@ def check_float_network(network: FloatNetwork) -> None:
     Raises:
         BadNetworkError: one line that lists each violation.
     """
-    found = [*_structure(network)] or [*_values(network)]
-    if found:
-        raise BadNetworkError(f"{network.name}: " + "; ".join(found))
+    broken = [*_structure(network)] or [*_values(network)]
+    if broken:
+        raise BadNetworkError(f"{network.name}: " + "; ".join(broken))
 
 
 def _structure(network: FloatNetwork) -> list[str]:
-    found = []
+    broken = []
     names = [INPUT, CONSTANT, *(p.name for p in network.populations)]
-    found += [f"name {n!r} is used twice" for n in sorted({n for n in names if names.count(n) > 1})]
+    broken += [
+        f"name {n!r} is used twice" for n in sorted({n for n in names if names.count(n) > 1})
+    ]
     links = [link.name for link in network.connections]
-    found += [f"connection {n!r} is there twice" for n in sorted(set(links)) if links.count(n) > 1]
+    broken += [f"connection {n!r} is there twice" for n in sorted(set(links)) if links.count(n) > 1]
     position = {name: index for index, name in enumerate(names)}
     for link in network.connections:
         if link.source not in position or link.target not in position:
-            found.append(f"connection {link.name!r} joins unknown {link.source!r}, {link.target!r}")
+            broken.append(
+                f"connection {link.name!r} joins unknown {link.source!r}, {link.target!r}"
+            )
         elif link.delay < 0 or (link.delay == 0 and position[link.source] >= position[link.target]):
-            found.append(
+            broken.append(
                 f"connection {link.name!r} of delay {link.delay} starts at or after its target"
             )
     if network.output.population not in names[2:]:
-        found.append(f"output of unknown population {network.output.population!r}")
-    return found
+        broken.append(f"output of unknown population {network.output.population!r}")
+    return broken
 
 
 def _values(network: FloatNetwork) -> list[str]:
-    found = []
+    broken = []
     for link in network.connections:
         ends = network.size_of(link.target), network.size_of(link.source)
         if link.kind is FloatKind.DENSE:
@@ -68,14 +72,14 @@ def _values(network: FloatNetwork) -> list[str]:
                 and (prod(link.output_shape), prod(link.input_shape)) == ends
             )
         if not fits:
-            found.append(
+            broken.append(
                 f"connection {link.name!r}: {link.kind.value} weights {link.weights.shape} do not "
                 f"lead from {ends[1]} values to {ends[0]}"
             )
         if not np.isfinite(link.weights).all():
-            found.append(f"connection {link.name!r} has weights that are not finite")
+            broken.append(f"connection {link.name!r} has weights that are not finite")
         elif _beyond(link.weights):
-            found.append(f"connection {link.name!r} has weights beyond {LARGEST:.2g}")
+            broken.append(f"connection {link.name!r} has weights beyond {LARGEST:.2g}")
     for population in network.populations:
         arrays = {
             key: value for key, value in vars(population).items() if isinstance(value, np.ndarray)
@@ -85,21 +89,21 @@ def _values(network: FloatNetwork) -> list[str]:
             if key == "thresholds":
                 wanted = (len(network.tasks), *wanted)
                 if np.isnan(value).any():
-                    found.append(f"population {population.name!r}: thresholds are not numbers")
+                    broken.append(f"population {population.name!r}: thresholds are not numbers")
             elif not np.isfinite(value).all():
-                found.append(f"population {population.name!r}: {key} is not finite")
+                broken.append(f"population {population.name!r}: {key} is not finite")
             if _beyond(value):
-                found.append(f"population {population.name!r}: {key} beyond {LARGEST:.2g}")
+                broken.append(f"population {population.name!r}: {key} beyond {LARGEST:.2g}")
             if value.shape != wanted:
-                found.append(f"population {population.name!r}: {key} {value.shape}, not {wanted}")
+                broken.append(f"population {population.name!r}: {key} {value.shape}, not {wanted}")
         for key in ("membrane_keep", "current_keep"):
             if np.any(arrays[key] < 0) or np.any(arrays[key] > 1):
-                found.append(f"population {population.name!r}: {key} must be within 0 and 1")
+                broken.append(f"population {population.name!r}: {key} must be within 0 and 1")
     if network.output.kind is OutputKind.SPIKES:
         population = network.population(network.output.population)
         if not population.spiking:
-            found.append(f"output counts spikes of {population.name!r}, which never fires")
-    return found
+            broken.append(f"output counts spikes of {population.name!r}, which never fires")
+    return broken
 
 
 def _beyond(values: Floats) -> bool:

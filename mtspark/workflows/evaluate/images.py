@@ -56,8 +56,8 @@ def image_rows(
         with open_backend(name, bundle, task) as backend:
             named[name.value] = _answers(backend, test, row, legal, progress)
     on_torch, on_chip = (
-        replace(_row(test, task, name, found, bundle.network_hash), quantisation=quantisation)
-        for name, found in named.items()
+        replace(_row(test, task, name, actions, bundle.network_hash), quantisation=quantisation)
+        for name, actions in named.items()
     )
     agreement = float((named["torch"] == named["engine"]).mean())
     compared = len(test.labels)

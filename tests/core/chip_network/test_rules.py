@@ -204,7 +204,7 @@ CASES: list[tuple[Callable[..., Any], Change, str]] = [
         "input payload of 7 bits",
     ),
     (
-        rules.tasks_are_told_apart_and_have_actions_of_the_readout,
+        rules.tasks_differ_by_name_and_have_actions_of_the_readout,
         network(tasks=lambda old: (replace(old[0], legal_actions=(0, 17)), *old[1:])),
         "task 'pong' has action 17, the readout has 4 outputs",
     ),

@@ -103,8 +103,8 @@ def read_onnx(
             attempt(file)
         return {"content": np.frombuffer(content, np.uint8), "description": file.description}
 
-    found = read_guarded(str(path), read, limits, trust)
-    return OnnxFile(found["content"].tobytes(), found["description"])
+    answer = read_guarded(str(path), read, limits, trust)
+    return OnnxFile(answer["content"].tobytes(), answer["description"])
 
 
 def _scan(path: Path, content: bytes, limits: FileLimits) -> dict[str, Any]:
