@@ -6,12 +6,12 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum
-from pathlib import Path
 from typing import TYPE_CHECKING
+
+from mtspark.core.errors import BadRequestError
 
 if TYPE_CHECKING:
     from mtspark.core.backend import AgentBackend
-    from mtspark.core.chip_network import ChipNetwork
     from mtspark.deploy.bundle import Bundle
 
 
@@ -44,20 +44,18 @@ def open_backend(
         trace: whether Lava records spikes and membranes; the others do so when they are asked.
 
     Raises:
-        BadRequestError: unknown task.
+        BadRequestError: unknown task, or torch for a network that is no agent.
         BackendMissingError: Lava is not installed.
-        BadFileError: the bundle lacks its checkpoint, which torch needs.
     """
-    backend = _start(name, bundle.network, bundle.folder, task, trace)
+    backend = _start(name, bundle, task, trace)
     try:
         yield backend
     finally:
         backend.close()
 
 
-def _start(
-    name: BackendName, network: ChipNetwork, folder: Path, task: str, trace: bool
-) -> AgentBackend:
+def _start(name: BackendName, bundle: Bundle, task: str, trace: bool) -> AgentBackend:
+    network = bundle.network
     row = network.task_index(task)
     if name is BackendName.ENGINE:
         from mtspark.sim.engine import EngineChip
@@ -72,7 +70,12 @@ def _start(
         from mtspark.train.backend import TorchBackend
         from mtspark.train.checkpoint import load_agent
 
-        return TorchBackend(load_agent(folder / AGENT))
+        if AGENT not in bundle.files:
+            raise BadRequestError(
+                f"backend torch: runs agents, and {network.name} is none; its bundle holds no "
+                f"{AGENT}"
+            )
+        return TorchBackend(load_agent(bundle.folder / AGENT))
     from mtspark.sim.backends import LavaBackend
 
     stock = name is BackendName.LAVA_STOCK

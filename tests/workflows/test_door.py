@@ -243,6 +243,8 @@ def test_a_backend_that_does_not_exist_and_energy_of_nothing(tmp_path: Path) -> 
         chip.energy()
     with pytest.raises(ValueError, match="backend 'gpu': engine, reference"):
         chip.run(SERIES, backend="gpu")
+    with pytest.raises(ValueError, match="torch: runs agents, and Three is none"):
+        chip.run(SERIES, backend="torch")
     with pytest.raises(ValueError, match="plays no game"):
         chip.play("default")
     with pytest.raises(ValueError, match="a page shows the games or image sets of an agent"):
@@ -351,6 +353,8 @@ def test_an_agent_is_scored_as_by_the_command_line(
     assert [row.returns for row in in_memory.games] == [result.games[0].returns]
     with pytest.raises(ValueError, match="must be at least 2"):
         mtspark.evaluate(path, episodes=1)
+    with pytest.raises(mtspark.BadFileError, match="cannot be written"):
+        mtspark.evaluate(path, store=path / "rows.json")
     with pytest.raises(TypeError, match="agent is int"):
         mtspark.evaluate(3)  # type: ignore[arg-type]
 

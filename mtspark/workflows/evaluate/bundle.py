@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mtspark.core.backend import Moment, greedy_actions
 from mtspark.core.errors import BadRequestError
-from mtspark.core.files import AnyPath, writable_folder
+from mtspark.core.files import AnyPath, check_target, writable_folder
 from mtspark.core.progress import ProgressCallback, no_progress
 from mtspark.deploy.bundle import AGENT, Bundle
 from mtspark.sim.play import Run, play
@@ -54,11 +54,13 @@ class EvaluationRequest:
     store: AnyPath | None = None
 
     def check(self) -> None:
-        """Refuse numbers that cannot be.
+        """Refuse numbers that cannot be, and a file that cannot be written.
 
         Raises:
             BadRequestError: there is one.
+            BadFileError: the rows could not be stored.
         """
+        check_target(self.store)
         if not 0 <= self.sticky < 1:
             raise BadRequestError(
                 f"--sticky {self.sticky:g}: 0 up to below 1 is a probability; change it"
