@@ -246,7 +246,7 @@ def _export_pong(at: Workshop) -> Any:
     return export_of(at, "pong")
 
 
-@case()
+@case(slow=True)
 def _export_mtspark_3games(at: Workshop) -> Any:
     at.bundle("mtspark-3games")
     return export_of(at, "mtspark-3games")
@@ -324,7 +324,7 @@ def _run_pong(at: Workshop) -> Any:
     return at.json("run", at.bundle("pong"), *words)
 
 
-@case()
+@case(slow=True)
 def _run_breakout(at: Workshop) -> Any:
     words = ("--task", "breakout", "--seed", 3, "--sticky", 0.25, "--max-decisions", 40)
     return at.json("run", at.bundle("mtspark-3games"), *words)
@@ -365,7 +365,7 @@ def _report_page_pong(at: Workshop) -> Any:
     return at.read("page-pong.json")
 
 
-@case()
+@case(slow=True)
 def _report_page_images(at: Workshop) -> Any:
     words = ("-o", "page-images.html", "--data", at.images(), "--images", 10, "--seconds", 1)
     cards = ("--card", "loihi2_pilotnet", "--card", "ops45nm_int8")
@@ -387,12 +387,12 @@ def _report_page_pilotnet(at: Workshop) -> Any:
     return [check["name"] for check in at.read("page-p.json")["made"]["checks"]]
 
 
-@case()
+@case(slow=True)
 def _eval_games(at: Workshop) -> Any:
     return at.read(at.scored())
 
 
-@case()
+@case(slow=True)
 def _eval_checkpoint(at: Workshop) -> Any:
     return at.json("eval", TINY, "--episodes", 2, "--task", "pong", "--sticky", 0.5)
 
@@ -418,7 +418,7 @@ def _hil(at: Workshop) -> Any:
     }
 
 
-@case()
+@case(slow=True)
 def _hil_faults(at: Workshop) -> Any:
     words = ("hil", at.bundle("tiny"), "--task", "breakout", *CUT, "--backend", "reference")
     faults = ("--fault", "chip-death=0.1", "--fault", "lost-messages=0.1", "--away-ms", 200)
@@ -434,7 +434,7 @@ def _map_pong(at: Workshop) -> Any:
     return at.json("map", at.bundle("pong"), *words)
 
 
-@case()
+@case(slow=True)
 def _map_3games(at: Workshop) -> Any:
     words = ("--task", "enduro", "--decisions", 20, "--chip", "loihi1", "--division", "intel")
     return at.json("map", at.bundle("mtspark-3games"), *words, code=1)
@@ -539,24 +539,24 @@ def files_of_run(folder: Path) -> dict[str, Any]:
     }
 
 
-@case()
+@case(slow=True)
 def _train_games(at: Workshop) -> Any:
     return files_of_run(at.folder / trained(at, "run"))
 
 
-@case()
+@case(slow=True)
 def _train_dqn(at: Workshop) -> Any:
     folder = at.folder / trained(at, "dqn-run")
     names = sorted(str(path.relative_to(folder)) for path in folder.glob("replay.*/**/*"))
     return {**files_of_run(folder), "replay": names}
 
 
-@case()
+@case(slow=True)
 def _train_images(at: Workshop) -> Any:
     return files_of_run(at.folder / trained(at, "images-run"))
 
 
-@case()
+@case(slow=True)
 def _ablation(at: Workshop) -> Any:
     budget = ("seeds=1", "images=16", "epochs=1", "test_images=10", "hidden=4")
     settings = [word for entry in budget for word in ("--set", entry)]

@@ -74,7 +74,13 @@ def test_every_golden_file_belongs_to_a_case() -> None:
 # Shipped agents
 
 
-@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] if f"export-{name}" in SLOW else [])
+        for name in SHIPPED
+    ],
+)
 def test_the_hash_that_runs_carry_is_that_of_the_files(name: str, workshop: Workshop) -> None:
     folder = workshop.bundle(name)
     hashed = network_sha256(workshop.folder / folder)
