@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -190,11 +190,6 @@ def export_to(
     check_bundle_target(Path(folder), replace=overwrite)
     export = run_steps(request, progress=progress)
     return ExportResult(export, write_export(export, folder, overwrite=overwrite))
-
-
-def with_formats(export: Export, formats: tuple[Any, ...]) -> Export:
-    """Return the export with other further files."""
-    return replace(export, request=replace(export.request, formats=formats))
 
 
 def _name(request: ExportRequest) -> str:
