@@ -152,6 +152,21 @@ def test_an_import_that_runs_up_breaks_the_floors(tmp_path, module, other):
     assert "floors BROKEN" in done.stdout.replace("Floors", "floors")
 
 
+@pytest.mark.parametrize(
+    ("module", "other", "contract"),
+    [
+        ("mtspark.convert.compare", "mtspark.deploy", "convert imports train and core only"),
+        ("mtspark.sim.play", "mtspark.train", "sim imports deploy and core only"),
+    ],
+)
+def test_a_forbidden_import_breaks_its_contract(tmp_path, module, other, contract):
+    folder = copy_package(tmp_path)
+    plant(folder, module, f"import {other}")
+    done = lint_imports(folder)
+    assert done.returncode != 0
+    assert f"{contract} BROKEN" in done.stdout
+
+
 def faces_with_an_inside() -> list[str]:
     """Packages two levels below mtspark that hold more than their face."""
     return [name for name in PACKAGES if name.count(".") == 2]
