@@ -6,14 +6,14 @@ threshold does not spoil the layers after it.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import replace
 
 import nir
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from mtspark.convert.agreement import LayerAgreement
 from mtspark.convert.nir import import_graph
 from mtspark.core.chip_network import INPUT
 from mtspark.core.float_network import FloatInput, FloatNetwork, FloatOutput, OutputKind, run_float
@@ -22,29 +22,6 @@ from mtspark.train.networks import NetworkTrace
 
 TIE = 1e-5
 """Folding reorders sums: a membrane this close to its threshold, relatively, may fire or not."""
-
-
-@dataclass(frozen=True)
-class LayerAgreement:
-    """Agreement of one layer of the graph with torch's.
-
-    Attributes:
-        name: of the layer.
-        compared: spikes compared (steps x batch x neurons).
-        ties: membranes within :data:`TIE` of threshold, where a difference is excused.
-        different: spikes that differ where it is not a tie.
-        different_ties: spikes that differ at ties.
-    """
-
-    name: str
-    compared: int
-    ties: int
-    different: int
-    different_ties: int
-
-    def to_json(self) -> dict[str, Any]:
-        """The fields by name, as fidelity.json has them."""
-        return asdict(self)
 
 
 def compare_with_torch(

@@ -60,15 +60,15 @@ def main() -> None:
     generator = np.random.default_rng(0)
     events = (generator.random((4, 20, 2, 34, 34)) < 0.2).astype(np.uint8)
     chip = mtspark.export(model, sample=events, time_steps=20)
-    for layer in chip.fidelity["module_against_network"]:
+    for layer in chip.fidelity.module_against_network:
         print(
-            f"{layer['name']}: {layer['different']} of {layer['compared']:,} spikes differ from "
-            f"torch ({layer['fired']:,} fired)"
+            f"{layer.name}: {layer.different} of {layer.compared:,} spikes differ from "
+            f"torch ({layer.fired:,} fired)"
         )
-    for layer in chip.fidelity["layers"]:
+    for layer in chip.fidelity.layers:
         print(
-            f"{layer['layer']} on the chip: {layer['spike_distance']:.2%} of spikes and silences "
-            f"differ ({layer['chip_rate']:.1%} fire in a step)"
+            f"{layer.layer} on the chip: {layer.spike_distance:.2%} of spikes and silences "
+            f"differ ({layer.chip_rate:.1%} fire in a step)"
         )
     with torch.no_grad():
         in_torch = model(torch.from_numpy(events).float().transpose(0, 1)).sum(0).argmax(1)

@@ -1,5 +1,4 @@
 from .source import build_module as build_module
 from .trace import Traced as Traced
 from .trace import trace_module as trace_module
-from .verify import TraceAgreement as TraceAgreement
 from .verify import compare_with_recording as compare_with_recording

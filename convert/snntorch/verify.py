@@ -7,11 +7,11 @@ compares the whole run. The network's own run from rest is counted as well.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 
+from mtspark.convert.agreement import TraceAgreement
 from mtspark.convert.compare import TIE
 from mtspark.convert.snntorch.recorder import NeuronCall
 from mtspark.convert.snntorch.trace import Traced
@@ -26,35 +26,6 @@ from mtspark.core.float_network import (
     deliver,
     run_float,
 )
-
-
-@dataclass(frozen=True)
-class TraceAgreement:
-    """How one layer of the float network agrees with the module's own run.
-
-    Attributes:
-        name: of the layer.
-        compared: spikes compared (steps x batch x neurons), and as many membranes.
-        fired: spikes of the module among them.
-        ties: membranes within 1e-5 of threshold, relatively, where a difference is excused.
-        different: spikes that differ where there is no tie; always 0 in a network returned.
-        different_ties: spikes that differ at ties.
-        membrane_error: largest difference of a membrane, over the largest membrane.
-        different_alone: spikes that differ when the network runs on its own from rest.
-    """
-
-    name: str
-    compared: int
-    fired: int
-    ties: int
-    different: int
-    different_ties: int
-    membrane_error: float
-    different_alone: int
-
-    def to_json(self) -> dict[str, Any]:
-        """The fields by name, as fidelity.json has them."""
-        return asdict(self)
 
 
 def compare_with_recording(traced: Traced) -> list[TraceAgreement]:

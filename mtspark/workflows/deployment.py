@@ -30,9 +30,11 @@ from mtspark.workflows.evaluate import (
 from mtspark.workflows.export import (
     Export,
     ExportRequest,
+    Fidelity,
     check_given,
     chosen_formats,
     declared_options,
+    fidelity_of,
     run_steps,
     write_export,
 )
@@ -122,25 +124,18 @@ class Deployment:
         return float_side(self.bundle)[0]
 
     @property
-    def fidelity(self) -> dict[str, Any]:
-        """What conversion and quantisation did, as in fidelity.json; empty without that file."""
-        if self._export is not None:
-            return self._export.fidelity()
-        import json
+    def fidelity(self) -> Fidelity:
+        """What conversion and quantisation did, as in fidelity.json; empty without that file.
 
-        from mtspark.core.files import read_text_guarded
-
-        if bundles.FIDELITY not in self.bundle.files:
-            return {}
-        content: dict[str, Any] = read_text_guarded(
-            self.bundle.folder / bundles.FIDELITY, json.loads
-        )
-        return content
+        Raises:
+            BadFileError: the bundle's file is damaged.
+        """
+        return fidelity_of(self.bundle) if self._export is None else self._export.fidelity()
 
     @property
     def warnings(self) -> list[str]:
         """What went badly wrong in a layer, a sentence each."""
-        return list(self.fidelity.get("warnings", []))
+        return list(self.fidelity.warnings)
 
     def save(self, folder: AnyPath, *, overwrite: bool = False) -> Path:
         """Write the bundle, as ``mtspark export`` does; later work uses that folder.

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from mtspark.convert.compare import LayerAgreement, compare_with_torch
+from mtspark.convert.agreement import LayerAgreement
+from mtspark.convert.compare import compare_with_torch
 from mtspark.convert.nir.agent import Head, agent_to_nir, load_graph, save_graph
 from mtspark.convert.nir.reader import import_graph
 from mtspark.core.float_network.simulator import run_float

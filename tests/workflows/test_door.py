@@ -259,7 +259,10 @@ def test_a_saved_bundle_is_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert chip.folder == folder
     loaded = mtspark.load_bundle(tmp_path / "three.deploy")
     assert loaded.bundle.network_hash == chip.bundle.network_hash
-    assert loaded.fidelity == json.loads(json.dumps(chip.fidelity))
+    assert loaded.fidelity == chip.fidelity
+    stored = json.loads((folder / "fidelity.json").read_text())
+    assert chip.fidelity.to_json() == stored
+    assert stored["layers"][0]["spike_distance"] == chip.fidelity.layers[0].spike_distance
     assert loaded.run(SERIES).counts == chip.run(SERIES).counts
     assert loaded.evaluate(SERIES, [0, 0]).float_accuracy == 1.0
     other = loaded.save(tmp_path / "copy.deploy")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.table import Table
 
@@ -10,7 +10,7 @@ from mtspark.cli._console import console
 
 if TYPE_CHECKING:
     from mtspark.deploy.bundle import Bundle
-    from mtspark.workflows.export import ExportResult
+    from mtspark.workflows.export import ExportResult, Fidelity
 
 
 def print_export(result: ExportResult) -> None:
@@ -22,13 +22,13 @@ def print_export(result: ExportResult) -> None:
     console.print(f"wrote {result.bundle.folder}", soft_wrap=True)
 
 
-def _print_agent(bundle: Bundle, fidelity: dict[str, Any]) -> None:
+def _print_agent(bundle: Bundle, fidelity: Fidelity) -> None:
     """Show what was made."""
     network = bundle.network
     table = Table(title=f"{bundle.folder.name}: {len(network.populations)} layers on the chip")
     for column in ("layer", "neurons", "weights", "exponent", "worst current", "worst membrane"):
         table.add_column(column, justify="left" if column == "layer" else "right")
-    rooms = {room["population"]: room for room in fidelity["headroom"]}
+    rooms = {room.population: room for room in fidelity.headroom}
     for population, link in zip(network.populations, network.connections, strict=True):
         room = rooms[population.name]
         table.add_row(
@@ -36,83 +36,83 @@ def _print_agent(bundle: Bundle, fidelity: dict[str, Any]) -> None:
             str(population.size),
             str(link.weights.size),
             str(link.exponent),
-            f"{room['current']:.0%}",
-            f"{room['membrane']:.0%}",
+            f"{room.current:.0%}",
+            f"{room.membrane:.0%}",
         )
     console.print(table)
     console.print(
         "worst cases are over all inputs, of what the chip can hold: below 100 % no sum overflows"
     )
-    for task, layers in fidelity["graph_against_torch"].items():
-        compared = sum(layer["compared"] for layer in layers)
-        different = sum(layer["different"] for layer in layers)
-        ties = sum(layer["different_ties"] for layer in layers)
+    for task, layers in fidelity.graph_against_torch.items():
+        compared = sum(layer.compared for layer in layers)
+        different = sum(layer.different for layer in layers)
+        ties = sum(layer.different_ties for layer in layers)
         console.print(
             f"NIR graph of {task} against torch: {different} of {compared} spikes differ "
             f"(and {ties} at ties with the threshold)"
         )
-    for cost in fidelity.get("palette", []):
-        if cost["after"] < cost["before"]:
+    for cost in fidelity.palette:
+        if cost.after < cost.before:
             console.print(
-                f"{cost['population']}: {cost['before']} distinct thresholds became "
-                f"{cost['after']}, {cost['mean_error']:.2%} off on average"
+                f"{cost.population}: {cost.before} distinct thresholds became "
+                f"{cost.after}, {cost.mean_error:.2%} off on average"
             )
-    for task, cost in fidelity.get("palette_tasks", {}).items():
-        changed = ", ".join(f"{name} {share:.2%}" for name, share in cost["layers"].items())
+    for task, answers in fidelity.palette_tasks.items():
+        changed = ", ".join(f"{name} {share:.2%}" for name, share in answers.layers.items())
         console.print(
-            f"what that costs in {task}: {cost['same_action']:.1%} of the actions stay; neurons "
+            f"what that costs in {task}: {answers.same_action:.1%} of the actions stay; neurons "
             f"whose number of spikes changes: {changed}"
         )
 
 
-def _print_network(bundle: Bundle, fidelity: dict[str, Any]) -> None:
+def _print_network(bundle: Bundle, fidelity: Fidelity) -> None:
     """Show what was made, what was assumed and what it cost."""
     chip = bundle.network
     table = Table(title=f"{bundle.folder.name}: {len(chip.populations)} populations on the chip")
     for column in ("layer", "neurons", "weights", "exponents", "worst current", "worst membrane"):
         table.add_column(column, justify="left" if column == "layer" else "right")
-    for population, room in zip(chip.populations, fidelity["headroom"], strict=True):
+    for population, room in zip(chip.populations, fidelity.headroom, strict=True):
         links = [link for link in chip.connections if link.target == population.name]
         table.add_row(
             population.name,
             str(population.size),
             str(sum(link.weights.size for link in links)),
             ", ".join(str(link.exponent) for link in links),
-            f"{room['current']:.0%}",
-            f"{room['membrane']:.0%}",
+            f"{room.current:.0%}",
+            f"{room.membrane:.0%}",
         )
     console.print(table)
     console.print(
         "worst cases are over all inputs, of what the chip can hold: below 100 % no current wraps "
         "and no membrane saturates"
     )
-    for note in fidelity["import_notes"]:
+    for note in fidelity.import_notes:
         console.print(f"assumed: {note}", markup=False)
     for note in chip.provenance.get("notes", "").split("; "):
         if note and "can reach" in note:
             console.print(f"note: {note}", markup=False)
-    for layer in fidelity.get("module_against_network", []):
+    for layer in fidelity.module_against_network:
         console.print(
-            f"{layer['name']}: {layer['different']} of {layer['compared']} spikes of the float "
-            f"network differ from the module's own run (and {layer['different_ties']} at ties "
-            f"with the threshold); it fired {layer['fired']} times",
+            f"{layer.name}: {layer.different} of {layer.compared} spikes of the float "
+            f"network differ from the module's own run (and {layer.different_ties} at ties "
+            f"with the threshold); it fired {layer.fired} times",
             markup=False,
         )
-    for cost in fidelity.get("palette", []):
-        if cost["after"] < cost["before"]:
+    for cost in fidelity.palette:
+        if cost.after < cost.before:
             console.print(
-                f"{cost['population']}: {cost['before']} distinct thresholds became "
-                f"{cost['after']}, {cost['mean_error']:.2%} off on average",
+                f"{cost.population}: {cost.before} distinct thresholds became "
+                f"{cost.after}, {cost.mean_error:.2%} off on average",
                 markup=False,
             )
-    for layer in fidelity.get("layers", []):
+    for beside in fidelity.layers:
         console.print(
-            f"{layer['layer']}: {layer['spike_distance']:.2%} of its spikes and silences differ "
-            f"from the float network ({layer['float_rate']:.2%} fire in a step, "
-            f"{layer['chip_rate']:.2%} on the chip)",
+            f"{beside.layer}: {beside.spike_distance:.2%} of its spikes and silences differ "
+            f"from the float network ({beside.float_rate:.2%} fire in a step, "
+            f"{beside.chip_rate:.2%} on the chip)",
             markup=False,
         )
-    if "compared_on" in fidelity:
-        console.print(f"compared on: {fidelity['compared_on']}", markup=False)
-    for warning in fidelity["warnings"]:
+    if fidelity.compared_on:
+        console.print(f"compared on: {fidelity.compared_on}", markup=False)
+    for warning in fidelity.warnings:
         console.print(f"warning: {warning}", markup=False)

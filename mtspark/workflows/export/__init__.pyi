@@ -1,3 +1,5 @@
+from .fidelity import Fidelity as Fidelity
+from .fidelity import fidelity_of as fidelity_of
 from .formats import chosen_formats as chosen_formats
 from .pipeline import ExportResult as ExportResult
 from .pipeline import export_to as export_to

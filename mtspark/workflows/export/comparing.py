@@ -14,8 +14,9 @@ from mtspark.deploy.quantise import layer_fidelity
 from mtspark.sim.backends import ReferenceChip
 from mtspark.sim.recording import as_messages
 from mtspark.workflows.export.agent import frames_of
+from mtspark.workflows.export.fidelity import TaskCost
 from mtspark.workflows.export.quantising import recorded_series
-from mtspark.workflows.export.state import Comparison, Export, TaskCost
+from mtspark.workflows.export.state import Comparison, Export
 
 RANDOM_RATE, RANDOM_BATCH = 0.1, 2
 """Without a recording, the float network and the chip are compared on random spikes."""

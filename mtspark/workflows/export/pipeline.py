@@ -102,7 +102,7 @@ class ExportResult:
         return {
             "folder": str(self.bundle.folder),
             "files": self.bundle.files,
-            **self.export.fidelity(),
+            **self.export.fidelity().to_json(),
         }
 
 
@@ -157,7 +157,7 @@ def write_export(export: Export, folder: AnyPath, *, overwrite: bool = False) ->
         for name, content in export.files.items():
             (target / name).write_bytes(content)
         write_formats(target, network, export.request.formats, export.agent)
-        (target / FIDELITY).write_text(json.dumps(export.fidelity(), indent=2) + "\n")
+        (target / FIDELITY).write_text(json.dumps(export.fidelity().to_json(), indent=2) + "\n")
 
     record = export.quantisation
     return write_bundle(

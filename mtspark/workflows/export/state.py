@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from mtspark.core.chip_network import ChipNetwork
@@ -17,30 +17,17 @@ from mtspark.deploy.quantise import (
     QuantiseOptions,
     warnings_of,
 )
+from mtspark.workflows.export.fidelity import Fidelity, TaskCost
 from mtspark.workflows.export.request import ExportRequest, Source
 
 if TYPE_CHECKING:
     from nir import NIRGraph
     from numpy.typing import NDArray
 
-    from mtspark.convert.compare import LayerAgreement
-    from mtspark.convert.snntorch import TraceAgreement
+    from mtspark.convert.agreement import LayerAgreement, TraceAgreement
     from mtspark.train.checkpoint import Agent
 
 NETX_NOTE = "weight exponents 0 and biases in steps of 64, for the netx file"
-
-
-@dataclass(frozen=True)
-class TaskCost:
-    """What fewer distinct thresholds change in the chip's answers to one task.
-
-    Attributes:
-        same_action: share of the actions that stay.
-        layers: by population, share of the neurons whose number of spikes changes.
-    """
-
-    same_action: float
-    layers: Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -136,53 +123,49 @@ class Export:
         graph = [] if self.graph_warning is None else [self.graph_warning]
         return [*warnings_of(layers), *graph]
 
-    def fidelity(self) -> dict[str, Any]:
+    def fidelity(self) -> Fidelity:
         """What conversion and quantisation did to the network: the content of fidelity.json."""
-        rooms = {"headroom": [asdict(room) for room in self.headroom]}
         if self.kind is Source.AGENT:
-            return {**rooms, **self._agent_fidelity()}
-        if self.kind is Source.NETX:
-            return {**rooms, "import_notes": self.notes, "warnings": self.warnings}
-        return {**rooms, **self._network_fidelity()}
+            return self._agent_fidelity()
+        read = Fidelity(
+            headroom=self.headroom,
+            import_notes=tuple(self.notes),
+            warnings=tuple(self.warnings),
+        )
+        return read if self.kind is Source.NETX else self._network_fidelity(read)
 
-    def _agent_fidelity(self) -> dict[str, Any]:
-        asked, options = self.request, self.options
-        content: dict[str, Any] = {
-            "graph_against_torch": {
-                task: [asdict(layer) for layer in layers]
-                for task, layers in self.graph_agreement.items()
-            }
-        }
-        if asked.palette is not None:
-            content["palette"] = [asdict(cost) for cost in self.palette]
-            content["palette_tasks"] = {
-                task: {"same_action": cost.same_action, "layers": dict(cost.layers)}
-                for task, cost in self.palette_tasks.items()
-            }
-        if asked.calibrate is not None and options is not None:
-            content["calibration"] = [asdict(report) for report in self.calibration]
-            limits = {name: limit.tolist() for name, limit in options.weight_limits.items()}
-            content["quantise_options"] = {"weight_limits": limits}
-        return content
+    def _agent_fidelity(self) -> Fidelity:
+        options = self.options
+        return Fidelity(
+            headroom=self.headroom,
+            graph_against_torch=self.graph_agreement,
+            palette=self.palette,
+            palette_tasks=self.palette_tasks,
+            calibration=self.calibration,
+            quantise_options={"weight_limits": _plain(options.weight_limits)}
+            if self.request.calibrate is not None and options is not None
+            else {},
+        )
 
-    def _network_fidelity(self) -> dict[str, Any]:
+    def _network_fidelity(self, read: Fidelity) -> Fidelity:
         options, comparison = self.options, self.comparison
         assert options is not None
         assert comparison is not None
-        return {
-            "module_against_network": [asdict(layer) for layer in self.module_agreement],
-            "palette": [asdict(cost) for cost in self.palette],
-            "calibration": [asdict(report) for report in self.calibration],
-            "quantise_options": {
+        return replace(
+            read,
+            module_against_network=self.module_agreement,
+            palette=self.palette,
+            calibration=self.calibration,
+            quantise_options={
                 "may_saturate": options.may_saturate,
                 "for_netx": options.for_netx,
-                "weight_limits": {
-                    name: limit.tolist() for name, limit in options.weight_limits.items()
-                },
+                "weight_limits": _plain(options.weight_limits),
                 "largest_currents": dict(options.largest_currents),
             },
-            "import_notes": self.notes,
-            "compared_on": comparison.inputs,
-            "layers": [layer.to_json() for layer in comparison.layers],
-            "warnings": self.warnings,
-        }
+            compared_on=comparison.inputs,
+            layers=comparison.layers,
+        )
+
+
+def _plain(arrays: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
+    return {name: array.tolist() for name, array in arrays.items()}
