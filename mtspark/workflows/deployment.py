@@ -38,6 +38,7 @@ from mtspark.workflows.export import (
     run_steps,
     write_export,
 )
+from mtspark.workflows.python_names import in_python, with_python_names
 from mtspark.workflows.run import BATCH, InputsResult, first_batch, run_games, run_inputs, store_run
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from mtspark.train.checkpoint import Agent
     from mtspark.workflows.diff import DiffResult
     from mtspark.workflows.evaluate import Evaluation
+    from mtspark.workflows.explain import Explanation
     from mtspark.workflows.map import MapResult
     from mtspark.workflows.report import ReportPage
 
@@ -137,6 +139,7 @@ class Deployment:
         """What went badly wrong in a layer, a sentence each."""
         return list(self.fidelity.warnings)
 
+    @with_python_names
     def save(self, folder: AnyPath, *, overwrite: bool = False) -> Path:
         """Write the bundle, as ``mtspark export`` does; later work uses that folder.
 
@@ -166,6 +169,7 @@ class Deployment:
         )
         return self._stored.folder
 
+    @with_python_names
     def run(
         self,
         x: Any,
@@ -208,6 +212,7 @@ class Deployment:
         )
         return self._counted(result)
 
+    @with_python_names
     def evaluate(
         self,
         x: Any,
@@ -250,6 +255,7 @@ class Deployment:
         )
         return self._counted(result)
 
+    @with_python_names
     def energy(self, x: Any = None, *, card: AnyPath = DEFAULT_CARD) -> Bill:
         """Price the mean sample or decision.
 
@@ -267,6 +273,7 @@ class Deployment:
             raise BadRequestError("nothing has run yet; give inputs, chip.energy(x), or run first")
         return self._last(card)
 
+    @with_python_names
     def play(
         self,
         task: str | None = None,
@@ -317,6 +324,7 @@ class Deployment:
             store_run(self._stored, result)
         return result
 
+    @with_python_names
     def diff(
         self,
         against: BackendName | AnyPath = BackendName.LAVA,
@@ -334,6 +342,39 @@ class Deployment:
 
         return diff(self.bundle, against, task, decisions=decisions, seed=seed, progress=progress)
 
+    @with_python_names
+    def explain(
+        self,
+        task: str | None = None,
+        *,
+        decisions: int = 500,
+        episodes: int = 0,
+        weight_bits: Sequence[int] | None = None,
+        by_layer: bool = False,
+        inputs: AnyPath | None = None,
+        seed: int = 0,
+        progress: ProgressCallback = no_progress,
+    ) -> Explanation:
+        """Switch each effect of the integers on alone, and compare with the float network.
+
+        Arguments, result and errors as for
+        :func:`mtspark.workflows.explain.explanation.explain`.
+        """
+        from mtspark.workflows.explain import explain
+
+        return explain(
+            self.bundle,
+            task,
+            decisions=decisions,
+            episodes=episodes,
+            weight_bits=weight_bits,
+            by_layer=by_layer,
+            inputs=inputs,
+            seed=seed,
+            progress=progress,
+        )
+
+    @with_python_names
     def map(
         self,
         chip: AnyPath = "loihi2",
@@ -360,6 +401,7 @@ class Deployment:
         request = MapRequest(chip=os.fspath(chip), task=task)
         return map_bundle(self.bundle, request, progress=progress)
 
+    @with_python_names
     def report(
         self,
         page: AnyPath,
@@ -416,6 +458,7 @@ class Deployment:
         return result
 
 
+@with_python_names
 def export(
     source: AnyPath | nn.Module | Agent,
     *,
@@ -466,10 +509,11 @@ def export(
     check_given(options, request.kind)
     finished = run_steps(request, progress=progress)
     for warning in finished.warnings:
-        log.warning("%s: %s", finished.name, warning)
+        log.warning("%s: %s", finished.name, in_python(warning))
     return Deployment(export=finished)
 
 
+@with_python_names
 def load_bundle(folder: AnyPath) -> Deployment:
     """Read a bundle and verify every file in it.
 
@@ -482,6 +526,7 @@ def load_bundle(folder: AnyPath) -> Deployment:
     return Deployment(bundle=replace(bundle, folder=bundle.folder.absolute()))
 
 
+@with_python_names
 def evaluate(
     agent: AnyPath | Agent | Deployment,
     *,

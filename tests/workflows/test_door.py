@@ -200,7 +200,7 @@ FRAMES: dict[str, Any] = {"sample": np.eye(2), "time_steps": 4}
         (lambda: mtspark.export(3), TypeError, "source is int; give a path"),
         (lambda: mtspark.export("a.nir", nonsense=1), TypeError, "no option 'nonsense'"),
         (lambda: mtspark.export("a.nir", reset="late"), ValueError, "reset 'late': zero,"),
-        (lambda: mtspark.export(Three(), dt=1.0), ValueError, "--dt is for a NIR graph"),
+        (lambda: mtspark.export(Three(), dt=1.0), ValueError, "^dt is for a NIR graph"),
         (lambda: mtspark.export("none.nir"), mtspark.BadFileError, "no such file"),
         (lambda: mtspark.export("a.nir", formats="tflite"), ValueError, "nir, onnx, netx, lava"),
         (
@@ -221,7 +221,7 @@ FRAMES: dict[str, Any] = {"sample": np.eye(2), "time_steps": 4}
         (lambda: mtspark.export(STEP, input_shape=2), TypeError, "2 is int; give a tuple of"),
         (lambda: mtspark.export(STEP, input_shape="2"), TypeError, "'2' is str; give a tuple of"),
         (lambda: mtspark.export(STEP, time_steps="9"), TypeError, "'9' is str; give a whole"),
-        (lambda: mtspark.export(STEP, time_steps=0), ValueError, "--time-steps 0: must be at"),
+        (lambda: mtspark.export(STEP, time_steps=0), ValueError, "^time_steps 0: must be at"),
         (lambda: mtspark.export(STEP, input_scale="1"), TypeError, "'1' is str; give a number"),
         (lambda: mtspark.export(STEP, held="yes"), TypeError, "'yes' is str; give True or"),
         (lambda: mtspark.export(STEP, name="a\nb"), ValueError, "cannot be printed"),
@@ -272,6 +272,13 @@ def test_a_saved_bundle_is_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert chip.diff("reference", decisions=2).equal
     with pytest.raises(ValueError, match="decisions 0: must be at least 1"):
         chip.diff("reference", decisions=0)
+    recording = tmp_path / "x.npy"
+    np.save(recording, SERIES.astype(np.uint8))
+    effects = chip.explain(inputs=recording).tables[0].rows
+    assert effects[0].effect == "float network"
+    assert effects[-1].action_agreement == 1.0
+    with pytest.raises(ValueError, match=r"is no game; give recorded inputs with inputs$"):
+        chip.explain()
     monkeypatch.chdir(tmp_path)
     near = mtspark.load_bundle("three.deploy")
     monkeypatch.chdir("copy.deploy")
