@@ -152,18 +152,41 @@ COUNT_GAMES = (
     "print(len(ale_py.roms.get_all_rom_ids()))"
 )
 
+LIST_MECHANISMS = (
+    "from mtspark.core.confinement import mechanisms_here; "
+    "print(*(mechanism.name for mechanism in mechanisms_here()))"
+)
+CONFINEMENT = (
+    ("hard limits", "LIMITS", "limits of memory and time", "use Linux or macOS"),
+    ("parent death", "PARENT", "ending with mtspark", "use Linux"),
+    ("Landlock", "LANDLOCK", "protection of files", "use Linux 5.13 or newer with Landlock"),
+    (
+        "seccomp",
+        "SECCOMP",
+        "protection of files, processes and the network",
+        "use Linux on x86-64 or AArch64, with seccomp",
+    ),
+)
+"""Name, name of the mechanism, what the process that reads files lacks without it, remedy."""
+
 
 def examine() -> Examination:
-    """Check Python, every declared package, the engine, the games, Lava and the C++ compiler."""
+    """Check Python, packages, the engine, games, Lava, the compiler, and how files are read."""
     bounds = declared_bounds()
     # Each package is imported in a Python of its own: one that is broken may take the process
     # with it, and two at a time keep the wait short on two cores.
     with ThreadPoolExecutor(max_workers=2) as pool:
         packages = list(pool.map(lambda part: check_package(part, bounds), PARTS))
         games, lava = pool.submit(check_games), pool.submit(check_lava)
-        engine = pool.submit(check_engine)
+        engine, confinement = pool.submit(check_engine), pool.submit(check_confinement)
         answers = (engine.result(), games.result(), lava.result())
-    findings = (check_python(), *packages, *answers, check_compiler())
+    findings = (
+        check_python(),
+        *packages,
+        *answers,
+        check_compiler(),
+        *confinement.result(),
+    )
     return Examination(findings, this_machine())
 
 
@@ -310,6 +333,30 @@ def check_compiler() -> Finding:
         essential=False,
         fix=fix,
     )
+
+
+def check_confinement() -> tuple[Finding, ...]:
+    """Check what keeps the process that reads untrusted files from harm, by starting one."""
+    works, answer = ask_python(LIST_MECHANISMS)
+    findings = []
+    for name, mechanism, lost, remedy in CONFINEMENT:
+        status: Status = "broken"
+        found, fix = answer, "read only files that you trust"
+        if works:
+            status = "ok" if mechanism in answer.split() else "missing"
+            found = "in force" if status == "ok" else "not on this machine"
+            fix = "" if status == "ok" else remedy
+        findings.append(
+            Finding(
+                name=name,
+                status=status,
+                found=found,
+                disables=f"untrusted files: {lost}",
+                essential=False,
+                fix=fix,
+            )
+        )
+    return tuple(findings)
 
 
 def ask_python(code: str, *arguments: str, limit_s: float = TIME_LIMIT_S) -> tuple[bool, str]:

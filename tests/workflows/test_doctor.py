@@ -105,7 +105,31 @@ def test_no_compiler(monkeypatch):
     assert found.fix
 
 
-@pytest.mark.parametrize("code", [doctor.LOAD_LAVA, doctor.LOAD_ENGINE, doctor.COUNT_GAMES])
+def test_what_confines_the_reading_child_is_asked_of_a_real_one():
+    from mtspark.core.confinement import mechanisms_here
+
+    here = {mechanism.name for mechanism in mechanisms_here()}
+    found = {part.name: part for part in doctor.check_confinement()}
+    assert {name for name, part in found.items() if part.status == "ok"} == {
+        name for name, mechanism, _, _ in doctor.CONFINEMENT if mechanism in here
+    }
+
+
+def test_a_kernel_without_landlock_and_seccomp_is_said(monkeypatch):
+    monkeypatch.setattr(doctor, "LIST_MECHANISMS", "print('LIMITS PARENT PRIVILEGES')")
+    found = {part.name: part for part in doctor.check_confinement()}
+    assert found["hard limits"].status == found["parent death"].status == "ok"
+    for name in ("Landlock", "seccomp"):
+        assert found[name].status == "missing"
+        assert "Linux" in found[name].fix
+        assert "files" in found[name].disables
+        assert not found[name].essential
+
+
+@pytest.mark.parametrize(
+    "code",
+    [doctor.LOAD_LAVA, doctor.LOAD_ENGINE, doctor.COUNT_GAMES, doctor.LIST_MECHANISMS],
+)
 def test_every_name_that_a_question_imports_exists(code):
     """The questions are strings: no linter sees a module that has moved."""
     imports = [node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.ImportFrom)]

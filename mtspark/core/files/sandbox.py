@@ -2,8 +2,8 @@
 
 The child is a fork of this process, so that it costs milliseconds. It reads, checks and hands
 over plain values (:mod:`mtspark.core.files.handover`). Whatever it meets, this process gets a
-value or an error of mtspark. The child may write no file, and its memory and processor time are
-limited by the kernel.
+value or an error of mtspark. The kernel limits what the child may use and do
+(:mod:`mtspark.core.confinement`).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
-from mtspark.core import errors
+from mtspark.core import confinement, errors
 from mtspark.core.errors import BackendFailedError, BadFileError, MtsparkError, one_line
 from mtspark.core.files.handover import decode, encode
 from mtspark.core.files.limits import FileLimits, check_file_size, chosen_policy, over
@@ -31,6 +31,9 @@ CLOCK_FACTOR = 4
 
 ENDING = (signal.SIGINT, signal.SIGTERM)
 """Signals that end the process that reads without a word; its parent says what there is to say."""
+
+_confined = False
+"""Whether this process is the child: it reads what it is asked to without another one."""
 
 BUG = "its reader failed"
 """Stands in the message of an error that no check foresaw."""
@@ -57,7 +60,7 @@ def read_guarded(
         BackendFailedError: this system cannot start a limited process.
     """
     policy = chosen_policy(limits, trust)
-    if policy.trust:
+    if policy.trust or _confined:
         return _in_this_process(what, read, policy.limits)
     if sys.platform == "win32" or not hasattr(os, "fork"):
         raise BackendFailedError(
@@ -127,7 +130,10 @@ def _unforeseen(what: str, error: BaseException, limits: FileLimits) -> MtsparkE
 
 
 def _in_a_child(what: str, read: Callable[[FileLimits], Any], limits: FileLimits) -> Any:
+    # Loaded before the fork, so that no child has to.
+    _ = confinement.confine, confinement.detach, confinement.Bounds
     receive, send = os.pipe()
+    parent = os.getpid()
     # Ctrl-C also reaches the child: before it is limited, it would unwind the caller's stack there.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     try:
@@ -139,7 +145,7 @@ def _in_a_child(what: str, read: Callable[[FileLimits], Any], limits: FileLimits
             child = os.fork()
         if child == 0:
             os.close(receive)
-            _work(send, what, read, limits)
+            _work(send, parent, what, read, limits)
     except BaseException as error:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         os.close(receive)
@@ -155,8 +161,10 @@ def _in_a_child(what: str, read: Callable[[FileLimits], Any], limits: FileLimits
         data, late = _receive(receive, limits)
     finally:
         os.close(receive)
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(child, signal.SIGKILL)
+        # Its group, if it has one yet, and itself.
+        for end in (os.killpg, os.kill):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                end(child, signal.SIGKILL)
         # Where SIGCHLD is ignored, the system keeps no status.
         with contextlib.suppress(ChildProcessError):
             _, status = os.waitpid(child, 0)
@@ -207,11 +215,13 @@ def _receive(receive: int, limits: FileLimits) -> tuple[bytearray, bool]:
             return bytearray(), False
 
 
-def _work(send: int, what: str, read: Callable[[FileLimits], Any], limits: FileLimits) -> NoReturn:
-    """The child: limit itself, read, hand over, and end without any cleaning up."""
+def _work(
+    send: int, parent: int, what: str, read: Callable[[FileLimits], Any], limits: FileLimits
+) -> NoReturn:
+    """The child: confine itself, read, hand over, and end without any cleaning up."""
     code = 1
     try:
-        _limit_this_process(limits)
+        _confine_this_process(limits, parent, send)
         try:
             value = read(limits)
             try:
@@ -235,40 +245,20 @@ def _work(send: int, what: str, read: Callable[[FileLimits], Any], limits: FileL
         os._exit(code)
 
 
-def _limit_this_process(limits: FileLimits) -> None:
-    import resource
-
+def _confine_this_process(limits: FileLimits, parent: int, send: int) -> None:
+    global _confined
     for number in (*ENDING, signal.SIGXCPU):
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, (*ENDING, signal.SIGXCPU))
     # Readers in C print what they met, and Python what it was doing when they crashed.
     faulthandler.disable()
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 1)
-    os.dup2(nowhere, 2)
+    sys.dont_write_bytecode = True
     torch = sys.modules.get("torch")
     if torch is not None:
         # A fork has none of the threads that a product of tensors would wait for.
         torch.set_num_threads(1)
     # Stacks and buffers of a thread a core would be more than the memory that is left.
     one_thread_of_numpy()
-    memory = _address_space() + limits.memory_bytes
-    for kind, value in (
-        (resource.RLIMIT_CORE, 0),
-        (resource.RLIMIT_FSIZE, 0),
-        (resource.RLIMIT_CPU, limits.seconds),
-        (resource.RLIMIT_AS, memory),
-    ):
-        hard = resource.getrlimit(kind)[1]
-        value = value if hard == resource.RLIM_INFINITY else min(value, hard)
-        with contextlib.suppress(ValueError, OSError):
-            resource.setrlimit(kind, (value, hard))
-
-
-def _address_space() -> int:
-    """Bytes of address space in use; where it is unknown, as much as any start needs."""
-    try:
-        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
-        return pages * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, ValueError, IndexError):
-        return 64 * 2**30
+    confinement.detach(parent, send)
+    confinement.confine(confinement.Bounds(limits.memory_bytes, limits.seconds))
+    _confined = True
