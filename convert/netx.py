@@ -31,14 +31,13 @@ from mtspark.core.chip_network import (
     network_to_json,
 )
 from mtspark.core.environments import Task
-from mtspark.core.errors import BadNetworkError
+from mtspark.core.errors import BadNetworkError, one_line
 from mtspark.core.files import (
     AnyPath,
     FileLimits,
     chosen_policy,
     read_guarded,
     read_hdf5,
-    text_of_netx,
 )
 
 BIAS_EXPONENT = 6
@@ -104,7 +103,7 @@ def import_netx(
     path = Path(path)
 
     def read(bounds: FileLimits) -> dict[str, Any]:
-        network = _imported(path, read_hdf5(path, text_of_netx, bounds, trust=True), time_steps)
+        network = _imported(path, read_hdf5(path, bounds, trust=True), time_steps)
         check_network_limits(network, bounds, str(path))
         check_network(network)
         data, arrays = network_to_json(network)
@@ -129,7 +128,7 @@ def _imported(path: Path, content: Layer, time_steps: int | None) -> ChipNetwork
             _add_layer(chain, layer)
         except (KeyError, TypeError, ValueError, OverflowError, IndexError) as error:
             raise BadNetworkError(
-                f"{where}: missing or malformed: {type(error).__name__} {error}"
+                f"{where}: missing or malformed: {type(error).__name__} {one_line(error)}"
             ) from error
         except BadNetworkError as error:
             raise BadNetworkError(f"{where}: {error}") from error
@@ -182,6 +181,8 @@ def _add_layer(chain: _Chain, layer: Layer) -> None:
 
 
 def _whole(name: str, value: Any) -> Integers:
+    if np.asarray(value).dtype.kind not in "biuf":
+        raise BadNetworkError(f"{name} is a text, where numbers belong")
     array = np.asarray(value, np.float64)
     if not np.isfinite(array).all() or np.any(array != np.round(array)):
         raise BadNetworkError(f"{name} has values that are no whole numbers")

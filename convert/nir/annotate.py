@@ -11,7 +11,7 @@ import numpy as np
 from mtspark.convert.nir.file import METADATA
 from mtspark.convert.nir.neurons import ImportOptions, choose
 from mtspark.core.errors import BadFileError
-from mtspark.core.files import AnyPath, hdf5_bytes, read_hdf5, text_of_nir, write_bytes
+from mtspark.core.files import AnyPath, hdf5_bytes, read_hdf5, write_bytes
 from mtspark.core.float_network import FloatNetwork
 
 COMPRESSED_BYTES = 4096
@@ -37,7 +37,7 @@ def copy_with_choices(
             written.
     """
     source = Path(source)
-    content = read_hdf5(source, text_of_nir)
+    content = read_hdf5(source)
     node = content.get("node")
     if not isinstance(node, dict):
         raise BadFileError(f"{source}: changed while it was read")
@@ -67,6 +67,8 @@ def _fill(group: Any, items: dict[str, Any]) -> None:
     for name, value in items.items():
         if isinstance(value, dict):
             _fill(group.create_group(name), value)
+        elif value is None:
+            group.create_dataset(name, data=h5py.Empty(np.float64))
         elif isinstance(value, (str, list)):
             texts = np.asarray(value, dtype=object)
             group.create_dataset(name, data=texts, dtype=h5py.string_dtype())

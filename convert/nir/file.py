@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import nir
+import numpy as np
 
+from mtspark.convert.nir.fields import KINDS, node_of
 from mtspark.core.errors import BadFileError, one_line
-from mtspark.core.files import AnyPath, FileLimits, read_hdf5, text_of_nir
+from mtspark.core.files import AnyPath, FileLimits, read_hdf5
 
 METADATA = "mtspark"
 """Key of the metadata that mtspark writes: what NIR does not store."""
@@ -40,19 +42,25 @@ def read_nir(
     def check(content: dict[str, Any]) -> None:
         _graph(path, content, type_check)
 
-    return _graph(path, read_hdf5(path, text_of_nir, limits, trust, check), type_check)
+    return _graph(path, read_hdf5(path, limits, trust, check), type_check)[0]
 
 
-def read_nir_here(path: Path, limits: FileLimits, *, type_check: bool = True) -> nir.NIRGraph:
+def read_nir_here(
+    path: Path, limits: FileLimits, *, type_check: bool = True
+) -> tuple[nir.NIRGraph, list[str]]:
     """:func:`read_nir` for code that runs in a limited process already.
+
+    Returns:
+        The graph, and a sentence for everything that the file does not say and that is assumed.
 
     Raises:
         BadFileError: see :func:`read_nir`.
     """
-    return _graph(path, read_hdf5(path, text_of_nir, limits, trust=True), type_check)
+    return _graph(path, read_hdf5(path, limits, trust=True), type_check)
 
 
-def _graph(path: Path, content: dict[str, Any], type_check: bool) -> nir.NIRGraph:
+def _graph(path: Path, content: dict[str, Any], type_check: bool) -> tuple[nir.NIRGraph, list[str]]:
+    """The graph, and a sentence for everything that the file leaves open and is filled in."""
     node = content.get("node")
     kind = node.get("type") if isinstance(node, dict) else None
     if not isinstance(node, dict) or not isinstance(kind, str) or kind != "NIRGraph":
@@ -61,20 +69,48 @@ def _graph(path: Path, content: dict[str, Any], type_check: bool) -> nir.NIRGrap
         raise BadFileError(f"{path}: /node/type_check is no part of a NIR graph")
     _check_types(path, node, "")
     _check_groups(path, node, "node")
+    notes: list[str] = []
+    return _level(path, node, "", type_check, notes), notes
+
+
+def _level(
+    path: Path, node: dict[str, Any], prefix: str, type_check: bool, notes: list[str]
+) -> nir.NIRGraph:
+    """A graph, or one within another, from its fields."""
+    where = f"subgraph {one_line(prefix[:-1], 80)!r}" if prefix else "it"
+    inside, edges = node.get("nodes"), node.get("edges")
+    if not isinstance(inside, dict) or edges is None:
+        lacking = "edges" if isinstance(inside, dict) else "nodes"
+        raise BadFileError(f"{path}: not a readable NIR graph: {where} has no {lacking}")
+    pairs = edges if isinstance(edges, list) else np.asarray(edges).tolist()
+    if not isinstance(pairs, list) or not all(
+        isinstance(pair, list) and len(pair) == 2 and all(isinstance(end, str) for end in pair)
+        for pair in pairs
+    ):
+        raise BadFileError(
+            f"{path}: not a readable NIR graph: the edges of {where} are no pairs of names"
+        )
+    nodes = {
+        name: _level(path, inner, f"{prefix}{name}.", type_check, notes)
+        if inner["type"] == "NIRGraph"
+        else node_of(str(path), prefix + name, inner, notes)
+        for name, inner in inside.items()
+    }
+    metadata = node.get("metadata")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            # nir changes the dicts that it reads.
-            graph = nir.dict2NIRNode(_unchecked(_copied(node), type_check))
+            return nir.NIRGraph(
+                nodes=nodes,
+                edges=[(first, second) for first, second in pairs],
+                metadata=metadata if isinstance(metadata, dict) else {},
+                type_check=type_check,
+            )
     except (MemoryError, RecursionError):
         raise
     except Exception as error:
-        # nir raises assertions, type, key, value and attribute errors on malformed nodes.
-        reason = one_line(error)
-        raise BadFileError(f"{path}: not a readable NIR graph: {reason}") from error
-    if not isinstance(graph, nir.NIRGraph):
-        raise BadFileError(f"{path}: no NIR graph")
-    return graph
+        # nir checks shapes and edges; it raises assertions, type, key and value errors.
+        raise BadFileError(f"{path}: not a readable NIR graph: {one_line(error)}") from error
 
 
 def _check_types(path: Path, node: dict[str, Any], prefix: str) -> None:
@@ -82,32 +118,13 @@ def _check_types(path: Path, node: dict[str, Any], prefix: str) -> None:
     nodes = node.get("nodes")
     for name, inner in nodes.items() if isinstance(nodes, dict) else ():
         kind = inner.get("type") if isinstance(inner, dict) else None
-        known = getattr(nir.ir, kind, None) if isinstance(kind, str) else None
-        if not (isinstance(known, type) and issubclass(known, nir.NIRNode)):
+        if not isinstance(kind, str) or kind not in (*KINDS, "NIRGraph"):
             raise BadFileError(
                 f"{path}: not a readable NIR graph: node {one_line(prefix + name)!r} has type "
                 f"{one_line(str(kind))!r}, which NIR {nir.version} does not have"
             )
         if kind == "NIRGraph":
             _check_types(path, inner, f"{prefix}{name}.")
-
-
-def _unchecked(node: dict[str, Any], type_check: bool) -> dict[str, Any]:
-    """Tell a graph and the graphs in it, which nir would always check, whether to check."""
-    nodes = node.get("nodes")
-    if node.get("type") == "NIRGraph" and isinstance(nodes, dict):
-        for inner in nodes.values():
-            if isinstance(inner, dict) and inner.get("type") == "NIRGraph":
-                _unchecked(inner, type_check)
-        node["type_check"] = type_check
-    return node
-
-
-def _copied(content: dict[str, Any]) -> dict[str, Any]:
-    """The dicts anew, the arrays shared."""
-    return {
-        key: _copied(value) if isinstance(value, dict) else value for key, value in content.items()
-    }
 
 
 def _check_groups(path: Path, node: dict[str, Any], where: str) -> None:

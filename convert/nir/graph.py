@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass, field
 
 import nir
+import numpy as np
 
 from mtspark.core.errors import BadNetworkError
 
@@ -54,10 +56,34 @@ def flatten_graph(graph: nir.NIRGraph, output: str | None = None) -> FlatGraph:
         raise BadNetworkError(f"edge {twice[0]!r} to {twice[1]!r} is listed twice")
     for name in flat.nodes:
         flat.sources[name] = [source for source, target in edges if target == name]
+    _split_input_weights(flat)
     flat.input = _input_before(flat, _only("input", ends[0], None))
     flat.output = _only("output", ends[1], output)
     _prune(flat, set(ends[1]))
     return flat
+
+
+def _split_input_weights(flat: FlatGraph) -> None:
+    """Put input weights that are a matrix in front of their neurons, as a Linear node.
+
+    The current's equation is linear in w_in S, so w_in as a matrix weighs what arrives.
+    """
+    for name, node in list(flat.nodes.items()):
+        if not isinstance(node, (nir.CubaLI, nir.CubaLIF)):
+            continue
+        weights, like = np.asarray(node.w_in), np.asarray(node.v_leak)
+        if weights.ndim != 2 or weights.shape == like.shape or len(weights) != like.size:
+            continue
+        before = f"{name}.w_in"
+        while before in flat.nodes:
+            before += "_"
+        neurons = copy(node)
+        neurons.w_in = np.ones(like.shape)
+        neurons.input_type = {"input": np.array(like.shape)}
+        flat.nodes |= {before: nir.Linear(weights), name: neurons}
+        flat.sources |= {before: flat.sources[name], name: [before]}
+        rows, columns = weights.shape
+        flat.notes.append(f"{name}: w_in is a matrix ({rows} x {columns}), in front of its neurons")
 
 
 def _input_before(flat: FlatGraph, first: str) -> str:

@@ -197,12 +197,14 @@ def population_of(
     def parameter(key: str) -> Floats:
         value = getattr(node, key)
         full = broadcast(name, key, 0.0 if value is None else value, shape)
-        if np.isnan(full).any() or (key != "v_threshold" and not np.isfinite(full).all()):
-            raise BadNetworkError(f"node {name!r}: {key} is not finite")
+        if key == "v_threshold":
+            return _threshold(name, key, full, shape)
+        if not np.isfinite(full).all():
+            raise BadNetworkError(f"node {name!r}: {key} is not finite{_remedy(node, key)}")
         return full
 
     if isinstance(node, nir.Threshold):
-        rows = _thresholds(_threshold(name, node.threshold, shape), choices)
+        rows = _thresholds(_threshold(name, "threshold", node.threshold, shape), choices)
         return leaky_population(name, shape, membrane_keep=0.0, thresholds=rows), notes
     current_keep, input_gain = np.zeros(shape), np.ones(shape)
     if isinstance(node, (nir.I, nir.IF)):
@@ -274,11 +276,27 @@ def population_of(
     )
 
 
-def _threshold(name: str, value: Any, shape: Shape) -> Floats:
+def _remedy(node: nir.NIRNode, key: str) -> str:
+    """What to write in the place of a resistance that cancels an infinite time constant."""
+    tau = getattr(node, "tau", getattr(node, "tau_mem", 0.0))
+    if key != "r" or not np.isposinf(np.asarray(tau, np.float64)).any():
+        return ""
+    without = {"LI": "I", "LIF": "IF"}.get(type(node).__name__)
+    if without is None:
+        return " beside an infinite tau_mem; give large numbers with the quotient that is meant"
+    return (
+        f" beside an infinite tau (a beta of 1); a neuron that does not leak is an {without} node"
+    )
+
+
+def _threshold(name: str, key: str, value: Any, shape: Shape) -> Floats:
     """The threshold of every value of a signal; infinity means never."""
-    full = broadcast(name, "threshold", value, shape)
-    if np.isnan(full).any():
-        raise BadNetworkError(f"node {name!r}: threshold is not a number")
+    full = broadcast(name, key, value, shape)
+    if np.isnan(full).any() or np.isneginf(full).any():
+        raise BadNetworkError(
+            f"node {name!r}: {key} is {full[~(full > -np.inf)].flat[0]:g}; must be a number, or "
+            "infinite for neurons that never fire"
+        )
     return full
 
 

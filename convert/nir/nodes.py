@@ -154,13 +154,14 @@ def _affine(name: str, node: nir.Affine | nir.Linear, shape: Shape) -> Effect:
 
 
 def _scale(name: str, node: nir.Scale, shape: Shape) -> Scale:
-    return Scale(broadcast(name, "scale", node.scale, shape).reshape(-1))
+    return Scale(broadcast(name, "scale", _finite(name, "scale", node.scale), shape).reshape(-1))
 
 
 def _pair(name: str, key: str, value: Any, dimensions: int) -> Pair:
     """One or two whole numbers as (rows, columns); of a 1-d node, as (neutral row, columns)."""
     array = np.asarray(value, np.float64).reshape(-1)
-    if array.size not in (1, dimensions) or np.any(array != np.round(array)):
+    whole = np.isfinite(array).all() and np.all(array == np.round(array))
+    if array.size not in (1, dimensions) or not whole:
         raise BadNetworkError(f"node {name!r}: {key} {np.asarray(value).tolist()} is not valid")
     if dimensions == 1:
         return (0 if key == "padding" else 1), int(array[0])

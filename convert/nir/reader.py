@@ -101,11 +101,11 @@ def import_nir_tasks(
 def _imported(
     path: Path, options: ImportOptions | None, name: str, limits: FileLimits
 ) -> FloatNetwork:
-    graph = read_nir_here(path, limits, type_check=False)
+    graph, assumed = read_nir_here(path, limits, type_check=False)
     try:
         # Numbers at the ends of float64 may leave it here; what they become is refused later.
         with np.errstate(all="ignore"):
-            return import_graph(graph, options, name=name)
+            network = import_graph(graph, options, name=name)
     except (BadNetworkError, BadRequestError) as error:
         raise type(error)(f"{path}: {error}") from error
     except (TypeError, ValueError, LookupError, ArithmeticError, AttributeError) as error:
@@ -113,6 +113,7 @@ def _imported(
         raise BadNetworkError(
             f"{path}: a node's parameter is malformed ({type(error).__name__}: {one_line(error)})"
         ) from error
+    return replace(network, notes=(*network.notes, *assumed))
 
 
 def import_tasks(

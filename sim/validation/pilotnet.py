@@ -27,7 +27,7 @@ from mtspark.core.chip_network import (
 )
 from mtspark.core.environments import Task
 from mtspark.core.errors import BadFileError
-from mtspark.core.files import AnyPath, read_hdf5, text_of_netx
+from mtspark.core.files import AnyPath, read_hdf5
 from mtspark.sim.counts import Counter, RunCounts
 
 LAYERS = (
@@ -108,7 +108,7 @@ def _network(folder: Path) -> ChipNetwork:
     path = folder / "network.net"
     if not path.is_file():
         raise BadFileError(f"{path}: no such file; name the folder of lava-dl's PilotNet LIF")
-    layers = read_hdf5(path, text_of_netx).get("layer")
+    layers = read_hdf5(path).get("layer")
     try:
         return _read(layers)
     except (KeyError, ValueError, TypeError, AttributeError, IndexError) as error:

@@ -11,6 +11,7 @@ import pytest
 
 from mtspark.convert.netx import import_netx
 from mtspark.core.chip_network.network import ChipNetwork, ReadoutKind
+from mtspark.core.chip_network.serialise import network_to_json
 from mtspark.core.errors import BadNetworkError
 from mtspark.sim.backends.reference import ReferenceChip
 
@@ -96,6 +97,24 @@ def dense_layer(weights: Any, **changes: Any) -> dict[str, Any]:
     }
 
 
+def test_texts_beside_the_numbers_change_nothing(golden: Path, tmp_path: Path) -> None:
+    """lava-dl's own file with what a later version or a user notes in it."""
+    path = tmp_path / "network.net"
+    path.write_bytes((golden / "pilotnet_lif" / "network.net").read_bytes())
+    with h5py.File(path, "r+") as file:
+        file["author"] = "somebody\r\nelse"
+        for layer in file["layer"].values():
+            layer["comment"] = "trained at 8 bits"
+            layer["names"] = ["one", "two"]
+            layer["loss"] = np.nan
+            if "neuron" in layer:
+                layer["neuron/activation"] = "spike"
+    plain, noted = (import_netx(p) for p in (golden / "pilotnet_lif" / "network.net", path))
+    (description, arrays), (other, others) = network_to_json(plain), network_to_json(noted)
+    assert description == other
+    assert all(np.array_equal(arrays[name], others[name]) for name in arrays | others)
+
+
 def run(network: ChipNetwork, series: Any) -> dict[str, np.ndarray]:
     frames = np.asarray(series, np.uint8)[None]
     trace = ReferenceChip(network).decide(frames, 0, trace=True).trace
@@ -154,6 +173,12 @@ def test_a_recurrent_layer_hears_its_own_last_spikes(tmp_path: Path) -> None:
     [
         ([{"type": np.array([b"pool"])}], "'pool': lava-dl builds"),
         ([dense_layer([[2, -3]], **{"neuron/type": b"SDNN"})], "type 'SDNN'"),
+        (
+            [dense_layer([[2, -3]], **{"neuron/type": "SDNN", "neuron/activation": "relu"})],
+            "neurons of type 'SDNN'; only LOIHI and CUBA",
+        ),
+        ([dense_layer([[2, -3]], **{"neuron/vDecay": "slow"})], "vDecay is a text"),
+        ([dense_layer([[2, np.inf]])], "weight has values that are no whole numbers"),
         ([dense_layer([[2, -3]], **{"neuron/iDecay": 0})], "never decays"),
         ([dense_layer([[2, -3]], **{"neuron/messageBits": 8})], "messages"),
         ([dense_layer([[201, -3]])], "mixed ones are even"),

@@ -8,8 +8,6 @@ from .atomic import write_json as write_json
 from .atomic import write_text as write_text
 from .hdf5 import hdf5_bytes as hdf5_bytes
 from .hdf5 import read_hdf5 as read_hdf5
-from .hdf5 import text_of_netx as text_of_netx
-from .hdf5 import text_of_nir as text_of_nir
 from .limits import FileLimits as FileLimits
 from .limits import Policy as Policy
 from .limits import changed_limits as changed_limits

@@ -4,6 +4,9 @@ An HDF5 file can name other files whose bytes then appear as its own (external s
 external links, virtual datasets), can lead in circles, and can declare arrays that no memory
 holds. None of that belongs into a NIR graph or a netx network, so all of it is refused. The
 file is read into memory once; scan and reading see the same bytes.
+
+Only danger is refused here. What a text, an infinite number or a field means, and whether it
+can be used, is the importer's to say: only it knows the node that it belongs to.
 """
 
 from __future__ import annotations
@@ -21,23 +24,9 @@ from mtspark.core.files.sandbox import read_guarded
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
-TextAllowed = Callable[[tuple[str, ...]], bool]
-"""Whether the array at a path (names from the root) may hold text of variable length."""
-
-
-def text_of_nir(path: tuple[str, ...]) -> bool:
-    """NIR keeps its version, node types, edges, named paddings and metadata as text."""
-    return path[-1] in ("version", "type", "edges", "padding") or "metadata" in path[:-1]
-
-
-def text_of_netx(path: tuple[str, ...]) -> bool:
-    """netx keeps the types of layers and neurons as text."""
-    return path[-1] == "type"
-
 
 def read_hdf5(
     path: Path,
-    text_allowed: TextAllowed = text_of_nir,
     limits: FileLimits | None = None,
     trust: bool | None = None,
     check: Callable[[dict[str, Any]], object] | None = None,
@@ -46,20 +35,19 @@ def read_hdf5(
 
     Args:
         path: the file.
-        text_allowed: where text of variable length may stand.
         limits, trust: see :func:`mtspark.core.files.sandbox.read_guarded`.
         check: called on the content in that process; it raises what is wrong with it.
 
     Returns:
         Groups as dicts, arrays as arrays, single numbers as NumPy scalars, texts as str or
-        (nested) lists of str.
+        (nested) lists of str, an array without a shape as None. Numbers may be infinite or none.
 
     Raises:
         BadFileError: no HDF5 file, damaged, or anything in it that is refused or over a limit.
     """
 
     def read(bounds: FileLimits) -> dict[str, Any]:
-        content = _read(path, text_allowed, bounds)
+        content = _read(path, bounds)
         if check is not None:
             check(content)
         return content
@@ -68,7 +56,7 @@ def read_hdf5(
     return content
 
 
-def _read(path: Path, text_allowed: TextAllowed, limits: FileLimits) -> dict[str, Any]:
+def _read(path: Path, limits: FileLimits) -> dict[str, Any]:
     import h5py
 
     check_file_size(path, limits)
@@ -77,7 +65,7 @@ def _read(path: Path, text_allowed: TextAllowed, limits: FileLimits) -> dict[str
             raise BadFileError(f"{path}: no HDF5 file (its first bytes are not HDF5's)")
     try:
         with h5py.File(path, "r", driver="core", backing_store=False) as file:
-            return _Reader(path, text_allowed, limits).group(file, ())
+            return _Reader(path, limits).group(file, ())
     except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
         # What h5py raises where the file's own structures are damaged.
         raise BadFileError(f"{path}: a damaged HDF5 file: {one_line(error)}") from error
@@ -90,8 +78,8 @@ def _read(path: Path, text_allowed: TextAllowed, limits: FileLimits) -> dict[str
 class _Reader:
     """Walks one file: scans all of it, then reads all of it."""
 
-    def __init__(self, path: Path, text_allowed: TextAllowed, limits: FileLimits) -> None:
-        self.path, self.text_allowed, self.limits = path, text_allowed, limits
+    def __init__(self, path: Path, limits: FileLimits) -> None:
+        self.path, self.limits = path, limits
         self.seen: set[int] = set()
         self.total = self.texts = 0
 
@@ -157,7 +145,7 @@ class _Reader:
         if not used <= known:
             raise self._refuse(names, f"is stored by filters {sorted(used - known)}; gzip or lzf")
         if item.shape is None:
-            raise self._refuse(names, "is an array without a shape")
+            return
         itemsize = self._itemsize(item, names)
         size = prod(item.shape) * itemsize
         if size > limits.array_bytes:
@@ -185,14 +173,11 @@ class _Reader:
         kind = item.id.get_type()
         code, size = kind.get_class(), int(kind.get_size())
         if code == h5py.h5t.STRING:
-            variable = kind.is_variable_str()
-            if variable and not self.text_allowed(names):
-                raise self._refuse(names, "holds text where numbers belong")
             self.texts += prod(item.shape)
             if self.texts > 4 * self.limits.objects:
                 raise over("objects", f"{self.path}: texts", self.texts, self.limits)
             # On disk, text of variable length is a length and a place elsewhere in the file.
-            return 16 if variable else size
+            return 16 if kind.is_variable_str() else size
         numbers = (h5py.h5t.INTEGER, h5py.h5t.FLOAT, h5py.h5t.ENUM)
         if code not in numbers or item.dtype.kind not in "biuf" or item.dtype.itemsize > 8:
             raise self._refuse(names, f"holds values of type {one_line(item.dtype, 40)}; refused")
@@ -207,17 +192,20 @@ class _Reader:
         }
 
     def _values(self, item: Any, names: tuple[str, ...]) -> Any:
+        if item.shape is None:
+            return None
         values = item[()]
         if isinstance(values, (bytes, str)) or values.dtype.kind in "OS":
             return self._text(np.asarray(values).tolist(), names)
-        if values.dtype.kind == "f" and not np.isfinite(values).all():
-            raise self._refuse(names, "has values that are not finite")
         return values
 
     def _text(self, value: Any, names: tuple[str, ...]) -> Any:
         if isinstance(value, list):
             return [self._text(part, names) for part in value]
-        text = value if isinstance(value, str) else bytes(value).rstrip(b"\0").decode("utf-8")
+        text = value
+        if not isinstance(value, str):
+            text = bytes(value).rstrip(b"\0").decode("utf-8", "replace")
+        text = text.replace("\r\n", "\n")
         shown = text.replace("\n", " ").replace("\t", " ")
         if len(text) > self.limits.text_bytes or not shown.isprintable():
             raise self._refuse(names, "holds text that cannot be printed")

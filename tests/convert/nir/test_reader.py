@@ -237,7 +237,7 @@ def bad_graphs() -> list[tuple[str, nir.NIRGraph, str]]:
         ("outputs", outputs, "2 outputs \\(output, more\\)"),
         ("sizes", chain(input=first, lif=lif(3), output=last), "'lif'"),
         ("shape", chain(input=image, lif=nir.IF(np.ones((4, 3, 2)), np.ones((4, 3, 2)))), "'lif'"),
-        ("nan", chain(input=first, lif=lif(2, v_threshold=np.nan), output=last), "not finite"),
+        ("nan", chain(input=first, lif=lif(2, v_threshold=np.nan), output=last), "is nan"),
         ("tau", chain(input=first, lif=lif(2, tau=-1.0), output=last), "above 0"),
         ("fast", chain(input=first, lif=lif(2, tau=0.5), output=last), "shorter than dt"),
         (
