@@ -10,11 +10,12 @@ runs/                                results of runs, outside the manifest
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import hashlib
 import json
 import os
-import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -28,17 +29,28 @@ from mtspark.core.files import (
     AnyPath,
     FileLimits,
     UnwritableError,
-    check_file_size,
+    chosen_policy,
+    folder_lock,
+    leftovers,
     over,
     read_guarded,
+    read_text_guarded,
+    read_whole,
+    recover_folder,
+    replacing_folder,
+    writable_folder,
     write_bytes,
     write_json,
+    write_unused,
 )
 
 FORMAT = "mtspark-bundle"
 VERSION = 1
 MANIFEST, NETWORK_JSON, NETWORK_ARRAYS = "manifest.json", "network.json", "network.safetensors"
 AGENT, FIDELITY, RUNS = "agent.pt", "fidelity.json", "runs"
+
+_ATTEMPTS = 5
+"""A folder that is exchanged twice while one run is stored is rare enough."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +64,7 @@ class Bundle:
         files: the manifest, sha256 by file name.
         quantiser: how the network was quantised, as JSON values; None in old bundles and for
             integers that were read from a file. :mod:`mtspark.deploy.quantise.options` reads it.
+        set_aside: where files lie that were altered by hand, when an export needed their names.
     """
 
     folder: Path
@@ -59,11 +72,22 @@ class Bundle:
     network_hash: str
     files: dict[str, str]
     quantiser: dict[str, Any] | None = None
+    set_aside: tuple[str, ...] = ()
 
     @property
     def runs(self) -> Path:
         """Folder of run results."""
         return self.folder / RUNS
+
+    def content(self, name: str) -> bytes:
+        """Read a file of the bundle: the very bytes that the manifest's sum is of.
+
+        Raises:
+            BadFileError: it was changed since the bundle was read, or the bundle has none.
+        """
+        if name not in self.files:
+            raise BadFileError(f"{self.folder}: has no {name}")
+        return _verified(self.folder, name, self.files[name], chosen_policy(None, None).limits)
 
 
 def write_bundle(
@@ -78,7 +102,7 @@ def write_bundle(
 
     Args:
         folder: must not exist, or with `replace` hold a bundle; its runs, and other files
-            that do not belong to the bundle, are kept.
+            that are not the bundle's own, move into the new one.
         network: the chip network.
         write_more: writes further files into the folder that it is given.
         replace: overwrite an existing bundle.
@@ -86,86 +110,193 @@ def write_bundle(
             came as integers.
 
     Raises:
-        BadRequestError: the folder is taken.
+        BadRequestError: the folder is taken, or another process keeps writing it.
         BadFileError: the folder cannot be written.
     """
     check_bundle_target(folder, replace=replace)
     folder = Path(folder).resolve()
-    fresh = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
     try:
-        fresh.mkdir(parents=True)
-        save_network(network, fresh, quantiser)
-        if write_more is not None:
-            write_more(fresh)
-        names = sorted(path.name for path in fresh.iterdir())
-        manifest = {
-            "format": FORMAT,
-            "version": VERSION,
-            "files": {name: sha256(fresh / name) for name in names},
-        }
-        write_json(fresh / MANIFEST, manifest)
-        if folder.exists():
-            _swap(fresh, folder, old)
-        else:
-            fresh.rename(folder)
+        with replacing_folder(folder, _not_its_own) as fresh:
+            save_network(network, fresh.path, quantiser)
+            if write_more is not None:
+                write_more(fresh.path)
+            names = sorted(path.name for path in fresh.path.iterdir())
+            manifest = {
+                "format": FORMAT,
+                "version": VERSION,
+                "files": {name: sha256(fresh.path / name) for name in names},
+            }
+            write_json(fresh.path / MANIFEST, manifest)
+            # Another process may have written there since the first look.
+            _check_free(folder, replace, names)
     except OSError as error:
         raise BadFileError(f"{folder}: cannot be written: {error.strerror or error}") from error
     except UnwritableError as error:
         # It names a file in the folder that is yet to be renamed.
         raise BadFileError(f"{folder}: cannot be written: {error.reason}") from error
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
-    return load_bundle(folder)
+    bundle = _load(folder, None, None)
+    aside = tuple(str(path.relative_to(folder)) for path in fresh.renamed)
+    return dataclasses.replace(bundle, set_aside=aside)
 
 
-def check_bundle_target(folder: AnyPath, *, replace: bool = False) -> None:
+def check_bundle_target(
+    folder: AnyPath, *, replace: bool = False, names: Iterable[str] = ()
+) -> None:
     """Refuse a folder that no bundle can be written to, before long work starts.
 
     Args:
         folder: as for :func:`write_bundle`.
         replace: overwrite an existing bundle.
+        names: files that the new bundle will have, as far as they are known.
 
     Raises:
-        BadRequestError: the folder is taken.
+        BadRequestError: the folder is taken, or a file of the user's own has one of the names.
         BadFileError: it cannot be made.
     """
     folder = Path(folder)
     try:
         folder = folder.resolve()
+        _recover(folder)
         taken = folder.exists()
         above = next(parent for parent in folder.parents if parent.exists())
     except (OSError, RuntimeError, ValueError) as error:
         raise BadFileError(f"{folder}: cannot be written: {one_line(error)}") from error
-    if taken and not (folder / MANIFEST).is_file():
-        raise BadRequestError(f"{folder}: exists and is no mtspark bundle; choose another folder")
-    if taken and not replace:
-        raise BadRequestError(
-            f"{folder}: exists already; choose another folder, or add --force (in Python, "
-            "overwrite=True)"
-        )
+    if taken:
+        _check_free(folder, replace, names)
     if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
         raise BadFileError(f"{folder}: cannot be written: no folder can be made in {above}")
 
 
-def _swap(fresh: Path, folder: Path, old: Path) -> None:
-    """Put `fresh` in the place of `folder`; what is no file of a bundle moves along.
-
-    Whatever interrupts it, the old bundle or the new one stands at `folder`, and everything
-    that was in it is in one of the two.
-    """
-    listed = set(json.loads((folder / MANIFEST).read_text(encoding="utf-8")).get("files", {}))
-    for path in folder.iterdir():
-        if path.name not in listed | {MANIFEST}:
-            copy = shutil.copytree if path.is_dir() else shutil.copy2
-            copy(path, fresh / path.name)
-    folder.rename(old)
+def _check_free(folder: Path, replace: bool, names: Iterable[str]) -> None:
+    if not os.path.lexists(folder):
+        return
     try:
-        fresh.rename(folder)
-    except BaseException:
-        old.rename(folder)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
+        listed = _listed(folder)
+    except BadFileError:
+        raise BadRequestError(
+            f"{folder}: exists and is no mtspark bundle; choose another folder"
+        ) from None
+    if not replace:
+        raise BadRequestError(
+            f"{folder}: exists already; choose another folder, or add --force (in Python, "
+            "overwrite=True)"
+        )
+    for name in (MANIFEST, *names):
+        if name not in {*listed, MANIFEST} and os.path.lexists(folder / name):
+            raise BadRequestError(
+                f"{folder / name}: is not the bundle's own, and the new bundle has a file of "
+                "that name; move yours elsewhere and export again"
+            )
+
+
+def _not_its_own(folder: Path) -> list[str] | None:
+    """What lies in a bundle's folder and was not written with it, or changed since then.
+
+    None where the folder holds no bundle.
+    """
+    try:
+        listed = _listed(folder)
+    except BadFileError:
+        return None
+    names = sorted(path.name for path in folder.iterdir())
+    return [
+        name
+        for name in names
+        if name != MANIFEST and not (name in listed and _has_sum(folder / name, listed[name]))
+    ]
+
+
+def _has_sum(path: Path, expected: Any) -> bool:
+    return path.is_file() and not path.is_symlink() and sha256(path) == expected
+
+
+def _recover(folder: Path) -> None:
+    """Finish what a killed export left unfinished; where one is at work, leave it alone.
+
+    A folder that is missing is waited for: the one at work may have it between two names.
+
+    Raises:
+        BadRequestError: it stays missing, and another process is at work.
+    """
+    if not leftovers(folder):
+        return
+    there = os.path.lexists(folder)
+    try:
+        with folder_lock(folder, **({"wait_s": 0.0} if there else {})):
+            recover_folder(folder, _not_its_own)
+    except BadRequestError:
+        if not there:
+            raise
+
+
+def add_run(bundle: Bundle, name: str, data: bytes) -> Path:
+    """Store a file in a bundle's folder of runs, also while the bundle is being replaced.
+
+    Args:
+        bundle: that ran.
+        name: of the file; it gets a number where it is taken.
+        data: its content.
+
+    Returns:
+        Where it is.
+
+    Raises:
+        BadFileError: it cannot be written, or the folder of runs is a link.
+    """
+    for _ in range(_ATTEMPTS):
+        _check_runs(bundle)
+        try:
+            with contextlib.suppress(FileExistsError):
+                bundle.runs.mkdir()
+            return write_unused(bundle.runs / name, data)
+        except FileNotFoundError:
+            # Replaced in this moment: the same path is another folder now, or is about to be.
+            _recover(bundle.folder.resolve())
+        except OSError as error:
+            raise _unwritable_runs(bundle, error) from error
+    # Moved elsewhere, or removed: what was run is worth more than its folder's order.
+    try:
+        bundle.runs.mkdir(parents=True, exist_ok=True)
+        return write_unused(bundle.runs / name, data)
+    except OSError as error:
+        raise _unwritable_runs(bundle, error) from error
+
+
+def _unwritable_runs(bundle: Bundle, error: OSError) -> BadFileError:
+    reason = (error.strerror or str(error)).lower()
+    return BadFileError(f"{bundle.runs}: cannot be written ({reason})")
+
+
+def writable_runs(bundle: Bundle) -> Path:
+    """Make a bundle's folder of runs, and prove that files can be written there.
+
+    Raises:
+        BadFileError: it cannot be written, or is a link.
+    """
+    _check_runs(bundle)
+    return writable_folder(bundle.runs)
+
+
+def _check_runs(bundle: Bundle) -> None:
+    if bundle.runs.is_symlink():
+        raise BadFileError(
+            f"{bundle.runs}: is a link, and links inside a bundle are not followed; put a folder "
+            "in its place"
+        )
+
+
+def run_files(bundle: Bundle) -> list[Path]:
+    """The files of runs in a bundle, in order of their names; links are none, nor hidden files.
+
+    Raises:
+        BadFileError: the folder of runs is a link.
+    """
+    _check_runs(bundle)
+    return [
+        path
+        for path in sorted(bundle.runs.glob("*.json"))
+        if not path.name.startswith(".") and path.is_file() and not path.is_symlink()
+    ]
 
 
 def save_network(
@@ -194,10 +325,15 @@ def load_bundle(
         BadNetworkError: its network breaks a rule.
     """
     folder = Path(folder)
+    with contextlib.suppress(OSError, RuntimeError, ValueError):
+        _recover(folder.resolve())
+    return _load(folder, limits, trust)
 
+
+def _load(folder: Path, limits: FileLimits | None, trust: bool | None) -> Bundle:
     def read(bounds: FileLimits) -> dict[str, Any]:
-        files = _verified_files(folder, bounds)
-        return {"files": files, **_read_network(folder, bounds)}
+        files, contents = _verified_files(folder, bounds)
+        return {"files": files, **_parsed_network(folder, contents, bounds)}
 
     content = read_guarded(str(folder), read, limits, trust)
     files: dict[str, str] = content["files"]
@@ -225,54 +361,85 @@ def load_network(
         BadNetworkError: the network breaks a rule.
     """
     path = Path(folder)
-    content = read_guarded(str(path), lambda bounds: _read_network(path, bounds), limits, trust)
+
+    def read(bounds: FileLimits) -> dict[str, Any]:
+        contents = {name: _bytes(path / name, bounds) for name in (NETWORK_JSON, NETWORK_ARRAYS)}
+        return _parsed_network(path, contents, bounds)
+
+    content = read_guarded(str(path), read, limits, trust)
     return network_from_json(content["data"], content["arrays"], str(path), limits)
 
 
-def _verified_files(folder: Path, limits: FileLimits) -> dict[str, str]:
-    """The manifest's sums, each compared with its file."""
-    manifest = _read_json(
-        folder / MANIFEST, "a bundle's manifest; make one with mtspark export", limits
+def _listed(folder: Path) -> dict[str, Any]:
+    """What the manifest of a bundle of any version says about its files; nothing is verified.
+
+    Raises:
+        BadFileError: no bundle.
+    """
+    path = folder / MANIFEST
+    if path.is_symlink():
+        raise BadFileError(f"{path}: is a link")
+    files: dict[str, Any] = read_text_guarded(
+        path, lambda text: _manifest_files(path, json.loads(text))
     )
-    files = manifest.get("files")
-    if manifest.get("format") != FORMAT or not isinstance(files, dict):
-        raise BadFileError(f"{folder / MANIFEST}: not an mtspark bundle's manifest")
-    if manifest.get("version") != VERSION:
+    return files
+
+
+def _manifest_files(path: Path, manifest: Any) -> dict[str, Any]:
+    files = manifest.get("files") if isinstance(manifest, dict) else None
+    if not isinstance(files, dict) or manifest.get("format") != FORMAT:
+        raise BadFileError(f"{path}: not an mtspark bundle's manifest")
+    return files
+
+
+def _verified_files(folder: Path, limits: FileLimits) -> tuple[dict[str, str], dict[str, bytes]]:
+    """The manifest's sums, each compared with its file, and the bytes of the chip network."""
+    path = folder / MANIFEST
+    content = _bytes(path, limits, "a bundle's manifest; make one with mtspark export")
+    manifest = _json_object(path, content, limits)
+    files = _manifest_files(path, manifest)
+    version = manifest.get("version")
+    if type(version) is not int or version != VERSION:
         raise BadFileError(
-            f"{folder}: bundle version {manifest.get('version')!r}, this mtspark reads {VERSION}"
+            f"{folder}: bundle version {one_line(repr(version), 40)}, this mtspark reads {VERSION}"
         )
     if len(files) > limits.objects:
-        raise over("objects", f"{folder / MANIFEST}", len(files), limits)
+        raise over("objects", f"{path}", len(files), limits)
+    contents = {}
     for name, expected in files.items():
-        path = folder / name
-        if (
-            Path(name).name != name
-            or not name.isprintable()
-            or path.is_symlink()
-            or not path.is_file()
-        ):
-            shown = one_line(str(path))
-            raise BadFileError(f"{shown}: named in the manifest but not a file of the bundle")
-        check_file_size(path, limits)
-        if sha256(path) != expected:
-            raise BadFileError(f"{path}: differs from its sha256 in the manifest; export again")
-    if not {NETWORK_JSON, NETWORK_ARRAYS} <= set(files):
+        content = _verified(folder, name, expected, limits)
+        if name in (NETWORK_JSON, NETWORK_ARRAYS):
+            contents[name] = content
+    if len(contents) < 2:
         raise BadFileError(f"{folder}: the manifest lists no chip network")
-    return dict(files)
+    return dict(files), contents
 
 
-def _read_network(folder: Path, limits: FileLimits) -> dict[str, Any]:
+def _verified(folder: Path, name: str, expected: Any, limits: FileLimits) -> bytes:
+    """The bytes of a file of a bundle, which have the sum that they should have."""
+    path = folder / name
+    if Path(name).name != name or not name.isprintable() or path.is_symlink() or not path.is_file():
+        shown = one_line(str(path))
+        raise BadFileError(f"{shown}: named in the manifest but not a file of the bundle")
+    content = read_whole(path, limits, follow_links=False)
+    if hashlib.sha256(content).hexdigest() != expected:
+        raise BadFileError(
+            f"{path}: differs from its sha256 in the manifest; export again with --force, which "
+            "keeps this file under another name"
+        )
+    return content
+
+
+def _parsed_network(folder: Path, contents: dict[str, bytes], limits: FileLimits) -> dict[str, Any]:
     """JSON and arrays of a chip network that was built once to see that it is one."""
-    data = _read_json(folder / NETWORK_JSON, "a chip network", limits)
-    path = folder / NETWORK_ARRAYS
-    check_file_size(path, limits)
+    data = _json_object(folder / NETWORK_JSON, contents[NETWORK_JSON], limits)
+    path, content = folder / NETWORK_ARRAYS, contents[NETWORK_ARRAYS]
     try:
-        content = path.read_bytes()
         header = int.from_bytes(content[:8], "little")
         if header > limits.text_bytes:
             raise over("text_bytes", f"{path}: a header of", header, limits)
         arrays = load(content)
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise BadFileError(f"{path}: not readable: {one_line(error)}") from error
     if len(arrays) > limits.objects:
         raise over("objects", f"{path}", len(arrays), limits)
@@ -289,14 +456,18 @@ def sha256(path: AnyPath) -> str:
     return digest.hexdigest()
 
 
-def _read_json(path: Path, what: str, limits: FileLimits) -> dict[str, Any]:
+def _bytes(path: Path, limits: FileLimits, what: str = "a chip network") -> bytes:
     if path.is_symlink() or not path.is_file():
         raise BadFileError(f"{path}: no such file; expected {what}")
-    if path.stat().st_size > limits.text_bytes:
-        raise over("text_bytes", f"{path}", path.stat().st_size, limits)
+    return read_whole(path, limits, follow_links=False)
+
+
+def _json_object(path: Path, content: bytes, limits: FileLimits) -> dict[str, Any]:
+    if len(content) > limits.text_bytes:
+        raise over("text_bytes", f"{path}", len(content), limits)
     try:
-        data = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
-    except (OSError, ValueError, RecursionError) as error:
+        data = json.loads(content.decode("utf-8"), parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
         raise BadFileError(f"{path}: not readable as JSON: {one_line(error)}") from error
     if not isinstance(data, dict):
         raise BadFileError(f"{path}: not a JSON object")

@@ -23,7 +23,7 @@ from mtspark.core.files import (
     read_result,
 )
 from mtspark.core.version import __version__
-from mtspark.deploy.bundle import Bundle
+from mtspark.deploy.bundle import Bundle, run_files
 from mtspark.sim.energy import Bill, load_card, price
 from mtspark.sim.play import Run
 
@@ -178,7 +178,7 @@ def latest_runs(bundle: Bundle) -> tuple[list[dict[str, Any]], int]:
     """
     latest: dict[tuple[str, str, float], dict[str, Any]] = {}
     others = 0
-    for path in sorted(bundle.runs.glob("*.json")):
+    for path in run_files(bundle):
         result = read_run(path)
         sticky = float(result["protocol"]["sticky_action_probability"])
         key = (result["task"], result["backend"], sticky)

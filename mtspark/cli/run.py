@@ -10,7 +10,7 @@ import typer
 from mtspark.cli._console import console, one_thread_each
 from mtspark.cli._progress import progress_bar
 from mtspark.core.errors import BadRequestError
-from mtspark.core.files import check_target, writable_folder, write_json
+from mtspark.core.files import check_target, write_json
 from mtspark.workflows.backends import BackendName
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def run_command(
     """Play Atari with a deployed agent and count spikes, operations and energy."""
     one_thread_each()
     from mtspark.cli.show import print_run
-    from mtspark.deploy.bundle import load_bundle
+    from mtspark.deploy.bundle import load_bundle, writable_runs
     from mtspark.workflows.run import run_games, store_run
 
     check_target(json_out)
@@ -61,7 +61,7 @@ def run_command(
         known = ", ".join(one.name for one in bundle.network.tasks)
         raise BadRequestError(f"{folder}: name the game to play, --task NAME; it knows {known}")
     bundle.network.task_index(task)
-    writable_folder(bundle.runs)
+    writable_runs(bundle)
     with progress_bar() as progress:
         result = run_games(
             bundle,

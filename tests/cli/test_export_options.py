@@ -124,6 +124,31 @@ def test_a_bundle_is_replaced_only_where_the_user_says_so(
     assert (files / "ok.deploy" / "manifest.json").read_bytes() != manifest
 
 
+def test_force_keeps_a_file_of_the_users_own_and_says_what_to_do(
+    files: Path, call: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The very advice is followed: first it destroyed the bundle, then repeated itself."""
+    assert call("export", "ok.nir") == 0
+    bundle = files / "ok.deploy"
+    (bundle / "network.onnx").write_text("mine")
+    capsys.readouterr()
+    assert call("export", "ok.nir", "--force", "--formats", "onnx") == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "network.onnx: is not the bundle's own" in line
+    (bundle / "network.onnx").rename(bundle / "mine.onnx")
+    assert call("export", "ok.nir", "--force", "--formats", "onnx") == 0
+    (bundle / "network.onnx").write_text("altered")
+    capsys.readouterr()
+    assert call("map", "ok.deploy") == 2
+    assert "export again with --force" in capsys.readouterr().err
+    assert call("export", "ok.nir", "--force", "--formats", "onnx") == 0
+    out = capsys.readouterr().out
+    assert "kept network-2.onnx: the new bundle needed the name that this file of yours had" in out
+    assert (bundle / "network-2.onnx").read_text() == "altered"
+    assert (bundle / "mine.onnx").read_text() == "mine"
+    assert call("map", "ok.deploy") in (0, 1)
+
+
 def test_sources_by_name() -> None:
     assert source_of(Path("a/b.pt")) is Source.AGENT
     assert source_of(Path("a/b.nir")) is Source.NIR

@@ -125,32 +125,3 @@ def test_a_link_to_a_bundle_is_followed(tmp_path: Path) -> None:
     assert (tmp_path / "link").is_symlink()
     assert (tmp_path / "real" / "runs" / "run.json").exists()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "real"]
-
-
-@pytest.mark.parametrize("number", [1, 2, 3])
-def test_a_replacement_that_is_interrupted_loses_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
-) -> None:
-    bundle = write_bundle(tmp_path / "a", three_neurons())
-    bundle.runs.mkdir()
-    (bundle.runs / "run.json").write_text("{}")
-    (tmp_path / "a" / "notes.txt").write_text("mine")
-    calls, rename = [], Path.rename
-
-    def interrupted(self: Path, target: Path) -> Path:
-        calls.append(target)
-        if len(calls) == number:
-            raise KeyboardInterrupt
-        return rename(self, target)
-
-    monkeypatch.setattr(Path, "rename", interrupted)
-    if number < 3:
-        with pytest.raises(KeyboardInterrupt):
-            write_bundle(tmp_path / "a", three_neurons(), replace=True)
-    else:
-        write_bundle(tmp_path / "a", three_neurons(), replace=True)
-    monkeypatch.undo()
-    load_bundle(tmp_path / "a")
-    assert (tmp_path / "a" / "runs" / "run.json").read_text() == "{}"
-    assert (tmp_path / "a" / "notes.txt").read_text() == "mine"
-    assert [path.name for path in tmp_path.iterdir()] == ["a"]

@@ -19,6 +19,11 @@ def print_export(result: ExportResult) -> None:
 
     show = _print_agent if result.export.kind is Source.AGENT else _print_network
     show(result.bundle, result.export.fidelity())
+    for name in result.bundle.set_aside:
+        console.print(
+            f"kept {name}: the new bundle needed the name that this file of yours had",
+            soft_wrap=True,
+        )
     console.print(f"wrote {result.bundle.folder}", soft_wrap=True)
 
 

@@ -6,6 +6,11 @@ from .atomic import writable_folder as writable_folder
 from .atomic import write_bytes as write_bytes
 from .atomic import write_json as write_json
 from .atomic import write_text as write_text
+from .atomic import write_unused as write_unused
+from .folders import folder_lock as folder_lock
+from .folders import leftovers as leftovers
+from .folders import recover_folder as recover_folder
+from .folders import replacing_folder as replacing_folder
 from .hdf5 import hdf5_bytes as hdf5_bytes
 from .hdf5 import read_hdf5 as read_hdf5
 from .limits import FileLimits as FileLimits
@@ -16,6 +21,7 @@ from .limits import chosen_policy as chosen_policy
 from .limits import current_policy as current_policy
 from .limits import limits_from_environment as limits_from_environment
 from .limits import over as over
+from .limits import read_whole as read_whole
 from .limits import set_policy as set_policy
 from .onnx.graph import NEXT as NEXT
 from .onnx.graph import OnnxGraph as OnnxGraph

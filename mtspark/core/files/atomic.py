@@ -14,7 +14,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -24,6 +24,9 @@ AnyPath = str | os.PathLike[str]
 
 _NUMBERS = itertools.count()
 """Tells the temporary files of two threads apart."""
+
+_NO_SECOND_NAMES = frozenset({errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK})
+"""What a file system answers that gives no file a second name, or not this one."""
 
 
 class UnwritableError(BadFileError):
@@ -67,6 +70,7 @@ def replacing(path: AnyPath) -> Iterator[Path]:
             yield temporary
             _flush(temporary)
             temporary.replace(target)
+            flush_folder(target.parent)
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
@@ -92,6 +96,70 @@ def write_bytes(path: AnyPath, data: bytes | memoryview) -> None:
     else:
         with replacing(path) as temporary:
             temporary.write_bytes(data)
+
+
+def write_unused(path: Path, data: bytes) -> Path:
+    """Write a file whole, under its name or, where that is taken, under the name with a number.
+
+    Two writers of one name both keep theirs. The folder is not made.
+
+    Returns:
+        Where the file is.
+
+    Raises:
+        FileNotFoundError: the folder is not there.
+        OSError: it cannot be written.
+    """
+    mark = f"{os.getpid()}.{next(_NUMBERS)}.tmp"
+    temporary = path.with_name(f".{path.name}.{mark}{path.suffix}")
+    try:
+        temporary.write_bytes(data)
+        _flush(temporary)
+        place = path
+        for number in itertools.count(2):
+            with suppress(FileExistsError):
+                rename_new(temporary, place)
+                break
+            place = path.with_name(f"{path.stem}-{number}{path.suffix}")
+    finally:
+        temporary.unlink(missing_ok=True)
+    flush_folder(path.parent)
+    return place
+
+
+def rename_new(source: Path, target: Path) -> None:
+    """Rename a file, a link or a folder, never over anything.
+
+    Raises:
+        FileExistsError: the name is taken.
+        OSError: it cannot be renamed.
+    """
+    taken = FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
+    if source.is_dir() and not source.is_symlink():
+        # The system itself puts no folder over one that holds something.
+        if target.is_symlink() or (target.exists() and not target.is_dir()):
+            raise taken
+        try:
+            source.rename(target)
+        except OSError as error:
+            if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+                raise taken from error
+            raise
+        return
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except FileExistsError:
+        # The second name of the same file, of a writer that was killed before it took the first.
+        if not os.path.samestat(source.lstat(), target.lstat()):
+            raise
+    except OSError as error:
+        if error.errno not in _NO_SECOND_NAMES:
+            raise
+        if os.path.lexists(target):
+            raise taken from error
+        source.rename(target)
+        return
+    source.unlink()
 
 
 def write_text(path: AnyPath, text: str) -> None:
@@ -188,6 +256,12 @@ def _flush(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def flush_folder(folder: Path) -> None:
+    """Bring a folder's names to the disk, where the file system does such a thing."""
+    with suppress(OSError):
+        _flush(folder)
 
 
 def _is_special(path: Path) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections.abc import Iterable
 from contextvars import ContextVar
 from dataclasses import dataclass, fields, replace
@@ -134,6 +135,35 @@ def check_file_size(path: Path, limits: FileLimits) -> int:
     if size > limits.file_bytes:
         raise over("file_bytes", f"{path}", size, limits)
     return size
+
+
+def read_whole(path: Path, limits: FileLimits, *, follow_links: bool = True) -> bytes:
+    """Read a regular file within the limit once, so that what is checked is what is parsed.
+
+    Args:
+        path: the file.
+        limits: `file_bytes` holds, also where the file grows while it is read.
+        follow_links: otherwise a link is no regular file.
+
+    Raises:
+        BadFileError: missing, no regular file, too large, or not readable.
+    """
+    if path.is_symlink() and not follow_links:
+        raise BadFileError(f"{path}: is a link, not a regular file")
+    check_file_size(path, limits)
+    # Something else may have taken the name since then.
+    flags = os.O_RDONLY | (0 if follow_links else getattr(os, "O_NOFOLLOW", 0))
+    flags |= getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    try:
+        with os.fdopen(os.open(path, flags), "rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise BadFileError(f"{path}: not a regular file")
+            content = file.read(limits.file_bytes + 1)
+    except OSError as error:
+        raise BadFileError(f"{path}: cannot be opened ({_reason(error)})") from error
+    if len(content) > limits.file_bytes:
+        raise over("file_bytes", f"{path}", len(content), limits)
+    return content
 
 
 def over(name: str, what: str, value: int, limits: FileLimits) -> BadFileError:

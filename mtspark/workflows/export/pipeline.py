@@ -9,15 +9,23 @@ from pathlib import Path
 from typing import Any
 
 from mtspark.core.errors import BadRequestError
-from mtspark.core.files import AnyPath
+from mtspark.core.files import AnyPath, write_bytes, write_text
 from mtspark.core.progress import Progress, ProgressCallback, no_progress
-from mtspark.deploy.bundle import FIDELITY, Bundle, check_bundle_target, write_bundle
+from mtspark.deploy.bundle import (
+    AGENT,
+    FIDELITY,
+    NETWORK_ARRAYS,
+    NETWORK_JSON,
+    Bundle,
+    check_bundle_target,
+    write_bundle,
+)
 from mtspark.workflows.export.comparing import (
     compare_graphs,
     compare_layers,
     compare_limited_thresholds,
 )
-from mtspark.workflows.export.formats import write_formats
+from mtspark.workflows.export.formats import FLOAT_DECISION, FLOAT_STEP, INTEGER_STEP, write_formats
 from mtspark.workflows.export.quantising import (
     bound_sums,
     choose_options,
@@ -26,6 +34,8 @@ from mtspark.workflows.export.quantising import (
 )
 from mtspark.workflows.export.request import ExportRequest, Source, check_options
 from mtspark.workflows.export.sources import (
+    GRAPH,
+    NETX,
     join_agent_graphs,
     read_agent,
     read_netx,
@@ -155,9 +165,10 @@ def write_export(export: Export, folder: AnyPath, *, overwrite: bool = False) ->
 
     def write_more(target: Path) -> None:
         for name, content in export.files.items():
-            (target / name).write_bytes(content)
+            write_bytes(target / name, content)
         write_formats(target, network, export.request.formats, export.agent)
-        (target / FIDELITY).write_text(json.dumps(export.fidelity().to_json(), indent=2) + "\n")
+        text = json.dumps(export.fidelity().to_json(), indent=2)
+        write_text(target / FIDELITY, text + "\n")
 
     record = export.quantisation
     return write_bundle(
@@ -187,9 +198,20 @@ def export_to(
         BadRequestError, BadFileError, BadNetworkError: as :func:`run_steps` and
             :func:`write_export`.
     """
-    check_bundle_target(Path(folder), replace=overwrite)
+    check_bundle_target(Path(folder), replace=overwrite, names=_known_names(request))
     export = run_steps(request, progress=progress)
     return ExportResult(export, write_export(export, folder, overwrite=overwrite))
+
+
+def _known_names(request: ExportRequest) -> tuple[str, ...]:
+    """Names of files that an export will write, as far as they depend on no task's name."""
+    names = [NETWORK_JSON, NETWORK_ARRAYS, FIDELITY]
+    names += {Source.AGENT: [AGENT], Source.NETX: [NETX]}.get(request.kind, [GRAPH])
+    if "onnx" in request.formats:
+        names.append(INTEGER_STEP)
+        if request.kind is Source.AGENT:
+            names += [FLOAT_STEP, FLOAT_DECISION]
+    return tuple(names)
 
 
 def _name(request: ExportRequest) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -9,9 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from mtspark.core.backend import AgentBackend, Moment
-from mtspark.core.files import AnyPath, writable_folder, write_json
+from mtspark.core.files import AnyPath
 from mtspark.core.progress import ProgressCallback, no_progress
-from mtspark.deploy.bundle import Bundle
+from mtspark.deploy.bundle import Bundle, add_run
 from mtspark.sim.play import MAX_GAMES_AT_ONCE, check_length, play
 from mtspark.sim.results import DEFAULT_CARD, RunResult, run_result
 from mtspark.workflows.backends import BackendName, one_at_a_time, open_backend
@@ -103,11 +104,6 @@ def store_run(bundle: Bundle, result: RunResult) -> Path:
         BadFileError: the folder cannot be written.
     """
     stamp = "".join(letter for letter in result.date.split("+")[0] if letter.isalnum())
-    stem = f"{stamp}-{result.task}-{result.backend}-seed{result.seed}"
-    writable_folder(bundle.runs)
-    path, number = bundle.runs / f"{stem}.json", 1
-    while path.exists():
-        number += 1
-        path = bundle.runs / f"{stem}-{number}.json"
-    write_json(path, result.to_json())
-    return path
+    name = f"{stamp}-{result.task}-{result.backend}-seed{result.seed}.json"
+    text = json.dumps(result.to_json(), indent=2, allow_nan=False) + "\n"
+    return add_run(bundle, name, text.encode("utf-8"))
