@@ -60,12 +60,14 @@ def counts(report: dict[str, Any]) -> str:
                     number(chip.get(f"hops_{way}_per_decision"))
                     for way in ("east_west", "north_south")
                 ),
-                f"{sum(layer['dead'] for layer in task['layers'] if layer['fires']):,}, "
-                f"{sum(layer['saturated'] for layer in task['layers'] if layer['fires']):,}",
+                ", ".join(
+                    f"{sum(layer[name] for layer in task['layers'] if layer['fires']):,}"
+                    for name in ("silent_neurons", "unceasing_neurons")
+                ),
             ]
         )
     head = ["task", "decisions", "return", "spikes", "rate", "operations of spikes", "of pixels"]
-    return table([*head, "updates", "messages", "hops", "dead, saturated"], rows)
+    return table([*head, "updates", "messages", "hops", "silent, in every step"], rows)
 
 
 def cards(report: dict[str, Any]) -> str:

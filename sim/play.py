@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
+from mtspark.core.arrays import Integers
 from mtspark.core.backend import AgentBackend, Moment, greedy_actions
 from mtspark.core.chip_network import ChipNetwork
 from mtspark.core.environments import GameProtocol, Games, Task, make_games
@@ -52,10 +53,17 @@ class Episode:
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run."""
+    """A finished run.
+
+    Attributes:
+        episodes: in order of their seeds.
+        counts: of all decisions.
+        sent: messages by source, of its shape, over all decisions; empty where nobody kept them.
+    """
 
     episodes: tuple[Episode, ...]
     counts: RunCounts
+    sent: Mapping[str, Integers] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def distinct_episodes(self) -> int:
@@ -124,8 +132,9 @@ def play(
         trace=trace,
         observe=count,
     )
-    pipeline = backend.name != "torch"
-    return Run(played, counter.result(pipeline=pipeline))
+    # A float network has no chip steps, and nothing between cores.
+    on_chip = backend.name != "torch"
+    return Run(played, counter.result(pipeline=on_chip), counter.sent if on_chip else {})
 
 
 def check_length(episodes: int, max_decisions: int | None) -> None:

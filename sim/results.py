@@ -24,7 +24,8 @@ from mtspark.core.files import (
 )
 from mtspark.core.version import __version__
 from mtspark.deploy.bundle import Bundle, run_files
-from mtspark.sim.energy import Bill, load_card, price
+from mtspark.sim.device import mean_bill
+from mtspark.sim.energy import Bill, load_card
 from mtspark.sim.play import Run
 
 FORMAT = "mtspark-run"
@@ -160,7 +161,7 @@ def run_result(
         protocol=protocol,
         time_steps=network.time_steps,
         steps_per_decision=network.steps_per_decision,
-        bills=(price(run.counts, network, load_card(card)),),
+        bills=(mean_bill(run.counts, network, load_card(card), run.sent),),
         host_s=host_s,
         compiled_before=compiled_before,
     )
@@ -236,6 +237,7 @@ class _Term(Entry):
 
 class _Bill(Entry):
     card: Text
+    chip: Text
     source: Text
     evidence: Text
     scope: Text

@@ -58,7 +58,10 @@ def map_command(
     task: Annotated[
         str | None, typer.Option(help="Play this game first: counts messages, models the time.")
     ] = None,
-    decisions: Annotated[int, typer.Option(min=1, help="Of that game.")] = 60,
+    decisions: Annotated[
+        int | None,
+        typer.Option(min=1, help="Of that game, from its start (default: the whole game)."),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of that game.")] = 0,
     times: Annotated[
         str | None, typer.Option(help="Which of the chip's sets of times (default: its first).")

@@ -312,12 +312,13 @@ class Deployment:
             observe=observe,
             progress=progress,
         )
-        counts, network = result.run.counts, self.network
+        run, network = result.run, self.network
 
         def bill(card: AnyPath) -> Bill:
-            from mtspark.sim.energy import load_card, price
+            from mtspark.sim.device import mean_bill
+            from mtspark.sim.energy import load_card
 
-            return price(counts, network, load_card(card))
+            return mean_bill(run.counts, network, load_card(card), run.sent)
 
         self._last = bill
         if self._stored is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,7 +40,7 @@ class MapRequest:
         spread_thresholds: take more cores where neurons have more thresholds than a core has
             registers.
         task: game to play first; None counts no messages and models no time.
-        decisions: of that game, at least 1.
+        decisions: of that game, at least 1; None for all of it, as ``mtspark run`` plays it.
         seed: of that game.
         times: which of the chip's sets of times; None for its first.
     """
@@ -49,7 +50,7 @@ class MapRequest:
     input_place: str | None = None
     spread_thresholds: bool = False
     task: str | None = None
-    decisions: int = 60
+    decisions: int | None = None
     seed: int = 0
     times: str | None = None
 
@@ -131,7 +132,7 @@ def map_bundle(
         division=Division(asked.division),
         input_place=None if asked.input_place is None else InputPlace(asked.input_place),
         spread_thresholds=asked.spread_thresholds,
-        rates=None if sent is None else {name: count / decisions for name, count in sent.items()},
+        rates=None if sent is None else {name: count.astype(float) for name, count in sent.items()},
     )
     traffic = time = None
     if sent is not None:
@@ -196,29 +197,20 @@ def save_picture(result: MapResult | PilotNetComparison, path: AnyPath) -> None:
 
 def _play(
     bundle: Bundle, asked: MapRequest, progress: ProgressCallback
-) -> tuple[dict[str, Integers], int]:
+) -> tuple[Mapping[str, Integers], int]:
     """What every neuron sent over some decisions of a game, and how many there were."""
-    from mtspark.core.backend import Moment
-    from mtspark.sim.counts import Counter
     from mtspark.sim.play import play
 
     assert asked.task is not None
-    counter = Counter(bundle.network)
     with open_backend(BackendName.ENGINE, bundle, asked.task) as player:
-        report = episode_reports(progress, f"{asked.task}, {asked.decisions} decisions", 1)
-
-        def observe(moment: Moment) -> None:
-            report(moment)
-            counter.add(moment.decision.activity)
-
-        play(
+        length = "a whole game" if asked.decisions is None else f"{asked.decisions} decisions"
+        run = play(
             player,
             bundle.network,
             asked.task,
             episodes=1,
             seed=asked.seed,
             max_decisions=asked.decisions,
-            observe=observe,
+            observe=episode_reports(progress, f"{asked.task}, {length}", 1),
         )
-    sent = {name: counter.window[name] + counter.drain[name] for name in counter.window}
-    return sent, counter.decisions
+    return run.sent, run.counts.decisions

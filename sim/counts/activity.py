@@ -48,8 +48,8 @@ class DeepCounts:
         spikes_window, spikes_drain: int64 (decisions, populations).
         operations: int64 (decisions, connections), structural, window and drain.
         steps: by chip step; None where nothing was traced.
-        dead: by population, neurons without a spike within the window of any decision.
-        saturated: by population, neurons that spiked in every step of the window of every one.
+        silent: by population, neurons without a spike within the window of any decision.
+        unceasing: by population, neurons that spiked in every step of the window of every one.
         nonzero: by source, of its shape: in how many decisions it sent within its window.
         sent: by source, of its shape: messages over all decisions, window and drain.
     """
@@ -62,8 +62,8 @@ class DeepCounts:
     spikes_drain: Integers
     operations: Integers
     steps: StepCounts | None
-    dead: dict[str, int]
-    saturated: dict[str, int]
+    silent: dict[str, int]
+    unceasing: dict[str, int]
     nonzero: dict[str, Integers]
     sent: dict[str, Integers]
 
@@ -230,8 +230,8 @@ class ActivityRecorder:
             spikes_drain=drain,
             operations=operations,
             steps=traced if self._traced else None,
-            dead={name: int((self._window[name] == 0).sum()) for name in self._names},
-            saturated={name: int((self._window[name] == most).sum()) for name in self._names},
+            silent={name: int((self._window[name] == 0).sum()) for name in self._names},
+            unceasing={name: int((self._window[name] == most).sum()) for name in self._names},
             nonzero={name: count.copy() for name, count in self._nonzero.items()},
             sent={name: self._window[name] + self._drain[name] for name in self._window},
         )

@@ -146,6 +146,12 @@ class Counter:
         """Messages so far by source, of its shape: those sent outside of its window."""
         return self._sum(1)
 
+    @property
+    def sent(self) -> dict[str, Integers]:
+        """Messages so far by source, of its shape, whenever they were sent."""
+        window, drain = self.window, self.drain
+        return {name: window[name] + drain[name] for name in window}
+
     def add(self, activity: Activity) -> None:
         """Add one decision of each member of a batch."""
         batch = 0

@@ -19,6 +19,9 @@ from mtspark.sim.energy.memory_model import memory_terms
 
 PICO = 1e-12
 COMMUNICATION = ("message", "hop_east_west", "hop_north_south")
+INPUT_UPDATE = "input_neuron_update"
+OF_MAPPING = (*COMMUNICATION, INPUT_UPDATE)
+"""Terms that only a network on the cores of a chip has."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +102,13 @@ class Bill:
             return None
         return self.dynamic_j_per_decision + self.static_j_per_decision
 
+    @property
+    def network_j_per_decision(self) -> float:
+        """Dynamic energy without what a mapping adds, so of the network by itself."""
+        return sum(
+            line.energy_j_per_decision or 0.0 for line in self.terms if line.term not in OF_MAPPING
+        )
+
     def to_json(self) -> dict[str, Any]:
         """Return JSON values: card, terms and sums."""
         return {
@@ -112,6 +122,7 @@ class Bill:
             "hypothetical_because": list(self.hypothetical),
             "terms": [asdict(term) for term in self.terms],
             "dynamic_j_per_decision": self.dynamic_j_per_decision,
+            "network_j_per_decision": self.network_j_per_decision,
             "dynamic_low_j_per_decision": self.dynamic_low_j,
             "dynamic_high_j_per_decision": self.dynamic_high_j,
             "dynamic_j_per_decision_by_layer": self.layers_j,
@@ -158,7 +169,7 @@ def price_events(events: Events, card: PriceCard, device: Device | None = None) 
     if card.model == "events":
         if device is not None and device.input_neurons:
             updates = float(device.input_neurons * device.steps)
-            totals.add("input_neuron_update", updates, card.terms.get("neuron_update"))
+            totals.add(INPUT_UPDATE, updates, card.terms.get("neuron_update"))
         for term in COMMUNICATION:
             crossed = None if device is None else device.traffic(term)
             totals.add(term, crossed, card.terms.get(term))

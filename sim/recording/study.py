@@ -192,7 +192,7 @@ def study_images(
         seed=0,
         sticky=None,
         interval_ms=None,
-        run=Run((episode,), counter.result()),
+        run=Run((episode,), counter.result(), counter.sent),
         deep=activity.result(),
         encoders={encoder: encoders.result(encoder) for encoder in Encoder},
         shots=film.shots,

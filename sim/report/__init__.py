@@ -1,8 +1,8 @@
 """The report of `mtspark report`: data first, then one HTML file that needs nothing else.
 
-Read `data` (what is counted and priced, typed and as JSON), `device` (what a network takes of a
-chip), `page` (the rendering) and `figures` (SVG by matplotlib, in the one `style`). `provenance`
-holds the types that say how a report came about.
+Read `data` (what is counted and priced, typed and as JSON), `page` (the rendering) and `figures`
+(SVG by matplotlib, in the one `style`). `provenance` holds the types that say how a report came
+about.
 """
 
 import lazy_loader

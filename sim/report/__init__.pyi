@@ -1,10 +1,5 @@
 from .data import ReportData as ReportData
 from .data import report_data as report_data
-from .device import Devices as Devices
-from .device import OnChip as OnChip
-from .device import map_for as map_for
-from .device import on_chip as on_chip
-from .device import preferred_times as preferred_times
 from .figures.mapping import save_mapping as save_mapping
 from .page import report_html as report_html
 from .provenance import Fact as Fact

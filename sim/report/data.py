@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mtspark.core.chip_network import INPUT, ChipNetwork, ReadoutKind
+from mtspark.core.chip_network import INPUT, ChipNetwork
 from mtspark.core.environments import protocol_to_json
 from mtspark.sim.counts import (
     DeepCounts,
@@ -24,6 +24,7 @@ from mtspark.sim.counts import (
     summarise,
     with_encoder,
 )
+from mtspark.sim.device import ChipSwitch, Devices, OnChip, dearest_switches
 from mtspark.sim.energy import (
     OPERATIONS,
     BaselineBill,
@@ -41,7 +42,6 @@ from mtspark.sim.energy import (
     zero_skipping_network,
 )
 from mtspark.sim.recording import Study
-from mtspark.sim.report.device import ChipSwitch, Devices, OnChip, dearest_switches
 from mtspark.sim.report.provenance import Provenance
 
 FORMAT = "mtspark-report-page"
@@ -113,7 +113,8 @@ class LayerReport:
         graded: whether values of the input, not spikes, reach it.
         synops_structural, synops_effective: operations on all weights, on nonzero ones.
         neuron_updates: of all its neurons.
-        dead, saturated: neurons that never fired in a window, that fired in every step.
+        silent_neurons: neurons that never fired in the window of any decision.
+        unceasing_neurons: neurons that fired in every step of the window of every decision.
         dynamic_j: energy under the main card; None where it prices nothing of it.
     """
 
@@ -127,13 +128,14 @@ class LayerReport:
     synops_structural: float
     synops_effective: float
     neuron_updates: float
-    dead: int
-    saturated: int
+    silent_neurons: int
+    unceasing_neurons: int
     dynamic_j: float | None
 
     def to_json(self) -> dict[str, Any]:
-        """Return JSON values."""
-        return asdict(self)
+        """Return JSON values; two counts have their earlier names, too."""
+        values = asdict(self)
+        return {**values, "dead": self.silent_neurons, "saturated": self.unceasing_neurons}
 
 
 @dataclass(frozen=True)
@@ -372,7 +374,7 @@ class ReportData:
                     "shape": list(population.shape),
                     "neurons": population.size,
                     "first_step": network.depths[population.name],
-                    "fires": _fires(network, population.name),
+                    "fires": network.fires(population.name),
                 }
                 for population in network.populations
             ],
@@ -514,7 +516,7 @@ def _energy(
 
 def mean_rate(network: ChipNetwork, deep: DeepCounts) -> float:
     """Return spikes a neuron and step within the windows, over the populations that fire."""
-    columns = [i for i, name in enumerate(deep.populations) if _fires(network, name)]
+    columns = [i for i, name in enumerate(deep.populations) if network.fires(name)]
     neurons = sum(network.population(deep.populations[i]).size for i in columns)
     spikes = float(deep.spikes_window[:, columns].sum())
     return spikes / max(neurons * network.time_steps * deep.decisions, 1)
@@ -546,11 +548,6 @@ def decision_energy(
 def _device(devices: Devices, card: PriceCard, encoder: Encoder) -> Device | None:
     on = devices.get((card.chip, encoder))
     return None if on is None else on.device
-
-
-def _fires(network: ChipNetwork, name: str) -> bool:
-    readout = network.readout
-    return name != readout.population or readout.kind is ReadoutKind.SPIKES
 
 
 def _episode(study: Study, index: int, bill: Bill) -> EpisodeReport:
@@ -594,7 +591,7 @@ def _layers(
             LayerReport(
                 name=layer.name,
                 neurons=layer.neurons,
-                fires=_fires(network, layer.name),
+                fires=network.fires(layer.name),
                 spikes_window=window / decisions,
                 spikes_drain=float(deep.spikes_drain[:, index].sum()) / decisions,
                 rate=window / (layer.neurons * network.time_steps * decisions),
@@ -602,8 +599,8 @@ def _layers(
                 synops_structural=layer.synops_structural.total / decisions,
                 synops_effective=layer.synops_effective.total / decisions,
                 neuron_updates=layer.neuron_updates.total / decisions,
-                dead=deep.dead[layer.name],
-                saturated=deep.saturated[layer.name],
+                silent_neurons=deep.silent[layer.name],
+                unceasing_neurons=deep.unceasing[layer.name],
                 dynamic_j=bill.layers_j.get(layer.name),
             )
         )

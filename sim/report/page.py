@@ -10,9 +10,9 @@ from typing import Any
 
 from mtspark.core.chip_network import ChipNetwork
 from mtspark.sim.counts import Encoder
+from mtspark.sim.device import Devices
 from mtspark.sim.recording import ACTION_NAMES, Shot, Study, raster, sprite_sheet, video
 from mtspark.sim.report.data import ReportData, TaskReport
-from mtspark.sim.report.device import Devices
 from mtspark.sim.report.figures.energy import encoders, energy_by_card, step_time
 from mtspark.sim.report.figures.episode import episode_curves
 from mtspark.sim.report.figures.mapping import chip_picture

@@ -80,13 +80,14 @@ def validate(folder: AnyPath) -> Validation:
     measured = Measurement()
     network, counts = pilotnet(folder)
     mapped = compare_pilotnet(folder)
-    first = next(iter(mapped.steps.values()))
+    # Not the set that was fitted to this very measurement.
+    unfitted = mapped.steps["scaled"]
     about = {times.name: times.about for times in load_chip(CHIP).times}
     traffic = mapped.traffic
     device = Device(
         cores=len(mapped.as_intel.cores),
         chips=mapped.as_intel.chips,
-        step_time_us=first.total_us,
+        step_time_us=unfitted.total_us,
         messages=float(traffic.total),
         hops_east_west=float(traffic.total_hops_east_west),
         hops_north_south=float(traffic.total_hops_north_south),
@@ -119,7 +120,7 @@ def validate(folder: AnyPath) -> Validation:
                 )
             )
     rows.sort(key=lambda row: row.fitted)
-    for times, step in mapped.steps.items():
+    for times, step in sorted(mapped.steps.items(), key=lambda entry: "FITTED" in about[entry[0]]):
         if step.total_us is not None:
             rows.append(
                 Prediction(

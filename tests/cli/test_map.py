@@ -146,7 +146,7 @@ def test_a_chip_of_ones_own_with_two_chips_and_no_times(
         (("--chip", "loihi9"), "chip 'loihi9' is unknown; known are loihi1, loihi2"),
         (("--chip", "none.toml"), "none.toml: no such file"),
         (("--chip", "{tmp}/bad.toml"), "bad.toml: the file: unknown field 'core'"),
-        (("--times", "never"), "no times 'never'; it has scaled"),
+        (("--times", "never"), "no times 'never'; it has pilotnet"),
         (("-o", "{tmp}/map.gif"), "pictures end in .png, .svg, .pdf"),
         (("-o", "{tmp}"), "pictures end in"),
         (("--task", "chess"), "chess"),

@@ -111,8 +111,13 @@ def test_episodes_are_compared_with_those_of_a_stored_run(
     known = {episode.seed: " ".join(map(str, episode.actions)) for episode in study.run.episodes}
     episodes = [{"seed": seed, "actions": known.get(seed, "0")} for seed in seeds]
     episodes[0]["actions"] = change or episodes[0]["actions"]
-    stored = {"date": "today", "backend": "engine", "episodes": episodes}
+    played = study.deep.decisions
+    stored = {"date": "today", "backend": "engine", "episodes": episodes, "decisions": played}
     (fact,) = replay_checks(study, stored)
     assert fact.name == "Replay, pong"
     assert fact.text.startswith(text)
+    # Means of other decisions are other means: the page says so.
+    assert "its means" not in fact.text
+    (fact,) = replay_checks(study, {**stored, "decisions": 7})
+    assert f"those of 7 decisions, the ones on this page of {played}." in fact.text
     assert replay_checks(study, None) == []

@@ -41,7 +41,8 @@ def _print_modelled(modelled: ModelledTimes) -> None:
         for name, us in modelled.terms_us.items()
     ]
     console.print(
-        f"ESTIMATE for {modelled.chip}, times {modelled.times!r}: {', '.join(terms)}; within the "
+        f"ESTIMATE for {modelled.chip}, times {modelled.times!r}, a mean decision of "
+        f"{modelled.decisions}: {modelled.total_us / 1000:.3f} ms ({', '.join(terms)}); within the "
         f"steps not modelled: {', '.join(modelled.steps_lack) or 'nothing'}"
     )
     if modelled.broken_limits:

@@ -51,27 +51,35 @@ def print_counts(result: dict[str, Any], network: ChipNetwork) -> None:
     """Counts of a mean decision, layer by layer."""
     decisions = result["decisions"]
     steps = result["steps_per_decision"]
-    table = Table(title=f"A mean decision ({steps} chip steps)", box=SIMPLE_HEAD, padding=0)
+    title = f"A mean decision of {decisions:,} ({steps} chip steps)"
+    table = Table(title=title, box=SIMPLE_HEAD, padding=0)
     table.add_column("layer")
     for column in ("neurons", "spikes", "rate", "drain", "synops", "nonzero", "updates", "silent"):
         table.add_column(column, justify="right")
     events = result["input_events"]["total"] / decisions
     sent = events / network.time_steps / math.prod(network.input.shape)
     table.add_row("input", "", short(events), f"{sent:.1%}", "0", "", "", "", "")
+    silent = 0
     for layer in result["layers"]:
         rate = layer["spikes_window"] / decisions / network.time_steps / layer["neurons"]
         counts = [short(layer[key] / decisions) for key in COUNTED]
-        neurons, silent = short(layer["neurons"]), short(layer["silent_neurons"])
-        table.add_row(layer["name"], neurons, counts[0], f"{rate:.1%}", *counts[1:], silent)
+        cells = [counts[0], f"{rate:.1%}", *counts[1:], f"{layer['silent_neurons']:,}"]
+        if network.fires(layer["name"]):
+            silent += layer["silent_neurons"]
+        else:
+            # Its membranes are read: it has no spikes that could be missing.
+            cells = ["", "", "", *counts[2:], ""]
+        table.add_row(layer["name"], short(layer["neurons"]), *cells)
     table.add_section()
     total = {key: sum(layer[key] for layer in result["layers"]) for key in ("neurons", *COUNTED)}
     counts = [short(total[key] / decisions) for key in COUNTED]
-    table.add_row("all", short(total["neurons"]), counts[0], "", *counts[1:], "")
+    table.add_row("all", short(total["neurons"]), counts[0], "", *counts[1:], f"{silent:,}")
     console.print(table)
     console.print(
         "spikes: all sent (input: values sent); rate: of a neuron in a step of its window; drain: "
         "spikes outside the window; synops: synaptic operations, zero weights included; nonzero: "
-        "those on nonzero weights; silent: neurons without one spike in the whole run"
+        "those on nonzero weights; silent: neurons without a spike in the window of any of the "
+        f"{decisions:,} decisions"
     )
 
 
@@ -102,5 +110,12 @@ def print_bill(bill: dict[str, Any]) -> None:
     for term in bill["terms"]:
         if term["note"]:
             console.print(f"{term['term'].replace('_', ' ')}: {term['note']}")
+    if bill["chip"] and any(
+        term["term"] == "message" and term["count_per_decision"] is None for term in bill["terms"]
+    ):
+        console.print(
+            "without a mapping to the chip: messages between cores, and updates of the neurons "
+            "that hold the frame, are not in the sum"
+        )
     for reason in bill["hypothetical_because"]:
         console.print(f"hypothetical: {reason}")

@@ -251,6 +251,10 @@ class ChipNetwork:
         """T + L."""
         return self.time_steps + self.depth
 
+    def fires(self, name: str) -> bool:
+        """Whether a population sends spikes; of a readout the membranes may be read instead."""
+        return name != self.readout.population or self.readout.kind is ReadoutKind.SPIKES
+
     def window(self, name: str) -> slice:
         """The steps (as indices from 0) in which a source works on the current decision."""
         start = self.depths[name]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mtspark.core.arrays import Integers
 from mtspark.core.chip_network import ChipNetwork
 from mtspark.core.errors import BadRequestError
 from mtspark.core.files import AnyPath
@@ -15,7 +17,8 @@ from mtspark.core.float_network import FloatNetwork, run_float
 from mtspark.core.progress import ProgressCallback, no_progress
 from mtspark.deploy.bundle import Bundle
 from mtspark.sim.counts import Counter, RunCounts
-from mtspark.sim.energy import Bill, load_card, price
+from mtspark.sim.device import mean_bill
+from mtspark.sim.energy import Bill, load_card
 from mtspark.sim.results import DEFAULT_CARD
 from mtspark.workflows.backends import BackendName
 from mtspark.workflows.evaluate.rows import wilson_interval
@@ -35,6 +38,7 @@ class DataEvaluation:
         float_right: samples that the float network names rightly; None without one.
         same: samples to which both give the same name; None without a float network.
         counts: totals of the chip over all samples; a decision is one sample.
+        sent: messages by source, of its shape, over all samples; empty for a float network.
     """
 
     network: ChipNetwork
@@ -45,6 +49,7 @@ class DataEvaluation:
     float_right: int | None
     same: int | None
     counts: RunCounts
+    sent: Mapping[str, Integers] = field(default_factory=dict, repr=False)
 
     @property
     def accuracy(self) -> float:
@@ -75,7 +80,7 @@ class DataEvaluation:
         Raises:
             BadFileError: no such card.
         """
-        return price(self.counts, self.network, load_card(card))
+        return mean_bill(self.counts, self.network, load_card(card), self.sent)
 
     def to_json(self) -> dict[str, Any]:
         """Return accuracies and counts as JSON values."""
@@ -151,6 +156,7 @@ def evaluate_data(
         float_right=None if float_network is None else float_right,
         same=None if float_network is None else same,
         counts=counter.result(pipeline=backend is not BackendName.TORCH),
+        sent={} if backend is BackendName.TORCH else counter.sent,
     )
 
 

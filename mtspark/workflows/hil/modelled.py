@@ -5,19 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from mtspark.core.backend import Moment
 from mtspark.core.errors import BadRequestError
-from mtspark.core.progress import Progress, ProgressCallback, no_progress
+from mtspark.core.progress import ProgressCallback, no_progress
 from mtspark.deploy.bundle import Bundle
 from mtspark.deploy.chips import load_chip
-from mtspark.deploy.mapping import map_network
+from mtspark.sim.counts import Encoder
+from mtspark.sim.device import map_for, on_chip
 from mtspark.sim.hil import Timing
-from mtspark.sim.latency import decision_time
-from mtspark.sim.play import play
+from mtspark.sim.play import Run, play
 from mtspark.workflows.backends import BackendName, open_backend
-
-MODELLED_DECISIONS = 60
-"""Played to count messages, from which the chip's time is modelled."""
+from mtspark.workflows.hil.request import HilRequest
+from mtspark.workflows.run import episode_reports
 
 
 @dataclass(frozen=True)
@@ -27,6 +25,7 @@ class ModelledTimes:
     Attributes:
         chip: its name.
         times: name of its set of times.
+        decisions: of the game whose messages were counted.
         terms_us: parts of a decision in microseconds, by name; None where the description has no
             time for a part, which adds nothing then.
         not_modelled: parts without a time, those within the chip's steps included.
@@ -37,10 +36,16 @@ class ModelledTimes:
 
     chip: str
     times: str
+    decisions: int
     terms_us: dict[str, float | None]
     not_modelled: tuple[str, ...]
     steps_lack: tuple[str, ...]
     broken_limits: int
+
+    @property
+    def total_us(self) -> float:
+        """Time of a mean decision with the host's parts; of what has a time."""
+        return sum(us for us in self.terms_us.values() if us is not None)
 
     def added_to(self, timing: Timing) -> Timing:
         """Return the timing with the chip's time, and the host's parts on top of its own."""
@@ -57,6 +62,8 @@ class ModelledTimes:
         return {
             "chip": self.chip,
             "times": self.times,
+            "decisions": self.decisions,
+            "decision_time_us": self.total_us,
             "terms_ms": {
                 name: us if us is None else us / 1000 for name, us in self.terms_us.items()
             },
@@ -67,67 +74,55 @@ class ModelledTimes:
 
 def modelled_times(
     bundle: Bundle,
-    task: str,
-    chip: str,
-    times: str | None = None,
+    request: HilRequest,
     *,
     progress: ProgressCallback = no_progress,
 ) -> ModelledTimes:
-    """Estimate how long a decision takes on a chip, from the messages of a short game.
+    """Estimate how long a decision takes on a chip, from the messages of the request's first game.
+
+    That game waits for its decisions, so the estimate is the one that ``mtspark map --task`` and
+    ``mtspark report`` give for it.
 
     Args:
         bundle: of the agent.
-        task: name of the game.
-        chip: name or file of a description.
-        times: which of its sets of times; None for the first.
+        request: which game, how long, and on which chip by which set of times.
         progress: receives the decisions played so far.
 
     Raises:
         BadFileError: no such chip or set of times.
-        BadRequestError: the chip's description has no times.
+        BadRequestError: no chip is named, or its description has no times.
     """
-    model = load_chip(chip)
-    model.time_set(times)
-    sent, decisions = _messages(bundle, task, progress)
-    mapping = map_network(bundle.network, model)
-    time = decision_time(bundle.network, mapping, model, sent, decisions, times=times)
-    if time.chip_us is None:
-        raise BadRequestError(f"{chip}: its description has no times; give --latency-ms")
+    if request.chip is None:
+        raise BadRequestError("no chip to model; name one")
+    model = load_chip(request.chip)
+    model.time_set(request.times)
+    run = _play(bundle, request, progress)
+    decisions = run.counts.decisions
+    mapping = map_for(bundle.network, model, Encoder.FRAME, run.sent)
+    on = on_chip(bundle.network, model, mapping, run.sent, decisions, times=request.times)
+    if on.time.chip_us is None:
+        raise BadRequestError(f"{request.chip}: its description has no times; give --latency-ms")
     return ModelledTimes(
         chip=model.name,
-        times=time.step.times,
-        terms_us={term.name: term.time_us for term in time.terms},
-        not_modelled=time.missing,
-        steps_lack=time.step.missing,
+        times=on.time.step.times,
+        decisions=decisions,
+        terms_us={term.name: term.time_us for term in on.time.terms},
+        not_modelled=on.time.missing,
+        steps_lack=on.time.step.missing,
         broken_limits=len(mapping.violations),
     )
 
 
-def _messages(bundle: Bundle, task: str, progress: ProgressCallback) -> tuple[dict[str, Any], int]:
-    """Return the messages that every population sends in a short game, and its decisions."""
-    sent: dict[str, Any] = {}
-    played = 0
-
-    def report() -> None:
-        progress(Progress("counting messages", played, MODELLED_DECISIONS, "decisions"))
-
-    def count(moment: Moment) -> None:
-        nonlocal played
-        activity = moment.decision.activity
-        for name, window in activity.window.items():
-            sent[name] = sent.get(name, 0) + window[0] + activity.drain[name][0]
-        played += 1
-        report()
-
-    report()
-    with open_backend(BackendName.ENGINE, bundle, task) as player:
-        run = play(
+def _play(bundle: Bundle, request: HilRequest, progress: ProgressCallback) -> Run:
+    """Play the request's first game, waiting for every decision."""
+    with open_backend(BackendName.ENGINE, bundle, request.task) as player:
+        return play(
             player,
             bundle.network,
-            task,
+            request.task,
             episodes=1,
-            seed=0,
-            max_decisions=MODELLED_DECISIONS,
-            observe=count,
+            seed=request.seed,
+            max_decisions=request.loop.max_decisions,
+            sticky=request.loop.sticky,
+            observe=episode_reports(progress, f"{request.task}, counting messages", 1),
         )
-    return sent, run.counts.decisions

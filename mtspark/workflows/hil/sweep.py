@@ -58,9 +58,7 @@ def hil(
     game_protocol(bundle.network, request.task, request.loop.sticky)
     loop, modelled = request.loop, None
     if request.chip is not None:
-        modelled = modelled_times(
-            bundle, request.task, request.chip, request.times, progress=progress
-        )
+        modelled = modelled_times(bundle, request, progress=progress)
         loop = replace(loop, timing=modelled.added_to(loop.timing))
     settings = request.settings(loop)
     points = _played_before(bundle, request, settings, into)

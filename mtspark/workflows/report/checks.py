@@ -71,6 +71,12 @@ def replay_checks(study: Study, stored: dict[str, Any] | None) -> list[Fact]:
             f"{sum(same)} of {len(same)} episodes took every action of {run}; another version of "
             "the game or of mtspark played the others"
         )
+    here, there = study.deep.decisions, int(stored["decisions"])
+    if here != there:
+        text += (
+            f"; its means and silent neurons are those of {there:,} decisions, the ones on this "
+            f"page of {here:,}"
+        )
     return [Fact(f"Replay, {study.task}", text + ".")]
 
 

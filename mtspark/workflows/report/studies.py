@@ -12,9 +12,9 @@ from mtspark.core.progress import Progress, ProgressCallback
 from mtspark.deploy.bundle import Bundle
 from mtspark.deploy.chips import load_chip
 from mtspark.sim.counts import Encoder
+from mtspark.sim.device import Devices, OnChip, map_for, on_chip
 from mtspark.sim.energy import PriceCard
 from mtspark.sim.recording import Study, study_images, study_task
-from mtspark.sim.report import Devices, OnChip, map_for, on_chip, preferred_times
 from mtspark.sim.results import latest_runs
 from mtspark.workflows.backends import BackendName
 from mtspark.workflows.report.request import ReportRequest, film_decisions
@@ -100,7 +100,10 @@ def record_study(
 def chips_of_cards(
     bundle: Bundle, studies: Sequence[Study], cards: Sequence[PriceCard], times: str | None
 ) -> dict[str, Devices]:
-    """Map the network to each card's chip, for all tasks alike; model messages and times.
+    """Map the network to each card's chip for every task; model messages and times.
+
+    The cores are the same for all tasks. Where they lie follows from the task's own messages, as
+    for a run of this task alone.
 
     Args:
         bundle: of the network.
@@ -116,10 +119,10 @@ def chips_of_cards(
     for name in dict.fromkeys(card.chip for card in cards if card.chip):
         chip = load_chip(name)
         known = [entry.name for entry in chip.times]
-        chosen = times if times in known else preferred_times(chip)
-        held = map_for(network, chip, Encoder.FRAME, studies[0].deep.sent)
-        hosted = map_for(network, chip, Encoder.HELD, studies[0].deep.sent)
+        chosen = times if times in known else None
         for study in studies:
+            held = map_for(network, chip, Encoder.FRAME, study.deep.sent)
+            hosted = map_for(network, chip, Encoder.HELD, study.deep.sent)
             for encoder, sent in study.encoders.items():
                 devices[study.task][name, encoder] = on_chip(
                     network,

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mtspark.core.arrays import Integers
 from mtspark.core.backend import AgentBackend, Decision
 from mtspark.core.chip_network import ChipNetwork
 from mtspark.core.errors import BadRequestError
@@ -18,7 +19,8 @@ from mtspark.core.files import AnyPath, replacing, writable_folder
 from mtspark.core.progress import Progress, ProgressCallback, no_progress
 from mtspark.deploy.bundle import Bundle
 from mtspark.sim.counts import Counter, RunCounts
-from mtspark.sim.energy import Bill, load_card, price
+from mtspark.sim.device import mean_bill
+from mtspark.sim.energy import Bill, load_card
 from mtspark.sim.recording import as_messages, load_recording
 from mtspark.sim.results import DEFAULT_CARD
 from mtspark.workflows.backends import BackendName, open_backend
@@ -48,6 +50,7 @@ class InputsResult:
             not recorded.
         membranes: likewise, int64, after each step.
         counts: totals over all samples; a decision is one sample.
+        sent: messages by source, of its shape, over all samples; empty for a float network.
     """
 
     network: ChipNetwork
@@ -59,6 +62,7 @@ class InputsResult:
     spikes: Mapping[str, NDArray[np.bool_]]
     membranes: Mapping[str, NDArray[np.int64]]
     counts: RunCounts
+    sent: Mapping[str, Integers] = field(default_factory=dict, repr=False)
 
     @property
     def samples(self) -> int:
@@ -79,7 +83,7 @@ class InputsResult:
         Raises:
             BadFileError: no such card.
         """
-        return price(self.counts, self.network, load_card(card))
+        return mean_bill(self.counts, self.network, load_card(card), self.sent)
 
     def to_json(self) -> dict[str, Any]:
         """Return totals of spikes, and all values."""
@@ -246,6 +250,7 @@ def run_inputs(
         spikes={name: np.concatenate(parts, 1) for name, parts in spikes.items()},
         membranes={name: np.concatenate(parts, 1) for name, parts in membranes.items()},
         counts=counter.result(pipeline=backend is not BackendName.TORCH),
+        sent={} if backend is BackendName.TORCH else counter.sent,
     )
 
 

@@ -43,7 +43,7 @@ def test_three_neurons_and_two_unequal_samples_by_hand() -> None:
     assert deep.steps.decisions == 2
     assert deep.steps.spikes.tolist() == [[0, 0], [2, 0], [2, 0], [0, 0]]
     assert deep.steps.operations.tolist() == [[6, 0], [6, 2], [0, 2], [0, 0]]
-    assert (deep.dead, deep.saturated) == ({"hidden": 0, "out": 1}, {"hidden": 0, "out": 0})
+    assert (deep.silent, deep.unceasing) == ({"hidden": 0, "out": 1}, {"hidden": 0, "out": 0})
     assert {name: count.tolist() for name, count in deep.nonzero.items()} == {
         INPUT: [1, 2],
         "hidden": [1, 1],
@@ -63,7 +63,7 @@ def test_dead_and_saturated_neurons_by_hand() -> None:
     recorder = ActivityRecorder(net)
     recorder.add(ReferenceChip(net).decide(FRAMES[:1], 0), FRAMES[:1], np.array([0]))
     deep = recorder.result()
-    assert (deep.dead["hidden"], deep.saturated["hidden"]) == (1, 1)
+    assert (deep.silent["hidden"], deep.unceasing["hidden"]) == (1, 1)
     assert deep.steps is None
 
 
@@ -119,7 +119,7 @@ def test_steps_and_decisions_equal_walking_the_trace_and_the_totals(
     assert deep.steps.operations.sum(0).tolist() == deep.operations.sum(0).tolist()
     assert deep.spikes_window.sum(0).tolist() == [layer.spikes.window for layer in totals.layers]
     assert deep.spikes.sum() == sum(layer.spikes.total for layer in totals.layers)
-    assert list(deep.dead.values()) == [layer.silent_neurons for layer in totals.layers]
+    assert list(deep.silent.values()) == [layer.silent_neurons for layer in totals.layers]
     assert deep.input_events.sum() == totals.input_events.total
     for name, sent in deep.sent.items():
         assert sent.tolist() == (counter.window[name] + counter.drain[name]).tolist()

@@ -159,7 +159,6 @@ def test_a_sweep_that_was_stopped_goes_on(
 def test_latency_modelled_for_a_chip(
     bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr(modelled_workflow, "MODELLED_DECISIONS", 3)
     start = backends.open_backend
     reference = backends.BackendName.REFERENCE
     monkeypatch.setattr(

@@ -21,12 +21,12 @@ from mtspark.deploy.chips.model import load_chip
 from mtspark.deploy.mapping.task_switch import TaskSwitch
 from mtspark.sim.backends.reference import ReferenceChip
 from mtspark.sim.counts.encoders import Encoder
+from mtspark.sim.device import ChipSwitch, Devices, dearest_switches, map_for, on_chip
 from mtspark.sim.energy.cards import load_card
 from mtspark.sim.engine.chip import EngineChip
 from mtspark.sim.recording.film import AFTER_A_POINT, FilmRecorder
 from mtspark.sim.recording.study import Study, study_images, study_task
 from mtspark.sim.report.data import ReportData, decision_energy, report_data
-from mtspark.sim.report.device import ChipSwitch, Devices, dearest_switches, map_for, on_chip
 from mtspark.sim.report.page import (
     _actions,
     byte_count,

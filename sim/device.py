@@ -8,10 +8,10 @@ from typing import Any
 
 from mtspark.core.arrays import Integers
 from mtspark.core.chip_network import INPUT, ChipNetwork
-from mtspark.deploy.chips import ChipModel
+from mtspark.deploy.chips import ChipModel, load_chip
 from mtspark.deploy.mapping import ChipMapping, InputPlace, TaskSwitch, map_network, task_switches
-from mtspark.sim.counts import Encoder
-from mtspark.sim.energy import Device
+from mtspark.sim.counts import Encoder, RunCounts
+from mtspark.sim.energy import Bill, Device, PriceCard, price
 from mtspark.sim.latency import DecisionTime, Traffic, decision_time, traffic_of
 
 
@@ -91,14 +91,19 @@ def map_for(
     network: ChipNetwork,
     chip: ChipModel,
     encoder: Encoder,
-    rates: dict[str, Integers] | None = None,
+    sent: Mapping[str, Integers] | None = None,
 ) -> ChipMapping:
     """Map a network; a frame that is sent at every step lies in neurons on cores of its own.
 
     Other encoders need no such neurons: the host sends what is to be added to held currents.
+
+    Args:
+        network, chip: what is mapped, and to which chip.
+        encoder: how frames are sent.
+        sent: messages by source, of its shape, that weigh the distances between cores.
     """
     held = encoder is Encoder.FRAME and network.input.held
-    weights = None if rates is None else {name: sent.astype(float) for name, sent in rates.items()}
+    weights = None if sent is None else {name: one.astype(float) for name, one in sent.items()}
     place = InputPlace.CORES if held else InputPlace.HOST
     return map_network(network, chip, input_place=place, rates=weights)
 
@@ -107,7 +112,7 @@ def on_chip(
     network: ChipNetwork,
     chip: ChipModel,
     mapping: ChipMapping,
-    sent: dict[str, Integers],
+    sent: Mapping[str, Integers],
     decisions: int,
     *,
     times: str | None = None,
@@ -119,7 +124,7 @@ def on_chip(
         network, chip, mapping: see :func:`map_for`.
         sent: messages by source, over all decisions.
         decisions: how many.
-        times: which of the chip's sets of times.
+        times: which of the chip's sets of times; None for its first.
         host_us: time of a decision on this computer, shown beside the modelled one.
     """
     traffic = traffic_of(network, mapping, chip, sent)
@@ -148,11 +153,29 @@ def on_chip(
     return OnChip(chip, mapping, traffic, time, device)
 
 
-def preferred_times(chip: ChipModel) -> str | None:
-    """Return the set of times that was fitted to a measurement, else the first one."""
-    fitted = [times.name for times in chip.times if "FITTED" in times.about]
-    named = fitted or [times.name for times in chip.times]
-    return named[0] if named else None
+def mean_bill(
+    counts: RunCounts,
+    network: ChipNetwork,
+    card: PriceCard,
+    sent: Mapping[str, Integers] | None = None,
+) -> Bill:
+    """Price the mean decision on the chip of a card, frames sent at every step.
+
+    This is the bill that every output shows which has no mapping of its own.
+
+    Args:
+        counts: of all decisions.
+        network: that ran.
+        card: prices; one of no particular chip has no messages between cores.
+        sent: messages by source, over all decisions; without them (a float network, which no chip
+            runs) messages, hops and the neurons that hold the frame are not counted.
+    """
+    device = None
+    if card.chip and sent and counts.decisions:
+        chip = load_chip(card.chip)
+        mapping = map_for(network, chip, Encoder.FRAME, sent)
+        device = on_chip(network, chip, mapping, sent, counts.decisions).device
+    return price(counts, network, card, device)
 
 
 def dearest_switches(
