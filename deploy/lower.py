@@ -86,6 +86,10 @@ def lower(network: FloatNetwork) -> Lowered:
     Raises:
         BadNetworkError: something that the chip does not have, with what to do instead.
     """
+    network = replace(
+        network,
+        populations=tuple(_raised(network, population) for population in network.populations),
+    )
     _refuse_what_the_chip_lacks(network)
     links = [link for link in network.connections if np.any(link.weights)]
     links += _helper_connections(network)
@@ -108,6 +112,34 @@ def lower(network: FloatNetwork) -> Lowered:
     return lowered
 
 
+def _raised(network: FloatNetwork, population: FloatPopulation) -> FloatPopulation:
+    """Raise thresholds that the chip lacks, and the membrane with them, where nothing lasts.
+
+    A membrane that keeps nothing is what arrives in its step, so a bias shifts it as a whole.
+    """
+    thresholds = population.thresholds
+    if thresholds is None or population.reset not in (FloatReset.ZERO, FloatReset.NONE):
+        return population
+    lowest = thresholds.min(0)
+    too_low = (lowest < 0) | ((lowest == 0) & population.fires_at_threshold)
+    too_low &= population.membrane_keep == 0
+    if not too_low.any():
+        return population
+    strongest = max(
+        [float(np.abs(link.weights).max(initial=0)) for link in network.incoming(population.name)],
+        default=0.0,
+    )
+    enough = np.abs(population.gain) * strongest
+    raised = np.where(lowest < 0, -2 * lowest, np.where(enough > 0, enough, 1.0))
+    raised = np.where(too_low, raised, 0.0)
+    return replace(
+        population,
+        thresholds=thresholds + raised,
+        membrane_bias=population.membrane_bias + raised,
+        membrane_offset=population.membrane_offset - raised,
+    )
+
+
 def _refuse_what_the_chip_lacks(network: FloatNetwork) -> None:
     for population in network.populations:
         name = population.name
@@ -125,11 +157,18 @@ def _refuse_what_the_chip_lacks(network: FloatNetwork) -> None:
         if np.any(np.abs(population.gain) < SMALLEST_GAIN):
             raise BadNetworkError(f"population {name!r} has neurons that hear nothing (r is 0)")
         thresholds = population.thresholds
-        if thresholds is not None and thresholds.min() < 0:
-            raise BadNetworkError(
-                f"population {name!r}: threshold {thresholds.min():g} is below the reset value; "
-                "0 is the lowest on the chip"
-            )
+        if thresholds is not None:
+            lowest = float(thresholds.min())
+            if lowest < 0:
+                raise BadNetworkError(
+                    f"population {name!r}: threshold {lowest:g} is below the reset value; "
+                    "0 is the lowest on the chip"
+                )
+            if lowest == 0 and population.fires_at_threshold:
+                raise BadNetworkError(
+                    f"population {name!r}: a neuron fires at threshold 0, which its reset leaves "
+                    "it at; the chip fires above 0 only"
+                )
         if np.any(population.initial_membrane) and population.has_current_memory:
             raise BadNetworkError(
                 f"population {name!r}: current-based neurons start at rest on the chip; "

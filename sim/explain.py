@@ -98,6 +98,7 @@ class _Layer:
     unpainted: NDArray[np.int64]
     bias: Floats
     keeps: tuple[Floats, Floats]
+    fires_at_threshold: bool
 
 
 class ExplainedNetwork:
@@ -161,6 +162,7 @@ class ExplainedNetwork:
                     unpainted=quantised.population.thresholds,
                     bias=bias / unit,
                     keeps=(population.current_keep, population.membrane_keep),
+                    fires_at_threshold=population.fires_at_threshold,
                 )
             )
 
@@ -326,6 +328,9 @@ class _State:
         self._held: dict[int, Floats] = {}
         chip = layer.chip
         self.threshold = self._threshold(task) * 2**STATE_SHIFT
+        # The chip's own thresholds may be one lower instead.
+        at = chip if Effect.THRESHOLDS in effects else layer
+        self.reaches = np.greater_equal if at.fires_at_threshold else np.greater
         self.bias = layer.bias.reshape(-1)
         if Effect.BIASES in effects:
             self.bias = np.asarray(chip.bias_mantissa * 2.0**chip.bias_exponent).reshape(-1)
@@ -369,7 +374,7 @@ class _State:
     def advance(self, arriving: Floats) -> Floats:
         """One step of the neurons; returns their spikes."""
         current = self._decayed(self.current, self.keeps[0]) + arriving * 2**STATE_SHIFT
-        above = self.membrane > self.threshold
+        above = self.reaches(self.membrane, self.threshold)
         membrane = self._decayed(self.membrane, self.keeps[1])
         if Effect.SATURATION in self.effects:
             current = np.where(current > CURRENT_LIMIT, current - 2 * CURRENT_LIMIT, current)
@@ -382,7 +387,7 @@ class _State:
         if Effect.SATURATION in self.effects:
             membrane = np.clip(membrane, -MEMBRANE_LIMIT, MEMBRANE_LIMIT)
         guard = above * finite if reset is Reset.SUBTRACT_GUARDED else 0.0
-        spikes = (membrane - guard > self.threshold).astype(np.float64)
+        spikes = self.reaches(membrane - guard, self.threshold).astype(np.float64)
         if reset is Reset.ZERO:
             membrane = np.where(spikes > 0, 0.0, membrane)
         elif reset in (Reset.SUBTRACT, Reset.SUBTRACT_GUARDED):

@@ -25,6 +25,9 @@ DEFAULT_DT = 1e-4
 SLOW = 1e-3
 """dt / tau below this is a time constant of over a thousand steps: likely another unit."""
 
+SIMPLE, LAST_BITS = 2**10, 4
+"""A factor within this many units in the last place of a multiple of 1 / 1024 is that multiple."""
+
 SUBTRACTS = (FloatReset.SUBTRACT, FloatReset.SUBTRACT_LATE, FloatReset.SUBTRACT_GUARDED)
 
 
@@ -204,20 +207,26 @@ def population_of(
         return full
 
     if isinstance(node, nir.Threshold):
-        rows = _thresholds(_threshold(name, "threshold", node.threshold, shape), choices)
-        return leaky_population(name, shape, membrane_keep=0.0, thresholds=rows), notes
+        rows = _threshold(name, "threshold", node.threshold, shape)[None]
+        fires_at = choices.fires_at_threshold
+        return leaky_population(
+            name, shape, membrane_keep=0.0, thresholds=rows, fires_at_threshold=fires_at
+        ), notes
     current_keep, input_gain = np.zeros(shape), np.ones(shape)
     if isinstance(node, (nir.I, nir.IF)):
         keep, counted, leak = np.ones(shape), np.zeros(shape), np.zeros(shape)
+        lost = counted
         gain, remarks = _if_gain(name, parameter("r"), choices)
         notes += remarks
     else:
         cuba = isinstance(node, (nir.CubaLI, nir.CubaLIF))
         time_constant = "tau_mem" if cuba else "tau"
-        keep, counted = _step(name, time_constant, _tau(name, node, time_constant, shape), choices)
+        keep, counted, lost = _step(
+            name, time_constant, _tau(name, node, time_constant, shape), choices
+        )
         gain, leak = parameter("r") * counted, parameter("v_leak")
         if cuba:
-            current_keep, share = _step(
+            current_keep, share, _ = _step(
                 name, "tau_syn", _tau(name, node, "tau_syn", shape), choices
             )
             if choices.integrator is Integrator.ROCKPOOL:
@@ -226,6 +235,7 @@ def population_of(
         if choices.integrator is Integrator.ROCKPOOL and not isinstance(node, nir.LI):
             gain = gain / keep
         notes += _slow(name, keep)
+    gain = settled(gain * input_gain)
     if isinstance(node, (nir.I, nir.LI, nir.CubaLI)):
         start = leak if choices.start is Start.REST else np.zeros(shape)
         return (
@@ -233,15 +243,18 @@ def population_of(
                 name,
                 shape,
                 membrane_keep=keep,
-                gain=gain * input_gain,
+                gain=gain,
                 current_keep=current_keep,
-                membrane_bias=counted * leak,
+                membrane_bias=_drive_of_leak(keep, counted, lost, leak, np.zeros(shape)),
                 initial_membrane=start,
                 reset=FloatReset.NONE,
             ),
             notes,
         )
     reset = choices.resets.get(name, _own_reset(name, node) or choices.reset)
+    fires_at_threshold = _own_entry(node, "fires_at_threshold")
+    if fires_at_threshold is None:
+        fires_at_threshold = choices.fires_at_threshold
     offset = parameter("v_reset")
     if np.any(offset != 0) and reset not in (FloatReset.ZERO, FloatReset.ZERO_LATE):
         raise BadNetworkError(
@@ -264,16 +277,50 @@ def population_of(
             name,
             shape,
             membrane_keep=keep,
-            gain=gain * input_gain,
+            gain=gain,
             current_keep=current_keep,
-            thresholds=_thresholds(thresholds, choices),
+            thresholds=thresholds[None],
+            fires_at_threshold=bool(fires_at_threshold),
             reset=reset,
-            membrane_bias=counted * leak - (1 - keep) * offset,
+            membrane_bias=_drive_of_leak(keep, counted, lost, leak, offset),
             initial_membrane=start,
             membrane_offset=offset,
         ),
         notes,
     )
+
+
+def settled(values: Floats) -> Floats:
+    """Take a product that misses a simple number by its last bits for that number.
+
+    A factor of tau / dt times dt / tau is 1, and an input of 1 then equals a threshold of 1.
+    """
+    simple = np.rint(values * SIMPLE) / SIMPLE
+    missed = np.abs(values - simple) <= LAST_BITS * np.spacing(np.abs(values))
+    return np.where(missed, simple, values)
+
+
+def _drive_of_leak(
+    keep: Floats, counted: Floats, lost: Floats, leak: Floats, offset: Floats
+) -> Floats:
+    """What the leak adds to w = v - offset in every step: counted v_leak - lost offset.
+
+    Args:
+        keep: share of a membrane that a step keeps.
+        counted: share of the drive that it counts.
+        lost: 1 - keep, without the rounding of that difference.
+        leak, offset: v_leak, and the zero of the membranes.
+
+    Returns:
+        The drive. Where a membrane comes to rest at v_leak, its rest keeps its every bit:
+        keep w + drive is w there, so that rounding never lifts it over a threshold.
+    """
+    rest = leak - offset
+    kept = keep * rest
+    drive = rest - kept
+    over = np.abs(kept + drive) > np.abs(rest)
+    drive = np.where(over, np.nextafter(drive, 0.0), drive)
+    return np.where(counted == lost, drive, counted * leak - lost * offset)
 
 
 def _remedy(node: nir.NIRNode, key: str) -> str:
@@ -300,17 +347,15 @@ def _threshold(name: str, key: str, value: Any, shape: Shape) -> Floats:
     return full
 
 
-def _thresholds(values: Floats, choices: Choices) -> Floats:
-    """(1, *shape); where equality fires, the next number below is the strict threshold."""
-    if choices.fires_at_threshold:
-        values = np.where(np.isfinite(values), np.nextafter(values, -np.inf), values)
-    return values[None]
+def _own_entry(node: nir.NIRNode, key: str) -> Any:
+    """What mtspark wrote into a node's metadata; None where nothing."""
+    own = node.metadata.get(METADATA) if isinstance(node.metadata, dict) else None
+    return own.get(key) if isinstance(own, dict) else None
 
 
 def _own_reset(name: str, node: nir.NIRNode) -> FloatReset | None:
     """The reset that mtspark wrote into a node's metadata."""
-    own = node.metadata.get(METADATA) if isinstance(node.metadata, dict) else None
-    text = own.get("reset") if isinstance(own, dict) else None
+    text = _own_entry(node, "reset")
     if text is None:
         return None
     try:
@@ -329,8 +374,8 @@ def _tau(name: str, node: nir.NIRNode, key: str, shape: Shape) -> Floats:
     return tau
 
 
-def _step(name: str, key: str, tau: Floats, choices: Choices) -> tuple[Floats, Floats]:
-    """The share of a state that a step keeps, and the share of a drive that it counts."""
+def _step(name: str, key: str, tau: Floats, choices: Choices) -> tuple[Floats, Floats, Floats]:
+    """The shares of a state that a step keeps, of a drive that it counts, of a state it loses."""
     with np.errstate(divide="ignore"):
         ratio = np.where(tau > 0, choices.dt / np.where(tau > 0, tau, 1.0), np.inf)
     if choices.integrator is Integrator.EULER:
@@ -341,13 +386,14 @@ def _step(name: str, key: str, tau: Floats, choices: Choices) -> tuple[Floats, F
                 f"node {name!r}: {key} {tau.min():g} is shorter than dt {choices.dt:g}, which "
                 "forward Euler cannot step; give a smaller --dt or --integrator exponential"
             )
-        return 1 - ratio, ratio
-    keep = np.exp(-ratio)
+        ratio = settled(ratio)
+        return 1 - ratio, ratio, ratio
+    keep, lost = np.exp(-ratio), -np.expm1(-ratio)
     if choices.integrator is Integrator.EXPONENTIAL:
-        return keep, -np.expm1(-ratio)
+        return keep, lost, lost
     if not np.isfinite(ratio).all():
         raise BadNetworkError(f"node {name!r}: {key} 0 has no dt / {key}; use exponential")
-    return keep, ratio
+    return keep, ratio, lost
 
 
 def _if_gain(name: str, r: Floats, choices: Choices) -> tuple[Floats, list[str]]:

@@ -237,5 +237,8 @@ def _neuron(
         else:
             node = nir.LIF(tau=dt / lost, **common) if fires else nir.LI(tau=dt / lost, **common)
     if fires:
-        node.metadata = {METADATA: {"reset": population.reset.value}}
+        own: dict[str, Any] = {"reset": population.reset.value}
+        if population.fires_at_threshold:
+            own["fires_at_threshold"] = True
+        node.metadata = {METADATA: own}
     return node

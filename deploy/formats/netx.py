@@ -141,6 +141,10 @@ def _neuron(population: Population, task: int) -> Layer:
         raise BadNetworkError(
             f"layer {name!r} resets by {population.reset.value!r}: netx has neurons that go to zero"
         )
+    if population.fires_at_threshold:
+        raise BadNetworkError(
+            f"layer {name!r} fires at its threshold: netx has neurons that fire above it"
+        )
     decays = {}
     for key, value, more in (
         ("iDecay", population.current_decay, 1),

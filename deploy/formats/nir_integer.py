@@ -85,6 +85,7 @@ def _population(network: ChipNetwork, entry: Population) -> FloatPopulation:
         gain=np.ones(entry.shape),
         thresholds=None if silent else np.asarray(entry.thresholds * 2.0**STATE_SHIFT, np.float64),
         reset=FloatReset.NONE if silent else AS_FLOAT[entry.reset],
+        fires_at_threshold=entry.fires_at_threshold and not silent,
         bias_current=rest if remembers else bias,
         membrane_bias=bias if remembers else rest,
         initial_current=rest,

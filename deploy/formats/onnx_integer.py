@@ -150,7 +150,8 @@ class _Step:
         current = graph.op("Where", first, zero, f"current.{name}")
         membrane = graph.op("Where", first, zero, f"membrane.{name}")
         threshold = self._thresholds(population)
-        above = graph.op("Greater", membrane, threshold)
+        fires = "GreaterOrEqual" if population.fires_at_threshold else "Greater"
+        above = graph.op(fires, membrane, threshold)
         current = self._decay(current, np.asarray(population.current_decay) + 1)
         for link in self.network.connections:
             if link.target == name:
@@ -169,7 +170,7 @@ class _Step:
         if population.reset is Reset.SUBTRACT_GUARDED:
             guard = graph.op("Mul", graph.cast(above, "int64"), threshold)
             tested = graph.op("Sub", membrane, guard)
-        spikes = graph.op("Greater", tested, threshold)
+        spikes = graph.op(fires, tested, threshold)
         if population.reset is Reset.ZERO:
             membrane = graph.op("Where", spikes, zero, membrane)
         elif population.reset in (Reset.SUBTRACT, Reset.SUBTRACT_GUARDED):

@@ -88,6 +88,11 @@ def _check_fits_stock(network: ChipNetwork) -> None:
                 f"population {population.name!r}: reset {population.reset.value!r}, Lava's own "
                 f"LIF resets to zero; {remedy}"
             )
+        if population.fires_at_threshold:
+            raise BadNetworkError(
+                f"population {population.name!r}: fires at its threshold, Lava's own LIF only "
+                f"above; {remedy}"
+            )
         if not (
             isinstance(population.current_decay, int) and isinstance(population.membrane_decay, int)
         ):
@@ -230,6 +235,7 @@ class LavaChip:
             current_decay=population.current_decay,
             membrane_decay=population.membrane_decay,
             reset=population.reset.value,
+            fires_at_threshold=population.fires_at_threshold,
             bias_mantissa=population.bias_mantissa,
             bias_exponent=population.bias_exponent,
             task=self.task,

@@ -7,6 +7,8 @@ from .calibration import CalibrationReport as CalibrationReport
 from .calibration import calibrate as calibrate
 from .codebook import PaletteCost as PaletteCost
 from .codebook import choose_palette as choose_palette
+from .exact import ExactNeurons as ExactNeurons
+from .exact import LayerExactness as LayerExactness
 from .fidelity import LayerFidelity as LayerFidelity
 from .fidelity import layer_fidelity as layer_fidelity
 from .fidelity import warnings_of as warnings_of
@@ -15,6 +17,7 @@ from .layer import QuantisedLayer as QuantisedLayer
 from .layer import quantise_layer as quantise_layer
 from .network import DEFAULT_STEPS as DEFAULT_STEPS
 from .network import quantise as quantise
+from .network import quantise_exactly as quantise_exactly
 from .options import Quantisation as Quantisation
 from .options import QuantiseOptions as QuantiseOptions
 from .options import options_of as options_of

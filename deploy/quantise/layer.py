@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,8 +32,9 @@ from mtspark.core.errors import BadNetworkError
 from mtspark.core.float_network import FloatPopulation, FloatReset
 from mtspark.deploy.lower import ChipLink
 from mtspark.deploy.quantise.bounds import Headroom, population_headroom
+from mtspark.deploy.quantise.exact import Flags, Wanted, common_steps, is_whole, refinements
 from mtspark.deploy.quantise.options import QuantiseOptions
-from mtspark.deploy.quantise.rounding import fit_bias, natural_unit, round_weights
+from mtspark.deploy.quantise.rounding import SMALLEST, fit_bias, natural_unit, round_weights
 
 RESETS = {
     FloatReset.ZERO: Reset.ZERO,
@@ -63,12 +66,14 @@ class QuantisedLayer:
         connections: those that end there.
         membrane_unit: float value of one membrane unit, of the population's shape.
         notes: sentences for the user.
+        exact: neurons whose weights, biases, thresholds and decays came out as they were.
     """
 
     population: Population
     connections: list[Connection]
     membrane_unit: Floats
     notes: list[str]
+    exact: Flags
 
 
 def quantise_layer(
@@ -95,30 +100,19 @@ def quantise_layer(
     Raises:
         BadNetworkError: no exponent avoids overflow.
     """
-    rounding = _Rounding(population, links, input_scale, options)
+    fine = _Rounding(population, links, input_scale, options)
     notes: list[str] = []
     decays = _decays(population, notes)
-    proven: QuantisedLayer | None = None
-    for exponent in rounding.exponents():
-        layer = _candidate(population, rounding, exponent, tasks, decays)
-        if layer is None:
-            continue
-        room = population_headroom(layer.population, layer.connections, graded, steps)
-        if room.proven:
-            proven = replace(layer, notes=notes)
-            break
-    if proven is not None and not (options.may_saturate and _loses_bits(proven, graded)):
-        return proven
-    if options.may_saturate:
-        for exponent in rounding.exponents():
-            layer = _candidate(population, rounding, exponent, tasks, decays)
-            if layer is None or not _thresholds_fit(population, rounding, exponent):
-                continue
-            room = population_headroom(layer.population, layer.connections, graded, steps)
-            if _current_bounded(population, rounding, exponent, room, options):
-                return _saturating(layer, room, notes)
-    if proven is not None:
-        return proven
+
+    def search(rounding: _Rounding) -> QuantisedLayer | None:
+        return _with_largest_exponent(population, rounding, tasks, decays, graded, steps, notes)
+
+    exact = _ExactRounding.of(fine, population)
+    layer = None if exact is None else search(exact)
+    if layer is None or not layer.exact.any():
+        layer = search(fine)
+    if layer is not None:
+        return layer
     if options.for_netx:
         raise BadNetworkError(
             f"layer {population.name!r}: netx files hold weight exponent 0 only, under which its "
@@ -129,6 +123,40 @@ def quantise_layer(
         f"within 24 bits (fan-in {sum(link.weights[0].size for link in links)}); use fewer inputs "
         "or smaller biases"
     )
+
+
+def _with_largest_exponent(
+    population: FloatPopulation,
+    rounding: _Rounding,
+    tasks: int,
+    decays: tuple[Decay, Decay],
+    graded: bool,
+    steps: int,
+    notes: list[str],
+) -> QuantisedLayer | None:
+    """The layer under the largest exponent that is proven, or may saturate; None: there is none."""
+    options = rounding.options
+    proven: QuantisedLayer | None = None
+    for exponent in rounding.exponents():
+        layer = _candidate(population, rounding.under(exponent), exponent, tasks, decays)
+        if layer is None:
+            continue
+        room = population_headroom(layer.population, layer.connections, graded, steps)
+        if room.proven:
+            proven = replace(layer, notes=notes)
+            break
+    if proven is not None and not (options.may_saturate and _loses_bits(proven, graded)):
+        return proven
+    if options.may_saturate:
+        for exponent in rounding.exponents():
+            own = rounding.under(exponent)
+            layer = _candidate(population, own, exponent, tasks, decays)
+            if layer is None or not _thresholds_fit(population, own, exponent):
+                continue
+            room = population_headroom(layer.population, layer.connections, graded, steps)
+            if _current_bounded(population, own, exponent, room, options):
+                return _saturating(layer, room, notes)
+    return proven
 
 
 def _loses_bits(layer: QuantisedLayer, graded: bool) -> bool:
@@ -169,6 +197,7 @@ class _Rounding:
         options: QuantiseOptions,
     ) -> None:
         self.options, self.links = options, links
+        self.shape = population.shape
         conv = any(link.kind is ConnectionKind.CONV for link in links)
         self.groups = population.shape[0] if conv else population.size
         # A negative gain turns what arrives, weights and bias alike; its size divides the rest.
@@ -199,13 +228,27 @@ class _Rounding:
                 self.unit * 2.0**offset / scale
                 for offset, scale in zip(self.offsets, scales, strict=True)
             ]
+        self.weights, self.scales = weights, scales
         self.integers = [
             round_weights(one, self._rows(link, unit), options.weight_bits, options.keep_sums)
             for link, one, unit in zip(links, weights, units, strict=True)
         ]
-        self.unit_of_neurons = np.repeat(self.unit, population.size // self.groups).reshape(
-            population.shape
-        )
+        self.unit_of_neurons = self._neurons(self.unit)
+        self.exact = np.zeros(population.shape, bool)
+
+    def under(self, exponent: int) -> _Rounding:
+        """The units and integers under one exponent of the population."""
+        return self
+
+    def _neurons(self, by_group: NDArray[Any]) -> NDArray[Any]:
+        """One value for each neuron."""
+        each = int(np.prod(self.shape)) // self.groups
+        return np.repeat(by_group, each).reshape(self.shape)
+
+    def bias(self, population: FloatPopulation) -> Floats:
+        """What the membrane gets in every step, in units of the weights (before their scale)."""
+        current = 0.0 if population.has_current_memory else self.signs * population.bias_current
+        return np.asarray(current + population.membrane_bias / self.gain)
 
     def exponents(self) -> list[int]:
         """Exponents of the population that give every connection one that exists, largest first."""
@@ -217,7 +260,7 @@ class _Rounding:
             if all(exponent + offset in WEIGHT_EXPONENTS for offset in self.offsets)
         ]
 
-    def _rows(self, link: ChipLink, by_group: Floats) -> Floats:
+    def _rows(self, link: ChipLink, by_group: NDArray[Any]) -> NDArray[Any]:
         """One value for each row of a connection's weights."""
         if link.kind is ConnectionKind.CONV:
             return by_group
@@ -246,6 +289,104 @@ class _Rounding:
         return [np.where(usable, highest / scales[0], largest[0]), *largest[1:]]
 
 
+class _ExactRounding(_Rounding):
+    """As :class:`_Rounding`, with exact units where the numbers of a group have a common step."""
+
+    def __init__(self, fine: _Rounding, steps: Floats, wanted: Wanted) -> None:
+        self.__dict__.update(vars(fine))
+        self.fine, self.steps, self.wanted = fine, steps, wanted
+
+    @staticmethod
+    def of(fine: _Rounding, population: FloatPopulation) -> _ExactRounding | None:
+        """The rounding of a population; None where no group has a common step."""
+        levels = _levels(fine.options)
+        scaled = [
+            one.reshape(fine.groups, -1) * (scale / 2.0**offset)
+            for one, scale, offset in zip(fine.weights, fine.scales, fine.offsets, strict=True)
+        ]
+        bias = fine.bias(population).reshape(fine.groups, -1)
+        thresholds = np.zeros((fine.groups, 1))
+        if population.thresholds is not None:
+            finite = np.where(np.isfinite(population.thresholds), population.thresholds, 0.0)
+            by_task = (finite / fine.gain).reshape(len(finite), fine.groups, -1)
+            thresholds = by_task.swapaxes(0, 1).reshape(fine.groups, -1)
+        rows = np.concatenate(scaled, axis=1)
+        # Without weights, thresholds or biases take their place.
+        for others in (thresholds, bias):
+            empty = ~rows.any(1)
+            if empty.any():
+                stands = np.where(empty, np.abs(others).max(1), 0.0)
+                rows = np.concatenate([rows, stands[:, None]], axis=1)
+        if not fine.options.per_channel:
+            rows = rows.reshape(1, -1)
+        used = np.flatnonzero(np.abs(rows).max(1) > SMALLEST)
+        steps = np.zeros(len(rows))
+        if used.size:
+            steps[used] = common_steps(rows[used], levels)
+        if not steps.any():
+            return None
+        known = np.where(steps > 0, steps, 1.0)
+        above, below = rows.max(1) / known, -rows.min(1) / known
+        largest = np.where(steps > 0, np.maximum(above, below * levels / (levels + 1)), 0.0)
+        if _only_compared(population):
+            # Between two sums of whole multiples, any threshold tells the same apart.
+            thresholds = np.zeros((fine.groups, 1))
+        wanted = Wanted(
+            largest,
+            thresholds.reshape(len(rows), -1) / known[:, None],
+            bias.reshape(len(rows), -1) / known[:, None],
+        )
+        return _ExactRounding(fine, steps, wanted)
+
+    def under(self, exponent: int) -> _Rounding:
+        """Exact units where there are some under this exponent, the fine ones elsewhere."""
+        options = self.options
+        levels, grid = _levels(options), 2 ** (9 - options.weight_bits)
+        factors = refinements(
+            self.wanted,
+            levels=levels,
+            grid=grid,
+            exponent=exponent,
+            lost_bits=max(0, -(exponent + min(self.offsets))),
+            bias_exponents=[STATE_SHIFT] if options.for_netx else BIAS_EXPONENTS,
+        )
+        exact = factors > 0
+        units = self.steps / (grid * np.maximum(factors, 1))
+        if len(exact) < self.groups:
+            exact, units = np.repeat(exact, self.groups), np.repeat(units, self.groups)
+        result = copy(self.fine)
+        result.unit = np.where(exact, units, self.fine.unit)
+        result.integers = []
+        for link, weights, integers, scale, offset in zip(
+            self.links, self.weights, self.fine.integers, self.scales, self.offsets, strict=True
+        ):
+            rows = (-1, *[1] * (weights.ndim - 1))
+            unit = self._rows(link, result.unit * 2.0**offset / scale).reshape(rows)
+            chosen = self._rows(link, exact).reshape(rows)
+            whole = np.where(chosen, np.rint(weights / (unit * grid)) * grid, integers)
+            result.integers.append(whole.astype(np.int64))
+        result.unit_of_neurons = self._neurons(result.unit)
+        result.exact = self._neurons(exact)
+        return result
+
+
+def _levels(options: QuantiseOptions) -> int:
+    """Largest weight on the grid, in steps of the grid."""
+    return int(2 ** (options.weight_bits - 1) - 1)
+
+
+def _only_compared(population: FloatPopulation) -> bool:
+    """Whether thresholds are only compared, with sums in which nothing decays."""
+    subtracts = population.spiking and population.reset not in (FloatReset.ZERO, FloatReset.NONE)
+    return not subtracts and _sums_only(population)
+
+
+def _sums_only(population: FloatPopulation) -> bool:
+    """Whether a membrane holds whole sums of what came: nothing of it decays in part."""
+    keeps_all_or_nothing = np.isin(population.membrane_keep, (0.0, 1.0)).all()
+    return bool(keeps_all_or_nothing) and not population.has_current_memory
+
+
 def _offset(shares: Floats) -> int:
     """Exponent of a connection, relative to the population's: the power of two above its share."""
     share = float(shares.max())
@@ -266,18 +407,30 @@ def _candidate(
     gain = 2.0**exponent / rounding.unit_of_neurons
     if not np.isfinite(gain).all():
         return None
-    current = 0.0 if population.has_current_memory else rounding.signs * population.bias_current
-    bias = current + population.membrane_bias / rounding.gain
+    bias = rounding.bias(population) * gain * 2**STATE_SHIFT
     exponents = [STATE_SHIFT] if rounding.options.for_netx else BIAS_EXPONENTS
-    fitted = fit_bias(bias * gain * 2**STATE_SHIFT, exponents)
+    fitted = fit_bias(bias, exponents)
     if fitted is None:
         return None
+    whole_bias = fitted[0] << fitted[1]
+    exact = rounding.exact & is_whole(bias) & (np.rint(bias) == whole_bias)
+    exact &= _decays_exact(population, decays)
+    at_threshold = False
     if population.thresholds is None:
         mantissas = np.full((tasks, *population.shape), float(THRESHOLD_LIMIT))
         reset = Reset.ZERO
     else:
-        mantissas = np.rint(population.thresholds / rounding.gain * gain)
         reset = RESETS[population.reset]
+        subtracts = reset not in (Reset.ZERO, Reset.NONE)
+        at_threshold = population.fires_at_threshold and subtracts
+        # Membranes in whole thresholds' units, where a threshold may lie anywhere between two.
+        whole = exact & _sums_only(population) & (whole_bias % 2**STATE_SHIFT == 0)
+        mantissas, kept = _mantissas(
+            population.thresholds / rounding.gain * gain,
+            whole & (not subtracts),
+            lower=population.fires_at_threshold and not subtracts,
+        )
+        exact &= kept.all(0)
     quantised = Population(
         name=population.name,
         shape=population.shape,
@@ -289,6 +442,7 @@ def _candidate(
         bias_mantissa=fitted[0],
         bias_exponent=fitted[1],
         reset=reset,
+        fires_at_threshold=at_threshold,
     )
     connections = [
         Connection(
@@ -309,7 +463,32 @@ def _candidate(
         )
     ]
     membrane_unit = rounding.unit_of_neurons / 2.0 ** (exponent + STATE_SHIFT) * rounding.gain
-    return QuantisedLayer(quantised, connections, membrane_unit, [])
+    return QuantisedLayer(quantised, connections, membrane_unit, [], exact)
+
+
+def _mantissas(thresholds: Floats, whole: Flags, *, lower: bool) -> tuple[Floats, Flags]:
+    """The strict thresholds of the chip, and which of them compare as the exact ones do.
+
+    Args:
+        thresholds: in units of a mantissa.
+        whole: neurons whose membranes are whole numbers of these.
+        lower: a membrane that equals its threshold fires, though the chip fires only above one.
+    """
+    nearest, on_grid = np.rint(thresholds), is_whole(thresholds) | np.isinf(thresholds)
+    if lower:
+        below = np.where(whole & ~on_grid, np.ceil(thresholds), nearest) - (on_grid | whole)
+        return below, whole & (below >= 0)
+    below = np.where(whole & ~on_grid, np.floor(thresholds), nearest)
+    return below, on_grid | whole
+
+
+def _decays_exact(population: FloatPopulation, decays: tuple[Decay, Decay]) -> Flags:
+    """Neurons whose decays are whole parts of 4096."""
+    current, membrane = (np.asarray(decay) for decay in decays)
+    return np.asarray(
+        (current + 1 == DECAY_ONE * (1 - population.current_keep))
+        & (membrane == DECAY_ONE * (1 - population.membrane_keep))
+    )
 
 
 @np.errstate(over="ignore")

@@ -18,6 +18,7 @@ from mtspark.core.errors import BadNetworkError
 from mtspark.core.float_network import FloatNetwork, OutputKind
 from mtspark.deploy.lower import lower
 from mtspark.deploy.quantise.bounds import headroom
+from mtspark.deploy.quantise.exact import LayerExactness
 from mtspark.deploy.quantise.layer import quantise_layer
 from mtspark.deploy.quantise.options import (
     KEEPS_SUMS,
@@ -42,7 +43,32 @@ def quantise(
     options: QuantiseOptions | None = None,
     provenance: dict[str, str] | None = None,
 ) -> ChipNetwork:
-    """Quantise a float network to a chip network.
+    """Quantise a float network to a chip network; :func:`quantise_exactly` says how exactly."""
+    chip, _ = quantise_exactly(
+        network,
+        tasks,
+        protocol,
+        name=name,
+        payload_bits=payload_bits,
+        held=held,
+        options=options,
+        provenance=provenance,
+    )
+    return chip
+
+
+def quantise_exactly(
+    network: FloatNetwork,
+    tasks: tuple[Task, ...] | None = None,
+    protocol: GameProtocol | None = None,
+    *,
+    name: str | None = None,
+    payload_bits: int | None = None,
+    held: bool | None = None,
+    options: QuantiseOptions | None = None,
+    provenance: dict[str, str] | None = None,
+) -> tuple[ChipNetwork, list[LayerExactness]]:
+    """Quantise a float network to a chip network, and tell which neurons lost nothing.
 
     Args:
         network: all tasks in one, see :func:`mtspark.core.float_network.rules.merge_tasks`.
@@ -73,7 +99,7 @@ def quantise(
     lowered = lower(network)
     populations, connections = [*lowered.helpers], [*lowered.helper_links]
     notes = [*network.notes, *lowered.notes]
-    scale = np.ones(0)
+    scale, exactness = np.ones(0), []
     for population in lowered.populations:
         layer = quantise_layer(
             population,
@@ -87,6 +113,7 @@ def quantise(
         populations.append(layer.population)
         connections += layer.connections
         notes += layer.notes
+        exactness.append(LayerExactness(population.name, layer.exact))
         if population.name == network.output.population:
             scale = layer.membrane_unit
     if network.output.kind is OutputKind.MEAN:
@@ -115,7 +142,7 @@ def quantise(
     )
     check_network(chip)
     _check_proof(chip, options)
-    return chip
+    return chip, exactness
 
 
 def _check_proof(chip: ChipNetwork, options: QuantiseOptions) -> None:

@@ -215,7 +215,7 @@ class ChipTwin(nn.Module):
 
     Raises:
         BadNetworkError: a population hears several connections, one that is delayed or closes a
-            loop, or resets in another way than to zero.
+            loop, resets in another way than to zero, or fires at its threshold.
     """
 
     def __init__(self, network: ChipNetwork, task: int) -> None:
@@ -226,7 +226,8 @@ class ChipTwin(nn.Module):
         for population in network.populations:
             links = [link for link in network.connections if link.target == population.name]
             plain = len(links) == 1 and links[0].source == source and not links[0].delay
-            if not plain or links[0].recurrent or population.reset is not Reset.ZERO:
+            plain = plain and population.reset is Reset.ZERO and not population.fires_at_threshold
+            if not plain or links[0].recurrent:
                 raise BadNetworkError(
                     f"population {population.name!r}: the check with NeuroBench takes chains of "
                     "layers that reset to zero; leave --neurobench out"

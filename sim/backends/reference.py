@@ -188,8 +188,9 @@ def integrate_and_fire(
     """One step of the neurons: new current, new membrane, spikes (0 or 1).
 
     u <- wrap(T(u, du + 1) + (a << 6)); v <- saturate(T(v, dv) + u + bias);
-    a spike where v > threshold << 6, which sets v to 0. T rounds toward zero. The synaptic
-    decay counts from du + 1, so du = 4095 forgets at once. Other resets: see :class:`Reset`.
+    a spike where v > threshold << 6 (or equal, where the population says so), which sets v to 0.
+    T rounds toward zero. The synaptic decay counts from du + 1, so du = 4095 forgets at once.
+    Other resets: see :class:`Reset`.
 
     Args:
         population: the neurons.
@@ -202,15 +203,16 @@ def integrate_and_fire(
     current = wrap_current(decay(current, population.current_decay + 1) + (arriving << STATE_SHIFT))
     bias = shift(population.bias_mantissa, population.bias_exponent)
     threshold = population.thresholds[task] << STATE_SHIFT
-    above = membrane > threshold
+    last_quiet = threshold - population.fires_at_threshold
+    above = membrane > last_quiet
     membrane = decay(membrane, population.membrane_decay) + current + bias
     if population.reset is Reset.SUBTRACT_LATE:
         membrane = membrane - fired * threshold
     membrane = saturate_membrane(membrane)
     if population.reset is Reset.SUBTRACT_GUARDED:
-        spikes = membrane - above * threshold > threshold
+        spikes = membrane - above * threshold > last_quiet
     else:
-        spikes = membrane > threshold
+        spikes = membrane > last_quiet
     if population.reset is Reset.ZERO:
         membrane = np.where(spikes, 0, membrane)
     elif population.reset in (Reset.SUBTRACT, Reset.SUBTRACT_GUARDED):

@@ -60,6 +60,7 @@ NEURON = _table(
     "arriving_first",
     "forgets_current",
     "reset",
+    "at_threshold",
     "own_keeps",
     "keeps_first",
 )
@@ -68,7 +69,8 @@ NEURON = _table(
 Its membranes begin at `lane_first`. Where a current does not last (`forgets_current`), it is not
 stored, otherwise it begins at `current_first`. States keep `keep` and `keep_current` of 4096 parts
 a step, or where `own_keeps`, each neuron those at `keeps_first` of Plan.keeps. `wide` populations
-need 64 bits. The sums of several links are added up at `arriving_first`.
+need 64 bits. They fire above their threshold less `at_threshold`. The sums of several links are
+added up at `arriving_first`.
 """
 
 LINK = _table(

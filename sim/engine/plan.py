@@ -171,6 +171,7 @@ class PlanBuilder:
         row["wide"] = not self._fits_32_bits(population)
         row["forgets_current"] = not keep_current.any()
         row["reset"] = RESETS[population.reset]
+        row["at_threshold"] = population.fires_at_threshold
         row["own_keeps"] = keep.ndim or (keep_current.ndim and not row["forgets_current"])
         if row["own_keeps"]:
             row["keeps_first"] = sum(part.size for part in self._keeps)

@@ -170,6 +170,7 @@ def varied(draw: st.DrawFn, networks: st.SearchStrategy[ChipNetwork]) -> ChipNet
             decays["current_decay"] = generator.choice([4095, 0, 2048, 163], entry.shape)
         if draw(st.booleans()):
             decays["membrane_decay"] = generator.choice([4096, 0, 2048, 163], entry.shape)
+        decays["fires_at_threshold"] = draw(st.booleans())
         populations.append(replace(entry, reset=draw(st.sampled_from(list(Reset))), **decays))
     return replace(
         net,

@@ -95,13 +95,14 @@ class ScalarChip:
                         u += 2**24
                     bias = int(p.bias_mantissa[index]) * 2**p.bias_exponent
                     theta = int(p.thresholds[(task, *index)]) * 64
-                    above = v > theta
+                    above = v >= theta if p.fires_at_threshold else v > theta
                     v = toward_zero(v, own(p.membrane_decay, index)) + u + bias
                     if p.reset.value == "subtract late" and again:
                         v -= theta
                     v = max(-(2**23 - 1), min(2**23 - 1, v))
                     guarded = p.reset.value == "subtract guarded" and above
-                    fired = v > (2 * theta if guarded else theta)
+                    needed = 2 * theta if guarded else theta
+                    fired = v >= needed if p.fires_at_threshold else v > needed
                     if fired:
                         v = {"zero": 0, "subtract late": v, "none": v}.get(p.reset.value, v - theta)
                     self.u[key], self.v[key] = u, v

@@ -143,6 +143,7 @@ class PyTaskLIF(AbstractPyLifModelFixed):  # type: ignore[misc]
         self.reset_interval = int(proc_params["reset_interval"])
         self.reset_offset = int(proc_params["reset_offset"]) % self.reset_interval
         self.reset = proc_params["reset"]
+        self.lower = int(proc_params["fires_at_threshold"])
         self.effective_bias: Any = 0
         self.limits: Any = None
         self.fired: Any = None
@@ -162,13 +163,14 @@ class PyTaskLIF(AbstractPyLifModelFixed):  # type: ignore[misc]
             self.u[:] = 0
             self.v[:] = 0
             self.fired = np.zeros(self.v.shape, bool)
-        above = self.v > self.limits
+        quiet = self.limits - self.lower
+        above = self.v > quiet
         if self.reset == "subtract late":
             # Lava adds the bias before it saturates, and that is where the reset belongs.
             self.effective_bias = self.bias - self.fired * self.limits
         self.subthr_dynamics(arrived)
         guard = above * self.limits if self.reset == "subtract guarded" else 0
-        self.fired = self.v - guard > self.limits
+        self.fired = self.v - guard > quiet
         if self.reset == "zero":
             self.v[self.fired] = 0
         elif self.reset in ("subtract", "subtract guarded"):

@@ -82,6 +82,7 @@ class TaskLIF(AbstractProcess):  # type: ignore[misc]
         thresholds: mantissas of shape (tasks, *shape).
         current_decay, membrane_decay: of 4096, for all neurons or, of shape `shape`, for each.
         reset: what a spike does, a value of :class:`mtspark.core.chip_network.network.Reset`.
+        fires_at_threshold: also where the membrane equals the threshold.
         bias_mantissa: of shape `shape`.
         bias_exponent: of all biases.
         task: row of the thresholds that holds at first; set the Var `task` to change it.
@@ -98,13 +99,19 @@ class TaskLIF(AbstractProcess):  # type: ignore[misc]
         current_decay: int | NDArray[np.int64],
         membrane_decay: int | NDArray[np.int64],
         reset: str,
+        fires_at_threshold: bool,
         bias_mantissa: NDArray[np.int64],
         bias_exponent: int,
         task: int,
         reset_interval: int,
         reset_offset: int,
     ) -> None:
-        super().__init__(reset=reset, reset_interval=reset_interval, reset_offset=reset_offset)
+        super().__init__(
+            reset=reset,
+            fires_at_threshold=fires_at_threshold,
+            reset_interval=reset_interval,
+            reset_offset=reset_offset,
+        )
         shape = thresholds.shape[1:]
         self.a_in = InPort(shape=shape)
         self.s_out = OutPort(shape=shape)

@@ -48,6 +48,7 @@ def _print_agent(bundle: Bundle, fidelity: Fidelity) -> None:
     console.print(
         "worst cases are over all inputs, of what the chip can hold: below 100 % no sum overflows"
     )
+    _print_exact(fidelity)
     for task, layers in fidelity.graph_against_torch.items():
         compared = sum(layer.compared for layer in layers)
         different = sum(layer.different for layer in layers)
@@ -91,6 +92,7 @@ def _print_network(bundle: Bundle, fidelity: Fidelity) -> None:
         "worst cases are over all inputs, of what the chip can hold: below 100 % no current wraps "
         "and no membrane saturates"
     )
+    _print_exact(fidelity)
     for note in fidelity.import_notes:
         console.print(f"assumed: {note}", markup=False)
     for note in chip.provenance.get("notes", "").split("; "):
@@ -121,3 +123,14 @@ def _print_network(bundle: Bundle, fidelity: Fidelity) -> None:
         console.print(f"compared on: {fidelity.compared_on}", markup=False)
     for warning in fidelity.warnings:
         console.print(f"warning: {warning}", markup=False)
+
+
+def _print_exact(fidelity: Fidelity) -> None:
+    """Say how many neurons lost nothing on the way to integers."""
+    if fidelity.exact:
+        exact = sum(layer.exact for layer in fidelity.exact)
+        neurons = sum(layer.neurons for layer in fidelity.exact)
+        console.print(
+            f"exact in integers: {exact} of {neurons} neurons (weights, biases, thresholds and "
+            "decays)"
+        )

@@ -91,6 +91,9 @@ class Population:
         bias_mantissa: int64 of shape `shape`, added as mantissa << exponent at every step.
         bias_exponent: of all biases of the population.
         reset: what a spike does to the membrane.
+        fires_at_threshold: a neuron fires where its membrane equals threshold << 6, too. Loihi 1
+            and Lava's own LIF lack that; neurons that reset to zero or not at all do the same with
+            a threshold one lower, but a reset by subtraction takes the threshold itself.
     """
 
     name: str
@@ -101,6 +104,7 @@ class Population:
     bias_mantissa: NDArray[np.int64]
     bias_exponent: int = 0
     reset: Reset = Reset.ZERO
+    fires_at_threshold: bool = False
 
     @property
     def size(self) -> int:

@@ -52,6 +52,8 @@ def network_to_json(network: ChipNetwork) -> tuple[dict[str, Any], Arrays]:
             value = getattr(population, key)
             if not isinstance(value, int):
                 arrays[f"{population.name}.{key}"] = value.astype(np.int16)
+        # A field at its default is not written, so that a network keeps its hash.
+        at_threshold = {"fires_at_threshold": True} if population.fires_at_threshold else {}
         populations.append(
             {
                 "name": population.name,
@@ -59,6 +61,7 @@ def network_to_json(network: ChipNetwork) -> tuple[dict[str, Any], Arrays]:
                 **{key: _decay_entry(getattr(population, key)) for key in DECAYS},
                 "bias_exponent": population.bias_exponent,
                 "reset": population.reset.value,
+                **at_threshold,
             }
         )
     for link in network.connections:
@@ -176,6 +179,7 @@ def _population(entry: dict[str, Any], arrays: Arrays) -> Population:
         bias_mantissa=_integers(arrays, f"{name}.bias_mantissa"),
         bias_exponent=index(entry["bias_exponent"]),
         reset=Reset(entry["reset"]),
+        fires_at_threshold=_flag(entry.get("fires_at_threshold", False)),
     )
 
 

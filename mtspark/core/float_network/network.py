@@ -6,7 +6,7 @@ costs a step, begins in ``deploy``.) One step of a population, all per neuron:
 
     current  i_t = current_keep * i_(t-1) + sum of incoming connections + bias_current
     membrane v_t = membrane_keep * v_(t-1) + gain * i_t + membrane_bias  [and the reset]
-    spike    s_t = v_t > threshold (strictly)
+    spike    s_t = v_t > threshold (strictly; or v_t >= threshold, where the population says so)
 
 A connection of delay k carries what its source sent in step t - k; before its first step a
 source sent nothing. A loop needs delay: with delay 0 a source must be listed before its target.
@@ -98,6 +98,7 @@ class FloatPopulation:
         membrane_bias: added to the membrane in every step.
         initial_current, initial_membrane: before the first step.
         membrane_offset: to be added to a membrane to give the potential of the original.
+        fires_at_threshold: a membrane equal to the threshold fires too.
     """
 
     name: str
@@ -112,6 +113,7 @@ class FloatPopulation:
     initial_current: Floats
     initial_membrane: Floats
     membrane_offset: Floats
+    fires_at_threshold: bool = False
 
     @property
     def size(self) -> int:
@@ -245,6 +247,7 @@ def leaky_population(
     initial_current: Floats | float = 0.0,
     initial_membrane: Floats | float = 0.0,
     membrane_offset: Floats | float = 0.0,
+    fires_at_threshold: bool = False,
 ) -> FloatPopulation:
     """Build a population, numbers standing for all of its neurons.
 
@@ -253,7 +256,7 @@ def leaky_population(
         shape: of the population.
         thresholds: (tasks, *shape) or what broadcasts to it along the neurons; None: never fires.
         membrane_keep, gain, current_keep, reset, bias_current, membrane_bias, initial_current,
-        initial_membrane, membrane_offset: see :class:`FloatPopulation`.
+        initial_membrane, membrane_offset, fires_at_threshold: see :class:`FloatPopulation`.
     """
 
     def full(value: Floats | float) -> Floats:
@@ -276,4 +279,5 @@ def leaky_population(
         initial_current=full(initial_current),
         initial_membrane=full(initial_membrane),
         membrane_offset=full(membrane_offset),
+        fires_at_threshold=fires_at_threshold,
     )

@@ -165,10 +165,11 @@ class _State:
             new = new - np.where(self.spikes > 0, threshold, 0.0)
         elif reset is FloatReset.ZERO_LATE:
             new = np.where(self.spikes > 0, 0.0, new)
+        reaches = np.greater_equal if self.population.fires_at_threshold else np.greater
         guard = np.zeros_like(new)
         if reset is FloatReset.SUBTRACT_GUARDED:
-            guard = np.where(self.membrane > threshold, threshold, 0.0)
-        fired = (new - guard > threshold).astype(np.float64)
+            guard = np.where(reaches(self.membrane, threshold), threshold, 0.0)
+        fired = reaches(new - guard, threshold).astype(np.float64)
         after = new
         if reset is FloatReset.ZERO:
             after = np.where(fired > 0, 0.0, new)

@@ -14,13 +14,20 @@ from mtspark.convert.agreement import LayerAgreement, TraceAgreement
 from mtspark.core.errors import BadFileError
 from mtspark.core.files import read_text_guarded
 from mtspark.deploy.bundle import FIDELITY, Bundle
-from mtspark.deploy.quantise import CalibrationReport, Headroom, LayerFidelity, PaletteCost
+from mtspark.deploy.quantise import (
+    CalibrationReport,
+    ExactNeurons,
+    Headroom,
+    LayerFidelity,
+    PaletteCost,
+)
 
 OF_AGENTS = ("headroom", "graph_against_torch")
 """Fields that the file of an agent always has."""
-OF_AGENTS_IF_ASKED = ("palette", "palette_tasks", "calibration", "quantise_options")
+OF_AGENTS_IF_ASKED = ("exact", "palette", "palette_tasks", "calibration", "quantise_options")
 OF_NETWORKS = (
     "headroom",
+    "exact",
     "module_against_network",
     "palette",
     "calibration",
@@ -54,6 +61,7 @@ class Fidelity:
 
     Attributes:
         headroom: how much of the range of sums each population can use.
+        exact: how many neurons of each population lost nothing on the way to integers.
         graph_against_torch: agents: how the NIR graph of each task agrees with torch.
         module_against_network: snntorch modules: how the float network agrees with the module.
         palette: what fewer distinct thresholds change in each population.
@@ -67,6 +75,7 @@ class Fidelity:
     """
 
     headroom: tuple[Headroom, ...] = ()
+    exact: tuple[ExactNeurons, ...] = ()
     graph_against_torch: Mapping[str, tuple[LayerAgreement, ...]] = field(default_factory=dict)
     module_against_network: tuple[TraceAgreement, ...] = ()
     palette: tuple[PaletteCost, ...] = ()

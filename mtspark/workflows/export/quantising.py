@@ -15,7 +15,7 @@ from mtspark.deploy.quantise import (
     calibrate,
     choose_palette,
     headroom,
-    quantise,
+    quantise_exactly,
 )
 from mtspark.sim.recording import load_recording
 from mtspark.workflows.export.agent import CALIBRATION_MOMENTS, frames_of, trained_weight_bits
@@ -58,7 +58,7 @@ def quantise_network(export: Export) -> Export:
     """Turn the float network into integers."""
     agent = export.agent
     assert export.float_network is not None
-    network = quantise(
+    network, exactness = quantise_exactly(
         export.float_network,
         None if agent is None else agent.tasks,
         None if agent is None else agent.protocol,
@@ -68,7 +68,7 @@ def quantise_network(export: Export) -> Export:
         options=export.options,
         provenance=dict(export.provenance),
     )
-    return replace(export, plain_network=network, network=network)
+    return replace(export, plain_network=network, network=network, exactness=tuple(exactness))
 
 
 def limit_thresholds(export: Export) -> Export:
@@ -77,8 +77,13 @@ def limit_thresholds(export: Export) -> Export:
     assert network is not None
     if request.palette is None:
         return export
-    network, costs = choose_palette(network, request.palette, request.palette_chip)
-    return replace(export, network=network, palette=tuple(costs))
+    limited, costs = choose_palette(network, request.palette, request.palette_chip)
+    exactness = []
+    for layer in export.exactness:
+        before, after = (one.population(layer.population) for one in (network, limited))
+        same = (before.thresholds == after.thresholds).all(0)
+        exactness.append(replace(layer, neurons=layer.neurons & same))
+    return replace(export, network=limited, palette=tuple(costs), exactness=tuple(exactness))
 
 
 def bound_sums(export: Export) -> Export:

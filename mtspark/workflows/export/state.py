@@ -10,7 +10,9 @@ from mtspark.core.chip_network import ChipNetwork
 from mtspark.core.float_network import FloatNetwork
 from mtspark.deploy.quantise import (
     CalibrationReport,
+    ExactNeurons,
     Headroom,
+    LayerExactness,
     LayerFidelity,
     PaletteCost,
     Quantisation,
@@ -66,6 +68,7 @@ class Export:
         calibration: what calibration chose for each connection.
         plain_network: the chip network before its thresholds were limited.
         network: the chip network.
+        exactness: which neurons lost nothing on the way to integers.
         palette: what fewer distinct thresholds change in each population.
         palette_tasks: what they change in the answers, by task.
         headroom: how much of the range of sums each population can use.
@@ -90,6 +93,7 @@ class Export:
     calibration: tuple[CalibrationReport, ...] = ()
     plain_network: ChipNetwork | None = None
     network: ChipNetwork | None = None
+    exactness: tuple[LayerExactness, ...] = ()
     palette: tuple[PaletteCost, ...] = ()
     palette_tasks: Mapping[str, TaskCost] = field(default_factory=dict)
     headroom: tuple[Headroom, ...] = ()
@@ -139,6 +143,8 @@ class Export:
         return Fidelity(
             headroom=self.headroom,
             graph_against_torch=self.graph_agreement,
+            # Trained neurons never are; a bundle without any says nothing of it.
+            exact=self._exact() if any(layer.neurons.any() for layer in self.exactness) else (),
             palette=self.palette,
             palette_tasks=self.palette_tasks,
             calibration=self.calibration,
@@ -147,6 +153,9 @@ class Export:
             else {},
         )
 
+    def _exact(self) -> tuple[ExactNeurons, ...]:
+        return tuple(layer.counted() for layer in self.exactness)
+
     def _network_fidelity(self, read: Fidelity) -> Fidelity:
         options, comparison = self.options, self.comparison
         assert options is not None
@@ -154,6 +163,7 @@ class Export:
         return replace(
             read,
             module_against_network=self.module_agreement,
+            exact=self._exact(),
             palette=self.palette,
             calibration=self.calibration,
             quantise_options={

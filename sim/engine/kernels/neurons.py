@@ -130,6 +130,7 @@ def _make_any(lasting: bool, own_keeps: bool) -> Any:
         stay = np.int32(0 if clear else -1)
         keep, keep_current = np.int32(row.keep), np.int32(row.keep_current)
         bias_scale, reset = np.int32(row.bias_scale), row.reset
+        lower = np.int32(row.at_threshold)
         # Bits that let a term pass or make it zero, so that the loop has no branch.
         late = np.int32(-1 if reset == RESET_LATE and remembers else 0)
         guarded = np.int32(-1 if reset == RESET_GUARDED else 0)
@@ -151,12 +152,13 @@ def _make_any(lasting: bool, own_keeps: bool) -> Any:
                 now = _wrapped(now)
             theta = threshold[lane]
             value = membrane[lane]
-            above = np.int32(theta if value > theta else 0)
+            quiet = np.int32(theta - lower)
+            above = np.int32(theta if value > quiet else 0)
             again = np.int32(theta & np.int32(-np.int32(before[lane])))
             value = np.int32(_decay(value, keep) + now)
             value = np.int32(value + np.int32(np.int32(bias[lane]) * bias_scale))
             value = _saturated(np.int32(value - np.int32(again & late)))
-            fired = value > np.int32(theta + np.int32(above & guarded))
+            fired = value > np.int32(quiet + np.int32(above & guarded))
             lost = np.int32(np.int32(value & to_zero) + np.int32(theta & subtract))
             membrane[lane] = np.int32(value - lost) if fired else value
             sent[lane] = fired
@@ -210,13 +212,14 @@ def fire_wide(
         if not row.forgets_current:
             current[lane] = now
         theta = np.int64(plan.thresholds[task, first + lane])
-        above = theta if reset == RESET_GUARDED and membrane[lane] > theta else 0
+        quiet = theta - row.at_threshold
+        above = theta if reset == RESET_GUARDED and membrane[lane] > quiet else 0
         value = _wide_decay(np.int64(membrane[lane]), keep) + now
         value += np.int64(plan.bias[first + lane]) * row.bias_scale
         if reset == RESET_LATE and remembers and before[lane]:
             value -= theta
         value = min(max(value, -MEMBRANE_LIMIT), MEMBRANE_LIMIT)
-        fired = value > theta + above
+        fired = value > quiet + above
         if fired and reset == RESET_ZERO:
             value = 0
         elif fired and reset in (RESET_SUBTRACT, RESET_GUARDED):
@@ -263,7 +266,8 @@ def fire_narrow(
     scale = np.int32(1 << (STATE_SHIFT + (link.shift_left if single else 0)))
     start = link.sums_first if single else row.arriving_first
     arriving = sums[start : start + size]
-    if row.forgets_current and row.reset == RESET_ZERO and not row.own_keeps:
+    plain = row.reset == RESET_ZERO and not row.at_threshold
+    if row.forgets_current and plain and not row.own_keeps:
         keep, bias_scale = np.int32(row.keep), np.int32(row.bias_scale)
         if keep == 0:
             return _fire_forget(

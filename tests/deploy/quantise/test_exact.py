@@ -1,0 +1,193 @@
+"""Neurons whose numbers are whole multiples of a step come out exact, ties with it."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import nir
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mtspark.convert.nir.neurons import ImportOptions
+from mtspark.convert.nir.reader import import_graph
+from mtspark.core.float_network.network import FloatReset
+from mtspark.core.float_network.simulator import run_float
+from mtspark.deploy.quantise.exact import ExactNeurons, common_steps
+from mtspark.deploy.quantise.network import quantise, quantise_exactly
+from mtspark.deploy.quantise.options import QuantiseOptions
+from mtspark.sim.backends.reference import ReferenceChip
+
+STEPS = 12
+
+
+def chain(shape: tuple[int, ...], *nodes: Any) -> nir.NIRGraph:
+    """Input, the nodes in this order, output."""
+    named = {"input": nir.Input({"input": np.array(shape)})}
+    named |= {f"n{number}": node for number, node in enumerate(nodes)}
+    named["output"] = nir.Output({"output": None})
+    names = list(named)
+    edges = list(itertools.pairwise(names))
+    return nir.NIRGraph(nodes=named, edges=edges, type_check=False)
+
+
+def neurons(shape: tuple[int, ...], threshold: Any) -> nir.IF:
+    ones = np.ones(shape)
+    return nir.IF(r=ones, v_threshold=threshold * ones, v_reset=0 * ones)
+
+
+def both(
+    graph: nir.NIRGraph, spikes: np.ndarray, **choices: Any
+) -> tuple[np.ndarray, np.ndarray, list[int]]:
+    """Spikes of the last neurons, (T, neurons), float and chip, and how many were exact."""
+    network = import_graph(graph, ImportOptions(dt=1.0, time_steps=len(spikes), **choices))
+    name = network.output.population
+    ours = run_float(network, spikes[:, None].astype(float)).spikes[name][:, 0]
+    chip, exactness = quantise_exactly(
+        network, payload_bits=0, held=False, options=QuantiseOptions(may_saturate=True)
+    )
+    trace = ReferenceChip(chip).decide(spikes[None].astype(np.uint8), 0, trace=True).trace
+    assert trace is not None
+    fired = trace.spikes[name][chip.window(name)][:, 0]
+    exact = [int(layer.neurons.sum()) for layer in exactness if layer.population == name]
+    return ours.reshape(len(spikes), -1), fired.reshape(len(spikes), -1), exact
+
+
+def integrate(
+    currents: np.ndarray, threshold: np.ndarray, reset: str, at: bool, keep: float = 1.0
+) -> tuple[np.ndarray, int]:
+    """v <- keep v + I; a spike where v > threshold (or =); (T, n) spikes, and ties met.
+
+    Whole numbers in float64: no sum here rounds.
+    """
+    v, fired, before = np.zeros(currents.shape[1]), np.zeros(currents.shape[1], bool), None
+    spikes, ties = [], 0
+    for current in currents:
+        above = v >= threshold if at else v > threshold
+        v = keep * v + current
+        if reset == "subtract_late" and before is not None:
+            v = v - threshold * before
+        limit = threshold + (threshold * above if reset == "subtract_guarded" else 0)
+        ties += int((v == limit).sum())
+        fired = v >= limit if at else v > limit
+        if reset == "zero":
+            v = np.where(fired, 0, v)
+        elif reset in ("subtract", "subtract_guarded"):
+            v = np.where(fired, v - threshold, v)
+        spikes.append(fired)
+        before = fired
+    return np.array(spikes), ties
+
+
+def test_a_pool_whose_sums_meet_the_threshold_fires_at_it() -> None:
+    spikes = np.random.default_rng(0).random((STEPS, 2, 6, 6)) < 0.4
+    pooled = spikes.reshape(STEPS, 2, 3, 2, 3, 2).sum((3, 5)).reshape(STEPS, -1)
+    wanted, ties = integrate(pooled, np.full(18, 2), "zero", at=True)
+    pool = nir.AvgPool2d(kernel_size=2, stride=2, padding=0)
+    graph = chain((2, 6, 6), pool, neurons((2, 3, 3), 0.5))
+    ours, chip, exact = both(graph, spikes, fires_at_threshold=True)
+    assert ties > 20
+    assert np.array_equal(ours, wanted)
+    assert np.array_equal(chip, wanted)
+    assert exact == [18]
+
+
+def test_weights_that_are_multiples_of_a_half_meet_the_threshold_of_one() -> None:
+    generator = np.random.default_rng(1)
+    weights = generator.choice([-0.5, 0.5, 1.0], (36, 10))
+    spikes = generator.random((STEPS, 10)) < 0.4
+    wanted, ties = integrate(spikes @ (2 * weights).T, np.full(36, 2), "zero", at=False)
+    graph = chain((10,), nir.Linear(weights), neurons((36,), 1.0))
+    ours, chip, exact = both(graph, spikes)
+    assert ties > 20
+    assert wanted.size == 432
+    assert np.array_equal(ours, wanted)
+    assert np.array_equal(chip, wanted)
+    assert exact == [36]
+
+
+@given(
+    seed=st.integers(0, 10_000),
+    reset=st.sampled_from(list(FloatReset)),
+    at=st.booleans(),
+    keep=st.sampled_from([0.0, 1.0, 1.0]),
+    share=st.sampled_from([1.0, 0.5, 0.25, 1 / 3, 0.1, np.float32(0.1)]),
+    bits=st.sampled_from([8, 8, 5]),
+)
+def test_whole_multiples_equal_sums_of_whole_numbers(
+    seed: int, reset: FloatReset, at: bool, keep: float, share: float, bits: int
+) -> None:
+    """Random signs, biases and thresholds, in units of `share`; every reset, at and above."""
+    if reset is FloatReset.ZERO_LATE:
+        return
+    generator = np.random.default_rng(seed)
+    weights = generator.integers(-5, 8, (6, 8))
+    bias = generator.integers(-2, 3, 6) * generator.integers(0, 2)
+    threshold = generator.integers(1, 12, 6)
+    spikes = generator.random((STEPS, 8)) < 0.5
+    wanted, _ = integrate(spikes @ weights.T + bias, threshold, reset.value, at, keep)
+    ones = np.ones(6)
+    kind: Any = neurons((6,), share * threshold)
+    if keep == 0.0:
+        rest = {"v_leak": 0 * ones, "v_reset": 0 * ones, "v_threshold": share * threshold}
+        kind = nir.LIF(tau=ones, r=ones, **rest)
+    graph = chain((8,), nir.Affine(share * weights, share * bias), kind)
+    choices = ImportOptions(dt=1.0, time_steps=STEPS, reset=reset, fires_at_threshold=at)
+    chip, exactness = quantise_exactly(
+        import_graph(graph, choices),
+        payload_bits=0,
+        held=False,
+        options=QuantiseOptions(bits, may_saturate=True),
+    )
+    trace = ReferenceChip(chip).decide(spikes[None].astype(np.uint8), 0, trace=True).trace
+    assert trace is not None
+    name = chip.readout.population
+    fired = trace.spikes[name][chip.window(name)][:, 0]
+    assert np.array_equal(fired, wanted)
+    assert exactness[-1].neurons.all()
+
+
+@pytest.mark.parametrize("threshold", [-0.75, 0.0])
+@pytest.mark.parametrize("at", [False, True])
+def test_a_threshold_node_holds_a_threshold_that_silence_passes(threshold: float, at: bool) -> None:
+    """z = [x > theta], theta 0 or below: without memory a bias lifts both."""
+    generator = np.random.default_rng(2)
+    weights = generator.choice([-0.75, 0.75, 1.5], (8, 4))
+    spikes = generator.random((STEPS, 4)) < 0.5
+    sums = spikes @ weights.T
+    wanted = sums >= threshold if at else sums > threshold
+    assert np.any(sums == threshold)
+    graph = chain((4,), nir.Linear(weights), nir.Threshold(np.full(8, threshold)))
+    ours, chip, exact = both(graph, spikes, fires_at_threshold=at)
+    assert np.array_equal(ours, wanted)
+    assert np.array_equal(chip, wanted)
+    assert exact == [8]
+
+
+def test_a_trained_layer_is_quantised_as_before_and_none_of_it_is_exact() -> None:
+    generator = np.random.default_rng(3)
+    weights = generator.normal(0, 1, (5, 40))
+    graph = chain((40,), nir.Linear(weights), neurons((5,), 1.0))
+    network = import_graph(graph, ImportOptions(time_steps=STEPS))
+    chip, (exactness,) = quantise_exactly(network, payload_bits=0, held=False)
+    assert not exactness.neurons.any()
+    assert exactness.counted() == ExactNeurons("n1", 5, 0)
+    # Its largest weight is the end of the grid.
+    assert (np.abs(chip.connections[0].weights).max(1) >= 254).all()
+    assert quantise(network, payload_bits=0, held=False).provenance == chip.provenance
+
+
+def test_the_largest_common_step() -> None:
+    rows = np.array(
+        [
+            [0.5, -1.0, 0.0],
+            [0.3, 0.2, 0.1],
+            [7.0, 3.0, 127.0],
+            [-128.0, 1.0, 0.0],
+            [128.0, 1.0, 0.0],
+            [np.pi, np.e, 1.0],
+        ]
+    )
+    np.testing.assert_allclose(common_steps(rows, 127), [0.5, 0.1, 1.0, 1.0, 0.0, 0.0])
