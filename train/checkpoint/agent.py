@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from mtspark.train.networks import (
     NetworkConfig,
     check_agent_limits,
     check_network_config,
+    network_to_json,
     weight_shapes,
 )
 
@@ -62,7 +63,7 @@ def save_agent(agent: Agent, path: AnyPath) -> None:
     content = {
         "format": FORMAT,
         "version": VERSION,
-        "network": asdict(agent.network.config),
+        "network": network_to_json(agent.network.config),
         "tasks": tasks_to_json(agent.tasks),
         "protocol": None if agent.protocol is None else protocol_to_json(agent.protocol),
         "training": agent.training,
@@ -183,8 +184,8 @@ def _network_config(data: Any, path: Path, limits: FileLimits) -> NetworkConfig:
     if not isinstance(data, dict) or not set(FIRST_FIELDS) <= set(data) <= names:
         raise BadFileError(f"{path}: network sizes must be exactly the fields {sorted(names)}")
     try:
-        if "dendrite_layers" in data:
-            data = {**data, "dendrite_layers": tuple(data["dendrite_layers"])}
+        lists = {"dendrite_layers", "masked_layers"} & set(data)
+        data = {**data, **{name: tuple(data[name]) for name in lists}}
         convolutions = tuple(ConvSize(**size) for size in data["convolutions"])
         channels, height, width = (int(length) for length in data["observation_shape"])
         shape = (channels, height, width)

@@ -7,9 +7,13 @@ from typing import ClassVar, Literal
 
 from mtspark.core.environments import GameProtocol, why_not_playable
 from mtspark.train.config.checks import check_above_zero, check_finite, check_seed
+from mtspark.train.config.pruning import PruningConfig
 from mtspark.train.networks import NetworkConfig
 
-PER_GAME = ("games_per_task", "exploration_ladder", "reward_clipping", "reward_scales", "teachers")
+PER_GAME = (
+    *("games_per_task", "exploration_ladder", "reward_clipping", "reward_scales", "teachers"),
+    "operation_penalties",
+)
 """Fields that may have an entry for each game of a recipe."""
 POSITIVE = (
     *("total_steps", "rollout_steps", "epochs", "minibatches", "learning_rate", "gradient_norm"),
@@ -97,6 +101,9 @@ class TrainConfig:
         taught_from_rewards: a taught game is learned from its rewards, too, so that the
             student can surpass its teacher (Schmitt et al. 2018, arXiv:1803.03835).
         replay: of dqn.
+        operation_penalties: for each game, what 100,000 synaptic operations of a decision add to
+            its loss; 0 counts operations without a price; empty: they are not counted.
+        pruning: which synapses are cut, and when.
         start_from: an agent file of the same games and network, whose weights the run starts with.
         quantisation_aware: act and learn on the chip's integers, by
             :mod:`mtspark.train.quantised.twin`.
@@ -148,6 +155,8 @@ class TrainConfig:
     final_distillation_fraction: float = 1.0
     taught_from_rewards: bool = False
     replay: ReplayConfig = field(default_factory=ReplayConfig)
+    operation_penalties: tuple[float, ...] = ()
+    pruning: PruningConfig = field(default_factory=PruningConfig)
     start_from: str = ""
     quantisation_aware: bool = False
     weight_bits: int = 8
@@ -175,7 +184,9 @@ class TrainConfig:
         games = len(self.games)
         if not games or len(set(self.games)) < games:
             raise ValueError(f"games {list(self.games)}: at least one, each once")
-        for name in ("games_per_task", "reward_scales", "teachers", "exploration_ladder"):
+        for name in PER_GAME:
+            if name == "reward_clipping":
+                continue
             entries = len(getattr(self, name))
             allowed = {games, 1} if name == "games_per_task" else {games, 0}
             if entries not in allowed:
@@ -189,6 +200,18 @@ class TrainConfig:
             raise ValueError(f"games_per_task is {min(self.games_per_task)}, must be at least 1")
         if not all(0 <= rate <= 1 for rate in self.exploration_ladder):
             raise ValueError("exploration_ladder has rates outside 0 to 1")
+        if not all(penalty >= 0 for penalty in self.operation_penalties):
+            raise ValueError("operation_penalties has a number below 0")
+        if self.operation_penalties and self.network.neuron != "lif":
+            raise ValueError(
+                f"operation_penalties: the neurons are {self.network.neuron}, and operations are "
+                'counted of spikes; leave the penalties out, or set network.neuron = "lif"'
+            )
+        unmasked = sorted(set(self.pruning.layers) - set(self.network.masked_layers))
+        if unmasked:
+            raise ValueError(
+                f"pruning.layers has {', '.join(unmasked)}, network.masked_layers has not"
+            )
         if not 2 <= self.weight_bits <= 8:
             raise ValueError(f"weight_bits is {self.weight_bits}, must be from 2 to 8")
         if not 0 <= (self.training_sticky_actions or 0) < 1:

@@ -207,7 +207,11 @@ def _implied(fields: dict[str, Any], schema: type[RunConfig]) -> dict[str, Any]:
         protocol = {}
     size = protocol.get("screen_size", GameProtocol.screen_size)
     shape = (protocol.get("frame_stack", GameProtocol.frame_stack), size, size)
-    return {"tasks": len(fields.get("games", TrainConfig.games)), "observation_shape": shape}
+    implied = {"tasks": len(fields.get("games", TrainConfig.games)), "observation_shape": shape}
+    pruning = fields.get("pruning", {})
+    if isinstance(pruning, dict) and "layers" in pruning:
+        implied["masked_layers"] = pruning["layers"]
+    return implied
 
 
 def _refuse_contradictions(

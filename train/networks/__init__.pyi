@@ -4,6 +4,7 @@ from .config import ConvSize as ConvSize
 from .config import NetworkConfig as NetworkConfig
 from .config import NeuronConstants as NeuronConstants
 from .config import check_network_config as check_network_config
+from .config import network_to_json as network_to_json
 from .limits import check_agent_limits as check_agent_limits
 from .limits import weight_shapes as weight_shapes
 from .network import MTSparkNetwork as MTSparkNetwork

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import astuple, dataclass, fields
-from typing import NamedTuple
+from dataclasses import asdict, astuple, dataclass, fields
+from typing import Any, NamedTuple
 
 from mtspark.core.errors import BadNetworkError
 
@@ -93,6 +93,7 @@ class NetworkConfig:
         context: the tasks' context vectors: one_hot, embedding (learned) or prototype.
         context_size: length of an embedding or a prototype; one_hot has one entry a task.
         k_winners: share of the hidden neurons that may fire in a step; 0 for all of them.
+        masked_layers: the layers some of whose synapses may be cut: hidden, conv1, conv2, ...
     """
 
     observation_shape: tuple[int, int, int] = (4, 84, 84)
@@ -117,6 +118,7 @@ class NetworkConfig:
     context: str = "one_hot"
     context_size: int = 0
     k_winners: float = 0.0
+    masked_layers: tuple[str, ...] = ()
 
     @property
     def layer_names(self) -> tuple[str, ...]:
@@ -172,6 +174,17 @@ FIRST_FIELDS = tuple(entry.name for entry in fields(NetworkConfig))[:10]
 """Fields of every saved network; a file that lacks a younger field has its default."""
 
 
+def network_to_json(config: NetworkConfig) -> dict[str, Any]:
+    """Return the fields by name; without `masked_layers` where no layer has a mask.
+
+    Files of networks without masks are those of before masks existed.
+    """
+    content = asdict(config)
+    if not config.masked_layers:
+        del content["masked_layers"]
+    return content
+
+
 def check_network_config(config: NetworkConfig) -> None:
     """Check the choices of a network.
 
@@ -193,12 +206,12 @@ def check_network_config(config: NetworkConfig) -> None:
     for name, (value, known) in choices.items():
         if value not in known:
             raise BadNetworkError(f"network {name} {value!r}: choose {', '.join(known)}")
-    unknown = sorted(set(config.dendrite_layers) - set(config.layer_names))
-    if unknown:
-        raise BadNetworkError(
-            f"dendrite_layers {', '.join(unknown)}: this network has "
-            f"{', '.join(config.layer_names)}"
-        )
+    for name in ("dendrite_layers", "masked_layers"):
+        unknown = sorted(set(getattr(config, name)) - set(config.layer_names))
+        if unknown:
+            raise BadNetworkError(
+                f"{name} {', '.join(unknown)}: this network has {', '.join(config.layer_names)}"
+            )
     sizes = {
         "observation_shape": config.observation_shape,
         "convolutions": tuple(size for conv in config.convolutions for size in astuple(conv)),

@@ -19,7 +19,10 @@ def check_agent_limits(config: NetworkConfig, where: str, limits: FileLimits) ->
     largest = max(map(math.prod, (config.observation_shape, *config.layer_shapes.values())))
     if largest > limits.neurons:
         raise over("neurons", f"{where}: one layer of", largest, limits)
-    sizes = {name: 4 * math.prod(shape) for name, shape in weight_shapes(config).items()}
+    sizes = {
+        name: math.prod(shape) * (1 if name.endswith(".mask") else 4)
+        for name, shape in weight_shapes(config).items()
+    }
     name, size = max(sizes.items(), key=lambda entry: entry[1])
     if size > limits.array_bytes:
         raise over("array_bytes", f"{where}: {name}", size, limits)
@@ -28,7 +31,7 @@ def check_agent_limits(config: NetworkConfig, where: str, limits: FileLimits) ->
 
 
 def weight_shapes(config: NetworkConfig) -> dict[str, tuple[int, ...]]:
-    """Shapes of a network's weights, which are most of its memory, by their names in its state."""
+    """Shapes of a network's weights and masks, most of its memory, by their names in its state."""
     shapes: dict[str, tuple[int, ...]] = {}
     before: tuple[int, ...] = config.observation_shape
     for index, (name, size) in enumerate(
@@ -37,7 +40,11 @@ def weight_shapes(config: NetworkConfig) -> dict[str, tuple[int, ...]]:
         synapses = (size.channels, before[0], size.kernel, size.kernel)
         shapes[f"convolutions.{index}.synapses.weight"] = synapses
         before = config.layer_shapes[name]
+        if name in config.masked_layers:
+            shapes[f"convolutions.{index}.mask"] = synapses
     shapes["hidden.synapses.weight"] = (config.hidden, math.prod(before))
+    if HIDDEN in config.masked_layers:
+        shapes["hidden.mask"] = shapes["hidden.synapses.weight"]
     for layer, segments in config.segment_shapes.items():
         owner = "dendrites" if layer == HIDDEN else f"conv_dendrites.{layer}"
         shapes[f"{owner}.segments"] = segments

@@ -43,10 +43,21 @@ class ScaledStandardisation(nn.Module):
 
 
 class SpikingLayer(nn.Module):
-    """A synapse layer with standardised weights and the neurons that it drives."""
+    """A synapse layer with standardised weights and the neurons that it drives.
+
+    Attributes:
+        mask: False where a synapse is cut, in the shape of the weights; None without cuts.
+    """
+
+    mask: Tensor | None
 
     def __init__(
-        self, synapses: nn.Conv2d | nn.Linear, constants: NeuronConstants, drive: float = 1.0
+        self,
+        synapses: nn.Conv2d | nn.Linear,
+        constants: NeuronConstants,
+        drive: float = 1.0,
+        *,
+        masked: bool = False,
     ) -> None:
         super().__init__()
         self.synapses = synapses
@@ -54,14 +65,18 @@ class SpikingLayer(nn.Module):
         self.neuron = DeployableLeaky(constants)
         self.drive = drive
         self.kept: Tensor | None = None
+        uncut = torch.ones_like(synapses.weight, dtype=torch.bool) if masked else None
+        self.register_buffer("mask", uncut)
         assert synapses.bias is not None
         nn.init.constant_(synapses.bias, 0.3)
 
     def folded_weight(self) -> Tensor:
-        """The weights that act, standardisation and drive folded in."""
+        """The weights that act: standardisation and drive folded in, cut synapses 0."""
         if self.kept is not None:
             return self.kept
         weight: Tensor = self.standardise(self.synapses.weight)
+        # Standardisation subtracts the mean: the mask acts behind it, or zeros would fill.
+        weight = weight if self.mask is None else weight * self.mask
         return weight if self.drive == 1 else weight * self.drive
 
     def folded_bias(self) -> Tensor:
@@ -121,12 +136,14 @@ class MTSparkNetwork(nn.Module):
         for name, size in zip(config.layer_names, config.convolutions, strict=False):
             synapses = nn.Conv2d(channels, size.channels, size.kernel, size.stride)
             constants = config.neuron_constants(name)
-            self.convolutions.append(SpikingLayer(synapses, constants, config.drive))
+            masked = name in config.masked_layers
+            self.convolutions.append(SpikingLayer(synapses, constants, config.drive, masked=masked))
             channels, height, width = self.layer_shapes[name]
         self.hidden = SpikingLayer(
             nn.Linear(channels * height * width, config.hidden),
             config.neuron_constants(HIDDEN),
             config.drive,
+            masked=HIDDEN in config.masked_layers,
         )
         self.context = TaskContext(config.context, config.tasks, config.context_size)
         dendrites = {

@@ -39,6 +39,7 @@ class DqnTrainer(Trainer):
         ready = all(len(self.replays[index]) >= self.config.replay.warmup for index in active)
         steps = decisions // self.config.replay.update_every if ready else 0
         losses = [self.learn(active) for _ in range(steps)]
+        self.cut_synapses()
         return float(torch.stack(losses).mean()) if losses else 0.0
 
     def _store(self, turns: list[Turn], active: tuple[int, ...]) -> None:
@@ -64,7 +65,11 @@ class DqnTrainer(Trainer):
             batch = self.replays[index].sample()
             task = torch.full((len(batch.actions),), index, device=self.device)
             frames = batch.frames.to(self.device)
-            values = self.values(self.network, frames, task)
+            spikes: dict[str, Tensor] | None = None if self.cost is None else {}
+            values = self.values(self.network, frames, task, spikes)
+            if self.cost is not None and spikes is not None:
+                everyone = torch.ones(len(task), device=self.device)
+                losses.append(self.cost.of_samples(spikes, task, everyone).mean())
             taught = self.teachers[index] is not None
             if taught:
                 advised = advice(

@@ -47,6 +47,7 @@ class PqnTrainer(Trainer):
         with torch.no_grad():
             for slow, fast in zip(self.target.parameters(), self.network.parameters(), strict=True):
                 slow.lerp_(fast, self.config.target_rate)
+        self.cut_synapses()
         return loss
 
     def roll_out(self) -> dict[str, Tensor]:
@@ -120,7 +121,8 @@ class PqnTrainer(Trainer):
         for _ in range(config.epochs):
             order = torch.from_numpy(self.generator.permutation(len(goals))).to(self.device)
             for chunk in order[: size * config.minibatches].split(size):
-                values = self.values(self.network, frames[chunk], tasks[chunk])
+                spikes: dict[str, Tensor] | None = None if self.cost is None else {}
+                values = self.values(self.network, frames[chunk], tasks[chunk], spikes)
                 error = values.gather(1, actions[chunk][:, None]).squeeze(1) - goals[chunk]
                 losses_of_samples = 0.5 * error * error
                 if advised is not None:
@@ -130,6 +132,9 @@ class PqnTrainer(Trainer):
                         lesson = lesson + losses_of_samples
                     losses_of_samples = torch.where(taught[chunk], lesson, losses_of_samples)
                 weight = valid[chunk]
+                if self.cost is not None and spikes is not None:
+                    price = self.cost.of_samples(spikes, tasks[chunk], weight)
+                    losses_of_samples = losses_of_samples + price
                 loss = (weight * losses_of_samples).sum() / weight.sum().clamp(min=1)
                 self.step_optimizer(loss)
                 losses.append(loss.detach())

@@ -192,11 +192,15 @@ def _updated(trainer: Trainer) -> Update:
         "returns": returns,
         "steps_per_s": round((steps - steps_before) / (time.monotonic() - started), 1),
     }
+    measured = trainer.measurements()
+    record |= measured
     names = ("loss", "epsilon", "steps_per_s", "episodes")
     scalars: dict[str, float] = {f"training/{name}": record[name] for name in names}
     for game, value in returns.items():
         if value is not None:
             scalars[f"return/{game}"] = value
+    for name, values in measured.items():
+        scalars |= {f"{name}/{of}": value for of, value in values.items() if value is not None}
     summary = "  ".join(
         f"{game} {'-' if value is None else value}" for game, value in returns.items()
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from mtspark.core.environments import Task
@@ -32,12 +33,22 @@ def start_network(config: TrainConfig, tasks: tuple[Task, ...]) -> MTSparkNetwor
         raise BadRequestError(
             f"start_from: {config.start_from} plays {known}, this run {', '.join(config.games)}"
         )
-    if agent.network.config != config.network:
+    if not set(agent.network.config.masked_layers) <= set(config.network.masked_layers):
+        raise BadRequestError(
+            f"start_from: {config.start_from} has cut synapses in "
+            f"{', '.join(agent.network.config.masked_layers)}; set network.masked_layers so"
+        )
+    if replace(agent.network.config, masked_layers=config.network.masked_layers) != config.network:
         raise BadRequestError(
             f"start_from: the network of {config.start_from} has other sizes than this run's; "
             "copy its [network] fields"
         )
-    return agent.network
+    if agent.network.config == config.network:
+        return agent.network
+    # Masks that the agent lacks start without a cut.
+    network = MTSparkNetwork(config.network)
+    network.load_state_dict({**network.state_dict(), **agent.network.state_dict()})
+    return network
 
 
 def check_actions(tasks: tuple[Task, ...], config: TrainConfig) -> None:

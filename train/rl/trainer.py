@@ -17,12 +17,14 @@ from mtspark.train.checkpoint import Agent
 from mtspark.train.config import TrainConfig
 from mtspark.train.networks import MTSparkNetwork
 from mtspark.train.rl.collect import Games, Step
+from mtspark.train.rl.cost import OperationCost
 from mtspark.train.rl.distil import load_teachers
 from mtspark.train.rl.exploration import Exploration, with_random_actions
 from mtspark.train.rl.schedule import Schedule, linear_fall
 from mtspark.train.rl.start import check_actions, start_network
 from mtspark.train.rl.values import ActionValues
 from mtspark.train.runs import prepare_network, prepare_torch
+from mtspark.train.sparsity import density, prune
 
 
 @dataclass
@@ -68,6 +70,7 @@ class Trainer(ABC):
         exploration: how often they take random actions.
         games: the games of all tasks.
         generator: random numbers of exploration and minibatches.
+        cost: of synaptic operations; None where they are not counted.
     """
 
     def __init__(self, config: TrainConfig) -> None:
@@ -78,6 +81,9 @@ class Trainer(ABC):
         self.network = start_network(config, self.tasks)
         prepare_network(self.network, self.device, compiled=config.compiled)
         self.target = copy.deepcopy(self.network).eval()
+        self.cost = (
+            OperationCost(config, self.network, self.device) if config.operation_penalties else None
+        )
         self.values = ActionValues(config, self.tasks, (self.network, self.target), self.device)
         self.optimizer = torch.optim.RAdam(self.network.parameters(), lr=config.learning_rate)
         self.teachers = load_teachers(config.teachers, self.tasks, config.network, config.protocol)
@@ -174,6 +180,33 @@ class Trainer(ABC):
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.config.gradient_norm)
         self.optimizer.step()
 
+    def cut_synapses(self) -> None:
+        """Cut the synapses that are due by now, in both networks."""
+        pruning = self.config.pruning
+        if not pruning.layers or self.progress.updates % pruning.every_updates:
+            return
+        share = pruning.density_at(self.progress.steps / self.config.total_steps)
+        prune(self.network, pruning.layers, share)
+        for name in pruning.layers:
+            fast, slow = self.network.layer(name).mask, self.target.layer(name).mask
+            assert fast is not None
+            assert slow is not None
+            slow.copy_(fast)
+        if self.cost is not None:
+            self.cost.recount(self.network)
+
+    def measurements(self) -> dict[str, dict[str, float | None]]:
+        """What an update measured beside its loss, by name and then by game or layer."""
+        measured: dict[str, dict[str, float | None]] = {}
+        if self.cost is not None:
+            measured["operations"] = self.cost.means()
+        if self.config.network.masked_layers:
+            measured["density"] = {
+                name: round(density(self.network, name), 4)
+                for name in self.config.network.masked_layers
+            }
+        return measured
+
     def agent(self) -> Agent:
         """The agent as it is now, ready to be saved and evaluated."""
         # Agents are saved by the clock: the random numbers of training must not depend on it.
@@ -208,6 +241,8 @@ class Trainer(ABC):
         self.schedule.restore(state["schedule"])
         self.progress.steps = state["steps"]
         self.progress.updates = state["updates"]
+        if self.cost is not None:
+            self.cost.recount(self.network)
         self._learned_task = self.active[0]
         self.games.restore(state)
         self.restart_games()

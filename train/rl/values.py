@@ -7,8 +7,13 @@ from torch import Tensor
 
 from mtspark.core.environments import Task
 from mtspark.train.config import TrainConfig
-from mtspark.train.networks import MTSparkNetwork, legal_action_mask, mask_illegal
-from mtspark.train.quantised import Twin, TwinOptions
+from mtspark.train.networks import (
+    MTSparkNetwork,
+    NetworkTrace,
+    legal_action_mask,
+    mask_illegal,
+)
+from mtspark.train.quantised import Twin, TwinOptions, TwinTrace
 
 
 def rescale(value: Tensor) -> Tensor:
@@ -47,15 +52,30 @@ class ActionValues:
         legal = [task.legal_actions for task in tasks]
         self.mask = legal_action_mask(legal, config.network.actions).to(device)
 
-    def __call__(self, network: MTSparkNetwork, frames: Tensor, task: Tensor) -> Tensor:
+    def __call__(
+        self,
+        network: MTSparkNetwork,
+        frames: Tensor,
+        task: Tensor,
+        spikes: dict[str, Tensor] | None = None,
+    ) -> Tensor:
         """(batch, actions) values; illegal actions are out of reach of any maximum.
 
         Args:
             network: one of the run's.
             frames: uint8 (batch, stack, height, width).
             task: (batch,) task indices.
+            spikes: filled with the spikes of each layer, (T, batch, ...), when given.
         """
         if network in self._twins:
-            return mask_illegal(self._twins[network](frames, task).float(), self.mask[task])
+            chip = None if spikes is None else TwinTrace()
+            values = self._twins[network](frames, task, chip).float()
+            if spikes is not None and chip is not None:
+                spikes.update({name: chip.spikes[name] for name in network.layer_names})
+            return mask_illegal(values, self.mask[task])
+        trace = None if spikes is None else NetworkTrace()
         with torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self._bfloat16):
-            return mask_illegal(network(frames, task), self.mask[task])
+            values = network(frames, task, trace)
+        if spikes is not None and trace is not None:
+            spikes.update({name: layer.spikes for name, layer in trace.layers.items()})
+        return mask_illegal(values, self.mask[task])

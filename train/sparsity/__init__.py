@@ -1,0 +1,9 @@
+"""What makes a network cheap on a chip: fewer synapses, and fewer messages over them.
+
+`magnitude` cuts the synapses of least weight; `operations` counts the synaptic operations of a
+decision, with gradients, so that a loss can hold their price.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
