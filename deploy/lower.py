@@ -170,9 +170,14 @@ def _refuse_what_the_chip_lacks(network: FloatNetwork) -> None:
                     "it at; the chip fires above 0 only"
                 )
         if np.any(population.initial_membrane) and population.has_current_memory:
+            remedy = ""
+            if not np.any(population.membrane_bias):
+                remedy = "; use --start rest"
+            elif not np.any(population.membrane_offset):
+                remedy = "; use --start zero"
             raise BadNetworkError(
-                f"population {name!r}: current-based neurons start at rest on the chip; "
-                "make v_leak and v_reset 0, or use --start rest"
+                f"population {name!r}: current-based neurons start at their reset value on the "
+                f"chip, these start elsewhere (v_leak and v_reset are not both 0){remedy}"
             )
     for link in network.connections:
         source = link.source

@@ -11,6 +11,7 @@ from .exact import ExactNeurons as ExactNeurons
 from .exact import LayerExactness as LayerExactness
 from .fidelity import LayerFidelity as LayerFidelity
 from .fidelity import layer_fidelity as layer_fidelity
+from .fidelity import mends as mends
 from .fidelity import warnings_of as warnings_of
 from .layer import RESETS as RESETS
 from .layer import QuantisedLayer as QuantisedLayer

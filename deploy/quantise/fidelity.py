@@ -6,6 +6,7 @@ layer, where the chip's step d + t is the float network's step t.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -64,6 +65,16 @@ class LayerFidelity:
     def silent(self) -> bool:
         """Whether the layer fires in the float network and (nearly) not on the chip."""
         return self.float_rate > 0 and self.chip_rate < SILENT_SHARE * self.float_rate
+
+    @property
+    def many_dead(self) -> bool:
+        """Whether more than a tenth of the neurons never fire on the chip only."""
+        return self.dead > self.neurons / 10
+
+    @property
+    def faulty_spikes(self) -> bool:
+        """Whether the layer, or many of its neurons, lost their spikes."""
+        return self.silent or self.many_dead
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -142,30 +153,48 @@ def _compare(
     )
 
 
-def warnings_of(report: list[LayerFidelity]) -> list[str]:
-    """Return a sentence for every serious fault of a layer."""
-    warnings = []
+def warnings_of(
+    report: Sequence[LayerFidelity], remedies: Mapping[str, str] | None = None
+) -> list[str]:
+    """Return a sentence for every serious fault of a layer.
+
+    Args:
+        report: by layer.
+        remedies: by layer, what was tried on the same inputs and mends its fault.
+    """
+    warnings, remedies = [], remedies or {}
     for layer in report:
+        remedy = f"; {remedies[layer.layer]}" if layer.layer in remedies else ""
         if layer.silent:
             warnings.append(
                 f"layer {layer.layer!r} has gone silent: {layer.float_rate:.2%} of its neurons "
-                f"fire in a step of the float network, {layer.chip_rate:.2%} on the chip; use "
-                "more weight bits, --calibrate mse, or look at its thresholds"
+                f"fire in a step of the float network, {layer.chip_rate:.2%} on the chip{remedy}"
             )
-        elif layer.dead > layer.neurons / 10:
+        elif layer.many_dead:
             warnings.append(
                 f"layer {layer.layer!r}: {layer.dead} of {layer.neurons} neurons fire in the float "
-                "network and never on the chip; use more weight bits or --calibrate mse"
+                f"network and never on the chip{remedy}"
             )
         if layer.saturated:
             warnings.append(
                 f"layer {layer.layer!r}: the membranes of {layer.saturated} of {layer.neurons} "
-                "neurons reached the end of their range; export without --bound-currents, or with "
-                "smaller weights"
+                f"neurons reached the end of their range{'' if layer.faulty_spikes else remedy}"
             )
-        if layer.float_rate == 0:
+        if layer.woken and layer.float_rate == 0:
+            warnings.append(
+                f"layer {layer.layer!r}: {layer.woken} of {layer.neurons} neurons fire on the "
+                "chip, none in the float network"
+            )
+        elif layer.float_rate == 0:
             warnings.append(
                 f"layer {layer.layer!r} fires in neither network on these inputs: nothing after it "
-                "was compared; give inputs that drive it"
+                "was compared"
             )
     return warnings
+
+
+def mends(tried: LayerFidelity, before: LayerFidelity) -> bool:
+    """Whether a layer has lost its fault, and got no other."""
+    if before.faulty_spikes:
+        return not tried.faulty_spikes and tried.saturated <= before.saturated
+    return bool(before.saturated) and not tried.saturated and not tried.faulty_spikes

@@ -114,6 +114,16 @@ def quantise_layer(
     if layer is not None:
         return layer
     if options.for_netx:
+        # Raises the next error where leaving netx out helps nothing.
+        quantise_layer(
+            population,
+            links,
+            tasks=tasks,
+            input_scale=input_scale,
+            graded=graded,
+            steps=steps,
+            options=replace(options, for_netx=False),
+        )
         raise BadNetworkError(
             f"layer {population.name!r}: netx files hold weight exponent 0 only, under which its "
             "sums or biases are too large; leave netx out of --formats"

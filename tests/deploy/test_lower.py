@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import mtspark.deploy.lower as lower_module
-from mtspark.convert.nir.neurons import ImportOptions
+from mtspark.convert.nir.neurons import ImportOptions, Start
 from mtspark.convert.nir.reader import import_graph
 from mtspark.core.chip_network.network import ChipNetwork, Reset
 from mtspark.core.errors import BadNetworkError
@@ -236,3 +236,33 @@ def test_what_the_chip_lacks_is_refused_with_what_to_do(
     network = import_graph(graph_of(nodes, edges), ImportOptions(dt=1.0, reset=reset))
     with pytest.raises(BadNetworkError, match=text):
         quantise(network, options=OPTIONS)
+
+
+@pytest.mark.parametrize(
+    ("leak", "reset", "start", "remedy"),
+    [
+        (0.1, 0.1, Start.ZERO, Start.REST),
+        (0.1, 0.0, Start.REST, Start.ZERO),
+        (0.1, 0.2, Start.ZERO, None),
+        (0.1, 0.2, Start.REST, None),
+    ],
+)
+def test_another_start_is_advised_only_where_it_is_accepted(
+    leak: float, reset: float, start: Start, remedy: Start | None
+) -> None:
+    one = np.ones(1)
+    node = nir.CubaLIF(
+        tau_syn=2 * one, tau_mem=2 * one, r=one, w_in=one,
+        v_leak=leak * one, v_reset=reset * one, v_threshold=one,
+    )  # fmt: skip
+    nodes = {"input": nir.Input({"input": np.array([1])}), "w": nir.Linear(one[None]), "n": node}
+    nodes["output"] = nir.Output({"output": np.array([1])})
+    edges = [("input", "w"), ("w", "n"), ("n", "output")]
+    graph = nir.NIRGraph(nodes=nodes, edges=edges, type_check=False)
+    with pytest.raises(BadNetworkError) as refused:
+        lower_module.lower(import_graph(graph, ImportOptions(dt=1.0, start=start)))
+    if remedy is None:
+        assert str(refused.value).endswith("(v_leak and v_reset are not both 0)")
+        return
+    assert str(refused.value).endswith(f"; use --start {remedy.value}")
+    lower_module.lower(import_graph(graph, ImportOptions(dt=1.0, start=remedy)))

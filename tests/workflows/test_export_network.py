@@ -138,3 +138,38 @@ def test_pilotnet_exports(golden: Path, tmp_path: Path) -> None:
     bundle = export_to(ExportRequest(source=source), tmp_path / "pilot.deploy").bundle
     assert (bundle.folder / "network.net").read_bytes() == source.read_bytes()
     assert load_bundle(bundle.folder).network.population("fc-0").size == 100
+
+
+@pytest.mark.parametrize(
+    ("large", "options", "advice"),
+    [
+        # 1 of 10 is lost with 2 bits and held with 8.
+        (10.0, {"weight_bits": 2}, "; 8 weight bits mend it (tried on the same inputs)"),
+        # 1 of 1000 is lost with 8 bits, and nothing that is tried mends it.
+        (1000.0, {}, ""),
+        # Half of all neurons never fire with the other half's threshold.
+        (1.5, {"palette": 1}, "; without --palette it is gone (tried on the same inputs)"),
+    ],
+)
+def test_advice_is_what_was_tried_and_helps(
+    tmp_path: Path, large: float, options: dict[str, Any], advice: str
+) -> None:
+    two = np.ones(2)
+    thresholds = np.array([0.5, 0.5]) if large != 1.5 else np.array([0.9, 5.0])
+    nodes = {
+        "input": nir.Input(input_type={"input": np.array([2])}),
+        "w": nir.Linear(np.array([[large, 1.0], [large, 1.0]])),
+        "n": nir.LIF(tau=two, r=two, v_leak=0 * two, v_threshold=thresholds, v_reset=0 * two),
+        "output": nir.Output(output_type={"output": np.array([2])}),
+    }
+    edges = [("input", "w"), ("w", "n"), ("n", "output")]
+    nir.write(str(tmp_path / "net.nir"), nir.NIRGraph(nodes=nodes, edges=edges))
+    series = np.zeros((2, 10, 2), np.uint8)
+    series[..., 1] = 1
+    np.save(tmp_path / "x.npy", series)
+    request = ExportRequest(
+        source=tmp_path / "net.nir", dt=1.0, time_steps=10, recording=tmp_path / "x.npy", **options
+    )
+    (warning,) = export_to(request, tmp_path / "net.deploy").to_json()["warnings"]
+    assert warning.startswith("layer 'n'")
+    assert warning.endswith("on the chip" + advice)

@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mtspark.core.backend import greedy_actions
+from mtspark.core.chip_network import ChipNetwork
 from mtspark.core.errors import BadNetworkError
-from mtspark.core.float_network import run_float
-from mtspark.deploy.quantise import layer_fidelity
+from mtspark.core.float_network import FloatNetwork, FloatRun, run_float
+from mtspark.deploy.quantise import (
+    LayerFidelity,
+    QuantiseOptions,
+    calibrate,
+    layer_fidelity,
+    mends,
+)
 from mtspark.sim.backends import ReferenceChip
 from mtspark.sim.recording import as_messages
 from mtspark.workflows.export.agent import frames_of
 from mtspark.workflows.export.fidelity import TaskCost
-from mtspark.workflows.export.quantising import recorded_series
+from mtspark.workflows.export.quantising import quantise_network, recorded_series
+from mtspark.workflows.export.request import WEIGHT_BITS
 from mtspark.workflows.export.state import Comparison, Export
 
 RANDOM_RATE, RANDOM_BATCH = 0.1, 2
@@ -93,8 +104,58 @@ def compare_layers(export: Export) -> Export:
     frames = messages.reshape(*messages.shape[:2], *chip.input.shape).swapaxes(0, 1)
     if chip.input.held:
         frames = frames[:, 0]
-    decision = ReferenceChip(chip).decide(np.ascontiguousarray(frames), 0, trace=True)
-    assert decision.trace is not None
+    frames = np.ascontiguousarray(frames)
     run = run_float(network, np.asarray(series, np.float64))
-    layers = layer_fidelity(network, chip, run, decision.trace)
-    return replace(export, comparison=Comparison(inputs, tuple(layers)))
+    layers = _beside(network, chip, run, frames)
+    remedies = _remedies(export, series, run, frames, layers)
+    return replace(export, comparison=Comparison(inputs, tuple(layers), remedies))
+
+
+def _beside(
+    network: FloatNetwork, chip: ChipNetwork, run: FloatRun, frames: NDArray[Any]
+) -> list[LayerFidelity]:
+    decision = ReferenceChip(chip).decide(frames, 0, trace=True)
+    assert decision.trace is not None
+    return layer_fidelity(network, chip, run, decision.trace)
+
+
+def _remedies(
+    export: Export,
+    series: NDArray[Any],
+    run: FloatRun,
+    frames: NDArray[Any],
+    layers: Sequence[LayerFidelity],
+) -> dict[str, str]:
+    """Try what may mend the faults of layers, and tell by layer what does."""
+    request, options, network = export.request, export.options, export.float_network
+    assert options is not None
+    assert network is not None
+    faulty = {layer.layer: layer for layer in layers if layer.faulty_spikes or layer.saturated}
+    tried: dict[str, Callable[[], QuantiseOptions]] = {}
+    if request.palette is not None:
+        # The rest is tried without a palette, so it would show nothing more.
+        tried["without --palette it is gone"] = lambda: options
+    elif options.weight_bits < WEIGHT_BITS:
+        tried["8 weight bits mend it"] = lambda: replace(options, weight_bits=WEIGHT_BITS)
+    if (
+        request.palette is None
+        and request.calibrate is None
+        and recorded_series(export) is not None
+    ):
+        tried["--calibrate mse mends it"] = lambda: calibrate(network, series, options)[0]
+    if request.palette is None and request.bound_currents:
+        tried["without --bound-currents it is gone"] = lambda: replace(options, largest_currents={})
+    found: dict[str, str] = {}
+    for remedy, changed in tried.items():
+        if len(found) == len(faulty):
+            break
+        try:
+            other = quantise_network(replace(export, options=changed())).network
+        except BadNetworkError:
+            continue
+        assert other is not None
+        other = replace(other, time_steps=len(series))
+        for layer in _beside(network, other, run, frames):
+            if layer.layer in faulty and mends(layer, faulty[layer.layer]):
+                found.setdefault(layer.layer, f"{remedy} (tried on the same inputs)")
+    return found

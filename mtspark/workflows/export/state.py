@@ -39,10 +39,12 @@ class Comparison:
     Attributes:
         inputs: which, in a few words.
         layers: how each spiking layer agrees.
+        remedies: by layer, what was tried on these inputs and mends its fault.
     """
 
     inputs: str
     layers: tuple[LayerFidelity, ...]
+    remedies: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -123,9 +125,10 @@ class Export:
     @property
     def warnings(self) -> list[str]:
         """What went badly wrong in a layer, and what could not be written, a sentence each."""
-        layers = [] if self.comparison is None else list(self.comparison.layers)
+        compared = self.comparison
+        layers = [] if compared is None else warnings_of(compared.layers, compared.remedies)
         graph = [] if self.graph_warning is None else [self.graph_warning]
-        return [*warnings_of(layers), *graph]
+        return [*layers, *graph]
 
     def fidelity(self) -> Fidelity:
         """What conversion and quantisation did to the network: the content of fidelity.json."""
