@@ -5,6 +5,7 @@ from .maps import Dense as Dense
 from .maps import LinearMap as LinearMap
 from .maps import Scale as Scale
 from .maps import convolution as convolution
+from .maps import copied as copied
 from .maps import identity as identity
 from .maps import is_identity as is_identity
 from .maps import same as same

@@ -238,6 +238,33 @@ def convolution(
     return None if geometry is None else Conv(weights, geometry)
 
 
+def copied(linear: LinearMap) -> tuple[Floats, LinearMap] | None:
+    """Read a map whose every output is one input times a factor, or nothing.
+
+    Args:
+        linear: any map.
+
+    Returns:
+        The factor of each output, 0 where it is nothing, and the map with 1 for every factor
+        that is not 0. None where an output can be a sum of several inputs.
+    """
+    if isinstance(linear, Scale):
+        return linear.factors, Scale((linear.factors != 0).astype(np.float64))
+    if isinstance(linear, Select):
+        return (linear.index >= 0).astype(np.float64), linear
+    if isinstance(linear, Dense):
+        there = linear.weights != 0
+        if (np.count_nonzero(there, axis=1) > 1).any():
+            return None
+        return linear.weights.sum(1), Dense(there.astype(np.float64))
+    if isinstance(linear, Conv):
+        geometry = linear.geometry
+        if geometry.kernel == (1, 1) and geometry.channels_per_group == 1:
+            ones = Conv((linear.weights != 0).astype(np.float64), geometry)
+            return linear.apply(np.ones((1, linear.inputs)))[0], ones
+    return None
+
+
 def same(one: LinearMap, other: LinearMap) -> bool:
     """Whether two maps are of one kind and hold the same numbers."""
     if one is other:

@@ -8,7 +8,7 @@ taken; a series fits if every neuron is called T times and gets one step of it a
 from __future__ import annotations
 
 import inspect
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 from typing import Any
 
@@ -20,10 +20,25 @@ from torch import Tensor, nn
 from mtspark.convert.linear import is_identity
 from mtspark.convert.snntorch.recorder import NeuronCall, Node, Recorder
 from mtspark.convert.snntorch.symbolic import Resolver
-from mtspark.convert.snntorch.values import Form, MixedInputError, View
+from mtspark.convert.snntorch.values import (
+    Form,
+    InputValues,
+    MixedInputError,
+    PoolCall,
+    Pooled,
+    Source,
+    View,
+)
 from mtspark.core.arrays import Floats
 from mtspark.core.errors import BadInputError, BadNetworkError, MtsparkError, one_line
 from mtspark.core.geometry import Shape
+
+Call = NeuronCall | PoolCall
+"""One step of one layer."""
+
+
+SPIKE_RATE = 0.5
+"""Share of spikes in a random input that is recorded as spikes."""
 
 
 @dataclass(eq=False)
@@ -31,7 +46,8 @@ class Recording:
     """A module's own run.
 
     Attributes:
-        layers: the calls of each spiking layer, one a step.
+        layers: the calls of each spiking layer, one a step; behind them, those of maxima of
+            spikes (:mod:`~mtspark.convert.snntorch.pools`).
         time_steps: T.
         series: what went in, (T, batch, *input shape), float64.
         outputs: what the module returned, one entry a call.
@@ -40,7 +56,7 @@ class Recording:
         recorder, resolver: of the run.
     """
 
-    layers: list[list[NeuronCall]]
+    layers: list[list[Call]]
     time_steps: int
     series: Floats
     outputs: list[Any]
@@ -50,34 +66,67 @@ class Recording:
     held: bool = False
 
     def __post_init__(self) -> None:
-        self._places = {
+        self._places: dict[int, tuple[int, int | None]] = {
             id(call): (layer, step)
             for layer, calls in enumerate(self.layers)
             for step, call in enumerate(calls)
         }
-        self._order = {id(call): at for at, call in enumerate(self.recorder.calls)}
+        self._order: dict[int, int] = {}
+        for at, node in enumerate(self.recorder.nodes):
+            self._order[id(node)] = at
+            self._order.setdefault(id(node.call), at)
 
     def shape(self, layer: int) -> Shape:
         """Shape of a layer, without batch."""
         return tuple(self.layers[layer][0].spikes.shape[1:])
 
-    def place(self, call: NeuronCall) -> tuple[int, int]:
-        """Layer and step of a call."""
+    def place(self, call: Call) -> tuple[int, int | None]:
+        """Layer and step of a call; the step is None where it is the same in every step."""
         return self._places[id(call)]
+
+    def put(self, call: PoolCall, layer: int, step: int | None) -> None:
+        """Give a maximum of spikes its layer and step."""
+        self._places[id(call)] = layer, step
+
+    def step_of(self, source: Source) -> int | None:
+        """The step that a signal is of; None where it is the same in every step."""
+        return source.step if source.call is None else self.place(source.call)[1]
 
     def position(self, layer: int) -> int:
         """When a layer was called first."""
-        return self._order[id(self.layers[layer][0])]
+        first = self.layers[layer][0]
+        return self._order[id(first.node if isinstance(first, PoolCall) else first)]
+
+    def exchanged(self, layer: int) -> tuple[Node, ...]:
+        """The maxima of currents that a layer's neurons are to fire before, in order.
+
+        Raises:
+            BadNetworkError: they differ between time steps.
+        """
+        steps = []
+        for call in self.layers[layer]:
+            node = call.drive if isinstance(call, NeuronCall) else None
+            value = None if node is None else self.resolver.values[id(node)]
+            steps.append(value.pools if isinstance(value, Pooled) else ())
+        if len({tuple((n.op, repr(n.args[1:]), repr(n.kwargs)) for n in one) for one in steps}) > 1:
+            raise BadNetworkError(
+                f"{self.layers[layer][0].where}: its max pools differ between time steps; a chip "
+                "does the same in every step"
+            )
+        return steps[0]
 
     def drive(self, layer: int, step: int) -> Form:
-        """What went into a layer.
+        """What went into a layer, before the maxima of :meth:`exchanged`.
 
         Raises:
             BadNetworkError: no linear map of signals.
         """
         call = self.layers[layer][step]
+        if isinstance(call, PoolCall):
+            return call.drive
         if call.drive is not None:
-            return self.resolver.form(call.drive)
+            value = self.resolver.values[id(call.drive)]
+            return value.form if isinstance(value, Pooled) else self.resolver.form(call.drive)
         assert call.constant is not None
         constant = call.constant.double().numpy()
         if not (constant == constant[:1]).all():
@@ -90,8 +139,36 @@ class Recording:
         return None if node is None else self.resolver.values[id(node)]
 
 
+@dataclass(frozen=True)
+class Feed:
+    """What a module is run on, and how what it does is read.
+
+    Attributes:
+        inputs: what the input's values are; spikes are drawn where they are recorded.
+        exchange_pools: whether neurons behind a maximum of currents may fire before it.
+    """
+
+    inputs: InputValues = field(default_factory=InputValues)
+    exchange_pools: bool = False
+
+    def draw(self, *size: int) -> Tensor:
+        """Random inputs."""
+        values = torch.rand(*size)
+        if not self.inputs.recorded or self.inputs.spike is None:
+            return values
+        return (values < SPIKE_RATE).float() * self.inputs.spike
+
+    def resolver(self, batch: int, size: int, *, series: bool) -> Resolver:
+        """What works out the recording."""
+        return Resolver(batch, size, series, self.inputs, self.exchange_pools)
+
+
 def record(
-    module: nn.Module, shape: Shape, time_steps: int | None, lines: dict[int, str]
+    module: nn.Module,
+    shape: Shape,
+    time_steps: int | None,
+    lines: dict[int, str],
+    feed: Feed | None = None,
 ) -> Recording:
     """Run a module on random inputs of the kind that it takes.
 
@@ -100,6 +177,7 @@ def record(
         shape: of one step, without batch.
         time_steps: T; None where the module says it.
         lines: where modules were built, by id.
+        feed: what it is run on; default: values from 0 to 1.
 
     Returns:
         Everything that was recorded.
@@ -114,6 +192,7 @@ def record(
             "its layers"
         )
     module.eval()
+    feed = feed or Feed()
     # One size that no other axis has, so that the axes cannot be confused.
     batch = next(size for size in (2, 3, 5, 7, 11) if size != time_steps and size not in shape)
     failures: list[BaseException] = []
@@ -121,11 +200,11 @@ def record(
         for axis in (0, 1):
             steps = time_steps or 6
             try:
-                return _record_series(module, shape, steps, batch, axis, lines)
+                return _record_series(module, shape, steps, batch, axis, lines, feed)
             except (Exception, SystemExit) as error:
                 failures.append(error)
     try:
-        return _record_frames(module, shape, time_steps, batch, lines)
+        return _record_frames(module, shape, time_steps, batch, lines, feed)
     except MtsparkError:
         raise
     except (Exception, SystemExit) as error:
@@ -137,14 +216,20 @@ def record(
 
 
 def _record_series(
-    module: nn.Module, shape: Shape, steps: int, batch: int, axis: int, lines: dict[int, str]
+    module: nn.Module,
+    shape: Shape,
+    steps: int,
+    batch: int,
+    axis: int,
+    lines: dict[int, str],
+    feed: Feed,
 ) -> Recording:
-    values = torch.rand(steps, batch, *shape)
+    values = feed.draw(steps, batch, *shape)
     index = np.arange(values.numel()).reshape(values.shape)
     if axis == 1:
         values, index = values.transpose(0, 1).contiguous(), index.swapaxes(0, 1)
     recorder = _fresh(module, lines)
-    resolver = Resolver(batch, prod(shape), series=True)
+    resolver = feed.resolver(batch, prod(shape), series=True)
     _mark_input(recorder, resolver, values, index, -1)
     with recorder.recording():
         output = module(values)
@@ -154,7 +239,7 @@ def _record_series(
     order = "T, batch" if axis == 0 else "batch, T"
     series = values if axis == 0 else values.transpose(0, 1)
     recording = Recording(
-        layers,
+        [[*calls] for calls in layers],
         steps,
         series.double().numpy(),
         [output],
@@ -178,13 +263,18 @@ def _check_slices(recording: Recording, layer: int, step: int) -> None:
 
 
 def _record_frames(
-    module: nn.Module, shape: Shape, time_steps: int | None, batch: int, lines: dict[int, str]
+    module: nn.Module,
+    shape: Shape,
+    time_steps: int | None,
+    batch: int,
+    lines: dict[int, str],
+    feed: Feed,
 ) -> Recording:
     recorder = _fresh(module, lines)
-    resolver = Resolver(batch, prod(shape), series=False)
+    resolver = feed.resolver(batch, prod(shape), series=False)
     index = np.arange(batch * prod(shape)).reshape(batch, *shape)
     caller = _Caller(module, recorder)
-    values = torch.rand(batch, *shape)
+    values = feed.draw(batch, *shape)
     frames = [values]
     _mark_input(recorder, resolver, values, index, -1)
     first_input = recorder.nodes[0]
@@ -204,7 +294,16 @@ def _record_frames(
             )
         series = np.broadcast_to(values.double().numpy(), (steps, batch, *shape))
         note = "the module was run on one frame that it holds over its own loop of steps"
-        return Recording(layers, steps, series, outputs, note, recorder, resolver, held=True)
+        return Recording(
+            [[*calls] for calls in layers],
+            steps,
+            series,
+            outputs,
+            note,
+            recorder,
+            resolver,
+            held=True,
+        )
     if time_steps is None:
         raise BadInputError(
             f"{type(module).__name__}: its forward is one time step; say how many make a decision "
@@ -212,7 +311,7 @@ def _record_frames(
         )
     resolver.values[id(first_input)] = View(index, 0)
     for step in range(1, time_steps):
-        values = torch.rand(batch, *shape)
+        values = feed.draw(batch, *shape)
         frames.append(values)
         with recorder.recording():
             _mark_input(recorder, resolver, values, index, step)
@@ -231,7 +330,9 @@ def _record_frames(
         )
     series = torch.stack(frames).double().numpy()
     note = "the module was run one time step a call"
-    return Recording(layers, time_steps, series, outputs, note, recorder, resolver)
+    return Recording(
+        [[*calls] for calls in layers], time_steps, series, outputs, note, recorder, resolver
+    )
 
 
 def _fresh(module: nn.Module, lines: dict[int, str]) -> Recorder:
@@ -356,21 +457,22 @@ def _handed_on(
         form = resolver.form(node)
         terms = form.terms
         source = terms[0].source if len(terms) == 1 else None
+        before = None if source is None else source.call
         good = (
             source is not None
-            and source.call is not None
+            and isinstance(before, NeuronCall)
             and source.quantity == key
-            and source.call.module is call.module
+            and before.module is call.module
             and not form.constant.any()
             and (key == "spikes" or is_identity(terms[0].linear))
         )
-        if not good or source is None or source.call is None:
+        if not good:
             raise BadNetworkError(
                 f"{call.where}: its {key} is not what the same neuron returned in the step "
                 f"before (changed at {node.where}); hand states on unchanged"
             )
-        layer = layer_of[id(source.call)]
-        if layers[layer][-1] is not source.call:
+        layer = layer_of[id(before)]
+        if layers[layer][-1] is not before:
             raise BadNetworkError(f"{call.where}: its {key} is older than the step before")
         candidates.add(layer)
     if len(candidates) != 1 or plain:

@@ -33,7 +33,6 @@ Layer = tuple[LinearMap, "Floats | None"]
 
 INSTEAD = {
     "relu": "spiking neurons are the nonlinearity: leave it out, or put snn.Leaky there",
-    "max_pool2d": "average pooling (nn.AvgPool2d) or a convolution with a stride",
     "layer_norm": "normalise the weights, or use nn.BatchNorm2d, which folds into them",
     "group_norm": "normalise the weights, or use nn.BatchNorm2d, which folds into them",
     "instance_norm": "normalise the weights, or use nn.BatchNorm2d, which folds into them",
@@ -47,8 +46,6 @@ INSTEAD = {
 }
 for _name in ("relu_", "relu6", "leaky_relu", "elu", "gelu", "selu", "silu", "prelu", "clamp_min"):
     INSTEAD[_name] = INSTEAD["relu"]
-for _name in ("max_pool1d", "adaptive_max_pool2d", "max_pool2d_with_indices", "max", "amax"):
-    INSTEAD[_name] = INSTEAD["max_pool2d"]
 INSTEAD["log_softmax"] = INSTEAD["softmax"]
 
 TWO_SIGNALS = {"mul", "mul_", "div", "div_", "multiply", "true_divide", "matmul", "bmm", "einsum"}

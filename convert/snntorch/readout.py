@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mtspark.convert.linear import Scale, is_identity, same
 from mtspark.convert.snntorch.calling import Recording
+from mtspark.convert.snntorch.recorder import NeuronCall
 from mtspark.convert.snntorch.values import HEAD, Form, Series, Term
 from mtspark.core.errors import BadNetworkError
 from mtspark.core.float_network import OutputKind
@@ -62,7 +63,7 @@ def choose_readout(
     """
     candidates: list[Readout] = []
     refused: list[str] = []
-    for tensors in _returned(recording):
+    for tensors in returned(recording):
         try:
             readout = _readout(recording, names, tensors)
         except BadNetworkError as error:
@@ -105,8 +106,10 @@ def _rank(recording: Recording, names: list[str], readout: Readout) -> int:
 
 
 def _reset_is_none(recording: Recording, names: list[str], layer: str) -> bool:
-    neuron = recording.layers[names.index(layer)][0].module
-    return getattr(neuron.state_function, "__name__", "") == "_base_int"
+    call = recording.layers[names.index(layer)][0]
+    if not isinstance(call, NeuronCall):
+        return False
+    return getattr(call.module.state_function, "__name__", "") == "_base_int"
 
 
 def _plain(recording: Recording, names: list[str], layer: str) -> Readout:
@@ -114,7 +117,7 @@ def _plain(recording: Recording, names: list[str], layer: str) -> Readout:
     return Readout(layer, kind)
 
 
-def _returned(recording: Recording) -> Iterator[list[Any]]:
+def returned(recording: Recording) -> Iterator[list[Any]]:
     """Every tensor that was returned, as its values over the calls."""
     paths = [dict(_leaves(output, ())) for output in recording.outputs]
     for path in paths[0]:
@@ -152,11 +155,8 @@ def _readout(recording: Recording, names: list[str], values: list[Any]) -> Reado
     single = len(forms) == 1 and steps > 1
     for at, form in enumerate(forms):
         for term in form.terms:
-            if term.source.call is None:
-                step = term.source.step if term.source.step is not None else at
-            else:
-                step = recording.place(term.source.call)[1]
-            by_step[step if single else at].append(term)
+            step = recording.step_of(term.source)
+            by_step[step if single and step is not None else at].append(term)
     constant = sum((form.constant for form in forms), np.zeros(forms[0].shape))
     used = [step for step in range(steps) if by_step[step]]
     if not used or any(term.source.quantity == "current" for term in by_step[used[-1]]):

@@ -43,6 +43,13 @@ IN_PLACE = {"add_", "sub_", "mul_", "div_", "neg_", "copy_"}
 
 Recorded = tuple[tuple[Any, ...], dict[str, Any]]
 
+MAXIMA = {
+    "max_pool1d", "max_pool1d_with_indices", "max_pool2d", "max_pool2d_with_indices",
+    "adaptive_max_pool1d", "adaptive_max_pool1d_with_indices",
+    "adaptive_max_pool2d", "adaptive_max_pool2d_with_indices", "max", "amax", "maximum",
+}  # fmt: skip
+"""Functions that take the largest of several values."""
+
 SHAPED_LIKE = {"zeros_like", "ones_like", "full_like", "new_zeros", "new_ones", "new_full"}
 """Functions that take the shape of a signal and nothing else of it."""
 
@@ -60,6 +67,7 @@ class Node:
         quantity: "spikes", "current" or "membrane" of that neuron.
         item: its place where the function returned several tensors.
         function: the torch function, to run it again.
+        result: the tensor itself, of a maximum.
     """
 
     op: str
@@ -71,6 +79,7 @@ class Node:
     quantity: str = ""
     item: int | None = None
     function: Callable[..., Any] | None = None
+    result: Tensor | None = None
 
 
 @dataclass(eq=False)
@@ -142,6 +151,9 @@ class Recorder(TorchFunctionMode):
             node: that describes it; it gets the tensor's shape.
         """
         node.shape = tuple(tensor.shape)
+        if node.op in MAXIMA:
+            # It may be changed in place later on.
+            node.result = tensor.detach().clone()
         # The tensor is kept, so that no other one can get its id.
         self._nodes[id(tensor)] = (tensor, node)
         self.nodes.append(node)
@@ -202,9 +214,8 @@ class Recorder(TorchFunctionMode):
 
     def _record(self, result: Any, name: str, recorded: Recorded, func: Any) -> None:
         if isinstance(result, Tensor):
-            self.mark(
-                result, Node(name, recorded[0], recorded[1], where=self.where(), function=func)
-            )
+            node = Node(name, recorded[0], recorded[1], where=self.where(), function=func)
+            self.mark(result, node)
         elif isinstance(result, (tuple, list)) and not isinstance(result, torch.Size):
             where = self.where()
             for index, entry in enumerate(result):

@@ -7,7 +7,7 @@ a neuron or the output needs the tensor, so a module may compute what it likes f
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any
 
@@ -18,10 +18,14 @@ from torch import Tensor
 
 from mtspark.convert.linear import LinearMap, Scale, identity, is_identity, select
 from mtspark.convert.snntorch.layers import LAYERS, refusal
-from mtspark.convert.snntorch.recorder import NeuronCall, Node
+from mtspark.convert.snntorch.maxima import NoSpikesError, Spikes, refused, windows
+from mtspark.convert.snntorch.recorder import MAXIMA, NeuronCall, Node
 from mtspark.convert.snntorch.values import (
     Form,
+    InputValues,
     MixedInputError,
+    PoolCall,
+    Pooled,
     Series,
     Source,
     Term,
@@ -55,6 +59,18 @@ SUMS = {"add", "sub", "__rsub__", "rsub", "add_", "sub_", "__add__", "__radd__",
 PRODUCTS = {"mul", "mul_", "div", "div_", "true_divide", "multiply", "divide", "neg", "neg_"}
 
 
+INCREASING = {*SUMS, *PRODUCTS, "batch_norm", "dropout", "dropout1d", "dropout2d"}
+"""Operations that may change each value alone, by a factor and a constant."""
+
+
+def _origins(form: Form) -> list[tuple[bool, str, LinearMap | None]]:
+    """What a form's terms are, but for the step: from the input or not, of what, through what."""
+    return [
+        (t.source.call is None, t.source.quantity, None if is_identity(t.linear) else t.linear)
+        for t in form.terms
+    ]
+
+
 @dataclass
 class Resolver:
     """Works out the value of every node, in the order of recording.
@@ -63,15 +79,20 @@ class Resolver:
         batch: samples of the recorded run.
         size: values of one input sample of one step.
         series: whether the input is a series of steps.
+        inputs: what the input's values are.
+        exchange_pools: whether neurons behind a maximum of currents may fire before it.
         values: of nodes, by their ids.
     """
 
     batch: int
     size: int
     series: bool
+    inputs: InputValues
+    exchange_pools: bool = False
     values: dict[int, Value] = field(default_factory=dict)
     _layers: dict[Any, Any] = field(default_factory=dict)
     _products: dict[tuple[LinearMap, LinearMap], LinearMap] = field(default_factory=dict)
+    _maxima: dict[Any, Any] = field(default_factory=dict)
 
     def add(self, node: Node) -> None:
         """Work out one node; its arguments must have been added before."""
@@ -100,6 +121,11 @@ class Resolver:
             raise BadNetworkError(
                 f"{node.where}: works on several time steps at once; write it inside the loop"
             )
+        if isinstance(value, Pooled):
+            raise BadNetworkError(
+                f"{node.where}: --max-pool or lets the neurons right behind a pool fire before it, "
+                "and other layers lie between; put the pool behind the neurons"
+            )
         return value
 
     def _value(self, node: Node) -> Value:
@@ -120,6 +146,10 @@ class Resolver:
             return first
         if isinstance(first, View) and node.op in MOVES - {"pad"} and len(signals) == 1:
             return View(self._moved(node, signals[0], first.index), first.call)
+        if isinstance(first, Pooled) and len(signals) == 1:
+            return self._on_pooled(node, signals[0], first)
+        if node.op in MAXIMA:
+            return self._maximum(node, signals)
         return self._on_forms(node, signals)
 
     def _on_series(self, node: Node, first: Value) -> Value:
@@ -217,6 +247,71 @@ class Resolver:
         if node.item is not None:
             result = result[node.item]
         return result.numpy() - 1
+
+    def _maximum(self, node: Node, signals: list[Node]) -> Form | Pooled:
+        """A maximum: neurons of its own behind spikes, else left to the neurons behind it."""
+        forms = {id(signal): self.form(signal) for signal in signals}
+        first = forms[id(signals[0])]
+        # Each step has a maximum of its own; what it is made of is worked out once.
+        key = (
+            self._layer_key(node, first.shape),
+            node.item,
+            *((form.constant.tobytes(), *_origins(form)) for form in forms.values()),
+        )
+        if key not in self._maxima:
+            counted = windows(node, first.shape, len(signals))
+            try:
+                spikes = Spikes(node, forms, counted, self.inputs)
+            except NoSpikesError as reason:
+                if not self.exchange_pools or len(signals) > 1:
+                    raise refused(node, reason) from reason
+                return Pooled(first, (node,))
+            self._maxima[key] = spikes, node, forms
+        spikes, *_ = self._maxima[key]
+        sources = [term for form in forms.values() for term in form.terms]
+        terms = tuple(
+            Term(term.source, linear, term.where)
+            for term, linear in zip(sources, spikes.maps, strict=True)
+        )
+        shape = node.shape[1:]
+        assert node.result is not None
+        fired = np.abs(node.result.double().numpy() - spikes.constant) > np.abs(spikes.worth) / 2
+        drive = Form(shape, terms, np.zeros(shape))
+        call = PoolCall(
+            drive, spikes.threshold, node, torch.from_numpy(fired & (spikes.worth != 0))
+        )
+        sent = Term(Source(call, "spikes"), Scale(spikes.worth.reshape(-1)), node.where)
+        return Form(shape, (sent,), spikes.constant)
+
+    def _on_pooled(self, node: Node, signal: Node, pooled: Pooled) -> Pooled:
+        """Carry out on the currents before a maximum what could as well be done behind it.
+
+        Raises:
+            BadNetworkError: something else than a further maximum, or factors above 0 and
+                constants.
+        """
+        if node.op in MAXIMA:
+            return Pooled(pooled.form, (*pooled.pools, node))
+        if node.op in INCREASING:
+            before = replace(node, shape=(self.batch, *pooled.form.shape))
+            assert node.function is not None
+            rise = []
+            for filling in (0.0, 1.0):
+                values = np.full((1, *pooled.form.shape), filling)
+                args, kwargs = substitute(
+                    (node.args, node.kwargs), {id(signal): values}, double=True
+                )
+                rise.append(node.function(*args, **kwargs).numpy())
+            if rise[0].shape[1:] == pooled.form.shape and (rise[1] > rise[0]).all():
+                self.values[id(signal)] = pooled.form
+                try:
+                    return Pooled(self._on_forms(before, [signal]), pooled.pools)
+                finally:
+                    self.values[id(signal)] = pooled
+        raise BadNetworkError(
+            f"{node.where}: {node.op} lies between a max pool and the neurons that --max-pool or "
+            "would let fire before it; put the pool right before them, or behind them"
+        )
 
     def _on_forms(self, node: Node, signals: list[Node]) -> Form:
         forms = {id(signal): self.form(signal) for signal in signals}

@@ -16,11 +16,23 @@ import torch
 from torch import nn
 
 from mtspark.convert.linear import LinearMap, Scale, add, connection, same
-from mtspark.convert.snntorch.calling import Recording, record
+from mtspark.convert.snntorch.calling import Feed, Recording, record
 from mtspark.convert.snntorch.layers import LAYERS
+from mtspark.convert.snntorch.maxima import windows
 from mtspark.convert.snntorch.neurons import NeuronConstants, neuron_constants
-from mtspark.convert.snntorch.readout import Readout, choose_readout
-from mtspark.convert.snntorch.values import HEAD, Form, Term, composed
+from mtspark.convert.snntorch.pools import add_pools
+from mtspark.convert.snntorch.readout import Readout, choose_readout, returned
+from mtspark.convert.snntorch.recorder import NeuronCall, Node
+from mtspark.convert.snntorch.values import (
+    HEAD,
+    Form,
+    InputValues,
+    NeedsSpikesError,
+    PoolCall,
+    Term,
+    composed,
+)
+from mtspark.core.arithmetic import DECAY_ONE
 from mtspark.core.arrays import Floats
 from mtspark.core.chip_network import INPUT
 from mtspark.core.errors import BadInputError, BadNetworkError
@@ -40,6 +52,25 @@ from mtspark.core.geometry import Shape
 
 
 @dataclass(frozen=True)
+class Exchanged:
+    """A layer whose neurons fire before their max pool instead of behind it.
+
+    Attributes:
+        layer: name of the pooled spikes, as the module has them.
+        unpooled: name of the neurons, one for each value before the pool.
+        shape: of those values, without batch.
+        neurons: the module's own, one for each value behind it.
+        pools: the recorded maxima, in order.
+    """
+
+    layer: str
+    unpooled: str
+    shape: Shape
+    neurons: FloatPopulation
+    pools: tuple[Node, ...]
+
+
+@dataclass(frozen=True)
 class Traced:
     """A module as a float network, and the run that it follows from.
 
@@ -47,11 +78,13 @@ class Traced:
         network: the float network.
         recording: of the module's own run.
         layers: population name of each of the recording's layers.
+        exchanged: layers that fire before their max pool, an approximation.
     """
 
     network: FloatNetwork
     recording: Recording
     layers: tuple[str, ...]
+    exchanged: tuple[Exchanged, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -80,6 +113,8 @@ def trace_module(
     readout: str | None = None,
     lines: dict[int, str] | None = None,
     seed: int = 0,
+    input_spike: float | None = 1.0,
+    exchange_pools: bool = False,
 ) -> Traced:
     """Make a float network of a module of snntorch neurons.
 
@@ -91,6 +126,10 @@ def trace_module(
         readout: which layer is read, where the module returns several; default: the last.
         lines: where modules were built, by id (see ``construction_lines``), for errors.
         seed: of the random inputs of the recording.
+        input_spike: value of a spike of the input; None where its messages are values. A maximum
+            of spikes is exact, one of values is not.
+        exchange_pools: let neurons behind a maximum of currents fire before it, an approximation
+            that :attr:`Traced.exchanged` lists, rather than refuse it.
 
     Returns:
         The network and the recorded run, to be compared by
@@ -104,20 +143,41 @@ def trace_module(
     shape = tuple(int(size) for size in input_shape)
     if not 1 <= len(shape) <= 3 or min(shape, default=0) < 1:
         raise BadInputError(f"input shape {shape}: give 1 to 3 positive sizes, for example 2,34,34")
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        recording = record(module, shape, time_steps, lines or {})
-    names = _layer_names(recording)
-    constants = [
-        neuron_constants(calls[0].module, recording.shape(layer), calls[0].where)
-        for layer, calls in enumerate(recording.layers)
+
+    def attempt(spikes: bool) -> Traced:
+        feed = Feed(InputValues(input_spike, recorded=spikes), exchange_pools)
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            recording = record(module, shape, time_steps, lines or {}, feed)
+        # A series of any length goes in: only the user can say how long a decision is.
+        steps = recording.time_steps if recording.held else time_steps or 0
+        return _network_of(recording, name, shape, steps, readout)
+
+    try:
+        return attempt(False)
+    except NeedsSpikesError:
+        return attempt(True)
+
+
+def _network_of(
+    recording: Recording, name: str, shape: Shape, time_steps: int, readout: str | None
+) -> Traced:
+    """The float network that does what was recorded."""
+    own = [
+        neuron_constants(call.module, recording.shape(layer), call.where)
+        for layer, (call, *_) in enumerate(recording.layers)
+        if isinstance(call, NeuronCall)
     ]
+    add_pools(recording, (value for values in returned(recording) for value in values))
+    names = _layer_names(recording)
+    constants = [*own, *(_of_pool(call.threshold) for call in _pool_calls(recording))]
     inputs = [_layer_input(recording, names, layer) for layer in range(len(names))]
     arrows = [arrows for arrows, _ in inputs]
     chosen = choose_readout(recording, names, _sinks(names, arrows), readout)
     order = sorted(range(len(names)), key=recording.position)
     populations: list[FloatPopulation] = []
     links: list[FloatConnection] = []
+    exchanged: list[Exchanged] = []
     for layer in order:
         spikes_used = any(arrow.source == names[layer] for row in arrows for arrow in row)
         spikes_used |= constants[layer].recurrent is not None
@@ -127,11 +187,22 @@ def trace_module(
             and constants[layer].reset is FloatReset.NONE
             and not spikes_used
         )
+        target = names[layer]
+        if recording.exchanged(layer):
+            _refuse_membrane(recording, layer, chosen, target)
+            swapped, pools, pooling = _exchange(
+                recording, layer, target, constants[layer], inputs[layer][1]
+            )
+            exchanged.append(swapped)
+            populations += pools
+            links += pooling
+            links += [_connection(swapped.unpooled, arrow) for arrow in arrows[layer]]
+            continue
         population, recurrent = _population(
-            names[layer], recording.shape(layer), constants[layer], inputs[layer][1], silent
+            target, recording.shape(layer), constants[layer], inputs[layer][1], silent
         )
         populations.append(population)
-        links += [_connection(names[layer], arrow) for arrow in arrows[layer]]
+        links += [_connection(target, arrow) for arrow in arrows[layer]]
         links += recurrent
     if chosen.form is not None:
         head, head_links = _head(chosen, recording, names)
@@ -143,18 +214,107 @@ def trace_module(
         populations=tuple(populations),
         connections=tuple(_named_apart(links)),
         output=FloatOutput(chosen.layer, chosen.kind),
-        # A series of any length goes in: only the user can say how long a decision is.
-        time_steps=recording.time_steps if recording.held else time_steps or 0,
-        notes=(recording.note, *chosen.notes),
+        time_steps=time_steps,
+        notes=(recording.note, *chosen.notes, *_notes_on_pools(recording, names)),
     )
     check_float_network(network)
-    return Traced(network, recording, tuple(names))
+    return Traced(network, recording, tuple(names), tuple(exchanged))
+
+
+def _refuse_membrane(recording: Recording, layer: int, chosen: Readout, name: str) -> None:
+    if chosen.layer == name and chosen.kind is not OutputKind.SPIKES:
+        raise BadNetworkError(
+            f"{recording.layers[layer][0].where}: the membrane of {name!r} is read, and --max-pool "
+            "or lets it fire before its max pool, where there are several membranes; read its "
+            "spikes"
+        )
+
+
+def _exchange(
+    recording: Recording, layer: int, name: str, constants: NeuronConstants, bias: Floats
+) -> tuple[Exchanged, list[FloatPopulation], list[FloatConnection]]:
+    """Neurons before their max pools, and the pools behind them, whose spikes go on."""
+    pools, where = recording.exchanged(layer), recording.layers[layer][0].where
+    shape = recording.drive(layer, -1).shape
+    if constants.recurrent is not None:
+        raise BadNetworkError(
+            f"{where}: neurons with recurrence of their own cannot fire before their max pool "
+            "(--max-pool or): put the pool behind them"
+        )
+    unpooled = f"{name}_unpooled"
+    wide = NeuronConstants(
+        current_keep=_before_pool(constants.current_keep, shape, where),
+        membrane_keep=_before_pool(constants.membrane_keep, shape, where),
+        threshold=_before_pool(constants.threshold, shape, where),
+        reset=constants.reset,
+        spike_value=np.ones(shape),
+        recurrent=None,
+    )
+    population, _ = _population(unpooled, shape, wide, bias, False)
+    neurons, _ = _population(name, recording.shape(layer), constants, np.zeros(()), False)
+    populations, links = [population], []
+    source, size = unpooled, shape
+    for number, node in enumerate(pools, 1):
+        target = name if number == len(pools) else f"{name}_pool{number}"
+        arrow = _Arrow(source, 0, windows(node, size), node.where)
+        source, size = target, node.shape[1:]
+        pooled, _ = _population(target, size, _of_pool(np.full(size, 0.5)), np.zeros(()), False)
+        populations.append(pooled)
+        links.append(_connection(target, arrow))
+    return Exchanged(name, unpooled, shape, neurons, pools), populations, links
+
+
+def _before_pool(values: Floats, shape: Shape, where: str) -> Floats:
+    """A constant of neurons, one a channel, for the values before a pool."""
+    by_channel = values.reshape(len(values), -1)
+    if len(values) != shape[0] or (by_channel != by_channel[:, :1]).any():
+        raise BadNetworkError(
+            f"{where}: its neurons differ within a channel, and --max-pool or has several of them "
+            "where the pool leaves one; use one beta and threshold a channel"
+        )
+    ones = np.ones((len(values), *[1] * (len(shape) - 1)))
+    return np.broadcast_to(by_channel[:, 0].reshape(ones.shape), shape).copy()
+
+
+def _pool_calls(recording: Recording) -> list[PoolCall]:
+    """The first call of every maximum of spikes."""
+    return [calls[0] for calls in recording.layers if isinstance(calls[0], PoolCall)]
+
+
+def _of_pool(threshold: Floats) -> NeuronConstants:
+    """Neurons that fire in the step of a spike.
+
+    Nothing is left of a step that matters: any spike fires, and a spike resets. The decay is the
+    largest that every chip has; what it leaves of windows that need all their spikes is less than
+    the half that their thresholds lie off.
+    """
+    none = np.zeros(threshold.shape)
+    keep = none + (1 / DECAY_ONE if threshold.max(initial=0) < DECAY_ONE / 4 else 0)
+    return NeuronConstants(none, keep, threshold, FloatReset.ZERO, none + 1, None)
+
+
+def _notes_on_pools(recording: Recording, names: list[str]) -> list[str]:
+    count, notes = len(_pool_calls(recording)), []
+    if count:
+        which = ", ".join(repr(name) for name in names[-count:])
+        notes += [f"a maximum of spikes is a layer of neurons that send the same spikes: {which}"]
+    swapped = [repr(name) for layer, name in enumerate(names) if recording.exchanged(layer)]
+    if swapped:
+        notes += [
+            f"--max-pool or, an approximation: {', '.join(swapped)} fires before its max pool, not "
+            "behind it"
+        ]
+    return notes
 
 
 def _layer_names(recording: Recording) -> list[str]:
     names: list[str] = []
-    for calls in recording.layers:
-        base = calls[0].name
+    for first, *_ in recording.layers:
+        if isinstance(first, PoolCall):
+            source = first.drive.terms[0].source.call if first.drive.terms else None
+            base = f"{INPUT if source is None else names[recording.place(source)[0]]}_pool"
+        else:
+            base = first.name
         if base in (INPUT, CONSTANT, HEAD):
             base = f"{base}_neurons"
         count = sum(known.split("#")[0] == base for known in names)
@@ -164,7 +324,7 @@ def _layer_names(recording: Recording) -> list[str]:
 
 def _chip_shape(shape: Shape) -> Shape:
     """Images of one row stand for series of channels."""
-    return (shape[0], 1, shape[1]) if len(shape) == 2 else shape
+    return (shape[0], 1, shape[1]) if len(shape) == 2 else shape or (1,)
 
 
 def _layer_input(recording: Recording, names: list[str], layer: int) -> tuple[list[_Arrow], Floats]:
@@ -175,33 +335,31 @@ def _layer_input(recording: Recording, names: list[str], layer: int) -> tuple[li
     """
     calls = recording.layers[layer]
     rows = []
-    for step in range(len(calls)):
-        form = recording.drive(layer, step)
-        row = [_arrow(recording, names, term, step, calls[step].where) for term in form.terms]
-        rows.append((_merged(row), form.constant))
-    full = rows[-1][0]
-    for step, (row, constant) in enumerate(rows):
+    for at, call in enumerate(calls):
+        form, step = recording.drive(layer, at), recording.place(call)[1] or 0
+        row = [_arrow(recording, names, term, step, call.where) for term in form.terms]
+        rows.append((call, step, _merged(row), form.constant))
+    _, last, full, added = rows[-1]
+    for call, step, row, constant in rows:
         expected = [arrow for arrow in full if arrow.late <= step]
         fits = len(row) == len(expected) and all(
             (one.source, one.late) == (two.source, two.late) and same(one.linear, two.linear)
             for one, two in zip(row, expected, strict=True)
         )
-        if not fits or not np.allclose(constant, rows[-1][1], rtol=1e-6, atol=1e-9):
+        if not fits or not np.allclose(constant, added, rtol=1e-6, atol=1e-9):
             raise BadNetworkError(
-                f"{calls[step].where}: time step {step} does something else than time step "
-                f"{len(calls) - 1}; a chip does the same in every step"
+                f"{call.where}: time step {step} does something else than time step {last}; a "
+                "chip does the same in every step"
             )
-    return full, rows[-1][1]
+    return full, added
 
 
 def _arrow(recording: Recording, names: list[str], term: Term, step: int, where: str) -> _Arrow:
-    source = term.source
-    if source.call is None:
-        late = 0 if source.step is None else step - source.step
-        origin = INPUT
-    else:
-        layer, sent = recording.place(source.call)
-        late, origin = step - sent, names[layer]
+    source, sent = term.source, recording.step_of(term.source)
+    late = 0 if sent is None else step - sent
+    origin = INPUT
+    if source.call is not None:
+        origin = names[recording.place(source.call)[0]]
         if source.quantity != "spikes":
             raise BadNetworkError(
                 f"{term.where or where}: the {source.quantity} of {origin!r} goes into another "

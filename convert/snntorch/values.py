@@ -27,12 +27,12 @@ class Source:
     """The origin of a signal.
 
     Attributes:
-        call: the call of a neuron; None for the input.
+        call: the call of a neuron, or a max pool of spikes; None for the input.
         quantity: "spikes", "current" or "membrane" of the neuron.
         step: of the input's slice; None where one frame is held.
     """
 
-    call: NeuronCall | None
+    call: NeuronCall | PoolCall | None
     quantity: str = ""
     step: int | None = None
 
@@ -75,6 +75,59 @@ class Form:
     constant: Floats
 
 
+@dataclass(eq=False)
+class PoolCall:
+    """A maximum of spikes in one step: neurons that fire on any spike of their window.
+
+    Attributes:
+        drive: how many values of each neuron's window are there.
+        threshold: above which it fires: 0.5 for any of them; all but half of one where the
+            values are negative spikes, whose maximum falls only when all are there.
+        node: that was recorded.
+        spikes: what it sent in the recorded run, (batch, *shape), 0 or 1.
+    """
+
+    drive: Form
+    threshold: Floats
+    node: Node
+    spikes: Tensor
+
+    @property
+    def where(self) -> str:
+        """The line of the user's source."""
+        return self.node.where
+
+
+@dataclass
+class Pooled:
+    """A maximum of currents, to be taken behind the neurons that get it (an approximation).
+
+    Attributes:
+        form: the currents.
+        pools: the maxima that were taken of them, in order.
+    """
+
+    form: Form
+    pools: tuple[Node, ...]
+
+
+@dataclass(frozen=True)
+class InputValues:
+    """What the values of the input are.
+
+    Attributes:
+        spike: what a spike is worth; None where messages are values.
+        recorded: whether the module was run on spikes, rather than on any values.
+    """
+
+    spike: float | None = 1.0
+    recorded: bool = False
+
+
+class NeedsSpikesError(BadNetworkError):
+    """What is recorded depends on the input's being spikes, and it was not."""
+
+
 class MixedInputError(BadNetworkError):
     """The input is not used one time step and one sample at a time."""
 
@@ -105,7 +158,7 @@ class Series:
     axis: int
 
 
-Value = Form | View | Series | BadNetworkError
+Value = Form | View | Series | Pooled | BadNetworkError
 
 
 def nodes_in(value: Any) -> list[Node]:

@@ -13,13 +13,17 @@ import numpy as np
 
 from mtspark.convert.agreement import TraceAgreement
 from mtspark.convert.compare import TIE
+from mtspark.convert.snntorch.calling import Call, Recording
+from mtspark.convert.snntorch.maxima import after_pools
 from mtspark.convert.snntorch.recorder import NeuronCall
 from mtspark.convert.snntorch.trace import Traced
+from mtspark.convert.snntorch.values import PoolCall
 from mtspark.core.arrays import Floats
 from mtspark.core.chip_network import INPUT
 from mtspark.core.errors import BadNetworkError
 from mtspark.core.float_network import (
     CONSTANT,
+    FloatNetwork,
     FloatPopulation,
     FloatReset,
     delayed,
@@ -30,6 +34,9 @@ from mtspark.core.float_network import (
 
 def compare_with_recording(traced: Traced) -> list[TraceAgreement]:
     """Compare every layer of the float network with the module's recorded run.
+
+    Layers that fire before their max pool are compared with the pool before them, as the module
+    has them: all but that approximation is exact.
 
     Returns:
         The agreement of each layer of neurons, in the order of the recording.
@@ -44,15 +51,30 @@ def compare_with_recording(traced: Traced) -> list[TraceAgreement]:
         CONSTANT: np.ones((steps, batch, 1)),
     }
     for name, calls in zip(traced.layers, recording.layers, strict=True):
-        sent[name] = np.stack([_fired(call) for call in calls]).reshape(steps, batch, -1)
+        neurons = [call for call in calls if isinstance(call, NeuronCall)]
+        if neurons:
+            sent[name] = np.stack([fired_in(call) for call in neurons]).reshape(steps, batch, -1)
+        else:
+            # Of those before it, whose spikes are there by now.
+            drive = _drive(network, name, sent)
+            threshold = network.population(name).thresholds
+            assert threshold is not None
+            sent[name] = (drive > threshold.reshape(-1)).astype(np.float64)
     alone = run_float(network, recording.series.reshape(steps, batch, *network.input.shape))
+    exchanged = {one.layer: one for one in traced.exchanged}
     results = []
     for name, calls in zip(traced.layers, recording.layers, strict=True):
-        population = network.population(name)
-        drive = np.zeros((steps, batch, population.size)) + population.bias_current.reshape(-1)
-        for link in network.incoming(name):
-            drive = drive + delayed(deliver(link, sent[link.source]), link.delay)
-        result = _compare_layer(population, calls, drive, sent[name])
+        population, first = network.population(name), calls[0]
+        if isinstance(first, PoolCall):
+            result = _compare_pool(recording, name, calls, sent[name])
+        else:
+            swapped = exchanged.get(name)
+            drive = _drive(network, name if swapped is None else swapped.unpooled, sent)
+            if swapped is not None:
+                drive = after_pools(swapped.pools, drive.reshape(-1, *swapped.shape))
+                drive, population = drive.reshape(steps, batch, -1), swapped.neurons
+            neurons = [call for call in calls if isinstance(call, NeuronCall)]
+            result = _compare_layer(population, neurons, drive, sent[name])
         if name in alone.spikes:
             own = alone.spikes[name].reshape(sent[name].shape)
             result = replace(result, different_alone=int((own != sent[name]).sum()))
@@ -67,7 +89,31 @@ def compare_with_recording(traced: Traced) -> list[TraceAgreement]:
     return results
 
 
-def _fired(call: NeuronCall) -> Floats:
+def _drive(network: FloatNetwork, name: str, sent: dict[str, Floats]) -> Floats:
+    """What arrives at a population, (T, batch, neurons)."""
+    population = network.population(name)
+    steps, batch = sent[INPUT].shape[:2]
+    drive = np.zeros((steps, batch, population.size)) + population.bias_current.reshape(-1)
+    for link in network.incoming(name):
+        drive = drive + delayed(deliver(link, sent[link.source]), link.delay)
+    return drive
+
+
+def _compare_pool(
+    recording: Recording, name: str, calls: list[Call], fired: Floats
+) -> TraceAgreement:
+    """Spikes of a maximum, in the steps in which the module takes it."""
+    compared = different = 0
+    for call in calls:
+        step = recording.place(call)[1]
+        ours = fired if step is None else fired[step : step + 1]
+        theirs = call.spikes.double().numpy().reshape(1, *fired.shape[1:])
+        compared, different = compared + ours.size, different + int((ours != theirs).sum())
+    return TraceAgreement(name, compared, int(fired.sum()), 0, different, 0, 0.0, 0)
+
+
+def fired_in(call: NeuronCall) -> Floats:
+    """Which neurons fired in a call, (batch, *shape), 0 or 1."""
     spikes = call.spikes.double().numpy()
     value = call.module.graded_spikes_factor.detach().double().numpy()
     return (spikes != 0).astype(np.float64) if np.all(value != 0) else (spikes > 0).astype(float)

@@ -45,8 +45,8 @@ def make():
     return Net(nn.AvgPool2d(2))
 
 
-def pooled():
-    return Net(nn.MaxPool2d(2))
+def normed():
+    return Net(nn.Sequential(nn.AvgPool2d(2), nn.LayerNorm(2)))
 
 
 def broken():
@@ -99,7 +99,7 @@ def test_a_module_and_its_weights_become_a_bundle(
 @pytest.mark.parametrize(
     ("factory", "options", "words"),
     [
-        ("pooled", (), "net.py:34: return Net(nn.MaxPool2d(2)) (layer 'pool', MaxPool2d)"),
+        ("normed", (), "nn.LayerNorm(2))) (layer 'pool.1', LayerNorm): layer_norm is not linear"),
         ("broken", (), "broken() fails: ValueError: no data here"),
         ("number", (), "number() returns int, not a torch.nn.Module"),
         ("missing", (), "has no function 'missing'"),

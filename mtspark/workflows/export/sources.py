@@ -165,6 +165,9 @@ def _traced(
     from mtspark.convert.snntorch import trace_module
 
     request = export.request
+    bits, scale = request.input_bits, request.input_scale
+    if request.sample is not None:
+        bits, scale = sample_encoding(request)
 
     def attempt(shape: tuple[int, ...], time_steps: int | None) -> Traced:
         return trace_module(
@@ -174,6 +177,7 @@ def _traced(
             time_steps=time_steps,
             readout=request.readout,
             lines=lines,
+            input_spike=None if bits else scale or 1.0,
         )
 
     if request.sample is None:
