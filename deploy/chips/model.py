@@ -30,7 +30,7 @@ from typing import Any
 
 from mtspark.core.chip_network import Reset
 from mtspark.core.errors import BadFileError, one_line
-from mtspark.core.files import AnyPath
+from mtspark.core.files import AnyPath, read_toml
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -99,6 +99,10 @@ TIMES = (
 
 LARGEST = 10**12
 """Upper bound of every figure; a larger number is a mistake in the description."""
+LARGEST_MESH = 2**16
+"""Upper bound of the places of a chip, which are drawn and walked one by one; Loihi 2 has 128."""
+LONGEST_LIST, LONGEST_TEXT = 64, 4096
+"""Upper bounds of the entries of a list and of the letters of a text."""
 
 
 @dataclass(frozen=True)
@@ -216,19 +220,19 @@ def load_chip(name: AnyPath) -> ChipModel:
     name, known = os.fspath(name), known_chips()
     if name in known:
         text = (resources.files("mtspark.deploy.chips") / f"{name}.toml").read_text("utf-8")
+        data = tomllib.loads(text)
     elif not name.endswith(".toml"):
         raise BadFileError(
             f"chip {name!r} is unknown; known are {', '.join(known)}, or give a FILE.toml"
         )
     else:
         try:
-            text = Path(name).read_text(encoding="utf-8")
-        except (OSError, ValueError) as error:
-            reason = (getattr(error, "strerror", None) or "is not UTF-8 text").lower()
-            raise BadFileError(f"chip description {name}: {reason}") from error
+            data = read_toml(Path(name))
+        except BadFileError as error:
+            raise BadFileError(f"chip description {error}") from error
     try:
-        return _chip(name, tomllib.loads(text))
-    except (ValueError, RecursionError) as error:
+        return _chip(name, data)
+    except ValueError as error:
         raise BadFileError(f"chip description {name}: {one_line(error, 1000)}") from error
 
 
@@ -269,6 +273,8 @@ def _chip(key: str, data: dict[str, Any]) -> ChipModel:
         ),
     )
     places = chip.mesh.columns * chip.mesh.rows * chip.mesh.cores_per_router
+    if places > LARGEST_MESH:
+        raise ValueError(f"mesh has {places:,} places, {LARGEST_MESH:,} is the limit")
     if places < chip.limit("cores_per_chip"):
         raise ValueError(
             f"mesh has {places} places, limits.cores_per_chip is {chip.limit('cores_per_chip')}"
@@ -334,6 +340,8 @@ def _points(value: Any, where: str) -> tuple[tuple[int, float], ...]:
         isinstance(pair, list) and len(pair) == 2 and type(pair[0]) is int and _is_time(pair[1])
         for pair in pairs
     )
+    if len(pairs) > LONGEST_LIST:
+        raise ValueError(f"{where}.value has {len(pairs):,} points, {LONGEST_LIST} is the limit")
     if not pairs or not good or [pair[0] for pair in pairs] != sorted({p[0] for p in pairs}):
         raise ValueError(f"{where}.value must list [routers, nanoseconds], routers rising")
     return tuple((pair[0], float(pair[1])) for pair in pairs)
@@ -361,17 +369,23 @@ def _text(table: dict[str, Any], key: str, where: str) -> str:
     value = table.get(key)
     if not isinstance(value, str) or not value or not value.isprintable():
         raise ValueError(f"{where}.{key} must be a line of text")
+    if len(value) > LONGEST_TEXT:
+        raise ValueError(f"{where}.{key} has {len(value):,} letters, {LONGEST_TEXT:,} is the limit")
     return value
 
 
 def _count(table: dict[str, Any], key: str, where: str, *, least: int = 1) -> int:
     value = table.get(key)
-    if type(value) is not int or not least <= value <= LARGEST:
+    if type(value) is not int or value < least:
         raise ValueError(f"{where}.{key} must be a whole number, {least} or more")
+    if value > LARGEST:
+        raise ValueError(f"{where}.{key} is {value:,}, {LARGEST:,} is the limit")
     return value
 
 
 def _items(value: Any, kind: type, where: str) -> list[Any]:
     if not isinstance(value, list) or not value or any(type(item) is not kind for item in value):
         raise ValueError(f"{where}.value must list at least one {kind.__name__}")
+    if len(value) > LONGEST_LIST:
+        raise ValueError(f"{where}.value has {len(value):,} entries, {LONGEST_LIST} is the limit")
     return value

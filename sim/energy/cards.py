@@ -28,20 +28,14 @@ from __future__ import annotations
 
 import math
 import os
-import sys
 from dataclasses import asdict, dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from mtspark.core.errors import BadFileError
-from mtspark.core.files import AnyPath
+from mtspark.core.errors import BadFileError, one_line
+from mtspark.core.files import AnyPath, current_policy, parse_toml, read_toml
 from mtspark.deploy.chips import known_chips
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 KINDS = ("dense", "conv", "sparse")
 OPERATIONS = ("synaptic_operation", "graded_synaptic_operation")
@@ -168,11 +162,10 @@ def load_card(name: AnyPath) -> PriceCard:
     if name.endswith(".toml"):
         path = Path(name)
         try:
-            text = path.read_text(encoding="utf-8")
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or "not UTF-8"
-            raise BadFileError(f"price card {name}: cannot be read ({reason})") from error
-        return read_card(text, path.stem, f"price card {name}")
+            data = read_toml(path)
+        except BadFileError as error:
+            raise BadFileError(f"price card {error}") from error
+        return _checked_card(data, path.stem, f"price card {name}")
     if name not in known_cards():
         raise BadFileError(
             f"price card {name[:80]!r} does not exist; known cards: {', '.join(known_cards())}, "
@@ -189,9 +182,17 @@ def read_card(text: str, key: str, where: str) -> PriceCard:
         BadFileError: no TOML, or a field is missing, unknown or of the wrong kind.
     """
     try:
-        return _card(tomllib.loads(text), key)
+        data = parse_toml(text, current_policy().limits)
     except (ValueError, RecursionError) as error:
-        reason = " ".join(str(error).split())[:200]
+        raise BadFileError(f"{where}: not TOML: {one_line(error)}") from error
+    return _checked_card(data, key, where)
+
+
+def _checked_card(data: dict[str, Any], key: str, where: str) -> PriceCard:
+    try:
+        return _card(data, key)
+    except ValueError as error:
+        reason = one_line(error, 200)
         raise BadFileError(f"{where}: {reason}; see docs/energy.md for the format") from error
 
 

@@ -5,21 +5,65 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from mtspark.core.environments.protocol import GameProtocol
+from mtspark.core.environments.protocol import GameProtocol, why_not_playable
 from mtspark.core.errors import BadRequestError
 from mtspark.train.checkpoint.agent import Agent, save_agent
-from mtspark.train.config.games import TrainConfig
+from mtspark.train.config.ablation import AblationSettings
+from mtspark.train.config.games import ReplayConfig, TrainConfig
+from mtspark.train.config.images import ImageConfig
 from mtspark.train.networks.config import NetworkConfig
 from mtspark.train.rl.distil import load_teachers
 from mtspark.train.runs.setup import STATE, only_run_in
 from tests.support.train_commands import call
+
+
+@pytest.mark.parametrize(
+    ("recipe", "option", "text"),
+    [
+        ("images", "threads=100000000", "threads is 100,000,000, must be at most 1,024"),
+        ("images", "epochs=1000000000", "epochs is 1,000,000,000, must be at most"),
+        ("images", "batch=1000000000", "batch is 1,000,000,000, must be at most"),
+        ("images", "images_per_epoch=[1, 1000000000]", "images_per_epoch is 1,000,000,000, must"),
+        ("images", "train_images=1000000000", "train_images is 1,000,000,000, must be at most"),
+        ("ablation", "seeds=1000000000", "seeds is 1,000,000,000, must be at most 1,000"),
+        ("ablation", "threads=100000000", "threads is 100,000,000, must be at most 1,024"),
+        ("ablation", "images=1000000000", "images is 1,000,000,000, must be at most"),
+        ("ablation", "test_images=1000000000", "test_images is 1,000,000,000, must be at most"),
+        ("ablation", "epochs=1000000000", "epochs is 1,000,000,000, must be at most"),
+    ],
+)
+def test_every_count_of_a_recipe_has_an_upper_bound(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], recipe: str, option: str, text: str
+) -> None:
+    assert call(tmp_path / "run", "--set", option, recipe=recipe) == 2
+    assert text in capsys.readouterr().err
+
+
+def test_no_whole_number_of_a_recipe_is_without_an_upper_bound() -> None:
+    """Every field of every kind, set to a number that nothing can hold."""
+    open_ended = []
+    for kind in (TrainConfig, ImageConfig, AblationSettings, ReplayConfig, GameProtocol):
+        for entry in fields(kind):
+            if entry.type not in ("int", "tuple[int, ...]"):
+                continue
+            value = 10**13 if entry.type == "int" else (10**13,)
+            try:
+                changed = replace(kind(), **{entry.name: value})
+            except ValueError:
+                continue
+            # The ablation's networks are held against the limits of their files.
+            if entry.name not in ("seed", "hidden") and not (
+                isinstance(changed, GameProtocol) and why_not_playable(changed)
+            ):
+                open_ended.append(f"{kind.__name__}.{entry.name}")
+    assert not open_ended
 
 
 @pytest.mark.parametrize(
@@ -32,6 +76,23 @@ from tests.support.train_commands import call
         (("--set", "seed=-1"), "seed is -1, must be from 0 to"),
         (("--set", "seed=9223372036854775808"), "seed is 9223372036854775808, must be from 0 to"),
         (("--set", "threads=0"), "threads is 0, must be above 0"),
+        (("--set", "threads=100000000"), "threads is 100,000,000, must be at most 1,024"),
+        (
+            ("--set", "games_per_task=1000000000"),
+            "games_per_task is 1,000,000,000, must be at most",
+        ),
+        (("--set", "rollout_steps=1000000000"), "rollout_steps is 1,000,000,000, must be at most"),
+        (
+            ("--set", "games_per_task=4096", "--set", "rollout_steps=65536"),
+            "rollouts of 268,435,456 decisions, must be at most",
+        ),
+        (("--set", "epochs=9999999999"), "epochs is 9,999,999,999, must be at most"),
+        (("--set", "minibatches=9999999999"), "minibatches is 9,999,999,999, must be at most"),
+        (("--set", "total_steps=9999999999999"), "total_steps is 9,999,999,999,999, must be at"),
+        (("--set", "replay.capacity=9999999999"), "capacity is 9,999,999,999, must be at most"),
+        (("--set", "replay.batch_size=9999999999"), "batch_size is 9,999,999,999, must be at"),
+        (("--set", f"seed={'7' * 5000}"), "seed: "),
+        (("--set", f"seed={'[' * 5000}"), "seed: "),
         (("--set", "games_per_task=[0]"), "games_per_task is 0, must be at least 1"),
         (("--set", "games_per_task=[1, 2]"), "games_per_task has 2 entries for 1 games"),
         (("--set", "training_sticky_actions=1"), "training_sticky_actions is 1.0, must be from 0"),

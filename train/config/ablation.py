@@ -6,6 +6,7 @@ import itertools
 from dataclasses import asdict, dataclass
 from typing import ClassVar
 
+from mtspark.train.config.checks import MOST_IMAGES, MOST_PASSES, MOST_THREADS, check_at_most
 from mtspark.train.config.images import CLASSES, IMAGE_SHAPE, ImageConfig
 from mtspark.train.networks import ConvSize, NetworkConfig
 
@@ -14,6 +15,14 @@ NETWORKS = {"plain": (0, False), "AD": (1, False), "D": (0, True), "ADD": (1, Tr
 """Dendritic segments a neuron, and whether the head is dueling."""
 NEURONS = {"spiking": "lif", "not spiking": "relu"}
 SCHEDULES = ("interleaved", "sequential")
+
+LARGEST = {
+    "seeds": 1000,
+    "images": MOST_IMAGES,
+    "epochs": MOST_PASSES,
+    "test_images": MOST_IMAGES,
+    "threads": MOST_THREADS,
+}
 
 
 @dataclass(frozen=True)
@@ -29,7 +38,7 @@ class AblationSettings:
         threads: CPU threads.
 
     Raises:
-        ValueError: a number below 1.
+        ValueError: a number below 1, or above what a run can have.
     """
 
     __pydantic_config__: ClassVar = {"extra": "forbid"}
@@ -42,10 +51,11 @@ class AblationSettings:
     threads: int = 1
 
     def __post_init__(self) -> None:
-        """Refuse a budget of nothing."""
+        """Refuse a budget of nothing, and one without end."""
         for name, value in asdict(self).items():
             if not value >= 1:
                 raise ValueError(f"{name} is {value}, must be at least 1")
+        check_at_most(self, LARGEST)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any
 
@@ -30,6 +30,28 @@ def check_seed(seed: int) -> None:
     """
     if not 0 <= seed <= LARGEST_SEED:
         raise ValueError(f"seed is {seed}, must be from 0 to {LARGEST_SEED}")
+
+
+MOST_THREADS = 1024
+"""More CPU threads than any machine has; PyTorch ends the process at a hundred million."""
+MOST_STEPS = 10**12
+"""Decisions, gradient steps: centuries on any machine, and exact in floats."""
+MOST_IMAGES = 10**7
+MOST_PASSES = 10**6
+LARGEST_BATCH = 2**16
+
+
+def check_at_most(settings: Any, largest: Mapping[str, int]) -> None:
+    """Check that fields, or all entries of a tuple, are no larger than their bound.
+
+    Raises:
+        ValueError: one is larger.
+    """
+    for name, bound in largest.items():
+        value = getattr(settings, name)
+        highest = max(value, default=0) if isinstance(value, tuple) else value
+        if highest > bound:
+            raise ValueError(f"{name} is {highest:,}, must be at most {bound:,}")
 
 
 def check_above_zero(settings: Any, names: tuple[str, ...]) -> None:

@@ -6,8 +6,21 @@ from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
 
 from mtspark.core.environments import GameProtocol, why_not_playable
+<<<<<<< Updated upstream
 from mtspark.train.config.checks import check_above_zero, check_finite, check_seed
 from mtspark.train.config.pruning import PruningConfig
+=======
+from mtspark.train.config.checks import (
+    LARGEST_BATCH,
+    MOST_PASSES,
+    MOST_STEPS,
+    MOST_THREADS,
+    check_above_zero,
+    check_at_most,
+    check_finite,
+    check_seed,
+)
+>>>>>>> Stashed changes
 from mtspark.train.networks import NetworkConfig
 
 PER_GAME = (
@@ -20,6 +33,25 @@ POSITIVE = (
     *("exploration_fraction", "distillation_temperature", "switch_every_steps", "threads"),
     "checkpoint_every_steps",
 )
+LARGEST = {
+    "total_steps": MOST_STEPS,
+    "switch_every_steps": MOST_STEPS,
+    "checkpoint_every_steps": MOST_STEPS,
+    "switch_episodes": 10**6,
+    "games_per_task": 4096,
+    "rollout_steps": 2**16,
+    "epochs": MOST_PASSES,
+    "minibatches": MOST_PASSES,
+    "threads": MOST_THREADS,
+}
+LARGEST_ROLLOUT = 2**24
+"""Decisions between two updates; a frame stack takes 28 kB of memory for each."""
+LARGEST_REPLAY = {
+    "capacity": 10**9,
+    "batch_size": LARGEST_BATCH,
+    "update_every": MOST_STEPS,
+    "target_every": MOST_STEPS,
+}
 SHARES = (
     *("discount", "trace", "final_exploration", "target_rate", "final_distillation_fraction"),
     "final_learning_rate_fraction",
@@ -52,6 +84,7 @@ class ReplayConfig:
         for name in ("capacity", "batch_size", "update_every", "target_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, must be at least 1")
+        check_at_most(self, LARGEST_REPLAY)
         if self.warmup < 0:
             raise ValueError(f"warmup is {self.warmup}, must be at least 0")
         if self.warmup > self.capacity:
@@ -196,6 +229,7 @@ class TrainConfig:
         if self.network.tasks != games:
             raise ValueError(f"network.tasks is {self.network.tasks}, {games} games are given")
         check_above_zero(self, POSITIVE)
+        check_at_most(self, LARGEST)
         if min(self.games_per_task) < 1:
             raise ValueError(f"games_per_task is {min(self.games_per_task)}, must be at least 1")
         if not all(0 <= rate <= 1 for rate in self.exploration_ladder):
@@ -233,6 +267,11 @@ class TrainConfig:
     def _check_rollout(self) -> None:
         together = sum(self.copies) if self.schedule == "interleaved" else min(self.copies)
         decisions = together * self.rollout_steps
+        if decisions > LARGEST_ROLLOUT:
+            raise ValueError(
+                f"games_per_task and rollout_steps give rollouts of {decisions:,} decisions, must "
+                f"be at most {LARGEST_ROLLOUT:,}"
+            )
         if self.algorithm == "pqn" and decisions < self.minibatches:
             raise ValueError(
                 f"a rollout has {decisions} decisions for {self.minibatches} minibatches"

@@ -6,7 +6,16 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from mtspark.core.errors import BadRequestError
-from mtspark.train.config.checks import check_above_zero, check_finite, check_seed
+from mtspark.train.config.checks import (
+    LARGEST_BATCH,
+    MOST_IMAGES,
+    MOST_PASSES,
+    MOST_THREADS,
+    check_above_zero,
+    check_at_most,
+    check_finite,
+    check_seed,
+)
 from mtspark.train.networks import ConvSize, NetworkConfig
 
 IMAGE_SHAPE = (3, 32, 32)
@@ -14,6 +23,15 @@ IMAGE_SHAPE = (3, 32, 32)
 CLASSES = 10
 GREY_IMAGES_PER_PASS = 15_000
 """Grey sets are learned from fewer images a pass than CIFAR-10."""
+
+
+LARGEST = {
+    "epochs": MOST_PASSES,
+    "images_per_epoch": MOST_IMAGES,
+    "train_images": MOST_IMAGES,
+    "batch": LARGEST_BATCH,
+    "threads": MOST_THREADS,
+}
 
 
 @dataclass(frozen=True)
@@ -78,6 +96,7 @@ class ImageConfig:
         check_finite(self)
         check_seed(self.seed)
         check_above_zero(self, ("learning_rate", "gradient_norm"))
+        check_at_most(self, LARGEST)
         for name, counts in (
             ("images_per_epoch", self.images_per_epoch),
             ("train_images", (self.train_images,)),

@@ -15,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from mtspark.core.environments import GameProtocol
 from mtspark.core.errors import BadFileError, BadNetworkError, BadRequestError
-from mtspark.core.files import AnyPath, current_policy
+from mtspark.core.files import AnyPath, current_policy, parse_toml, read_toml
 from mtspark.train.config.ablation import AblationSettings, grid, run_config
 from mtspark.train.config.games import TrainConfig
 from mtspark.train.config.images import ImageConfig, check_image_config
@@ -53,21 +53,13 @@ def read_recipe(name: AnyPath) -> dict[str, Any]:
     """
     name = os.fspath(name)
     if name in shipped_recipes():
-        text = (SHIPPED / f"{name}.toml").read_text()
-    else:
-        path = Path(name)
-        if not path.is_file():
-            raise BadFileError(
-                f"{name}: no such recipe; give a TOML file or one of {', '.join(shipped_recipes())}"
-            )
-        try:
-            text = path.read_text()
-        except (OSError, UnicodeDecodeError) as error:
-            raise BadFileError(f"{path}: cannot be read as text ({error})") from error
-    try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise BadFileError(f"{name}: not TOML: {error}") from error
+        return tomllib.loads((SHIPPED / f"{name}.toml").read_text(encoding="utf-8"))
+    path = Path(name)
+    if not path.is_file():
+        raise BadFileError(
+            f"{name}: no such recipe; give a TOML file or one of {', '.join(shipped_recipes())}"
+        )
+    return read_toml(path)
 
 
 def override(fields: dict[str, Any], assignments: list[str]) -> dict[str, Any]:
@@ -88,8 +80,8 @@ def override(fields: dict[str, Any], assignments: list[str]) -> dict[str, Any]:
                 "network.hidden=512"
             )
         try:
-            value = tomllib.loads(f"value = {text}")["value"]
-        except tomllib.TOMLDecodeError:
+            value = parse_toml(f"value = {text}", current_policy().limits)["value"]
+        except (ValueError, RecursionError):
             value = text.strip()
         owner = changed.setdefault(tables[0], {}) if tables else changed
         if not isinstance(owner, dict):

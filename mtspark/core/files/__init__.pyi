@@ -44,3 +44,5 @@ from .results import read_result as read_result
 from .results import stored_result as stored_result
 from .sandbox import read_guarded as read_guarded
 from .sandbox import read_text_guarded as read_text_guarded
+from .toml import parse_toml as parse_toml
+from .toml import read_toml as read_toml

@@ -121,7 +121,15 @@ DAMAGES = [
     ("neuron_update_ns =", "neuron_ns =", "times.first: unknown field 'neuron_ns'"),
     ('about = "another"', "", "times.second.about must be a line of text"),
     ("[mesh]", "[mesh", ""),
-    ('"a chip of mine"', '"a\\u001b[2Jchip"', "the file.about must be a line of text"),
+    ('"a chip of mine"', '"a\\u001b[2Jchip"', "about: a text with control characters"),
+    ("columns = 2", "columns = 1000000000", "places, 65,536 is the limit"),
+    ("cores_per_router = 2", "cores_per_router = 1000000000", "places, 65,536 is the limit"),
+    ("columns = 2", "columns = 9000000000000000", "1,000,000,000,000 is the limit"),
+    ("columns = 2", "columns = " + "7" * 5000, "not TOML"),
+    ("columns = 2", "columns = 0x" + "f" * 5000, "columns: a whole number of more than 64 bits"),
+    ("columns = 2", "columns = " + "[" * 50_000, "nested too deeply"),
+    ("[8, 4]", "[" + "8, " * 65 + "4]", "66 entries, 64 is the limit"),
+    ('"a chip of mine"', '"' + "a" * 5000 + '"', "5,000 letters, 4,096 is the limit"),
 ]
 
 
