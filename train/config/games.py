@@ -6,10 +6,6 @@ from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
 
 from mtspark.core.environments import GameProtocol, why_not_playable
-<<<<<<< Updated upstream
-from mtspark.train.config.checks import check_above_zero, check_finite, check_seed
-from mtspark.train.config.pruning import PruningConfig
-=======
 from mtspark.train.config.checks import (
     LARGEST_BATCH,
     MOST_PASSES,
@@ -20,7 +16,7 @@ from mtspark.train.config.checks import (
     check_finite,
     check_seed,
 )
->>>>>>> Stashed changes
+from mtspark.train.config.pruning import PruningConfig
 from mtspark.train.networks import NetworkConfig
 
 PER_GAME = (
