@@ -7,6 +7,7 @@ totals say, so that the two can be compared.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -52,6 +53,9 @@ class DeepCounts:
         unceasing: by population, neurons that spiked in every step of the window of every one.
         nonzero: by source, of its shape: in how many decisions it sent within its window.
         sent: by source, of its shape: messages over all decisions, window and drain.
+        changed: by source, of its shape: in how many decisions the value of the input, or the
+            number of spikes in the window, was another than in the episode's decision before;
+            before the first one everything is 0.
     """
 
     populations: tuple[str, ...]
@@ -66,6 +70,7 @@ class DeepCounts:
     unceasing: dict[str, int]
     nonzero: dict[str, Integers]
     sent: dict[str, Integers]
+    changed: dict[str, Integers]
 
     @property
     def decisions(self) -> int:
@@ -81,6 +86,11 @@ class DeepCounts:
     def shares(self) -> dict[str, NDArray[np.float64]]:
         """Share of decisions in which each source sent something within its window."""
         return {name: count / max(self.decisions, 1) for name, count in self.nonzero.items()}
+
+    @property
+    def changed_shares(self) -> dict[str, NDArray[np.float64]]:
+        """Share of decisions in which each source had another value than in the one before."""
+        return {name: count / max(self.decisions, 1) for name, count in self.changed.items()}
 
     def by_episode(self, values: Integers) -> list[Integers]:
         """Split rows of decisions into episodes."""
@@ -159,6 +169,8 @@ class ActivityRecorder:
         self._window = {name: np.zeros(shape, np.int64) for name, shape in shapes.items()}
         self._nonzero = {name: np.zeros(shape, np.int64) for name, shape in shapes.items()}
         self._drain = {name: np.zeros(shape, np.int64) for name, shape in shapes.items()}
+        self._changed = {name: np.zeros(shape, np.int64) for name, shape in shapes.items()}
+        self._last: dict[int, dict[str, NDArray[Any]]] = {}
         steps = network.steps_per_decision
         self._traced = 0
         self._step_spikes = np.zeros((steps, len(self._names)), np.int64)
@@ -181,6 +193,8 @@ class ActivityRecorder:
             self._window[name] += sent.sum(0)
             self._nonzero[name] += (sent != 0).sum(0)
             self._drain[name] += drain[name].sum(0)
+        sent_values = frames if self.network.input.payload_bits else frames != 0
+        self._add_changes({**window, INPUT: sent_values}, episodes)
         sums = [
             np.stack([_by_member(part[name]) for name in self._names], 1)
             for part in (window, drain)
@@ -192,6 +206,17 @@ class ActivityRecorder:
         self._rows.append((episodes.astype(np.int64), events, *sums, np.stack(operations, 1)))
         if decision.trace is not None:
             self._add_steps(decision, frames)
+
+    def _add_changes(self, values: dict[str, NDArray[Any]], episodes: Integers) -> None:
+        for member, episode in enumerate(episodes.tolist()):
+            before = self._last.get(episode, {})
+            now = {name: value[member].astype(np.uint16) for name, value in values.items()}
+            for name, value in now.items():
+                changed = value != before.get(name, 0)
+                # A series has its steps on the first axis: a value that changed in one of them.
+                extra = changed.ndim - self._changed[name].ndim
+                self._changed[name] += changed.any(axis=tuple(range(extra)))
+            self._last[episode] = now
 
     def _add_steps(self, decision: Decision, frames: NDArray[np.uint8]) -> None:
         assert decision.trace is not None
@@ -234,6 +259,7 @@ class ActivityRecorder:
             unceasing={name: int((self._window[name] == most).sum()) for name in self._names},
             nonzero={name: count.copy() for name, count in self._nonzero.items()},
             sent={name: self._window[name] + self._drain[name] for name in self._window},
+            changed={name: count.copy() for name, count in self._changed.items()},
         )
 
 

@@ -1,11 +1,14 @@
 from .baselines import BaselineBill as BaselineBill
 from .baselines import BreakEven as BreakEven
 from .baselines import break_even as break_even
+from .baselines import cheapest as cheapest
 from .baselines import head_synapses as head_synapses
 from .baselines import incremental_network as incremental_network
 from .baselines import price_baseline as price_baseline
 from .baselines import quantised_network as quantised_network
 from .baselines import same_topology as same_topology
+from .baselines import sigma_delta_network as sigma_delta_network
+from .baselines import zero_skipping_incremental_network as zero_skipping_incremental_network
 from .baselines import zero_skipping_network as zero_skipping_network
 from .cards import OPERATIONS as OPERATIONS
 from .cards import PriceCard as PriceCard

@@ -3,18 +3,20 @@
 The same topology without spikes: an int8 network that multiplies every synapse once, and the
 quantised network whose activations have as many levels as a spiking neuron has spike counts,
 ceil(log2(T + 1)) bits (Yan et al., arXiv 2409.08290). The latter also with its zeros skipped:
-those of the neurons that sent no spike in a decision, as counted in play.
+those of the neurons that sent no spike in a decision, as counted in play. Both also with a first
+layer that is updated by what changed of the frame, and the latter with every layer so.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mtspark.core.chip_network import ChipNetwork, fan_out
+from mtspark.core.chip_network import INPUT, ChipNetwork, fan_out
 from mtspark.sim.energy.cards import PriceCard
 from mtspark.sim.energy.memory_model import memory_baseline_terms
 from mtspark.sim.energy.pricing import Bill, Device, EnergyTerm, Totals
@@ -144,21 +146,58 @@ def zero_skipping_network(
     return _baseline(network, f"{bits}-bit activations, zeros skipped", bits, nonzero)
 
 
-def incremental_network(network: ChipNetwork, changes: dict[str, float]) -> Baseline:
+def incremental_network(network: ChipNetwork, changed: dict[str, NDArray[np.float64]]) -> Baseline:
     """The int8 network that updates what hears the input by what changed of the frame.
 
     Args:
         network: the spiking network.
-        changes: by connection that starts at the input, products of changed values a decision.
+        changed: by source, of its shape: share of decisions in which its value was another than
+            in the decision before.
     """
-    whole = same_topology(network)
-    products = dict(whole.multiply_accumulates)
-    for link in network.connections:
-        if link.name in changes:
-            structural, _ = fan_out(link, network.shape_of(link.source))
-            products[link.target] += changes[link.name] - float(structural.sum())
-    name = "int8 network, first layer by changes"
-    return replace(whole, name=name, multiply_accumulates=products)
+    ones = {name: np.ones_like(share) for name, share in changed.items()}
+    first = {**ones, INPUT: changed[INPUT]}
+    return _baseline(network, "int8 network, first layer by changes", 8, first)
+
+
+def zero_skipping_incremental_network(
+    network: ChipNetwork,
+    nonzero: dict[str, NDArray[np.float64]],
+    changed: dict[str, NDArray[np.float64]],
+) -> Baseline:
+    """The quantised network that skips zeros, its first layer updated by changes of the frame.
+
+    It never multiplies more than a rate code: that sends a message for every spike, this one for
+    every neuron that has any.
+
+    Args:
+        network: the spiking network.
+        nonzero: as for :func:`zero_skipping_network`.
+        changed: as for :func:`incremental_network`.
+    """
+    bits = quantised_bits(network.time_steps)
+    name = f"{bits}-bit activations, zeros skipped, first layer by changes"
+    return _baseline(network, name, bits, {**nonzero, INPUT: changed[INPUT]})
+
+
+def sigma_delta_network(network: ChipNetwork, changed: dict[str, NDArray[np.float64]]) -> Baseline:
+    """The quantised network all of whose layers send changes (sigma-delta).
+
+    An estimate: the spike counts of the spiking network stand in for the activations of a
+    network that nobody trained, and no threshold keeps small changes back.
+
+    Args:
+        network: the spiking network.
+        changed: as for :func:`incremental_network`.
+    """
+    bits = quantised_bits(network.time_steps)
+    name = f"{bits}-bit activations, every layer by changes (sigma-delta, an estimate)"
+    return _baseline(network, name, bits, changed)
+
+
+def cheapest(bills: Sequence[BaselineBill]) -> BaselineBill | None:
+    """Return the baseline of the least energy; None where the card prices none."""
+    priced = [bill for bill in bills if bill.energy_j_per_decision is not None]
+    return min(priced, key=lambda bill: bill.energy_j_per_decision or 0.0, default=None)
 
 
 def _baseline(

@@ -33,12 +33,15 @@ from mtspark.sim.energy import (
     Device,
     PriceCard,
     break_even,
+    cheapest,
     head_synapses,
     incremental_network,
     price,
     price_baseline,
     quantised_network,
     same_topology,
+    sigma_delta_network,
+    zero_skipping_incremental_network,
     zero_skipping_network,
 )
 from mtspark.sim.recording import Study
@@ -63,7 +66,8 @@ ASSUMPTIONS = (
     "Dynamic and static energy are kept apart. Static energy is a power times modelled chip time, "
     "for which no host, board or memory outside of the chip is counted.",
     "Time on this computer is of the simulation and says nothing about a chip.",
-    "Baselines have the same topology, not the same accuracy: nobody trained them.",
+    "Baselines have the same topology, not the same accuracy: nobody trained them. The sigma-delta "
+    "network is an estimate: changes of this network's spike counts stand in for its messages.",
 )
 
 
@@ -194,11 +198,13 @@ class CardReport:
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON values: the bill's, and the comparisons."""
+        best = cheapest(self.baselines)
         return {
             **self.bill.to_json(),
             "left_out": list(self.bill.left_out),
             "per_decision_j": None if self.per_decision is None else self.per_decision.to_json(),
             "baselines": [baseline.to_json() for baseline in self.baselines],
+            "cheapest_baseline": None if best is None else best.baseline.name,
             "break_even": [point.to_json() for point in self.break_even],
         }
 
@@ -487,15 +493,14 @@ def _energy(
     """Return the task under every card, beside networks that do not spike."""
     counts = with_encoder(study.run.counts, study.encoders[encoder])
     rate = mean_rate(network, study.deep)
-    changes = study.encoders[Encoder.DIFFERENCE]
-    decisions = max(changes.decisions, 1)
+    nonzero, changed = study.deep.shares, study.deep.changed_shares
     baselines = (
         same_topology(network),
-        incremental_network(
-            network, {name: met / decisions for name, met in changes.structural.items()}
-        ),
+        incremental_network(network, changed),
         quantised_network(network),
-        zero_skipping_network(network, study.deep.shares),
+        zero_skipping_network(network, nonzero),
+        zero_skipping_incremental_network(network, nonzero, changed),
+        sigma_delta_network(network, changed),
     )
     reports = []
     for card in cards:

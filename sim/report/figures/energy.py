@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from mtspark.sim.energy import Bill
+from mtspark.sim.energy import Bill, cheapest
 from mtspark.sim.report.data import CardReport, EncoderReport, priced_terms
 from mtspark.sim.report.style import INK, MUTED, PAPER, RULE, new_figure, plain, svg
 
@@ -123,8 +123,8 @@ def _totals(axis: Any, row: int, report: CardReport) -> None:
         axis.plot(
             [low, high], [row, row], color="#c8553d", linewidth=5, alpha=0.25, solid_capstyle="butt"
         )
-    for baseline in (report.baselines[0], report.baselines[-1]):
-        joules = baseline.energy_j_per_decision
+    for baseline in (report.baselines[0], cheapest(report.baselines)):
+        joules = None if baseline is None else baseline.energy_j_per_decision
         if joules:
             first = baseline is report.baselines[0]
             axis.plot(
@@ -172,7 +172,7 @@ def _marker_legend(axis: Any) -> None:
         marker("o", "#c8553d", "#c8553d", "spiking, dynamic"),
         marker("o", PAPER, "#c8553d", "with static"),
         marker("s", PAPER, INK, "int8 network"),
-        marker("D", PAPER, INK, "few bits, zeros skipped"),
+        marker("D", PAPER, INK, "the cheapest without spikes"),
     ]
     axis.legend(
         handles=entries,

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtspark.core.backend import Moment
-from mtspark.core.chip_network.network import INPUT, ChipNetwork
+from mtspark.core.chip_network.network import INPUT, ChipNetwork, FrameInput
 from mtspark.core.errors import BadRequestError
 from mtspark.sim.backends.reference import ReferenceChip
 from mtspark.sim.counts.activity import ActivityRecorder, memory, summarise
@@ -55,6 +57,30 @@ def test_three_neurons_and_two_unequal_samples_by_hand() -> None:
         "hidden": [2, 2],
         "out": [0],
     }
+
+
+def test_changes_are_to_the_decision_before_of_the_same_episode() -> None:
+    """A fires hidden 0 twice, B hidden 1 twice; A again, B, and A in an episode of its own."""
+    net = three_neurons()
+    recorder = ActivityRecorder(net)
+    for sample, episode in ((0, 0), (0, 0), (1, 0), (0, 1)):
+        frames = FRAMES[sample : sample + 1]
+        recorder.add(ReferenceChip(net).decide(frames, 0), frames, np.array([episode]))
+    deep = recorder.result()
+    # Binary inputs (1, 1) and (0, 1): a 7 and a 255 are the same spike.
+    assert deep.changed[INPUT].tolist() == [3, 2]
+    assert deep.changed["hidden"].tolist() == [3, 1]
+    assert deep.changed["out"].tolist() == [0]
+    assert deep.changed_shares[INPUT].tolist() == [0.75, 0.5]
+
+
+def test_changed_values_of_a_graded_input() -> None:
+    net = replace(three_neurons(), input=FrameInput((2,), 8))
+    recorder = ActivityRecorder(net)
+    for frame in ([7, 1], [8, 1], [8, 0]):
+        frames = np.array([frame], np.uint8)
+        recorder.add(ReferenceChip(net).decide(frames, 0), frames, np.array([0]))
+    assert recorder.result().changed[INPUT].tolist() == [2, 2]
 
 
 def test_dead_and_saturated_neurons_by_hand() -> None:

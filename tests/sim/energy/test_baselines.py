@@ -12,12 +12,15 @@ from mtspark.sim.counts.totals import Counter
 from mtspark.sim.energy.baselines import (
     Baseline,
     break_even,
+    cheapest,
     head_synapses,
     incremental_network,
     price_baseline,
     quantised_bits,
     quantised_network,
     same_topology,
+    sigma_delta_network,
+    zero_skipping_incremental_network,
     zero_skipping_network,
 )
 from mtspark.sim.energy.cards import load_card
@@ -63,9 +66,31 @@ def test_skipped_zeros_by_hand() -> None:
 
 def test_a_first_layer_that_is_updated_by_changes_by_hand() -> None:
     """1.5 products for changed values a decision instead of 4, and 2 into the output."""
-    baseline = incremental_network(three_neurons(), {"input->hidden": 1.5})
+    changed = {INPUT: np.array([0.25, 0.5]), "hidden": np.array([0.0, 0.5])}
+    baseline = incremental_network(three_neurons(), changed)
     assert baseline.multiply_accumulates == {"hidden": 1.5, "out": 2}
     assert baseline.activation_bits == 8
+
+
+def test_skipped_zeros_and_changes_by_hand() -> None:
+    """Two synapses of each input value, one of each hidden neuron; T = 2."""
+    changed = {INPUT: np.array([0.25, 0.5]), "hidden": np.array([0.0, 0.25])}
+    nonzero = {INPUT: np.array([1.0, 1.0]), "hidden": np.array([0.5, 1.0])}
+    both = zero_skipping_incremental_network(three_neurons(), nonzero, changed)
+    assert both.multiply_accumulates == {"hidden": 1.5, "out": 1.5}
+    every_layer = sigma_delta_network(three_neurons(), changed)
+    assert every_layer.multiply_accumulates == {"hidden": 1.5, "out": 0.25}
+    assert both.activation_bits == every_layer.activation_bits == 2
+
+
+def test_the_cheapest_baseline_is_the_one_of_least_energy() -> None:
+    card = load_card("ops45nm_int8")
+    changed = {INPUT: np.array([0.25, 0.5]), "hidden": np.array([0.0, 0.25])}
+    bills = [price_baseline(same_topology(three_neurons()), card)]
+    bills.append(price_baseline(sigma_delta_network(three_neurons(), changed), card))
+    assert cheapest(bills) is bills[1]
+    assert cheapest(bills[::-1]) is bills[1]
+    assert cheapest([replace(bills[0], energy_j_per_decision=None)]) is None
 
 
 @pytest.mark.parametrize(
