@@ -9,7 +9,7 @@ import typer
 
 from mtspark.cli._console import console, one_thread_each
 from mtspark.core.files import check_target
-from mtspark.sim.hil import ChipBackend, Hold, Jitter
+from mtspark.sim.hil import KEY_VARIABLE, ChipBackend, Hold, Jitter
 
 if TYPE_CHECKING:
     from mtspark.deploy.bundle import Bundle
@@ -98,6 +98,14 @@ def hil_command(
         str | None,
         typer.Option(metavar="tcp://HOST:PORT", help="Play with a chip that is served there."),
     ] = None,
+    key: Annotated[
+        str | None,
+        typer.Option(
+            envvar=KEY_VARIABLE,
+            help="Of a served chip: --serve draws and prints one unless it is given, --connect "
+            "needs it.",
+        ),
+    ] = None,
     json_out: Annotated[
         Path | None,
         typer.Option(
@@ -128,7 +136,7 @@ def hil_command(
     bundle = load_bundle(folder)
     faults = parse_faults(fault or [], fault_seed)
     if serve is not None:
-        _serve(bundle, backend, faults, serve, task)
+        _serve(bundle, backend, faults, serve, task, key)
         return
     if task is None:
         raise BadRequestError("name the game with --task, or serve the chip with --serve")
@@ -156,9 +164,7 @@ def hil_command(
         max_decisions=max_decisions,
         sticky=sticky,
     )
-    request = HilRequest(
-        task, loop, episodes, seed, backend, chip=chip, times=times, sweep=sweep, connect=connect
-    )
+    request = HilRequest(task, loop, episodes, seed, backend, chip, times, sweep, connect, key)
     with progress_bar() as progress:
         result = hil(bundle, request, into=json_out, progress=progress)
     if picture is not None:
@@ -167,7 +173,12 @@ def hil_command(
 
 
 def _serve(
-    bundle: Bundle, backend: ChipBackend, faults: Faults, address: str, task: str | None
+    bundle: Bundle,
+    backend: ChipBackend,
+    faults: Faults,
+    address: str,
+    task: str | None,
+    given_key: str | None,
 ) -> None:
     """Serve the chip until interrupted."""
     import sys
@@ -175,17 +186,21 @@ def _serve(
     from mtspark.sim.hil import end_on_sigterm
     from mtspark.workflows.hil import serve_chip
 
+    def announce(endpoint: str, drawn: str | None) -> None:
+        key = "the key that was given" if drawn is None else f"--key {drawn}"
+        console.print(
+            f"serving {bundle.network.name} at {endpoint}; connect with {key}; Ctrl-C ends it",
+            soft_wrap=True,
+        )
+
     end_on_sigterm()
     serve_chip(
         bundle,
         address,
+        key=given_key,
         backend=backend,
         faults=faults,
         task=task,
-        announce=lambda endpoint: console.print(
-            f"serving {bundle.network.name} at {endpoint}; whoever reaches it may ask; "
-            "Ctrl-C ends it",
-            soft_wrap=True,
-        ),
+        announce=announce,
         complain=lambda line: print(line, file=sys.stderr),
     )

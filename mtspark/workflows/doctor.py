@@ -130,7 +130,6 @@ PARTS = (
     Part("pydantic", "pydantic", "training recipes", essential=False),
     Part("tensorboardX", "tensorboardX", "TensorBoard's files of a training run", essential=False),
     Part("filelock", "filelock", "training", essential=False),
-    Part("pyzmq", "zmq", "hardware in the loop", essential=False),
     Part("msgpack", "msgpack", "hardware in the loop", essential=False),
 )
 if sys.version_info < (3, 11):

@@ -1,3 +1,4 @@
+from .address import check_address as check_address
 from .chip import Chip as Chip
 from .chip import check_faults as check_faults
 from .faults import CHIP_KINDS as CHIP_KINDS
@@ -16,6 +17,7 @@ from .loop import play_hil as play_hil
 from .options import ChipBackend as ChipBackend
 from .options import Hold as Hold
 from .options import Jitter as Jitter
+from .order import ChipOrder as ChipOrder
 from .results import FORMAT as FORMAT
 from .results import VERSION as VERSION
 from .results import Point as Point
@@ -23,7 +25,9 @@ from .results import Setting as Setting
 from .results import StoredPoint as StoredPoint
 from .results import save_curve as save_curve
 from .results import stored_points as stored_points
-from .server import check_address as check_address
 from .server import end_on_sigterm as end_on_sigterm
 from .server import serve as serve
+from .stream import KEY_VARIABLE as KEY_VARIABLE
+from .stream import key_bytes as key_bytes
+from .stream import new_key as new_key
 from .timing import Timing as Timing

@@ -14,7 +14,14 @@ from mtspark.core.errors import BackendFailedError, BackendMissingError, BadRequ
 from mtspark.deploy.lava import installed_lava, load_lava
 from mtspark.sim.hil.faults import CHIP_KINDS, SPIKE_KINDS, Faults, FaultyChip, break_network
 from mtspark.sim.hil.options import ChipBackend
-from mtspark.sim.hil.protocol import Decide, Decided, Hello, Welcome
+from mtspark.sim.hil.protocol import (
+    LARGEST_ANSWER,
+    LARGEST_FRAME,
+    Decide,
+    Decided,
+    Hello,
+    Welcome,
+)
 
 Build = Callable[[ChipNetwork], AgentBackend]
 
@@ -119,6 +126,11 @@ class Chip:
         self._name = FaultyChip.name if self._spikes else backend.value
         self._backend: AgentBackend | None = None
         self._number = 0
+
+    @property
+    def largest_question(self) -> int:
+        """Bytes of the longest message that may ask this chip something."""
+        return LARGEST_ANSWER + min(int(np.prod(self.network.input.shape)), LARGEST_FRAME)
 
     def warm_up(self, task: str) -> None:
         """Decide once on a black frame: compilation is over when the first question comes."""

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import math
 import select
+import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
 from typing import Any
 
-import numpy as np
-import zmq
-
-from mtspark.core.errors import BackendFailedError, BadRequestError
+from mtspark.core.errors import BackendFailedError
 from mtspark.core.process import last_words, own_environment
+from mtspark.sim.hil.address import places
+from mtspark.sim.hil.order import ChipOrder
 from mtspark.sim.hil.protocol import (
     ANSWERED,
+    LARGEST_ANSWER,
     BadPeerError,
     Decide,
     Decided,
@@ -28,45 +30,112 @@ from mtspark.sim.hil.protocol import (
     decode,
     encode,
 )
-from mtspark.sim.hil.server import check_address, new_socket
+from mtspark.sim.hil.stream import (
+    ZEROMQ_MARK,
+    Channel,
+    Role,
+    StrangerError,
+    read_from,
+    write_to,
+)
 
 SLICE_S = 0.1
-"""How often it is looked whether a chip of our own is still alive."""
+"""How often it is looked whether a chip of our own is still alive, and dialled for one that is not
+there."""
 
 
 class ChipGoneError(BackendFailedError):
     """No answer: the chip is dead, away, or never was there."""
 
 
-class ChipLink:
-    """A connection to a chip's address; asking is safe whoever listens there.
+class Dialled:
+    """Connections to a served chip, one after another, as often as one ends.
 
     Args:
         endpoint: tcp://HOST:PORT.
+        key: of the chip.
+
+    Raises:
+        BadRequestError: an address that is none.
+    """
+
+    def __init__(self, endpoint: str, key: bytes) -> None:
+        self.name = endpoint
+        self.key: bytes | None = key
+        self._places = places(endpoint)
+        self._next = 0
+        self._after_s = 0.0
+
+    def __call__(self) -> socket.socket | None:
+        """Begin to connect; None where that was tried just now."""
+        now = time.monotonic()
+        if now < self._after_s:
+            return None
+        self._after_s = now + SLICE_S
+        family, place = self._places[self._next % len(self._places)]
+        self._next += 1
+        connected = socket.socket(family, socket.SOCK_STREAM)
+        connected.setblocking(False)
+        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if connected.connect_ex(place) not in (0, errno.EINPROGRESS):
+            connected.close()
+            return None
+        return connected
+
+    def close(self) -> None:
+        """Nothing is held between two connections."""
+
+
+class Paired:
+    """The one connection to a chip of our own: a pair of sockets; nobody else reaches it.
+
+    Args:
+        connected: our end, which is closed with the connection.
+    """
+
+    name = "the chip"
+    key: bytes | None = None
+
+    def __init__(self, connected: socket.socket) -> None:
+        connected.setblocking(False)
+        self._connected: socket.socket | None = connected
+
+    def __call__(self) -> socket.socket | None:
+        """Take it; None once it was taken."""
+        connected, self._connected = self._connected, None
+        return connected
+
+    def close(self) -> None:
+        """Close our end, unless it was taken."""
+        connected = self()
+        if connected is not None:
+            connected.close()
+
+
+class ChipLink:
+    """A connection to a chip; asking is safe whoever is at the other end.
+
+    Args:
+        connect: gives a new connection, while there is none.
         alive: asked while waiting; no use to wait on when it says False.
     """
 
-    def __init__(self, endpoint: str, alive: Callable[[], bool] = lambda: True) -> None:
-        check_address(endpoint)
-        self.endpoint = endpoint
+    def __init__(self, connect: Dialled | Paired, alive: Callable[[], bool] = lambda: True) -> None:
+        self.endpoint = connect.name
+        self._connect = connect
         self._alive = alive
         self._asked = 0
-        self._stack = ExitStack()
-        self._socket = self._stack.enter_context(new_socket(zmq.DEALER))
-        # A question is for a chip that is there, and never kept for one that comes later.
-        self._socket.immediate = True
-        try:
-            self._socket.connect(endpoint)
-        except zmq.ZMQError as error:
-            self.close()
-            raise BadRequestError(f"{endpoint}: no address ({str(error).lower()})") from error
+        self._socket: socket.socket | None = None
+        self._channel = self._new_channel()
+        self._poll = select.poll()
 
     def greet(self, limit_s: float) -> Welcome:
         """Ask who is there.
 
         Raises:
             ChipGoneError: nobody within the limit.
-            BackendFailedError: somebody who refuses, or does not speak the protocol.
+            BackendFailedError: somebody who refuses, has another key, or does not speak the
+                protocol.
         """
         answer = self._ask(Hello(self.next_id()), limit_s)
         if not isinstance(answer, Welcome):
@@ -91,26 +160,36 @@ class ChipLink:
         return self._asked
 
     def send(self, question: Hello | Decide) -> bool:
-        """Send without waiting; False where no chip is connected."""
+        """Send without waiting; False where no chip is connected, or it does not keep up."""
+        if self._socket is None or not self._channel.open or self._channel.unsent:
+            return False
+        self._channel.put(encode(question))
         try:
-            self._socket.send(encode(question), zmq.NOBLOCK)
-        except zmq.Again:
+            write_to(self._socket, self._channel)
+        except EOFError:
+            self._hang_up()
             return False
         return True
 
     def receive(self, wait_s: float) -> Any:
         """The next answer, to whatever question, or None after a wait.
 
+        Connects, where there is no connection.
+
         Raises:
             BackendFailedError: a refusal, or a message that is none of the protocol.
         """
-        if not self._socket.poll(max(0, int(np.ceil(wait_s * 1000)))):
+        deadline = time.monotonic() + wait_s
+        while True:
+            message = self._read()
+            left = deadline - time.monotonic()
+            if message is not None or left <= 0:
+                break
+            self._wait(left)
+        if message is None:
             return None
-        parts = self._socket.recv_multipart()
         try:
-            if len(parts) != 1:
-                raise BadPeerError(f"a message of {len(parts)} parts; one is the limit")
-            answer = decode(parts[0], ANSWERED)
+            answer = decode(message, ANSWERED)
         except BadPeerError as error:
             raise BadPeerError(f"{self.endpoint}: {error}") from error
         if isinstance(answer, Refused):
@@ -119,63 +198,141 @@ class ChipLink:
 
     def close(self) -> None:
         """Hang up; safe to call twice."""
-        self._stack.close()
+        self._hang_up()
+        self._connect.close()
 
     def _ask(self, question: Hello | Decide, limit_s: float) -> Any:
         deadline = time.monotonic() + limit_s
-        sent = False
+        sent: socket.socket | None = None
         while (left := deadline - time.monotonic()) > 0 and self._alive():
-            if not sent:
-                self._socket.poll(int(1000 * min(left, SLICE_S)), zmq.POLLOUT)
-                sent = self.send(question)
-                continue
-            answer = self.receive(min(left, SLICE_S))
+            if sent is None and self.send(question):
+                sent = self._socket
+            answer = self.receive(min(left, SLICE_S if sent else 0.0))
             # An answer to a question that was given up may still come.
             if answer is not None and answer.id == question.id:
                 return answer
+            if sent is None:
+                self._wait(min(left, SLICE_S))
+            elif self._socket is not sent:
+                raise ChipGoneError(f"{self.endpoint}: hung up without an answer")
         raise ChipGoneError(f"{self.endpoint}: no answer from a chip within {limit_s:g} s")
+
+    def _read(self) -> bytes | None:
+        """Go on with what can go on at once; a message, if one has become whole."""
+        if self._socket is None:
+            self._socket = self._connect()
+            if self._socket is None:
+                return None
+            self._channel = self._new_channel()
+            self._poll.register(self._socket, select.POLLIN | select.POLLOUT)
+        try:
+            try:
+                write_to(self._socket, self._channel)
+                message = read_from(self._socket, self._channel)
+                write_to(self._socket, self._channel)
+            except BadPeerError as error:
+                self._hang_up()
+                raise self._explained(error) from error
+            wanted = select.POLLOUT if self._channel.unsent else 0
+            self._poll.modify(self._socket, select.POLLIN | wanted)
+        except EOFError:
+            self._hang_up()
+            return None
+        return message
+
+    def _wait(self, seconds: float) -> None:
+        """Wait until something can go on, or for a while."""
+        if self._socket is None:
+            time.sleep(min(seconds, SLICE_S))
+        else:
+            self._poll.poll(math.ceil(1000 * seconds))
+
+    def _explained(self, error: BadPeerError) -> BadPeerError:
+        if not isinstance(error, StrangerError):
+            return BadPeerError(f"{self.endpoint}: {error}")
+        if error.first == ZEROMQ_MARK:
+            return BadPeerError(
+                f"{self.endpoint}: an older mtspark, or something else that speaks ZeroMQ; use the "
+                "same mtspark on both sides"
+            )
+        if error.first:
+            return BadPeerError(f"{self.endpoint}: no chip of this mtspark is served there")
+        return BadPeerError(
+            f"{self.endpoint}: its chip has another key; give the one that mtspark hil --serve "
+            "printed there"
+        )
+
+    def _new_channel(self) -> Channel:
+        return Channel(Role.HOST, self._connect.key, LARGEST_ANSWER)
+
+    def _hang_up(self) -> None:
+        connected, self._socket = self._socket, None
+        if connected is not None:
+            self._poll.unregister(connected)
+            connected.close()
 
 
 class ChipProcess:
-    """A chip of our own in another process, which ends when this one does.
+    """A chip of our own in another process, which ends when this one does, or hangs up.
 
     Args:
-        order: for :func:`mtspark.sim.hil.server.serve_for_owner`.
+        order: what it shall be.
+
+    Attributes:
+        link: the connection to it.
+        pid: its number.
     """
 
-    def __init__(self, order: dict[str, Any]) -> None:
+    def __init__(self, order: ChipOrder) -> None:
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 (closed by close)
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "mtspark.sim.hil.server", json.dumps(order)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._log,
-            start_new_session=True,
-            env=own_environment(),
-        )
+        ours, theirs = socket.socketpair()
+        with theirs:
+            self._process = subprocess.Popen(
+                [
+                    *(sys.executable, "-m", "mtspark.sim.hil.server"),
+                    *(order.to_text(), str(theirs.fileno())),
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=self._log,
+                start_new_session=True,
+                pass_fds=(theirs.fileno(),),
+                env=own_environment(),
+            )
+        self.link = ChipLink(Paired(ours), self.alive)
         self.pid = self._process.pid
 
-    def endpoint(self, limit_s: float) -> str | None:
-        """Its address once it is ready; None where it is not within the limit.
+    def ready(self, limit_s: float) -> bool:
+        """Wait until it can be asked; False where it cannot within the limit.
 
         Raises:
             BackendFailedError: it could not start.
         """
         assert self._process.stdout is not None
         if not select.select([self._process.stdout], [], [], limit_s)[0]:
-            return None
+            return False
         line = self._process.stdout.readline()
         try:
             words = json.loads(line)
-            return str(words["endpoint"])
-        except (ValueError, KeyError):
-            words = words if line.strip() and isinstance(words, dict) else {}
+        except ValueError:
+            words = None
+        if not isinstance(words, dict) or "ready" not in words:
+            words = words if isinstance(words, dict) else {}
             reason = words.get("error") or f"its process ended ({self.last_words()})"
-            raise BackendFailedError(f"the chip did not start: {reason}") from None
+            raise BackendFailedError(f"the chip did not start: {reason}")
+        return True
 
     def alive(self) -> bool:
         """Whether it runs."""
         return self._process.poll() is None
+
+    def ends(self, limit_s: float) -> bool:
+        """Whether it runs no more, or not for long."""
+        try:
+            self._process.wait(limit_s)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
 
     def last_words(self) -> str:
         """The last line that it wrote on stderr."""
@@ -185,21 +342,19 @@ class ChipProcess:
 
     def kill(self) -> None:
         """As when the power is cut; safe to call twice."""
+        self.link.close()
         self._process.kill()
         self._release()
 
     def close(self) -> None:
         """Let it end; safe to call twice."""
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        try:
-            self._process.wait(20)
-        except subprocess.TimeoutExpired:
+        self.link.close()
+        if not self.ends(20):
             self._process.kill()
         self._release()
 
     def _release(self) -> None:
         self._process.wait()
-        for stream in (self._process.stdin, self._process.stdout, self._log):
+        for stream in (self._process.stdout, self._log):
             if stream is not None:
                 stream.close()

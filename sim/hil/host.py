@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mtspark.core.errors import BackendFailedError, BadRequestError
-from mtspark.sim.hil.client import ChipGoneError, ChipLink, ChipProcess
-from mtspark.sim.hil.protocol import BadPeerError, Decide, Decided
+from mtspark.sim.hil.client import ChipGoneError, ChipLink, ChipProcess, Dialled
+from mtspark.sim.hil.order import ChipOrder
+from mtspark.sim.hil.protocol import BadPeerError, Decide, Decided, Welcome
+from mtspark.sim.hil.stream import key_bytes
 
 START_LIMIT_S = 600.0
 """For a chip's process to be ready: the engine may have to be compiled, on a busy machine."""
@@ -18,6 +19,8 @@ ANSWER_LIMIT_S = 120.0
 """For an answer of a chip of our own that is alive."""
 FAR_LIMIT_S = 5.0
 """For an answer of a chip somewhere else."""
+END_LIMIT_S = 5.0
+"""For the process of a chip of our own to end that has hung up."""
 RETRY_S = 0.2
 """How long a question waits for a chip that did not answer the last one."""
 GIVE_UP_S = 30.0
@@ -33,21 +36,29 @@ class HostedChip:
         network_hash: what it must run.
         order: for a chip of our own.
         address: of a chip somewhere else.
+        key: of that chip.
 
     Attributes:
         welcome: what it says of itself.
         lost: how often it went away without having been ordered to.
 
     Raises:
-        BackendFailedError: no chip, or one that runs another network.
+        BackendFailedError: no chip, one that has another key, or runs another network.
+        BadRequestError: an address or a key that is none.
     """
 
     def __init__(
-        self, network_hash: str, *, order: dict[str, Any] | None = None, address: str = ""
+        self,
+        network_hash: str,
+        *,
+        order: ChipOrder | None = None,
+        address: str = "",
+        key: str = "",
     ) -> None:
         self._hash = network_hash
         self._order = order
         self._address = address
+        self._dialled = None if order is not None else Dialled(address, key_bytes(key))
         self._process: ChipProcess | None = None
         self._link: ChipLink | None = None
         self._away_since: float | None = None
@@ -55,7 +66,9 @@ class HostedChip:
         self.lost = 0
         try:
             self.start()
-            self.welcome = self.finish_start()
+            welcome = self.finish_start()
+            assert welcome is not None
+            self.welcome = welcome
         except BaseException:
             self.close()
             raise
@@ -66,9 +79,10 @@ class HostedChip:
             if self._process is None or not self._process.alive():
                 self._process = ChipProcess(self._order)
         else:
-            self._link = ChipLink(self._address)
+            assert self._dialled is not None
+            self._link = ChipLink(self._dialled)
 
-    def finish_start(self, wait_s: float | None = None) -> Any:
+    def finish_start(self, wait_s: float | None = None) -> Welcome | None:
         """Wait until the chip is there.
 
         Args:
@@ -84,12 +98,11 @@ class HostedChip:
         if self._link is None:
             assert self._process is not None
             limit = START_LIMIT_S if wait_s is None else wait_s
-            endpoint = self._process.endpoint(limit)
-            if endpoint is None and wait_s is not None:
-                return None
-            if endpoint is None:
+            if not self._process.ready(limit):
+                if wait_s is not None:
+                    return None
                 raise BackendFailedError(f"the chip did not start within {limit:g} s")
-            self._link = ChipLink(endpoint, self._process.alive)
+            self._link = self._process.link
             limit = ANSWER_LIMIT_S
         try:
             welcome = self._link.greet(FAR_LIMIT_S if limit is None else limit)
@@ -122,8 +135,8 @@ class HostedChip:
         question = Decide(self._link.next_id(), task, episode, decision, frame.tobytes())
         try:
             answer = self._link.decide(question, FAR_LIMIT_S if self._address else ANSWER_LIMIT_S)
-        except ChipGoneError:
-            self._lose()
+        except ChipGoneError as error:
+            self._lose(error)
             return None
         self._unanswered_deaths = 0
         return self.read(answer), answer.host_s
@@ -198,13 +211,13 @@ class HostedChip:
             )
         return False
 
-    def _lose(self) -> None:
+    def _lose(self, error: ChipGoneError) -> None:
         self.lost += 1
         self._away_since = time.monotonic()
         if self._process is None:
             return
-        if self._process.alive():
-            raise ChipGoneError(f"no answer from the chip within {ANSWER_LIMIT_S:g} s")
+        if not self._process.ends(END_LIMIT_S):
+            raise error
         self._unanswered_deaths += 1
         if self._unanswered_deaths >= MOST_DEATHS:
             raise BackendFailedError(

@@ -1,8 +1,8 @@
-"""What host and chip say to each other: five messages, MessagePack over ZeroMQ.
+"""What host and chip say to each other: five messages, each one MessagePack map.
 
-The host (a DEALER socket) asks, the chip (a ROUTER socket) answers every message with one of
-the same `id`. Nothing is kept between two questions: each names its task, episode and
-decision, so a chip that died and came back, or another host, goes on as if nothing happened.
+The host asks, the chip answers every message with one of the same `id`. Nothing is kept
+between two questions: each names its task, episode and decision, so a chip that died and came
+back, or another host, goes on as if nothing happened.
 
     host -> chip   hello    id
     chip -> host   welcome  id, network (sha256), backend, faults, input (shape), actions, tasks
@@ -10,14 +10,17 @@ decision, so a chip that died and came back, or another host, goes on as if noth
     chip -> host   decided  id, values (a float an action), host_s
     chip -> host   refused  id, reason
 
-Every message also carries the protocol's name and version. A peer is not trusted: sizes,
-types, ranges and names are checked before anything is used.
+Every message also carries the protocol's name and version. `stream` carries it, and lets nobody
+send one who lacks the key. A peer that has it is not trusted either: a message is read once,
+field by field, and a field is a number, a text, bytes, or a list of numbers and texts. Their
+count and lengths are bounded before they are built, so that no message makes many or deep
+objects; then types, ranges and names are checked.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_origin, get_type_hints
 
 import msgpack
 
@@ -27,14 +30,21 @@ from mtspark.core.files import Bytes, Count, Number, Text, first_problem
 PROTOCOL = "mtspark-hil"
 VERSION = 1
 LARGEST_FRAME = 2**24
-LARGEST_MESSAGE = LARGEST_FRAME + 2**14
-"""ZeroMQ drops a peer that sends more, before it is read."""
+LARGEST_ANSWER = 2**16
+"""Bytes of any message without its frame; an answer has none."""
 LONGEST_TEXT = 1000
 LONGEST_LIST = 4096
+MOST_FIELDS = 16
 
 
 class BadPeerError(BackendFailedError):
-    """The other side said something that the protocol does not have."""
+    """The other side said something that the protocol does not have.
+
+    Attributes:
+        identity: id of the message, for its refusal; 0 where that could not be read.
+    """
+
+    identity = 0
 
 
 @dataclass(frozen=True)
@@ -111,6 +121,13 @@ class Refused:
 Message = Hello | Welcome | Decide | Decided | Refused
 ASKED: tuple[type[Any], ...] = (Hello, Decide)
 ANSWERED: tuple[type[Any], ...] = (Welcome, Decided, Refused)
+_LISTS = {
+    name
+    for kind in (*ASKED, *ANSWERED)
+    for name, hint in get_type_hints(kind).items()
+    if get_origin(hint) is list
+}
+"""Names of the fields that hold a list, in whatever message."""
 
 
 def encode(message: Message) -> bytes:
@@ -131,22 +148,55 @@ def decode(data: bytes, expected: tuple[type[Any], ...]) -> Any:
     Raises:
         BadPeerError: one line that says what is wrong with it.
     """
+    content: dict[str, Any] = {}
     try:
-        content = msgpack.unpackb(
-            data,
-            strict_map_key=True,
-            max_str_len=LONGEST_TEXT,
-            max_bin_len=LARGEST_FRAME,
-            max_array_len=LONGEST_LIST,
-            max_map_len=32,
-            max_ext_len=0,
-        )
-    except (ValueError, msgpack.UnpackException, UnicodeDecodeError, RecursionError) as error:
+        _read_fields(data, content)
+        return _message(content, expected)
+    except BadPeerError as error:
+        if first_problem(Count, content.get("id")) is None:
+            error.identity = int(content["id"])
+        raise
+
+
+def _read_fields(data: bytes, content: dict[str, Any]) -> None:
+    """Read the fields of a message into `content`, as far as they are within the limits."""
+    reader = msgpack.Unpacker(
+        max_buffer_size=max(1, len(data)),
+        max_str_len=LONGEST_TEXT,
+        max_bin_len=LARGEST_FRAME,
+        # A list is read element by element; none stands in a list, nor anything else deep.
+        max_array_len=0,
+        max_map_len=0,
+        max_ext_len=0,
+    )
+    try:
+        reader.feed(data)
+        count = reader.read_map_header()
+        if count > MOST_FIELDS:
+            raise BadPeerError(f"a message of {count} fields; {MOST_FIELDS} is the limit")
+        for _ in range(count):
+            name = reader.unpack()
+            if not isinstance(name, str) or name in content:
+                raise ValueError
+            content[name] = _read_list(reader, name) if name in _LISTS else reader.unpack()
+        if reader.tell() != len(data):
+            raise ValueError
+    except (ValueError, msgpack.UnpackException) as error:
         raise BadPeerError(
-            f"a message of {len(data)} bytes that is no MessagePack within the limits of "
-            f"{PROTOCOL} ({type(error).__name__}); is the peer mtspark hil?"
+            f"a message of {len(data)} bytes that is no MessagePack map of flat fields within the "
+            f"limits of {PROTOCOL} ({type(error).__name__}); is the peer mtspark hil?"
         ) from error
-    if not isinstance(content, dict) or content.get("protocol") != PROTOCOL:
+
+
+def _read_list(reader: Any, name: str) -> list[Any]:
+    length = reader.read_array_header()
+    if length > LONGEST_LIST:
+        raise BadPeerError(f"a message with {length} parts in {name}; {LONGEST_LIST} is the limit")
+    return [reader.unpack() for _ in range(length)]
+
+
+def _message(content: dict[str, Any], expected: tuple[type[Any], ...]) -> Any:
+    if content.get("protocol") != PROTOCOL:
         raise BadPeerError(f"a message that is not of {PROTOCOL}; is the peer mtspark hil?")
     version = content.get("version")
     if type(version) is not int or version != VERSION:
@@ -159,17 +209,6 @@ def decode(data: bytes, expected: tuple[type[Any], ...]) -> Any:
     if not isinstance(kind, str) or kind not in by_name:
         raise BadPeerError(f"a message of kind {_shown(kind)}; {', '.join(by_name)} may come here")
     return _checked(by_name[kind], content)
-
-
-def identity_of(data: bytes) -> int:
-    """The id of a message that may be damaged, for its refusal; 0 where there is none."""
-    try:
-        content = msgpack.unpackb(data, max_array_len=LONGEST_LIST, max_map_len=32, max_ext_len=0)
-        identity = content.get("id")
-    except Exception:
-        # Whatever a stranger's bytes make of the reader, the answer is the same.
-        return 0
-    return identity if first_problem(Count, identity) is None else 0
 
 
 def _checked(kind: type[Any], content: dict[str, Any]) -> Any:

@@ -1,7 +1,7 @@
-"""The process that holds the chip: it answers whoever asks, one question at a time.
+"""The process that holds the chip: it answers whoever has the key, one question at a time.
 
-It outlives its hosts. Started by `mtspark hil` for one game it ends with that process, however
-that one ends: its standard input is a pipe that closes then.
+Served on TCP it outlives its hosts. Started by `mtspark hil` for one game it has one host, at the
+other end of a pair of sockets, and ends when that end closes, however its host ended.
 """
 
 from __future__ import annotations
@@ -9,121 +9,272 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
+import selectors
 import signal
+import socket
 import sys
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
-
-import zmq
 
 from mtspark.core.errors import BadRequestError, MtsparkError
+from mtspark.sim.hil.address import address_of, listen
 from mtspark.sim.hil.chip import Chip
-from mtspark.sim.hil.faults import FaultKind, Faults
-from mtspark.sim.hil.options import ChipBackend
-from mtspark.sim.hil.protocol import ASKED, LARGEST_MESSAGE, Refused, decode, encode, identity_of
+from mtspark.sim.hil.order import ChipOrder
+from mtspark.sim.hil.protocol import ASKED, BadPeerError, Refused, decode, encode
+from mtspark.sim.hil.stream import (
+    ZEROMQ_GREETING,
+    ZEROMQ_MARK,
+    Channel,
+    Role,
+    StrangerError,
+    read_from,
+    refusal_for_zeromq,
+    write_to,
+)
 
-ADDRESS = re.compile(r"tcp://[A-Za-z0-9.\-\[\]:*]+:(\d{1,5}|\*)")
-MOST_WAITING = 64
-"""Messages that ZeroMQ keeps for a slow side, before it drops."""
+MOST_STRANGERS = 32
+"""Connections that have not shown the key; one more, and the oldest is closed."""
+MOST_HOSTS = 32
+"""Connections that have; one more, and the one that was silent longest is closed."""
+STRANGER_LIMIT_S = 5.0
+"""For each part of the proof, and for a peer that is turned away to hang up."""
+PATIENCE_BYTES = 2**20
+"""What a peer that is turned away may still send: it is dropped."""
 LONGEST_REASON = 500
-LONGEST_WAIT_MS = 250
+LONGEST_WAIT_S = 0.25
 """A signal that comes just before the wait begins does not end it: Python heeds it after this."""
+OLD_HOST = "this chip asks for a key, which your mtspark does not know; use the same mtspark here"
 
 
-def check_address(address: str) -> None:
-    """Only TCP: it leaves no socket file behind, however a process ends.
+class Server:
+    """Answers questions that come over sockets; what a peer can make it hold is bounded.
 
-    Raises:
-        BadRequestError: something else.
+    Args:
+        chip: who decides.
+        complain: called with one line for what was refused; more and more rarely, if it is much.
     """
-    match = ADDRESS.fullmatch(address)
-    # ZeroMQ itself would take a larger number modulo 65536.
-    if not match or (match[1] != "*" and int(match[1]) >= 2**16):
-        raise BadRequestError(
-            f"address {address[:80]!r}: write tcp://HOST:PORT, for example tcp://127.0.0.1:5555"
-        )
+
+    def __init__(self, chip: Chip, complain: Callable[[str], None]) -> None:
+        self._chip = chip
+        self._largest = chip.largest_question
+        self._complaints = Complaints(complain)
+        self._selector = selectors.DefaultSelector()
+        self._peers: list[_Peer] = []
+
+    def serve_all(self, listener: socket.socket, key: bytes) -> None:
+        """Answer all who connect and have the key, until interrupted."""
+        self._selector.register(listener, selectors.EVENT_READ)
+        while True:
+            # Before the others are attended to, which may take long: what came in time counts.
+            now = time.monotonic()
+            for entry, _ in self._selector.select(LONGEST_WAIT_S):
+                if entry.fileobj is listener:
+                    self._accept(listener, key)
+                else:
+                    self._attend(entry.data)
+            for peer in [one for one in self._peers if now > one.deadline_s]:
+                self._close(peer)
+
+    def serve_one(self, connected: socket.socket) -> None:
+        """Answer the other end of a pair of sockets, until it hangs up."""
+        self._add(connected, None, "the host")
+        while self._peers:
+            for entry, _ in self._selector.select(LONGEST_WAIT_S):
+                self._attend(entry.data)
+
+    def close(self) -> None:
+        """Hang up on everybody; safe to call twice."""
+        while self._peers:
+            self._close(self._peers[0])
+        self._selector.close()
+
+    def _accept(self, listener: socket.socket, key: bytes) -> None:
+        try:
+            connected, place = listener.accept()
+        except BlockingIOError:
+            return
+        except OSError as error:
+            # Too many files are open, mostly: others close theirs.
+            self._complaints.add("accept", f"a connection failed ({error.strerror})")
+            time.sleep(LONGEST_WAIT_S)
+            return
+        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._add(connected, key, str(place[0]))
+        strangers = [peer for peer in self._peers if not peer.channel.open]
+        if len(strangers) > MOST_STRANGERS:
+            self._close(strangers[0])
+
+    def _add(self, connected: socket.socket, key: bytes | None, name: str) -> None:
+        connected.setblocking(False)
+        peer = _Peer(connected, Channel(Role.CHIP, key, self._largest), name)
+        self._peers.append(peer)
+        self._selector.register(connected, selectors.EVENT_READ, peer)
+
+    def _close(self, peer: _Peer) -> None:
+        self._peers.remove(peer)
+        self._selector.unregister(peer.connected)
+        peer.connected.close()
+
+    def _attend(self, peer: _Peer) -> None:
+        """Read what a peer has sent until a message is whole; answer it; write what fits."""
+        if peer not in self._peers:
+            # Closed while another was attended to.
+            return
+        with contextlib.suppress(EOFError):
+            if peer.leaving:
+                self._listen_no_more(peer)
+            elif not peer.channel.unsent:
+                self._read(peer)
+            write_to(peer.connected, peer.channel)
+            # Who does not read its answer is not asked for the next question.
+            wanted = selectors.EVENT_WRITE if peer.channel.unsent else selectors.EVENT_READ
+            self._selector.modify(peer.connected, wanted, peer)
+            return
+        self._close(peer)
+
+    def _read(self, peer: _Peer) -> None:
+        was_open = peer.channel.open
+        try:
+            message = read_from(peer.connected, peer.channel)
+        except BadPeerError as error:
+            self._turn_away(peer, error)
+            return
+        if message is not None:
+            peer.channel.put(self._answer(message, peer.name))
+        if peer.channel.open:
+            peer.deadline_s, peer.heard_s = float("inf"), time.monotonic()
+            if not was_open:
+                self._make_room(peer)
+        elif peer.channel.unsent:
+            peer.deadline_s = time.monotonic() + STRANGER_LIMIT_S
+
+    def _make_room(self, newest: _Peer) -> None:
+        hosts = [peer for peer in self._peers if peer.channel.open and peer is not newest]
+        if len(hosts) >= MOST_HOSTS:
+            silent = min(hosts, key=lambda peer: peer.heard_s)
+            self._complaints.add("full", f"{silent.name}: hung up on, {MOST_HOSTS} hosts are there")
+            self._close(silent)
+
+    def _turn_away(self, peer: _Peer, error: BadPeerError) -> None:
+        """Say why, where that can be understood, and wait for the peer to hang up."""
+        peer.leaving, peer.deadline_s = True, time.monotonic() + STRANGER_LIMIT_S
+        if not isinstance(error, StrangerError):
+            self._complaints.add("refused", f"refused: {peer.name}: {error}")
+            peer.channel.put(encode(Refused(0, _printable(str(error)))))
+            return
+        if error.first != ZEROMQ_MARK:
+            self._complaints.add("stranger", f"turned away: {peer.name}: {error}")
+            raise EOFError
+        self._complaints.add("old", f"turned away: {peer.name}: speaks ZeroMQ, as mtspark 0.1 did")
+        at_once, peer.last_word = refusal_for_zeromq(OLD_HOST)
+        peer.channel.unsent += at_once
+
+    def _listen_no_more(self, peer: _Peer) -> None:
+        """Drop what a peer sends that was turned away, for a while.
+
+        Closed at once, with bytes unread, a connection would lose the reason that is on its way.
+        """
+        try:
+            dropped = len(peer.connected.recv(2**16))
+            peer.patience_bytes -= dropped
+            if not dropped or peer.patience_bytes < 0:
+                raise EOFError
+            if peer.patience_bytes < PATIENCE_BYTES - len(ZEROMQ_GREETING):
+                peer.channel.unsent += peer.last_word
+                peer.last_word = b""
+        except BlockingIOError:
+            return
+        except OSError as error:
+            raise EOFError from error
+
+    def _answer(self, data: bytes, name: str) -> bytes:
+        identity = 0
+        try:
+            question = decode(data, ASKED)
+            identity = question.id
+            return encode(self._chip.answer(question))
+        except MtsparkError as error:
+            reason = _printable(str(error))
+            self._complaints.add("refused", f"refused: {name}: {reason}")
+            return encode(Refused(getattr(error, "identity", identity), reason))
 
 
-@contextlib.contextmanager
-def new_socket(kind: int) -> Iterator[Any]:
-    """A ZeroMQ socket with our limits, and a context of its own; both end with the block."""
-    context: Any = zmq.Context()
-    socket = context.socket(kind)
-    try:
-        socket.linger = 0
-        socket.maxmsgsize = LARGEST_MESSAGE
-        socket.sndhwm = socket.rcvhwm = MOST_WAITING
-        yield socket
-    finally:
-        socket.close()
-        context.term()
+class Complaints:
+    """Passes lines on; of many of one kind the 10th, 20th, ... 100th, 200th, and so on.
+
+    A peer must not be able to fill a disk with what is said of it.
+    """
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self._counts: dict[str, int] = {}
+
+    def add(self, kind: str, line: str) -> None:
+        """Say it, or count it."""
+        count = self._counts[kind] = self._counts.get(kind, 0) + 1
+        if count < 10:
+            self._say(_printable(line))
+        elif str(count).rstrip("0") in "123456789":
+            self._say(_printable(f"{line} ({count:,} of that kind so far)"))
+
+
+class _Peer:
+    """One connection.
+
+    Attributes:
+        connected: its socket.
+        channel: what it has said and shall hear.
+        name: for complaints.
+        leaving: it was turned away.
+        patience_bytes: that it may still send then.
+        last_word: what it hears once it has sent more than a greeting.
+        deadline_s: when it is closed, whatever it does.
+        heard_s: when it last sent something.
+    """
+
+    def __init__(self, connected: socket.socket, channel: Channel, name: str) -> None:
+        self.connected = connected
+        self.channel = channel
+        self.name = name
+        self.leaving = False
+        self.patience_bytes = PATIENCE_BYTES
+        self.last_word = b""
+        self.heard_s = time.monotonic()
+        self.deadline_s = float("inf") if channel.open else self.heard_s + STRANGER_LIMIT_S
 
 
 def serve(
     chip: Chip,
     address: str,
+    key: bytes,
     *,
     announce: Callable[[str], None],
     complain: Callable[[str], None],
-    owner: int | None = None,
 ) -> None:
-    """Answer questions until interrupted, or until the owner is gone.
+    """Answer all who have the key until interrupted.
 
     Args:
         chip: who decides.
         address: tcp://HOST:PORT; a port of * takes a free one.
+        key: that a host must have.
         announce: called with the address once questions can come.
-        complain: called with one line for every question that was refused.
-        owner: handle that becomes readable (closes) when the server shall end.
+        complain: called with one line for what was refused.
 
     Raises:
         BadRequestError: the address cannot be served.
     """
-    check_address(address)
-    with new_socket(zmq.ROUTER) as socket:
-        try:
-            socket.bind(address)
-        except zmq.ZMQError as error:
-            raise BadRequestError(
-                f"{address}: cannot be served ({str(error).lower()}); choose another port"
-            ) from error
-        poller = zmq.Poller()
-        poller.register(socket, zmq.POLLIN)
-        if owner is not None:
-            poller.register(owner, zmq.POLLIN)
-        announce(socket.last_endpoint.decode())
-        while True:
-            ready = dict(poller.poll(LONGEST_WAIT_MS))
-            if owner in ready:
-                return
-            if socket not in ready:
-                continue
-            host, *parts = socket.recv_multipart()
-            # A host that is gone, or does not read, is no reason to wait.
-            with contextlib.suppress(zmq.Again):
-                socket.send_multipart([host, _answer(chip, parts, complain)], zmq.NOBLOCK)
+    with listen(address) as listener, contextlib.closing(Server(chip, complain)) as server:
+        announce(address_of(listener))
+        server.serve_all(listener, key)
 
 
-def _answer(chip: Chip, parts: list[bytes], complain: Callable[[str], None]) -> bytes:
-    data = parts[0] if parts else b""
-    try:
-        if len(parts) != 1:
-            raise BadRequestError(f"a message of {len(parts)} parts; one is the limit")
-        return encode(chip.answer(decode(data, ASKED)))
-    except MtsparkError as error:
-        reason = "".join(c if c.isprintable() else "?" for c in str(error))[:LONGEST_REASON]
-        complain(f"refused: {reason}")
-        return encode(Refused(identity_of(data), reason))
-
-
-def serve_for_owner(order: dict[str, Any]) -> None:
-    """Serve the process that started this one; tell it the address, or why not, in one line.
+def serve_for_owner(order: ChipOrder, connected: socket.socket) -> None:
+    """Serve the process that started this one; tell it that this is ready, or why not, in one line.
 
     Args:
-        order: bundle (folder), network (its expected sha256), task, backend, rates and seed of
-            faults.
+        order: what the chip is.
+        connected: end of a pair of sockets, whose other end the owner holds.
     """
     from mtspark.deploy.bundle import load_bundle
 
@@ -135,30 +286,28 @@ def serve_for_owner(order: dict[str, Any]) -> None:
         announcement.write(json.dumps(words) + "\n")
         announcement.close()
 
-    chip = None
-    try:
-        bundle = load_bundle(Path(order["bundle"]))
-        if bundle.network_hash != order["network"]:
-            raise BadRequestError(f"{bundle.folder}: changed since it was read; start again")
-        rates = {FaultKind(name): rate for name, rate in order["rates"].items()}
-        faults = Faults(rates, order["seed"])
-        backend = ChipBackend(order["backend"])
-        chip = Chip(bundle.network, bundle.network_hash, backend, faults, order["task"])
-        chip.warm_up(order["task"])
-        serve(
-            chip,
-            "tcp://127.0.0.1:*",
-            announce=lambda endpoint: announce(endpoint=endpoint),
-            complain=lambda line: print(line, file=sys.stderr),
-            owner=0,
-        )
-    except MtsparkError as error:
-        with contextlib.suppress(ValueError, OSError):
-            announce(error=str(error))
-        raise SystemExit(2) from None
-    finally:
-        if chip is not None:
-            chip.close()
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(connected)
+        try:
+            bundle = load_bundle(Path(order.bundle))
+            if bundle.network_hash != order.network:
+                raise BadRequestError(f"{bundle.folder}: changed since it was read; start again")
+            chip = Chip(
+                bundle.network, bundle.network_hash, order.backend, order.faults, order.task
+            )
+            stack.callback(chip.close)
+            chip.warm_up(order.task)
+            server = stack.enter_context(contextlib.closing(Server(chip, _complain)))
+            announce(ready="")
+            server.serve_one(connected)
+        except MtsparkError as error:
+            with contextlib.suppress(ValueError, OSError):
+                announce(error=str(error))
+            raise SystemExit(2) from None
+
+
+def _complain(line: str) -> None:
+    print(line, file=sys.stderr)
 
 
 def end_on_sigterm() -> None:
@@ -170,7 +319,11 @@ def end_on_sigterm() -> None:
     signal.signal(signal.SIGTERM, stop)
 
 
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() else "?" for c in text)[:LONGEST_REASON]
+
+
 if __name__ == "__main__":
     end_on_sigterm()
     with contextlib.suppress(KeyboardInterrupt):
-        serve_for_owner(json.loads(sys.argv[1]))
+        serve_for_owner(ChipOrder.from_text(sys.argv[1]), socket.socket(fileno=int(sys.argv[2])))

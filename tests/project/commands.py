@@ -33,7 +33,7 @@ LIBRARIES = (
     *("torchrl.data", "tensordict"),
     *("numba", "nir", "h5py", "onnx", "onnx.helper", "onnxruntime", "safetensors.numpy"),
     *("gymnasium", "ale_py", "ale_py.vector_env", "sklearn.cluster", "pydantic", "tensorboardX"),
-    *("matplotlib.figure", "jinja2", "PIL.Image", "rich.progress", "typer", "zmq", "msgpack"),
+    *("matplotlib.figure", "jinja2", "PIL.Image", "rich.progress", "typer", "msgpack"),
 )
 """Of other projects, to be imported once; one that is missing is left to the commands."""
 REPLY = "reply: "

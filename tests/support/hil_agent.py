@@ -11,6 +11,8 @@ import numpy as np
 from mtspark.core.chip_network.network import INPUT, ChipNetwork
 from mtspark.deploy.bundle import Bundle, write_bundle
 from mtspark.sim.hil.faults import Faults
+from mtspark.sim.hil.options import ChipBackend
+from mtspark.sim.hil.order import ChipOrder
 from tests.support.networks import PONG, conv, dense, network, population
 
 
@@ -37,18 +39,16 @@ def pong_bundle(folder: Path) -> Bundle:
     return write_bundle(folder / "tiny.deploy", pong_network())
 
 
-def order(bundle: Bundle, faults: Faults | None = None, **changes: Any) -> dict[str, Any]:
+def order(bundle: Bundle, faults: Faults | None = None, **changes: Any) -> ChipOrder:
     """What a chip's process is told."""
-    faults = faults or Faults()
-    return {
+    words = {
         "bundle": str(bundle.folder),
         "network": bundle.network_hash,
         "task": "pong",
-        "backend": "reference",
-        "rates": {kind.value: rate for kind, rate in faults.rates.items()},
-        "seed": faults.seed,
-        **changes,
+        "backend": ChipBackend.REFERENCE,
+        "faults": faults or Faults(),
     }
+    return ChipOrder(**{**words, **changes})
 
 
 class LocalChip:

@@ -8,6 +8,7 @@ from typing import ClassVar
 from mtspark.core.errors import BadRequestError
 from mtspark.sim.hil import (
     CHIP_KINDS,
+    KEY_VARIABLE,
     ChipBackend,
     FaultKind,
     Faults,
@@ -16,6 +17,7 @@ from mtspark.sim.hil import (
     check_address,
     check_faults,
     fault_kind,
+    key_bytes,
     parse_rate,
 )
 
@@ -86,10 +88,11 @@ class HilRequest:
         times: which of the chip's sets of times; None for its first.
         sweep: what is varied, if anything.
         connect: address of a chip that is served there, tcp://HOST:PORT.
+        key: of that chip.
 
     Raises:
-        BadRequestError: two answers to how long the chip takes, an address that is none, a fault
-            that only a chip of our own can have, or one that the backend cannot have.
+        BadRequestError: two answers to how long the chip takes, an address or a key that is none,
+            a fault that only a chip of our own can have, or one that the backend cannot have.
     """
 
     task: str
@@ -101,6 +104,7 @@ class HilRequest:
     times: str | None = None
     sweep: Sweep | None = None
     connect: str | None = None
+    key: str | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         sources = {
@@ -117,6 +121,12 @@ class HilRequest:
         self._check_faults()
         if self.connect is not None:
             check_address(self.connect)
+            if self.key is None:
+                raise BadRequestError(
+                    "--connect needs the key that mtspark hil --serve printed; add --key KEY, or "
+                    f"set {KEY_VARIABLE}"
+                )
+            key_bytes(self.key)
 
     def _check_faults(self) -> None:
         ours = (*CHIP_KINDS, FaultKind.CHIP_DEATH)

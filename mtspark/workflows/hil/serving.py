@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from mtspark.deploy.bundle import Bundle
-from mtspark.sim.hil import Chip, ChipBackend, Faults, check_address, serve
+from mtspark.sim.hil import Chip, ChipBackend, Faults, check_address, key_bytes, new_key, serve
 
 
 def serve_chip(
     bundle: Bundle,
     address: str,
     *,
+    key: str | None = None,
     backend: ChipBackend = ChipBackend.ENGINE,
     faults: Faults | None = None,
     task: str | None = None,
-    announce: Callable[[str], None],
+    announce: Callable[[str, str | None], None],
     complain: Callable[[str], None],
 ) -> None:
     """Serve a chip until a KeyboardInterrupt.
@@ -23,21 +24,30 @@ def serve_chip(
     Args:
         bundle: what the chip runs.
         address: tcp://HOST:PORT; a port of * takes a free one.
+        key: that a host must have; None draws one.
         backend: what stands for the chip.
         faults: what breaks on it.
         task: the only one, for the backends that hold one.
-        announce: called with the address once questions can come.
-        complain: called with one line for every question that was refused.
+        announce: called with the address, and with the key that was drawn, once questions can come.
+        complain: called with one line for what was refused.
 
     Raises:
-        BadRequestError: the address cannot be served, the task is unknown, or the backend cannot
-            have these faults.
+        BadRequestError: the address cannot be served, the key is none, the task is unknown, or the
+            backend cannot have these faults.
         BackendMissingError: the backend is not installed.
     """
     check_address(address)
+    drawn = new_key() if key is None else None
+    secret = key_bytes(drawn or key or "")
     chip = Chip(bundle.network, bundle.network_hash, backend, faults or Faults(), task)
     try:
         chip.warm_up(task or bundle.network.tasks[0].name)
-        serve(chip, address, announce=announce, complain=complain)
+        serve(
+            chip,
+            address,
+            secret,
+            announce=lambda endpoint: announce(endpoint, drawn),
+            complain=complain,
+        )
     finally:
         chip.close()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any
 
 from mtspark.core.errors import BackendFailedError
 from mtspark.core.files import AnyPath, write_json
@@ -13,6 +12,7 @@ from mtspark.deploy.bundle import Bundle
 from mtspark.sim.hil import (
     CHIP_KINDS,
     ChipBackend,
+    ChipOrder,
     FrameMoment,
     HilEpisode,
     HostedChip,
@@ -121,17 +121,18 @@ def _open_chip(bundle: Bundle, request: HilRequest, setting: Setting) -> HostedC
         BackendFailedError: no chip, or one that knows another network or other tasks.
     """
     faults = setting.loop.faults
-    order: dict[str, Any] | None = None
+    order = None
     if request.connect is None:
-        order = {
-            "bundle": str(bundle.folder.resolve()),
-            "network": bundle.network_hash,
-            "task": request.task,
-            "backend": request.backend.value,
-            "rates": {kind.value: rate for kind, rate in faults.rates.items()},
-            "seed": faults.seed,
-        }
-    chip = HostedChip(bundle.network_hash, order=order, address=request.connect or "")
+        order = ChipOrder(
+            bundle=str(bundle.folder.resolve()),
+            network=bundle.network_hash,
+            task=request.task,
+            backend=request.backend,
+            faults=faults,
+        )
+    chip = HostedChip(
+        bundle.network_hash, order=order, address=request.connect or "", key=request.key or ""
+    )
     if request.task not in chip.welcome.tasks:
         chip.close()
         raise BackendFailedError(f"{request.connect}: its chip does not know task {request.task!r}")

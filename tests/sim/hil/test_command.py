@@ -143,7 +143,7 @@ def test_a_sweep_that_was_stopped_goes_on(
         ("--episodes", 2),
         ("--fault-seed", 1),
         ("--measured",),
-        ("--connect", "tcp://127.0.0.1:9"),
+        ("--connect", "tcp://127.0.0.1:9", "--key", "0" * 32),
     ):
         out.write_text(text)
         played.clear()
@@ -193,6 +193,12 @@ def test_latency_modelled_for_a_chip(
         (("--task", "pong", "--times", "x"), "add --chip"),
         (("--task", "pong", "--picture", "x.png"), "--picture draws a curve"),
         (("--task", "pong", "--connect", "here"), "write tcp://HOST:PORT"),
+        (("--task", "pong", "--connect", "tcp://127.0.0.1:9"), "needs the key"),
+        (
+            ("--task", "pong", "--connect", "tcp://127.0.0.1:9", "--key", "x"),
+            "the key has 32 hexadecimal digits",
+        ),
+        (("--serve", "tcp://127.0.0.1:*", "--key", "x"), "the key has 32 hexadecimal digits"),
         (("--serve", "tcp://127.0.0.1:99999"), "write tcp://HOST:PORT"),
         (("--serve", "ipc:///x"), "write tcp://HOST:PORT"),
         (
