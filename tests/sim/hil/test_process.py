@@ -411,7 +411,7 @@ def pushed(connected: plain.socket, head: bytes, piece: bytes, most: int = 2**28
 def test_unfinished_messages_of_any_kind_fill_no_memory(bundle: Bundle) -> None:
     part = b"\x03" + (2**16).to_bytes(8, "big") + bytes(2**16)
     zeromq = b"\xff" + bytes(8) + b"\x7f\x03\x00" + b"NULL".ljust(20, b"\0") + bytes(32)
-    zeromq += b"\x04\x19\x05READY\x0bSocket-Type\0\0\0\x06DEALER"
+    zeromq += b"\x04\x1c\x05READY\x0bSocket-Type\0\0\0\x06DEALER"
     with served(bundle, "tcp://127.0.0.1:*") as (server, address, _):
         before = resident_bytes(server.pid)
         strangers = [connected_to(address) for _ in range(3)]
