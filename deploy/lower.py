@@ -142,13 +142,20 @@ def _raised(network: FloatNetwork, population: FloatPopulation) -> FloatPopulati
 
 def _refuse_what_the_chip_lacks(network: FloatNetwork) -> None:
     for population in network.populations:
-        name = population.name
+        name, thresholds = population.name, population.thresholds
         if population.reset is FloatReset.ZERO_LATE and population.spiking:
             raise BadNetworkError(
                 f"population {name!r}: a reset to zero that also drops the next step's input "
                 "(snntorch's Synaptic, RLeaky and RSynaptic with reset_delay=True) does not exist "
                 "on the chip; train with reset_delay=False or reset_mechanism='subtract'"
             )
+        if population.reset is FloatReset.SUBTRACT_GUARDED and thresholds is not None:
+            reaches = np.greater_equal if population.fires_at_threshold else np.greater
+            if reaches(population.initial_membrane, thresholds).any():
+                raise BadNetworkError(
+                    f"population {name!r}: a membrane starts at its threshold, where the guarded "
+                    "reset of the chip guards nothing in its first step; use --start zero"
+                )
         if np.any(population.current_keep == 1):
             raise BadNetworkError(
                 f"population {name!r}: a current that never decays does not exist on the chip; "
@@ -156,7 +163,6 @@ def _refuse_what_the_chip_lacks(network: FloatNetwork) -> None:
             )
         if np.any(np.abs(population.gain) < SMALLEST_GAIN):
             raise BadNetworkError(f"population {name!r} has neurons that hear nothing (r is 0)")
-        thresholds = population.thresholds
         if thresholds is not None:
             lowest = float(thresholds.min())
             if lowest < 0:

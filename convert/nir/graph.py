@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from copy import copy
 from dataclasses import dataclass, field
+from typing import Any
 
 import nir
 import numpy as np
@@ -97,11 +98,22 @@ def _input_before(flat: FlatGraph, first: str) -> str:
     name = "input"
     while name in flat.nodes:
         name += "_"
-    taken = (node.input_type or {}).get("input")
-    flat.nodes = {name: nir.Input({"input": taken}), **flat.nodes}
+    flat.nodes = {name: nir.Input({"input": taken_shape(node)}), **flat.nodes}
     flat.sources = {name: [], **flat.sources}
     flat.sources[first] = [name, *flat.sources[first]]
     return name
+
+
+def taken_shape(node: nir.NIRNode) -> Any:
+    """The shape that a node says it takes, as nir has it; None or empty where it says none.
+
+    Of a convolution with groups nir counts the channels of one group.
+    """
+    taken = (node.input_type or {}).get("input")
+    if isinstance(node, (nir.Conv1d, nir.Conv2d)) and taken is not None and np.size(taken) > 1:
+        channels = node.weight.shape[1] * int(np.ravel(node.groups)[0])
+        return np.array([channels, *np.ravel(taken)[1:]])
+    return taken
 
 
 def _only(kind: str, names: list[str], wanted: str | None) -> str:
@@ -113,6 +125,7 @@ def _only(kind: str, names: list[str], wanted: str | None) -> str:
         listed = ", ".join(names) or "none"
         raise BadNetworkError(
             f"{len(names)} {kind}s ({listed}), exactly 1 can be deployed"
+            + ("" if names else f"; add a node {kind.capitalize()}")
             + ("; name one with --output-node" if kind == "output" and names else "")
         )
     return names[0]
@@ -174,11 +187,28 @@ def _loose(
     for name in graph.nodes:
         own = inside[name][which] if name in inside else [prefix + name]
         ends += [end for end in own if end not in taken]
+    ends = ends or _ends_of_loops(flat, level, which)
     if len(ends) == 1:
         kind = ("input", "output")[which]
         place = ("in front of", "behind")[which]
         flat.notes.append(f"no {kind} node: the {kind} is {place} {ends[0]!r}")
     return ends
+
+
+def _ends_of_loops(flat: FlatGraph, level: list[tuple[str, str]], which: int) -> list[str]:
+    """Neurons of a loop at an end: only it leads to them (0), or they lead only into it (1)."""
+    onwards: dict[str, list[str]] = {end: [] for edge in level for end in edge}
+    back: dict[str, list[str]] = {end: [] for edge in level for end in edge}
+    for source, target in level:
+        onwards[source].append(target)
+        back[target].append(source)
+    along, against = (onwards, back) if which else (back, onwards)
+    return [
+        name
+        for name in onwards
+        if hasattr(flat.nodes[name], "v_threshold")
+        and _reached([name], along) <= _reached([name], against)
+    ]
 
 
 def _prune(flat: FlatGraph, outputs: set[str]) -> None:

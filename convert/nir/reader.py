@@ -15,7 +15,7 @@ import nir
 import numpy as np
 
 from mtspark.convert.nir.file import METADATA, read_nir_here
-from mtspark.convert.nir.graph import FlatGraph, flatten_graph
+from mtspark.convert.nir.graph import FlatGraph, flatten_graph, taken_shape
 from mtspark.convert.nir.loops import break_loops, computing_order
 from mtspark.convert.nir.neurons import (
     NEURONS,
@@ -239,7 +239,7 @@ def _input_shape(flat: FlatGraph) -> Shape:
     if declared is None or not np.asarray(declared).size:
         # One node after it may say what it takes.
         for name in flat.targets(flat.input):
-            taken = (flat.nodes[name].input_type or {}).get("input")
+            taken = taken_shape(flat.nodes[name])
             if taken is not None and np.asarray(taken).size:
                 return shape_of(taken)
         raise BadNetworkError(f"input {flat.input!r} has no shape")

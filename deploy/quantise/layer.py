@@ -327,6 +327,8 @@ class _ExactRounding(_Rounding):
             if empty.any():
                 stands = np.where(empty, np.abs(others).max(1), 0.0)
                 rows = np.concatenate([rows, stands[:, None]], axis=1)
+        # What has no numbers at all is exact in any unit.
+        fine.exact = fine._neurons(np.asarray(~rows.any(1)))
         if not fine.options.per_channel:
             rows = rows.reshape(1, -1)
         used = np.flatnonzero(np.abs(rows).max(1) > SMALLEST)
@@ -376,7 +378,7 @@ class _ExactRounding(_Rounding):
             whole = np.where(chosen, np.rint(weights / (unit * grid)) * grid, integers)
             result.integers.append(whole.astype(np.int64))
         result.unit_of_neurons = self._neurons(result.unit)
-        result.exact = self._neurons(exact)
+        result.exact = self._neurons(exact) | self.fine.exact
         return result
 
 
