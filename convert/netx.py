@@ -88,6 +88,7 @@ def import_netx(
     *,
     limits: FileLimits | None = None,
     trust: bool | None = None,
+    content: bytes | None = None,
 ) -> ChipNetwork:
     """Read an untrusted file: the whole import runs in a limited process.
 
@@ -95,6 +96,7 @@ def import_netx(
         path: of the file.
         time_steps: T of one run; default: the file's own tSample, else 16.
         limits, trust: see :func:`mtspark.core.files.sandbox.read_guarded`.
+        content: the file's bytes where they have been read; then `path` only names them.
 
     Raises:
         BadFileError: not a readable HDF5 file, or a network over a limit.
@@ -103,15 +105,16 @@ def import_netx(
     path = Path(path)
 
     def read(bounds: FileLimits) -> dict[str, Any]:
-        network = _imported(path, read_hdf5(path, bounds, trust=True), time_steps)
+        values = read_hdf5(path, bounds, trust=True, content=content)
+        network = _imported(path, values, time_steps)
         check_network_limits(network, bounds, str(path))
         check_network(network)
         data, arrays = network_to_json(network)
         return {"data": data, "arrays": arrays}
 
-    content = read_guarded(str(path), read, limits, trust)
+    answer = read_guarded(str(path), read, limits, trust)
     bounds = chosen_policy(limits, trust).limits
-    return network_from_json(content["data"], content["arrays"], str(path), bounds)
+    return network_from_json(answer["data"], answer["arrays"], str(path), bounds)
 
 
 def _imported(path: Path, content: Layer, time_steps: int | None) -> ChipNetwork:

@@ -29,7 +29,7 @@ from mtspark.core.files import (
     AnyPath,
     FileLimits,
     UnwritableError,
-    chosen_policy,
+    current_policy,
     folder_lock,
     leftovers,
     over,
@@ -51,6 +51,10 @@ AGENT, FIDELITY, RUNS = "agent.pt", "fidelity.json", "runs"
 
 _ATTEMPTS = 5
 """A folder that is exchanged twice while one run is stored is rare enough."""
+
+
+class _ChangedError(BadFileError):
+    """A file is not the one that the manifest lists."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +91,12 @@ class Bundle:
         """
         if name not in self.files:
             raise BadFileError(f"{self.folder}: has no {name}")
-        return _verified(self.folder, name, self.files[name], chosen_policy(None, None).limits)
+        try:
+            return _verified(self.folder, name, self.files[name], current_policy().limits)
+        except _ChangedError as error:
+            raise BadFileError(
+                f"{self.folder / name}: changed since the bundle was read; read it again"
+            ) from error
 
 
 def write_bundle(
@@ -423,7 +432,7 @@ def _verified(folder: Path, name: str, expected: Any, limits: FileLimits) -> byt
         raise BadFileError(f"{shown}: named in the manifest but not a file of the bundle")
     content = read_whole(path, limits, follow_links=False)
     if hashlib.sha256(content).hexdigest() != expected:
-        raise BadFileError(
+        raise _ChangedError(
             f"{path}: differs from its sha256 in the manifest; export again with --force, which "
             "keeps this file under another name"
         )

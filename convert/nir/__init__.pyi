@@ -1,5 +1,6 @@
 from .agent import Head as Head
 from .agent import agent_to_nir as agent_to_nir
+from .agent import graph_bytes as graph_bytes
 from .agent import load_graph as load_graph
 from .agent import save_graph as save_graph
 from .annotate import copy_with_choices as copy_with_choices

@@ -189,6 +189,11 @@ def save_graph(graph: nir.NIRGraph, path: AnyPath) -> None:
     Raises:
         BadFileError: it cannot be written.
     """
+    write_bytes(path, graph_bytes(graph))
+
+
+def graph_bytes(graph: nir.NIRGraph) -> bytes:
+    """Make the content of a graph's file."""
     import h5py
 
     def fill(group: Any, values: dict[str, Any]) -> None:
@@ -209,16 +214,20 @@ def save_graph(graph: nir.NIRGraph, path: AnyPath) -> None:
 
     # As nir.write does, byte for byte (a test compares). nir.write itself takes a path, where the
     # HDF5 library crashes on a full disk, or a file object, which gives other bytes.
-    write_bytes(path, hdf5_bytes(write))
+    return hdf5_bytes(write)
 
 
-def load_graph(path: AnyPath) -> nir.NIRGraph:
+def load_graph(path: AnyPath, *, content: bytes | None = None) -> nir.NIRGraph:
     """Read a graph that mtspark wrote.
+
+    Args:
+        path: the file.
+        content: its bytes where they have been read; then `path` only names them.
 
     Raises:
         BadFileError: missing, refused, or not a NIR graph with mtspark's metadata.
     """
-    graph = read_nir(path)
+    graph = read_nir(path, content=content)
     if METADATA not in graph.metadata:
         raise BadFileError(f"{path}: NIR graph without mtspark's metadata (dt, steps, scale)")
     return graph

@@ -11,7 +11,7 @@ import numpy as np
 from mtspark.convert.nir.file import METADATA
 from mtspark.convert.nir.neurons import ImportOptions, choose
 from mtspark.core.errors import BadFileError
-from mtspark.core.files import AnyPath, hdf5_bytes, read_hdf5, write_bytes
+from mtspark.core.files import AnyPath, hdf5_bytes, read_hdf5
 from mtspark.core.float_network import FloatNetwork
 
 COMPRESSED_BYTES = 4096
@@ -19,26 +19,32 @@ COMPRESSED_BYTES = 4096
 
 
 def copy_with_choices(
-    source: AnyPath, target: AnyPath, options: ImportOptions, network: FloatNetwork
-) -> None:
-    """Write a file's content anew with the choices in its metadata, so that it reads the same.
+    source: AnyPath,
+    options: ImportOptions,
+    network: FloatNetwork,
+    *,
+    content: bytes | None = None,
+) -> bytes:
+    """Make a file's content anew with the choices in its metadata, so that it reads the same.
 
     The untrusted file itself is never opened for writing: no scan covers what damaged structures
     do to the HDF5 library then.
 
     Args:
         source: a file that was read before.
-        target: a new file.
         options: that the source was read with.
         network: that it gave.
+        content: the file's bytes where they have been read; then `source` only names them.
+
+    Returns:
+        The content of the new file.
 
     Raises:
-        BadFileError: the source has changed and is no NIR file any more, or the target cannot be
-            written.
+        BadFileError: the source has changed and is no NIR file any more.
     """
     source = Path(source)
-    content = read_hdf5(source)
-    node = content.get("node")
+    values = read_hdf5(source, content=content)
+    node = values.get("node")
     if not isinstance(node, dict):
         raise BadFileError(f"{source}: changed while it was read")
     metadata = _group(node, "metadata")
@@ -50,7 +56,7 @@ def copy_with_choices(
         if key == "time_steps":
             value = network.time_steps
         own[key] = value.value if isinstance(value, Enum) else value
-    write_bytes(target, hdf5_bytes(lambda file: _fill(file, content)))
+    return hdf5_bytes(lambda file: _fill(file, values))
 
 
 def _group(parent: dict[str, Any], name: str) -> dict[str, Any]:

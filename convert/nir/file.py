@@ -23,6 +23,7 @@ def read_nir(
     trust: bool | None = None,
     *,
     type_check: bool = True,
+    content: bytes | None = None,
 ) -> nir.NIRGraph:
     """Read a NIR graph by any tool.
 
@@ -31,6 +32,7 @@ def read_nir(
         limits, trust: see :func:`mtspark.core.files.sandbox.read_guarded`.
         type_check: have nir check that shapes along the edges agree; some published graphs
             (Rockpool's) have loose ends and need False.
+        content: the file's bytes where they have been read; then `path` only names them.
 
     Raises:
         BadFileError: no HDF5 file, no NIR graph, or anything in it that
@@ -39,14 +41,15 @@ def read_nir(
     path = Path(path)
 
     # nir's nodes are no plain values: the limited process builds the graph only to check it.
-    def check(content: dict[str, Any]) -> None:
-        _graph(path, content, type_check)
+    def check(values: dict[str, Any]) -> None:
+        _graph(path, values, type_check)
 
-    return _graph(path, read_hdf5(path, limits, trust, check), type_check)[0]
+    values = read_hdf5(path, limits, trust, check, content=content)
+    return _graph(path, values, type_check)[0]
 
 
 def read_nir_here(
-    path: Path, limits: FileLimits, *, type_check: bool = True
+    path: Path, limits: FileLimits, *, type_check: bool = True, content: bytes | None = None
 ) -> tuple[nir.NIRGraph, list[str]]:
     """:func:`read_nir` for code that runs in a limited process already.
 
@@ -56,7 +59,7 @@ def read_nir_here(
     Raises:
         BadFileError: see :func:`read_nir`.
     """
-    return _graph(path, read_hdf5(path, limits, trust=True), type_check)
+    return _graph(path, read_hdf5(path, limits, trust=True, content=content), type_check)
 
 
 def _graph(path: Path, content: dict[str, Any], type_check: bool) -> tuple[nir.NIRGraph, list[str]]:

@@ -56,6 +56,7 @@ def import_nir(
     name: str | None = None,
     limits: FileLimits | None = None,
     trust: bool | None = None,
+    content: bytes | None = None,
 ) -> FloatNetwork:
     """Read an untrusted file: the whole import runs in a limited process.
 
@@ -64,6 +65,7 @@ def import_nir(
         options: what NIR does not store.
         name: of the network; default: the file's.
         limits, trust: see :func:`mtspark.core.files.sandbox.read_guarded`.
+        content: the file's bytes where they have been read; then `path` only names them.
 
     Raises:
         BadFileError: not a readable NIR file, or a network over a limit.
@@ -73,7 +75,7 @@ def import_nir(
     path = Path(path)
 
     def read(bounds: FileLimits) -> dict[str, Any]:
-        network = _imported(path, options, name or path.stem, bounds)
+        network = _imported(path, options, name or path.stem, bounds, content)
         check_float_limits(network, bounds, str(path))
         return float_network_to_plain(network)
 
@@ -81,7 +83,11 @@ def import_nir(
 
 
 def import_nir_tasks(
-    paths: Mapping[str, AnyPath], options: ImportOptions | None = None, name: str = "agent"
+    paths: Mapping[str, AnyPath],
+    options: ImportOptions | None = None,
+    name: str = "agent",
+    *,
+    contents: Mapping[str, bytes] | None = None,
 ) -> FloatNetwork:
     """Read a file for each task, as :func:`import_nir` does, and join them.
 
@@ -89,19 +95,27 @@ def import_nir_tasks(
         paths: by task.
         options: what NIR does not store.
         name: of the network.
+        contents: the files' bytes by task, where they have been read.
 
     Raises:
         BadFileError, BadNetworkError, BadRequestError: see :func:`import_nir`; or two tasks
             differ in more than thresholds.
     """
-    networks = [import_nir(path, options, name=name) for path in paths.values()]
+    networks = [
+        import_nir(path, options, name=name, content=None if contents is None else contents[task])
+        for task, path in paths.items()
+    ]
     return merge_tasks(networks, list(paths))
 
 
 def _imported(
-    path: Path, options: ImportOptions | None, name: str, limits: FileLimits
+    path: Path,
+    options: ImportOptions | None,
+    name: str,
+    limits: FileLimits,
+    content: bytes | None,
 ) -> FloatNetwork:
-    graph, assumed = read_nir_here(path, limits, type_check=False)
+    graph, assumed = read_nir_here(path, limits, type_check=False, content=content)
     try:
         # Numbers at the ends of float64 may leave it here; what they become is refused later.
         with np.errstate(all="ignore"):

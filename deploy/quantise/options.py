@@ -207,7 +207,11 @@ def _calibrated_part(bundle: Bundle) -> dict[str, Any]:
         return {}
     path = bundle.folder / FIDELITY
     try:
-        return dict(read_text_guarded(path, json.loads).get("quantise_options", {}))
+        return dict(
+            read_text_guarded(path, json.loads, content=bundle.content(FIDELITY)).get(
+                "quantise_options", {}
+            )
+        )
     except (ValueError, TypeError, AttributeError) as error:
         raise BadFileError(f"{path}: quantise_options are damaged; export again") from error
 

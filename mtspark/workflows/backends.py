@@ -75,7 +75,7 @@ def _start(name: BackendName, bundle: Bundle, task: str, trace: bool) -> AgentBa
                 f"backend torch: runs agents, and {network.name} is none; its bundle holds no "
                 f"{AGENT}"
             )
-        return TorchBackend(load_agent(bundle.folder / AGENT))
+        return TorchBackend(load_agent(bundle.folder / AGENT, content=bundle.content(AGENT)))
     from mtspark.sim.backends import LavaBackend
 
     stock = name is BackendName.LAVA_STOCK

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 from mtspark.core.errors import BadFileError, BadRequestError
-from mtspark.core.files import AnyPath
+from mtspark.core.files import AnyPath, write_bytes
 from mtspark.core.progress import ProgressCallback, no_progress
 from mtspark.deploy import bundle as bundles
 from mtspark.sim.results import DEFAULT_CARD
@@ -162,7 +161,7 @@ class Deployment:
 
         def copy(into: Path) -> None:
             for name in source.files:
-                shutil.copyfile(source.folder / name, into / name)
+                write_bytes(into / name, source.content(name))
 
         self._stored = bundles.write_bundle(
             target, source.network, copy, replace=overwrite, quantiser=source.quantiser
@@ -577,14 +576,13 @@ def _evaluate_agent(
     Raises:
         TypeError: no agent.
     """
-    from mtspark.train.checkpoint import Agent, save_agent
+    from mtspark.train.checkpoint import Agent, agent_bytes
 
     if not isinstance(agent, Agent):
         raise TypeError(f"agent is {type(agent).__name__}; give a path, an agent or a deployment")
-    with tempfile.TemporaryDirectory() as scratch:
-        path = Path(scratch, bundles.AGENT)
-        save_agent(agent, path)
-        return evaluate_checkpoint(path, request, progress=progress)
+    return evaluate_checkpoint(
+        bundles.AGENT, request, content=agent_bytes(agent), progress=progress
+    )
 
 
 def _checked_options(options: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,5 @@
 from .agent import Agent as Agent
+from .agent import agent_bytes as agent_bytes
 from .agent import load_agent as load_agent
 from .agent import load_plain as load_plain
 from .agent import save_agent as save_agent

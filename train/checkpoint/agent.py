@@ -60,6 +60,11 @@ def save_agent(agent: Agent, path: AnyPath) -> None:
     Raises:
         BadFileError: it cannot be written.
     """
+    write_bytes(path, agent_bytes(agent))
+
+
+def agent_bytes(agent: Agent) -> bytes:
+    """Make the content of an agent's file."""
     content = {
         "format": FORMAT,
         "version": VERSION,
@@ -70,7 +75,7 @@ def save_agent(agent: Agent, path: AnyPath) -> None:
         "evaluations": agent.evaluations,
         "state": {name: value.cpu() for name, value in agent.network.state_dict().items()},
     }
-    save_whole(content, path)
+    return _saved(content)
 
 
 def save_whole(content: dict[str, Any], path: AnyPath) -> None:
@@ -79,18 +84,29 @@ def save_whole(content: dict[str, Any], path: AnyPath) -> None:
     Raises:
         BadFileError: it cannot be written.
     """
+    write_bytes(path, _saved(content))
+
+
+def _saved(content: dict[str, Any]) -> bytes:
     # In memory: of a full disk torch.save says no more than that it failed.
     buffer = io.BytesIO()
     torch.save(content, buffer)
-    write_bytes(path, buffer.getbuffer())
+    return buffer.getvalue()
 
 
-def load_agent(path: AnyPath, limits: FileLimits | None = None, trust: bool | None = None) -> Agent:
+def load_agent(
+    path: AnyPath,
+    limits: FileLimits | None = None,
+    trust: bool | None = None,
+    *,
+    content: bytes | None = None,
+) -> Agent:
     """Read an agent file, tensors and plain values only: no code in it is ever run.
 
     Args:
         path: the file.
         limits, trust: see :func:`mtspark.core.files.sandbox.read_guarded`.
+        content: the file's bytes where they have been read; then `path` only names them.
 
     Raises:
         BadFileError: the file is missing, is no checkpoint, is over a limit, or does not fit
@@ -99,12 +115,12 @@ def load_agent(path: AnyPath, limits: FileLimits | None = None, trust: bool | No
     path = Path(path)
 
     def read(bounds: FileLimits) -> dict[str, Any]:
-        content = _read_plain(path, FORMAT, bounds)
-        _agent(path, with_tensors(content), bounds)
-        return content
+        values = _read_plain(path, FORMAT, bounds, content)
+        _agent(path, with_tensors(values), bounds)
+        return values
 
-    content = with_tensors(read_guarded(str(path), read, limits, trust))
-    return _agent(path, content, chosen_policy(limits, trust).limits)
+    values = with_tensors(read_guarded(str(path), read, limits, trust))
+    return _agent(path, values, chosen_policy(limits, trust).limits)
 
 
 def _agent(path: Path, content: dict[str, Any], limits: FileLimits) -> Agent:
@@ -169,14 +185,16 @@ def load_plain(
     return content
 
 
-def _read_plain(path: Path, expected_format: str, limits: FileLimits) -> dict[str, Any]:
-    content = read_tensors(path, limits)
-    if not isinstance(content, dict) or content.get("format") != expected_format:
+def _read_plain(
+    path: Path, expected_format: str, limits: FileLimits, content: bytes | None = None
+) -> dict[str, Any]:
+    values = read_tensors(path, limits, content)
+    if not isinstance(values, dict) or values.get("format") != expected_format:
         raise BadFileError(
             f"{path}: a PyTorch file, but no {expected_format} checkpoint; "
             "train one with `mtspark train`"
         )
-    return content
+    return values
 
 
 def _network_config(data: Any, path: Path, limits: FileLimits) -> NetworkConfig:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import zipfile
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
@@ -18,8 +19,13 @@ SAFE_TORCH = (2, 10)
 and later ones)."""
 
 
-def read_tensors(path: Path, limits: FileLimits) -> Any:
+def read_tensors(path: Path, limits: FileLimits, content: bytes | None = None) -> Any:
     """Read a PyTorch file of tensors and plain values; tensors become arrays.
+
+    Args:
+        path: the file.
+        limits: of what it may ask for.
+        content: its bytes where they have been read; then `path` only names them.
 
     Raises:
         BadFileError: missing, no archive as torch.save writes it, anything but tensors and
@@ -27,20 +33,21 @@ def read_tensors(path: Path, limits: FileLimits) -> Any:
         BackendMissingError: torch is too old to do this safely.
     """
     check_torch(torch.__version__)
-    if not path.is_file():
-        raise BadFileError(f"{path}: no such file; give the path of a checkpoint (.pt)")
-    check_file_size(path, limits)
+    if content is None:
+        if not path.is_file():
+            raise BadFileError(f"{path}: no such file; give the path of a checkpoint (.pt)")
+        check_file_size(path, limits)
     try:
-        with path.open("rb") as file:
+        with path.open("rb") if content is None else io.BytesIO(content) as file:
             _check_archive(path, file, limits)
             file.seek(0)
-            content = torch.load(file, map_location="cpu", weights_only=True)
+            values = torch.load(file, map_location="cpu", weights_only=True)
     except (BadFileError, MemoryError, RecursionError):
         raise
     except Exception as error:
         # torch.load raises whatever its unpickler and zip reader meet in a malformed file.
         raise _unsafe(path, one_line(error, 120)) from error
-    return _Arrays(path, limits).plain(content, 0)
+    return _Arrays(path, limits).plain(values, 0)
 
 
 def with_tensors(content: Any) -> Any:

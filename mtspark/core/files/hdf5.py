@@ -30,13 +30,16 @@ def read_hdf5(
     limits: FileLimits | None = None,
     trust: bool | None = None,
     check: Callable[[dict[str, Any]], object] | None = None,
+    *,
+    content: bytes | None = None,
 ) -> dict[str, Any]:
     """Read a whole HDF5 file as nested dicts, in a limited process of its own.
 
     Args:
         path: the file.
         limits, trust: see :func:`mtspark.core.files.sandbox.read_guarded`.
-        check: called on the content in that process; it raises what is wrong with it.
+        check: called on the values in that process; it raises what is wrong with them.
+        content: the file's bytes where they have been read; then `path` only names them.
 
     Returns:
         Groups as dicts, arrays as arrays, single numbers as NumPy scalars, texts as str or
@@ -47,24 +50,26 @@ def read_hdf5(
     """
 
     def read(bounds: FileLimits) -> dict[str, Any]:
-        content = _read(path, bounds)
+        values = _read(path, content, bounds)
         if check is not None:
-            check(content)
-        return content
+            check(values)
+        return values
 
-    content: dict[str, Any] = read_guarded(str(path), read, limits, trust)
-    return content
+    values: dict[str, Any] = read_guarded(str(path), read, limits, trust)
+    return values
 
 
-def _read(path: Path, limits: FileLimits) -> dict[str, Any]:
-    import h5py
-
-    check_file_size(path, limits)
-    with path.open("rb") as start:
-        if start.read(len(SIGNATURE)) != SIGNATURE:
-            raise BadFileError(f"{path}: no HDF5 file (its first bytes are not HDF5's)")
+def _read(path: Path, content: bytes | None, limits: FileLimits) -> dict[str, Any]:
+    if content is None:
+        check_file_size(path, limits)
+        with path.open("rb") as file:
+            start = file.read(len(SIGNATURE))
+    else:
+        start = content[: len(SIGNATURE)]
+    if start != SIGNATURE:
+        raise BadFileError(f"{path}: no HDF5 file (its first bytes are not HDF5's)")
     try:
-        with h5py.File(path, "r", driver="core", backing_store=False) as file:
+        with _opened(path, content) as file:
             return _Reader(path, limits).group(file, ())
     except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
         # What h5py raises where the file's own structures are damaged.
@@ -73,6 +78,18 @@ def _read(path: Path, limits: FileLimits) -> dict[str, Any]:
         raise BadFileError(f"{path}: an HDF5 file that h5py cannot read: {one_line(error)}") from (
             error
         )
+
+
+def _opened(path: Path, content: bytes | None) -> Any:
+    """The file, in memory."""
+    import h5py
+
+    if content is None:
+        return h5py.File(path, "r", driver="core", backing_store=False)
+    access = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
+    access.set_fapl_core(backing_store=False)
+    access.set_file_image(content)
+    return h5py.File(h5py.h5f.open(b"memory", h5py.h5f.ACC_RDONLY, access))
 
 
 class _Reader:

@@ -80,6 +80,8 @@ def read_text_guarded(
     refusal: str = "not readable: {}",
     limits: FileLimits | None = None,
     trust: bool | None = None,
+    *,
+    content: bytes | None = None,
 ) -> Any:
     """Call `parse` on the text of a file, as :func:`read_guarded` calls it where it is large.
 
@@ -88,23 +90,26 @@ def read_text_guarded(
         parse: returns plain values; its ValueErrors and RecursionErrors are the file's fault.
         refusal: what an error says behind the file's name; the reason is filled in.
         limits, trust: see :func:`read_guarded`.
+        content: the file's bytes where they have been read; then `path` only names them.
 
     Raises:
         BadFileError: missing, too large, no UTF-8, or what `parse` does not take.
     """
 
     def read(bounds: FileLimits) -> Any:
-        size = check_file_size(path, bounds)
+        size = check_file_size(path, bounds) if content is None else len(content)
         if size > bounds.text_bytes:
             raise over("text_bytes", f"{path}", size, bounds)
         try:
-            return parse(path.read_text(encoding="utf-8"))
+            return parse((path.read_bytes() if content is None else content).decode("utf-8"))
         except (OSError, ValueError, RecursionError) as error:
             raise BadFileError(f"{path}: {refusal.format(one_line(error))}") from error
 
     policy = chosen_policy(limits, trust)
     with contextlib.suppress(OSError, ValueError):
-        if path.is_file() and path.stat().st_size <= SMALL_TEXT:
+        regular = content is not None or path.is_file()
+        size = path.stat().st_size if content is None else len(content)
+        if regular and size <= SMALL_TEXT:
             return _in_this_process(str(path), read, policy.limits)
     return read_guarded(str(path), read, policy.limits, policy.trust)
 

@@ -82,7 +82,7 @@ def twin_of(bundle: Bundle) -> Twin:
     from mtspark.train.checkpoint import load_agent
     from mtspark.train.quantised import Twin, TwinOptions
 
-    if not (bundle.folder / AGENT).is_file():
+    if AGENT not in bundle.files or not (bundle.folder / AGENT).exists():
         raise BadRequestError(
             f"{bundle.folder}: holds no checkpoint ({AGENT}), so it has no twin; export it from one"
         )
@@ -93,7 +93,7 @@ def twin_of(bundle: Bundle) -> Twin:
         keep_sums=quantised.keep_sums,
         with_value=bundle.network.provenance.get("head") != "advantage",
     )
-    twin = Twin(load_agent(bundle.folder / AGENT).network, options)
+    twin = Twin(load_agent(bundle.folder / AGENT, content=bundle.content(AGENT)).network, options)
     expected = {population.name: population.shape for population in bundle.network.populations}
     shapes = {**twin.network.layer_shapes, "head": (twin.network.config.actions,)}
     if expected != shapes:

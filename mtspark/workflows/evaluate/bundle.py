@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mtspark.core.backend import Moment, greedy_actions
 from mtspark.core.errors import BadRequestError
@@ -24,6 +25,9 @@ from mtspark.workflows.evaluate.rows import (
     stored_games,
 )
 from mtspark.workflows.run import episode_reports
+
+if TYPE_CHECKING:
+    from mtspark.train.checkpoint import Agent
 
 Observers = tuple[Callable[[Moment], None], ...]
 
@@ -122,7 +126,9 @@ def evaluate_bundle(
     if target is not None:
         from mtspark.train.checkpoint import load_agent, save_agent
 
+        # It may be another file than the one that was compared before the games.
         agent = load_agent(target)
+        _check_same_agent(bundle, agent, target)
         agent.evaluations = evaluation().rows()
         save_agent(agent, target)
     return evaluation()
@@ -131,14 +137,16 @@ def evaluate_bundle(
 def _checked_checkpoint(bundle: Bundle, into: AnyPath, request: EvaluationRequest) -> Path:
     if request.tasks:
         raise BadRequestError("--into stores the rows of all tasks; leave --task out")
-    _check_same_agent(bundle, Path(into))
+    from mtspark.train.checkpoint import load_agent
+
+    _check_same_agent(bundle, load_agent(into), into)
     # A link to a checkpoint stays a link.
     target = Path(into).resolve()
     writable_folder(target.parent)
     return target
 
 
-def _check_same_agent(bundle: Bundle, checkpoint: Path) -> None:
+def _check_same_agent(bundle: Bundle, agent: Agent, checkpoint: AnyPath) -> None:
     """Refuse to store the scores of one agent in the file of another.
 
     Raises:
@@ -148,8 +156,8 @@ def _check_same_agent(bundle: Bundle, checkpoint: Path) -> None:
 
     from mtspark.train.checkpoint import load_agent
 
-    own = load_agent(bundle.folder / AGENT).network.state_dict()
-    other = load_agent(checkpoint).network.state_dict()
+    kept = load_agent(bundle.folder / AGENT, content=bundle.content(AGENT))
+    own, other = kept.network.state_dict(), agent.network.state_dict()
     same = own.keys() == other.keys() and all(torch.equal(own[key], other[key]) for key in own)
     if not same:
         raise BadRequestError(f"{checkpoint}: other weights than those of {bundle.folder}")

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mtspark.core.environments import Task, task_index
-from mtspark.core.files import AnyPath
+from mtspark.core.files import AnyPath, current_policy, read_whole
 from mtspark.core.progress import ProgressCallback, no_progress
-from mtspark.deploy.bundle import sha256
 from mtspark.sim.play import play_task
 from mtspark.workflows.backends import BackendName
 from mtspark.workflows.evaluate.bundle import EvaluationRequest
@@ -30,13 +30,18 @@ if TYPE_CHECKING:
 
 
 def evaluate_checkpoint(
-    path: AnyPath, request: EvaluationRequest, *, progress: ProgressCallback = no_progress
+    path: AnyPath,
+    request: EvaluationRequest,
+    *,
+    content: bytes | None = None,
+    progress: ProgressCallback = no_progress,
 ) -> Evaluation:
     """Score an agent by its own protocol, then with sticky actions.
 
     Args:
         path: of the agent's file.
         request: tasks, episodes, seeds.
+        content: the file's bytes where they have been read; then `path` only names them.
         progress: called at every decision.
 
     Raises:
@@ -47,10 +52,12 @@ def evaluate_checkpoint(
 
     request.check()
     path = Path(path)
-    agent = load_agent(path)
+    # Read once: the digest is that of the weights that play.
+    content = read_whole(path, current_policy().limits) if content is None else content
+    agent = load_agent(path, content=content)
     for name in request.tasks:
         task_index(agent.tasks, name)
-    digest = sha256(path)
+    digest = hashlib.sha256(content).hexdigest()
     known = stored_games(request.store, digest)
     games: list[GameRow] = []
     images: list[ImageRow] = []

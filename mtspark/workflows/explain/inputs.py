@@ -23,4 +23,6 @@ def float_side(bundle: Bundle) -> tuple[FloatNetwork, QuantiseOptions]:
             f"{bundle.folder}: has no {missing[0]}, the float network that is compared with"
         )
     paths = {task: bundle.folder / name for task, name in names.items()}
-    return import_nir_tasks(paths, name=bundle.network.name), options_of(bundle)
+    contents = {task: bundle.content(name) for task, name in names.items()}
+    network = import_nir_tasks(paths, name=bundle.network.name, contents=contents)
+    return network, options_of(bundle)

@@ -106,7 +106,7 @@ def fidelity_of(bundle: Bundle) -> Fidelity:
     if FIDELITY not in bundle.files:
         return Fidelity()
     path = bundle.folder / FIDELITY
-    content = read_text_guarded(path, json.loads)
+    content = read_text_guarded(path, json.loads, content=bundle.content(FIDELITY))
     try:
         if not all(part.isprintable() for part in _texts(content)):
             raise ValueError("a text has characters that cannot be printed")

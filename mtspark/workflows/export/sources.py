@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mtspark.core.errors import BadFileError, BadNetworkError, BadRequestError
+from mtspark.core.errors import BadNetworkError, BadRequestError
+from mtspark.core.files import current_policy, read_whole
 from mtspark.core.version import __version__
 from mtspark.deploy.quantise import DEFAULT_STEPS
 from mtspark.workflows.export.request import check_shape, import_options
@@ -30,16 +29,12 @@ NETX = "network.net"
 def read_agent(export: Export) -> Export:
     """Load the checkpoint, or save the agent and load that: what is exported is what is kept."""
     from mtspark.deploy.bundle import AGENT
-    from mtspark.train.checkpoint import load_agent, save_agent
+    from mtspark.train.checkpoint import agent_bytes, load_agent
 
     path = export.request.path
-    if path is not None:
-        agent, content = load_agent(path), _content(path)
-    else:
-        with tempfile.TemporaryDirectory() as scratch:
-            kept = Path(scratch, AGENT)
-            save_agent(export.request.source, kept)  # type: ignore[arg-type]
-            agent, content = load_agent(kept), kept.read_bytes()
+    source: Any = export.request.source
+    content = agent_bytes(source) if path is None else _content(path)
+    agent = load_agent(path or AGENT, content=content)
     provenance = {
         "checkpoint": AGENT if path is None else path.name,
         "checkpoint_sha256": hashlib.sha256(content).hexdigest(),
@@ -50,16 +45,15 @@ def read_agent(export: Export) -> Export:
 
 def write_agent_graphs(export: Export) -> Export:
     """Write the NIR graph of every task and read it back: what follows sees what was written."""
-    from mtspark.convert.nir import Head, agent_to_nir, load_graph, save_graph
+    from mtspark.convert.nir import Head, agent_to_nir, graph_bytes, load_graph
 
     assert export.agent is not None
     head = Head.ADVANTAGE if export.request.advantage_only else Head.DUELING
     files, graphs = dict(export.files), {}
-    with tempfile.TemporaryDirectory() as scratch:
-        for task, graph in agent_to_nir(export.agent, head).items():
-            path = Path(scratch, f"graph.{task}.nir")
-            save_graph(graph, path)
-            files[path.name], graphs[task] = path.read_bytes(), load_graph(path)
+    for task, graph in agent_to_nir(export.agent, head).items():
+        name = f"graph.{task}.nir"
+        files[name] = graph_bytes(graph)
+        graphs[task] = load_graph(name, content=files[name])
     provenance = {**export.provenance, "head": head.value}
     return replace(export, files=files, graphs=graphs, provenance=provenance)
 
@@ -81,19 +75,20 @@ def read_nir(export: Export) -> Export:
     options = import_options(request)
     if request.sample is not None:
         options = replace(options, input_scale=sample_encoding(request)[1])
-    network = import_nir(path, options)
+    content = _content(path)
+    network = import_nir(path, options, content=content)
     layout = None
     if request.sample is not None:
         layout = Layout.of_series(request.sample.shape, network.input.shape, network.name)
         if layout.time_steps is not None and not network.time_steps:
             network = replace(network, time_steps=layout.time_steps)
-    graph = _written(lambda target: copy_with_choices(path, target, options, network))
+    graph = copy_with_choices(path, options, network, content=content)
     export = replace(
         export,
         float_network=network,
         held=request.held,
         input_bits=request.input_bits,
-        provenance=_provenance(export),
+        provenance=_provenance(export, content),
         files={GRAPH: graph},
     )
     return _with_sample(export, layout)
@@ -133,14 +128,14 @@ def trace_module(export: Export) -> Export:
 
 def write_module_graph(export: Export) -> Export:
     """Write the NIR graph of a traced module, where NIR has nodes for all of it."""
-    from mtspark.convert.nir import network_to_nir, save_graph
+    from mtspark.convert.nir import graph_bytes, network_to_nir
 
     assert export.float_network is not None
     try:
         graph = network_to_nir(export.float_network)
     except BadNetworkError as error:
         return replace(export, graph_warning=f"no NIR graph was written: {error}")
-    files = {**export.files, GRAPH: _written(partial(save_graph, graph))}
+    files = {**export.files, GRAPH: graph_bytes(graph)}
     return replace(export, files=files)
 
 
@@ -152,10 +147,11 @@ def read_netx(export: Export) -> Export:
     assert path is not None
     if export.request.sample is not None:
         raise BadRequestError(f"{path}: holds integers already, which need no sample; leave it out")
-    network = import_netx(path, export.request.time_steps)
-    provenance = {**network.provenance, **_provenance(export)}
+    content = _content(path)
+    network = import_netx(path, export.request.time_steps, content=content)
+    provenance = {**network.provenance, **_provenance(export, content)}
     network = replace(network, provenance=provenance)
-    return replace(export, network=network, provenance=provenance, files={NETX: _content(path)})
+    return replace(export, network=network, provenance=provenance, files={NETX: content})
 
 
 def _traced(
@@ -245,27 +241,17 @@ def _modes_kept(module: nn.Module) -> Iterator[None]:
             part.training = mode
 
 
-def _provenance(export: Export) -> dict[str, str]:
+def _provenance(export: Export, content: bytes | None = None) -> dict[str, str]:
+    """Where a network comes from; `content` is what was read of its file."""
     path = export.request.path
     if path is None:
         return {"source": f"{export.name} in memory", "mtspark": __version__}
     texts = {"source": path.name, "mtspark": __version__}
-    if path.is_file():
-        texts["source_sha256"] = hashlib.sha256(_content(path)).hexdigest()
+    if content is not None:
+        texts["source_sha256"] = hashlib.sha256(content).hexdigest()
     return texts
 
 
 def _content(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise BadFileError(f"{path}: cannot be read ({reason})") from error
-
-
-def _written(write: Callable[[Path], None]) -> bytes:
-    """What a function writes to a file of its own."""
-    with tempfile.TemporaryDirectory() as scratch:
-        path = Path(scratch, "file")
-        write(path)
-        return path.read_bytes()
+    """The bytes that are parsed, hashed and kept, read once."""
+    return read_whole(path, current_policy().limits)
