@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 from rich.console import Console
 
 from mtspark.core.errors import MtsparkError
+from mtspark.core.interrupts import heeded_interrupts
 from mtspark.core.process import one_thread_each as one_thread_each
 
 console = Console(markup=False, emoji=False)
@@ -52,7 +53,7 @@ def run_program(command: Callable[..., Any]) -> NoReturn:
     # Typer carries click inside or beside it, depending on its version: this finds either's.
     usage_error: Any = typer.BadParameter.__mro__[1]
     try:
-        with errors_as_one_line():
+        with errors_as_one_line(), heeded_interrupts():
             code = command(standalone_mode=False)
     except usage_error as error:
         # Called without arguments: the help, which says how to call it, is already printed.

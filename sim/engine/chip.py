@@ -25,6 +25,7 @@ from mtspark.core.arithmetic import MEMBRANE_LIMIT
 from mtspark.core.backend import Activity, ChipTrace, Decision
 from mtspark.core.chip_network import ChipNetwork, ReadoutKind, check_network
 from mtspark.core.errors import BackendMissingError, BadRequestError
+from mtspark.core.interrupts import heeded_interrupts
 from mtspark.sim.backends import check_request
 from mtspark.sim.engine.counts import LaneCounts, LaneIndex
 from mtspark.sim.engine.kernels.run import (
@@ -87,7 +88,8 @@ class _CompileNotice(event.Listener):  # type: ignore[misc]
 
 @contextmanager
 def _notice_of_compiling() -> Iterator[None]:
-    with event.install_listener("numba:compile", _CompileNotice()):
+    # Numba keeps and finds compiled code in callbacks from C, which swallow a Ctrl-C.
+    with event.install_listener("numba:compile", _CompileNotice()), heeded_interrupts():
         yield
 
 

@@ -43,6 +43,11 @@ SLICE_S = 0.1
 """How often it is looked whether a chip of our own is still alive, and dialled for one that is not
 there."""
 
+HANG_UP_LIMIT_S = 1.0
+"""For a chip of our own to end after we hung up, before it gets a signal."""
+END_LIMIT_S = 20.0
+"""For it to end after the signal: Lava's processes end with it."""
+
 
 class ChipGoneError(BackendFailedError):
     """No answer: the chip is dead, away, or never was there."""
@@ -299,6 +304,7 @@ class ChipProcess:
                 pass_fds=(theirs.fileno(),),
                 env=own_environment(),
             )
+        self._ready = False
         self.link = ChipLink(Paired(ours), self.alive)
         self.pid = self._process.pid
 
@@ -320,6 +326,7 @@ class ChipProcess:
             words = words if isinstance(words, dict) else {}
             reason = words.get("error") or f"its process ended ({self.last_words()})"
             raise BackendFailedError(f"the chip did not start: {reason}")
+        self._ready = True
         return True
 
     def alive(self) -> bool:
@@ -349,8 +356,12 @@ class ChipProcess:
     def close(self) -> None:
         """Let it end; safe to call twice."""
         self.link.close()
-        if not self.ends(20):
-            self._process.kill()
+        # Before it is ready it compiles perhaps, and hears nothing; Lava ends with its caller.
+        if self._ready and not self.ends(HANG_UP_LIMIT_S):
+            # In the middle of a long decision it does not see that we hung up.
+            self._process.terminate()
+            self.ends(END_LIMIT_S)
+        self._process.kill()
         self._release()
 
     def _release(self) -> None:

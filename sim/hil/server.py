@@ -18,6 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mtspark.core.errors import BadRequestError, MtsparkError
+from mtspark.core.interrupts import heeded_interrupts
 from mtspark.sim.hil.address import address_of, listen
 from mtspark.sim.hil.chip import Chip
 from mtspark.sim.hil.order import ChipOrder
@@ -325,5 +326,5 @@ def _printable(text: str) -> str:
 
 if __name__ == "__main__":
     end_on_sigterm()
-    with contextlib.suppress(KeyboardInterrupt):
+    with contextlib.suppress(KeyboardInterrupt), heeded_interrupts():
         serve_for_owner(ChipOrder.from_text(sys.argv[1]), socket.socket(fileno=int(sys.argv[2])))
