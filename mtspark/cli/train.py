@@ -11,6 +11,8 @@ import typer
 
 if TYPE_CHECKING:
     from mtspark.train.config import RunConfig
+    from mtspark.train.images import ImageTrainingResult
+    from mtspark.train.rl import TrainingResult
 
 
 def train_command(
@@ -65,9 +67,10 @@ def train_command(
 ) -> None:
     """Train a spiking agent on Atari games or images, or resume a stopped training run.
 
-    Stop a run at any time; the same command resumes it. Progress shows each game's mean unclipped
-    return, or each image set's test accuracy. The folder gets agent.pt, log.jsonl and TensorBoard's
-    files. docs/training.md documents the fields of a recipe.
+    Stop a run at any time; the same command resumes it, and a larger --steps makes it longer.
+    Progress shows each game's mean unclipped return, or each image set's test accuracy. The folder
+    gets agent.pt, log.jsonl and TensorBoard's files. docs/training.md documents the fields of a
+    recipe.
     """
     from mtspark.core.errors import BadRequestError
     from mtspark.train.config import TrainConfig, override, read_recipe, to_config
@@ -109,8 +112,32 @@ def _train(config: RunConfig, folder: Path, data: Path | None, dropped: str) -> 
         result = train_agent(config, folder, data=data, progress=progress)
     if isinstance(result, AblationResult):
         print(as_markdown(result))
-    else:
+        return
+    known = notes(config) if not isinstance(config, AblationSettings) else []
+    for note in (note for note in result.notes if note not in known):
+        console.print(f"note: {note}", soft_wrap=True, markup=False)
+    console.print(_outcome(result), soft_wrap=True, markup=False)
+    if result.is_new:
         console.print(f"wrote {result.path}", soft_wrap=True)
+
+
+def _outcome(result: TrainingResult | ImageTrainingResult) -> str:
+    """One line: whether the run was finished now or before, and its last scores."""
+    from mtspark.train.rl import TrainingResult
+
+    if isinstance(result, TrainingResult):
+        scores = [
+            f"{game} {'-' if value is None else value}" for game, value in result.returns.items()
+        ]
+        done = f"{result.steps:,} decisions, {result.episodes:,} games"
+        shown, longer = "mean return of the last games", "; a larger --steps makes it longer"
+    else:
+        scores = [f"{name} {share:.1%}" for name, share in result.accuracies.items()]
+        done, shown, longer = f"{result.epochs} epochs", "test accuracy", ""
+    outcome = f"{done}; {shown}: {', '.join(scores)}"
+    if result.is_new:
+        return f"finished: {outcome}"
+    return f"{result.path.parent}: this run was finished before: {outcome}{longer}"
 
 
 def _with_games(fields: dict[str, Any], games: list[str]) -> tuple[dict[str, Any], str]:
@@ -139,10 +166,16 @@ def _with_games(fields: dict[str, Any], games: list[str]) -> tuple[dict[str, Any
 
 @contextmanager
 def _interruption_as_one_line() -> Iterator[None]:
-    """On Ctrl-C, print one line that says where the run resumes, if the interruption says so."""
+    """On a signal, print one line that says where the run resumes, if the interruption says so.
+
+    The exit code is that of a process that the signal has ended: 130 on Ctrl-C, 143 on SIGTERM.
+    """
     from mtspark.cli._console import EXIT_INTERRUPTED, stop
 
     try:
         yield
     except KeyboardInterrupt as interruption:
-        stop("; ".join(["interrupted", *map(str, interruption.args)]), EXIT_INTERRUPTED)
+        number = getattr(interruption, "signal", None)
+        code = EXIT_INTERRUPTED if number is None else 128 + number
+        word = "interrupted" if code == EXIT_INTERRUPTED else "terminated"
+        stop("; ".join([word, *map(str, interruption.args)]), code)

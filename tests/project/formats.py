@@ -539,6 +539,27 @@ def files_of_run(folder: Path) -> dict[str, Any]:
     }
 
 
+def resumed_from_before(at: Workshop, name: str) -> dict[str, Any]:
+    """Log and agent of a run that a version resumed which kept no running games: they restart."""
+    at.images()
+    folder = f"{name}-before"
+    shutil.copytree(GOLDEN / folder, at.folder / folder, dirs_exist_ok=True)
+    at.call(*RUNS[name], "-o", folder)
+    files = files_of_run(at.folder / folder)
+    del files["state"]
+    return files
+
+
+@case(slow=True)
+def _train_games_before(at: Workshop) -> Any:
+    return resumed_from_before(at, "run")
+
+
+@case(slow=True)
+def _train_dqn_before(at: Workshop) -> Any:
+    return resumed_from_before(at, "dqn-run")
+
+
 @case(slow=True)
 def _train_games(at: Workshop) -> Any:
     return files_of_run(at.folder / trained(at, "run"))

@@ -27,34 +27,54 @@ SMALL = TrainConfig(
 
 
 class ScriptedGames:
-    """Two copies of a game: copy 0 ends at its third step, copy 1 is cut off at its fourth."""
+    """Two copies of a game: copy 0 ends at its third step, copy 1 is cut off at its fourth.
+
+    That is so of their first episodes; later ones never end. What is seen is a function of the
+    episode's seed and its length, as of a real game.
+    """
 
     def __init__(self, task: Task) -> None:
-        self.task, self.count = task, 0
+        self.task = task
         self.actions: list[np.ndarray] = []
-        self.noise = np.random.default_rng(len(task.name))
+        self.seeds, self.age = np.zeros(2, dtype=np.int64), np.zeros(2, dtype=np.int64)
+        self.done = np.zeros(2, dtype=bool)
+        self.firsts: np.ndarray | None = None
 
     def frames(self) -> np.ndarray:
-        return self.noise.integers(0, 256, (2, 1, 8, 8), dtype=np.uint8)
+        shown = []
+        for seed, age in zip(self.seeds, self.age, strict=True):
+            noise = np.random.default_rng([len(self.task.name), int(seed), int(age)])
+            shown.append(noise.integers(0, 256, (1, 8, 8), dtype=np.uint8))
+        return np.stack(shown)
 
-    def reset(self, seed: int) -> tuple[np.ndarray, dict[str, Any]]:
-        self.count = 0
+    def reset(
+        self, seed: Any, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        starting = np.ones(2, dtype=bool) if options is None else options["reset_mask"]
+        self.seeds[starting], self.age[starting], self.done[starting] = seed, 0, False
+        if self.firsts is None:
+            self.firsts = self.seeds.copy()
         return self.frames(), self.info()
 
     def info(self) -> dict[str, Any]:
         """Copy 1 loses a life at its second step."""
-        return {"lives": np.array([3, 2 if 2 <= self.count < 5 else 3])}
+        return {"lives": np.array([3, 2 if self.scripted[1] and self.age[1] >= 2 else 3])}
+
+    @property
+    def scripted(self) -> np.ndarray:
+        return self.seeds == self.firsts
 
     def send(self, actions: np.ndarray) -> None:
         self.actions.append(actions.copy())
-        self.count += 1
 
     def recv(self) -> tuple[Any, ...]:
-        terminated = np.array([self.count == 3, False])
-        truncated = np.array([False, self.count == 4])
+        again = self.done
+        self.age = np.where(again, 0, self.age + 1)
+        ends = self.scripted & ~again & (self.age == [3, 4])
+        self.done = ends
         # The reward of the step that resets a game is the one that must not count.
-        reward = np.array([0.0 if self.count == 4 else 5.0, -3.0])
-        return self.frames(), reward, terminated, truncated, self.info()
+        reward = np.array([0.0 if again[0] else 5.0, -3.0])
+        return self.frames(), reward, ends & [True, False], ends & [False, True], self.info()
 
 
 def script_games(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[tuple[TrainConfig, Path]]:
 
     def train(config: TrainConfig, folder: Path, **_: object) -> TrainingResult:
         started.append((config, folder))
-        return TrainingResult(folder / "agent.pt", 0, 0, {}, ())
+        return TrainingResult(folder / "agent.pt", config.total_steps, 0, {}, ())
 
     monkeypatch.setattr(training, "train", train)
     return started

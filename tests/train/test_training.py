@@ -103,10 +103,12 @@ def test_games_are_trained_and_resumed_by_one_call(
     assert json.loads(json.dumps(result.to_json()))["steps"] == 24
     assert load_agent(str(result.path)).training["steps"] == 24
     assert counter.updates == [8, 16, 24]
-    assert counter.checkpoints == [8, 16, 24, 24]
+    assert counter.checkpoints == [8, 16, 24]
     done = [(report.stage, report.done) for report in reports]
     assert done == [("preparing", 0), *[("training", steps) for steps in (0, 8, 16, 24)]]
-    assert train_agent(FIELDS, folder) == result
+    again = train_agent(FIELDS, folder)
+    assert again == result
+    assert (result.is_new, again.is_new) == (True, False)
     printed = capsys.readouterr()
     assert printed.out + printed.err == ""
 

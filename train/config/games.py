@@ -99,7 +99,9 @@ class TrainConfig:
         switch_episodes, switch_change: of the schedule performance.
         games: ALE games, in the order of the task context.
         total_steps: agent decisions over all games. Learning rate and lessons fall over all of
-            them; with the schedule sequential, anew over each game's share.
+            them; with the schedule sequential, anew over each game's share. A run that is resumed
+            with another number keeps the falls that it began with: in decisions beyond them,
+            learning rate, lessons and exploration stay at their floors, and the last game plays.
         games_per_task: copies of each game that play together; one number for all games, or
             one for each.
         rollout_steps: decisions that a copy plays between two updates.
@@ -142,8 +144,8 @@ class TrainConfig:
         threads: CPU threads of PyTorch.
         bfloat16: products in bfloat16; membranes stay float32.
         compiled: fuse the neurons' steps with torch.compile.
-        checkpoint_every_steps: decisions between two checkpoints. Games restart at every
-            checkpoint, whether or not the run stops there, so both give the same weights.
+        checkpoint_every_steps: decisions between two checkpoints, fewer at the start of a run.
+            Checkpoints do not change what is learned.
         protocol: how the games are played.
         training_sticky_actions: chance of a repeated action in the games that the run learns
             from; None: the protocol's. Sticky actions keep an agent from memorising one course of

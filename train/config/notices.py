@@ -24,11 +24,6 @@ def notes(config: TrainConfig | ImageConfig) -> list[str]:
     lines += [
         f"{', '.join(names)}: no effect, {reason}" for names, reason in _without_effect(config)
     ]
-    if config.checkpoint_every_steps >= config.total_steps:
-        lines.append(
-            f"checkpoint_every_steps is {config.checkpoint_every_steps:,}, total_steps "
-            f"{config.total_steps:,}: a run that is stopped begins anew"
-        )
     return lines
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +27,15 @@ from mtspark.train.runs import (
     Update,
     check_same_run,
     damaged_state,
+    holds_agent,
     prepare_folder,
     running,
+    save_and_stop,
 )
 
 RUN_FORMAT = "mtspark-images"
+SAVE_EVERY_S = 60.0
+"""Time between two checkpoints within an epoch; they do not change what is learned."""
 STATE = ("network", "optimizer", "epoch")
 """Entries of the saved state of a run."""
 
@@ -45,12 +49,19 @@ class ImageTrainingResult:
         epochs: over all phases.
         accuracies: of the float network on each set's test images.
         notes: see :func:`mtspark.train.config.notices.notes`.
+        started_at: epochs of earlier calls; equal to `epochs` where the run was finished before.
     """
 
     path: Path
     epochs: int
     accuracies: dict[str, float]
     notes: tuple[str, ...]
+    started_at: int = field(default=0, compare=False)
+
+    @property
+    def is_new(self) -> bool:
+        """Whether this call trained; otherwise the run was finished before."""
+        return self.epochs > self.started_at
 
     def to_json(self) -> dict[str, Any]:
         """The result as JSON holds it."""
@@ -74,7 +85,8 @@ def train_images(
     """Train, or resume the run in `folder`, until all epochs are done.
 
     Writes ``log.jsonl`` (a line an epoch, with test accuracies), TensorBoard's files,
-    ``resume.pt`` (every epoch) and, at the end, ``agent.pt``.
+    ``resume.pt`` (every epoch, every minute within one, and on Ctrl-C, SIGTERM or SIGHUP) and, at
+    the end, ``agent.pt``.
 
     Args:
         config: of the run.
@@ -87,27 +99,38 @@ def train_images(
     Raises:
         BadRequestError: the folder holds a run with another configuration.
         BadFileError: its checkpoint is damaged.
-        KeyboardInterrupt: on Ctrl-C, with a message that says where the run resumes.
+        StoppedError: on a signal, after a checkpoint; the message says where the run resumes.
+        KeyboardInterrupt: on a second one, without a checkpoint.
     """
     folder = Path(folder)
     trainer = ImageTrainer(config, training)
     if (folder / RESUME_FILE).exists():
         _resume(trainer, folder)
-    prepare_folder(folder, "epoch", trainer.epoch)
+    started_at = trainer.epoch
+    prepare_folder(folder, "epoch", started_at)
     run = Run(folder, trainer, RUN_FORMAT, "epochs", config.passes, trainer.epoch)
     writers = (LogFile(), TensorBoard(), Checkpoints(), AgentFile())
     reports = ProgressReports(progress, "images")
     accuracies: dict[str, float] | None = None
-    with running(run, (*writers, *callbacks, reports)) as notify:
-        while not trainer.finished:
+    saved_at = [time.monotonic()]
+    if not (trainer.finished and holds_agent(folder, "epochs", started_at)):
+        with running(run, (*writers, *callbacks, reports)) as notify:
+            while not trainer.finished:
 
-            def on_batch(share: float, before: int = trainer.epoch) -> None:
-                notify.on_part(run, before + share)
+                def on_batch(share: float, before: int = trainer.epoch) -> None:
+                    run.reached = before + share
+                    notify.on_part(run, run.reached)
+                    save_and_stop(run, notify)
+                    if time.monotonic() - saved_at[-1] > SAVE_EVERY_S:
+                        notify.on_checkpoint(run)
+                        saved_at[:] = [time.monotonic()]
 
-            update = _updated(trainer, test, on_batch)
-            accuracies, run.reached = update.record["test_accuracy"], trainer.epoch
-            notify.on_update(run, update)
-            notify.on_checkpoint(run)
+                update = _updated(trainer, test, on_batch)
+                accuracies, run.reached = update.record["test_accuracy"], trainer.epoch
+                notify.on_update(run, update)
+                notify.on_checkpoint(run)
+                saved_at[:] = [time.monotonic()]
+                save_and_stop(run, notify)
     # Of a run that was finished before, none are known yet.
     known = _accuracies(trainer, test) if accuracies is None else accuracies
     return ImageTrainingResult(
@@ -115,6 +138,7 @@ def train_images(
         epochs=trainer.epoch,
         accuracies=known,
         notes=tuple(notes(config)),
+        started_at=started_at,
     )
 
 

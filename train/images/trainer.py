@@ -70,6 +70,9 @@ class ImageTrainer:
         prepare_network(self.network, self.device, compiled=config.compiled)
         self.optimizer = torch.optim.RAdam(self.network.parameters(), lr=config.learning_rate)
         self.epoch = 0
+        self._batches_done = 0
+        self._losses: list[Tensor] = []
+        self._generator = torch.Generator()
 
     @property
     def finished(self) -> bool:
@@ -82,34 +85,38 @@ class ImageTrainer:
         return self.epoch // self.config.epochs
 
     def run_epoch(self, on_batch: Callable[[float], None] | None = None) -> float:
-        """Learn for one epoch and return the mean loss.
+        """Learn for one epoch, or the rest of one, and return the mean loss.
 
         All randomness comes from the seed and the epoch's number, so that a resumed run gives
         the weights of an uninterrupted one. `on_batch` is called after every batch with the share
-        of the epoch that is done.
+        of the epoch that is done; :meth:`state` may be taken in it, and it may raise.
         """
         config = self.config
         seeds = np.random.SeedSequence([config.seed, self.epoch]).generate_state(2)
-        order = np.random.default_rng(seeds[0])
-        generator = torch.Generator().manual_seed(int(seeds[1]))
-        batches = self._batches(order)
-        if self.epoch % config.epochs == 0:
-            # Momentum of another phase's task would carry over into this one.
-            self.optimizer = torch.optim.RAdam(self.network.parameters(), lr=config.learning_rate)
-        losses = []
+        batches = self._batches(np.random.default_rng(seeds[0]))
+        if not self._batches_done:
+            self._losses = []
+            self._generator.manual_seed(int(seeds[1]))
+            if self.epoch % config.epochs == 0:
+                # Momentum of another phase's task would carry over into this one.
+                self.optimizer = torch.optim.RAdam(
+                    self.network.parameters(), lr=config.learning_rate
+                )
         self.network.train()
-        for number, batch in enumerate(batches):
-            done = self.epoch % config.epochs + number / len(batches)
+        while self._batches_done < len(batches):
+            done = self.epoch % config.epochs + self._batches_done / len(batches)
             for group in self.optimizer.param_groups:
                 group["lr"] = (
                     config.learning_rate * (1 + math.cos(math.pi * done / config.epochs)) / 2
                 )
-            losses.append(self._learn(batch, generator))
+            self._losses.append(self._learn(batches[self._batches_done], self._generator))
+            self._batches_done += 1
             if on_batch is not None:
-                on_batch((number + 1) / len(batches))
+                on_batch(self._batches_done / len(batches))
         self.network.eval()
         self.epoch += 1
-        return float(torch.stack(losses).mean())
+        self._batches_done = 0
+        return float(torch.stack(self._losses).mean())
 
     def _batches(self, order: np.random.Generator) -> list[list[tuple[int, Integers]]]:
         """Batches of an epoch, each as pairs of a task and the indices of its images."""
@@ -168,10 +175,17 @@ class ImageTrainer:
 
     def state(self) -> dict[str, Any]:
         """Everything that a resumed run needs."""
+        partial = {
+            "batches": self._batches_done,
+            "losses": [float(loss) for loss in self._losses],
+            "generator": self._generator.get_state(),
+        }
         return {
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "epoch": self.epoch,
+            # Of an epoch that is under way.
+            **(partial if self._batches_done else {}),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -179,3 +193,7 @@ class ImageTrainer:
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.epoch = int(state["epoch"])
+        self._batches_done = int(state.get("batches", 0))
+        if self._batches_done:
+            self._losses = [torch.tensor(loss, device=self.device) for loss in state["losses"]]
+            self._generator.set_state(state["generator"])

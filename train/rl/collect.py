@@ -1,22 +1,43 @@
-"""The games while an agent learns: steps, lost lives, true returns, rewards as learned."""
+"""The games while an agent learns: steps, lost lives, true returns, rewards as learned.
+
+Every episode starts with a seed of its own, so its course is a function of this seed and the
+actions. A checkpoint keeps both of the running episodes, and a resumed run plays them again.
+"""
 
 from __future__ import annotations
 
+import zlib
 from collections import deque
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from mtspark.core.arrays import Booleans, Floats, Integers, Singles
-from mtspark.core.environments import GameProtocol, Task, make_games
+from mtspark.core.arrays import Booleans, Floats, Integers, Pixels, Singles
+from mtspark.core.environments import EMULATOR_ACTIONS, NOOP, GameProtocol, Task, make_games
 from mtspark.train.config import TrainConfig
 
 RETURN_WINDOW = 30
 """A mean return is that of this many last episodes."""
+
+
+def episode_seed(run_seed: int, task: int, copy: int, episode: int) -> int:
+    """The seed that an episode of a training run starts with.
+
+    Args:
+        run_seed: of the run.
+        task: index of the game.
+        copy: of this game.
+        episode: of this copy, from 1; a run draws the seeds of its first episodes.
+
+    Returns:
+        0 to 2**31 - 1: ALE takes 32 bits with a sign, and -1 for none.
+    """
+    seeds = np.random.SeedSequence([run_seed, task, copy, episode])
+    return int(seeds.generate_state(1)[0] >> 1)
 
 
 def random_frames(task: Task, protocol: GameProtocol, seed: int, decisions: int = 64) -> Tensor:
@@ -26,8 +47,8 @@ def random_frames(task: Task, protocol: GameProtocol, seed: int, decisions: int 
         uint8 (4 * decisions, stack, height, width).
     """
     generator = np.random.default_rng(seed)
-    games = TaskGames(task, protocol, 4, 1)
-    games.restart(int(generator.integers(0, 2**30)))
+    games = TaskGames(task, protocol, 4, 1, seed=seed)
+    games.start(int(generator.integers(0, 2**30)) + np.arange(games.copies))
     frames = []
     for _ in range(decisions):
         frames.append(games.frames)
@@ -56,48 +77,187 @@ class Step:
 class TaskGames:
     """Copies of one game that step together.
 
+    A lost life never ends a game here, so that every return is a whole game's: with
+    `protocol.life_loss_ends_episode`, a lost life is `terminal` and the game goes on.
+
+    Args:
+        task: the game.
+        protocol: of its training.
+        copies: that step together.
+        threads: of the emulators.
+        seed: of the run.
+        index: of the task in the run.
+
     Attributes:
         task: the game.
         frames: uint8 (copies, stack, height, width), what the next decision sees.
-        returns: unclipped returns of the last finished episodes.
-        episodes: finished since the run began.
+        returns: unclipped returns of the last finished games.
+        episodes: finished games since the run began.
     """
 
-    def __init__(self, task: Task, protocol: GameProtocol, copies: int, threads: int) -> None:
+    def __init__(
+        self,
+        task: Task,
+        protocol: GameProtocol,
+        copies: int,
+        threads: int,
+        *,
+        seed: int,
+        index: int = 0,
+    ) -> None:
         self.task = task
         self.copies = copies
         self.returns: deque[float] = deque(maxlen=RETURN_WINDOW)
         self.episodes = 0
-        self._protocol, self._threads = protocol, threads
+        self._life_ends_episode = protocol.life_loss_ends_episode
+        whole = replace(protocol, life_loss_ends_episode=False)
+        self._games = make_games(task, whole, copies, num_threads=threads)
+        self._seed, self._index = seed, index
+        self._begun = np.zeros(copies, dtype=np.int64)
+        self._seeds = np.zeros(copies, dtype=np.int64)
+        self._actions = [bytearray() for _ in range(copies)]
+        self._sent: Integers = np.zeros(copies, dtype=np.int64)
 
-    def restart(self, seed: int) -> None:
-        """Start every copy afresh."""
-        self._games = make_games(self.task, self._protocol, self.copies, num_threads=self._threads)
-        self.frames: Tensor = torch.from_numpy(self._games.reset(seed=seed)[0].copy())
-        self._was_done = np.zeros(self.copies, dtype=bool)
-        self._lives = np.zeros(self.copies, dtype=np.int64)
+    def start(self, seeds: Integers | None = None) -> None:
+        """Start every copy afresh.
+
+        Args:
+            seeds: (copies,) of the episodes; None: the next of each copy.
+        """
+        everyone = np.ones(self.copies, dtype=bool)
+        self._note_starts(everyone)
+        if seeds is not None:
+            self._seeds = seeds.copy()
+        frames, info = self._games.reset(seed=self._seeds)
+        self._was_done = ~everyone
         self._running_return = np.zeros(self.copies)
+        self._see(frames, info)
 
     def send(self, actions: Integers) -> None:
         """Begin a step; other games may begin theirs before :meth:`receive`."""
+        self._sent = actions
         self._games.send(actions)
 
     def receive(self, *, life_loss_is_terminal: bool) -> Step:
         """End the step that :meth:`send` began; `frames` are then the next ones."""
         frames, rewards, ended, cut, info = self._games.recv()
-        self.frames = torch.from_numpy(frames.copy())
         rewards = np.asarray(rewards, dtype=np.float64)
-        lives = np.asarray(info["lives"], dtype=np.int64)
         valid = ~self._was_done
-        lost = (lives < self._lives) & valid
-        terminal = (ended | lost) if life_loss_is_terminal else ended.copy()
-        self._lives = lives
+        for copy in np.flatnonzero(valid):
+            self._actions[copy].append(self._sent[copy])
+        if not valid.all():
+            # The games have started these again by themselves, from no seed that we know.
+            self._note_starts(~valid)
+            frames, info = self._games.reset(
+                seed=self._seeds[~valid], options={"reset_mask": ~valid}
+            )
+            ended, cut = ended & valid, cut & valid
+        lost = (np.asarray(info["lives"], dtype=np.int64) < self._lives) & valid
+        life_ends = life_loss_is_terminal or self._life_ends_episode
+        terminal = (ended | lost) if life_ends else ended.copy()
+        self._see(frames, info)
         self._running_return = np.where(valid, self._running_return + rewards, 0.0)
         self._was_done = ended | cut
         for copy in np.flatnonzero(self._was_done):
             self.returns.append(float(self._running_return[copy]))
             self.episodes += 1
         return Step(rewards, terminal, terminal | cut, valid)
+
+    def _see(self, frames: Any, info: dict[str, Any]) -> None:
+        self.frames: Tensor = torch.from_numpy(frames.copy())
+        self._lives = np.asarray(info["lives"], dtype=np.int64)
+
+    def _note_starts(self, copies: Booleans) -> None:
+        """Give these copies the seeds of their next episodes."""
+        for copy in np.flatnonzero(copies):
+            self._seeds[copy] = episode_seed(
+                self._seed, self._index, int(copy), int(self._begun[copy])
+            )
+            self._begun[copy] += 1
+            self._actions[copy] = bytearray()
+
+    def state(self) -> dict[str, Any]:
+        """The running episodes, as tensors and plain values that :meth:`replay` takes."""
+        played = b"".join(bytes(actions) for actions in self._actions)
+        return {
+            "begun": torch.from_numpy(self._begun.copy()),
+            "seeds": torch.from_numpy(self._seeds.copy()),
+            "lengths": torch.tensor([len(actions) for actions in self._actions]),
+            "actions": torch.from_numpy(np.frombuffer(played, dtype=np.uint8).copy()),
+            "checksum": self._checksum(),
+        }
+
+    def replay(self, state: dict[str, Any], on_step: Callable[[int], None]) -> bool:
+        """Play the episodes of a state again, to the point where it was taken.
+
+        All copies step together, so one with a shorter episode starts later, that all arrive in
+        the same step.
+
+        Args:
+            state: of :meth:`state`.
+            on_step: called with the decisions of a copy that are done.
+
+        Returns:
+            Whether the games took the same course; if not, as with another version of ALE, every
+            copy has started its next episode.
+
+        Raises:
+            ValueError: a state of another number of copies, or a damaged one.
+        """
+        begun, seeds, lengths = (state[name].numpy() for name in ("begun", "seeds", "lengths"))
+        actions = state["actions"].numpy()
+        if not begun.shape == seeds.shape == lengths.shape == (self.copies,):
+            raise ValueError(f"episodes of {len(seeds)} copies, {self.copies} play")
+        if lengths.min() < 0 or lengths.sum() != len(actions):
+            raise ValueError(f"{len(actions)} actions for episodes of {lengths.sum()} decisions")
+        if actions.max(initial=0) >= EMULATOR_ACTIONS or min(seeds.min(), begun.min()) < 0:
+            raise ValueError("an action, seed or number of an episode that no game has")
+        played = np.split(actions, np.cumsum(lengths)[:-1])
+        same = self._play_again(seeds, played, on_step)
+        self._begun = begun.copy()
+        self._actions = [bytearray(own) for own in played]
+        if not same or self._checksum() != state["checksum"]:
+            self.start()
+            return False
+        return True
+
+    def _play_again(
+        self, seeds: Integers, played: list[Pixels], on_step: Callable[[int], None]
+    ) -> bool:
+        """Play these actions; return whether no episode ended before its last action."""
+        lengths = np.array([len(actions) for actions in played])
+        longest = int(lengths.max())
+        starts = longest - lengths
+        # NOOP until a copy starts: these steps are of no episode.
+        schedule = np.full((longest, self.copies), NOOP, dtype=np.int64)
+        for copy, own in enumerate(played):
+            schedule[starts[copy] :, copy] = own
+        self.start(seeds)
+        for step, actions in enumerate(schedule):
+            if step:
+                self._start_again(starts == step, seeds)
+            running = starts <= step
+            self._games.send(actions)
+            frames, rewards, ended, cut, info = self._games.recv()
+            self._was_done = (ended | cut) & running
+            if step + 1 < longest and self._was_done.any():
+                return False
+            rewards = np.asarray(rewards, dtype=np.float64)
+            self._running_return = np.where(running, self._running_return + rewards, 0.0)
+            self._see(frames, info)
+            on_step(step + 1)
+        if longest:
+            self._start_again(starts == longest, seeds)
+        return True
+
+    def _start_again(self, copies: Booleans, seeds: Integers) -> None:
+        if copies.any():
+            self._see(*self._games.reset(seed=seeds[copies], options={"reset_mask": copies}))
+
+    def _checksum(self) -> int:
+        """Of everything that a replay must bring back."""
+        parts = self.frames.numpy(), self._lives, self._was_done, self._running_return
+        return zlib.crc32(b"".join(np.ascontiguousarray(part).tobytes() for part in parts))
 
     def mean_return(self) -> float | None:
         """Mean unclipped return of the last episodes, None before the first."""
@@ -110,8 +270,15 @@ class Games:
     def __init__(self, config: TrainConfig, tasks: tuple[Task, ...]) -> None:
         self.config = config
         self.of_tasks = [
-            TaskGames(task, config.training_protocol, copies, config.threads)
-            for task, copies in zip(tasks, config.copies, strict=True)
+            TaskGames(
+                task,
+                config.training_protocol,
+                copies,
+                config.threads,
+                seed=config.seed,
+                index=index,
+            )
+            for index, (task, copies) in enumerate(zip(tasks, config.copies, strict=True))
         ]
 
     def __iter__(self) -> Iterator[TaskGames]:
@@ -130,10 +297,10 @@ class Games:
         return {game.task.name: game.mean_return() for game in self.of_tasks}
 
     def restart(self, generator: np.random.Generator) -> None:
-        """Start every copy of every game afresh."""
-        seeds = generator.integers(0, 2**30, size=len(self.of_tasks))
-        for game, seed in zip(self.of_tasks, seeds, strict=True):
-            game.restart(int(seed))
+        """Start every copy of every game afresh, from seeds of a generator."""
+        firsts = generator.integers(0, 2**30, size=len(self.of_tasks))
+        for game, first in zip(self.of_tasks, firsts, strict=True):
+            game.start(int(first) + np.arange(game.copies))
 
     def frames(self, active: tuple[int, ...]) -> Tensor:
         """uint8 (copies, stack, height, width) of all copies of the active tasks."""
@@ -175,10 +342,11 @@ class Games:
         return np.concatenate(rewards)
 
     def state(self) -> dict[str, Any]:
-        """Plain values that :meth:`restore` takes."""
+        """Tensors and plain values that :meth:`restore` and :meth:`replay` take."""
         return {
             "episodes": [game.episodes for game in self.of_tasks],
             "returns": [list(game.returns) for game in self.of_tasks],
+            "running": [game.state() for game in self.of_tasks],
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -187,4 +355,32 @@ class Games:
             self.of_tasks, state["episodes"], state["returns"], strict=True
         ):
             game.episodes = episodes
+            game.returns.clear()
             game.returns.extend(returns)
+
+    def replay(
+        self, state: dict[str, Any], on_decision: Callable[[int, int], None]
+    ) -> tuple[str, ...]:
+        """Play the running episodes of :meth:`state` again.
+
+        Args:
+            state: of the games.
+            on_decision: called with the decisions that are done and those to do.
+
+        Returns:
+            Names of the games that took another course and started afresh; normally none.
+        """
+        costs = [
+            game.copies * int(saved["lengths"].max())
+            for game, saved in zip(self.of_tasks, state["running"], strict=True)
+        ]
+        others = []
+        for index, (game, saved) in enumerate(zip(self.of_tasks, state["running"], strict=True)):
+            before = sum(costs[:index])
+
+            def on_step(step: int, before: int = before, copies: int = game.copies) -> None:
+                on_decision(before + step * copies, sum(costs))
+
+            if not game.replay(saved, on_step):
+                others.append(game.task.name)
+        return tuple(others)

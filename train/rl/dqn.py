@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,8 @@ from mtspark.train.rl.values import rescale, unscale
 class DqnTrainer(Trainer):
     """Plays chunks into replays; a gradient step learns a batch of every active task."""
 
-    def __init__(self, config: TrainConfig) -> None:
-        super().__init__(config)
+    def __init__(self, config: TrainConfig, *, resumed: bool = False) -> None:
+        super().__init__(config, resumed=resumed)
         stack = config.protocol.frame_stack
         self.replays = [
             Replay(config.replay.capacity, stack, config.replay.batch_size) for _ in self.tasks
@@ -109,10 +110,12 @@ class DqnTrainer(Trainer):
         stored = [len(replay) for replay in self.replays]
         return {**super().state(), "gradient_steps": self._gradient_steps, "stored": stored}
 
-    def restore(self, state: dict[str, Any]) -> None:
+    def restore(
+        self, state: dict[str, Any], on_decision: Callable[[int, int], None] = lambda *_: None
+    ) -> tuple[str, ...]:
         """Resume from :meth:`state`."""
-        super().restore(state)
         self._gradient_steps = int(state["gradient_steps"])
+        return super().restore(state, on_decision)
 
     def save_experience(self, folder: Path) -> None:
         """Save every replay into a folder of its own."""

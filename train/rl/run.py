@@ -5,13 +5,13 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
 from mtspark.core.errors import BackendMissingError
 from mtspark.core.files import AnyPath
-from mtspark.core.progress import ProgressCallback, no_progress
+from mtspark.core.progress import Progress, ProgressCallback, no_progress
 from mtspark.train.checkpoint import load_plain, save_agent
 from mtspark.train.config import TrainConfig, notes
 from mtspark.train.rl.pqn import PqnTrainer
@@ -29,12 +29,16 @@ from mtspark.train.runs import (
     Update,
     check_same_run,
     damaged_state,
+    holds_agent,
     prepare_folder,
     running,
+    save_and_stop,
 )
 
 RUN_FORMAT = "mtspark-training"
 AGENT_EVERY_S = 300
+DAMAGED = (*(KeyError, IndexError, TypeError, ValueError, RuntimeError, AttributeError, OSError),)
+"""Errors of a state that does not fit its run."""
 DQN_PACKAGES = ("torchrl", "tensordict")
 """Of the extra ``dqn``."""
 
@@ -46,9 +50,11 @@ class TrainingResult:
     Attributes:
         path: of the agent file.
         steps: agent decisions over all games.
+        started_at: decisions of earlier calls; equal to `steps` where the run was finished before.
         episodes: finished episodes of all games.
         returns: mean unclipped return of each game's last 30 episodes; None before the first.
-        notes: see :func:`mtspark.train.config.notices.notes`.
+        notes: see :func:`mtspark.train.config.notices.notes`; where the run was resumed, also
+            what could not be brought back.
     """
 
     path: Path
@@ -56,6 +62,12 @@ class TrainingResult:
     episodes: int
     returns: dict[str, float | None]
     notes: tuple[str, ...]
+    started_at: int = field(default=0, compare=False)
+
+    @property
+    def is_new(self) -> bool:
+        """Whether this call trained; otherwise the run was finished before."""
+        return self.steps > self.started_at
 
     def to_json(self) -> dict[str, Any]:
         """The result as JSON holds it."""
@@ -81,9 +93,12 @@ def train(
     checkpoint) and ``agent.pt`` (every five minutes and at the end). With the schedule sequential,
     ``agent.after-GAME.pt`` is the agent at the end of each game's share.
 
-    A run that is killed, at whatever moment, resumes from its last checkpoint: a file replaces an
-    older one only when it is complete. :func:`mtspark.train.runs.setup.only_run_in` keeps a second
-    run out of the folder.
+    The first checkpoint is saved after the first update, the next ones where the decisions have
+    doubled, until they are `config.checkpoint_every_steps` apart. A run that is killed, at
+    whatever moment, resumes from its last checkpoint: a file replaces an older one only when it
+    is complete. On Ctrl-C, SIGTERM or SIGHUP the update is finished and saved. Neither
+    checkpoints nor stops change what is learned.
+    :func:`mtspark.train.runs.setup.only_run_in` keeps a second run out of the folder.
 
     Args:
         config: of the run.
@@ -94,46 +109,59 @@ def train(
     Raises:
         BadRequestError: the folder holds a run with another configuration.
         BadFileError: its checkpoint is damaged.
-        KeyboardInterrupt: on Ctrl-C, with a message that says where the run resumes.
+        StoppedError: on a signal, after a checkpoint; the message says where the run resumes.
+        KeyboardInterrupt: on a second one, without a checkpoint.
     """
     folder = Path(folder)
-    trainer = make_trainer(config)
-    if (folder / RESUME_FILE).exists():
-        _resume(trainer, folder)
+    resumed = (folder / RESUME_FILE).exists()
+    trainer = make_trainer(config, resumed=resumed)
+    said = _resume(trainer, folder, progress) if resumed else ()
     prepare_folder(folder, "steps", trainer.progress.steps)
-    run = Run(folder, trainer, RUN_FORMAT, "decisions", config.total_steps, trainer.progress.steps)
-    writers = (LogFile(), TensorBoard(), ReplayCheckpoints(), AgentOfEachGame())
-    reports = ProgressReports(progress, "training")
-    with running(run, (*writers, AgentFile(AGENT_EVERY_S), *callbacks, reports)) as notify:
-        checkpoint_at = _next_checkpoint(run.reached, config)
-        while not trainer.finished:
-            update = _updated(trainer)
-            run.reached = trainer.progress.steps
-            notify.on_update(run, update)
-            if run.reached >= checkpoint_at:
-                notify.on_checkpoint(run)
-                # With or without a stop here, the games start afresh: both give the same weights.
-                trainer.restart_games()
-                checkpoint_at = _next_checkpoint(run.reached, config)
-        notify.on_checkpoint(run)
+    started_at = trainer.progress.steps
+    run = Run(folder, trainer, RUN_FORMAT, "decisions", config.total_steps, started_at)
+    if not (trainer.finished and holds_agent(folder, "steps", started_at)):
+        writers = (LogFile(), TensorBoard(), ReplayCheckpoints(), AgentOfEachGame())
+        reports = ProgressReports(progress, "training")
+        with running(run, (*writers, AgentFile(AGENT_EVERY_S), *callbacks, reports)) as notify:
+            _loop(trainer, run, notify)
     games = trainer.games
     return TrainingResult(
         path=folder / AGENT_FILE,
-        steps=run.reached,
+        steps=trainer.progress.steps,
+        started_at=started_at,
         episodes=games.episodes,
         returns=games.mean_returns(),
-        notes=tuple(notes(config)),
+        notes=(*notes(config), *said),
     )
 
 
-def make_trainer(config: TrainConfig) -> Trainer:
+def _loop(trainer: Trainer, run: Run, notify: RunCallback) -> None:
+    """Make all updates, and save at every checkpoint and at the end."""
+    checkpoint_at = 0
+    while not trainer.finished:
+        update = _updated(trainer)
+        run.reached = trainer.progress.steps
+        notify.on_update(run, update)
+        if run.reached >= checkpoint_at:
+            notify.on_checkpoint(run)
+            checkpoint_at = _next_checkpoint(trainer.progress.steps, trainer.config)
+        save_and_stop(run, notify)
+    if run.saved != run.reached:
+        notify.on_checkpoint(run)
+
+
+def make_trainer(config: TrainConfig, *, resumed: bool = False) -> Trainer:
     """Build the trainer of a configuration's algorithm.
+
+    Args:
+        config: of the run.
+        resumed: its state will be restored.
 
     Raises:
         BackendMissingError: of DQN, without torchrl.
     """
     if config.algorithm == "pqn":
-        return PqnTrainer(config)
+        return PqnTrainer(config, resumed=resumed)
     # torchrl takes seconds to import.
     try:
         from mtspark.train.rl.dqn import DqnTrainer
@@ -146,7 +174,7 @@ def make_trainer(config: TrainConfig) -> Trainer:
             "`pip install 'mtspark[dqn]'` or train with pqn"
         ) from error
 
-    return DqnTrainer(config)
+    return DqnTrainer(config, resumed=resumed)
 
 
 class ReplayCheckpoints(Checkpoints):
@@ -155,7 +183,7 @@ class ReplayCheckpoints(Checkpoints):
     def on_checkpoint(self, run: Run) -> None:
         """Replace the checkpoint and its experience."""
         # The old experience stays until the state that needs it is replaced.
-        experience = _experience(run.folder, run.reached)
+        experience = _experience(run.folder, int(run.reached))
         shutil.rmtree(experience, ignore_errors=True)
         cast(Trainer, run.trainer).save_experience(experience)
         super().on_checkpoint(run)
@@ -207,21 +235,32 @@ def _updated(trainer: Trainer) -> Update:
     return Update(record, scalars, summary)
 
 
-def _resume(trainer: Trainer, folder: Path) -> None:
-    """Restore the state that a folder holds."""
+def _resume(trainer: Trainer, folder: Path, progress: ProgressCallback) -> tuple[str, ...]:
+    """Restore the state that a folder holds; return what a user should know of it."""
     path = folder / RESUME_FILE
     saved = load_plain(path, RUN_FORMAT)
     check_same_run(saved.get("config"), trainer.config, folder)
+
+    def on_decision(done: int, planned: int) -> None:
+        progress(Progress("replaying the running games", done, planned, "decisions"))
+
     try:
         state = saved["state"]
+        # Older states lack it; their runs could not be made longer.
+        state["schedule"].setdefault("planned", saved["config"]["total_steps"])
         trainer.load_experience(_experience(folder, state["steps"]), state)
-        trainer.restore(state)
-    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, OSError) as error:
+        return trainer.restore(state, on_decision)
+    except DAMAGED as error:
         raise damaged_state(path, error) from error
 
 
 def _next_checkpoint(steps: int, config: TrainConfig) -> int:
-    return (steps // config.checkpoint_every_steps + 1) * config.checkpoint_every_steps
+    """Decisions of the checkpoint after one: where they have doubled, at most the interval on.
+
+    So a young run, stopped in whatever way, loses half of itself at most.
+    """
+    every = config.checkpoint_every_steps
+    return min(2 * steps, (steps // every + 1) * every)
 
 
 def _experience(folder: Path, steps: int) -> Path:

@@ -31,10 +31,16 @@ class Schedule:
       episodes are over and the mean of the last five changes of the weights,
       mean over tensors of |w - w'| / |w| from one finished episode to the next, is below
       `switch_change` (SwitchMT, arXiv:2504.13541).
+
+    Attributes:
+        planned: decisions over which shares, exploration and learning rate are laid out: the
+            `total_steps` that the run began with. A run that is made longer or shorter keeps them.
+        current: the task that plays now, of ``interval`` and ``performance``.
     """
 
     def __init__(self, config: TrainConfig) -> None:
         self.config = config
+        self.planned = config.total_steps
         self.current = 0
         self._since = 0
         self._episodes = 0
@@ -47,7 +53,7 @@ class Schedule:
         if self.config.schedule == "interleaved":
             return tuple(range(tasks))
         if self.config.schedule == "sequential":
-            return (min(steps * tasks // self.config.total_steps, tasks - 1),)
+            return (min(steps * tasks // self.planned, tasks - 1),)
         return (self.current,)
 
     def stretch(self, steps: int, task: int) -> tuple[float, float]:
@@ -57,8 +63,8 @@ class Schedule:
         played of a share than planned, since an update may end beyond it.
         """
         if self.config.schedule != "sequential":
-            return steps, self.config.total_steps
-        tasks, total = len(self.config.games), self.config.total_steps
+            return steps, self.planned
+        tasks, total = len(self.config.games), self.planned
         return (steps * tasks - task * total) / tasks, total / tasks
 
     def after_update(self, decisions: int, episodes: int, network: nn.Module) -> None:
@@ -95,6 +101,7 @@ class Schedule:
     def state(self) -> dict[str, Any]:
         """Plain values and tensors that :meth:`restore` takes."""
         return {
+            "planned": self.planned,
             "current": self.current,
             "since": self._since,
             "episodes": self._episodes,
@@ -104,8 +111,10 @@ class Schedule:
 
     def restore(self, state: dict[str, Any]) -> None:
         """Resume from :meth:`state`."""
+        self.planned = int(state["planned"])
         self.current = state["current"]
         self._since = state["since"]
         self._episodes = state["episodes"]
+        self._changes.clear()
         self._changes.extend(state["changes"])
         self._weights = list(state["weights"])

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import json
 from abc import ABC, abstractmethod
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +63,10 @@ class Turn:
 class Trainer(ABC):
     """One training run: call :meth:`update` until :attr:`finished`.
 
+    Args:
+        config: of the run.
+        resumed: :meth:`restore` follows.
+
     Attributes:
         network: plays and learns.
         target: values the next states.
@@ -73,12 +79,15 @@ class Trainer(ABC):
         cost: of synaptic operations; None where they are not counted.
     """
 
-    def __init__(self, config: TrainConfig) -> None:
+    def __init__(self, config: TrainConfig, *, resumed: bool = False) -> None:
         self.device = prepare_torch(config.device, config.seed, config.threads)
         self.config = config
         self.tasks: tuple[Task, ...] = tuple(task_for_game(game) for game in config.games)
         check_actions(self.tasks, config)
-        self.network = start_network(config, self.tasks)
+        # A resumed run has its weights from its checkpoint; the agent that it started from may
+        # be gone by then.
+        begun = replace(config, start_from="") if resumed else config
+        self.network = start_network(begun, self.tasks)
         prepare_network(self.network, self.device, compiled=config.compiled)
         self.target = copy.deepcopy(self.network).eval()
         self.cost = (
@@ -230,11 +239,26 @@ class Trainer(ABC):
             "schedule": self.schedule.state(),
             "steps": self.progress.steps,
             "updates": self.progress.updates,
+            "generator": json.dumps(self.generator.bit_generator.state),
+            "torch_generator": torch.get_rng_state(),
             **self.games.state(),
         }
 
-    def restore(self, state: dict[str, Any]) -> None:
-        """Resume from :meth:`state`; games start afresh, as they do at every checkpoint."""
+    def restore(
+        self, state: dict[str, Any], on_decision: Callable[[int, int], None] = lambda *_: None
+    ) -> tuple[str, ...]:
+        """Resume from :meth:`state`: play the running episodes again, then go on as before it.
+
+        A state of a version that kept no episodes starts its games afresh, from seeds of the
+        run's seed and its step.
+
+        Args:
+            state: of a trainer of this configuration.
+            on_decision: called with the decisions of the replay that are done and those to do.
+
+        Returns:
+            What a user should know of it, a line each; normally nothing.
+        """
         self.network.load_state_dict(state["network"])
         self.target.load_state_dict(state["target"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -245,7 +269,18 @@ class Trainer(ABC):
             self.cost.recount(self.network)
         self._learned_task = self.active[0]
         self.games.restore(state)
-        self.restart_games()
+        if "running" not in state:
+            self.restart_games()
+            return ("the checkpoint is of a version that kept no running games: they start afresh",)
+        others = self.games.replay(state, on_decision)
+        self.generator.bit_generator.state = json.loads(state["generator"])
+        torch.set_rng_state(state["torch_generator"])
+        if others:
+            return (
+                f"{', '.join(others)}: the running games took another course than before the "
+                "stop (another version of ale-py?): they start afresh",
+            )
+        return ()
 
     def save_experience(self, folder: Path) -> None:  # noqa: B027 (nothing, for most algorithms)
         """Save what is too large for the state into a new folder."""

@@ -9,8 +9,10 @@ from .callbacks import RunCallback as RunCallback
 from .callbacks import TensorBoard as TensorBoard
 from .callbacks import Update as Update
 from .callbacks import running as running
+from .callbacks import save_and_stop as save_and_stop
 from .folder import check_same_run as check_same_run
 from .folder import damaged_state as damaged_state
+from .folder import holds_agent as holds_agent
 from .folder import prepare_folder as prepare_folder
 from .setup import STATE as STATE
 from .setup import check_compiler as check_compiler
@@ -20,3 +22,4 @@ from .setup import check_games as check_games
 from .setup import only_run_in as only_run_in
 from .setup import prepare_network as prepare_network
 from .setup import prepare_torch as prepare_torch
+from .stopping import StoppedError as StoppedError

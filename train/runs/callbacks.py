@@ -7,7 +7,9 @@ write the run's folder; a caller may add its own.
 
 from __future__ import annotations
 
+import itertools
 import json
+import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,7 +20,10 @@ from typing import Any, Protocol, TextIO
 from mtspark.core.progress import Progress, ProgressCallback
 from mtspark.train.checkpoint import Agent, save_agent, save_whole
 from mtspark.train.config import ImageConfig, TrainConfig
+from mtspark.train.runs.stopping import StoppedError, StopRequest, stop_requests
 
+_NUMBERS = itertools.count()
+"""Tells event files apart that are opened within one second."""
 RESUME_FILE, LOG_FILE, AGENT_FILE = "resume.pt", "log.jsonl", "agent.pt"
 
 
@@ -46,8 +51,9 @@ class Run:
         run_format: the format name in its resume.pt.
         unit: what `reached` and `total` count, in the plural: decisions, epochs.
         total: units planned.
-        reached: units done.
-        saved: units done at the last checkpoint, where a stopped run goes on; 0 for none.
+        reached: units done, with a part of one where the trainer can be saved within it.
+        saved: units done at the last checkpoint, where a stopped run goes on; None without one.
+        stop: whether a signal has asked the loop to stop.
     """
 
     folder: Path
@@ -55,11 +61,20 @@ class Run:
     run_format: str
     unit: str
     total: int
-    reached: int
-    saved: int = field(init=False)
+    reached: float
+    saved: float | None = field(init=False)
+    stop: StopRequest = field(init=False, default_factory=StopRequest)
 
     def __post_init__(self) -> None:
-        self.saved = self.reached
+        self.saved = self.reached if (self.folder / RESUME_FILE).exists() else None
+
+    @property
+    def place(self) -> str:
+        """Where a stopped run goes on, in words."""
+        if self.saved is None:
+            return "the start, without a checkpoint"
+        whole = self.saved == int(self.saved)
+        return f"{self.unit.removesuffix('s')} {self.saved:,.{0 if whole else 2}f}"
 
 
 @dataclass(frozen=True)
@@ -162,7 +177,8 @@ class TensorBoard(RunCallback):
     """Writes the scalars of every update; show them with ``tensorboard --logdir FOLDER``.
 
     Scalars that an earlier start of the run wrote beyond its last checkpoint are dropped: those
-    updates are repeated.
+    updates are repeated. They are written here and at once, not by the thread of tensorboardX's
+    SummaryWriter: its queue may still hold some after a flush, and of a full disk nobody hears.
     """
 
     def __init__(self) -> None:
@@ -170,15 +186,30 @@ class TensorBoard(RunCallback):
 
     def on_start(self, run: Run) -> None:
         """Open an event file."""
-        from tensorboardX import SummaryWriter
+        from tensorboardX.event_file_writer import EventsWriter
+        from tensorboardX.proto.event_pb2 import Event, SessionLog
 
         folder = run.folder / "tensorboard"
-        self._writer = SummaryWriter(str(folder), purge_step=run.reached + 1)
+        folder.mkdir(parents=True, exist_ok=True)
+        self._writer = EventsWriter(str(folder / "events"), f".{os.getpid()}.{next(_NUMBERS)}")
+        begun = SessionLog(status=SessionLog.START)
+        # TensorBoard drops what other files hold from this step on.
+        step = int(run.reached) + 1
+        self._writer.write_event(Event(wall_time=time.time(), step=step, session_log=begun))
 
     def on_update(self, run: Run, update: Update) -> None:
         """Add the scalars."""
+        from tensorboardX.proto.event_pb2 import Event
+        from tensorboardX.summary import scalar
+
         for tag, value in update.scalars.items():
-            self._writer.add_scalar(tag, value, run.reached)
+            summary = scalar(tag, value)
+            event = Event(wall_time=time.time(), step=int(run.reached), summary=summary)
+            self._writer.write_event(event)
+
+    def on_checkpoint(self, run: Run) -> None:
+        """Bring what was written to the file."""
+        self._writer.flush()
 
     def close(self) -> None:
         """Write what is pending."""
@@ -245,6 +276,9 @@ class ProgressReports(RunCallback):
 def running(run: Run, callbacks: Sequence[RunCallback]) -> Iterator[RunCallback]:
     """Start the callbacks for the block of a training loop, and close them however it ends.
 
+    Within the block a signal sets `run.stop`; the loop then calls :func:`save_and_stop` as soon
+    as its trainer can be saved.
+
     Yields:
         The callbacks as one; the loop calls `on_part`, `on_update` and `on_checkpoint`.
 
@@ -253,13 +287,30 @@ def running(run: Run, callbacks: Sequence[RunCallback]) -> Iterator[RunCallback]
     """
     together = CallbackList(callbacks)
     try:
-        together.on_start(run)
-        yield together
-        together.on_end(run)
+        with stop_requests() as run.stop:
+            together.on_start(run)
+            yield together
+            together.on_end(run)
+    except StoppedError:
+        raise
     except KeyboardInterrupt:
-        place = "the start, without a checkpoint"
-        if run.saved:
-            place = f"{run.unit.removesuffix('s')} {run.saved:,}"
-        raise KeyboardInterrupt(f"the same command goes on from {place}") from None
+        raise KeyboardInterrupt(_goes_on(run)) from None
     finally:
         together.close()
+
+
+def save_and_stop(run: Run, notify: RunCallback) -> None:
+    """Save the run and end it, if a signal has asked for that.
+
+    Raises:
+        StoppedError: one has; the message says where the run resumes.
+    """
+    if run.stop.signal is None:
+        return
+    if run.saved != run.reached:
+        notify.on_checkpoint(run)
+    raise StoppedError(_goes_on(run), run.stop.signal)
+
+
+def _goes_on(run: Run) -> str:
+    return f"the same command goes on from {run.place}"

@@ -8,10 +8,16 @@ from dataclasses import MISSING, asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from mtspark.core.errors import BadFileError, BadRequestError
+from mtspark.core.errors import BadFileError, BadRequestError, MtsparkError
 from mtspark.core.files import write_text
+from mtspark.train.checkpoint import load_agent
 from mtspark.train.config import AblationSettings, ImageConfig, TrainConfig
 
+FREE = ("total_steps", "threads", "checkpoint_every_steps", "device", "compiled")
+"""Fields that may change between two starts of a run: they set where it ends, how fast it is and
+how often it is saved; what is learned differs at most by rounding."""
+DIFFERENCES, VALUE_LENGTH = 4, 60
+"""What a refusal shows: differences at most, and characters of a value."""
 UNFINISHED = (".resume.pt.*.tmp*", ".agent.*.tmp*", ".log.jsonl.*.tmp*")
 """Temporary files of a run that was killed while it wrote."""
 
@@ -29,21 +35,46 @@ def check_same_run(
         folder: of the saved run.
 
     Raises:
-        BadRequestError: they differ; the fields are named.
+        BadRequestError: they differ in what is learned; the fields are named.
     """
     stored = saved if isinstance(saved, dict) else {}
     before = dict(_leaves(_completed(stored, config, type(config)()), ""))
     now = dict(_leaves(_plain(config), ""))
     different = [
-        f"{name} was {before.get(name)}, is {now.get(name)}"
+        name
         for name in sorted({*before, *now})
-        if before.get(name) != now.get(name)
+        if before.get(name) != now.get(name) and name not in FREE
     ]
     if different:
         raise BadRequestError(
-            f"{folder}: holds a run with another configuration; choose another folder "
-            f"({'; '.join(different)[:200]})"
+            f"{folder}: holds a run with another configuration; choose another folder"
+            f"{_way_on(config, different, folder)} "
+            f"({_listed(different, before, now)})"
         )
+
+
+def _listed(names: list[str], before: dict[str, Any], now: dict[str, Any]) -> str:
+    """The first differences, and how many more there are."""
+    shown = [
+        f"{name} was {_short(before.get(name))}, is {_short(now.get(name))}"
+        for name in names[:DIFFERENCES]
+    ]
+    more = len(names) - len(shown)
+    return "; ".join([*shown, f"{more} more"] if more else shown)
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= VALUE_LENGTH else f"{text[:VALUE_LENGTH]}..."
+
+
+def _way_on(config: Any, different: list[str], folder: Path) -> str:
+    """How to go on from the run's weights, where another run can."""
+    fits = not any(name == "games" or name.startswith("network.") for name in different)
+    agent = folder / "agent.pt"
+    if not isinstance(config, TrainConfig) or not fits or not agent.exists():
+        return ""
+    return f", or go on from its weights there with --set start_from={agent}"
 
 
 def _completed(saved: Any, value: Any, standard: Any) -> Any:
@@ -91,6 +122,20 @@ def damaged_state(path: Path, error: Exception) -> BadFileError:
     """The error for a state that does not fit its run."""
     reason = " ".join(str(error).split())[:120]
     return BadFileError(f"{path}: does not hold this run's state ({reason}); choose another folder")
+
+
+def holds_agent(folder: Path, count: str, reached: int) -> bool:
+    """Whether a finished run's agent file is its last one; scores may be stored in it, so it stays.
+
+    Args:
+        folder: of the run.
+        count: the entry of the file that counts progress.
+        reached: where the run ended.
+    """
+    try:
+        return bool(load_agent(folder / "agent.pt").training.get(count) == reached)
+    except MtsparkError:
+        return False
 
 
 def prepare_folder(folder: Path, count: str, reached: int) -> None:

@@ -4,6 +4,7 @@ from .atari import task_for_game as task_for_game
 from .delay import NOOP as NOOP
 from .delay import STRIP_ROWS as STRIP_ROWS
 from .delay import action_strips as action_strips
+from .protocol import EMULATOR_ACTIONS as EMULATOR_ACTIONS
 from .protocol import GameProtocol as GameProtocol
 from .protocol import Task as Task
 from .protocol import protocol_from_json as protocol_from_json

@@ -20,8 +20,17 @@ class Games(Protocol):
 
     num_envs: int
 
-    def reset(self, *, seed: int) -> tuple[Any, dict[str, Any]]:
-        """Start every copy afresh; return frames and information."""
+    def reset(
+        self, *, seed: Any, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Start copies afresh; return frames and information of all.
+
+        An episode is a function of its seed and the actions, whatever was played before.
+
+        Args:
+            seed: the first of consecutive ones, or an array with one for each copy that starts.
+            options: with `reset_mask`, bool (copies,), only those copies start.
+        """
 
     def send(self, actions: Any) -> None:
         """Begin a step."""

@@ -58,11 +58,14 @@ class DelayedGames:
         self._history = np.full((self.num_envs, protocol.frame_stack), NO_FRAME)
         self._was_done = np.zeros(self.num_envs, dtype=bool)
 
-    def reset(self, *, seed: int) -> tuple[NDArray[np.uint8], dict[str, Any]]:
-        """Start every copy afresh; NOOP is pending."""
-        frames, info = self._games.reset(seed=seed)
-        self._was_done[:] = False
-        self._start(np.ones(self.num_envs, dtype=bool))
+    def reset(
+        self, *, seed: Any, options: dict[str, Any] | None = None
+    ) -> tuple[NDArray[np.uint8], dict[str, Any]]:
+        """Start copies afresh, with `reset_mask` in `options` only some; NOOP is pending."""
+        frames, info = self._games.reset(seed=seed, options=options)
+        starting = (options or {}).get("reset_mask", np.ones(self.num_envs, dtype=bool))
+        self._was_done[starting] = False
+        self._start(starting)
         return self._drawn(frames), info
 
     def send(self, actions: NDArray[np.int64]) -> None:

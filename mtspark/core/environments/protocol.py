@@ -20,7 +20,8 @@ class GameProtocol:
         max_pool: take the pixel-wise maximum of the last two frames of a skip.
         noop_max: an episode starts with 0 to this many no-op steps, drawn from its seed.
         fire_on_reset: press FIRE after a reset where the game has that action.
-        life_loss_ends_episode: a lost life ends an episode (training only, never scores).
+        life_loss_ends_episode: a lost life ends a learned episode; the game goes on (training
+            only, never scores).
         sticky_action_probability: chance that the emulator repeats the last action.
         max_frames_per_episode: an episode is cut off after this many emulator frames.
         decision_delay: decisions between the frame that an action is chosen for and the one in

@@ -49,7 +49,7 @@ class Noise:
     def frames(self) -> np.ndarray:
         return self.noise.integers(0, 256, (2, 1, 8, 8), dtype=np.uint8)
 
-    def reset(self, seed: int) -> tuple[np.ndarray, dict[str, Any]]:
+    def reset(self, seed: Any) -> tuple[np.ndarray, dict[str, Any]]:
         return self.frames(), {"lives": np.zeros(2, dtype=int)}
 
     def send(self, actions: np.ndarray) -> None:

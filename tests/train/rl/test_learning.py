@@ -25,8 +25,12 @@ class Catch:
     def __init__(self, copies: int) -> None:
         self.copies = copies
 
-    def reset(self, seed: int) -> tuple[np.ndarray, dict[str, Any]]:
-        self.noise = np.random.default_rng(seed)
+    def reset(
+        self, seed: Any, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        if options is not None:  # These have begun again by themselves.
+            return self._frames(), self._info()
+        self.noise = np.random.default_rng(int(seed[0]))
         self.row = np.zeros(self.copies, dtype=int)
         self.block = self.noise.integers(0, SIZE, self.copies)
         self.paddle = np.full(self.copies, SIZE // 2)

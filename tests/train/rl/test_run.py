@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
-from dataclasses import replace
+import signal
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -12,15 +14,16 @@ import torch
 
 from mtspark.core.environments.protocol import GameProtocol
 from mtspark.core.errors import BadFileError, BadRequestError
-from mtspark.train.checkpoint.agent import load_agent
+from mtspark.train.checkpoint.agent import load_agent, save_agent
 from mtspark.train.config.games import ReplayConfig, TrainConfig
 from mtspark.train.networks.config import ConvSize, NetworkConfig
 from mtspark.train.rl.pqn import PqnTrainer
 from mtspark.train.rl.run import RUN_FORMAT, ReplayCheckpoints, train
 from mtspark.train.rl.trainer import Trainer
 from mtspark.train.runs import callbacks
-from mtspark.train.runs.callbacks import Run
-from mtspark.train.runs.folder import prepare_folder
+from mtspark.train.runs.callbacks import Run, RunCallback, Update
+from mtspark.train.runs.folder import check_same_run, prepare_folder
+from mtspark.train.runs.stopping import StoppedError
 
 # Six updates of eight decisions, a checkpoint after every second one.
 SMALL = TrainConfig(
@@ -82,7 +85,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
 ) -> None:
     for after in stops:
         train_and_stop(SMALL, tmp_path, after)
-        assert (tmp_path / "resume.pt").exists() == (after >= 2)
+        assert (tmp_path / "resume.pt").exists() == (after >= 1)
     resumed = weights(train(SMALL, tmp_path).path)
     assert list(resumed) == list(weights(whole))
     assert same(resumed, weights(whole))
@@ -233,11 +236,111 @@ def test_a_finished_run_is_not_trained_further(tmp_path: Path) -> None:
     assert len((tmp_path / "log.jsonl").read_text().splitlines()) == 1
 
 
+def test_scores_in_the_agent_file_of_a_finished_run_stay(tmp_path: Path) -> None:
+    config = replace(SMALL, total_steps=8)
+    path = train(config, tmp_path).path
+    save_agent(replace(load_agent(path), evaluations=[{"score": 1}]), path)
+    before = path.read_bytes()
+    assert not train(config, tmp_path).is_new
+    assert path.read_bytes() == before
+    # Killed between its last checkpoint and its agent file, a run writes that one.
+    longer = replace(config, total_steps=16)
+    assert train(longer, tmp_path).is_new
+    path.write_bytes(before)
+    train(longer, tmp_path)
+    assert load_agent(path).training["steps"] == 16
+
+
+def test_what_does_not_change_what_is_learned_may_change(whole: Path, tmp_path: Path) -> None:
+    train_and_stop(SMALL, tmp_path, 3)
+    other = replace(SMALL, checkpoint_every_steps=7, compiled=True)
+    assert same(weights(train(replace(other, compiled=False), tmp_path).path), weights(whole))
+    check_same_run(json.loads(json.dumps(asdict(SMALL))), replace(other, threads=2), tmp_path)
+
+
+def test_a_run_that_is_made_longer_keeps_its_falls(tmp_path: Path) -> None:
+    """Its part up to the end that was planned first, and then the floors."""
+    short = replace(SMALL, total_steps=24, final_learning_rate_fraction=0.5)
+    train(short, tmp_path)
+    first = weights(tmp_path / "agent.pt")
+    rates: list[float] = []
+    with pytest.MonkeyPatch.context() as patch:
+        plain = Trainer.set_learning_rate
+
+        def noted(self: Trainer) -> None:
+            plain(self)
+            rates.append(self.optimizer.param_groups[0]["lr"])
+
+        patch.setattr(Trainer, "set_learning_rate", noted)
+        result = train(replace(short, total_steps=40), tmp_path)
+        assert (result.started_at, result.steps) == (24, 40)
+        assert rates == pytest.approx([0.005, 0.005])
+        # Asked for less than it has, it is finished.
+        assert not train(short, tmp_path).is_new
+    assert logged(tmp_path) == [8, 16, 24, 32, 40]
+    assert not same(weights(tmp_path / "agent.pt"), first)
+
+
+def test_the_agent_that_a_run_started_from_may_be_gone_when_it_resumes(
+    whole: Path, tmp_path: Path
+) -> None:
+    begin = tmp_path / "begin.pt"
+    begin.write_bytes(whole.read_bytes())
+    config = replace(SMALL, start_from=str(begin))
+    train_and_stop(config, tmp_path / "run", 2)
+    begin.unlink()
+    assert train(config, tmp_path / "run").steps == 48
+
+
+class Kill(RunCallback):
+    """Sends this process a signal within the second update."""
+
+    def __init__(self, number: int) -> None:
+        self.number, self.updates = number, 0
+
+    def on_update(self, run: Run, update: Update) -> None:
+        self.updates += 1
+        if self.updates == 2:
+            os.kill(os.getpid(), self.number)
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_a_signal_saves_the_run_and_the_same_call_goes_on(
+    name: str, whole: Path, tmp_path: Path
+) -> None:
+    config = replace(SMALL, checkpoint_every_steps=10_000)
+    number = signal.Signals[name]
+    before = signal.getsignal(number)
+    # After 8 decisions comes the first checkpoint by itself, the next one after 32.
+    with pytest.raises(StoppedError, match="goes on from decision 16") as stopped:
+        train(config, tmp_path, callbacks=[Kill(number)])
+    assert stopped.value.signal == number
+    assert signal.getsignal(number) == before
+    assert torch.load(tmp_path / "resume.pt", weights_only=True)["state"]["steps"] == 16
+    events = b"".join(path.read_bytes() for path in (tmp_path / "tensorboard").iterdir())
+    assert events.count(b"training/loss") == 2
+    assert same(weights(train(config, tmp_path).path), weights(whole))
+
+
+def test_tensorboard_has_everything_up_to_the_checkpoint_of_a_killed_run(tmp_path: Path) -> None:
+    class Look(RunCallback):
+        def on_checkpoint(self, run: Run) -> None:
+            events = b"".join(path.read_bytes() for path in (tmp_path / "tensorboard").iterdir())
+            assert events.count(b"training/loss") == run.reached // 8
+
+    train(SMALL, tmp_path, callbacks=[Look()])
+
+
 def test_a_folder_with_another_run_is_refused(tmp_path: Path) -> None:
     config = replace(SMALL, total_steps=8)
     train(config, tmp_path)
-    with pytest.raises(BadRequestError, match="another configuration; choose another folder"):
+    way_on = f"choose another folder, or go on .* there with --set start_from={tmp_path}/agent.pt"
+    with pytest.raises(BadRequestError, match=way_on):
         train(replace(config, learning_rate=0.02), tmp_path)
+    # Another network could not start from these weights.
+    wider = replace(config, network=replace(config.network, hidden=17))
+    with pytest.raises(BadRequestError, match=r"another folder \(network.hidden was 16, is 17\)"):
+        train(wider, tmp_path)
 
 
 def test_a_resume_file_that_is_not_ours_is_refused(tmp_path: Path) -> None:

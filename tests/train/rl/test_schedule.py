@@ -171,7 +171,6 @@ def test_a_resumed_sequential_run_goes_on_with_its_game(scripted: None, before: 
     first, second = make_trainer(config), make_trainer(config)
     rates(first, before)
     second.restore(copy.deepcopy(first.state()))
-    first.restart_games()
     going_on = rates(first, 4 - before)
     assert rates(second, 4 - before) == going_on
     for one, two in zip(first.network.parameters(), second.network.parameters(), strict=True):

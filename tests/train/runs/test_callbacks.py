@@ -81,10 +81,15 @@ def test_a_run_that_fails_closes_its_callbacks_and_does_not_end(
 
 @pytest.mark.parametrize(
     ("saved", "place"),
-    [(0, "the start, without a checkpoint"), (1600, "decision 1,600")],
+    [
+        (None, "the start, without a checkpoint"),
+        (1600, "decision 1,600"),
+        (0.25, r"decision 0\.25"),
+    ],
 )
-def test_ctrl_c_says_where_the_run_resumes(saved: int, place: str, tmp_path: Path) -> None:
-    run = run_in(tmp_path, saved)
+def test_ctrl_c_says_where_the_run_resumes(saved: float | None, place: str, tmp_path: Path) -> None:
+    run = run_in(tmp_path)
+    run.saved = saved
     with pytest.raises(KeyboardInterrupt, match=f"goes on from {place}"), running(run, []):
         raise KeyboardInterrupt
 

