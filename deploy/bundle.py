@@ -43,6 +43,7 @@ from mtspark.core.files import (
     write_json,
     write_unused,
 )
+from mtspark.core.version import is_version
 
 FORMAT = "mtspark-bundle"
 VERSION = 1
@@ -408,7 +409,7 @@ def _verified_files(folder: Path, limits: FileLimits) -> tuple[dict[str, str], d
     manifest = _json_object(path, content, limits)
     files = _manifest_files(path, manifest)
     version = manifest.get("version")
-    if type(version) is not int or version != VERSION:
+    if not is_version(version, VERSION):
         raise BadFileError(
             f"{folder}: bundle version {one_line(repr(version), 40)}, this mtspark reads {VERSION}"
         )

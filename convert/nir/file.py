@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,11 @@ import numpy as np
 from mtspark.convert.nir.fields import KINDS, node_of
 from mtspark.core.errors import BadFileError, one_line
 from mtspark.core.files import AnyPath, FileLimits, read_hdf5
+
+LAST_MAJOR = 1
+"""Of the versions of NIR that are known; the first number tells what a file means."""
+
+_VERSION = re.compile(r"([0-9]{1,9})(?![0-9])", re.ASCII)
 
 METADATA = "mtspark"
 """Key of the metadata that mtspark writes: what NIR does not store."""
@@ -68,12 +74,24 @@ def _graph(path: Path, content: dict[str, Any], type_check: bool) -> tuple[nir.N
     kind = node.get("type") if isinstance(node, dict) else None
     if not isinstance(node, dict) or not isinstance(kind, str) or kind != "NIRGraph":
         raise BadFileError(f"{path}: an HDF5 file, but no NIR graph (no group /node of one)")
+    if "version" in content:
+        _check_version(path, content["version"])
     if "type_check" in node:
         raise BadFileError(f"{path}: /node/type_check is no part of a NIR graph")
     _check_types(path, node, "")
     _check_groups(path, node, "node")
     notes: list[str] = []
     return _level(path, node, "", type_check, notes), notes
+
+
+def _check_version(path: Path, version: Any) -> None:
+    """Refuse what a newer NIR wrote, whose nodes may mean something else."""
+    number = _VERSION.match(version) if isinstance(version, str) else None
+    if number is None or int(number[1]) > LAST_MAJOR:
+        raise BadFileError(
+            f"{path}: NIR version {one_line(repr(version), 40)}; mtspark reads 0.x to "
+            f"{LAST_MAJOR}.x, write the graph with such a version of nir"
+        )
 
 
 def _level(

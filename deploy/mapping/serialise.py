@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from mtspark.core.errors import BadFileError, one_line
 from mtspark.core.files import AnyPath, read_text_guarded
+from mtspark.core.version import is_version
 from mtspark.deploy.chips import Violation
 from mtspark.deploy.mapping.divide import Use
 from mtspark.deploy.mapping.mapper import (
@@ -109,9 +110,10 @@ def mapping_from_json(data: Any, where: str) -> ChipMapping:
     """
     if not isinstance(data, dict) or data.get("format") != FORMAT:
         raise BadFileError(f"{where}: not a mapping ({FORMAT}); make one with mtspark map --json")
-    if data.get("version") != VERSION:
+    if not is_version(data.get("version"), VERSION):
         raise BadFileError(
-            f"{where}: mapping version {data.get('version')!r}, this mtspark reads {VERSION}"
+            f"{where}: mapping version {one_line(repr(data.get('version')), 40)}, this mtspark "
+            f"reads {VERSION}"
         )
     try:
         stored = _StoredMapping.model_validate(data)

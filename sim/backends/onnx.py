@@ -13,6 +13,7 @@ from mtspark.core.backend import Activity, ChipTrace, Decision
 from mtspark.core.chip_network import INPUT
 from mtspark.core.errors import BadFileError, BadRequestError, MtsparkError, one_line
 from mtspark.core.files import NEXT, AnyPath, FileLimits, OnnxFile, Port, read_onnx
+from mtspark.core.version import is_version
 from mtspark.deploy.formats import FORMAT, VERSION
 
 if TYPE_CHECKING:
@@ -205,7 +206,7 @@ def _check_request(about: StepDescription, frames: NDArray[np.uint8], task: int)
 
 
 def _described(path: Path, data: dict[str, Any], limits: FileLimits) -> StepDescription:
-    if data.get("format") != FORMAT or data.get("version") != VERSION:
+    if data.get("format") != FORMAT or not is_version(data.get("version"), VERSION):
         raise BadFileError(f"{path}: no integer network of this mtspark ({FORMAT} {VERSION})")
     try:
         about = StepDescription(

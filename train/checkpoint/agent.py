@@ -19,6 +19,7 @@ from mtspark.core.environments import (
 )
 from mtspark.core.errors import BadFileError, BadNetworkError, one_line
 from mtspark.core.files import AnyPath, FileLimits, chosen_policy, read_guarded, write_bytes
+from mtspark.core.version import is_version
 from mtspark.train.checkpoint.archive import read_tensors, with_tensors
 from mtspark.train.networks import (
     FIRST_FIELDS,
@@ -124,9 +125,10 @@ def load_agent(
 
 
 def _agent(path: Path, content: dict[str, Any], limits: FileLimits) -> Agent:
-    if content.get("version") != VERSION:
+    version = content.get("version")
+    if not is_version(version, VERSION):
         raise BadFileError(
-            f"{path}: agent format version {content.get('version')!r}, this mtspark reads "
+            f"{path}: agent format version {one_line(repr(version), 40)}, this mtspark reads "
             f"{VERSION}; export it with the mtspark that wrote it"
         )
     config = _network_config(content.get("network"), path, limits)

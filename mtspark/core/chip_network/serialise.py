@@ -28,8 +28,9 @@ from mtspark.core.environments import (
     tasks_from_json,
     tasks_to_json,
 )
-from mtspark.core.errors import BadFileError
+from mtspark.core.errors import BadFileError, one_line
 from mtspark.core.files import FileLimits, current_policy
+from mtspark.core.version import is_version
 
 FORMAT = "mtspark-chip-network"
 VERSION = 2
@@ -119,10 +120,11 @@ def network_from_json(
     """
     if not isinstance(data, dict) or data.get("format") != FORMAT:
         raise BadFileError(f"{where}: not a chip network ({FORMAT}); make one with mtspark export")
-    if data.get("version") != VERSION:
+    version = data.get("version")
+    if not is_version(version, VERSION):
         raise BadFileError(
-            f"{where}: chip network version {data.get('version')!r}, this mtspark reads {VERSION}; "
-            "export it again"
+            f"{where}: chip network version {one_line(repr(version), 40)}, this mtspark reads "
+            f"{VERSION}; export it again"
         )
     try:
         network = ChipNetwork(

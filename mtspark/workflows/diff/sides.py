@@ -18,6 +18,7 @@ from mtspark.core.chip_network import ChipNetwork
 from mtspark.core.errors import BadFileError, BadRequestError, one_line
 from mtspark.core.files import current_policy
 from mtspark.core.float_network import run_float
+from mtspark.core.version import is_version
 from mtspark.deploy.bundle import Bundle, load_bundle
 from mtspark.sim.backends import ReferenceChip
 from mtspark.workflows.diff.frames import Feed, feed_of
@@ -208,6 +209,7 @@ class OnnxFloatSide(_Plain):
     integer = False
 
     def __init__(self, path: Path, content: bytes, description: dict[str, Any]) -> None:
+        from mtspark.convert.onnx import VERSION as ONNX_VERSION
         from mtspark.sim.backends import open_session
 
         self.name, self._path = str(path), path
@@ -215,6 +217,11 @@ class OnnxFloatSide(_Plain):
         inputs = {entry.name: tuple(entry.shape[1:]) for entry in self._session.get_inputs()}
         self._state = {name: shape for name, shape in inputs.items() if "." in name}
         shapes = [length for shape in inputs.values() for length in shape]
+        if not is_version(description.get("version"), ONNX_VERSION):
+            raise BadFileError(
+                f"{path}: float step of version {one_line(repr(description.get('version')), 40)}, "
+                f"this mtspark reads {ONNX_VERSION}; export it again"
+            )
         try:
             self.tasks = tuple(str(name) for name in description["tasks"])
             steps, frame = int(description["time_steps"]), inputs["frames"]

@@ -9,6 +9,7 @@ from typing import Any
 
 from mtspark.core.errors import BadFileError
 from mtspark.core.files import AnyPath, read_text_guarded
+from mtspark.core.version import is_version
 
 FORMAT, VERSION = "mtspark-explain", 1
 QUESTION = (*("format", "version", "network_sha256", "frames_sha256", "task", "episodes", "seed"),)
@@ -130,6 +131,8 @@ def stored_rows(path: AnyPath, asked: Explanation) -> dict[int, dict[str, Effect
     question = asked.to_json()
     try:
         content = read_text_guarded(Path(path), json.loads)
+        if not is_version(content["version"], VERSION):
+            return {}
         if any(content[key] != question[key] for key in QUESTION):
             return {}
         return {
