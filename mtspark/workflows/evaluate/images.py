@@ -49,7 +49,7 @@ def image_rows(
     """
     network = bundle.network
     row = network.task_index(task)
-    test = _test_images(task, data, images, network.input.shape)
+    test = load_test_images(task, data, images, network.input.shape)
     legal = network.tasks[row].legal_actions or tuple(range(network.readout.scale.size))
     named = {}
     for name in (BackendName.TORCH, BackendName.ENGINE):
@@ -76,14 +76,29 @@ def float_image_row(
     from mtspark.train.backend import TorchBackend
 
     task, config = agent.tasks[row], agent.network.config
-    test = _test_images(task.name, data, images, config.observation_shape)
+    test = load_test_images(task.name, data, images, config.observation_shape)
     legal = task.legal_actions or tuple(range(config.actions))
     with closing(TorchBackend(agent)) as backend:
         named = _answers(backend, test, row, legal, progress)
     return _row(test, task.name, TorchBackend.name, named, sha256)
 
 
-def _test_images(task: str, data: AnyPath | None, images: int, shape: tuple[int, ...]) -> ImageSet:
+def load_test_images(
+    task: str, data: AnyPath | None, images: int, shape: tuple[int, ...]
+) -> ImageSet:
+    """Load the test images of a task, chosen at random but always the same ones.
+
+    Args:
+        task: its name, which is the set's.
+        data: folder with the images; None downloads them.
+        images: how many; 0: all.
+        shape: that the network takes.
+
+    Raises:
+        BadRequestError: no image set has that name, it cannot be had, or its images have another
+            shape.
+        BadFileError: its files are missing or damaged.
+    """
     from pathlib import Path
 
     from mtspark.train.images import OPENML, load_images

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mtspark.core.backend import AgentBackend, Moment
 from mtspark.core.chip_network import INPUT
-from mtspark.core.errors import BadRequestError
 from mtspark.core.progress import Progress, ProgressCallback
 from mtspark.deploy.bundle import Bundle
 from mtspark.deploy.chips import load_chip
@@ -17,11 +16,9 @@ from mtspark.sim.energy import PriceCard
 from mtspark.sim.recording import Study, study_images, study_task
 from mtspark.sim.results import latest_runs
 from mtspark.workflows.backends import BackendName
+from mtspark.workflows.evaluate import load_test_images
 from mtspark.workflows.report.request import ReportRequest, film_decisions
 from mtspark.workflows.run import episode_reports
-
-if TYPE_CHECKING:
-    from mtspark.train.images import ImageSet
 
 CHIPS_IN_STEP = tuple(
     name.value
@@ -70,7 +67,7 @@ def record_study(
     """
     film = film_decisions(bundle, request)
     if not bundle.network.tasks[bundle.network.task_index(task)].game:
-        test = _test_images(task, request)
+        test = load_test_images(task, request.data, request.images, bundle.network.input.shape)
         return study_images(
             player,
             bundle.network,
@@ -134,17 +131,6 @@ def chips_of_cards(
                     host_us=1e6 * study.host_s / study.deep.decisions,
                 )
     return dict(devices)
-
-
-def _test_images(task: str, request: ReportRequest) -> ImageSet:
-    from mtspark.train.images import OPENML, load_images
-
-    if task not in OPENML:
-        raise BadRequestError(
-            f"task {task!r} is neither a game nor an image set ({', '.join(OPENML)}); its inputs "
-            "are not known here"
-        )
-    return load_images(task, "test", request.data).subset(request.images, seed=0)
 
 
 def _image_reports(progress: ProgressCallback, task: str, images: int) -> Callable[[Moment], None]:
