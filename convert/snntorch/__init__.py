@@ -4,7 +4,7 @@ Read in the order of the work: trace.py (the whole of it), calling.py (how a mod
 recorder.py (what is recorded of a run), values.py and symbolic.py (a recorded tensor as a sum of
 linear maps of signals), layers.py and neurons.py (torch's layers, snntorch's neurons), readout.py
 (which result is the answer), verify.py (the network against the module's own run). source.py
-builds a module from the user's file.
+builds a module from the user's file, weights.py loads what was trained.
 """
 
 import lazy_loader

@@ -8,28 +8,42 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from mtspark.convert.snntorch.recorder import construction_lines
+from mtspark.convert.snntorch.weights import load_weights
 from mtspark.core.errors import BadFileError, BadRequestError, one_line
-from mtspark.core.files import AnyPath, FileLimits, read_guarded
-from mtspark.train.checkpoint import read_tensors, with_tensors
+from mtspark.core.files import AnyPath
 
 
-def build_module(text: str, weights: AnyPath | None = None) -> tuple[nn.Module, dict[int, str]]:
+@dataclass(frozen=True)
+class BuiltModule:
+    """A module, and how it came about.
+
+    Attributes:
+        module: in eval mode.
+        lines: of the source where each part was built, by id.
+        notes: on its weights, for the user, one sentence each.
+    """
+
+    module: nn.Module
+    lines: dict[int, str]
+    notes: tuple[str, ...] = ()
+
+
+def build_module(text: str, weights: AnyPath | None = None) -> BuiltModule:
     """Run a factory and load weights into the module that it returns.
 
     Args:
         text: ``file.py:factory``; the factory takes no arguments and returns an nn.Module.
-        weights: file of a state_dict, saved by torch.save; None: the factory's own weights.
-
-    Returns:
-        The module, and the line of the source where each part was built, by id.
+        weights: file of a state_dict, alone or in a checkpoint, by torch.save or safetensors;
+            None: the factory's own weights.
 
     Raises:
         BadRequestError: no such factory, or it fails, or returns something else.
@@ -54,9 +68,8 @@ def build_module(text: str, weights: AnyPath | None = None) -> tuple[nn.Module, 
         raise BadRequestError(
             f"{path}: {function}() returns {type(module).__name__}, not a torch.nn.Module"
         )
-    if weights is not None:
-        _load(module, Path(weights))
-    return module.eval(), lines
+    notes = [] if weights is None else load_weights(module, Path(weights))
+    return BuiltModule(module.eval(), lines, tuple(notes))
 
 
 def _import(path: Path) -> Any:
@@ -88,22 +101,3 @@ def _beside(path: Path) -> Iterator[None]:
         yield
     finally:
         sys.path.remove(folder)
-
-
-def _load(module: nn.Module, path: Path) -> None:
-    def read(bounds: FileLimits) -> Any:
-        return read_tensors(path, bounds)
-
-    content = with_tensors(read_guarded(str(path), read))
-    for key in ("state_dict", "model_state_dict", "model", "state"):
-        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-            content = content[key]
-    if not isinstance(content, Mapping) or not all(
-        isinstance(value, Tensor) for value in content.values()
-    ):
-        raise BadFileError(f"{path}: no state_dict; save it with torch.save(net.state_dict(), ...)")
-    state = {str(key).removeprefix("module."): value for key, value in content.items()}
-    try:
-        module.load_state_dict(state)
-    except RuntimeError as error:
-        raise BadFileError(f"{path}: does not fit the module: {one_line(error, 300)}") from error

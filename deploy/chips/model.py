@@ -297,7 +297,7 @@ def _limit(name: str, table: dict[str, Any]) -> Figure:
             raise ValueError(f"{where}.value {list(value)}: must be of {', '.join(known)}")
     elif type(value) is not int or abs(value) > LARGEST or (name in COUNTS and value < 1):
         what = "a positive whole number" if name in COUNTS else "a whole number"
-        raise ValueError(f"{where}.value must be {what}, it is {str(value)[:40]!r}")
+        raise ValueError(f"{where}.value must be {what}, it is {one_line(str(value), 40)!r}")
     return Figure(value, *(_text(table, part, where) for part in ("unit", "source", "confidence")))
 
 
@@ -354,7 +354,9 @@ def _is_time(value: Any) -> bool:
 def _known_keys(table: dict[str, Any], known: tuple[str, ...], where: str) -> list[str]:
     for key in table:
         if key not in known:
-            raise ValueError(f"{where}: unknown field {key[:40]!r}; known: {', '.join(known)}")
+            raise ValueError(
+                f"{where}: unknown field {one_line(key, 40)!r}; known: {', '.join(known)}"
+            )
     return list(table)
 
 

@@ -33,8 +33,12 @@ class BackendFailedError(MtsparkError):
     """A backend stopped, died, or ran past its time limit."""
 
 
+CUT = "..."
+"""Ends what was shortened."""
+
+
 def one_line(error: BaseException | str, length: int = 160) -> str:
-    """Return an error's text on one printable line.
+    """Return an error's text, or a stranger's value, on one printable line.
 
     Args:
         error: or its text.
@@ -42,9 +46,16 @@ def one_line(error: BaseException | str, length: int = 160) -> str:
 
     Returns:
         The text with each run of spaces and line breaks as one space, and with ``?`` for what
-        cannot be printed. An error without a text gives its type.
+        cannot be printed. A longer text ends with a whole word, where it has words, and ``...``.
+        An error without a text gives its type.
     """
     text = " ".join(str(error).split())
     if not text and isinstance(error, BaseException):
         text = type(error).__name__
-    return "".join(letter if letter.isprintable() else "?" for letter in text)[:length]
+    text = "".join(letter if letter.isprintable() else "?" for letter in text)
+    if len(text) <= length:
+        return text
+    room = max(length - len(CUT), 0)
+    space = text.rfind(" ", 0, room + 1)
+    kept = text[:room] if space < room // 2 else text[:space]
+    return (kept.rstrip(" ,;:([{") + CUT)[:length]

@@ -168,8 +168,8 @@ def load_card(name: AnyPath) -> PriceCard:
         return _checked_card(data, path.stem, f"price card {name}")
     if name not in known_cards():
         raise BadFileError(
-            f"price card {name[:80]!r} does not exist; known cards: {', '.join(known_cards())}, "
-            "or give the path of a .toml file"
+            f"price card {one_line(name, 80)!r} does not exist; known cards: "
+            f"{', '.join(known_cards())}, or give the path of a .toml file"
         )
     file = resources.files("mtspark.sim.energy") / "price_cards" / f"{name}.toml"
     return read_card(file.read_text(encoding="utf-8"), name, f"price card {name!r}")
@@ -201,9 +201,11 @@ def _card(data: dict[str, Any], key: str) -> PriceCard:
     texts = {entry: _text(data, entry, "the card") for entry in TEXTS}
     if texts["chip"] not in ("", *known_chips()):
         known = ", ".join(known_chips())
-        raise ValueError(f"chip is {texts['chip'][:40]!r}; must be one of {known}, or '' for none")
+        raise ValueError(
+            f"chip is {one_line(texts['chip'], 40)!r}; must be one of {known}, or '' for none"
+        )
     if texts["model"] not in ("events", "memory"):
-        raise ValueError(f"model is {texts['model'][:40]!r}; must be events or memory")
+        raise ValueError(f"model is {one_line(texts['model'], 40)!r}; must be events or memory")
     terms = _table(data, "terms")
     _only(terms, TERMS, "terms")
     reasons = _table(data, "not_priced")
@@ -264,7 +266,7 @@ def _term(terms: dict[str, Any], name: str, texts: dict[str, str]) -> TermPrice:
 def _only(data: dict[str, Any], known: tuple[str, ...], where: str) -> None:
     for key in data:
         if key not in known:
-            raise ValueError(f"{where} has an unknown field {key[:60]!r}")
+            raise ValueError(f"{where} has an unknown field {one_line(key, 60)!r}")
 
 
 def _table(data: dict[str, Any], key: str) -> dict[str, Any]:
@@ -285,7 +287,9 @@ def _text(data: dict[str, Any], key: str, where: str) -> str:
 def _number(data: dict[str, Any], key: str, where: str) -> float:
     value = data[key]
     if type(value) not in (int, float) or not math.isfinite(value) or value < 0:
-        raise ValueError(f"{where}.{key} is {str(value)[:40]!r}, not a number of at least 0")
+        raise ValueError(
+            f"{where}.{key} is {one_line(str(value), 40)!r}, not a number of at least 0"
+        )
     if value > LARGEST_PRICE:
         raise ValueError(f"{where}.{key} is {value:g}, {LARGEST_PRICE:g} is the limit")
     return float(value)

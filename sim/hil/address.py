@@ -6,7 +6,7 @@ import re
 import socket
 from typing import Any
 
-from mtspark.core.errors import BadRequestError
+from mtspark.core.errors import BadRequestError, one_line
 
 ADDRESS = re.compile(r"tcp://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.\-]+|\*):(\d{1,5}|\*)")
 MOST_WAITING = 16
@@ -86,6 +86,6 @@ def _parts(address: str) -> tuple[str, str]:
     match = ADDRESS.fullmatch(address)
     if not match or (match[2] != "*" and int(match[2]) >= 2**16):
         raise BadRequestError(
-            f"address {address[:80]!r}: write tcp://HOST:PORT, for example tcp://127.0.0.1:5555"
+            f"address {one_line(address, 80)!r}: write tcp://HOST:PORT, for example tcp://127.0.0.1:5555"
         )
     return match[1], match[2]

@@ -19,7 +19,7 @@ from mtspark.core.arithmetic import THRESHOLD_LIMIT
 from mtspark.core.arrays import Booleans, Integers
 from mtspark.core.backend import Decision
 from mtspark.core.chip_network import ChipNetwork, Connection, ConnectionKind, SignMode
-from mtspark.core.errors import BadRequestError
+from mtspark.core.errors import BadRequestError, one_line
 from mtspark.sim.backends import ReferenceChip
 
 THRESHOLD_BITS = THRESHOLD_LIMIT.bit_length()
@@ -116,7 +116,7 @@ def fault_kind(name: str) -> FaultKind:
         return FaultKind(name)
     except ValueError:
         known = ", ".join(kind.value for kind in FaultKind)
-        raise BadRequestError(f"unknown fault {name[:80]!r}; there are {known}") from None
+        raise BadRequestError(f"unknown fault {one_line(name, 80)!r}; there are {known}") from None
 
 
 def parse_rate(text: str, order: str) -> float:
@@ -130,7 +130,9 @@ def parse_rate(text: str, order: str) -> float:
     except ValueError:
         rate = -1.0
     if not 0 <= rate <= 1:
-        raise BadRequestError(f"fault {order[:80]!r}: write KIND=RATE with a rate from 0 to 1")
+        raise BadRequestError(
+            f"fault {one_line(order, 80)!r}: write KIND=RATE with a rate from 0 to 1"
+        )
     return rate
 
 

@@ -24,7 +24,7 @@ from typing import Any, ClassVar, get_origin, get_type_hints
 
 import msgpack
 
-from mtspark.core.errors import BackendFailedError
+from mtspark.core.errors import BackendFailedError, one_line
 from mtspark.core.files import Bytes, Count, Number, Text, first_problem
 
 PROTOCOL = "mtspark-hil"
@@ -231,4 +231,4 @@ def _shown(value: Any) -> str:
     """A stranger's value, short; the console escapes what is not printable."""
     if isinstance(value, bytes):
         return f"{len(value)} bytes"
-    return repr(value)[:60]
+    return one_line(repr(value), 60)

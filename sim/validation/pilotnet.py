@@ -26,7 +26,7 @@ from mtspark.core.chip_network import (
     check_network,
 )
 from mtspark.core.environments import Task
-from mtspark.core.errors import BadFileError
+from mtspark.core.errors import BadFileError, one_line
 from mtspark.core.files import AnyPath, read_hdf5
 from mtspark.sim.counts import Counter, RunCounts
 
@@ -112,7 +112,7 @@ def _network(folder: Path) -> ChipNetwork:
     try:
         return _read(layers)
     except (KeyError, ValueError, TypeError, AttributeError, IndexError) as error:
-        reason = " ".join(str(error).split())[:120]
+        reason = one_line(error, 120)
         raise BadFileError(f"{path}: not PilotNet LIF as netx writes it: {reason}") from error
 
 

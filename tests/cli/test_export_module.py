@@ -71,7 +71,7 @@ def test_a_module_and_its_weights_become_a_bundle(
 ) -> None:
     from mtspark.convert.snntorch.source import build_module
 
-    module, _ = build_module(f"{source}:make")
+    module = build_module(f"{source}:make").module
     with torch.no_grad():
         for parameter in module.parameters():
             parameter.copy_((parameter * 64).round() / 64)

@@ -5,4 +5,5 @@ from .agent import load_plain as load_plain
 from .agent import save_agent as save_agent
 from .agent import save_whole as save_whole
 from .archive import read_tensors as read_tensors
+from .archive import weights_in as weights_in
 from .archive import with_tensors as with_tensors

@@ -20,7 +20,12 @@ from mtspark.core.environments import (
 from mtspark.core.errors import BadFileError, BadNetworkError, one_line
 from mtspark.core.files import AnyPath, FileLimits, chosen_policy, read_guarded, write_bytes
 from mtspark.core.version import is_version
-from mtspark.train.checkpoint.archive import read_tensors, with_tensors
+from mtspark.train.checkpoint.archive import (
+    REBUILD,
+    read_tensors,
+    weights_in,
+    with_tensors,
+)
 from mtspark.train.networks import (
     FIRST_FIELDS,
     ConvSize,
@@ -192,11 +197,21 @@ def _read_plain(
 ) -> dict[str, Any]:
     values = read_tensors(path, limits, content)
     if not isinstance(values, dict) or values.get("format") != expected_format:
+        if expected_format == FORMAT and weights_in(values) and not _ours(values):
+            raise BadFileError(
+                f"{path}: holds the weights of a network, not the network; "
+                + REBUILD.format(path=path)
+            )
         raise BadFileError(
             f"{path}: a PyTorch file, but no {expected_format} checkpoint; "
             "train one with `mtspark train`"
         )
     return values
+
+
+def _ours(content: Any) -> bool:
+    """Whether a file is another one of mtspark's formats."""
+    return isinstance(content, dict) and str(content.get("format", "")).startswith("mtspark")
 
 
 def _network_config(data: Any, path: Path, limits: FileLimits) -> NetworkConfig:

@@ -1,13 +1,16 @@
-"""Untrusted PyTorch files: the archive is checked before tensors are read from it."""
+"""Untrusted files of weights: what they are is checked before tensors are read from them."""
 
 from __future__ import annotations
 
 import io
+import re
 import zipfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
 import numpy as np
+import safetensors.torch
 import torch
 
 from mtspark.core.arrays import AnyArray
@@ -19,8 +22,28 @@ SAFE_TORCH = (2, 10)
 and later ones)."""
 
 
+REBUILD = (
+    "name the function that builds its network: mtspark export FILE.py:make_model --weights "
+    "{path} --input-shape ..."
+)
+"""What to do with weights that come without their network."""
+
+SAVE_WEIGHTS = (
+    "save the weights alone, torch.save(net.state_dict(), {name!r}), and "
+    + REBUILD.format(path="{name}")
+)
+"""What to do with a file that only the code of its author can read."""
+
+_GLOBAL = re.compile(r"GLOBAL ([\w.]{1,80})")
+_UNPICKLER = "WeightsUnpickler error: "
+_PICKLE = b"\x80"
+_HDF5 = b"\x89HDF"
+_START = 16
+_NESTED = 2
+
+
 def read_tensors(path: Path, limits: FileLimits, content: bytes | None = None) -> Any:
-    """Read a PyTorch file of tensors and plain values; tensors become arrays.
+    """Read a PyTorch file of tensors and plain values, or a safetensors file, as arrays.
 
     Args:
         path: the file.
@@ -29,16 +52,23 @@ def read_tensors(path: Path, limits: FileLimits, content: bytes | None = None) -
 
     Raises:
         BadFileError: missing, no archive as torch.save writes it, anything but tensors and
-            plain values in it, or over a limit.
+            plain values in it (a pickled network, which is never loaded), or over a limit.
         BackendMissingError: torch is too old to do this safely.
     """
     check_torch(torch.__version__)
     if content is None:
         if not path.is_file():
             raise BadFileError(f"{path}: no such file; give the path of a checkpoint (.pt)")
-        check_file_size(path, limits)
+        size = check_file_size(path, limits)
+    else:
+        size = len(content)
     try:
         with path.open("rb") if content is None else io.BytesIO(content) as file:
+            start = file.read(_START)
+            if _is_safetensors(start, size):
+                file.seek(0)
+                return _Arrays(path, limits).plain(safetensors.torch.load(file.read()), 0)
+            _check_start(path, start)
             _check_archive(path, file, limits)
             file.seek(0)
             values = torch.load(file, map_location="cpu", weights_only=True)
@@ -46,7 +76,7 @@ def read_tensors(path: Path, limits: FileLimits, content: bytes | None = None) -
         raise
     except Exception as error:
         # torch.load raises whatever its unpickler and zip reader meet in a malformed file.
-        raise _unsafe(path, one_line(error, 120)) from error
+        raise _refused(path, str(error)) from error
     return _Arrays(path, limits).plain(values, 0)
 
 
@@ -59,6 +89,29 @@ def with_tensors(content: Any) -> Any:
     if isinstance(content, (list, tuple)):
         return type(content)(with_tensors(value) for value in content)
     return content
+
+
+def weights_in(content: Any) -> dict[str, Mapping[str, Any]]:
+    """Find sets of weights: mappings of arrays or tensors, beside plain values if anything.
+
+    Args:
+        content: of a file.
+
+    Returns:
+        Their arrays by where they stand: "" is the content itself, "model" lies in it.
+    """
+
+    def search(value: Any, place: str, depth: int) -> Iterator[tuple[str, Mapping[str, Any]]]:
+        if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+            return
+        arrays = {k: v for k, v in value.items() if isinstance(v, (np.ndarray, torch.Tensor))}
+        if arrays and not any(isinstance(entry, Mapping) for entry in value.values()):
+            yield place, arrays
+        elif depth < _NESTED:
+            for key, entry in value.items():
+                yield from search(entry, f"{place}.{key}".lstrip("."), depth + 1)
+
+    return dict(search(content, "", 0))
 
 
 def check_torch(version: str) -> None:
@@ -77,6 +130,35 @@ def check_torch(version: str) -> None:
 
 def _unsafe(path: Path, why: str) -> BadFileError:
     return BadFileError(f"{path}: not a PyTorch checkpoint that is safe to load: {why}")
+
+
+def _refused(path: Path, reason: str) -> BadFileError:
+    """What torch.load refused, without its own advice: to load the file nevertheless."""
+    found = _GLOBAL.search(reason)
+    if found is not None:
+        return BadFileError(
+            f"{path}: holds a pickled {found[1]}, and loading that would run its author's code; "
+            + SAVE_WEIGHTS.format(name="weights.pt")
+        )
+    return _unsafe(path, one_line(reason.rpartition(_UNPICKLER)[2]))
+
+
+def _is_safetensors(start: bytes, size: int) -> bool:
+    """Whether a file begins with the length of a JSON header, and the header."""
+    return start[8:9] == b"{" and int.from_bytes(start[:8], "little") <= size - 8
+
+
+def _check_start(path: Path, start: bytes) -> None:
+    """Say what a file is that is no archive, by its first bytes."""
+    if start.startswith(_PICKLE):
+        raise BadFileError(
+            f"{path}: a pickle (or saved by a torch before 1.6), and loading that would run its "
+            "author's code; " + SAVE_WEIGHTS.format(name="weights.pt")
+        )
+    if start.startswith(_HDF5):
+        raise BadFileError(
+            f"{path}: an HDF5 file, no PyTorch file; NIR graphs are named .nir, netx networks .net"
+        )
 
 
 def _check_archive(path: Path, file: BinaryIO, limits: FileLimits) -> None:
@@ -151,7 +233,9 @@ class _Arrays:
         if self.total > self.limits.total_bytes:
             raise over("total_bytes", f"{self.path}: tensors", self.total, self.limits)
         try:
-            return value.detach().numpy()
+            # NumPy has no bfloat16; float32 holds each of its values.
+            plain_type = value.float() if value.dtype == torch.bfloat16 else value
+            return plain_type.detach().numpy()
         except (TypeError, RuntimeError) as error:
             raise BadFileError(
                 f"{self.path}: holds a tensor of {value.dtype}; save it as float32"

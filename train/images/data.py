@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from mtspark.core.arrays import AnyArray, Integers, Pixels
-from mtspark.core.errors import BadFileError, BadRequestError
+from mtspark.core.errors import BadFileError, BadRequestError, one_line
 from mtspark.core.files import AnyPath
 from mtspark.train.config import CLASSES, IMAGE_SHAPE
 
@@ -214,7 +214,7 @@ def _from_openml(name: str, split: str) -> ImageSet:
         )
     except Exception as error:
         # urllib, OpenML and the parser each raise their own kinds.
-        reason = " ".join(str(error).split())[:120]
+        reason = one_line(error, 120)
         raise BadRequestError(
             f"{name}: cannot be fetched from OpenML ({reason}); give a local folder"
         ) from error

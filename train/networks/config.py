@@ -6,7 +6,7 @@ import math
 from dataclasses import asdict, astuple, dataclass, fields
 from typing import Any, NamedTuple
 
-from mtspark.core.errors import BadNetworkError
+from mtspark.core.errors import BadNetworkError, one_line
 
 HIDDEN = "hidden"
 """Name of the fully connected layer; the convolutions are conv1, conv2 and so on."""
@@ -260,5 +260,5 @@ def _check_types(config: NetworkConfig) -> None:
     for name, values in lengths.items():
         if any(type(value) is not int for value in values):
             raise BadNetworkError(
-                f"network.{name} has {str(values)[:80]}: whole numbers are needed"
+                f"network.{name} has {one_line(str(values), 80)}: whole numbers are needed"
             )

@@ -8,7 +8,7 @@ from dataclasses import MISSING, asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from mtspark.core.errors import BadFileError, BadRequestError, MtsparkError
+from mtspark.core.errors import BadFileError, BadRequestError, MtsparkError, one_line
 from mtspark.core.files import write_text
 from mtspark.train.checkpoint import load_agent
 from mtspark.train.config import AblationSettings, ImageConfig, TrainConfig
@@ -120,7 +120,7 @@ def _leaves(value: Any, name: str) -> Iterator[tuple[str, Any]]:
 
 def damaged_state(path: Path, error: Exception) -> BadFileError:
     """The error for a state that does not fit its run."""
-    reason = " ".join(str(error).split())[:120]
+    reason = one_line(error, 120)
     return BadFileError(f"{path}: does not hold this run's state ({reason}); choose another folder")
 
 

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from mtspark.core.environments.delay import DelayedGames
 from mtspark.core.environments.protocol import EMULATOR_ACTIONS, GameProtocol, Task
-from mtspark.core.errors import BadRequestError
+from mtspark.core.errors import BadRequestError, one_line
 
 ALL_ACTIONS = EMULATOR_ACTIONS
 """Every agent head has this many outputs."""
@@ -114,7 +114,7 @@ def _rom(game: str) -> Path:
     rom = ale_py.roms.get_rom_path(game) if known else None
     if rom is None:
         raise BadRequestError(
-            f"unknown game {game[:80]!r}: use an ALE name in snake case, for example pong or "
-            "ms_pacman"
+            f"unknown game {one_line(game, 80)!r}: use an ALE name in snake case, for example "
+            "pong or ms_pacman"
         )
     return rom

@@ -6,7 +6,7 @@ import re
 from dataclasses import asdict, dataclass, fields
 from typing import Any, TypeVar
 
-from mtspark.core.errors import BadFileError, BadRequestError
+from mtspark.core.errors import BadFileError, BadRequestError, one_line
 
 
 @dataclass(frozen=True)
@@ -154,21 +154,22 @@ def tasks_from_json(data: Any, where: str) -> tuple[Task, ...]:
         task = _checked(Task, entry, where)
         legal = task.legal_actions
         distinct = all(type(action) is int for action in legal) and len(set(legal)) == len(legal)
+        shown = one_line(str(list(legal)), 80)
         if not task.game:
             if not distinct or min(legal, default=0) < 0:
                 raise BadFileError(
-                    f"{where}: Task.legal_actions is {str(list(legal))[:80]}, not a list of "
+                    f"{where}: Task.legal_actions is {shown}, not a list of "
                     "distinct output numbers from 0"
                 )
         elif not legal or not distinct or not set(legal) <= set(range(EMULATOR_ACTIONS)):
             raise BadFileError(
-                f"{where}: Task.legal_actions is {str(list(legal))[:80]}, not a list of distinct "
+                f"{where}: Task.legal_actions is {shown}, not a list of distinct "
                 f"action numbers from 0 to {EMULATOR_ACTIONS - 1}"
             )
         if not TASK_NAME.fullmatch(task.name) or task.name in [known.name for known in tasks]:
             raise BadFileError(
-                f"{where}: task name {task.name[:80]!r}: names must differ and have 1 to 64 "
-                "letters, digits, '.', '_' or '-'"
+                f"{where}: task name {one_line(task.name, 80)!r}: names must differ and have "
+                "1 to 64 letters, digits, '.', '_' or '-'"
             )
         tasks.append(task)
     return tuple(tasks)

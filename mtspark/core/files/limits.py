@@ -110,10 +110,14 @@ def changed_limits(limits: FileLimits, settings: Iterable[str]) -> FileLimits:
     for setting in settings:
         name, _, text = setting.partition("=")
         if name not in names:
-            raise BadRequestError(f"limit {name[:40]!r}: the limits are {', '.join(names)}")
+            raise BadRequestError(
+                f"limit {one_line(name, 40)!r}: the limits are {', '.join(names)}"
+            )
         number = _NUMBER.fullmatch(text.strip().upper())
         if number is None or int(number[1]) == 0:
-            raise BadRequestError(f"limit {name}={text[:40]!r}: give a whole number, like 512M")
+            raise BadRequestError(
+                f"limit {name}={one_line(text, 40)!r}: give a whole number, like 512M"
+            )
         limits = replace(limits, **{name: int(number[1]) * _UNITS[number[2]]})
     return limits
 

@@ -28,7 +28,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from mtspark.core.errors import BadFileError
+from mtspark.core.errors import BadFileError, one_line
 from mtspark.core.files.atomic import AnyPath
 from mtspark.core.files.sandbox import read_text_guarded
 
@@ -180,7 +180,7 @@ def _reason(problem: Problem) -> str:
         return f"{place} is no list"
     if problem.kind == "model_type":
         return f"{place} is no object of named fields"
-    return f"{place} cannot be {repr(problem.value)[:40]}"
+    return f"{place} cannot be {one_line(repr(problem.value), 40)}"
 
 
 def _finite(text: str) -> float:

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from mtspark.convert.agreement import LayerAgreement, TraceAgreement
-from mtspark.core.errors import BadFileError
+from mtspark.core.errors import BadFileError, one_line
 from mtspark.core.files import read_text_guarded
 from mtspark.deploy.bundle import FIDELITY, Bundle
 from mtspark.deploy.quantise import (
@@ -113,7 +113,7 @@ def fidelity_of(bundle: Bundle) -> Fidelity:
         return _adapter().validate_python(content)
     except ValidationError as error:
         place = ".".join(map(str, error.errors()[0]["loc"]))
-        raise BadFileError(f"{path}: {place[:60]} is damaged; export again") from error
+        raise BadFileError(f"{path}: {one_line(place, 60)} is damaged; export again") from error
     except ValueError as error:
         raise BadFileError(f"{path}: {error}; export again") from error
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-from mtspark.core.errors import BadRequestError
+from mtspark.core.errors import BadRequestError, one_line
 from mtspark.workflows.export.request import FormatName
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def chosen_formats(names: str | Sequence[str] | None) -> tuple[FormatName, ...]:
     for part in filter(None, (part.strip() for part in parts)):
         known = next((name for name in FORMATS if name == part), None)
         if known is None:
-            raise BadRequestError(f"--formats {part[:40]}: {', '.join(FORMATS)} exist")
+            raise BadRequestError(f"--formats {one_line(part, 40)}: {', '.join(FORMATS)} exist")
         chosen[known] = None
     return tuple(chosen)
 

@@ -105,13 +105,14 @@ def trace_module(export: Export) -> Export:
             raise BadRequestError(
                 f"{text}: give the shape of one step's input, --input-shape 2,34,34"
             )
-        module, lines = build_module(text, request.weights)
+        built = build_module(text, request.weights)
+        module, lines, remarks = built.module, built.lines, built.notes
     else:
-        module, lines = _module_in_memory(request.source), {}
+        module, lines, remarks = _module_in_memory(request.source), {}, ()
     with _modes_kept(module):
         traced, layout = _traced(export, module, lines)
         agreement = tuple(compare_with_recording(traced))
-    network = traced.network
+    network = replace(traced.network, notes=(*traced.network.notes, *remarks))
     if request.input_scale is not None:
         network = replace(network, input=replace(network.input, scale=request.input_scale))
     export = replace(

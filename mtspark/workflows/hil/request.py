@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
-from mtspark.core.errors import BadRequestError
+from mtspark.core.errors import BadRequestError, one_line
 from mtspark.sim.hil import (
     CHIP_KINDS,
     KEY_VARIABLE,
@@ -188,5 +188,5 @@ def _milliseconds(text: str, sweep: str) -> float:
         return float(text)
     except ValueError:
         raise BadRequestError(
-            f"--latency-sweep {sweep[:80]!r}: write milliseconds with commas, as 0,33,66"
+            f"--latency-sweep {one_line(sweep, 80)!r}: write milliseconds with commas, as 0,33,66"
         ) from None
