@@ -32,11 +32,16 @@ class Rules:
 
 @dataclass
 class Record:
-    """What every node gave, (T, *shape), and of neurons v before the reset, with its bound."""
+    """What every node gave, (T, *shape), and of neurons v before the reset, with its bound.
+
+    `guards` is how far v at the end of the step before was from the threshold, where a guarded
+    reset asks for it.
+    """
 
     given: dict[str, list[np.ndarray]] = field(default_factory=dict)
     membranes: dict[str, list[np.ndarray]] = field(default_factory=dict)
     bounds: dict[str, list[np.ndarray]] = field(default_factory=dict)
+    guards: dict[str, list[np.ndarray]] = field(default_factory=dict)
 
 
 class Interpreter:
@@ -51,7 +56,7 @@ class Interpreter:
 
     def run(self, series: np.ndarray) -> Record:
         """Run (T, *shape) from the start."""
-        record = Record({n: [] for n in self.nodes}, {}, {})
+        record = Record({n: [] for n in self.nodes})
         heard: dict[str, list[np.ndarray]] = {n: [] for n in self.nodes}
         order = self._order()
         for step, values in enumerate(series):
@@ -175,6 +180,7 @@ class Interpreter:
             v = v - np.where(state["s"] > 0, theta, 0.0)
         bound = theta + zero
         if rules.reset == "subtract_guarded":
+            record.guards.setdefault(name, []).append(np.abs(before - theta))
             bound = bound + np.where(above, theta, 0.0)
         fired = v >= bound if rules.at_threshold else v > bound
         record.membranes.setdefault(name, []).append(v)
