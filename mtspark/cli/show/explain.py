@@ -21,6 +21,8 @@ def print_explanation(result: Explanation) -> None:
         "float network's; effects do not add up",
         soft_wrap=True,
     )
+    for layer in result.differences:
+        console.print(str(layer), soft_wrap=True, markup=False)
 
 
 def _table(part: EffectTable, result: Explanation) -> Table:

@@ -2,6 +2,7 @@
 
 Read `explanation` first: it takes a bundle and returns a table of rows, one an effect. `inputs`
 rebuilds the float network of a bundle, `effects` switches each effect of the integers on alone,
+`differences` tells lost ties and lost signs from rounding,
 `result` holds the rows and resumes a run that was stopped.
 """
 

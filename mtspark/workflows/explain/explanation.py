@@ -14,6 +14,7 @@ from mtspark.core.progress import ProgressCallback, no_progress
 from mtspark.deploy.bundle import Bundle, load_bundle
 from mtspark.deploy.quantise import QuantiseOptions, quantise
 from mtspark.workflows.diff import recorded_frames
+from mtspark.workflows.explain.differences import first_differences
 from mtspark.workflows.explain.effects import explain_rows
 from mtspark.workflows.explain.inputs import float_side
 from mtspark.workflows.explain.result import EffectRow, EffectTable, Explanation, stored_rows
@@ -95,7 +96,8 @@ def explain(
             result = replace(result, tables=tuple(tables))
             if file is not None:
                 write_json(file, result.to_json())
-    result = replace(result, complete=True)
+    differences = first_differences(network, chip, frames, chip.task_index(task))
+    result = replace(result, differences=differences, complete=True)
     if file is not None:
         write_json(file, result.to_json())
     return result

@@ -10,6 +10,7 @@ from typing import Any
 from mtspark.core.errors import BadFileError
 from mtspark.core.files import AnyPath, read_text_guarded
 from mtspark.core.version import is_version
+from mtspark.workflows.explain.differences import FirstDifferences
 
 FORMAT, VERSION = "mtspark-explain", 1
 QUESTION = (*("format", "version", "network_sha256", "frames_sha256", "task", "episodes", "seed"),)
@@ -89,6 +90,7 @@ class Explanation:
         seed: of the game.
         tables: one a number of weight bits.
         complete: whether every row is there.
+        differences: how the first differences of spikes come about, by layer; of the bundle's bits.
     """
 
     folder: str
@@ -100,9 +102,11 @@ class Explanation:
     seed: int
     tables: tuple[EffectTable, ...] = ()
     complete: bool = False
+    differences: tuple[FirstDifferences, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the content of ``mtspark explain --json``."""
+        found = [layer.to_json() for layer in self.differences]
         return {
             "format": FORMAT,
             "version": VERSION,
@@ -115,6 +119,7 @@ class Explanation:
             "seed": self.seed,
             "complete": self.complete,
             "tables": [table.to_json() for table in self.tables],
+            **({"first_differences": found} if found else {}),
         }
 
 
