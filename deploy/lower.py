@@ -28,6 +28,7 @@ from mtspark.core.float_network import (
     FloatNetwork,
     FloatPopulation,
     FloatReset,
+    OutputKind,
     convolve,
 )
 from mtspark.core.geometry import ConvParameters
@@ -256,6 +257,10 @@ def _depths(
             break
     if changed is not None:
         _refuse_loop(changed, deeper, links)
+    read = network.output.population
+    if network.output.kind is not OutputKind.SPIKES and all(link.source != read for link in links):
+        # Membranes are read at the end of the decision, which must be the end of their window.
+        depths[read] = max(depths.values())
     for link in links:
         steps = depths[link.target] - depths[link.source] - 1 + link.delay
         if steps not in DELAYS:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from typing import Any
 
@@ -266,3 +267,28 @@ def test_another_start_is_advised_only_where_it_is_accepted(
         return
     assert str(refused.value).endswith(f"; use --start {remedy.value}")
     lower_module.lower(import_graph(graph, ImportOptions(dt=1.0, start=remedy)))
+
+
+@pytest.mark.parametrize("delay", [0, 1, 2, 5])
+def test_membranes_behind_a_delay_are_read_at_the_end_of_their_own_window(delay: int) -> None:
+    """Three layers, and a readout that hears the last of them some steps late, in plain NumPy."""
+    one = np.ones(1)
+    fires = {"r": one, "v_threshold": one / 2, "v_reset": 0 * one}
+    nodes: dict[str, Any] = {"input": nir.Input({"input": np.array([1])})}
+    for layer in range(3):
+        nodes |= {f"w{layer}": nir.Linear(one[None]), f"n{layer}": nir.IF(**fires)}
+    nodes |= {
+        "w": nir.Affine(2 * one[None], one),
+        "delay": nir.Delay(delay * one),
+        "out": nir.I(r=one),
+        "output": nir.Output({"output": np.array([1])}),
+    }
+    names = list(nodes)
+    graph = nir.NIRGraph(nodes, list(itertools.pairwise(names)), type_check=False)
+    series = np.random.default_rng(delay).integers(0, 2, (8, 1, 1)).astype(float)
+    wanted = sum(2 * float(x) + 1 for x in series[: 8 - delay].ravel())
+    network = import_graph(graph, ImportOptions(dt=1.0, time_steps=8))
+    assert run_float(network, series).values[0] == wanted
+    chip = quantise(network, payload_bits=0, held=False)
+    values = ReferenceChip(chip).decide(series.swapaxes(0, 1).astype(np.uint8), 0).values
+    np.testing.assert_allclose(values[0], wanted, rtol=1e-12)

@@ -436,6 +436,9 @@ def _check_chip(case: Case, network: FloatNetwork, record: Record) -> None:
         seen["refused on the chip"] += 1
         return
     exact = all(layer.neurons.all() for layer in exactness)
+    if "saturate" in chip.provenance["notes"]:
+        seen["may saturate on the chip"] += 1
+        return
     # Below exponent 0 a sum has no bits left for halves.
     if not exact or (case.mode == HALVES and any(c.exponent < 0 for c in chip.connections)):
         seen["not exact on the chip"] += 1
