@@ -1,3 +1,4 @@
+from .exchange import measure_exchange as measure_exchange
 from .source import build_module as build_module
 from .trace import Traced as Traced
 from .trace import trace_module as trace_module

@@ -53,6 +53,7 @@ class Recording:
         outputs: what the module returned, one entry a call.
         note: how it was called, one sentence.
         held: one frame was given, and held over all steps.
+        time_axis: of a whole series that was given.
         recorder, resolver: of the run.
     """
 
@@ -64,6 +65,7 @@ class Recording:
     recorder: Recorder
     resolver: Resolver
     held: bool = False
+    time_axis: int | None = None
 
     def __post_init__(self) -> None:
         self._places: dict[int, tuple[int, int | None]] = {
@@ -246,6 +248,7 @@ def _record_series(
         f"the module was run on a whole series ({order}, ...)",
         recorder,
         resolver,
+        time_axis=axis,
     )
     for layer in range(len(layers)):
         for step in range(steps):
@@ -333,6 +336,48 @@ def _record_frames(
     return Recording(
         [[*calls] for calls in layers], time_steps, series, outputs, note, recorder, resolver
     )
+
+
+def rerun(module: nn.Module, recording: Recording, series: Floats) -> list[list[NeuronCall]]:
+    """Run a recorded module again in the same way.
+
+    Args:
+        module: that was recorded.
+        recording: of it.
+        series: (T, batch, *shape of a step) or of another shape of the same size; of a module
+            that holds a frame, its first step counts.
+
+    Returns:
+        The calls of each layer of neurons, in the order of the recording's layers.
+
+    Raises:
+        BadInputError: the module does something else on these inputs.
+    """
+    steps, shape = len(series), recording.series.shape[2:]
+    if steps != recording.time_steps and not recording.held:
+        recording = record(module, shape, steps, {})
+    values = torch.from_numpy(np.array(series, np.float32)).reshape(steps, -1, *shape)
+    recorder = _fresh(module, {})
+    with recorder.recording():
+        if recording.held:
+            module(values[0])
+        elif recording.time_axis is not None:
+            module(values if recording.time_axis == 0 else values.transpose(0, 1).contiguous())
+        else:
+            caller = _Caller(module, recorder)
+            caller.first(values[0])
+            for frame in values[1:]:
+                caller.next(frame)
+    known = recording.recorder.calls
+    if [call.module for call in recorder.calls] != [call.module for call in known]:
+        raise BadInputError(
+            f"{type(module).__name__}: calls other neurons on these inputs than on random ones"
+        )
+    layers: list[list[NeuronCall]] = []
+    for call, place in zip(recorder.calls, map(recording.place, known), strict=True):
+        layers += [[] for _ in range(place[0] + 1 - len(layers))]
+        layers[place[0]].append(call)
+    return layers
 
 
 def _fresh(module: nn.Module, lines: dict[int, str]) -> Recorder:

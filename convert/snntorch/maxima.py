@@ -262,7 +262,7 @@ class Spikes:
         for term in form.terms:
             single = copied(term.linear)
             if single is None:
-                raise NoSpikesError("sums of several spikes")
+                raise NoSpikesError("sums of several values")
             if term.source.call is None and unit is None:
                 raise NoSpikesError("values of the input, whose messages have 8 bits")
             if term.source.call is not None and term.source.quantity != "spikes":
@@ -275,7 +275,7 @@ class Spikes:
                 ones = composed(ones, Scale(np.full(ones.inputs, 1 / size)), where)
             self.maps.append(composed(counted, ones, where))
         if (arriving > 1).any():
-            raise NoSpikesError("sums of several spikes")
+            raise NoSpikesError("sums of several values")
         return worth
 
 
@@ -291,10 +291,10 @@ def refused(node: Node, reason: NoSpikesError) -> BadNetworkError:
     """
     name = node.op.removesuffix("_with_indices")
     return BadNetworkError(
-        f"{node.where}: {name} of {reason} is not linear, and exact only of the spikes of one "
-        "layer: put it behind the neurons, use average pooling (nn.AvgPool2d) or a convolution "
-        "with a stride, or export with --max-pool or, an approximation that lets the neurons fire "
-        "before the pool"
+        f"{node.where}: {name} of {reason} is not linear, and a chip has it of spikes only: put "
+        "it behind the neurons, use average pooling (nn.AvgPool2d) or a convolution with a "
+        "stride, or export with --max-pool or, an approximation in which the neurons fire before "
+        "the pool"
     )
 
 

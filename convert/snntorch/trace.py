@@ -251,14 +251,15 @@ def _exchange(
         recurrent=None,
     )
     population, _ = _population(unpooled, shape, wide, bias, False)
-    neurons, _ = _population(name, recording.shape(layer), constants, np.zeros(()), False)
+    own = recording.shape(layer)
+    neurons, _ = _population(name, own, constants, np.zeros(own), False)
     populations, links = [population], []
     source, size = unpooled, shape
     for number, node in enumerate(pools, 1):
         target = name if number == len(pools) else f"{name}_pool{number}"
         arrow = _Arrow(source, 0, windows(node, size), node.where)
         source, size = target, node.shape[1:]
-        pooled, _ = _population(target, size, _of_pool(np.full(size, 0.5)), np.zeros(()), False)
+        pooled, _ = _population(target, size, _of_pool(np.full(size, 0.5)), np.zeros(size), False)
         populations.append(pooled)
         links.append(_connection(target, arrow))
     return Exchanged(name, unpooled, shape, neurons, pools), populations, links

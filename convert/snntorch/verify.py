@@ -56,10 +56,7 @@ def compare_with_recording(traced: Traced) -> list[TraceAgreement]:
             sent[name] = np.stack([fired_in(call) for call in neurons]).reshape(steps, batch, -1)
         else:
             # Of those before it, whose spikes are there by now.
-            drive = _drive(network, name, sent)
-            threshold = network.population(name).thresholds
-            assert threshold is not None
-            sent[name] = (drive > threshold.reshape(-1)).astype(np.float64)
+            sent[name] = fired_pool(network, name, sent)
     alone = run_float(network, recording.series.reshape(steps, batch, *network.input.shape))
     exchanged = {one.layer: one for one in traced.exchanged}
     results = []
@@ -69,12 +66,14 @@ def compare_with_recording(traced: Traced) -> list[TraceAgreement]:
             result = _compare_pool(recording, name, calls, sent[name])
         else:
             swapped = exchanged.get(name)
-            drive = _drive(network, name if swapped is None else swapped.unpooled, sent)
+            drive = arriving(network, name if swapped is None else swapped.unpooled, sent)
             if swapped is not None:
                 drive = after_pools(swapped.pools, drive.reshape(-1, *swapped.shape))
                 drive, population = drive.reshape(steps, batch, -1), swapped.neurons
             neurons = [call for call in calls if isinstance(call, NeuronCall)]
             result = _compare_layer(population, neurons, drive, sent[name])
+            if swapped is not None:
+                result = replace(result, name=f"{name}, its max pool before it")
         if name in alone.spikes:
             own = alone.spikes[name].reshape(sent[name].shape)
             result = replace(result, different_alone=int((own != sent[name]).sum()))
@@ -89,7 +88,7 @@ def compare_with_recording(traced: Traced) -> list[TraceAgreement]:
     return results
 
 
-def _drive(network: FloatNetwork, name: str, sent: dict[str, Floats]) -> Floats:
+def arriving(network: FloatNetwork, name: str, sent: dict[str, Floats]) -> Floats:
     """What arrives at a population, (T, batch, neurons)."""
     population = network.population(name)
     steps, batch = sent[INPUT].shape[:2]
@@ -97,6 +96,13 @@ def _drive(network: FloatNetwork, name: str, sent: dict[str, Floats]) -> Floats:
     for link in network.incoming(name):
         drive = drive + delayed(deliver(link, sent[link.source]), link.delay)
     return drive
+
+
+def fired_pool(network: FloatNetwork, name: str, sent: dict[str, Floats]) -> Floats:
+    """Which neurons of a maximum of spikes fire, (T, batch, neurons), 0 or 1."""
+    threshold = network.population(name).thresholds
+    assert threshold is not None
+    return (arriving(network, name, sent) > threshold.reshape(-1)).astype(np.float64)
 
 
 def _compare_pool(

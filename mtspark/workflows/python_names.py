@@ -18,6 +18,8 @@ Result = TypeVar("Result")
 
 OTHER_NAMES = {"input": "sample", "if-gain-r": "if_gain_dt=False"}
 """By flag: the argument, where it is not the flag with underscores."""
+WITH_VALUES = {"--max-pool or": "max_pool='or'", "--calibrate mse": "calibrate='mse'"}
+"""Flags with the value that a text advises."""
 ONLY_FLAGS = frozenset({"trust", "limit", "json", "force"})
 """Flags that no function of the door takes as an argument."""
 
@@ -33,6 +35,8 @@ def in_python(text: str) -> str:
             return match[0]
         return OTHER_NAMES.get(flag, flag.replace("-", "_"))
 
+    for flag, argument in WITH_VALUES.items():
+        text = text.replace(flag, argument)
     return _FLAG_OR_COMMAND.sub(spelled, text)
 
 

@@ -189,3 +189,51 @@ def test_calibration_of_an_agent(
     assert call("explain", folder, "--decisions", 2, "--json", target) == 0
     rows = json.loads(target.read_text())["tables"][0]["rows"]
     assert rows[-1]["effect"] == "all: the chip"
+
+
+TUTORIAL = """
+import snntorch as snn
+import torch
+from torch import nn
+
+
+def make():
+    torch.manual_seed(1)
+    options = {"beta": 0.9, "threshold": 0.3, "init_hidden": True}
+    return nn.Sequential(
+        nn.Conv2d(1, 3, 3), nn.MaxPool2d(2), snn.Leaky(**options),
+        nn.Flatten(), nn.Linear(27, 4), snn.Leaky(**options, output=True),
+    )
+"""
+
+
+@pytest.mark.parametrize("recorded", [False, True])
+def test_a_max_pool_before_neurons_is_refused_by_name_or_exchanged_aloud(
+    recorded: bool, call: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "net.py").write_text(TUTORIAL)
+    folder, summary = tmp_path / "net.deploy", tmp_path / "summary.json"
+    options = [f"{tmp_path / 'net.py'}:make", "--input-shape", "1,8,8", "--time-steps", 6]
+    inputs = "random spikes, 10% a step"
+    if recorded:
+        inputs = str(tmp_path / "x.npy")
+        np.save(inputs, np.random.default_rng(0).random((9, 6, 1, 8, 8)) < 0.4)
+        options += ["--input", inputs]
+    assert call("export", *options, "-o", folder) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.count("--max-pool or") == 1
+    assert not folder.exists()
+    assert call("export", *options, "-o", folder, "--max-pool", "or", "--json", summary) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    content = json.loads(summary.read_text())
+    assert content["max_pool"]["inputs"] == inputs
+    assert content["max_pool"]["samples"] == (9 if recorded else 2)
+    (layer,) = content["max_pool"]["layers"]
+    assert layer["name"] == "2"
+    assert (
+        f"'2' fires before its max pool, and {layer['different'] / layer['compared']:.2%}"
+        in printed
+    )
+    assert f"{content['max_pool']['same_answer']} of" in printed
+    assert f"on {inputs}" in printed
+    assert load_bundle(folder).network.provenance["max_pool"] == "or"

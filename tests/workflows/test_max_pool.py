@@ -112,3 +112,68 @@ def test_lava_runs_pools(chip: Any, against: str) -> None:
     result = chip.diff(against, decisions=2)
     assert result.exact
     assert result.agreement.layers["lif1_pool"].different == 0
+
+
+class Tutorial(nn.Module):
+    """The order of snntorch's tutorial: the pool before the neurons."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.fc = nn.Conv2d(1, 3, 3), nn.Linear(3 * 3 * 3, 4)
+        self.lif1, self.lif2 = snn.Leaky(0.9, threshold=0.4), snn.Leaky(0.9, threshold=0.4)
+
+    def forward(self, x: Any) -> Any:
+        mem1, mem2 = self.lif1.init_leaky(), self.lif2.init_leaky()
+        out = []
+        for _ in range(STEPS):
+            spk1, mem1 = self.lif1(functional.max_pool2d(self.conv(x), 2), mem1)
+            spk2, mem2 = self.lif2(self.fc(spk1.flatten(1)), mem2)
+            out.append(spk2)
+        return torch.stack(out)
+
+
+def make_tutorial() -> nn.Module:
+    torch.manual_seed(1)
+    return Tutorial()
+
+
+def test_the_approximation_is_measured_on_the_sample_and_never_silent(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    module = make_tutorial()
+    images = (torch.rand(40, 1, 8, 8, generator=torch.Generator().manual_seed(2)) * 255).round()
+    images /= 255
+    with pytest.raises(mtspark.BadNetworkError, match="with max_pool='or', an approximation"):
+        mtspark.export(module, sample=images)
+    with pytest.raises(mtspark.BadRequestError, match="max_pool"):
+        mtspark.export(module, sample=images, max_pool="average")
+    chip = mtspark.export(module, sample=images, max_pool="or")
+    cost = chip.fidelity.max_pool
+    assert (cost.inputs, cost.samples) == ("the sample", 40)
+    assert [layer.name for layer in cost.layers] == ["lif1"]
+    # The network's own answers beside the module's.
+    theirs = module(images).sum(0).detach().numpy().argmax(1)
+    ours = chip.evaluate(images.numpy(), theirs).float_accuracy
+    assert cost.same_answer == round(ours * 40)
+    assert 0 < cost.layers[0].different < cost.layers[0].compared
+    for sentence in cost.sentences:
+        assert sentence.replace("--max-pool or", "max_pool='or'") in caplog.text
+    assert set(cost.sentences) <= set(chip.warnings)
+    stored = mtspark.load_bundle(chip.save(tmp_path / "net.deploy"))
+    assert stored.network.provenance["max_pool"] == "or"
+    assert "--max-pool or, an approximation: 'lif1' fires" in stored.network.provenance["notes"]
+    assert stored.fidelity.max_pool == cost
+    assert stored.fidelity.to_json()["max_pool"]["same_answer"] == cost.same_answer
+    assert chip.diff("engine", decisions=2).exact
+
+
+def test_an_exact_network_says_nothing_of_the_approximation(chip: Any) -> None:
+    assert chip.fidelity.max_pool is None
+    assert "max_pool" not in chip.fidelity.to_json()
+    assert "max_pool" not in chip.network.provenance
+
+
+def test_the_option_that_changes_nothing_says_so(sample: torch.Tensor) -> None:
+    chip = mtspark.export(Net(), sample=sample, max_pool="or")
+    assert chip.fidelity.max_pool is None
+    assert any("changed nothing" in note for note in chip.fidelity.import_notes)

@@ -14,6 +14,7 @@ from mtspark.workflows.python_names import in_python, with_python_names
         ("--weight-bits 9: 2 to 8 exist", "weight_bits 9: 2 to 8 exist"),
         ("need recorded inputs: --input FILE", "need recorded inputs: sample FILE"),
         ("`mtspark map DIR --chip loihi2` or --chip", "`mtspark map DIR --chip loihi2` or chip"),
+        ("export with --max-pool or, it is", "export with max_pool='or', it is"),
         ("add --trust if you trust it", "add --trust if you trust it"),
         ("a -- b, x--y, --", "a -- b, x--y, --"),
     ],

@@ -25,12 +25,13 @@ from mtspark.sim.backends import ReferenceChip
 from mtspark.sim.recording import as_messages
 from mtspark.workflows.export.agent import frames_of
 from mtspark.workflows.export.fidelity import TaskCost
-from mtspark.workflows.export.quantising import quantise_network, recorded_series
+from mtspark.workflows.export.quantising import (
+    compared_inputs,
+    quantise_network,
+    recorded_series,
+)
 from mtspark.workflows.export.request import WEIGHT_BITS
 from mtspark.workflows.export.state import Comparison, Export
-
-RANDOM_RATE, RANDOM_BATCH = 0.1, 2
-"""Without a recording, the float network and the chip are compared on random spikes."""
 
 
 def compare_graphs(export: Export) -> Export:
@@ -89,15 +90,7 @@ def compare_layers(export: Export) -> Export:
     request, network, chip = export.request, export.float_network, export.network
     assert network is not None
     assert chip is not None
-    series = recorded_series(export)
-    inputs = str(request.recording) if export.series is None else "the sample"
-    if series is None:
-        shape = (chip.time_steps, RANDOM_BATCH, *network.input.shape)
-        spikes = np.random.default_rng(0).random(shape) < RANDOM_RATE
-        series = spikes * (chip.input.scale * (255 if chip.input.payload_bits else 1))
-        inputs = f"random spikes, {RANDOM_RATE:.0%} a step"
-    if chip.input.held:
-        series = np.broadcast_to(series[:1], (chip.time_steps, *series.shape[1:]))
+    series, inputs = compared_inputs(export)
     if len(series) != chip.time_steps:
         chip = replace(chip, time_steps=len(series))
     messages = as_messages(series, chip, request.recording or Path(inputs.split(",")[0]))

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from mtspark.convert.agreement import LayerAgreement, TraceAgreement
+from mtspark.convert.agreement import LayerAgreement, PoolExchange, TraceAgreement
 from mtspark.core.errors import BadFileError, one_line
 from mtspark.core.files import read_text_guarded
 from mtspark.deploy.bundle import FIDELITY, Bundle
@@ -29,6 +29,7 @@ OF_NETWORKS = (
     "headroom",
     "exact",
     "module_against_network",
+    "max_pool",
     "palette",
     "calibration",
     "quantise_options",
@@ -64,6 +65,7 @@ class Fidelity:
         exact: how many neurons of each population lost nothing on the way to integers.
         graph_against_torch: agents: how the NIR graph of each task agrees with torch.
         module_against_network: snntorch modules: how the float network agrees with the module.
+        max_pool: what `--max-pool or` changed, where it changed anything.
         palette: what fewer distinct thresholds change in each population.
         palette_tasks: agents: what they change in the answers to each task.
         calibration: what calibration chose for each connection.
@@ -78,6 +80,7 @@ class Fidelity:
     exact: tuple[ExactNeurons, ...] = ()
     graph_against_torch: Mapping[str, tuple[LayerAgreement, ...]] = field(default_factory=dict)
     module_against_network: tuple[TraceAgreement, ...] = ()
+    max_pool: PoolExchange | None = None
     palette: tuple[PaletteCost, ...] = ()
     palette_tasks: Mapping[str, TaskCost] = field(default_factory=dict)
     calibration: tuple[CalibrationReport, ...] = ()
@@ -94,7 +97,10 @@ class Fidelity:
         if self.graph_against_torch:
             asked = [name for name in OF_AGENTS_IF_ASKED if values[name]]
             return {name: values[name] for name in (*OF_AGENTS, *asked)}
-        return {name: values[name] for name in (OF_NETWORKS if self.compared_on else OF_INTEGERS)}
+        if self.max_pool is None:
+            del values["max_pool"]
+        wanted = OF_NETWORKS if self.compared_on else OF_INTEGERS
+        return {name: values[name] for name in wanted if name in values}
 
 
 def fidelity_of(bundle: Bundle) -> Fidelity:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from mtspark.core.errors import BadRequestError
 from mtspark.deploy.quantise import (
+    DEFAULT_STEPS,
     Calibration,
     QuantiseOptions,
     calibrate,
@@ -21,6 +22,9 @@ from mtspark.sim.recording import load_recording
 from mtspark.workflows.export.agent import CALIBRATION_MOMENTS, frames_of, trained_weight_bits
 from mtspark.workflows.export.request import WEIGHT_BITS, Source, check_weight_bits
 from mtspark.workflows.export.state import Export
+
+RANDOM_RATE, RANDOM_BATCH = 0.1, 2
+"""Without a recording, the float network and the chip are compared on random spikes."""
 
 
 def choose_options(export: Export) -> Export:
@@ -101,6 +105,26 @@ def recorded_series(export: Export) -> NDArray[Any] | None:
         return None
     assert export.float_network is not None
     return load_recording(recording, export.float_network.input.shape).swapaxes(0, 1)
+
+
+def compared_inputs(export: Export) -> tuple[NDArray[Any], str]:
+    """Return what the float network is compared on, (T, batch, *shape), and what that is.
+
+    The recorded inputs, or where there are none random spikes.
+    """
+    request, network = export.request, export.float_network
+    assert network is not None
+    steps = network.time_steps or DEFAULT_STEPS
+    series = recorded_series(export)
+    inputs = str(request.recording) if export.series is None else "the sample"
+    if series is None:
+        shape = (steps, RANDOM_BATCH, *network.input.shape)
+        spikes = np.random.default_rng(0).random(shape) < RANDOM_RATE
+        series = spikes * (network.input.scale * (255 if export.input_bits else 1))
+        inputs = f"random spikes, {RANDOM_RATE:.0%} a step"
+    if export.held:
+        series = np.broadcast_to(series[:1], (steps, *series.shape[1:]))
+    return series, inputs
 
 
 def _agent_series(export: Export) -> NDArray[np.float64]:

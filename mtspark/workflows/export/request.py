@@ -34,6 +34,8 @@ StartName = Literal["zero", "rest"]
 """Values of :class:`mtspark.convert.nir.neurons.Start`."""
 CalibrationName = Literal["largest", "percentile", "mse"]
 """Values of :class:`mtspark.deploy.quantise.calibration.Calibration`."""
+MaxPoolName = Literal["or"]
+"""What may be done with a maximum of currents."""
 FormatName = Literal["nir", "onnx", "netx", "lava"]
 
 WEIGHT_BITS = 8
@@ -230,6 +232,15 @@ class ExportOptions:
         str | None,
         Option(
             "snntorch modules: the layer to read, where several are returned.", (Source.MODULE,)
+        ),
+    ] = None
+    max_pool: Annotated[
+        MaxPoolName | None,
+        Option(
+            "snntorch modules with a max pool before neurons (Conv2d, MaxPool2d, Leaky): or lets "
+            "the neurons fire before the pool, an approximation whose cost is printed. Behind "
+            "neurons a max pool is exact and needs no option.",
+            (Source.MODULE,),
         ),
     ] = None
 

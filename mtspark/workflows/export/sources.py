@@ -13,6 +13,7 @@ from mtspark.core.errors import BadNetworkError, BadRequestError
 from mtspark.core.files import current_policy, read_whole
 from mtspark.core.version import __version__
 from mtspark.deploy.quantise import DEFAULT_STEPS
+from mtspark.workflows.export.quantising import compared_inputs
 from mtspark.workflows.export.request import check_shape, import_options
 from mtspark.workflows.export.sample import Layout, layouts, sample_encoding
 from mtspark.workflows.export.state import Export
@@ -112,19 +113,37 @@ def trace_module(export: Export) -> Export:
     with _modes_kept(module):
         traced, layout = _traced(export, module, lines)
         agreement = tuple(compare_with_recording(traced))
-    network = replace(traced.network, notes=(*traced.network.notes, *remarks))
-    if request.input_scale is not None:
-        network = replace(network, input=replace(network.input, scale=request.input_scale))
-    export = replace(
+        network = replace(traced.network, notes=(*traced.network.notes, *remarks))
+        if request.input_scale is not None:
+            network = replace(network, input=replace(network.input, scale=request.input_scale))
+        export = replace(
+            export,
+            float_network=network,
+            module_agreement=agreement,
+            # The module said itself how its input comes.
+            held=request.held or traced.recording.held,
+            input_bits=request.input_bits,
+            provenance=_provenance(export),
+        )
+        export = _with_sample(export, layout)
+        return export if request.max_pool is None else _with_exchange(export, module, traced)
+
+
+def _with_exchange(export: Export, module: nn.Module, traced: Traced) -> Export:
+    """Measure what --max-pool changed, on the inputs that float network and chip share."""
+    from mtspark.convert.snntorch import measure_exchange
+
+    network = export.float_network
+    assert network is not None
+    if not traced.exchanged:
+        note = "--max-pool or changed nothing: no max pool lies before neurons"
+        return replace(export, float_network=replace(network, notes=(*network.notes, note)))
+    series, inputs = compared_inputs(export)
+    return replace(
         export,
-        float_network=network,
-        module_agreement=agreement,
-        # The module said itself how its input comes.
-        held=request.held or traced.recording.held,
-        input_bits=request.input_bits,
-        provenance=_provenance(export),
+        exchange=measure_exchange(module, traced, series, inputs),
+        provenance={**export.provenance, "max_pool": "or"},
     )
-    return _with_sample(export, layout)
 
 
 def write_module_graph(export: Export) -> Export:
@@ -175,6 +194,7 @@ def _traced(
             readout=request.readout,
             lines=lines,
             input_spike=None if bits else scale or 1.0,
+            exchange_pools=request.max_pool == "or",
         )
 
     if request.sample is None:

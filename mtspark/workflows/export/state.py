@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from nir import NIRGraph
     from numpy.typing import NDArray
 
-    from mtspark.convert.agreement import LayerAgreement, TraceAgreement
+    from mtspark.convert.agreement import LayerAgreement, PoolExchange, TraceAgreement
     from mtspark.train.checkpoint import Agent
 
 NETX_NOTE = "weight exponents 0 and biases in steps of 64, for the netx file"
@@ -77,6 +77,7 @@ class Export:
         graph_agreement: how the NIR graph of each task agrees with torch.
         comparison: float network and chip side by side.
         graph_warning: why no NIR graph was written.
+        exchange: what it costs that layers fire before their max pool, where they do.
     """
 
     request: ExportRequest
@@ -102,6 +103,7 @@ class Export:
     graph_agreement: Mapping[str, tuple[LayerAgreement, ...]] = field(default_factory=dict)
     comparison: Comparison | None = None
     graph_warning: str | None = None
+    exchange: PoolExchange | None = None
 
     @property
     def quantisation(self) -> Quantisation | None:
@@ -128,7 +130,8 @@ class Export:
         compared = self.comparison
         layers = [] if compared is None else warnings_of(compared.layers, compared.remedies)
         graph = [] if self.graph_warning is None else [self.graph_warning]
-        return [*layers, *graph]
+        exchanged = [] if self.exchange is None else self.exchange.sentences
+        return [*exchanged, *layers, *graph]
 
     def fidelity(self) -> Fidelity:
         """What conversion and quantisation did to the network: the content of fidelity.json."""
@@ -175,6 +178,7 @@ class Export:
                 "weight_limits": _plain(options.weight_limits),
                 "largest_currents": dict(options.largest_currents),
             },
+            max_pool=self.exchange,
             compared_on=comparison.inputs,
             layers=comparison.layers,
         )

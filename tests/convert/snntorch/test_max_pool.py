@@ -241,10 +241,10 @@ NO_SPIKES: dict[str, tuple[Any, str]] = {
         lambda s: functional.max_pool2d(s + torch.arange(12.0).reshape(2, 2, 3), 2),
         "spikes of different worth",
     ),
-    "sum": (lambda s: functional.max_pool2d(s + s.flip(1), 2), "sums of several spikes"),
+    "sum": (lambda s: functional.max_pool2d(s + s.flip(1), 2), "sums of several values"),
     "average": (
         lambda s: functional.max_pool2d(functional.avg_pool2d(s, 2, 1), 1, 2),
-        "sums of several spikes",
+        "sums of several values",
     ),
     "samples": (lambda s: s - s.amax(0), "over the samples of a batch"),
     "all": (lambda s: s - s.max(), "over the samples of a batch"),
