@@ -46,6 +46,14 @@ def one_thread_of_numpy() -> None:
                     getattr(library, name)(1)
 
 
+def main_memory_bytes() -> int | None:
+    """Return this computer's memory; None where the system does not say."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):
+        return None
+
+
 def own_environment() -> dict[str, str]:
     """Variables for a child of this Python: it sees our packages, and has one thread a library."""
     return {

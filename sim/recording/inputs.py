@@ -9,8 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtspark.core.chip_network import ChipNetwork
-from mtspark.core.errors import BadFileError, BadRequestError, one_line
-from mtspark.core.files import AnyPath
+from mtspark.core.errors import BadFileError, BadRequestError
+from mtspark.core.files import AnyPath, current_policy, map_npy, over
+
+BLOCK = 2**20
+"""Values that are converted together: in float64, they take eight times a message."""
 
 
 def load_array(path: AnyPath) -> NDArray[Any]:
@@ -28,22 +31,16 @@ def load_array(path: AnyPath) -> NDArray[Any]:
 def mapped_array(path: AnyPath) -> NDArray[Any]:
     """Map a plain array of numbers into memory without reading its values.
 
-    A file that declares more than it holds is refused before any memory is taken.
+    A file that declares more than it holds, or more than the limit, is refused before any memory
+    is taken.
 
     Raises:
-        BadFileError: no such file, or no numbers in it.
+        BadFileError: no such file, no numbers in it, or over a limit.
     """
     path = Path(path)
-    if not path.is_file():
+    if not path.exists():
         raise BadFileError(f"{path}: no such file; give a .npy file of shape (T, ...)")
-    try:
-        mapped = np.lib.format.open_memmap(path, mode="r")
-    except Exception as error:
-        # Its header is a piece of Python, which can be wrong in many ways.
-        raise BadFileError(f"{path}: no readable .npy file: {one_line(error)}") from error
-    if mapped.dtype.kind not in "biuf":
-        raise BadFileError(f"{path}: does not hold a plain array of numbers")
-    return mapped
+    return map_npy(path, current_policy().limits)
 
 
 def load_recording(path: AnyPath, shape: tuple[int, ...]) -> NDArray[Any]:
@@ -63,7 +60,11 @@ def load_recording(path: AnyPath, shape: tuple[int, ...]) -> NDArray[Any]:
     for batch in ((), (None,)):
         ndim = len(batch) + 1 + len(shape)
         if array.ndim == ndim and array.shape[len(batch) + 1 :] == shape and array.size:
-            return array if batch else array[None]
+            series = array if batch else array[None]
+            limits = current_policy().limits
+            if series.shape[1] > limits.time_steps:
+                raise over("time_steps", f"{path}", series.shape[1], limits)
+            return series
     wanted = ", ".join(map(str, shape))
     raise BadRequestError(f"{path}: has shape {array.shape}, (T, {wanted}) or (batch, T, {wanted})")
 
@@ -82,8 +83,19 @@ def as_messages(series: NDArray[Any], network: ChipNetwork, path: AnyPath) -> ND
     Raises:
         BadRequestError: a value that no message stands for.
     """
+    values = np.ascontiguousarray(series).reshape(-1)
+    messages = np.empty(values.shape, np.uint8)
+    for start in range(0, len(values), BLOCK):
+        part = slice(start, start + BLOCK)
+        messages[part] = _messages_of_block(values[part], network, path)
+    return messages.reshape(np.shape(series))
+
+
+def _messages_of_block(
+    values: NDArray[Any], network: ChipNetwork, path: AnyPath
+) -> NDArray[np.float64]:
     scale, graded = network.input.scale, bool(network.input.payload_bits)
-    messages = np.asarray(series, np.float64) / scale
+    messages = np.asarray(values, np.float64) / scale
     whole = np.round(messages)
     allowed = whole.min() >= 0 and whole.max() <= (255 if graded else 1)
     if not allowed or np.abs(messages - whole).max() > 1e-3:
@@ -94,4 +106,4 @@ def as_messages(series: NDArray[Any], network: ChipNetwork, path: AnyPath) -> ND
             f"{path}: has the value {value:g}, this network's input takes {kind}; export with "
             "--input-bits and --input-scale that suit it"
         )
-    return whole.astype(np.uint8)
+    return whole

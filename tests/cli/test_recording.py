@@ -1,12 +1,18 @@
 from __future__ import annotations
 
+import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from mtspark.core.errors import BadFileError
-from mtspark.sim.recording.inputs import load_array
+from mtspark.core.chip_network.network import FrameInput
+from mtspark.core.errors import BadFileError, BadRequestError
+from mtspark.deploy.bundle import write_bundle
+from mtspark.sim.recording.inputs import as_messages, load_array, load_recording
+from mtspark.workflows.run import inputs
+from tests.support.networks import three_neurons
 
 
 def test_an_array_comes_back_as_it_was_saved(tmp_path: Path) -> None:
@@ -28,6 +34,47 @@ def test_an_array_that_declares_more_than_the_file_holds_takes_no_memory(tmp_pat
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(("count", "over"), [(2**25, "array bytes"), (2**27, "file bytes")])
+def test_a_sparse_file_is_refused_before_it_takes_memory(
+    tmp_path: Path, count: int, over: str
+) -> None:
+    """A few kilobytes of disk that stand for half a gigabyte of numbers, and for one."""
+    header = {"descr": "<f8", "fortran_order": False, "shape": (count + 1, 1)}
+    with (tmp_path / "a.npy").open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        file.truncate(file.tell() + 8 * (count + 1))
+    tracemalloc.start()
+    with pytest.raises(BadFileError, match=over):
+        load_recording(tmp_path / "a.npy", (1,))
+    assert tracemalloc.get_traced_memory()[1] < 10**7
+    tracemalloc.stop()
+
+
+def test_a_recording_has_no_more_steps_than_the_limit(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.zeros((100_001, 1), np.uint8))
+    with pytest.raises(BadFileError, match="100,001 time steps, 100,000 is the limit"):
+        load_recording(tmp_path / "a.npy", (1,))
+
+
+@pytest.mark.parametrize("payload_bits", [0, 8])
+def test_values_become_messages_in_little_memory(payload_bits: int) -> None:
+    network = three_neurons()
+    network = replace(network, input=FrameInput((2,), payload_bits, scale=0.5))
+    series = np.random.default_rng(0).integers(0, 2, (1, 2**22, 2)) * 0.5
+    whole = (series / 0.5).astype(np.uint8)
+    tracemalloc.start()
+    found = as_messages(series, network, "a.npy")
+    # A byte a message, and blocks of a few copies in float64; whole copies would take three times
+    # as much as the series.
+    assert tracemalloc.get_traced_memory()[1] < series.nbytes
+    tracemalloc.stop()
+    assert found.dtype == np.uint8
+    assert np.array_equal(found, whole)
+    series[0, -1, 1] = 0.3
+    with pytest.raises(BadRequestError, match=r"has the value 0\.3"):
+        as_messages(series, network, "a.npy")
+
+
 @pytest.mark.parametrize(
     "kind", ["objects", "texts", "archive", "damaged", "nothing", "noise", "none"]
 )
@@ -47,3 +94,16 @@ def test_what_is_no_array_of_numbers_is_one_line(tmp_path: Path, kind: str) -> N
     with pytest.raises(BadFileError, match=r"a\.npy: ") as caught:
         load_array(path)
     assert "\n" not in str(caught.value)
+
+
+def test_a_record_larger_than_memory_is_refused_before_it_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inputs, "main_memory_bytes", lambda: 9 * 3 * 100 - 1)
+    series = replace(three_neurons(), input=FrameInput((2,), 0, held=False))
+    bundle = write_bundle(tmp_path / "bundle", series)
+    np.save(tmp_path / "a.npy", np.zeros((100, 2), np.uint8))
+    with pytest.raises(BadRequestError, match="3 neurons in 1 x 100 steps take"):
+        inputs.run_recording(bundle, tmp_path / "a.npy")
+    np.save(tmp_path / "a.npy", np.zeros((99, 2), np.uint8))
+    assert inputs.run_recording(bundle, tmp_path / "a.npy").result.samples == 1

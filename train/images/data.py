@@ -1,18 +1,16 @@
 """Image sets as tasks of one network: MNIST, Fashion-MNIST and CIFAR-10 in one shape.
 
 Every image becomes uint8 (3, 32, 32): grey digits and clothes are padded from 28 to 32 pixels
-and repeated in the three channels. Files are looked for in a local folder first; without one,
-scikit-learn fetches the set from OpenML.
+and repeated in the three channels. Files are looked for in a local folder first, and read in a
+limited process; without one, scikit-learn fetches the set from OpenML.
 """
 
 from __future__ import annotations
 
-import gzip
 import io
-import math
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +18,15 @@ import numpy as np
 
 from mtspark.core.arrays import AnyArray, Integers, Pixels
 from mtspark.core.errors import BadFileError, BadRequestError, one_line
-from mtspark.core.files import AnyPath
+from mtspark.core.files import (
+    AnyPath,
+    FileLimits,
+    check_file_size,
+    chosen_policy,
+    read_guarded,
+    read_idx,
+    read_npz,
+)
 from mtspark.train.config import CLASSES, IMAGE_SHAPE
 
 SPLITS = ("train", "test")
@@ -38,6 +44,10 @@ OPENML = {
 
 LARGEST_MEMBER = 2**20
 """A 32x32 JPEG has about 1 kB; a larger file in a zip is no image of these sets."""
+PATIENCE = 5
+"""Times the usual limit of seconds: 50,000 JPEGs take more than half of it on one core."""
+MOST_IMAGES = 200_000
+"""In one file; the sets have up to 60,000, and both splits of CIFAR-10 lie in one zip."""
 
 
 @dataclass(frozen=True)
@@ -88,10 +98,19 @@ def load_images(name: str, split: str, folder: AnyPath | None = None) -> ImageSe
     folder = Path(folder)
     if not folder.is_dir():
         raise BadFileError(f"{folder}: no such folder; give the one that holds {name}")
-    for read in (_from_npz, _from_idx, _from_jpeg_zip):
-        images = read(name, split, folder)
-        if images is not None:
-            return images
+
+    def read(limits: FileLimits) -> dict[str, Any] | None:
+        for form in (_from_npz, _from_idx, _from_jpeg_zip):
+            found = form(name, split, folder, limits)
+            if found is not None:
+                return {key: getattr(found, key) for key in ("images", "labels", "origin")}
+        return None
+
+    limits = chosen_policy(None, None).limits
+    limits = replace(limits, seconds=PATIENCE * limits.seconds)
+    content = read_guarded(f"{folder}: {split} images of {name}", read, limits)
+    if content is not None:
+        return ImageSet(name, **content)
     raise BadFileError(
         f"{folder}: no {split} images of {name} (NAME_SPLIT.npz, IDX files or cifar10_jpeg.zip); "
         "leave the folder out to download them"
@@ -118,49 +137,27 @@ def as_rgb32(images: AnyArray, where: str) -> Pixels:
     return result
 
 
-def read_idx(path: Path) -> Pixels:
-    """Read an array of the IDX format (http://yann.lecun.com/exdb/mnist/), plain or gzipped.
-
-    Raises:
-        BadFileError: no IDX file of bytes, or shorter or longer than its header says.
-    """
-    try:
-        data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    except (OSError, EOFError) as error:
-        raise BadFileError(f"{path}: cannot be read ({error}); download it again") from error
-    if len(data) < 4 or data[:3] != b"\0\0\x08" or len(data) < 4 + 4 * data[3]:
-        raise BadFileError(f"{path}: not an IDX file of bytes; download it again")
-    start = 4 + 4 * data[3]
-    shape = tuple(int(n) for n in np.frombuffer(data[4:start], ">u4"))
-    if len(data) - start != math.prod(shape):
-        raise BadFileError(
-            f"{path}: {len(data) - start} bytes of data, its header says {math.prod(shape)}; "
-            "download it again"
-        )
-    return np.frombuffer(data, np.uint8, offset=start).reshape(shape)
-
-
 def _checked(name: str, images: AnyArray, labels: AnyArray, where: str, origin: str) -> ImageSet:
-    if labels.shape != images.shape[:1] or not len(labels):
-        raise BadFileError(f"{where}: {len(images)} images with labels of shape {labels.shape}")
+    if not images.ndim or labels.shape != images.shape[:1] or not len(labels):
+        raise BadFileError(
+            f"{where}: images of shape {images.shape} with labels of shape {labels.shape}"
+        )
+    if len(labels) > MOST_IMAGES:
+        raise BadFileError(f"{where}: {len(labels):,} images, {MOST_IMAGES:,} is the limit")
     if labels.dtype.kind not in "ui" or labels.min() < 0 or labels.max() >= CLASSES:
         raise BadFileError(f"{where}: labels must be integers from 0 to {CLASSES - 1}")
     return ImageSet(name, as_rgb32(images, where), labels.astype(np.int64), origin)
 
 
-def _from_npz(name: str, split: str, folder: Path) -> ImageSet | None:
+def _from_npz(name: str, split: str, folder: Path, limits: FileLimits) -> ImageSet | None:
     path = folder / f"{name}_{split}.npz"
     if not path.is_file():
         return None
-    try:
-        with np.load(path, allow_pickle=False) as content:
-            images, labels = content["images"], content["labels"]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise BadFileError(f"{path}: no arrays 'images' and 'labels' in it ({error})") from error
-    return _checked(name, images, labels, str(path), path.name)
+    arrays = read_npz(path, ("images", "labels"), limits)
+    return _checked(name, arrays["images"], arrays["labels"], str(path), path.name)
 
 
-def _from_idx(name: str, split: str, folder: Path) -> ImageSet | None:
+def _from_idx(name: str, split: str, folder: Path, limits: FileLimits) -> ImageSet | None:
     if name == "cifar10":
         return None
     place = folder / "fashion-mnist" if name == "fashion-mnist" else folder
@@ -171,36 +168,50 @@ def _from_idx(name: str, split: str, folder: Path) -> ImageSet | None:
         existing = [path for path in paths if path.is_file()]
         if not existing:
             return None
-        arrays.append(read_idx(existing[0]))
+        arrays.append(read_idx(existing[0], limits))
     images, labels = arrays
     return _checked(name, images, labels, str(place), "IDX files")
 
 
-def _from_jpeg_zip(name: str, split: str, folder: Path) -> ImageSet | None:
+def _from_jpeg_zip(name: str, split: str, folder: Path, limits: FileLimits) -> ImageSet | None:
     path = folder / "cifar10_jpeg.zip"
     if name != "cifar10" or not path.is_file():
         return None
-    image_module = _library("PIL.Image", "pillow")
+    check_file_size(path, limits)
     images, labels = [], []
     try:
         with zipfile.ZipFile(path) as archive:
-            for member in archive.infolist():
+            members = archive.infolist()
+            if len(members) > MOST_IMAGES:
+                raise BadFileError(f"{path}: {len(members):,} files, {MOST_IMAGES:,} is the limit")
+            for member in members:
                 part, _, rest = member.filename.partition("/")
                 label = rest.partition("/")[0]
                 if part != split or label not in CIFAR10_CLASSES or member.is_dir():
                     continue
-                if member.file_size > LARGEST_MEMBER:
-                    raise BadFileError(
-                        f"{path}: {member.filename} has {member.file_size} bytes, "
-                        f"{LARGEST_MEMBER} is the limit"
-                    )
-                with image_module.open(io.BytesIO(archive.read(member))) as image:
-                    images.append(np.asarray(image.convert("RGB")))
+                images.append(_jpeg(path, archive, member))
                 labels.append(CIFAR10_CLASSES.index(label))
-        stacked = np.stack(images) if images else np.zeros((0, 32, 32, 3), np.uint8)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise BadFileError(f"{path}: damaged ({error}); download it again") from error
+    except (BadFileError, MemoryError, RecursionError):
+        raise
+    except Exception as error:
+        # zipfile, zlib and Pillow raise many kinds for a damaged file.
+        raise BadFileError(f"{path}: damaged ({one_line(error)}); download it again") from error
+    if len({image.shape for image in images}) > 1:
+        raise BadFileError(f"{path}: damaged (images of several sizes); download it again")
+    stacked = np.stack(images) if images else np.zeros((0, 32, 32, 3), np.uint8)
     return _checked(name, stacked, np.asarray(labels, int), str(path), "JPEG copies, lossy")
+
+
+def _jpeg(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Pixels:
+    where = f"{path}: {one_line(member.filename, 80)}"
+    if member.file_size > LARGEST_MEMBER:
+        raise BadFileError(f"{where} has {member.file_size} bytes, {LARGEST_MEMBER} is the limit")
+    pillow = _library("PIL.Image", "pillow")
+    with pillow.open(io.BytesIO(archive.read(member)), formats=("JPEG",)) as image:
+        # Before any pixel is decoded: a small file may declare a billion.
+        if max(image.size) > max(IMAGE_SHAPE):
+            raise BadFileError(f"{where} has {image.size} pixels, (32, 32) is the limit")
+        return np.asarray(image.convert("RGB"))
 
 
 def _from_openml(name: str, split: str) -> ImageSet:

@@ -1,3 +1,6 @@
+from .arrays import map_npy as map_npy
+from .arrays import read_idx as read_idx
+from .arrays import read_npz as read_npz
 from .atomic import AnyPath as AnyPath
 from .atomic import UnwritableError as UnwritableError
 from .atomic import check_target as check_target

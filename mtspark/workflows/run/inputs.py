@@ -16,6 +16,7 @@ from mtspark.core.backend import AgentBackend, Decision
 from mtspark.core.chip_network import ChipNetwork
 from mtspark.core.errors import BadRequestError
 from mtspark.core.files import AnyPath, replacing, writable_folder
+from mtspark.core.process import main_memory_bytes
 from mtspark.core.progress import Progress, ProgressCallback, no_progress
 from mtspark.deploy.bundle import Bundle
 from mtspark.sim.counts import Counter, RunCounts
@@ -33,6 +34,9 @@ from mtspark.workflows.run.data import (
     messages_of,
     sample_count,
 )
+
+BYTES_RECORDED = 9
+"""A spike and a membrane of a neuron in a step."""
 
 
 @dataclass(frozen=True)
@@ -287,6 +291,8 @@ def run_recording(
                 "all its steps; export it without --held"
             )
         series = series[:, 0]
+    steps = network.time_steps if network.input.held else series.shape[1]
+    _check_memory(network, len(series), steps, path)
     result = run_inputs(
         bundle,
         series,
@@ -297,6 +303,18 @@ def run_recording(
         progress=progress,
     )
     return RecordedRun(path.name, result)
+
+
+def _check_memory(network: ChipNetwork, samples: int, steps: int, path: Path) -> None:
+    """Refuse a recording whose spikes and membranes this computer's memory cannot hold."""
+    neurons = sum(population.size for population in network.populations)
+    needed, memory = samples * steps * neurons * BYTES_RECORDED, main_memory_bytes()
+    if memory is not None and needed > memory:
+        raise BadRequestError(
+            f"{path}: every spike and membrane of {neurons:,} neurons in {samples} x {steps:,} "
+            f"steps take {needed / 2**30:,.1f} GiB, this computer has {memory / 2**30:.1f} GiB; "
+            "run it in shorter parts"
+        )
 
 
 def check_archive_target(path: AnyPath | None) -> None:
