@@ -138,11 +138,13 @@ if sys.version_info < (3, 11):
 IMPORT = "import importlib, sys; importlib.import_module(sys.argv[1])"
 LOAD_LAVA = "from mtspark.deploy.lava.shim import check_lava; check_lava()"
 NOT_COMPILED = "JIT compilation is disabled"
+DAMAGED = "damaged compiled code: "
 NOT_CACHED = "compiles at every start: no cache folder is writable"
 LOAD_ENGINE = (
     "import sys, numba; from mtspark.sim.engine.kernels.run import KEPT_ON_DISK, run\n"
     f"if numba.config.DISABLE_JIT: sys.exit({NOT_COMPILED!r})\n"
     f"if not KEPT_ON_DISK: sys.exit({NOT_CACHED!r})\n"
+    f"for path in run._cache.damaged(): sys.exit({DAMAGED!r} + str(path))\n"
     "print('compiled code is cached in', run.stats.cache_path)"
 )
 COUNT_GAMES = (
@@ -266,13 +268,17 @@ def check_engine() -> Finding:
         NOT_COMPILED: "unset NUMBA_DISABLE_JIT",
         NOT_CACHED: "set NUMBA_CACHE_DIR to a writable folder",
     }
+    fix = fixes.get(answer, _pip("install", "numba"))
+    if answer.startswith(DAMAGED):
+        # The engine removes it, too, when it starts next.
+        fix = shlex.join(["rm", "-r", answer.removeprefix(DAMAGED)])
     return Finding(
         name="fast engine",
         status="ok" if works else "broken",
         found=answer,
         disables="the engine backend, or its start without 15 seconds of compilation",
         essential=False,
-        fix="" if works else fixes.get(answer, _pip("install", "numba")),
+        fix="" if works else fix,
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 
 from mtspark.core import arithmetic
 from mtspark.core.arrays import Integers
+from mtspark.sim.engine.kernels.cache import keep_on_disk
 from mtspark.sim.engine.kernels.neurons import fire_narrow, fire_wide
 from mtspark.sim.engine.kernels.synapses import deliver
 from mtspark.sim.engine.kernels.vectors import compiled
@@ -323,12 +323,8 @@ def _make_run(version: int) -> tuple[Any, bool]:
                 if (step - request.first_step + 1) % MOST_COUNTED == 0 and record.kept.size:
                     _keep_counts(record, member)
 
-    compile_ = partial(njit, nogil=True, error_model="numpy", _nrt=False)
-    try:
-        return compile_(cache=True)(run), True
-    except RuntimeError:
-        # Neither the package, nor the home, nor NUMBA_CACHE_DIR can be written.
-        return compile_()(run), False
+    compiled_run = njit(nogil=True, error_model="numpy", _nrt=False)(run)
+    return compiled_run, not numba.config.DISABLE_JIT and keep_on_disk(compiled_run)
 
 
 run, KEPT_ON_DISK = _make_run(sources_digest())
