@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from enum import Enum
 from functools import cached_property
 from numbers import Real
 from operator import index
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 from mtspark.core.errors import BadFileError, BadRequestError
@@ -47,16 +49,19 @@ if TYPE_CHECKING:
     from mtspark.core.chip_network import ChipNetwork
     from mtspark.core.float_network import FloatNetwork
     from mtspark.sim.energy import Bill
+    from mtspark.sim.hil import ChipBackend, Hold, Jitter
     from mtspark.sim.results import RunResult
     from mtspark.train.checkpoint import Agent
     from mtspark.workflows.diff import DiffResult
     from mtspark.workflows.evaluate import Evaluation
     from mtspark.workflows.explain import Explanation
+    from mtspark.workflows.hil import HilResult
     from mtspark.workflows.map import MapResult
     from mtspark.workflows.report import ReportPage
 
 log = logging.getLogger(__name__)
 Counted = TypeVar("Counted", InputsResult, DataEvaluation)
+Choice = TypeVar("Choice", bound=Enum)
 
 
 class Deployment:
@@ -323,6 +328,118 @@ class Deployment:
         if self._stored is not None:
             store_run(self._stored, result)
         return result
+
+    @with_python_names
+    def hil(
+        self,
+        task: str | None = None,
+        *,
+        latency_ms: float | Sequence[float] = 0.0,
+        faults: Mapping[str, float | Sequence[float]] = MappingProxyType({}),
+        fault_seed: int = 0,
+        episodes: int = 1,
+        seed: int = 0,
+        max_decisions: int | None = None,
+        sticky: float | None = None,
+        backend: ChipBackend | str = "engine",
+        chip: AnyPath | None = None,
+        times: str | None = None,
+        measured: bool = False,
+        input_ms: float = 0.0,
+        output_ms: float = 0.0,
+        jitter_ms: float = 0.0,
+        jitter: Jitter | str = "exponential",
+        io_step_ms: float = 0.0,
+        pixel_bits: int = 8,
+        overlap: bool = False,
+        hold: Hold | str = "last",
+        realtime: bool = False,
+        away_ms: float = 1000.0,
+        connect: str | None = None,
+        key: str | None = None,
+        into: AnyPath | None = None,
+        progress: ProgressCallback = no_progress,
+    ) -> HilResult:
+        """Play with the chip in another process, in the game's own time, with latency and faults.
+
+        Args:
+            task: the game; default: the first.
+            latency_ms: of a decision on the chip; several make a curve.
+            faults: rates by kind, for example ``{"weight-bits": 1e-3}``; several rates of one kind
+                make a curve.
+            fault_seed: of the draws of faults and jitter.
+            episodes: full games for each point.
+            seed: of the first game; the next has seed + 1.
+            max_decisions: cut every game off after this many.
+            sticky: sticky action probability; default: the agent's own.
+            backend: engine, reference, lava, lava-stock or loihi2.
+            chip: model the latency for it: loihi1, loihi2, or the path of a description.
+            times: which of the chip's sets of times; default: its first.
+            measured: take the time of the simulation on this computer as latency.
+            input_ms: from the observation to the chip.
+            output_ms: from the chip to the pressed button.
+            jitter_ms: scale of a random time on the way back.
+            jitter: its distribution: uniform, exponential or normal.
+            io_step_ms: answers arrive only at multiples of this time.
+            pixel_bits: upper bits of a pixel that are sent.
+            overlap: the chip takes every observation at once, as a pipeline does.
+            hold: last or noop: what the game gets while no new action has come.
+            realtime: play by the wall clock, not in simulated time.
+            away_ms: how long a chip that died is gone.
+            connect: address of a chip that is served there, tcp://HOST:PORT.
+            key: of that chip.
+            into: file of the result, written point by point; points that it has are not played
+                again.
+            progress: called at every decision.
+
+        Returns:
+            What ``mtspark hil --json`` writes: the points, and in each its games.
+
+        Raises:
+            BadRequestError: unknown task, or settings that cannot be.
+            BadNetworkError: the network plays no game.
+            BadFileError: no such chip, or `into` cannot be written.
+            BackendFailedError: the chip is gone for good.
+            TypeError: no numbers.
+        """
+        from mtspark.sim.hil import ChipBackend, Hold, Jitter, Loop, Timing
+        from mtspark.workflows.hil import HilRequest, hil, varied
+
+        latency, fixed, sweep = varied(latency_ms, faults, fault_seed)
+        timing = Timing(
+            input_ms=input_ms,
+            chip_ms=latency,
+            output_ms=output_ms,
+            jitter_ms=jitter_ms,
+            jitter=_choice(Jitter, jitter, "jitter"),
+            io_step_ms=io_step_ms,
+            measured=measured,
+            overlap=overlap,
+            seed=fault_seed,
+        )
+        loop = Loop(
+            timing=timing,
+            faults=fixed,
+            away_ms=away_ms,
+            hold=_choice(Hold, hold, "hold"),
+            pixel_bits=pixel_bits,
+            realtime=realtime,
+            max_decisions=max_decisions,
+            sticky=sticky,
+        )
+        request = HilRequest(
+            task=task or self.network.tasks[0].name,
+            loop=loop,
+            episodes=episodes,
+            seed=seed,
+            backend=_choice(ChipBackend, backend, "backend"),
+            chip=None if chip is None else os.fspath(chip),
+            times=times,
+            sweep=sweep,
+            connect=connect,
+            key=key,
+        )
+        return hil(self.bundle, request, into=into, progress=progress)
 
     @with_python_names
     def diff(
@@ -641,8 +758,17 @@ _TYPES: dict[Any, tuple[Callable[[Any], Any], str]] = {
 
 
 def _backend(name: BackendName | str) -> BackendName:
+    return _choice(BackendName, name, "backend")
+
+
+def _choice(kind: type[Choice], name: Choice | str, what: str) -> Choice:
+    """A choice by its name.
+
+    Raises:
+        BadRequestError: there is none.
+    """
     try:
-        return BackendName(name)
+        return kind(name)
     except ValueError as error:
-        known = ", ".join(one.value for one in BackendName)
-        raise BadRequestError(f"backend {name!r}: {known} exist") from error
+        known = ", ".join(one.value for one in kind)
+        raise BadRequestError(f"{what} {name!r}: {known} exist") from error

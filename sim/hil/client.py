@@ -263,8 +263,8 @@ class ChipLink:
         if error.first:
             return BadPeerError(f"{self.endpoint}: no chip of this mtspark is served there")
         return BadPeerError(
-            f"{self.endpoint}: its chip has another key; give the one that mtspark hil --serve "
-            "printed there"
+            f"{self.endpoint}: its chip has another key; give the one that `mtspark hil "
+            "--serve` printed there"
         )
 
     def _new_channel(self) -> Channel:

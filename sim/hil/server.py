@@ -216,7 +216,7 @@ class Complaints:
         count = self._counts[kind] = self._counts.get(kind, 0) + 1
         if count < 10:
             self._say(_printable(line))
-        elif str(count).rstrip("0") in "123456789":
+        elif len(str(count).rstrip("0")) == 1:
             self._say(_printable(f"{line} ({count:,} of that kind so far)"))
 
 

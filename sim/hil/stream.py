@@ -82,7 +82,7 @@ def key_bytes(text: str) -> bytes:
     if len(key) != KEY_BYTES:
         raise BadRequestError(
             f"the key has {2 * KEY_BYTES} hexadecimal digits, and what was given has not; take the "
-            "one that mtspark hil --serve printed"
+            "one that `mtspark hil --serve` printed"
         )
     return key
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import ClassVar
+from numbers import Real
+from typing import Any, ClassVar
 
 from mtspark.core.errors import BadRequestError, one_line
 from mtspark.sim.hil import (
@@ -18,6 +20,7 @@ from mtspark.sim.hil import (
     check_faults,
     fault_kind,
     key_bytes,
+    parse_faults,
     parse_rate,
 )
 
@@ -123,7 +126,7 @@ class HilRequest:
             check_address(self.connect)
             if self.key is None:
                 raise BadRequestError(
-                    "--connect needs the key that mtspark hil --serve printed; add --key KEY, or "
+                    "--connect needs the key that `mtspark hil --serve` printed; add --key KEY, or "
                     f"set {KEY_VARIABLE}"
                 )
             key_bytes(self.key)
@@ -181,6 +184,56 @@ def parse_sweep(latencies: str | None, faults: str | None) -> Sweep | None:
         kind = fault_kind(name)
         return FaultSweep(kind, tuple(parse_rate(text, faults) for text in texts.split(",")))
     return None
+
+
+def varied(
+    latency_ms: float | Sequence[float],
+    faults: Mapping[str, float | Sequence[float]],
+    fault_seed: int = 0,
+) -> tuple[float, Faults, Sweep | None]:
+    """Tell what stays the same from what is varied.
+
+    Args:
+        latency_ms: of a decision; several make a sweep.
+        faults: by kind, a rate; several rates make a sweep.
+        fault_seed: of all draws.
+
+    Returns:
+        The latency, the faults, and the sweep; what is swept is not among the first two.
+
+    Raises:
+        BadRequestError: two sweeps, no values, an unknown fault, or a rate that is none.
+        TypeError: no numbers.
+    """
+    sweeps: list[Sweep] = []
+    latencies = _numbers("latency_ms", latency_ms)
+    if isinstance(latencies, tuple):
+        sweeps.append(LatencySweep(latencies))
+    fixed = []
+    for name, rates in faults.items():
+        kind, given = fault_kind(name), _numbers(f"faults[{name!r}]", rates)
+        if isinstance(given, tuple):
+            swept = tuple(parse_rate(str(rate), f"{name}={rate}") for rate in given)
+            sweeps.append(FaultSweep(kind, swept))
+        else:
+            fixed.append(f"{name}={given}")
+    if len(sweeps) > 1:
+        raise BadRequestError("two sweeps at once make no curve; give one number for the others")
+    latency = 0.0 if isinstance(latencies, tuple) else latencies
+    return latency, parse_faults(fixed, fault_seed), sweeps[0] if sweeps else None
+
+
+def _numbers(what: str, value: Any) -> float | tuple[float, ...]:
+    """One number, or several as a tuple."""
+    several = not isinstance(value, str) and isinstance(value, Iterable)
+    values = tuple(value) if several else (value,)
+    if not values:
+        raise BadRequestError(f"{what}: no values; give at least one")
+    for one in values:
+        if not isinstance(one, Real):
+            raise TypeError(f"{what}: {one!r} is {type(one).__name__}; give a number")
+    numbers = tuple(float(one) for one in values)
+    return numbers if several else numbers[0]
 
 
 def _milliseconds(text: str, sweep: str) -> float:
