@@ -7,6 +7,7 @@ other end of a pair of sockets, and ends when that end closes, however its host 
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import selectors
@@ -93,14 +94,14 @@ class Server:
     def _accept(self, listener: socket.socket, key: bytes) -> None:
         try:
             connected, place = listener.accept()
-        except BlockingIOError:
-            return
         except OSError as error:
-            # Too many files are open, mostly: others close theirs.
-            self._complaints.add("accept", f"a connection failed ({error.strerror})")
-            time.sleep(LONGEST_WAIT_S)
+            # Others are gone already, or nobody is there after all; that is no reason to wait.
+            if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+                self._complaints.add("accept", f"a connection failed ({error.strerror})")
+                time.sleep(LONGEST_WAIT_S)
             return
-        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        with contextlib.suppress(OSError):
+            connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._add(connected, key, str(place[0]))
         strangers = [peer for peer in self._peers if not peer.channel.open]
         if len(strangers) > MOST_STRANGERS:
