@@ -88,6 +88,8 @@ class PoolExchange:
         same_answer: samples for which the largest value is the module's; None where there is
             one value only.
         values_error: mean difference of the values, over the module's mean value (magnitudes).
+        right: answers of the module that are the sample's label; None where it has no labels.
+        right_exchanged: likewise of the network.
     """
 
     inputs: str
@@ -95,6 +97,8 @@ class PoolExchange:
     layers: tuple[ExchangedLayer, ...]
     same_answer: int | None
     values_error: float
+    right: int | None = None
+    right_exchanged: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The fields by name, as fidelity.json has them."""
@@ -114,4 +118,9 @@ class PoolExchange:
             answers = f"values are {self.values_error:.1%} off on average"
         else:
             answers = f"{self.same_answer} of {self.samples} answers are the module's own"
+        if self.right is not None and self.right_exchanged is not None:
+            answers += (
+                f" (accuracy {self.right_exchanged / self.samples:.1%}, of the module "
+                f"{self.right / self.samples:.1%})"
+            )
         return [*lines, f"with --max-pool or {answers}, on {self.inputs}"]

@@ -19,6 +19,7 @@ LAST_MAJOR = 1
 
 _VERSION = re.compile(r"([0-9]{1,9})(?![0-9])", re.ASCII)
 
+MAX_POOL = "; of spikes it is the same as SumPool2d, then a Threshold of 0.5"
 METADATA = "mtspark"
 """Key of the metadata that mtspark writes: what NIR does not store."""
 
@@ -140,9 +141,11 @@ def _check_types(path: Path, node: dict[str, Any], prefix: str) -> None:
     for name, inner in nodes.items() if isinstance(nodes, dict) else ():
         kind = inner.get("type") if isinstance(inner, dict) else None
         if not isinstance(kind, str) or kind not in (*KINDS, "NIRGraph"):
+            of_max = isinstance(kind, str) and kind.lower().startswith("maxpool")
             raise BadFileError(
                 f"{path}: not a readable NIR graph: node {one_line(prefix + name)!r} has type "
                 f"{one_line(str(kind))!r}, which NIR {nir.version} does not have"
+                + (MAX_POOL if of_max else "")
             )
         if kind == "NIRGraph":
             _check_types(path, inner, f"{prefix}{name}.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import nn
 
 from mtspark.convert.agreement import ExchangedLayer, PoolExchange
@@ -29,7 +30,11 @@ BLOCK = 16
 
 
 def measure_exchange(
-    module: nn.Module, traced: Traced, series: Floats, inputs: str
+    module: nn.Module,
+    traced: Traced,
+    series: Floats,
+    inputs: str,
+    labels: NDArray[np.int64] | None = None,
 ) -> PoolExchange | None:
     """Run the module and its network on the same inputs and compare spikes and answers.
 
@@ -38,6 +43,7 @@ def measure_exchange(
         traced: its network, made with `exchange_pools`.
         series: (T, batch, *shape of the network's input), in the module's values.
         inputs: what they are, in a few words.
+        labels: (batch,) classes, where they are known.
 
     Returns:
         The comparison; None where no layer was exchanged.
@@ -48,26 +54,32 @@ def measure_exchange(
     if not traced.exchanged:
         return None
     counts = {one.layer: np.zeros(4) for one in traced.exchanged}
-    same, off, size = 0, 0.0, 0.0
+    off, size = 0.0, 0.0
+    answers: list[NDArray[np.int64]] = []
     for start in range(0, series.shape[1], BLOCK):
         part = np.asarray(series[:, start : start + BLOCK], np.float64)
         sent = _spikes_of_module(module, traced, part)
         run = run_float(traced.network, part)
         for name, total in counts.items():
-            theirs, ours = sent[name], run.spikes[name].reshape(sent[name].shape)
-            total += [theirs.size, theirs.sum(), ours.sum(), (ours != theirs).sum()]
+            own, other = sent[name], run.spikes[name].reshape(sent[name].shape)
+            total += [own.size, own.sum(), other.sum(), (own != other).sum()]
         wanted = _answers(traced.network, sent).reshape(part.shape[1], -1)
         values = run.values.reshape(wanted.shape)
-        same += int((values.argmax(1) == wanted.argmax(1)).sum())
+        answers.append(np.stack([wanted.argmax(1), values.argmax(1)]))
         off, size = off + float(np.abs(values - wanted).sum()), size + float(np.abs(wanted).sum())
+    theirs, ours = np.concatenate(answers, axis=1)
+    several = wanted.shape[1] > 1
+    known = labels if several else None
     return PoolExchange(
         inputs=inputs,
         samples=series.shape[1],
         layers=tuple(
             ExchangedLayer(name, *(int(count) for count in total)) for name, total in counts.items()
         ),
-        same_answer=None if wanted.shape[1] == 1 else same,
+        same_answer=int((theirs == ours).sum()) if several else None,
         values_error=off / size if size else 0.0,
+        right=None if known is None else int((theirs == known).sum()),
+        right_exchanged=None if known is None else int((ours == known).sum()),
     )
 
 

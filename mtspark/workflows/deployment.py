@@ -616,10 +616,12 @@ def export(
         raise TypeError(f"name: {name!r} is {type(name).__name__}; give a str")
     if name is not None and not name.isprintable():
         raise BadRequestError(f"name: {name!r} has characters that cannot be printed")
+    inputs, labels = (None, None) if sample is None else first_batch(sample, "sample")
     request = ExportRequest(
         source=source,
         name=name,
-        sample=None if sample is None else first_batch(sample, "sample"),
+        sample=inputs,
+        labels=labels,
         given=frozenset(options),
         **fields,
     )

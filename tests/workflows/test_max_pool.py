@@ -167,6 +167,20 @@ def test_the_approximation_is_measured_on_the_sample_and_never_silent(
     assert chip.diff("engine", decisions=2).exact
 
 
+def test_labels_of_a_loader_give_the_accuracy_of_both() -> None:
+    module = make_tutorial()
+    images = (torch.rand(12, 1, 8, 8, generator=torch.Generator().manual_seed(2)) < 0.5).float()
+    labels = torch.arange(12) % 4
+    pairs = torch.utils.data.TensorDataset(images, labels)
+    loader = torch.utils.data.DataLoader(pairs, batch_size=12)
+    chip = mtspark.export(module, sample=loader, max_pool="or")
+    cost, answers = chip.fidelity.max_pool, module(images).sum(0).argmax(1)
+    assert cost.right == (answers == labels).sum()
+    assert cost.right_exchanged == round(chip.evaluate(images, labels).float_accuracy * 12)
+    accuracies = f"(accuracy {cost.right_exchanged / 12:.1%}, of the module {cost.right / 12:.1%})"
+    assert accuracies in cost.sentences[-1]
+
+
 def test_an_exact_network_says_nothing_of_the_approximation(chip: Any) -> None:
     assert chip.fidelity.max_pool is None
     assert "max_pool" not in chip.fidelity.to_json()

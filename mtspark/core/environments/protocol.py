@@ -17,7 +17,8 @@ class GameProtocol:
         frame_skip: emulator frames per agent decision.
         frame_stack: grey frames in one observation, oldest first.
         screen_size: height and width of a frame in pixels.
-        max_pool: take the pixel-wise maximum of the last two frames of a skip.
+        max_pool: the frame maximum: each pixel is the brighter of the last two frames of a skip.
+            (No layer of a network: what `mtspark export --max-pool` is about.)
         noop_max: an episode starts with 0 to this many no-op steps, drawn from its seed.
         fire_on_reset: press FIRE after a reset where the game has that action.
         life_loss_ends_episode: a lost life ends a learned episode; the game goes on (training

@@ -255,6 +255,7 @@ class ExportRequest(ExportOptions):
         name: of the network; default: that of the file, or of the module's class.
         sample: a batch of inputs in memory: frames (batch, *shape of a step), or series
             (T, batch, ...) or (batch, T, ...); takes the place of the option `recording`.
+        labels: (batch,) classes of the sample, where its loader has them.
         given: names of the options that the caller gave. A sample decides of the others how
             inputs are sent: `held`, `input_bits` and `input_scale`.
     """
@@ -262,6 +263,7 @@ class ExportRequest(ExportOptions):
     source: AnyPath | nn.Module | Agent
     name: str | None = None
     sample: NDArray[Any] | None = None
+    labels: NDArray[Any] | None = None
     given: frozenset[str] = frozenset()
 
     @property

@@ -139,9 +139,12 @@ def _with_exchange(export: Export, module: nn.Module, traced: Traced) -> Export:
         note = "--max-pool or changed nothing: no max pool lies before neurons"
         return replace(export, float_network=replace(network, notes=(*network.notes, note)))
     series, inputs = compared_inputs(export)
+    labels = export.request.labels
+    if labels is not None and labels.shape != series.shape[1:2]:
+        labels = None
     return replace(
         export,
-        exchange=measure_exchange(module, traced, series, inputs),
+        exchange=measure_exchange(module, traced, series, inputs, labels),
         provenance={**export.provenance, "max_pool": "or"},
     )
 

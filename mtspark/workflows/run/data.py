@@ -54,18 +54,30 @@ def as_array(data: Any, name: str) -> NDArray[Any]:
     return array
 
 
-def first_batch(data: Any, name: str) -> NDArray[Any]:
-    """Return the inputs of the first batch of a loader, or all of an array.
+def first_batch(data: Any, name: str) -> tuple[NDArray[Any], NDArray[Any] | None]:
+    """Return the inputs and the labels of the first batch of a loader, or all of an array.
+
+    Labels are None where there are none, or none that are one whole number a sample.
 
     Raises:
         TypeError: neither.
         BadRequestError: a loader without a batch.
     """
     if not is_loader(data):
-        return as_array(data, name)
+        return as_array(data, name), None
     for batch in data:
-        return as_array(batch[0] if isinstance(batch, (tuple, list)) else batch, name)
+        if not isinstance(batch, (tuple, list)):
+            return as_array(batch, name), None
+        return as_array(batch[0], name), _classes(batch[1]) if len(batch) > 1 else None
     raise BadRequestError(f"{name}: the loader gives no batch")
+
+
+def _classes(labels: Any) -> NDArray[Any] | None:
+    try:
+        array = as_array(labels, "labels")
+    except TypeError:
+        return None
+    return array if array.ndim == 1 and array.dtype.kind in "iu" else None
 
 
 def batches(

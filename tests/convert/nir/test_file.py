@@ -97,6 +97,7 @@ def change(path: Path, name: str, value: object, dtype: object = None) -> None:
         ("node/type", np.ones(4), None, "no NIR graph"),
         ("node", None, None, "no NIR graph"),
         ("node/nodes/fc/type", "Sigmoid", TEXT, "not a readable NIR graph"),
+        ("node/nodes/fc/type", "MaxPool2d", TEXT, "SumPool2d, then a Threshold of 0.5"),
         ("node/nodes/fc/type", "__builtins__", TEXT, "not a readable NIR graph"),
         ("node/nodes/fc/more", 3, None, "node 'fc' .Affine. has a field 'more', which NIR"),
         ("node/nodes/fc/weight", None, None, "node 'fc' .Affine. has no weight"),

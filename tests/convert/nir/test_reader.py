@@ -11,6 +11,7 @@ from typing import Any
 import nir
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -279,3 +280,28 @@ def test_contradictions_and_nonsense_are_refused() -> None:
         import_graph(graph, ImportOptions(dt=-1.0))
     with pytest.raises(BadNetworkError, match="no output 'x'"):
         import_graph(graph, ImportOptions(output="x"))
+
+
+@pytest.mark.parametrize(("kernel", "stride", "padding"), [(2, 2, 0), (3, 2, 1), (3, 1, 1)])
+def test_a_sum_and_a_threshold_are_a_max_pool_of_spikes(
+    kernel: int, stride: int, padding: int
+) -> None:
+    """NIR has no node for the maximum; of spikes these two are torch's, in the same step."""
+    series = (np.random.default_rng(0).random((6, 3, 2, 7, 7)) < 0.15).astype(np.float64)
+    wanted = torch.nn.functional.max_pool2d(
+        torch.from_numpy(series).flatten(0, 1), kernel, stride, padding
+    )
+    both = np.array([1, 1])
+    nodes = {
+        "input": nir.Input(input_type={"input": np.array([2, 7, 7])}),
+        "sum": nir.SumPool2d(
+            kernel_size=kernel * both, stride=stride * both, padding=padding * both
+        ),
+        "any": nir.Threshold(threshold=np.array([0.5])),
+        "output": nir.Output(output_type={"output": np.array(wanted.shape[1:])}),
+    }
+    edges = [("input", "sum"), ("sum", "any"), ("any", "output")]
+    network = import_graph(nir.NIRGraph(nodes=nodes, edges=edges, type_check=False))
+    spikes = run_float(network, series).spikes["any"]
+    assert 0 < spikes.mean() < 1
+    assert np.array_equal(spikes, wanted.numpy().reshape(spikes.shape))

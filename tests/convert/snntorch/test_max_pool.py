@@ -15,6 +15,7 @@ from mtspark.convert.snntorch.trace import trace_module
 from mtspark.core.errors import BadNetworkError
 from mtspark.core.float_network.simulator import run_float
 from mtspark.deploy.quantise.network import quantise
+from mtspark.deploy.quantise.options import QuantiseOptions
 from mtspark.sim.backends.reference import ReferenceChip
 from tests.support.snntorch_modules import trace
 
@@ -99,6 +100,25 @@ def test_a_max_of_spikes_is_torchs_in_every_step(name: str) -> None:
     window = decision.trace.spikes["lif2"][chip.window("lif2")]
     assert np.array_equal(window.reshape(fired.shape), fired)
     assert chip.depths["lif2"] == len(traced.layers)
+
+
+@pytest.mark.parametrize("name", ["overlap, padded", "negative", "ceil_mode, dilation"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        QuantiseOptions(2),
+        QuantiseOptions(5, per_channel=False, keep_sums=False),
+        QuantiseOptions(for_netx=True, may_saturate=True),
+    ],
+)
+def test_no_option_of_the_quantiser_touches_a_pool(name: str, options: QuantiseOptions) -> None:
+    pool, shape = POOLS[name]
+    series = spikes(shape, 0.8 if name == "negative" else 0.2)
+    fired = torch.stack([pool(frame) for frame in series]).numpy() > 0.5
+    chip = quantise(trace(Behind(pool), shape, steps=STEPS).network, name="net", options=options)
+    frames = np.ascontiguousarray(series.numpy().swapaxes(0, 1)).astype(np.uint8)
+    decision = ReferenceChip(chip).decide(frames, 0)
+    assert np.array_equal(decision.values.reshape(fired.shape[1:]), fired.sum(0))
 
 
 class Tutorial(nn.Module):
