@@ -234,7 +234,7 @@ def population_of(
             input_gain = parameter("w_in") * share
         if choices.integrator is Integrator.ROCKPOOL and not isinstance(node, nir.LI):
             gain = gain / keep
-        notes += _slow(name, keep)
+        notes += _slow(name, keep, choices.dt)
     gain = settled(gain * input_gain)
     if isinstance(node, (nir.I, nir.LI, nir.CubaLI)):
         start = leak if choices.start is Start.REST else np.zeros(shape)
@@ -409,11 +409,13 @@ def _if_gain(name: str, r: Floats, choices: Choices) -> tuple[Floats, list[str]]
     ]
 
 
-def _slow(name: str, keep: Floats) -> list[str]:
+def _slow(name: str, keep: Floats, dt: float) -> list[str]:
     forgets = 1 - keep[keep < 1]
     if forgets.size and forgets.max() < SLOW:
+        # Who gave a dt of their own was told of it already.
+        unit = "; if the file counts time in another unit, give --dt (1 where it counts steps)"
         return [
-            f"{name}: a membrane forgets {forgets.max():.1e} a step; if the file counts time in "
-            "another unit, give --dt (1 where it counts steps)"
+            f"{name}: a membrane forgets {forgets.max():.1e} a step"
+            + (unit if dt == DEFAULT_DT else "")
         ]
     return []

@@ -128,10 +128,14 @@ def quantise_layer(
             f"layer {population.name!r}: netx files hold weight exponent 0 only, under which its "
             "sums or biases are too large; leave netx out of --formats"
         )
+    nothing = np.zeros(population.shape)
+    unbiased = replace(population, bias_current=nothing, membrane_bias=nothing)
+    without = _Rounding(unbiased, links, input_scale, options)
+    helped = _with_largest_exponent(unbiased, without, tasks, decays, graded, steps, notes)
     raise BadNetworkError(
         f"layer {population.name!r}: no weight exponent from {WEIGHT_EXPONENTS[0]} keeps its sums "
-        f"within 24 bits (fan-in {sum(link.weights[0].size for link in links)}); use fewer inputs "
-        "or smaller biases"
+        f"within 24 bits (fan-in {sum(link.weights[0].size for link in links)}); use "
+        + ("fewer inputs" if helped is None else "smaller biases")
     )
 
 

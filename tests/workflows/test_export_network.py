@@ -109,7 +109,7 @@ def test_what_the_input_does_not_take_is_refused(tmp_path: Path) -> None:
     [
         ({"dt": 20.0}, "shorter than dt"),
         ({"output_node": "x"}, "no output 'x'"),
-        ({"calibrate": "mse"}, "need recorded inputs"),
+        ({"calibrate": "mse"}, "needs recorded inputs"),
         ({"weight_bits": 9}, "2 to 8 exist"),
     ],
 )

@@ -47,7 +47,10 @@ def choose_options(export: Export) -> Export:
     assert export.float_network is not None
     series = _agent_series(export) if is_agent else recorded_series(export)
     if series is None:
-        raise BadRequestError("--calibrate and --bound-currents need recorded inputs: --input FILE")
+        flags = {"--calibrate": request.calibrate, "--bound-currents": request.bound_currents}
+        given = [flag for flag, value in flags.items() if value]
+        needs = "need" if len(given) > 1 else "needs"
+        raise BadRequestError(f"{' and '.join(given)} {needs} recorded inputs: --input FILE")
     chosen, reports = calibrate(
         export.float_network,
         series,

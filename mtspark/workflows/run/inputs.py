@@ -288,7 +288,7 @@ def run_recording(
         if not (messages == messages[:, :1]).all():
             raise BadRequestError(
                 f"{path}: changes from step to step, but this network holds one frame for "
-                "all its steps; export it without --held"
+                "all its steps; give the same frame in every step"
             )
         series = series[:, 0]
     steps = network.time_steps if network.input.held else series.shape[1]

@@ -195,6 +195,13 @@ def test_what_was_chosen_is_told() -> None:
     assert network.output.kind is OutputKind.SPIKES
 
 
+def test_another_time_step_is_advised_to_who_gave_none() -> None:
+    first, last = ends(2)
+    graph = chain(input=first, lif=lif(2, tau=2000.0), output=last)
+    (note,) = [n for n in import_graph(graph, ImportOptions(dt=0.1)).notes if "forgets" in n]
+    assert note == "lif: a membrane forgets 5.0e-05 a step"
+
+
 def test_a_reset_for_one_node_alone() -> None:
     first, last = ends(2)
     graph = chain(input=first, a=lif(2), b=lif(2), output=last)

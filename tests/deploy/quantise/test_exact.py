@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from mtspark.convert.nir.neurons import ImportOptions
 from mtspark.convert.nir.reader import import_graph
+from mtspark.core.errors import BadNetworkError
 from mtspark.core.float_network.network import FloatReset
 from mtspark.core.float_network.simulator import run_float
 from mtspark.deploy.quantise.exact import ExactNeurons, common_steps
@@ -191,3 +192,16 @@ def test_the_largest_common_step() -> None:
         ]
     )
     np.testing.assert_allclose(common_steps(rows, 127), [0.5, 0.1, 1.0, 1.0, 0.0, 0.0])
+
+
+@pytest.mark.parametrize(
+    ("inputs", "bias", "remedy"), [(3, 1e6, "use smaller biases"), (4000, 0.0, "use fewer inputs")]
+)
+def test_advice_on_sums_that_do_not_fit_names_what_makes_them_large(
+    inputs: int, bias: float, remedy: str
+) -> None:
+    weights = np.random.default_rng(0).normal(1, 0.1, (2, inputs))
+    graph = chain((inputs,), nir.Affine(weights, np.full(2, bias)), neurons((2,), 1.0))
+    network = import_graph(graph, ImportOptions(dt=1.0, time_steps=STEPS))
+    with pytest.raises(BadNetworkError, match=f"within 24 bits.*{remedy}$"):
+        quantise(network, payload_bits=8, held=False)
