@@ -294,11 +294,16 @@ def _flattened(node: nir.Flatten, shape: Shape) -> Shape:
 def _delay(name: str, node: nir.Delay, shape: Shape, dt: float) -> Effect:
     steps = broadcast(name, "delay", _finite(name, "delay", node.delay), shape) / dt
     whole = np.round(steps)
-    if np.any(np.abs(steps - whole) > DELAY_TOLERANCE) or np.any(whole < 0):
-        odd = steps[(np.abs(steps - whole) > DELAY_TOLERANCE) | (whole < 0)].flat[0]
+    if np.any(whole < 0):
         raise BadNetworkError(
-            f"node {name!r}: a delay of {odd:g} steps of {dt:g}; delays must be whole steps from "
-            "0; choose another --dt"
+            f"node {name!r}: a delay of {float(steps.min() * dt):g}; must be at least 0, since "
+            "nothing arrives before it was sent"
+        )
+    if np.any(np.abs(steps - whole) > DELAY_TOLERANCE):
+        odd = steps[np.abs(steps - whole) > DELAY_TOLERANCE].flat[0]
+        raise BadNetworkError(
+            f"node {name!r}: a delay of {odd:g} steps of {dt:g}; must be whole steps; choose a "
+            "--dt that divides it"
         )
     distinct = np.unique(whole)
     if len(distinct) > MASKS:

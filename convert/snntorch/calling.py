@@ -8,7 +8,7 @@ taken; a series fits if every neuron is called T times and gets one step of it a
 from __future__ import annotations
 
 import inspect
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any
 
@@ -18,7 +18,7 @@ from snntorch import SpikingNeuron
 from torch import Tensor, nn
 
 from mtspark.convert.linear import is_identity
-from mtspark.convert.snntorch.recorder import NeuronCall, Node, Recorder
+from mtspark.convert.snntorch.recorder import NeuronCall, Node, Recorder, no_state
 from mtspark.convert.snntorch.symbolic import Resolver
 from mtspark.convert.snntorch.values import (
     Form,
@@ -148,17 +148,19 @@ class Feed:
     Attributes:
         inputs: what the input's values are; spikes are drawn where they are recorded.
         exchange_pools: whether neurons behind a maximum of currents may fire before it.
+        dtype: of the module's numbers.
     """
 
     inputs: InputValues = field(default_factory=InputValues)
     exchange_pools: bool = False
+    dtype: torch.dtype = torch.float32
 
     def draw(self, *size: int) -> Tensor:
         """Random inputs."""
-        values = torch.rand(*size)
+        values = torch.rand(*size, dtype=self.dtype)
         if not self.inputs.recorded or self.inputs.spike is None:
             return values
-        return (values < SPIKE_RATE).float() * self.inputs.spike
+        return (values < SPIKE_RATE).to(self.dtype) * self.inputs.spike
 
     def resolver(self, batch: int, size: int, *, series: bool) -> Resolver:
         """What works out the recording."""
@@ -194,7 +196,7 @@ def record(
             "its layers"
         )
     module.eval()
-    feed = feed or Feed()
+    feed = replace(feed or Feed(), dtype=_dtype(module))
     # One size that no other axis has, so that the axes cannot be confused.
     batch = next(size for size in (2, 3, 5, 7, 11) if size != time_steps and size not in shape)
     failures: list[BaseException] = []
@@ -210,7 +212,7 @@ def record(
     except MtsparkError:
         raise
     except (Exception, SystemExit) as error:
-        series = "; ".join(one_line(failure) for failure in failures)
+        series = "; ".join(dict.fromkeys(one_line(failure) for failure in failures))
         raise BadInputError(
             f"{type(module).__name__}: cannot be run on input of shape {(batch, *shape)} "
             f"({one_line(error)}), nor on a series of steps ({series}); check --input-shape"
@@ -380,6 +382,23 @@ def rerun(module: nn.Module, recording: Recording, series: Floats) -> list[list[
     return layers
 
 
+def _dtype(module: nn.Module) -> torch.dtype:
+    """The type of a module's numbers, which its inputs must have.
+
+    Raises:
+        BadNetworkError: one of fewer digits than the comparison with the chip needs.
+    """
+    tensors = (*module.parameters(), *module.buffers())
+    types = [tensor.dtype for tensor in tensors if tensor.is_floating_point()]
+    dtype = types[0] if types else torch.float32
+    if dtype not in (torch.float32, torch.float64):
+        raise BadNetworkError(
+            f"{type(module).__name__}: its numbers are {str(dtype).removeprefix('torch.')}, whose "
+            "rounding at every step is not the chip's; give module.float()"
+        )
+    return dtype
+
+
 def _fresh(module: nn.Module, lines: dict[int, str]) -> Recorder:
     for part in module.modules():
         if isinstance(part, SpikingNeuron):
@@ -415,6 +434,9 @@ class _Caller:
     def first(self, values: Tensor) -> Any:
         """The first step: states of no size, which snntorch takes as zeros."""
         self._tensors = {name: torch.zeros(0) for name in self._names}
+        for name in self._names:
+            if name in self._needed:
+                self._recorder.arguments[id(self._tensors[name])] = (self._tensors[name], name)
         try:
             self._last = self._module(values, **self._tensors)
         except MtsparkError:
@@ -426,6 +448,8 @@ class _Caller:
             self._packed = True
             self._recorder.calls.clear()
             self._last = self._module(values)
+        finally:
+            self._recorder.arguments.clear()
         return self._last
 
     def next(self, values: Tensor) -> Any:
@@ -451,10 +475,7 @@ class _Caller:
                 )
                 if same and quantity in call.results:
                     return call.results[quantity]
-        raise BadNetworkError(
-            f"{type(self._module).__name__}: argument {name!r} of its forward is no state of a "
-            "spiking neuron; give it a default, or take the input and states only"
-        )
+        raise no_state(type(self._module).__name__, name)
 
 
 def _layers(recorder: Recorder, resolver: Resolver) -> list[list[NeuronCall]]:

@@ -23,6 +23,7 @@ from mtspark.convert.linear import (
     Scale,
     convolution,
     identity,
+    select,
 )
 from mtspark.core.arrays import Floats
 from mtspark.core.errors import BadNetworkError
@@ -247,13 +248,19 @@ def _by_basis(
     """The matrix of a linear function, by running it on every unit vector."""
     size = prod(shape)
     rest = [a.detach().double() if isinstance(a, Tensor) else a for a in args[1:]]
-    basis = torch.eye(size, dtype=torch.float64).reshape(size, *shape)
-    if size * size > MATRIX_VALUES:
-        raise BadNetworkError(
-            f"{where}: {function.__name__} on {size} values would need a matrix that is too large; "
-            "pool with nn.AvgPool2d without ceil_mode and with count_include_pad=True"
-        )
     with torch.no_grad():
+        outputs = function(torch.zeros(1, *shape, dtype=torch.float64), *rest, **kwargs).numel()
+        if size * max(size, outputs) > MATRIX_VALUES:
+            instead = (
+                "; pool with nn.AvgPool2d without ceil_mode and with count_include_pad=True"
+                if "pool" in function.__name__
+                else "; put fewer values through it"
+            )
+            raise BadNetworkError(
+                f"{where}: {function.__name__} on {size} values would need a matrix that is too "
+                f"large{instead}"
+            )
+        basis = torch.eye(size, dtype=torch.float64).reshape(size, *shape)
         columns = function(basis, *rest, **kwargs)
     return Dense(columns.reshape(size, -1).numpy().T.copy()), None
 
@@ -300,14 +307,33 @@ def _matmul(args: Any, kwargs: Any, shape: Shape, where: str) -> Layer:
     return Dense(_double(other).T.copy()), None
 
 
-def _transposed(args: Any, kwargs: Any, shape: Shape, where: str) -> Layer:
+def _interpolate(args: Any, kwargs: Any, shape: Shape, where: str) -> Layer:
+    """Nearest neighbours are copies of values; every other way of interpolating is a matrix."""
+    if str(_argument(args, kwargs, 3, "mode", "nearest")).startswith("nearest"):
+        places = torch.arange(prod(shape), dtype=torch.float64).reshape(1, *shape)
+        moved = functional.interpolate(places, *args[1:], **kwargs)
+        return select(moved.reshape(-1).long().numpy(), prod(shape)), None
+    return _by_basis(functional.interpolate, args, kwargs, shape, where)
+
+
+def _transposed1d(args: Any, kwargs: Any, shape: Shape, where: str) -> Layer:
+    return _transposed(functional.conv_transpose1d, args, kwargs, shape, where)
+
+
+def _transposed2d(args: Any, kwargs: Any, shape: Shape, where: str) -> Layer:
+    return _transposed(functional.conv_transpose2d, args, kwargs, shape, where)
+
+
+def _transposed(
+    function: Callable[..., Tensor], args: Any, kwargs: Any, shape: Shape, where: str
+) -> Layer:
     rest, named = [*args], dict(kwargs)
     bias = _argument(args, kwargs, 2, "bias", None)
     if len(rest) > 2:
         rest[2] = None
     named.pop("bias", None)
     named = {k: v.detach().double() if isinstance(v, Tensor) else v for k, v in named.items()}
-    matrix, _ = _by_basis(functional.conv_transpose2d, rest, named, shape, where)
+    matrix, _ = _by_basis(function, rest, named, shape, where)
     return matrix, None if bias is None else _double(bias)
 
 
@@ -315,7 +341,9 @@ LAYERS: dict[str, Callable[[Any, Any, Shape, str], Layer]] = {
     "linear": _linear,
     "conv1d": _conv1d,
     "conv2d": _conv2d,
-    "conv_transpose2d": _transposed,
+    "conv_transpose1d": _transposed1d,
+    "conv_transpose2d": _transposed2d,
+    "interpolate": _interpolate,
     "avg_pool1d": _avg_pool1d,
     "avg_pool2d": _avg_pool2d,
     "adaptive_avg_pool1d": _adaptive_avg_pool1d,

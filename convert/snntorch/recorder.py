@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from mtspark.convert.snntorch.neurons import refuse_kind
-from mtspark.core.errors import BadNetworkError
+from mtspark.core.errors import BadNetworkError, MtsparkError
 
 LIBRARIES = (
     str(Path(torch.__file__).parent) + "/",
@@ -49,6 +49,17 @@ MAXIMA = {
     "adaptive_max_pool2d", "adaptive_max_pool2d_with_indices", "max", "amax", "maximum",
 }  # fmt: skip
 """Functions that take the largest of several values."""
+
+RANDOM = {
+    "rand", "randn", "randint", "randperm", "rand_like", "randn_like", "randint_like", "normal",
+    "bernoulli", "poisson", "multinomial", "gumbel_softmax", "bernoulli_", "normal_", "uniform_",
+    "random_", "exponential_", "geometric_", "cauchy_", "log_normal_",
+}  # fmt: skip
+"""Functions that draw random numbers."""
+ENCODERS = str(Path(snntorch.__file__).with_name("spikegen.py"))
+"""Functions that make spikes of values."""
+NEAR = 4
+"""Frames between an operation and the function of snntorch that it belongs to, at most."""
 
 SHAPED_LIKE = {"zeros_like", "ones_like", "full_like", "new_zeros", "new_ones", "new_full"}
 """Functions that take the shape of a signal and nothing else of it."""
@@ -129,6 +140,8 @@ class Recorder(TorchFunctionMode):
         network: the module.
         calls: of neurons, in order.
         nodes: recorded tensors, in order.
+        arguments: tensors of no size that stand for states of neurons, and what was made of
+            them, with the name of the argument of forward; by id.
     """
 
     def __init__(self, network: nn.Module, lines: dict[int, str]) -> None:
@@ -142,6 +155,7 @@ class Recorder(TorchFunctionMode):
         self._nodes: dict[int, tuple[Tensor, Node]] = {}
         self._active: list[nn.Module] = []
         self._paused = False
+        self.arguments: dict[int, tuple[Tensor, str]] = {}
 
     def mark(self, tensor: Tensor, node: Node) -> Node:
         """Let a tensor carry a signal from now on.
@@ -184,9 +198,41 @@ class Recorder(TorchFunctionMode):
     ) -> Any:
         """Run the function, and record it where a signal goes in."""
         kwargs = kwargs or {}
-        if self._paused or not self._carries_signal((args, kwargs)):
+        if self._paused:
             return func(*args, **kwargs)
+        argument = self._argument_in((args, kwargs)) if self.arguments else None
+        if argument is None:
+            return self._called(func, args, kwargs)
+        try:
+            result = self._called(func, args, kwargs)
+        except MtsparkError:
+            raise
+        except Exception as error:
+            raise no_state(self.where(), argument) from error
+        for tensor in result if isinstance(result, (tuple, list)) else [result]:
+            if isinstance(tensor, Tensor):
+                self.arguments[id(tensor)] = (tensor, argument)
+        return result
+
+    def _argument_in(self, value: Any) -> str | None:
+        """The argument of forward that stands for a state, among what a function is given."""
+        if isinstance(value, Tensor):
+            return self.arguments[id(value)][1] if id(value) in self.arguments else None
+        if isinstance(value, dict):
+            value = list(value.values())
+        found = map(self._argument_in, value) if isinstance(value, (list, tuple)) else ()
+        return next((name for name in found if name is not None), None)
+
+    def _called(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         name = _function_name(func)
+        if name in RANDOM:
+            raise encodes(self.where(), f"{name} draws random numbers")
+        if not self._carries_signal((args, kwargs)):
+            return func(*args, **kwargs)
+        if _called_from(ENCODERS, sys._getframe(1)):
+            raise encodes(self.where(), "the input is encoded")
+        if name == "__getitem__" and isinstance(args[1], str):
+            raise no_state(self.where(), args[1])
         if name in SHAPED_LIKE:
             return func(*args, **kwargs)
         if name in TO_PYTHON:
@@ -321,6 +367,51 @@ class Recorder(TorchFunctionMode):
             return result
 
         return forward
+
+
+def encodes(where: str, what: str) -> BadNetworkError:
+    """Explain that spikes are made of the input before the network, not within it.
+
+    Args:
+        where: the user's line.
+        what: happens there.
+
+    Returns:
+        The error to raise.
+    """
+    return BadNetworkError(
+        f"{where}: {what} inside forward, and a chip is sent spikes or values that were encoded "
+        "before; encode outside of the network and give it one step at a time, for example "
+        "spikegen.rate(data, num_steps=T)"
+    )
+
+
+def no_state(where: str, name: str) -> BadNetworkError:
+    """Explain that a network has one input, and that its other arguments are states of neurons.
+
+    Args:
+        where: the user's line.
+        name: of the argument.
+
+    Returns:
+        The error to raise.
+    """
+    return BadNetworkError(
+        f"{where}: {name!r} is no state of a spiking neuron, so it is an input beside the first, "
+        "and a chip has one; join them before the network, torch.cat([x, y], 1), and split them in "
+        "forward (give states that are packed together a default, states=None)"
+    )
+
+
+def _called_from(path: str, frame: FrameType | None) -> bool:
+    """Whether one of the innermost frames runs a file."""
+    for _ in range(NEAR):
+        if frame is None:
+            return False
+        if frame.f_code.co_filename == path:
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _node(

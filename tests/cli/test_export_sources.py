@@ -88,3 +88,16 @@ def test_a_network_of_another_kind_in_a_file_without_its_suffix(
     (tmp_path / "graph.h5").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(100))
     assert call("export", tmp_path / "graph.h5") == 2
     assert "NIR graphs are named .nir, netx networks .net" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["a.nir", "a.net", "a.pt", "a.safetensors"])
+def test_a_pointer_of_git_lfs_is_named(
+    name: str, call: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What a clone without git-lfs holds in the place of a large file."""
+    lines = ("version https://git-lfs.github.com/spec/v1", f"oid sha256:{'0a' * 32}", "size 12345")
+    (tmp_path / name).write_text("\n".join(lines) + "\n")
+    assert call("export", tmp_path / name) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"{name}: a Git LFS pointer" in line
+    assert "git lfs pull" in line

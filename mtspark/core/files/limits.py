@@ -20,6 +20,10 @@ ENVIRONMENT = "MTSPARK_LIMIT_"
 _NUMBER = re.compile(r"([0-9]{1,15})([KMGT]?)")
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
+_POINTER = b"version https://git-lfs.github.com/spec/"
+_POINTER_BYTES = 1024
+"""A pointer is shorter than this, by its specification."""
+
 
 @dataclass(frozen=True)
 class FileLimits:
@@ -126,7 +130,7 @@ def check_file_size(path: Path, limits: FileLimits) -> int:
     """Size of a regular file within the limit.
 
     Raises:
-        BadFileError: missing, no regular file, or too large.
+        BadFileError: missing, no regular file, too large, or a pointer in the file's place.
     """
     try:
         regular, size = path.is_file(), path.stat().st_size
@@ -138,7 +142,24 @@ def check_file_size(path: Path, limits: FileLimits) -> int:
         raise BadFileError(f"{path}: not a regular file")
     if size > limits.file_bytes:
         raise over("file_bytes", f"{path}", size, limits)
+    _check_no_pointer(path, size)
     return size
+
+
+def _check_no_pointer(path: Path, size: int) -> None:
+    """Name what git leaves in the place of a large file that was not fetched."""
+    if size > _POINTER_BYTES:
+        return
+    try:
+        with path.open("rb") as file:
+            start = file.read(len(_POINTER))
+    except OSError:
+        return  # Its reader says why it cannot be opened.
+    if start == _POINTER:
+        raise BadFileError(
+            f"{path}: a Git LFS pointer of {size} bytes, not the file itself; fetch it with "
+            "`git lfs pull`, or download it by itself"
+        )
 
 
 def read_whole(path: Path, limits: FileLimits, *, follow_links: bool = True) -> bytes:

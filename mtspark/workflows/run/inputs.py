@@ -286,10 +286,7 @@ def run_recording(
     messages = as_messages(series, network, path)
     if network.input.held:
         if not (messages == messages[:, :1]).all():
-            raise BadRequestError(
-                f"{path}: changes from step to step, but this network holds one frame for "
-                "all its steps; give the same frame in every step"
-            )
+            raise _changing(path, series, network)
         series = series[:, 0]
     steps = network.time_steps if network.input.held else series.shape[1]
     _check_memory(network, len(series), steps, path)
@@ -315,6 +312,21 @@ def _check_memory(network: ChipNetwork, samples: int, steps: int, path: Path) ->
             f"steps take {needed / 2**30:,.1f} GiB, this computer has {memory / 2**30:.1f} GiB; "
             "run it in shorter parts"
         )
+
+
+def _changing(path: Path, series: NDArray[Any], network: ChipNetwork) -> BadRequestError:
+    """What a network that holds one frame is given instead of a series of frames."""
+    shape = ", ".join(map(str, network.input.shape))
+    if len(series) == 1:
+        return BadRequestError(
+            f"{path}: is read as one sample of {series.shape[1]} steps (T, {shape}), which change, "
+            f"but this network holds one frame over all its steps; give samples as (batch, 1, "
+            f"{shape}), x[:, None]"
+        )
+    return BadRequestError(
+        f"{path}: changes from step to step, but this network holds one frame over all its steps; "
+        f"give one frame a sample, (batch, 1, {shape})"
+    )
 
 
 def check_archive_target(path: AnyPath | None) -> None:

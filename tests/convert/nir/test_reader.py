@@ -251,7 +251,12 @@ def bad_graphs() -> list[tuple[str, nir.NIRGraph, str]]:
         (
             "delay",
             chain(input=first, wait=nir.Delay(delay=two * 1.5), lif=lif(2), output=last),
-            "1.5 steps",
+            "1.5 steps of 1; must be whole steps; choose a --dt",
+        ),
+        (
+            "negative delay",
+            chain(input=first, wait=nir.Delay(delay=-two), lif=lif(2), output=last),
+            "'wait': a delay of -1; must be at least 0, since nothing arrives before",
         ),
         (
             "weights",

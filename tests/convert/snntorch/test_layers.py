@@ -57,6 +57,41 @@ LAYERS: dict[str, tuple[list[Any], tuple[int, ...], FloatKind]] = {
         (2, 6, 9),
         FloatKind.CONV,
     ),
+    "nearest": ([lambda: nn.Upsample(scale_factor=2)], (2, 3, 4), FloatKind.DENSE),
+    "nearest to a size": ([lambda: nn.Upsample(size=(5, 7))], (2, 3, 4), FloatKind.DENSE),
+    "bilinear": (
+        [lambda: nn.Upsample(scale_factor=(2, 3), mode="bilinear")],
+        (2, 3, 4),
+        FloatKind.DENSE,
+    ),
+    "bilinear, corners": (
+        [lambda: nn.Upsample(size=5, mode="bilinear", align_corners=True), nn.Flatten],
+        (1, 3, 4),
+        FloatKind.DENSE,
+    ),
+    "linear 1d": ([lambda: nn.Upsample(scale_factor=2, mode="linear")], (2, 5), FloatKind.DENSE),
+    "smaller": ([lambda: nn.Upsample(scale_factor=0.5)], (2, 4, 6), FloatKind.DENSE),
+    "convolution of larger images": (
+        [lambda: nn.Upsample(scale_factor=2), lambda: positive(nn.Conv2d(2, 3, 3, padding=1))],
+        (2, 3, 4),
+        FloatKind.DENSE,
+    ),
+    "transposed": (
+        [
+            lambda: positive(
+                nn.ConvTranspose2d(
+                    4, 6, (3, 2), (2, 1), (1, 0), output_padding=(1, 0), groups=2, dilation=(1, 2)
+                )
+            )
+        ],
+        (4, 3, 4),
+        FloatKind.DENSE,
+    ),
+    "transposed 1d": (
+        [lambda: positive(nn.ConvTranspose1d(3, 4, 3, stride=2, padding=1))],
+        (3, 6),
+        FloatKind.DENSE,
+    ),
     "conv1d": ([lambda: nn.Conv1d(3, 4, 3, stride=2, padding=1)], (3, 11), FloatKind.CONV),
     "conv1d same": ([lambda: nn.Conv1d(3, 4, 4, padding="same")], (3, 11), FloatKind.CONV),
     "batch norm": (

@@ -1,0 +1,140 @@
+"""How a module takes its input: its type of numbers, encoders within it, several inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import snntorch as snn
+import torch
+from snntorch import spikegen
+from torch import Tensor, nn
+
+from mtspark.convert.snntorch.trace import trace_module
+from mtspark.core.errors import BadNetworkError
+from tests.support.snntorch_modules import differing, drive, float_spikes, positive, trace
+
+
+class Loop(nn.Module):
+    """One frame, held or encoded over its own steps."""
+
+    def __init__(self, encode: Callable[[Tensor], Any]) -> None:
+        super().__init__()
+        self.encode = encode
+        self.fc, self.lif = positive(nn.Linear(3, 4)), snn.Leaky(0.9, threshold=0.2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        mem, spikes = self.lif.init_leaky(), []
+        for frame in self.encode(x):
+            spk, mem = self.lif(self.fc(frame), mem)
+            spikes.append(spk)
+        return torch.stack(spikes)
+
+
+class States(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc, self.lif = positive(nn.Linear(3, 4)), snn.Synaptic(0.8, 0.9, reset_delay=False)
+
+    def forward(self, x: Tensor, syn: Tensor, mem: Tensor) -> Any:
+        return self.lif(self.fc(x), syn, mem)
+
+
+def test_modules_of_float64() -> None:
+    torch.manual_seed(3)
+    module = nn.Sequential(
+        positive(nn.Linear(3, 4)), snn.Leaky(0.9, threshold=0.2, init_hidden=True)
+    ).double()
+    traced = trace(module, (3,))
+    series = drive((3,)).double()
+    module[1].reset_mem()
+    theirs = torch.stack([module(slice_) for slice_ in series]).detach()
+    assert theirs.any()
+    assert differing(float_spikes(traced, series)["1"], theirs) == 0
+    trace(Loop(lambda x: [x] * 5).double(), (3,), steps=None)
+    trace(States().double(), (3,), steps=6)
+
+
+def test_numbers_of_few_digits_are_refused() -> None:
+    module = nn.Sequential(nn.Linear(3, 4), snn.Leaky(0.9, init_hidden=True))
+    for kind, name in ((torch.float16, "float16"), (torch.bfloat16, "bfloat16")):
+        with pytest.raises(BadNetworkError, match=rf"are {name}.*give module.float\(\)"):
+            trace_module(module.to(kind), name="net", input_shape=(3,), time_steps=4)
+
+
+@pytest.mark.parametrize(
+    ("encode", "what"),
+    [
+        (lambda x: spikegen.rate(x, num_steps=5), "the input is encoded"),
+        (lambda x: spikegen.latency(x, num_steps=5), "the input is encoded"),
+        (lambda x: [torch.bernoulli(x) for _ in range(5)], "bernoulli draws random numbers"),
+        (lambda x: [(torch.rand_like(x) < x).float()] * 5, "rand_like draws random numbers"),
+        (lambda x: [x + torch.randn(3) for _ in range(5)], "randn draws random numbers"),
+        (lambda x: [x * torch.empty(3).uniform_() for _ in range(5)], "uniform_ draws random"),
+    ],
+)
+def test_encoders_inside_forward_are_named(encode: Callable[[Tensor], Any], what: str) -> None:
+    with pytest.raises(BadNetworkError) as caught:
+        trace_module(Loop(encode), name="net", input_shape=(3,))
+    text = str(caught.value)
+    assert text.startswith("test_inputs.py:")
+    assert f"{what} inside forward" in text or what in text
+    assert "encode outside of the network" in text
+
+
+class Two(nn.Module):
+    def __init__(self, join: Callable[..., Tensor]) -> None:
+        super().__init__()
+        self.a, self.b, self.join = nn.Linear(3, 4), nn.Linear(2, 4), join
+        self.lif = snn.Leaky(0.9, init_hidden=True)
+
+    def forward(self, x: Tensor, y: Tensor) -> Any:
+        return self.lif(self.join(self, x, y))
+
+
+class TwoAndState(Two):
+    def forward(self, x: Tensor, y: Tensor, mem: Tensor) -> Any:  # type: ignore[override]
+        return self.lif(self.join(self, x, y)), mem
+
+
+class Named(Two):
+    def forward(self, x: Any) -> Any:  # type: ignore[override]
+        return self.lif(self.join(self, x["x"], x["y"]))
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        Two(lambda net, x, y: net.a(x) + net.b(y)),
+        Two(lambda net, x, y: net.b(y.float()) + net.a(x)),
+        Two(lambda net, x, y: net.a(torch.cat([x, y], 1))),
+        Two(lambda net, x, y: net.a(x) * y[:, :1]),
+        TwoAndState(lambda net, x, y: net.a(x) + net.b(y)),
+        Named(lambda net, x, y: net.a(x) + net.b(y)),
+    ],
+)
+def test_two_inputs_say_how_they_are_joined(module: nn.Module) -> None:
+    with pytest.raises(BadNetworkError) as caught:
+        trace_module(module, name="net", input_shape=(3,), time_steps=4)
+    text = str(caught.value)
+    assert "a chip has one; join them before the network, torch.cat" in text
+    assert "mat1" not in text
+    assert "--input-shape" not in text
+
+
+def test_inputs_that_were_joined_are_split_in_forward() -> None:
+    """What the refusal says works."""
+
+    class Joined(Two):
+        def forward(self, z: Tensor) -> Any:  # type: ignore[override]
+            return self.lif(self.a(z[:, :3]) + self.b(z[:, 3:]))
+
+    trace(Joined(lambda: None), (5,), steps=6)
+
+
+def test_what_fails_alike_in_every_way_is_said_once() -> None:
+    module = nn.Sequential(nn.Linear(4, 4), snn.Leaky(0.9, init_hidden=True))
+    with pytest.raises(BadNetworkError) as caught:
+        trace_module(module, name="net", input_shape=(3,), time_steps=4)
+    assert str(caught.value).count("(8x3 and 4x4)") == 1
