@@ -5,8 +5,10 @@ from __future__ import annotations
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from types import CodeType
 from typing import Any
 
 AGAIN_S = 0.02
@@ -26,38 +28,54 @@ def heeded_interrupts() -> Iterator[None]:
             what was interrupted in a callback may lack what the callback was to do.
     """
     before = sys.unraisablehook
-    again: list[threading.Timer] = []
+    waiting: list[None] = []
 
     def hook(unraisable: Any) -> None:
         if not issubclass(unraisable.exc_type, KeyboardInterrupt):
             before(unraisable)
             return
-        timer = threading.Timer(AGAIN_S, _interrupt_main_thread)
-        timer.daemon = True
-        again[:] = [timer]
-        timer.start()
+        waiting.append(None)
+        threading.Thread(target=send_again, daemon=True).start()
 
-    def swallowed() -> bool:
-        """Whether one still waits to be sent again; it is not, then."""
-        if not again or threading.current_thread() is not threading.main_thread():
-            return False
-        timer = again.pop()
-        waits = timer.is_alive()
-        timer.cancel()
-        return waits
+    def send_again() -> None:
+        time.sleep(AGAIN_S)
+        while _main_thread_runs(hook.__code__):
+            time.sleep(AGAIN_S)
+        if taken():
+            _interrupt_main_thread()
+
+    def taken() -> bool:
+        """Take one that waits to be sent again; whoever takes it raises it."""
+        with suppress(IndexError):
+            waiting.pop()
+            return True
+        return False
+
+    def left() -> bool:
+        return threading.current_thread() is threading.main_thread() and taken()
 
     sys.unraisablehook = hook
     try:
         yield
     except Exception as error:
-        if swallowed():
+        if left():
             raise KeyboardInterrupt from error
         raise
     finally:
         if sys.unraisablehook is hook:
             sys.unraisablehook = before
-    if swallowed():
+    if left():
         raise KeyboardInterrupt
+
+
+def _main_thread_runs(code: CodeType) -> bool:
+    """Whether a function is in the stack of the main thread."""
+    frame = sys._current_frames().get(threading.main_thread().ident or 0)
+    while frame is not None:
+        if frame.f_code is code:
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _interrupt_main_thread() -> None:
