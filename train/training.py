@@ -17,6 +17,7 @@ from mtspark.train.config import (
     ImageConfig,
     RunConfig,
     TrainConfig,
+    check_sizes,
     config_of,
 )
 from mtspark.train.images import RUN_FORMAT as IMAGES_FORMAT
@@ -107,7 +108,6 @@ def train_agent(
     Raises:
         BadRequestError: a recipe that cannot be trained here, or a folder with another run.
         BadFileError: a file that cannot be read or written.
-        BackendMissingError: the algorithm needs a library that is not installed.
         KeyboardInterrupt: on Ctrl-C, with a message that says where the run resumes.
     """
     config, folder = config_of(recipe), Path(folder)
@@ -138,7 +138,8 @@ def check_run(config: RunConfig, folder: AnyPath) -> None:
     """Check that a configuration can be trained here and that its run can write its folder.
 
     Raises:
-        BadRequestError: no such device or game, or torch.compile cannot work.
+        BadRequestError: no such device or game, torch.compile cannot work, or the run does not
+            fit into memory or onto the disk.
         BadFileError: the folder cannot be written, or its resume.pt holds no such run.
     """
     folder = Path(folder)
@@ -152,6 +153,7 @@ def check_run(config: RunConfig, folder: AnyPath) -> None:
         check_folder(folder, IMAGES_FORMAT, IMAGES_STATE)
         return
     check_games(config.games)
+    check_sizes(config, folder)
     check_folder(folder, GAMES_FORMAT, GAMES_STATE)
 
 

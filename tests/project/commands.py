@@ -30,7 +30,6 @@ ENVIRONMENT = {
 
 LIBRARIES = (
     *("torch", "torch._dynamo.aot_compile", "torch._inductor.compile_fx", "snntorch"),
-    *("torchrl.data", "tensordict"),
     *("numba", "nir", "h5py", "onnx", "onnx.helper", "onnxruntime", "safetensors.numpy"),
     *("gymnasium", "ale_py", "ale_py.vector_env", "sklearn.cluster", "pydantic", "tensorboardX"),
     *("matplotlib.figure", "jinja2", "PIL.Image", "rich.progress", "typer", "msgpack"),

@@ -15,6 +15,7 @@ import torch
 from mtspark.core.environments.protocol import GameProtocol, why_not_playable
 from mtspark.core.errors import BadRequestError
 from mtspark.train.checkpoint.agent import Agent, save_agent
+from mtspark.train.config import sizes
 from mtspark.train.config.ablation import AblationSettings
 from mtspark.train.config.games import ReplayConfig, TrainConfig
 from mtspark.train.config.images import ImageConfig
@@ -336,22 +337,6 @@ def test_a_teacher_of_another_delay_is_refused(
     assert "protocol.decision_delay = 1" in str(caught.value)
 
 
-def test_dqn_names_the_extra_that_it_needs(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    for module in ("mtspark.train.rl.dqn", "mtspark.train.rl.replay"):
-        monkeypatch.delitem(sys.modules, module, raising=False)
-    # An import of what is None here fails as one of a package that is not there; its modules are
-    # found without it where another test has loaded them.
-    for module in ("torchrl", *(name for name in sys.modules if name.startswith("torchrl."))):
-        monkeypatch.setitem(sys.modules, module, None)
-    assert call(tmp_path / "run", recipe="pong-dqn") == 2
-    assert "pip install 'mtspark[dqn]'" in capsys.readouterr().err
-    assert not (tmp_path / "run").exists()
-
-
 def test_compiling_is_refused_where_it_cannot_work(
     trained: list[tuple[TrainConfig, Path]],
     tmp_path: Path,
@@ -379,3 +364,54 @@ def test_the_program_itself_ends_with_one_line_and_code_2(tmp_path: Path) -> Non
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
     assert line.startswith("error: unknown game 'chess'")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (
+            ("replay.capacity=100_000_000", "total_steps=200_000_000"),
+            ("of memory", "decisions in the replays", "lower replay.capacity"),
+        ),
+        (
+            ("algorithm=pqn", "games_per_task=4096", "rollout_steps=4096"),
+            ("of memory", "games_per_task or"),
+        ),
+    ],
+)
+def test_a_run_larger_than_memory_is_refused_before_it_begins(
+    options: tuple[str, ...],
+    words: tuple[str, ...],
+    tmp_path: Path,
+    trained: list[Any],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    settings = [word for option in options for word in ("--set", option)]
+    assert call(tmp_path / "run", *settings, recipe="pong-dqn") == 2
+    error = capsys.readouterr().err
+    assert len(error.splitlines()) == 1
+    assert all(word in error for word in words)
+    assert not trained
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_large_capacity_that_is_never_filled_is_not_refused(
+    tmp_path: Path, trained: list[Any]
+) -> None:
+    options = ("--set", "replay.capacity=100_000_000", "--steps", 30_000)
+    assert call(tmp_path / "run", *options, recipe="pong-dqn") == 0
+
+
+def test_checkpoints_larger_than_the_disk_are_refused_before_work_begins(
+    tmp_path: Path,
+    trained: list[Any],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sizes, "free_disk", lambda _: 10**9)
+    assert call(tmp_path / "run", recipe="pong-dqn") == 2
+    error = capsys.readouterr().err
+    # 200,000 decisions of 84 x 84 pixels and 21 bytes, twice while one checkpoint replaces another.
+    assert "checkpoints take 2.8 GB" in error
+    assert "1.0 GB are free" in error
+    assert call(tmp_path / "run", "--set", "replay.capacity=60_000", recipe="pong-dqn") == 0

@@ -18,3 +18,5 @@ from .recipe import config_of as config_of
 from .recipe import override as override
 from .recipe import read_recipe as read_recipe
 from .recipe import to_config as to_config
+from .sizes import check_sizes as check_sizes
+from .sizes import replay_places as replay_places

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from mtspark.train.config import TrainConfig
+from mtspark.train.config import TrainConfig, replay_places
 from mtspark.train.rl.distil import advice, divergence
 from mtspark.train.rl.replay import Replay
 from mtspark.train.rl.trainer import Trainer, Turn
@@ -24,7 +24,8 @@ class DqnTrainer(Trainer):
         super().__init__(config, resumed=resumed)
         stack = config.protocol.frame_stack
         self.replays = [
-            Replay(config.replay.capacity, stack, config.replay.batch_size) for _ in self.tasks
+            Replay(config.replay.capacity, stack, config.replay.batch_size, places)
+            for places in replay_places(config)
         ]
         self._gradient_steps = 0
 
@@ -128,3 +129,5 @@ class DqnTrainer(Trainer):
         for task, replay, stored in zip(self.tasks, self.replays, state["stored"], strict=True):
             if stored:
                 replay.load(folder / task.name)
+            if len(replay) != stored:
+                raise ValueError(f"{len(replay)} decisions of {task.name}, {stored} were saved")

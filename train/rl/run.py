@@ -9,11 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
-from mtspark.core.errors import BackendMissingError
+import torch
+
+from mtspark.core.errors import BadRequestError
 from mtspark.core.files import AnyPath
 from mtspark.core.progress import Progress, ProgressCallback, no_progress
 from mtspark.train.checkpoint import load_plain, save_agent
 from mtspark.train.config import TrainConfig, notes
+from mtspark.train.rl.dqn import DqnTrainer
 from mtspark.train.rl.pqn import PqnTrainer
 from mtspark.train.rl.trainer import Trainer
 from mtspark.train.runs import (
@@ -39,8 +42,6 @@ RUN_FORMAT = "mtspark-training"
 AGENT_EVERY_S = 300
 DAMAGED = (*(KeyError, IndexError, TypeError, ValueError, RuntimeError, AttributeError, OSError),)
 """Errors of a state that does not fit its run."""
-DQN_PACKAGES = ("torchrl", "tensordict")
-"""Of the extra ``dqn``."""
 
 
 @dataclass(frozen=True)
@@ -107,12 +108,30 @@ def train(
         callbacks: called after those that write the folder.
 
     Raises:
-        BadRequestError: the folder holds a run with another configuration.
+        BadRequestError: the folder holds a run with another configuration, or memory is short.
         BadFileError: its checkpoint is damaged.
         StoppedError: on a signal, after a checkpoint; the message says where the run resumes.
         KeyboardInterrupt: on a second one, without a checkpoint.
     """
-    folder = Path(folder)
+    try:
+        return _train(config, Path(folder), progress, callbacks)
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, (MemoryError, torch.OutOfMemoryError)) and (
+            "can't allocate memory" not in str(error)
+        ):
+            raise
+        raise BadRequestError(
+            "this run needs more memory than there is; lower games_per_task, rollout_steps or the "
+            "network's sizes, or raise minibatches"
+        ) from error
+
+
+def _train(
+    config: TrainConfig,
+    folder: Path,
+    progress: ProgressCallback,
+    callbacks: Sequence[RunCallback],
+) -> TrainingResult:
     resumed = (folder / RESUME_FILE).exists()
     trainer = make_trainer(config, resumed=resumed)
     said = _resume(trainer, folder, progress) if resumed else ()
@@ -156,25 +175,9 @@ def make_trainer(config: TrainConfig, *, resumed: bool = False) -> Trainer:
     Args:
         config: of the run.
         resumed: its state will be restored.
-
-    Raises:
-        BackendMissingError: of DQN, without torchrl.
     """
-    if config.algorithm == "pqn":
-        return PqnTrainer(config, resumed=resumed)
-    # torchrl takes seconds to import.
-    try:
-        from mtspark.train.rl.dqn import DqnTrainer
-    except ModuleNotFoundError as error:
-        package = (error.name or "").partition(".")[0]
-        if package not in DQN_PACKAGES:
-            raise
-        raise BackendMissingError(
-            f"the algorithm dqn keeps its replays with {package}, which is not installed; run "
-            "`pip install 'mtspark[dqn]'` or train with pqn"
-        ) from error
-
-    return DqnTrainer(config, resumed=resumed)
+    trainer = PqnTrainer if config.algorithm == "pqn" else DqnTrainer
+    return trainer(config, resumed=resumed)
 
 
 class ReplayCheckpoints(Checkpoints):
@@ -185,8 +188,13 @@ class ReplayCheckpoints(Checkpoints):
         # The old experience stays until the state that needs it is replaced.
         experience = _experience(run.folder, int(run.reached))
         shutil.rmtree(experience, ignore_errors=True)
-        cast(Trainer, run.trainer).save_experience(experience)
-        super().on_checkpoint(run)
+        try:
+            cast(Trainer, run.trainer).save_experience(experience)
+            super().on_checkpoint(run)
+        except Exception:
+            # A full disk: the last checkpoint needs its own experience only.
+            shutil.rmtree(experience, ignore_errors=True)
+            raise
         for other in run.folder.glob("replay.*"):
             if other != experience:
                 shutil.rmtree(other, ignore_errors=True)

@@ -194,7 +194,7 @@ class Trainer(ABC):
         pruning = self.config.pruning
         if not pruning.layers or self.progress.updates % pruning.every_updates:
             return
-        share = pruning.density_at(self.progress.steps / self.config.total_steps)
+        share = pruning.density_at(self.progress.steps / self.schedule.planned)
         prune(self.network, pruning.layers, share)
         for name in pruning.layers:
             fast, slow = self.network.layer(name).mask, self.target.layer(name).mask

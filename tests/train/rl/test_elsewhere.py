@@ -112,7 +112,6 @@ def test_pqn_learns_on_the_device_what_it_learns_on_the_cpu(
 
 
 def test_dqn_learns_on_the_device(named: list[str]) -> None:
-    pytest.importorskip("torchrl", reason="torchrl is not installed (pip install 'mtspark[dqn]')")
     config = replace(CONFIG, algorithm="dqn")
     here = trained(replace(config, device="cpu")).agent().network.state_dict()
     with Pretended():

@@ -95,8 +95,6 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def uninterrupted(whole: dict[str, Path], kind: str) -> Path:
-    if KINDS[kind].algorithm == "dqn":
-        pytest.importorskip("torchrl", reason="torchrl is not installed")
     if kind not in whole:
         whole[kind] = whole[""] / kind.replace(" ", "-")
         train(KINDS[kind], whole[kind])

@@ -106,7 +106,6 @@ def test_without_learning_it_does_not_catch(catch: None) -> None:
 
 
 def test_dqn_learns_to_catch(catch: None) -> None:
-    pytest.importorskip("torchrl", reason="torchrl is not installed (pip install 'mtspark[dqn]')")
     from mtspark.train.rl.dqn import DqnTrainer
 
     config = replace(

@@ -34,7 +34,6 @@ def shaken_teacher(student: MTSparkNetwork) -> MTSparkNetwork:
 @pytest.mark.parametrize(("rewarded", "weight"), [(False, 0.3), (True, 0.2)])
 def test_dqn_teaches_as_pqn_does(scripted: None, rewarded: bool, weight: float) -> None:
     """The lesson's weight falls; rewards join it if asked."""
-    pytest.importorskip("torchrl", reason="torchrl is not installed (pip install 'mtspark[dqn]')")
     from mtspark.train.rl.dqn import DqnTrainer
     from mtspark.train.rl.replay import Transitions
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import resource
+from collections.abc import Callable
 from dataclasses import astuple
 from pathlib import Path
 
@@ -9,9 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-pytest.importorskip("torchrl", reason="torchrl is not installed (pip install 'mtspark[dqn]')")
-
 from mtspark.core.errors import BadRequestError
+from mtspark.core.files.atomic import UnwritableError
 from mtspark.train.rl.replay import Replay, Transitions
 
 STACK, COPIES, STEPS = 2, 2, 12
@@ -184,3 +185,79 @@ def test_a_replay_without_one_whole_stack_says_so(capacity: int) -> None:
     add_run(replay, 0, 8, restarts=(3,))
     with pytest.raises(BadRequestError, match=r"none of . stored decisions has 4 frames"):
         replay.sample()
+
+
+def test_only_what_is_filled_is_written_and_read(tmp_path: Path) -> None:
+    """A memory map of the whole capacity would be 10 GB of frames of 100 x 100."""
+    replay = Replay(capacity=1_000_000, stack=1, batch_size=4)
+    number = torch.arange(6)[:, None]
+    frames = number[:, :, None, None].expand(-1, -1, 100, 100).to(torch.uint8)
+    replay.add(frames, number, number.float(), number > 9, number >= 0)
+    replay.save(tmp_path / "replay")
+    sizes = {path.name: path.stat().st_blocks * 512 for path in (tmp_path / "replay").iterdir()}
+    assert sum(sizes.values()) < 200_000
+    again = Replay(capacity=1_000_000, stack=1, batch_size=4)
+    again.load(tmp_path / "replay")
+    assert len(again) == 6
+    assert np.array_equal(np.load(tmp_path / "replay" / "action.npy"), np.arange(6))
+
+
+def test_a_disk_that_fills_up_is_one_line_and_leaves_no_half(tmp_path: Path) -> None:
+    replay = filled()
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (300, before[1]))
+    try:
+        with pytest.raises(UnwritableError, match=r"npy: cannot be written \(file too large\)"):
+            replay.save(tmp_path / "replay")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not list((tmp_path / "replay").glob("*.tmp*"))
+
+
+def damage_length(folder: Path) -> None:
+    (folder / "replay.json").write_text('{"added": 40}')
+
+
+def damage_dtype(folder: Path) -> None:
+    np.save(folder / "action.npy", np.zeros(48, np.float64))
+
+
+def damage_end(folder: Path) -> None:
+    content = (folder / "frame.npy").read_bytes()
+    (folder / "frame.npy").write_bytes(content[:-5])
+
+
+def damage_pickle(folder: Path) -> None:
+    np.save(folder / "action.npy", np.array([print] * 48, dtype=object))
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (damage_length, "frames of 40 decisions, 40 are kept"),
+        (damage_dtype, "action.npy: values of float64"),
+        (damage_end, "fewer values than"),
+        (damage_pickle, "action.npy: values of object"),
+    ],
+)
+def test_a_damaged_replay_is_refused(
+    damage: Callable[[Path], None], words: str, tmp_path: Path
+) -> None:
+    filled().save(tmp_path / "replay")
+    damage(tmp_path / "replay")
+    with pytest.raises(ValueError, match=words):
+        Replay(capacity=500, stack=STACK, batch_size=256).load(tmp_path / "replay")
+
+
+def test_a_ring_that_was_given_more_room_goes_on_behind_its_last(tmp_path: Path) -> None:
+    """A longer run has more places; a shorter one keeps what is stored."""
+    first = Replay(capacity=500, stack=1, batch_size=100, most=8)
+    add_run(first, 0, 8)
+    first.save(tmp_path / "replay")
+    longer = Replay(capacity=500, stack=1, batch_size=100, most=12)
+    longer.load(tmp_path / "replay")
+    add_run(longer, 8, 4)
+    assert longer._stored["action"].tolist() == list(range(12))
+    shorter = Replay(capacity=500, stack=1, batch_size=100, most=3)
+    shorter.load(tmp_path / "replay")
+    assert len(shorter) == 8

@@ -147,8 +147,6 @@ def test_each_sequential_game_explores_and_learns_from_the_start(
     scripted: None, algorithm: str
 ) -> None:
     """Shares of 30 decisions: epsilon falls by 0.9 in 24 of them, the rest in all 30."""
-    if algorithm == "dqn":
-        pytest.importorskip("torchrl", reason="torchrl is not installed")
     trainer = make_trainer(replace(IN_TURN, algorithm=algorithm, total_steps=60))
     # Pong plays at 0, 12 and 24; Breakout at 36 and 48, 6 and 18 decisions into its share. An
     # update is learned at its end: Pong's at 12, 24 and, its share used up, 36.
