@@ -22,6 +22,7 @@ COPIED = ("mtspark", "tests", "pyproject.toml")
 
 IMPORTER = ("tests/convert/nir/test_reader.py",)
 TRACER = ("tests/convert/snntorch/test_trace.py", "tests/convert/snntorch/test_layers.py")
+POOLS = ("tests/convert/snntorch/test_max_pool.py",)
 LINEAR = ("tests/convert/linear/test_maps.py",)
 LOWERING = ("tests/deploy/test_lower.py", "tests/deploy/quantise/test_network.py")
 
@@ -30,7 +31,7 @@ LOOPS = "convert/nir/loops.py"
 MAPS, FUSE = "convert/linear/maps.py", "convert/linear/fuse.py"
 COMPOSE = "convert/linear/composition.py"
 LAYERS, TRACE = "convert/snntorch/layers.py", "convert/snntorch/trace.py"
-CONSTANTS = "convert/snntorch/neurons.py"
+CONSTANTS, MAXIMA = "convert/snntorch/neurons.py", "convert/snntorch/maxima.py"
 LOWER, LAYER = "deploy/lower.py", "deploy/quantise/layer.py"
 
 
@@ -77,7 +78,7 @@ RESET = "    reset = choices.resets.get(name, _own_reset(name, node) or choices.
 OTHER = "{FloatReset.ZERO: FloatReset.SUBTRACT, FloatReset.SUBTRACT: FloatReset.ZERO}"
 CHIP_WEIGHTS = "        weights=link.weights,\n        **link.conv_fields,"
 CHIP_DELAY = "        delay=depths[link.target] - depths[link.source] - 1 + link.delay,\n"
-CHIP_BIAS = "    bias = current + population.membrane_bias / rounding.gain\n"
+CHIP_BIAS = "        return np.asarray(current + population.membrane_bias / self.gain)\n"
 
 CANARIES = (
     Canary("NIR: a kernel transposed", IMPORTER, NODES,
@@ -146,8 +147,15 @@ CANARIES = (
            CHIP_WEIGHTS.replace(
                "link.weights,", "link.weights.T if link.weights.ndim == 2 and "
                "link.weights.shape[0] == link.weights.shape[1] else link.weights,")),
+    Canary("snntorch: a max pool that needs two spikes", POOLS, MAXIMA,
+           "np.where(self.worth < 0, all_of_them, 0.5)",
+           "np.where(self.worth < 0, all_of_them, 1.5)"),
+    Canary("snntorch: a maximum of negative spikes as any of them", POOLS, MAXIMA,
+           "np.where(self.worth < 0, all_of_them, 0.5)", "np.full(self.worth.shape, 0.5)"),
+    Canary("snntorch: a max pool that forgets what spikes are worth", POOLS, MAXIMA,
+           "np.where(empty, 0.0, largest)[0]", "np.where(empty, 0.0, np.sign(largest))[0]"),
     Canary("chip: the bias of the current dropped", LOWERING, LAYER,
-           CHIP_BIAS, CHIP_BIAS.replace("= current", "= 0 * current")),
+           CHIP_BIAS, CHIP_BIAS.replace("(current", "(0 * current")),
     Canary("chip: the bias of the membrane dropped", LOWERING, LAYER,
            CHIP_BIAS, CHIP_BIAS.replace("population", "0 * population")),
     Canary("chip: the bias of currents with memory dropped", LOWERING, LOWER,
