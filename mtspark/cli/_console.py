@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import errno
 import sys
 from collections.abc import Callable, Iterator
@@ -50,6 +51,7 @@ def run_program(command: Callable[..., Any]) -> NoReturn:
     """
     import typer
 
+    _take_any_text()
     # Typer carries click inside or beside it, depending on its version: this finds either's.
     usage_error: Any = typer.BadParameter.__mro__[1]
     try:
@@ -64,6 +66,33 @@ def run_program(command: Callable[..., Any]) -> NoReturn:
         stop("interrupted", EXIT_INTERRUPTED)
     # Without standalone mode typer hands back the code of typer.Exit.
     raise SystemExit(code if isinstance(code, int) else 0)
+
+
+_PLAIN = str.maketrans(
+    # Micro, ellipsis, times, arrow, minus, dashes, quotes, squared, cubed, plus-minus, dots.
+    "\u00b5\u2026\u00d7\u2192\u2212\u2013\u2014\u201c\u201d\u2018\u2019\u00b2\u00b3\u00b1\u00b7\u2022",
+    "u.x>---\"\"''23+..",
+)
+"""One letter for one, so that columns stay below each other; others are escaped."""
+
+
+def _plain(error: UnicodeError) -> tuple[str | bytes, int]:
+    """What an output gets in place of letters that its encoding does not have."""
+    assert isinstance(error, UnicodeEncodeError)
+    letters = error.object[error.start : error.end].translate(_PLAIN)
+    return letters.encode("ascii", "backslashreplace"), error.end
+
+
+def _take_any_text() -> None:
+    """Let both outputs take every letter, whatever their encoding (LANG=C, a pipe on Windows).
+
+    Letters that look like one of ASCII become that one, others are written as ``\\xe9``.
+    """
+    codecs.register_error("mtspark.plain", _plain)
+    for stream in (sys.stdout, sys.stderr):
+        # A closed one is None, and one that a caller has put there may be anything.
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="mtspark.plain")
 
 
 def _usage_line(error: Any) -> str:

@@ -113,6 +113,7 @@ def finished(
             list(command),
             capture_output=True,
             text=True,
+            errors="replace",
             timeout=timeout_s,
             check=False,
             env=environment,

@@ -163,8 +163,11 @@ def rename_new(source: Path, target: Path) -> None:
 
 
 def write_text(path: AnyPath, text: str) -> None:
-    """As :func:`write_bytes`, of text in UTF-8."""
-    write_bytes(path, text.encode("utf-8"))
+    """As :func:`write_bytes`, of text in UTF-8; what Unicode does not have is escaped.
+
+    A file's name in another encoding than the system's comes as such letters.
+    """
+    write_bytes(path, text.encode("utf-8", "backslashreplace"))
 
 
 def write_json(path: AnyPath, data: Any) -> None:

@@ -173,5 +173,5 @@ def _studies(
 def _write(page: Path, text: str, data: ReportData) -> None:
     content = json.dumps(data.to_json(), indent=2, allow_nan=False) + "\n"
     with replacing(page) as page_file, replacing(data_path(page)) as data_file:
-        page_file.write_text(text, encoding="utf-8")
+        page_file.write_text(text, encoding="utf-8", errors="backslashreplace")
         data_file.write_text(content, encoding="utf-8")

@@ -155,6 +155,7 @@ class NetxBackend:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
+            errors="replace",
             start_new_session=True,
             cwd=request.parent,
             env=foreign_environment(),
