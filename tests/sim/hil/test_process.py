@@ -332,7 +332,9 @@ class Peer:
         self.channel = Channel(Role.HOST, key_bytes(key), 2**20)
         while not self.channel.open:
             self.flush()
-            self.channel.feed(self.socket.recv(self.channel.wanted))
+            piece = self.socket.recv(self.channel.wanted)
+            assert piece, "hung up"
+            self.channel.feed(piece)
         self.flush()
 
     def flush(self) -> None:
@@ -540,7 +542,10 @@ def as_chip(visitor: plain.socket) -> Channel:
     """Meet a host as one that knows the key."""
     channel = Channel(Role.CHIP, key_bytes(KEY), 2**20)
     while not channel.open:
-        channel.feed(visitor.recv(channel.wanted))
+        piece = visitor.recv(channel.wanted)
+        if not piece:
+            raise ConnectionError
+        channel.feed(piece)
         visitor.sendall(channel.unsent)
         channel.unsent.clear()
     return channel
