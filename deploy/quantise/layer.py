@@ -67,6 +67,8 @@ class QuantisedLayer:
         membrane_unit: float value of one membrane unit, of the population's shape.
         notes: sentences for the user.
         exact: neurons whose weights, biases, thresholds and decays came out as they were.
+        stepped: neurons in a unit of which their numbers are whole multiples; all exact ones, and
+            those with decays or a comparison that the chip rounds.
     """
 
     population: Population
@@ -74,6 +76,7 @@ class QuantisedLayer:
     membrane_unit: Floats
     notes: list[str]
     exact: Flags
+    stepped: Flags
 
 
 def quantise_layer(
@@ -109,7 +112,7 @@ def quantise_layer(
 
     exact = _ExactRounding.of(fine, population)
     layer = None if exact is None else search(exact)
-    if layer is None or not layer.exact.any():
+    if layer is None or not layer.stepped.any():
         layer = search(fine)
     if layer is not None:
         return layer
@@ -479,7 +482,7 @@ def _candidate(
         )
     ]
     membrane_unit = rounding.unit_of_neurons / 2.0 ** (exponent + STATE_SHIFT) * rounding.gain
-    return QuantisedLayer(quantised, connections, membrane_unit, [], exact)
+    return QuantisedLayer(quantised, connections, membrane_unit, [], exact, rounding.exact)
 
 
 def _mantissas(thresholds: Floats, whole: Flags, *, lower: bool) -> tuple[Floats, Flags]:

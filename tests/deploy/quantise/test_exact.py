@@ -205,3 +205,20 @@ def test_advice_on_sums_that_do_not_fit_names_what_makes_them_large(
     network = import_graph(graph, ImportOptions(dt=1.0, time_steps=STEPS))
     with pytest.raises(BadNetworkError, match=f"within 24 bits.*{remedy}$"):
         quantise(network, payload_bits=8, held=False)
+
+
+@pytest.mark.parametrize("reset", ["zero", "subtract", "none"])
+def test_leaky_neurons_fire_at_their_threshold(reset: str) -> None:
+    """v <- v / 2 + W x / 2, a spike where v >= 1/2: SpikingJelly's LIF of tau 2."""
+    generator = np.random.default_rng(4)
+    weights = generator.integers(-4, 6, (40, 6))
+    spikes = generator.random((STEPS, 6)) < 0.4
+    # In units of an eighth.
+    wanted, ties = integrate(spikes @ weights.T, np.full(40, 4), reset, at=True, keep=0.5)
+    ones = np.ones(40)
+    node = nir.LIF(tau=2 * ones, r=ones, v_leak=0 * ones, v_threshold=ones / 2, v_reset=0 * ones)
+    graph = chain((6,), nir.Linear(weights / 4), node)
+    ours, chip, _ = both(graph, spikes, fires_at_threshold=True, reset=FloatReset(reset))
+    assert ties > 5
+    assert np.array_equal(ours, wanted)
+    assert np.array_equal(chip, wanted)
