@@ -6,7 +6,7 @@ import math
 import secrets
 from collections.abc import Mapping, Sequence
 from importlib import resources
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mtspark.core.chip_network import ChipNetwork
 from mtspark.sim.counts import Encoder
@@ -17,6 +17,9 @@ from mtspark.sim.report.figures.energy import encoders, energy_by_card, step_tim
 from mtspark.sim.report.figures.episode import episode_curves
 from mtspark.sim.report.figures.mapping import chip_picture
 from mtspark.sim.report.style import colours, with_ids
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 SHEET_COLUMNS = 15
 IMAGE_MS = 400.0
@@ -31,17 +34,9 @@ def report_html(report: ReportData, studies: Sequence[Study], chips: Mapping[str
         studies: for the pictures, which the data leave out.
         chips: by task, for the pictures of the mappings.
     """
-    from jinja2 import Environment, FunctionLoader, StrictUndefined
     from markupsafe import Markup
 
-    environment = Environment(
-        loader=FunctionLoader(template_text),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(FILTERS)
+    environment = page_environment()
     shades = colours([population.name for population in report.network.populations])
     environment.globals.update(
         report=report.to_json(), colours=shades, nonce=secrets.token_urlsafe(16)
@@ -58,6 +53,29 @@ def report_html(report: ReportData, studies: Sequence[Study], chips: Mapping[str
         style=Markup(template_text("report.css")),
         script=Markup(template_text("report.js")),
     )
+
+
+def page_environment() -> Environment:
+    """Make what fills the templates: it escapes markup, and shows no control characters."""
+    from jinja2 import Environment, FunctionLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FunctionLoader(template_text),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_shown,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(FILTERS)
+    return environment
+
+
+def _shown(value: Any) -> Any:
+    """Stand-ins for control characters: a page is also opened in terminals and editors."""
+    if type(value) is not str:
+        return value
+    return "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in value)
 
 
 def template_text(name: str) -> str:

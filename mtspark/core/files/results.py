@@ -13,7 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, get_type_hints
 
-from annotated_types import Ge, Gt, Le, Lt, Predicate
+from annotated_types import Ge, Gt, Le, Lt, MaxLen, Predicate
 from pydantic import (
     AllowInfNan,
     BaseModel,
@@ -34,6 +34,10 @@ from mtspark.core.files.sandbox import read_text_guarded
 
 LARGEST = 2**62
 """Numbers of results stay far below; a longer one in a file is damage."""
+LONGEST_TEXT = 100_000
+"""Letters of a text in a file of results; the actions of an episode are the longest."""
+MOST_EPISODES = 2**30
+"""Games have a seed each, and there are no more seeds."""
 
 
 def _described(text: str) -> WrapValidator:
@@ -60,7 +64,12 @@ Number = Annotated[
     _described("a finite number"),
 ]
 # Control characters and lone surrogates must not reach the terminal.
-Text = Annotated[str, Strict(), Predicate(str.isprintable), _described("printable text")]
+Text = Annotated[
+    str, Strict(), MaxLen(LONGEST_TEXT), Predicate(str.isprintable), _described("printable text")
+]
+Share = Annotated[
+    float, Strict(), Ge(0), Le(1), AllowInfNan(False), _described("a number from 0 to 1")
+]
 Flag = Annotated[bool, Strict(), _described("true or false")]
 Bytes = Annotated[bytes, Strict(), _described("bytes")]
 
@@ -196,17 +205,20 @@ class EvaluationRow(Entry):
     task: Text
     backend: Text
     network_sha256: Text
-    sticky_action_probability: Number
-    seed: int
-    episodes: Positive
+    sticky_action_probability: Share
+    seed: Annotated[Count, Lt(MOST_EPISODES)]
+    episodes: Annotated[Positive, Le(MOST_EPISODES)]
     distinct_episodes: Positive
     unfinished_episodes: Count
     mean_return: Number
     interval_95: tuple[Number, Number] = Field(strict=False)
     returns: list[Number] = Field(min_length=1)
     decisions: Count
-    action_agreement: Number | None
+    action_agreement: Share | None
     decisions_compared: Count | None
+    weight_bits: Text | None = None
+    weight_scale: Text | None = None
+    rounding: Text | None = None
 
 
 class EvaluationFile(Entry):

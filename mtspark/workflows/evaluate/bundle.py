@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 Observers = tuple[Callable[[Moment], None], ...]
 
+PLAYERS = (BackendName.TORCH.value, BackendName.ENGINE.value)
+"""Who plays, in the order of the rows."""
 SEEDS = 2**30
 """Games can be seeded with 0 to one less."""
 
@@ -119,8 +121,12 @@ def evaluate_bundle(
         usual = network.game_protocol.sticky_action_probability
         for sticky in dict.fromkeys((usual, request.sticky)):
             question = (task.name, sticky, request.seed, request.episodes)
-            pair = [row for row in known if row.question == question]
-            games += pair or pair_of_rows(bundle, *question, progress=progress)
+            stored = {row.backend: row for row in known if row.question == question}
+            pair = [stored[name] for name in PLAYERS if name in stored]
+            if len(pair) == len(PLAYERS):
+                games += pair
+            else:
+                games += pair_of_rows(bundle, *question, progress=progress)
             store(request.store, replace(evaluation(), images=()))
     store(request.store, evaluation())
     if target is not None:

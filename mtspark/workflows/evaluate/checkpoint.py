@@ -76,7 +76,11 @@ def evaluate_checkpoint(
         usual = agent.protocol.sticky_action_probability
         for sticky in dict.fromkeys((usual, request.sticky)):
             question = (task.name, sticky, request.seed, request.episodes)
-            same = [one for one in known if one.question == question]
+            same = [
+                one
+                for one in known
+                if one.question == question and one.backend == BackendName.TORCH.value
+            ][:1]
             games += same or [float_game_row(agent, task, row, sticky, request, digest, progress)]
             store(request.store, replace(evaluation(), images=()))
     store(request.store, evaluation())

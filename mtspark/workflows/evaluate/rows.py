@@ -219,8 +219,20 @@ def stored_games(path: AnyPath | None, sha256: str) -> list[GameRow]:
     stored = stored_result(path, EvaluationFile)
     if stored is None or stored["network_sha256"] != sha256:
         return []
-    rows = (row for row in stored["rows"] if first_problem(EvaluationRow, row) is None)
-    return [GameRow.from_json(row) for row in rows]
+    return [GameRow.from_json(row) for row in stored["rows"] if _is_of_games(row)]
+
+
+def _is_of_games(row: Mapping[str, Any]) -> bool:
+    """Whether a row of a file is one of games whose numbers fit each other."""
+    if first_problem(EvaluationRow, row) is not None:
+        return False
+    episodes, (low, high) = row["episodes"], row["interval_95"]
+    return (
+        episodes == len(row["returns"])
+        and max(row["distinct_episodes"], row["unfinished_episodes"]) <= episodes
+        and low <= high
+        and (row["action_agreement"] is None) == (row["decisions_compared"] is None)
+    )
 
 
 def confidence_interval(scores: Sequence[float], resamples: int = 10_000) -> tuple[float, float]:
