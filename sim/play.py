@@ -27,9 +27,11 @@ class Episode:
         seed: of its game; the same seed and agent give the same episode.
         score: its unclipped return.
         decisions: the agent's decisions in it.
-        finished: False where it was cut off by the decision limit.
+        finished: False where it was cut off by the decision limit of whoever asked for it.
         trajectory: hash of all actions and rewards, to tell distinct episodes apart.
         actions: all actions, as indices of ALE's 18.
+        truncated: a finished one did not end by the game's rules but by the protocol's limit of
+            emulator frames.
     """
 
     seed: int
@@ -38,6 +40,7 @@ class Episode:
     finished: bool
     trajectory: str
     actions: tuple[int, ...]
+    truncated: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON values; actions as one text of numbers."""
@@ -46,6 +49,7 @@ class Episode:
             "return": self.score,
             "decisions": self.decisions,
             "finished": self.finished,
+            **({"truncated": True} if self.truncated else {}),
             "trajectory": self.trajectory,
             "actions": " ".join(map(str, self.actions)),
         }
@@ -217,7 +221,7 @@ def _play_group(
     """Episodes `first` to `first` + `count` - 1 of a run, side by side."""
     seed, episode = run_seed + first, np.arange(first, first + count)
     score, decisions = np.zeros(count), np.zeros(count, dtype=np.int64)
-    finished = np.zeros(count, dtype=bool)
+    finished, truncated = np.zeros((2, count), dtype=bool)
     played: list[list[tuple[float, float]]] = [[] for _ in range(count)]
     running = np.arange(count)
     following, _ = games.reset(seed=seed)
@@ -240,6 +244,7 @@ def _play_group(
             played[index].append((action, reward))
         over = (ended | cut)[running]
         finished[running] = over
+        truncated[running] = (cut & ~ended)[running]
         if max_decisions is not None:
             over = over | (decisions[running] >= max_decisions)
         if over.any():
@@ -254,6 +259,7 @@ def _play_group(
             finished=bool(finished[index]),
             trajectory=hashlib.sha256(np.array(played[index]).tobytes()).hexdigest()[:16],
             actions=tuple(int(action) for action, _ in played[index]),
+            truncated=bool(truncated[index]),
         )
         for index in range(count)
     ]

@@ -209,6 +209,7 @@ class _Protocol(Entry):
 class _Episode(Entry):
     score: Number = Field(alias="return")
     finished: Flag
+    truncated: Flag = False
 
 
 class _Events(Entry):

@@ -72,6 +72,7 @@ class FrameGame:
         self._stack: deque[Pixels] = deque(maxlen=protocol.frame_stack)
         self._screens: deque[Pixels] = deque(maxlen=self._pooled)
         self._frames = 0
+        self.truncated = False
 
     def reset(self, seed: int) -> None:
         """Start the episode of a seed: the same start as that of the agent loop."""
@@ -88,7 +89,7 @@ class FrameGame:
             idle -= 1
         for _ in range(idle):
             emulator.act(self._actions[NOOP])
-        self._frames = 0
+        self._frames, self.truncated = 0, False
         blank = np.zeros((protocol.screen_size,) * 2, np.uint8)
         self._stack.extend([blank] * protocol.frame_stack)
         self._screens.clear()
@@ -111,8 +112,9 @@ class FrameGame:
         skip = self.protocol.frame_skip
         if (self._frames - 1) % skip >= skip - self._pooled:
             self._screens.append(self._emulator.getScreenGrayscale())
-        cut = self._frames >= self.protocol.max_frames_per_episode
-        return reward, cut or bool(self._emulator.game_over())
+        cut, over = self._frames >= self.protocol.max_frames_per_episode, self._emulator.game_over()
+        self.truncated = cut and not over
+        return reward, bool(cut or over)
 
     def observe(self, pressed: int = NOOP) -> Pixels:
         """What the agent sees now, uint8 (stack, height, width), oldest first.

@@ -90,10 +90,12 @@ class HilEpisode:
         frames: emulator frames that passed.
         stale_frames: of these, frames that began without an answer to the newest observation
             whose answer may act by then.
-        finished: False where it was cut off by the decision limit.
+        finished: False where it was cut off by the decision limit of whoever asked for it.
         trajectory: hash of the action and the reward of every frame.
         tally: what became of the observations.
         overrun_ms: in real time: how late a frame began, at worst.
+        truncated: a finished one did not end by the game's rules but by the protocol's limit of
+            emulator frames.
     """
 
     seed: int
@@ -105,6 +107,7 @@ class HilEpisode:
     trajectory: str
     tally: Tally
     overrun_ms: float | None
+    truncated: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Return the episode as plain JSON values."""
@@ -116,6 +119,7 @@ class HilEpisode:
             "frames": self.frames,
             "stale_frames": self.stale_frames,
             "finished": self.finished,
+            **({"truncated": True} if self.truncated else {}),
             "trajectory": self.trajectory,
             "in_time": tally.in_time,
             "late": tally.late,
@@ -269,6 +273,7 @@ def _play(
         trajectory=digest.hexdigest()[:16],
         tally=tally,
         overrun_ms=transport.overrun_s * 1000 if isinstance(transport, RealTransport) else None,
+        truncated=game.truncated,
     )
 
 

@@ -76,7 +76,7 @@ class EpisodeReport:
     """One episode: what it scored, and what it took.
 
     Attributes:
-        seed, score, decisions, finished, trajectory: of the episode.
+        seed, score, decisions, finished, truncated, trajectory: of the episode.
         spikes, synops: over all its decisions.
         dynamic_j: energy under the main card.
     """
@@ -89,6 +89,7 @@ class EpisodeReport:
     spikes: int
     synops: int
     dynamic_j: float
+    truncated: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON values."""
@@ -97,6 +98,7 @@ class EpisodeReport:
             "return": self.score,
             "decisions": self.decisions,
             "finished": self.finished,
+            **({"truncated": True} if self.truncated else {}),
             "trajectory": self.trajectory,
             "spikes": self.spikes,
             "synops": self.synops,
@@ -567,6 +569,7 @@ def _episode(study: Study, index: int, bill: Bill) -> EpisodeReport:
         spikes=int(deep.spikes[chosen].sum()),
         synops=int(deep.operations[chosen].sum()),
         dynamic_j=bill.dynamic_j_per_decision * episode.decisions,
+        truncated=episode.truncated,
     )
 
 

@@ -13,6 +13,7 @@ from mtspark.core.errors import BadRequestError
 from mtspark.sim.backends.reference import ReferenceChip
 from mtspark.sim.engine.chip import EngineChip
 from mtspark.sim.play import play
+from mtspark.workflows.evaluate.rows import GameRow, game_row
 from tests.support.engine_checks import assert_same
 from tests.support.networks import PONG, dense, network, population
 
@@ -158,10 +159,18 @@ def test_points_after_the_end_of_an_episode_do_not_count(monkeypatch: pytest.Mon
         observe=lambda moment: seen.append(moment.episodes.tolist()),
     )
     assert seen == [[0, 1], [0, 1], [1], [1]]
-    assert [(e.score, e.decisions, e.finished) for e in run.episodes] == [
-        (2, 2, True),
-        (4, 4, True),
+    assert [(e.score, e.decisions, e.finished, e.truncated) for e in run.episodes] == [
+        (2, 2, True, False),
+        (4, 4, True, True),
     ]
+    # A game that ended by its rules is written as before there was a word for the others.
+    ends = [(e.to_json()["finished"], e.to_json().get("truncated")) for e in run.episodes]
+    assert ends == [(True, None), (True, True)]
+    row = game_row(run.episodes, "pong", "reference", 0.0, 0, "a" * 64)
+    assert (row.unfinished_episodes, row.truncated_episodes) == (0, 1)
+    assert GameRow.from_json(row.to_json()) == row
+    old = {name: value for name, value in row.to_json().items() if name != "truncated_episodes"}
+    assert GameRow.from_json(old).truncated_episodes == 0
     assert run.counts.decisions == 6
     assert [len(e.actions) for e in run.episodes] == [2, 4]
 
@@ -202,7 +211,8 @@ def test_games_side_by_side_count_as_games_one_by_one(
         def step(self, actions: np.ndarray) -> tuple[object, ...]:
             self.steps += 1
             over = np.array([self.steps == self.end])
-            return np.zeros((1, 1), np.uint8), np.ones(1), over, over, {}
+            rules = over & (self.end == 2)
+            return np.zeros((1, 1), np.uint8), np.ones(1), rules, over & ~rules, {}
 
     net = lively()
     used = chip(net)

@@ -30,10 +30,14 @@ def print_run(result: dict[str, Any], network: ChipNetwork) -> None:
     episodes = result["episodes"]
     scores = ", ".join(f"{episode['return']:g}" for episode in episodes)
     cut = sum(not episode["finished"] for episode in episodes)
+    limited = sum(episode.get("truncated", False) for episode in episodes)
+    ends = (f", {cut} cut off" if cut else "") + (
+        f", {limited} ended by the frame limit" if limited else ""
+    )
     console.print(
         f"[bold]{escape(result['task'])}[/bold] on {escape(result['backend'])}: mean return "
         f"[bold]{result['mean_return']:g}[/bold] over {len(episodes)} episodes "
-        f"({result['distinct_episodes']} distinct{f', {cut} cut off' if cut else ''}), "
+        f"({result['distinct_episodes']} distinct{ends}), "
         f"{result['decisions']} decisions",
         markup=True,
     )

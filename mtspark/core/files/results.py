@@ -210,6 +210,7 @@ class EvaluationRow(Entry):
     episodes: Annotated[Positive, Le(MOST_EPISODES)]
     distinct_episodes: Positive
     unfinished_episodes: Count
+    truncated_episodes: Count = 0
     mean_return: Number
     interval_95: tuple[Number, Number] = Field(strict=False)
     returns: list[Number] = Field(min_length=1)

@@ -39,7 +39,8 @@ class GameRow:
         sticky_action_probability: of the games.
         seed: of the first game.
         distinct_episodes: games that differ in at least one action or reward.
-        unfinished_episodes: games that were cut off.
+        unfinished_episodes: games that were cut off by the decision limit of whoever asked.
+        truncated_episodes: games that the protocol's limit of emulator frames ended.
         interval_95: 95 % interval of the mean return.
         returns: of each game, unclipped.
         decisions: of all games.
@@ -61,6 +62,7 @@ class GameRow:
     action_agreement: float | None = None
     decisions_compared: int | None = None
     quantisation: Mapping[str, str | None] | None = None
+    truncated_episodes: int = 0
 
     @property
     def mean_return(self) -> float:
@@ -83,6 +85,7 @@ class GameRow:
             "episodes": len(self.returns),
             "distinct_episodes": self.distinct_episodes,
             "unfinished_episodes": self.unfinished_episodes,
+            **({"truncated_episodes": self.truncated_episodes} if self.truncated_episodes else {}),
             "mean_return": self.mean_return,
             "interval_95": list(self.interval_95),
             "returns": list(self.returns),
@@ -111,6 +114,7 @@ class GameRow:
             action_agreement=row["action_agreement"],
             decisions_compared=row["decisions_compared"],
             quantisation=notes or None,
+            truncated_episodes=row.get("truncated_episodes", 0),
         )
 
 
@@ -205,6 +209,7 @@ def game_row(
         interval_95=confidence_interval(scores),
         returns=scores,
         decisions=sum(episode.decisions for episode in episodes),
+        truncated_episodes=sum(episode.truncated for episode in episodes),
     )
 
 

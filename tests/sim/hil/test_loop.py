@@ -73,6 +73,21 @@ def test_without_latency_it_is_the_game_of_the_agent_loop() -> None:
     assert (episode.stale_frames, episode.finished) == (0, False)
 
 
+def test_the_frame_limit_is_neither_the_end_of_a_game_nor_a_cut() -> None:
+    """In both loops: 10 decisions of 4 frames, or fewer because the user asked for fewer."""
+    net = pong_network()
+    assert net.protocol is not None
+    short = replace(net, protocol=replace(net.protocol, max_frames_per_episode=40))
+    for wanted, end in ((None, (True, True)), (6, (False, False))):
+        loop = Loop(max_decisions=wanted)
+        (ours,) = play_hil(LocalChip(by_pixels), short, "pong", loop, episodes=1, seed=0)
+        run = play(ReferenceChip(short), short, "pong", episodes=1, seed=0, max_decisions=wanted)
+        (theirs,) = run.episodes
+        assert (ours.finished, ours.truncated) == (theirs.finished, theirs.truncated) == end
+        assert ours.decisions == theirs.decisions == (wanted or 10)
+        assert ("truncated" in ours.to_json()) == ("truncated" in theirs.to_json()) == end[1]
+
+
 def test_a_latency_of_a_whole_period_is_the_action_of_one_decision_before() -> None:
     """In ALE's own environment: NOOP first, then always the choice for the last observation."""
     decisions, net = 100, pong_network()
