@@ -320,7 +320,9 @@ def _drive_of_leak(
     drive = rest - kept
     over = np.abs(kept + drive) > np.abs(rest)
     drive = np.where(over, np.nextafter(drive, 0.0), drive)
-    return np.where(counted == lost, drive, counted * leak - lost * offset)
+    # A membrane that loses less than its last bit comes to rest nowhere.
+    rests = (counted == lost) & (keep < 1)
+    return np.where(rests, drive, counted * leak - lost * offset)
 
 
 def _remedy(node: nir.NIRNode, key: str) -> str:

@@ -1,12 +1,14 @@
 """Write a float network as a NIR graph that any tool can read and the reader reads back the same.
 
 Leaky neurons become LIF with tau = dt / (1 - beta) and r = gain / (1 - beta), those with a
-current CubaLIF, those without leak IF. Metadata under the key ``mtspark`` hold what NIR does not
-store: time step, integrator, number of steps and input scale of the graph, resets of its nodes.
+current CubaLIF, those without leak IF, or LIF with a huge tau beside leaky ones. Metadata under
+the key ``mtspark`` hold what NIR does not store: time step, integrator, number of steps and input
+scale of the graph, resets of its nodes.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import nir
@@ -21,6 +23,7 @@ from mtspark.core.float_network import (
     FloatConnection,
     FloatKind,
     FloatNetwork,
+    FloatOutput,
     FloatPopulation,
     OutputKind,
 )
@@ -39,6 +42,10 @@ def network_to_nir(network: FloatNetwork, task: int = 0) -> nir.NIRGraph:
     Raises:
         BadNetworkError: something that NIR has no node for, naming it.
     """
+    network = _with_free_names(network)
+    network = replace(
+        network, populations=tuple(_with_own_push(network, p) for p in network.populations)
+    )
     graph = _Graph(network)
     shapes = {population.name: _node_shape(network, population) for population in graph.kept}
     graph.nodes["input"] = nir.Input(input_type={"input": np.array(network.input.shape)})
@@ -74,6 +81,57 @@ def network_to_nir(network: FloatNetwork, task: int = 0) -> nir.NIRGraph:
     )
 
 
+def _with_free_names(network: FloatNetwork) -> FloatNetwork:
+    """Rename populations that are called as the end of a graph, or with HDF5's slash."""
+    taken = {population.name for population in network.populations} | {"input", "output"}
+    names: dict[str, str] = {}
+    for population in network.populations:
+        name = population.name.replace("/", ".")
+        if population.name == "output" or name != population.name:
+            while name in taken:
+                name += "_"
+            names[population.name] = name
+            taken.add(name)
+    if not names:
+        return network
+
+    def renamed(name: str) -> str:
+        return names.get(name, name)
+
+    return replace(
+        network,
+        populations=tuple(replace(p, name=renamed(p.name)) for p in network.populations),
+        connections=tuple(
+            replace(link, source=renamed(link.source), target=renamed(link.target))
+            for link in network.connections
+        ),
+        output=replace(
+            network.output,
+            population=renamed(network.output.population),
+        ),
+    )
+
+
+def _with_own_push(network: FloatNetwork, population: FloatPopulation) -> FloatPopulation:
+    """A population whose bias no connection's node can add: it becomes a part of its v_leak.
+
+    The membrane gains gain * (I + b), which is gain * I + gain * b, where the current has no
+    memory of its own.
+    """
+    mean = network.output == FloatOutput(population.name, OutputKind.MEAN)
+    if population.has_current_memory or mean:
+        return population
+    try:
+        _carrier_of_bias(population, network.incoming(population.name))
+    except BadNetworkError:
+        return replace(
+            population,
+            bias_current=np.zeros_like(population.bias_current),
+            membrane_bias=population.membrane_bias + population.gain * population.bias_current,
+        )
+    return population
+
+
 class _Graph:
     """The nodes and edges so far."""
 
@@ -81,12 +139,6 @@ class _Graph:
         self.network = network
         self.nodes: dict[str, nir.NIRNode] = {}
         self.edges: list[tuple[str, str]] = []
-        names = {population.name for population in network.populations}
-        if names & {"input", "output"} or any("/" in name for name in names):
-            raise BadNetworkError(
-                f"{network.name}: populations called input or output, or with a slash, have no "
-                "place in a NIR graph; rename them"
-            )
         # The mean of a linear layer over the steps is written as that layer before the output.
         self.dropped = {
             population.name
@@ -197,6 +249,15 @@ def _synapses(link: FloatConnection, bias: Floats | None, shape: tuple[int, ...]
     return nir.Affine(weight=np.diag(link.weights), bias=bias.reshape(-1))
 
 
+def _lost(keep: Floats) -> Floats:
+    """The share of a state that a step loses; of one that keeps all, so little that it rounds to 0.
+
+    1 - 2^-60 is 1 in float64, and a power of two cancels out of r dt / tau exactly: neurons that
+    do not leak have a place beside leaky ones, and every tool computes what they do.
+    """
+    return np.where(keep < 1, 1 - keep, 2.0**-60)
+
+
 def _neuron(
     population: FloatPopulation, shape: tuple[int, ...], task: int, dt: float
 ) -> nir.NIRNode:
@@ -222,16 +283,14 @@ def _neuron(
     leaky = keep < 1
     if not leaky.any() and not population.has_current_memory and not push.any():
         node: nir.NIRNode = nir.IF(r=gain, **common) if fires else nir.I(r=gain)
-    elif not leaky.all() or (population.has_current_memory and (current_keep == 1).any()):
-        raise BadNetworkError(f"population {name!r}: neurons of no decay beside decaying ones")
     else:
-        lost = 1 - keep
+        lost = _lost(keep)
         common |= {"r": gain / lost, "v_leak": push / lost}
         if population.has_current_memory:
             common |= {
-                "tau_syn": dt / (1 - current_keep),
+                "tau_syn": dt / _lost(current_keep),
                 "tau_mem": dt / lost,
-                "w_in": 1 / (1 - current_keep),
+                "w_in": 1 / _lost(current_keep),
             }
             node = nir.CubaLIF(**common) if fires else nir.CubaLI(**common)
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from torch import nn
 
 from mtspark.convert.nir.agent import save_graph
 from mtspark.convert.nir.file import read_nir
-from mtspark.convert.nir.reader import import_graph
+from mtspark.convert.nir.reader import import_graph, import_nir
 from mtspark.convert.nir.writer import network_to_nir
 from mtspark.convert.snntorch.trace import trace_module
 from mtspark.core.errors import BadNetworkError
@@ -105,9 +106,7 @@ def convolution() -> FloatConnection:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"bias_current": np.arange(12.0).reshape(3, 2, 2)}, "bias of its own"),
         ({"initial_membrane": 1.0}, "start at rest"),
-        ({"membrane_keep": np.linspace(0, 1, 12).reshape(3, 2, 2)}, "no decay beside"),
         ({"membrane_offset": 1.0}, "offset"),
     ],
 )
@@ -128,3 +127,56 @@ def test_mean_of_a_membrane_is_a_linear_layer_before_the_output() -> None:
     back = import_graph(graph)
     assert back.output.kind is OutputKind.MEAN
     np.testing.assert_allclose(run_float(back, series).values, run_float(network, series).values)
+
+
+DIFFERENT: dict[str, dict[str, Any]] = {
+    "some never forget": {"membrane_keep": np.linspace(0, 1, 12).reshape(3, 2, 2)},
+    "some currents never forget": {
+        "membrane_keep": np.linspace(1, 0.2, 12).reshape(3, 2, 2),
+        "current_keep": np.linspace(0, 1, 12).reshape(3, 2, 2),
+    },
+    "none forgets, with a push": {"membrane_keep": 1.0, "membrane_bias": 0.3},
+    "a bias of its own for each": {"bias_current": np.linspace(-1, 1, 12).reshape(3, 2, 2)},
+    "both": {
+        "membrane_keep": np.linspace(1, 0.5, 12).reshape(3, 2, 2),
+        "bias_current": np.linspace(-1, 1, 12).reshape(3, 2, 2),
+        "gain": 0.7,
+    },
+}
+
+
+@pytest.mark.parametrize("name", ["out", "output", "a/b"])
+@pytest.mark.parametrize("case", DIFFERENT)
+def test_neurons_that_differ_have_a_graph(case: str, name: str, tmp_path: Path) -> None:
+    """Against the equations in plain NumPy, from the file on."""
+    constants: dict[str, Any] = {"membrane_keep": 0.5, "thresholds": np.array([20.0])}
+    population = leaky_population(name, (3, 2, 2), **constants | DIFFERENT[case])
+    link = replace(convolution(), target=name)
+    path = tmp_path / "graph.nir"
+    save_graph(network_to_nir(one(population, link)), path)
+    series = np.random.default_rng(2).random((40, 1, 2, 4, 4))
+    (spikes,) = run_float(import_nir(path), series).spikes.values()
+    windows = np.lib.stride_tricks.sliding_window_view(series[:, 0], (3, 3), (2, 3))
+    currents = np.repeat(windows.sum((1, 4, 5))[:, None], 3, 1)
+    current, membrane, wanted = np.zeros((3, 2, 2)), np.zeros((3, 2, 2)), []
+    for arriving in currents:
+        current = population.current_keep * current + arriving + population.bias_current
+        membrane = population.membrane_keep * membrane + population.gain * current
+        membrane = membrane + population.membrane_bias
+        wanted.append(membrane > 20)
+        membrane = np.where(wanted[-1], 0, membrane)
+    assert 0 < np.sum(wanted) < np.size(wanted)
+    np.testing.assert_array_equal(spikes.reshape(np.shape(wanted)), wanted)
+
+
+def test_betas_clamped_to_one_have_a_graph() -> None:
+    """snntorch clamps learned betas; other tools step the graph with dt / tau in float32."""
+    torch.manual_seed(0)
+    beta = torch.tensor([0.5, 1.2, 1.0, -0.1])
+    module = nn.Sequential(nn.Linear(3, 4), snn.Leaky(beta, threshold=0.4, init_hidden=True))
+    network = trace_module(module, name="net", input_shape=(3,), time_steps=30).network
+    node = network_to_nir(network).nodes["1"]
+    assert isinstance(node, nir.LIF)
+    ratio = (np.float32(network.dt) / node.tau.astype(np.float32)).astype(np.float32)
+    np.testing.assert_allclose(1 - ratio, [0.5, 1, 1, 0], atol=1e-7)
+    np.testing.assert_allclose(ratio * node.r.astype(np.float32), 1, rtol=1e-6)
