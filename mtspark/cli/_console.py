@@ -39,6 +39,8 @@ def errors_as_one_line() -> Iterator[None]:
         # A closed pipe (`mtspark report | head`) is typer's to end quietly; an OSError about no
         # file at all is a bug and deserves its traceback.
         about_a_file = error.filename is not None or error.errno in _DISK_ERRORS
+        if "temporary directory" in str(error):
+            stop(f"error: {_describe(error)}; name one in TMPDIR that has room", EXIT_BAD_INPUT)
         if error.errno == errno.EPIPE or not about_a_file:
             raise
         stop(f"error: {_describe(error)}", EXIT_BAD_INPUT)
