@@ -7,10 +7,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from mtspark.core.arrays import Integers
-from mtspark.core.chip_network import INPUT, ChipNetwork
+from mtspark.core.chip_network import INPUT, ChipNetwork, Encoder
 from mtspark.deploy.chips import ChipModel, load_chip
 from mtspark.deploy.mapping import ChipMapping, InputPlace, TaskSwitch, map_network, task_switches
-from mtspark.sim.counts import Encoder, RunCounts
+from mtspark.sim.counts import RunCounts
 from mtspark.sim.energy import Bill, Device, PriceCard, price
 from mtspark.sim.latency import DecisionTime, Traffic, decision_time, traffic_of
 
@@ -102,7 +102,7 @@ def map_for(
         encoder: how frames are sent.
         sent: messages by source, of its shape, that weigh the distances between cores.
     """
-    held = encoder is Encoder.FRAME and network.input.held
+    held = encoder is Encoder.EVERY_STEP and network.input.held
     weights = None if sent is None else {name: one.astype(float) for name, one in sent.items()}
     place = InputPlace.CORES if held else InputPlace.HOST
     return map_network(network, chip, input_place=place, rates=weights)
@@ -159,7 +159,7 @@ def mean_bill(
     card: PriceCard,
     sent: Mapping[str, Integers] | None = None,
 ) -> Bill:
-    """Price the mean decision on the chip of a card, frames sent at every step.
+    """Price the mean decision on the chip of a card, frames sent by the network's own encoder.
 
     This is the bill that every output shows which has no mapping of its own.
 
@@ -173,7 +173,7 @@ def mean_bill(
     device = None
     if card.chip and sent and counts.decisions:
         chip = load_chip(card.chip)
-        mapping = map_for(network, chip, Encoder.FRAME, sent)
+        mapping = map_for(network, chip, network.input.encoder, sent)
         device = on_chip(network, chip, mapping, sent, counts.decisions).device
     return price(counts, network, card, device)
 

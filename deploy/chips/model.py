@@ -28,7 +28,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from mtspark.core.chip_network import Reset
+from mtspark.core.chip_network import Encoder, Reset
 from mtspark.core.errors import BadFileError, one_line
 from mtspark.core.files import AnyPath, read_toml
 
@@ -55,6 +55,7 @@ LIMITS = (
     "largest_decay",
     "payload_bits",
     "resets",
+    "encoders",
 )
 """Names of limits. Fan-in and fan-out are synapses of one neuron."""
 
@@ -110,7 +111,7 @@ class Figure:
     """One figure of a chip.
 
     Attributes:
-        value: number, or a tuple (weight bits, resets, points of the barrier).
+        value: number, or a tuple (weight bits, resets, encoders, points of the barrier).
         unit: of the value.
         source: publication, file or log.
         confidence: how reliable the figure is, such as measured or estimated.
@@ -293,6 +294,11 @@ def _limit(name: str, table: dict[str, Any]) -> Figure:
     elif name == "resets":
         value = tuple(_items(value, str, where))
         known = [reset.value for reset in Reset]
+        if not set(value) <= set(known):
+            raise ValueError(f"{where}.value {list(value)}: must be of {', '.join(known)}")
+    elif name == "encoders":
+        value = tuple(_items(value, str, where))
+        known = [encoder.value for encoder in Encoder]
         if not set(value) <= set(known):
             raise ValueError(f"{where}.value {list(value)}: must be of {', '.join(known)}")
     elif type(value) is not int or abs(value) > LARGEST or (name in COUNTS and value < 1):

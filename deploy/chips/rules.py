@@ -12,7 +12,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from mtspark.core.arithmetic import THRESHOLD_LIMIT
-from mtspark.core.chip_network import ChipNetwork, ConnectionKind, Population, Reset, fan_out_of
+from mtspark.core.chip_network import (
+    ChipNetwork,
+    ConnectionKind,
+    Population,
+    Reset,
+    fan_out_of,
+)
 from mtspark.deploy.chips.model import ChipModel
 
 
@@ -136,6 +142,18 @@ def resets_exist_on_the_chip(network: ChipNetwork, chip: ChipModel) -> Iterator[
         )
 
 
+def frames_are_held_by_programs(network: ChipNetwork, chip: ChipModel) -> Iterator[Violation]:
+    """Neurons that keep the sum of a frame are programs, which a chip of fixed neurons lacks."""
+    known, encoder = chip.limit("encoders"), network.input.encoder.value
+    if known is not None and encoder not in known:
+        yield Violation(
+            "the input",
+            f"encoder {encoder}",
+            ", ".join(known),
+            "export with --encoder every-step or take a chip with programmable neurons (loihi2)",
+        )
+
+
 def never_fires(population: Population) -> bool:
     """No membrane reaches the largest threshold, so without reset it needs nothing of one."""
     return population.reset is Reset.NONE and bool((population.thresholds >= THRESHOLD_LIMIT).all())
@@ -192,6 +210,7 @@ RULES = (
     weight_bits_are_stored_by_the_chip,
     delays_exist_on_the_chip,
     resets_exist_on_the_chip,
+    frames_are_held_by_programs,
     neurons_hear_few_synapses,
     neurons_reach_few_synapses,
 )

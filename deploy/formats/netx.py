@@ -21,6 +21,7 @@ from mtspark.core.chip_network import (
     Reset,
     SignMode,
     check_network,
+    check_sent_every_step,
 )
 from mtspark.core.errors import BadNetworkError, BadRequestError
 from mtspark.core.files import AnyPath, hdf5_bytes, write_bytes
@@ -64,6 +65,7 @@ def netx_layers(network: ChipNetwork, task: int = 0) -> list[Layer]:
         BadRequestError: there is no such task.
     """
     check_network(network)
+    check_sent_every_step(network, "netx")
     if not 0 <= task < len(network.tasks):
         raise BadRequestError(f"task {task}: this network has tasks 0 to {len(network.tasks) - 1}")
     shape = network.input.shape

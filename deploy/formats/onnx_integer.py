@@ -28,6 +28,7 @@ from mtspark.core.chip_network import (
     ReadoutKind,
     Reset,
     check_network,
+    check_sent_every_step,
 )
 from mtspark.core.errors import BadNetworkError, BadRequestError
 from mtspark.core.files import NEXT, OnnxGraph, Port
@@ -59,6 +60,7 @@ def integer_model(network: ChipNetwork, task: int | None = None) -> onnx.ModelPr
         BadRequestError: there is no such task.
     """
     check_network(network)
+    check_sent_every_step(network, "the ONNX graph")
     if task is not None and not 0 <= task < len(network.tasks):
         raise BadRequestError(f"task {task}: this network has tasks 0 to {len(network.tasks) - 1}")
     states = state_ports(network)

@@ -24,6 +24,7 @@ from mtspark.core.chip_network import (
     Population,
     Reset,
     check_network,
+    check_sent_every_step,
 )
 from mtspark.core.errors import BackendFailedError, BadNetworkError, BadRequestError
 from mtspark.deploy.lava.shim import load_lava
@@ -53,6 +54,7 @@ def check_fits_lava(network: ChipNetwork, *, stock: bool = False) -> None:
             not have, or a sum or a current can leave 32 bits.
     """
     check_network(network)
+    check_sent_every_step(network, "Lava")
     if stock:
         _check_fits_stock(network)
     for link in network.connections:

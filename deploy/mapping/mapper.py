@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtspark.core.arrays import Integers
-from mtspark.core.chip_network import INPUT, ChipNetwork
+from mtspark.core.chip_network import INPUT, ChipNetwork, Encoder
 from mtspark.core.errors import BadRequestError
 from mtspark.deploy.chips import ChipModel, Violation, chip_violations
 from mtspark.deploy.mapping.divide import Divider, Use
@@ -184,8 +184,8 @@ def map_network(
         network: the network.
         chip: the chip.
         division: as few cores as possible, or as Intel's compiler divides.
-        input_place: who sends the frame; without it cores where the frame is held, else the
-            host.
+        input_place: who sends the frame; without it cores where one frame is sent at every step,
+            else the host.
         spread_thresholds: take more cores where neurons have more distinct thresholds than a
             core has registers; without it that is a violation.
         rates: messages by source, of the source's shape, that weigh the distances between cores;
@@ -193,7 +193,9 @@ def map_network(
         place: shorten distances by swaps; otherwise cores lie in the order of their populations.
     """
     if input_place is None:
-        input_place = InputPlace.CORES if network.input.held else InputPlace.HOST
+        every_step = network.input.encoder is Encoder.EVERY_STEP
+        in_cores = network.input.held and every_step
+        input_place = InputPlace.CORES if in_cores else InputPlace.HOST
     names = [INPUT] * (input_place is InputPlace.CORES)
     names += [population.name for population in network.populations]
     dividers = {

@@ -4,23 +4,15 @@ from __future__ import annotations
 
 import shlex
 import sys
-from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from mtspark.cli._console import one_thread_each
+from mtspark.core.chip_network import Encoder
 from mtspark.core.errors import BadRequestError
 from mtspark.core.files import check_target, write_json
-
-
-class EncoderName(str, Enum):
-    """How frames are sent."""
-
-    FRAME = "frame"
-    HELD = "held"
-    DIFFERENCE = "difference"
 
 
 def report_command(
@@ -57,8 +49,11 @@ def report_command(
         ),
     ] = None,
     encoder: Annotated[
-        EncoderName, typer.Option(help="With -o: how frames reach the chip, in all bills.")
-    ] = EncoderName.FRAME,
+        Encoder | None,
+        typer.Option(
+            help="With -o: how frames reach the chip, in all bills (default: as exported)."
+        ),
+    ] = None,
     seconds: Annotated[
         float, typer.Option(min=1, max=60, help="With -o: of play that the page shows.")
     ] = 10.0,
@@ -95,7 +90,6 @@ def report_command(
         raise BadRequestError("-o writes its data beside the page; leave --json out")
     from mtspark.cli._progress import progress_bar
     from mtspark.cli.show import print_page
-    from mtspark.sim.counts import Encoder
     from mtspark.workflows.report import ReportRequest, write_page
 
     request = ReportRequest(
@@ -104,7 +98,7 @@ def report_command(
         seed=seed,
         max_decisions=max_decisions,
         cards=tuple(card or ()),
-        encoder=Encoder(encoder.value),
+        encoder=encoder,
         seconds=seconds,
         times=times,
         pilotnet=pilotnet,

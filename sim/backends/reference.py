@@ -19,6 +19,7 @@ from mtspark.core.chip_network import (
     ChipNetwork,
     Connection,
     ConnectionKind,
+    Encoder,
     Population,
     ReadoutKind,
     Reset,
@@ -45,6 +46,8 @@ class ReferenceChip:
         self._current: dict[str, Integers] = {}
         self._membrane: dict[str, Integers] = {}
         self._sent: dict[str, Integers] = {}
+        self._frame: Integers = np.zeros(0, dtype=np.int64)
+        self._frame_sum: dict[str, Integers] = {}
         self._history: list[dict[str, Integers]] = []
 
     def start(self, batch: int) -> None:
@@ -56,6 +59,13 @@ class ReferenceChip:
             self._membrane[population.name] = rest
             self._sent[population.name] = rest
         self._sent[INPUT] = np.zeros((batch, *self.network.input.shape), dtype=np.int64)
+        # All values that a chip has been told of, and what they sum to behind each connection.
+        self._frame = self._sent[INPUT]
+        self._frame_sum = {
+            link.name: np.zeros((batch, *self.network.shape_of(link.target)), dtype=np.int64)
+            for link in self.network.connections
+            if link.source == INPUT
+        }
         # What was sent one step ago, two steps ago, ... as far back as any delay reaches.
         reach = 1 + max(link.delay for link in self.network.connections)
         self._history = [dict(self._sent)] * reach
@@ -69,10 +79,14 @@ class ReferenceChip:
         if not self._batch or not len(members):
             raise BadRequestError("no chips to keep; call start(batch) first and keep at least one")
         self._batch = len(members)
+        self._frame = self._frame[members]
         # New dictionaries: what was sent last is part of the history, too.
-        self._current, self._membrane, self._sent, *self._history = (
+        self._current, self._membrane, self._frame_sum, self._sent, *self._history = (
             {name: values[members] for name, values in held.items()}
-            for held in (self._current, self._membrane, self._sent, *self._history)
+            for held in (
+                *(self._current, self._membrane, self._frame_sum, self._sent),
+                *self._history,
+            )
         )
 
     def decide(self, frames: NDArray[np.uint8], task: int, *, trace: bool = False) -> Decision:
@@ -98,11 +112,12 @@ class ReferenceChip:
         payload = frames.astype(np.int64)
         if network.input.payload_bits == 0:
             payload = (payload != 0).astype(np.int64)
-        held = network.input.held
-        slices = [payload] * network.time_steps if held else list(payload.swapaxes(0, 1))
         names = [population.name for population in network.populations]
         window = {name: np.zeros_like(self._sent[name]) for name in [INPUT, *names]}
         drain = {name: np.zeros_like(self._sent[name]) for name in [INPUT, *names]}
+        slices = self._slices(payload)
+        if network.input.encoder is not Encoder.EVERY_STEP:
+            window[INPUT] += self._send_frame(payload) != 0
         spike_log: dict[str, list[Integers]] = {name: [] for name in names}
         membrane_log: dict[str, list[Integers]] = {name: [] for name in names}
         for step in range(network.steps_per_decision):
@@ -129,9 +144,31 @@ class ReferenceChip:
     def close(self) -> None:
         """Nothing to release."""
 
+    def _slices(self, payload: Integers) -> Sequence[Integers]:
+        """What the input sends in each of the T steps."""
+        entry, steps = self.network.input, self.network.time_steps
+        if entry.encoder is not Encoder.EVERY_STEP:
+            return [np.zeros_like(payload)] * steps
+        return [payload] * steps if entry.held else list(payload.swapaxes(0, 1))
+
+    def _send_frame(self, payload: Integers) -> Integers:
+        """Send a frame before the window opens; return the messages, whole or signed changes."""
+        if self.network.input.encoder is Encoder.HELD:
+            self._frame = np.zeros_like(payload)
+            self._frame_sum = {
+                name: np.zeros_like(total) for name, total in self._frame_sum.items()
+            }
+        messages = payload - self._frame
+        self._frame = self._frame + messages
+        self._frame_sum = {
+            name: total + self._synapses[name].weigh(messages)
+            for name, total in self._frame_sum.items()
+        }
+        return messages
+
     def _step(self, step: int, slices: Sequence[Integers], task: int) -> None:
         """One chip step: everyone receives what was sent 1 + delay steps ago, then sends."""
-        network = self.network
+        network, held = self.network, self.network.input.encoder is not Encoder.EVERY_STEP
         silent = np.zeros((self._batch, *network.input.shape), dtype=np.int64)
         sending: dict[str, Integers] = {
             INPUT: slices[step] if step < network.time_steps else silent
@@ -139,10 +176,13 @@ class ReferenceChip:
         for population in network.populations:
             name = population.name
             arriving = np.zeros_like(self._membrane[name])
+            own = network.window(name)
             for link in network.connections:
                 if link.target == name and self._delivers(link, step):
                     sent = self._history[link.delay][link.source]
                     arriving = arriving + self._synapses[link.name].deliver(sent)
+                    if held and link.source == INPUT and own.start <= step < own.stop:
+                        arriving = arriving + shift(self._frame_sum[link.name], link.exponent)
             fired = self._sent[name]
             if step == network.depths[name]:
                 self._current[name] = np.zeros_like(arriving)
@@ -249,6 +289,10 @@ class Synapses:
         Returns:
             (batch, *target shape).
         """
+        return shift(self.weigh(sent), self.link.exponent)
+
+    def weigh(self, sent: Integers) -> Integers:
+        """The sum of weights times messages, before the shift; shapes as of :meth:`deliver`."""
         if not sent.any():
             return np.zeros((len(sent), *self.target_shape), dtype=np.int64)
         messages: AnyArray = sent.astype(self.dtype)
@@ -256,8 +300,7 @@ class Synapses:
             total = messages.reshape(len(sent), -1) @ self.weights[0]
         else:
             total = self._convolve(messages)
-        integers = total.astype(np.int64).reshape(len(sent), *self.target_shape)
-        return shift(integers, self.link.exponent)
+        return total.astype(np.int64).reshape(len(sent), *self.target_shape)
 
     def _convolve(self, messages: AnyArray) -> AnyArray:
         """Cross-correlation with OIHW weights: gather each output's inputs, then multiply."""

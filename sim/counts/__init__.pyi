@@ -3,7 +3,6 @@ from .activity import DeepCounts as DeepCounts
 from .activity import Summary as Summary
 from .activity import memory as memory
 from .activity import summarise as summarise
-from .encoders import Encoder as Encoder
 from .encoders import EncoderCounter as EncoderCounter
 from .encoders import EncoderCounts as EncoderCounts
 from .encoders import with_encoder as with_encoder

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from mtspark.core.arrays import Integers
 from mtspark.core.backend import Decision, Moment
-from mtspark.core.chip_network import INPUT, ChipNetwork, fan_out
+from mtspark.core.chip_network import INPUT, ChipNetwork, Encoder, fan_out
 from mtspark.core.errors import BadRequestError
 
 STATE_BITS = 2 * 24
@@ -51,7 +51,8 @@ class DeepCounts:
         steps: by chip step; None where nothing was traced.
         silent: by population, neurons without a spike within the window of any decision.
         unceasing: by population, neurons that spiked in every step of the window of every one.
-        nonzero: by source, of its shape: in how many decisions it sent within its window.
+        nonzero: by source, of its shape: in how many decisions it sent within its window; of the
+            input: had a value that is not 0.
         sent: by source, of its shape: messages over all decisions, window and drain.
         changed: by source, of its shape: in how many decisions the value of the input, or the
             number of spikes in the window, was another than in the episode's decision before;
@@ -191,8 +192,12 @@ class ActivityRecorder:
         window, drain = dict(decision.activity.window), dict(decision.activity.drain)
         for name, sent in window.items():
             self._window[name] += sent.sum(0)
-            self._nonzero[name] += (sent != 0).sum(0)
+            if name != INPUT:
+                self._nonzero[name] += (sent != 0).sum(0)
             self._drain[name] += drain[name].sum(0)
+        # Whatever the encoder sends of a frame; a series counts once if any slice has the value.
+        slices = frames if self.network.input.held else (frames != 0).any(1)
+        self._nonzero[INPUT] += (slices != 0).sum(0)
         sent_values = frames if self.network.input.payload_bits else frames != 0
         self._add_changes({**window, INPUT: sent_values}, episodes)
         sums = [
@@ -224,9 +229,12 @@ class ActivityRecorder:
         by_step = {name: decision.trace.spikes[name].sum(1, dtype=np.int64) for name in self._names}
         sent = (frames != 0).astype(np.int64)
         by_step[INPUT] = np.zeros((network.steps_per_decision, *network.input.shape), np.int64)
-        # A series has its steps on axis 1; a held frame is sent in each of the T steps.
-        held = network.input.held
-        by_step[INPUT][: network.time_steps] = sent.sum(0)[None] if held else sent.sum(0)
+        # A series has its steps on axis 1; a frame is sent in each of the T steps, or at once.
+        if network.input.encoder is not Encoder.EVERY_STEP:
+            by_step[INPUT][0] = decision.activity.window[INPUT].sum(0)
+        else:
+            held = network.input.held
+            by_step[INPUT][: network.time_steps] = sent.sum(0)[None] if held else sent.sum(0)
         self._traced += len(frames)
         for column, name in enumerate(self._names):
             self._step_spikes[:, column] += _by_member(by_step[name])

@@ -7,30 +7,14 @@ differ in messages and in the operations of the connections that start at the in
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from enum import Enum
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mtspark.core.backend import Moment
-from mtspark.core.chip_network import INPUT, ChipNetwork, fan_out
+from mtspark.core.chip_network import INPUT, ChipNetwork, Encoder, fan_out
 from mtspark.core.errors import BadRequestError
 from mtspark.sim.counts.totals import RunCounts, Split
-
-
-class Encoder(str, Enum):
-    """How a frame is sent.
-
-    * FRAME: every nonzero value in each of the T steps; what the simulated chip is given.
-    * HELD: every nonzero value once a decision; the first layer holds its current. Needs a
-      neuron with such a memory: microcode on Loihi 2, an own process in Lava.
-    * DIFFERENCE: only values that changed since the last decision, with their signed change;
-      the first layer adds it to the current that it holds, beyond the end of a decision.
-    """
-
-    FRAME = "frame"
-    HELD = "held"
-    DIFFERENCE = "difference"
 
 
 @dataclass(frozen=True)
@@ -85,10 +69,10 @@ class EncoderCounter:
             episodes: (batch,) whose frames they are; differences are to its last frame.
         """
         nonzero = (frames != 0).sum(0)
-        self._sent[Encoder.FRAME] += nonzero * self.network.time_steps
+        self._sent[Encoder.EVERY_STEP] += nonzero * self.network.time_steps
         self._sent[Encoder.HELD] += nonzero
         for frame, episode in zip(frames, episodes.tolist(), strict=True):
-            self._sent[Encoder.DIFFERENCE] += frame != self._last.get(episode, 0)
+            self._sent[Encoder.CHANGES] += frame != self._last.get(episode, 0)
             self._last[episode] = frame.copy()
         self._decisions += len(frames)
 

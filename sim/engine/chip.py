@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 from typing import Any
 
 import numba
@@ -23,7 +24,14 @@ from numpy.typing import NDArray
 
 from mtspark.core.arithmetic import MEMBRANE_LIMIT
 from mtspark.core.backend import Activity, ChipTrace, Decision
-from mtspark.core.chip_network import ChipNetwork, ReadoutKind, check_network
+from mtspark.core.chip_network import (
+    INPUT,
+    ChipNetwork,
+    Encoder,
+    ReadoutKind,
+    check_network,
+    fan_out,
+)
 from mtspark.core.errors import BackendMissingError, BadRequestError
 from mtspark.core.interrupts import heeded_interrupts
 from mtspark.sim.backends import check_request
@@ -57,6 +65,7 @@ class EngineState:
         batch: chips.
         clock: steps since they were switched on.
         arrays: their memory, in the engine's own layout.
+        frame: uint8 (batch, values of the input), the last frame that each was sent.
     """
 
     network: str
@@ -64,6 +73,7 @@ class EngineState:
     batch: int
     clock: int
     arrays: tuple[NDArray[Any], ...]
+    frame: NDArray[np.uint8]
 
 
 class _CompileNotice(event.Listener):  # type: ignore[misc]
@@ -143,6 +153,12 @@ class EngineChip:
         self._plan, self._sizes = layout.plan, layout.sizes
         shapes = {name: network.shape_of(name) for name in layout.names}
         self._lane_index = LaneIndex(layout.plan, shapes)
+        self._input_size = prod(network.input.shape)
+        self._fans_of_frame = {
+            link.name: fan_out(link, network.input.shape)[0].reshape(-1)
+            for link in network.connections
+            if link.source == INPUT and network.input.encoder is not Encoder.EVERY_STEP
+        }
         self._keep_sums, self._path = hold_frame and network.input.held, PATHS[path]
         self._threads = threads
         self._scratch: list[Scratch] = []
@@ -151,6 +167,7 @@ class EngineChip:
         self._clock = 0
         self._ran = False
         self._state: State | None = None
+        self._frame = np.zeros((0, self._input_size), np.uint8)
         nothing = (0, 0, self._sizes.lanes)
         self._nothing = (np.zeros(nothing, np.uint8), np.zeros(nothing, np.int32))
 
@@ -164,6 +181,7 @@ class EngineChip:
             raise BadRequestError(f"a batch of {batch}: must be at least 1")
         self._batch, self._clock = batch, 0
         self._state = new_state(self._sizes, batch)
+        self._frame = np.zeros((batch, self._input_size), np.uint8)
 
     def keep(self, members: NDArray[np.int64]) -> None:
         """Go on with some chips of the batch, in this order.
@@ -179,6 +197,7 @@ class EngineChip:
         for array, held in zip(arrays, before, strict=True):
             array[...] = held[members]
         self._batch, self._state = len(members), fresh
+        self._frame = self._frame[members]
 
     def state(self) -> EngineState:
         """A copy of everything that the chips keep; see :meth:`restore`.
@@ -189,7 +208,14 @@ class EngineChip:
         if self._state is None:
             raise BadRequestError("no state yet: start(batch) or decide first")
         arrays = tuple(array.copy() for array in self._state)
-        return EngineState(self.network.name, self._plan_hash, self._batch, self._clock, arrays)
+        return EngineState(
+            self.network.name,
+            self._plan_hash,
+            self._batch,
+            self._clock,
+            arrays,
+            self._frame.copy(),
+        )
 
     def restore(self, state: EngineState) -> None:
         """Go on from a state of this network, on this chip or on another one.
@@ -203,6 +229,8 @@ class EngineChip:
         fresh = new_state(self._sizes, state.batch)
         arrays: tuple[NDArray[Any], ...] = tuple(fresh)
         wanted = [(array.shape, array.dtype) for array in arrays]
+        if state.frame.shape != (state.batch, self._input_size) or state.frame.dtype != np.uint8:
+            raise BadRequestError(f"{problem}: another frame")
         if wanted != [(array.shape, array.dtype) for array in state.arrays]:
             raise BadRequestError(f"{problem}: other shapes or types")
         if np.abs(state.arrays[0].astype(np.int64)).max(initial=0) > MEMBRANE_LIMIT:
@@ -210,6 +238,7 @@ class EngineChip:
         for array, saved in zip(arrays, state.arrays, strict=True):
             array[...] = saved
         self._batch, self._clock, self._state = state.batch, state.clock, fresh
+        self._frame = state.frame.copy()
 
     @cached_property
     def _plan_hash(self) -> str:
@@ -274,11 +303,11 @@ class EngineChip:
         )
         self._run(record, slices, task, steps)
         self._clock += len(steps)
-        for name, count in zip(self.synops_walked, record.walked.sum(0).tolist(), strict=True):
-            self.synops_walked[name] += count
+        messages, times = self._messages(slices, steps)
+        self._count_walked(record, messages)
         within, outside = counted if not kept.size else kept + counted
         activity = Activity(
-            LaneCounts(self._lane_index, within, *self._messages(slices, steps)),
+            LaneCounts(self._lane_index, within, messages, times),
             LaneCounts(self._lane_index, outside, None),
         )
         readout = network.readout
@@ -331,8 +360,23 @@ class EngineChip:
                 self._call(calls)
             self._ran = True
 
+    def _count_walked(self, record: Record, messages: NDArray[Any]) -> None:
+        """Count the synapses that were met; a held frame meets its own when it is sent."""
+        for name, count in zip(self.synops_walked, record.walked.sum(0).tolist(), strict=True):
+            fan = self._fans_of_frame.get(name)
+            met = count if fan is None else int((messages.sum(0, dtype=np.int64) * fan).sum())
+            self.synops_walked[name] += met
+
     def _messages(self, slices: NDArray[np.uint8], steps: range) -> tuple[NDArray[Any], int]:
         """Messages of the input in these steps, and how often each was sent."""
+        encoder, frame = self.network.input.encoder, slices[:, 0]
+        if encoder is not Encoder.EVERY_STEP and steps.start:
+            return np.zeros(frame.shape, bool), 1
+        if encoder is Encoder.HELD:
+            return frame != 0, 1
+        if encoder is Encoder.CHANGES:
+            before, self._frame = self._frame, frame.copy()
+            return frame != before, 1
         sending = range(steps.start, max(steps.start, min(steps.stop, self.network.time_steps)))
         if self.network.input.held:
             return slices[:, 0] != 0, len(sending)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 
 from mtspark.core.backend import AgentBackend
-from mtspark.core.chip_network import ChipNetwork
+from mtspark.core.chip_network import ChipNetwork, Encoder
 from mtspark.core.errors import BackendFailedError, BackendMissingError, BadRequestError
 from mtspark.deploy.lava import installed_lava, load_lava
 from mtspark.sim.hil.faults import CHIP_KINDS, SPIKE_KINDS, Faults, FaultyChip, break_network
@@ -195,5 +195,8 @@ class Chip:
                 self._backend = FaultyChip(network, self._faults, number)
             else:
                 self._backend = self._build(network)
-            self._number = number
+        elif number != self._number and self.network.input.encoder is Encoder.CHANGES:
+            # The sum of a frame belongs to one game.
+            self._backend.start(1)
+        self._number = number
         return self._backend

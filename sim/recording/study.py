@@ -11,13 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtspark.core.backend import AgentBackend, Moment, greedy_actions
-from mtspark.core.chip_network import ChipNetwork
+from mtspark.core.chip_network import ChipNetwork, Encoder
 from mtspark.core.errors import BadRequestError
 from mtspark.sim.counts import (
     ActivityRecorder,
     Counter,
     DeepCounts,
-    Encoder,
     EncoderCounter,
     EncoderCounts,
 )

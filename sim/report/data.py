@@ -12,11 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mtspark.core.chip_network import INPUT, ChipNetwork
+from mtspark.core.chip_network import INPUT, ChipNetwork, Encoder
 from mtspark.core.environments import protocol_to_json
 from mtspark.sim.counts import (
     DeepCounts,
-    Encoder,
     EncoderCounts,
     RunCounts,
     Summary,
@@ -537,7 +536,7 @@ def decision_energy(
     None for models of memory and for encoders that were only counted over the whole run.
     """
     card, deep = bill.card, study.deep
-    if card.model != "events" or encoder is not Encoder.FRAME:
+    if card.model != "events" or encoder is not network.input.encoder:
         return None
     energy = np.zeros(deep.decisions)
     for column, link in enumerate(network.connections):

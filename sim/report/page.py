@@ -8,8 +8,7 @@ from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
-from mtspark.core.chip_network import ChipNetwork
-from mtspark.sim.counts import Encoder
+from mtspark.core.chip_network import ChipNetwork, Encoder
 from mtspark.sim.device import Devices
 from mtspark.sim.recording import ACTION_NAMES, Shot, Study, raster, sprite_sheet, video
 from mtspark.sim.report.data import ReportData, TaskReport

@@ -29,14 +29,14 @@ def folder(played: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_two_tasks_share_a_page(folder: Path, tmp_path: Path, call: Callable[..., int]) -> None:
     page = tmp_path / "report.html"
     options = ("--max-decisions", 2, "--seconds", 1, "--card", "ops45nm_int8")
-    assert call("report", folder, "-o", page, *options, "--encoder", "difference") == 0
+    assert call("report", folder, "-o", page, *options, "--encoder", "changes") == 0
     data = json.loads(page.with_suffix(".json").read_text(encoding="utf-8"))
     assert [task["task"] for task in data["tasks"]] == ["pong", "breakout"]
     for task in data["tasks"]:
         rows = {row["encoder"]: row for row in task["encoders"]}
-        assert rows["difference"]["messages_per_decision"] < rows["held"]["messages_per_decision"]
+        assert rows["changes"]["messages_per_decision"] < rows["held"]["messages_per_decision"]
         billed = task["energy"][0]["dynamic_j_per_decision"]
-        assert billed == rows["difference"]["dynamic_j_by_card"]["ops45nm_int8"]
+        assert billed == rows["changes"]["dynamic_j_by_card"]["ops45nm_int8"]
     text = page.read_text(encoding="utf-8")
     ids = re.findall(r'\bid="([^"]*)"', text)
     assert len(ids) == len(set(ids))

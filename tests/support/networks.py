@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
+from mtspark.core.chip_network.encoding import Encoder
 from mtspark.core.chip_network.network import (
     INPUT,
     ChipNetwork,
@@ -246,6 +247,14 @@ def random_networks(draw: st.DrawFn, delays: bool = True) -> ChipNetwork:
         time_steps=draw(st.integers(1, 4)),
         tasks=(PONG, BREAKOUT)[:tasks],
     )
+
+
+@st.composite
+def frame_networks(draw: st.DrawFn) -> ChipNetwork:
+    """A network that takes one graded frame a decision, with any encoder."""
+    net: ChipNetwork = draw(random_networks())
+    encoder = draw(st.sampled_from(list(Encoder)))
+    return replace(net, input=replace(net.input, payload_bits=8, encoder=encoder))
 
 
 def frames_for(net: ChipNetwork, batch: int, seed: int) -> np.ndarray:

@@ -57,9 +57,28 @@ class ScalarChip:
                 continue
             depth[link.target] = depth[link.source] + 1 + link.delay
         self.depth = depth
+        self.frame = dict.fromkeys(self.indices["input"], 0)
+        self.frame_sums: dict[Any, int] = {}
+        self.messages = 0
+
+    def send_frame(self, frame: Any) -> None:
+        """Tell each first synapse of a frame, or of its changes, before the window opens."""
+        if self.net.input.encoder.value == "held":
+            self.frame, self.frame_sums = dict.fromkeys(self.frame, 0), {}
+        change = {index: int(frame[index]) - self.frame[index] for index in self.frame}
+        self.messages += sum(value != 0 for value in change.values())
+        for link, parts in self.links:
+            if link.source == "input":
+                for origin, to, weight in parts:
+                    key = (link.name, to)
+                    self.frame_sums[key] = self.frame_sums.get(key, 0) + weight * change[origin]
+        self.frame = {index: int(frame[index]) for index in self.frame}
 
     def decide(self, frame: Any, task: int) -> tuple[dict[Any, int], dict[Any, int]]:
         net, spikes, membranes = self.net, {}, {}
+        every_step = net.input.encoder.value == "every-step"
+        if not every_step:
+            self.send_frame(frame)
         for step in range(1, net.time_steps + max(self.depth.values()) + 1):
             sums: dict[Any, int] = {}
             for link, parts in self.links:
@@ -67,6 +86,13 @@ class ScalarChip:
                 if link.recurrent and not 1 <= sent_in_layer_step <= net.time_steps:
                     continue
                 totals: dict[Any, int] = {}
+                if not every_step and link.source == "input":
+                    opens = self.depth[link.target]
+                    if opens < step <= opens + net.time_steps:
+                        for (name, to), total in self.frame_sums.items():
+                            if name == link.name:
+                                totals[to] = total
+                    parts = []
                 for origin, to, weight in parts:
                     message = self.past[link.delay].get((link.source, origin), 0)
                     totals[to] = totals.get(to, 0) + weight * message
@@ -78,7 +104,7 @@ class ScalarChip:
                     )
                     sums[link.target, to] = sums.get((link.target, to), 0) + moved
             sending: dict[Any, int] = {}
-            if step <= net.time_steps:
+            if step <= net.time_steps and every_step:
                 for index in self.indices["input"]:
                     value = int(frame[index] if net.input.held else frame[(step - 1, *index)])
                     sending["input", index] = value if net.input.payload_bits else int(value != 0)

@@ -1,5 +1,6 @@
 from .connectivity import fan_out as fan_out
 from .connectivity import fan_out_of as fan_out_of
+from .encoding import Encoder as Encoder
 from .limits import check_geometry as check_geometry
 from .limits import check_network_limits as check_network_limits
 from .network import INPUT as INPUT
@@ -14,5 +15,6 @@ from .network import ReadoutKind as ReadoutKind
 from .network import Reset as Reset
 from .network import SignMode as SignMode
 from .rules import check_network as check_network
+from .rules import check_sent_every_step as check_sent_every_step
 from .serialise import network_from_json as network_from_json
 from .serialise import network_to_json as network_to_json

@@ -19,6 +19,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from mtspark.core.chip_network.encoding import Encoder
 from mtspark.core.environments import GameProtocol, Task, task_index
 from mtspark.core.errors import BadNetworkError, BadRequestError
 from mtspark.core.geometry import ConvParameters
@@ -152,15 +153,17 @@ class FrameInput:
     Attributes:
         shape: (channels, height, width) or (values,).
         payload_bits: 0 sends binary spikes for nonzero values, 8 sends values 0..255.
-        held: one frame is sent in each of the T steps of a decision; otherwise a decision is
+        held: a decision is given one frame for all its T steps; otherwise a decision is
             given a series of T slices, one a step.
         scale: the float value that a message of 1 stands for; the chip never sees it.
+        encoder: how one frame is sent; a series is sent step by step.
     """
 
     shape: tuple[int, ...]
     payload_bits: int
     held: bool = True
     scale: float = 1.0
+    encoder: Encoder = Encoder.EVERY_STEP
 
 
 @dataclass(frozen=True)

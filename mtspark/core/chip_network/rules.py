@@ -12,11 +12,13 @@ import numpy as np
 from mtspark.core.arithmetic import (
     BIAS_EXPONENTS,
     BIAS_LIMIT,
+    CURRENT_LIMIT,
     DECAY_ONE,
     DELAYS,
     THRESHOLD_LIMIT,
     WEIGHT_EXPONENTS,
 )
+from mtspark.core.chip_network.encoding import Encoder
 from mtspark.core.chip_network.network import (
     INPUT,
     ChipNetwork,
@@ -43,6 +45,24 @@ def violations(network: ChipNetwork) -> list[str]:
     """All violations of all rules; the shape rules come first and alone if they fail."""
     structural = [text for rule in STRUCTURE_RULES for text in rule(network)]
     return structural or [text for rule in VALUE_RULES for text in rule(network)]
+
+
+def check_sent_every_step(network: ChipNetwork, receiver: str) -> None:
+    """Refuse a network that keeps sums of its frame, for something without such neurons.
+
+    Args:
+        network: of a bundle.
+        receiver: names what receives the frame, in the error.
+
+    Raises:
+        BadNetworkError: its encoder is not every-step.
+    """
+    encoder = network.input.encoder
+    if encoder is not Encoder.EVERY_STEP:
+        raise BadNetworkError(
+            f"{network.name}: {receiver} has no neurons that keep the sum of a frame, which "
+            f"encoder {encoder.value} needs; export with --encoder {Encoder.EVERY_STEP.value}"
+        )
 
 
 def names_are_unique(network: ChipNetwork) -> Iterator[str]:
@@ -228,6 +248,33 @@ def games_have_a_protocol(network: ChipNetwork) -> Iterator[str]:
         yield f"task {games[0]!r} is a game, and no protocol says how it is played"
 
 
+def encoders_hold_a_frame_whose_sums_fit(network: ChipNetwork) -> Iterator[str]:
+    """Only a frame can be held, from the first synapse on, in sums of the chip's 24 bits."""
+    encoder = network.input.encoder
+    if encoder is Encoder.EVERY_STEP:
+        return
+    if not network.input.held:
+        yield f"the input is a series of slices, encoder {encoder.value} holds one frame"
+        return
+    if not network.input.payload_bits:
+        yield f"the input sends spikes, encoder {encoder.value} sends values"
+        return
+    largest = 2**network.input.payload_bits - 1
+    for link in network.connections:
+        if link.source != INPUT:
+            continue
+        if link.recurrent:
+            yield f"connection {link.name!r} closes a loop, encoder {encoder.value} has none"
+        rows = link.weights.reshape(len(link.weights), -1)
+        sums = np.maximum(np.maximum(rows, 0).sum(1), -np.minimum(rows, 0).sum(1))
+        most = int(sums.max(initial=0)) * largest
+        if most >= CURRENT_LIMIT:
+            yield (
+                f"connection {link.name!r}: a frame's sum can reach {most:,}, encoder "
+                f"{encoder.value} holds less than {CURRENT_LIMIT:,}"
+            )
+
+
 STRUCTURE_RULES = (
     names_are_unique,
     connections_join_known_populations,
@@ -243,5 +290,6 @@ VALUE_RULES = (
     decays_thresholds_and_biases_are_in_range,
     payloads_exist_on_the_chip,
     scales_are_finite,
+    encoders_hold_a_frame_whose_sums_fit,
     games_have_a_protocol,
 )

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mtspark.core.chip_network.encoding import Encoder
 from mtspark.core.chip_network.limits import check_network_limits
 from mtspark.core.chip_network.network import (
     ChipNetwork,
@@ -84,6 +85,7 @@ def network_to_json(network: ChipNetwork) -> tuple[dict[str, Any], Arrays]:
                 "recurrent": link.recurrent,
             }
         )
+    encoder = network.input.encoder
     data = {
         "format": FORMAT,
         "version": VERSION,
@@ -93,6 +95,7 @@ def network_to_json(network: ChipNetwork) -> tuple[dict[str, Any], Arrays]:
             "payload_bits": network.input.payload_bits,
             "held": network.input.held,
             "scale": network.input.scale,
+            **({} if encoder is Encoder.EVERY_STEP else {"encoder": encoder.value}),
         },
         "populations": populations,
         "connections": connections,
@@ -134,6 +137,7 @@ def network_from_json(
                 index(data["input"]["payload_bits"]),
                 held=_flag(data["input"]["held"]),
                 scale=_number(data["input"]["scale"]),
+                encoder=Encoder(data["input"].get("encoder", Encoder.EVERY_STEP.value)),
             ),
             populations=tuple(_population(entry, arrays) for entry in data["populations"]),
             connections=tuple(_connection(entry, arrays) for entry in data["connections"]),

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mtspark.core.errors import BadRequestError
+from mtspark.core.chip_network import ChipNetwork, Encoder, check_network
+from mtspark.core.errors import BadNetworkError, BadRequestError
 from mtspark.deploy.quantise import (
     DEFAULT_STEPS,
     Calibration,
@@ -20,7 +21,7 @@ from mtspark.deploy.quantise import (
 )
 from mtspark.sim.recording import load_recording
 from mtspark.workflows.export.agent import CALIBRATION_MOMENTS, frames_of, trained_weight_bits
-from mtspark.workflows.export.request import WEIGHT_BITS, Source, check_weight_bits
+from mtspark.workflows.export.request import WEIGHT_BITS, EncoderName, Source, check_weight_bits
 from mtspark.workflows.export.state import Export
 
 RANDOM_RATE, RANDOM_BATCH = 0.1, 2
@@ -75,7 +76,24 @@ def quantise_network(export: Export) -> Export:
         options=export.options,
         provenance=dict(export.provenance),
     )
+    network = _with_encoder(network, export.request.encoder)
     return replace(export, plain_network=network, network=network, exactness=tuple(exactness))
+
+
+def _with_encoder(network: ChipNetwork, name: EncoderName | None) -> ChipNetwork:
+    """The network with its frames sent in this way.
+
+    Raises:
+        BadNetworkError: its input is no frame, or the sums of a frame can be too large.
+    """
+    if name is None:
+        return network
+    encoded = replace(network, input=replace(network.input, encoder=Encoder(name)))
+    try:
+        check_network(encoded)
+    except BadNetworkError as error:
+        raise BadNetworkError(f"{error}; export with --encoder every-step") from error
+    return encoded
 
 
 def limit_thresholds(export: Export) -> Export:

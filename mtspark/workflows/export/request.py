@@ -36,6 +36,8 @@ CalibrationName = Literal["largest", "percentile", "mse"]
 """Values of :class:`mtspark.deploy.quantise.calibration.Calibration`."""
 MaxPoolName = Literal["or"]
 """What may be done with a maximum of currents."""
+EncoderName = Literal["every-step", "held", "changes"]
+"""Values of :class:`mtspark.core.chip_network.Encoder`."""
 FormatName = Literal["nir", "onnx", "netx", "lava"]
 
 WEIGHT_BITS = 8
@@ -98,6 +100,15 @@ class ExportOptions:
             heading=False,
         ),
     ] = False
+    encoder: Annotated[
+        EncoderName | None,
+        Option(
+            "How a frame is sent: at every step (every-step, the default), once a decision (held), "
+            "or only what changed since the last one (changes); same spikes, fewer messages.",
+            QUANTISED,
+            heading=False,
+        ),
+    ] = None
     advantage_only: Annotated[
         bool,
         Option("Leave out the value stream: same greedy actions.", (Source.AGENT,), heading=False),

@@ -9,7 +9,6 @@ from mtspark.core.errors import BadRequestError
 from mtspark.core.progress import ProgressCallback, no_progress
 from mtspark.deploy.bundle import Bundle
 from mtspark.deploy.chips import load_chip
-from mtspark.sim.counts import Encoder
 from mtspark.sim.device import map_for, on_chip
 from mtspark.sim.hil import Timing
 from mtspark.sim.play import Run, play
@@ -98,7 +97,7 @@ def modelled_times(
     model.time_set(request.times)
     run = _play(bundle, request, progress)
     decisions = run.counts.decisions
-    mapping = map_for(bundle.network, model, Encoder.FRAME, run.sent)
+    mapping = map_for(bundle.network, model, bundle.network.input.encoder, run.sent)
     on = on_chip(bundle.network, model, mapping, run.sent, decisions, times=request.times)
     if on.time.chip_us is None:
         raise BadRequestError(f"{request.chip}: its description has no times; give --latency-ms")

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mtspark.core.chip_network import Encoder
 from mtspark.core.files import AnyPath, replacing
 from mtspark.core.progress import Progress, ProgressCallback, no_progress
 from mtspark.deploy.bundle import Bundle, load_bundle
-from mtspark.sim.counts import Encoder
 from mtspark.sim.energy import load_card
 from mtspark.sim.recording import Study
 from mtspark.sim.report import Fact, ReportData, report_data, report_html
@@ -67,7 +67,7 @@ def report(
     seed: int | None = None,
     max_decisions: int | None = None,
     cards: AnyPath | Sequence[AnyPath] = (),
-    encoder: str | Encoder = Encoder.FRAME,
+    encoder: str | Encoder | None = None,
     seconds: float = 10.0,
     times: str | None = None,
     pilotnet: AnyPath | None = None,
@@ -96,7 +96,7 @@ def report(
         seed=seed,
         max_decisions=max_decisions,
         cards=(cards,) if isinstance(cards, (str, os.PathLike)) else tuple(cards),
-        encoder=Encoder(encoder),
+        encoder=None if encoder is None else Encoder(encoder),
         seconds=seconds,
         times=times,
         pilotnet=pilotnet,
@@ -139,8 +139,9 @@ def write_page(
     progress(Progress("mapping to the chips, pricing, drawing", 0, None, "tasks"))
     chips = chips_of_cards(bundle, studies, cards, request.times)
     provenance = page_provenance(bundle, studies, request.seconds, checks, request.command)
+    encoder = request.encoder or bundle.network.input.encoder
     data = report_data(
-        bundle.network, studies, cards, chips, encoder=request.encoder, provenance=provenance
+        bundle.network, studies, cards, chips, encoder=encoder, provenance=provenance
     )
     _write(page, report_html(data, studies, chips), data)
     return ReportPage(page, data)

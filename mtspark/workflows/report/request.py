@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+from mtspark.core.chip_network import Encoder
 from mtspark.core.errors import BackendMissingError, BadRequestError
 from mtspark.core.files import AnyPath, writable_folder
 from mtspark.deploy.bundle import Bundle
 from mtspark.deploy.chips import load_chip
-from mtspark.sim.counts import Encoder
 from mtspark.sim.energy import PriceCard
 from mtspark.sim.recording import decision_interval_ms
 
@@ -46,7 +46,7 @@ class ReportRequest:
         seed: of the first game; None for the latest run's, else 0.
         max_decisions: cut games off after this many.
         cards: names or files of price cards, the main one first; all that ship where empty.
-        encoder: how frames reach the chip, in all bills.
+        encoder: how frames reach the chip, in all bills; None: the bundle's own.
         seconds: of play that the page shows.
         times: set of times of the chips; None for the fitted one, if any.
         pilotnet: folder of lava-dl's PilotNet LIF, to print predicted over measured.
@@ -61,7 +61,7 @@ class ReportRequest:
     seed: int | None = None
     max_decisions: int | None = None
     cards: tuple[AnyPath, ...] = ()
-    encoder: Encoder = Encoder.FRAME
+    encoder: Encoder | None = None
     seconds: float = 10.0
     times: str | None = None
     pilotnet: AnyPath | None = None

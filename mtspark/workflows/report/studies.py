@@ -6,11 +6,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from mtspark.core.backend import AgentBackend, Moment
-from mtspark.core.chip_network import INPUT
+from mtspark.core.chip_network import INPUT, Encoder
 from mtspark.core.progress import Progress, ProgressCallback
 from mtspark.deploy.bundle import Bundle
 from mtspark.deploy.chips import load_chip
-from mtspark.sim.counts import Encoder
 from mtspark.sim.device import Devices, OnChip, map_for, on_chip
 from mtspark.sim.energy import PriceCard
 from mtspark.sim.recording import Study, study_images, study_task
@@ -118,13 +117,13 @@ def chips_of_cards(
         known = [entry.name for entry in chip.times]
         chosen = times if times in known else None
         for study in studies:
-            held = map_for(network, chip, Encoder.FRAME, study.deep.sent)
+            held = map_for(network, chip, Encoder.EVERY_STEP, study.deep.sent)
             hosted = map_for(network, chip, Encoder.HELD, study.deep.sent)
             for encoder, sent in study.encoders.items():
                 devices[study.task][name, encoder] = on_chip(
                     network,
                     chip,
-                    held if encoder is Encoder.FRAME else hosted,
+                    held if encoder is Encoder.EVERY_STEP else hosted,
                     {**study.deep.sent, INPUT: sent.sent},
                     study.deep.decisions,
                     times=chosen,

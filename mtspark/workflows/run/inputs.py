@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from mtspark.core.arrays import Integers
 from mtspark.core.backend import AgentBackend, Decision
-from mtspark.core.chip_network import ChipNetwork
+from mtspark.core.chip_network import ChipNetwork, Encoder
 from mtspark.core.errors import BadRequestError
 from mtspark.core.files import AnyPath, replacing, writable_folder
 from mtspark.core.process import main_memory_bytes
@@ -195,6 +195,9 @@ def answers(
                     f"x: a series of {steps} steps after one of {network.time_steps}; give "
                     "batches of equal length"
                 )
+            if network.input.encoder is Encoder.CHANGES:
+                # Samples are no course of a game: each is sent whole.
+                player.start(len(frames))
             decision = player.decide(np.ascontiguousarray(frames), row, trace=record)
             done += len(frames)
             yield Answer(network, values, frames, labels, decision)

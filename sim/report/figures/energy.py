@@ -223,9 +223,9 @@ def encoders(rows: Sequence[EncoderReport], main: CardReport) -> str:
         )
     _mark_int8(axis, main, sums)
     labels = {
-        "frame": "frame at every step",
+        "every-step": "frame at every step",
         "held": "frame held on chip",
-        "difference": "changed pixels only",
+        "changes": "changed pixels only",
     }
     axis.set_yticks(range(len(rows)), [labels[entry.encoder.value] for entry in rows])
     axis.set_ylim(len(rows) + 0.25, -0.55)
@@ -273,7 +273,7 @@ def step_time(rows: Sequence[EncoderReport], main: CardReport, static_uj_per_us:
     figure.subplots_adjust(left=0.13, right=0.97, top=0.95, bottom=0.15)
     time_us = np.logspace(0, 4, 120)
     shades = dict(
-        zip(("frame", "held", "difference"), ("#c8553d", "#e9a23b", "#5f8f6b"), strict=True)
+        zip(("every-step", "held", "changes"), ("#c8553d", "#e9a23b", "#5f8f6b"), strict=True)
     )
     for entry in rows:
         dynamic = entry.bill(main.bill.card).dynamic_j_per_decision * 1e6

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from mtspark.core.chip_network import rules
+from mtspark.core.chip_network.encoding import Encoder
 from mtspark.core.chip_network.network import ChipNetwork, SignMode
 from mtspark.core.environments.protocol import Task
 
@@ -212,6 +213,11 @@ CASES: list[tuple[Callable[..., Any], Change, str]] = [
         rules.scales_are_finite,
         network(input=lambda old: replace(old, scale=0.0)),
         "input scale 0.0, a positive number is needed",
+    ),
+    (
+        rules.encoders_hold_a_frame_whose_sums_fit,
+        network(input=lambda old: replace(old, held=False, encoder=Encoder.HELD)),
+        "the input is a series of slices, encoder held holds one frame",
     ),
     (
         rules.games_have_a_protocol,

@@ -5,9 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from mtspark.core.chip_network import Encoder
 from mtspark.core.errors import BadRequestError
 from mtspark.sim.backends.reference import ReferenceChip
-from mtspark.sim.counts.encoders import Encoder, EncoderCounter, with_encoder
+from mtspark.sim.counts.encoders import EncoderCounter, with_encoder
 from mtspark.sim.counts.totals import Counter, Split
 from tests.support.networks import three_neurons
 
@@ -26,10 +27,10 @@ def counter() -> EncoderCounter:
     ("encoder", "messages", "structural", "effective"),
     [
         # Nonzero values: A 2 + 2, B 1 + 1, each in both steps; input 0 three times, input 1 three.
-        (Encoder.FRAME, 12, 24, 2 * (3 * 2 + 3 * 1)),
+        (Encoder.EVERY_STEP, 12, 24, 2 * (3 * 2 + 3 * 1)),
         (Encoder.HELD, 6, 12, 3 * 2 + 3 * 1),
         # First both whole (3 values: input 0 once), then A changes input 1, B both.
-        (Encoder.DIFFERENCE, 6, 12, 1 * 2 + 2 * 1 + 1 * 2 + 2 * 1),
+        (Encoder.CHANGES, 6, 12, 1 * 2 + 2 * 1 + 1 * 2 + 2 * 1),
     ],
 )
 def test_three_neurons_by_hand(
@@ -46,11 +47,11 @@ def test_differences_are_to_the_last_frame_of_the_same_episode() -> None:
     found = EncoderCounter(three_neurons())
     found.add(np.array([[7, 1], [0, 255]], np.uint8), BOTH)
     found.add(np.array([[0, 255]], np.uint8), np.array([1]))
-    assert found.result(Encoder.DIFFERENCE).messages == 3
+    assert found.result(Encoder.CHANGES).messages == 3
     found.add(np.array([[0, 254], [0, 255]], np.uint8), np.array([1, 2]))
-    assert found.result(Encoder.DIFFERENCE).messages == 5
+    assert found.result(Encoder.CHANGES).messages == 5
     assert found.result(Encoder.HELD).messages == 6
-    assert found.result(Encoder.DIFFERENCE).decisions == 5
+    assert found.result(Encoder.CHANGES).decisions == 5
 
 
 def test_the_frame_encoder_is_what_the_chip_was_given() -> None:
@@ -60,7 +61,7 @@ def test_the_frame_encoder_is_what_the_chip_was_given() -> None:
     totals.add(ReferenceChip(net).decide(frames, 0).activity)
     encoders.add(frames, BOTH)
     counts = totals.result()
-    assert with_encoder(counts, encoders.result(Encoder.FRAME)) == counts
+    assert with_encoder(counts, encoders.result(Encoder.EVERY_STEP)) == counts
     held = with_encoder(counts, encoders.result(Encoder.HELD))
     assert held.input_events == Split(3, 0)
     assert held.layers[0].synops_structural == Split(6, 0)

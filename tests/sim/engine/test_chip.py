@@ -26,6 +26,7 @@ from tests.support.engine_checks import PATHS, assert_same, plain_convolutions, 
 from tests.support.networks import (
     conv,
     dense,
+    frame_networks,
     frames_for,
     network,
     population,
@@ -85,6 +86,20 @@ def assert_equals_the_reference(
 )
 @settings(deadline=None, max_examples=80)
 def test_every_spike_membrane_and_operation_equals_the_reference(
+    net: ChipNetwork, seed: int, tasks: list[int], path: str, hold: bool
+) -> None:
+    assert_equals_the_reference(net, seed, tasks, path=path, hold_frame=hold)
+
+
+@given(
+    net=frame_networks(),
+    seed=st.integers(0, 1000),
+    tasks=st.lists(st.integers(0, 1), max_size=3),
+    path=PATHS,
+    hold=st.booleans(),
+)
+@settings(deadline=None)
+def test_every_encoder_equals_the_reference(
     net: ChipNetwork, seed: int, tasks: list[int], path: str, hold: bool
 ) -> None:
     assert_equals_the_reference(net, seed, tasks, path=path, hold_frame=hold)

@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 
 from mtspark.core.backend import Moment, greedy_actions
+from mtspark.core.chip_network import Encoder
 from mtspark.core.chip_network.network import INPUT, ChipNetwork
 from mtspark.core.environments.protocol import GameProtocol
 from mtspark.core.errors import BadRequestError
 from mtspark.deploy.chips.model import load_chip
 from mtspark.deploy.mapping.task_switch import TaskSwitch
 from mtspark.sim.backends.reference import ReferenceChip
-from mtspark.sim.counts.encoders import Encoder
 from mtspark.sim.device import ChipSwitch, Devices, dearest_switches, map_for, on_chip
 from mtspark.sim.energy.cards import load_card
 from mtspark.sim.engine.chip import EngineChip
@@ -93,7 +93,7 @@ def made(network: ChipNetwork, study: Study, checks: str = "fine") -> Made:
     devices = {}
     for name in ("loihi2", "loihi1"):
         chip = load_chip(name)
-        mapping = map_for(network, chip, Encoder.FRAME)
+        mapping = map_for(network, chip, Encoder.EVERY_STEP)
         for encoder in Encoder:
             sent = {**study.deep.sent, "input": study.encoders[encoder].sent}
             found = on_chip(network, chip, mapping, sent, study.deep.decisions, host_us=1.0)
@@ -103,7 +103,7 @@ def made(network: ChipNetwork, study: Study, checks: str = "fine") -> Made:
         [study],
         cards,
         {study.task: devices},
-        encoder=Encoder.FRAME,
+        encoder=Encoder.EVERY_STEP,
         provenance=Provenance(
             mtspark="0",
             git_commit=None,
@@ -150,9 +150,9 @@ def test_several_tasks_stand_side_by_side_with_the_dearest_switch() -> None:
     devices = {}
     for name in ("loihi2", "loihi1"):
         chip, sent = load_chip(name), {"input": np.ones(1, np.int64), "p": np.zeros(6, np.int64)}
-        mapping = map_for(two, chip, Encoder.FRAME)
-        devices[name, Encoder.FRAME] = on_chip(two, chip, mapping, sent, 1)
-    found = dearest_switches(two, [devices, devices], Encoder.FRAME)
+        mapping = map_for(two, chip, Encoder.EVERY_STEP)
+        devices[name, Encoder.EVERY_STEP] = on_chip(two, chip, mapping, sent, 1)
+    found = dearest_switches(two, [devices, devices], Encoder.EVERY_STEP)
     assert [(one.chip, one.switch.source, one.switch.writes) for one in found] == [
         ("loihi2", "pong", 4),
         ("loihi1", "pong", 2),
@@ -230,7 +230,7 @@ def test_energy_of_single_decisions_has_the_bills_mean(
             assert single["n"] == 18
     card = load_card("loihi1_sanafe")
     found = price(study.run.counts, network, card)
-    energy = decision_energy(network, study, found, Encoder.FRAME)
+    energy = decision_energy(network, study, found, Encoder.EVERY_STEP)
     assert energy is not None
     updates = sum(layer.neuron_updates.total for layer in study.run.counts.layers) / 18
     conv1, rest = study.deep.operations[5, 0], study.deep.operations[5]
