@@ -11,6 +11,9 @@ import numpy as np
 
 from mtspark.core.errors import BadNetworkError
 
+SELECTED = 2**25
+"""Largest matrix that picks one of several inputs out of their join."""
+
 IMPLICIT = {"input": nir.Input, "output": nir.Output}
 """Names that stand for the ends of a subgraph in files that leave those nodes out."""
 
@@ -25,6 +28,7 @@ class FlatGraph:
         sources: of every node, the nodes that lead to it, in the file's order.
         input, output: names of the two ends of the whole graph.
         notes: decisions, for the user, one sentence each.
+        open: ends that declare one value behind neurons of one number each, which says nothing.
     """
 
     nodes: dict[str, nir.NIRNode] = field(default_factory=dict)
@@ -32,6 +36,7 @@ class FlatGraph:
     input: str = ""
     output: str = ""
     notes: list[str] = field(default_factory=list)
+    open: set[str] = field(default_factory=set)
 
     def targets(self, name: str) -> list[str]:
         """Nodes that a node leads to."""
@@ -58,8 +63,9 @@ def flatten_graph(graph: nir.NIRGraph, output: str | None = None) -> FlatGraph:
     for name in flat.nodes:
         flat.sources[name] = [source for source, target in edges if target == name]
     _split_input_weights(flat)
-    flat.input = _input_before(flat, _only("input", ends[0], None))
     flat.output = _only("output", ends[1], output)
+    flat.input = _joined(flat, ends[0])
+    _open_ends(flat)
     _prune(flat, set(ends[1]))
     return flat
 
@@ -85,6 +91,102 @@ def _split_input_weights(flat: FlatGraph) -> None:
         flat.sources |= {before: flat.sources[name], name: [before]}
         rows, columns = weights.shape
         flat.notes.append(f"{name}: w_in is a matrix ({rows} x {columns}), in front of its neurons")
+
+
+def _joined(flat: FlatGraph, names: list[str]) -> str:
+    """The one input of the graph: several that lead to the output become parts of one."""
+    leading = _reached([flat.output], flat.sources)
+    used = [name for name in names if name in leading]
+    if len(used) < 2:
+        return _input_before(flat, _only("input", used or names, None))
+    names = [_input_before(flat, name) for name in used]
+    shapes = {}
+    for name in names:
+        shape = tuple(int(length) for length in np.ravel(declared_input(flat, name)))
+        if not shape or min(shape) < 1:
+            raise BadNetworkError(
+                f"{len(names)} inputs ({', '.join(names)}) are joined in one, and {name!r} has no "
+                "shape; give it one"
+            )
+        shapes[name] = shape
+    # Images of one size are joined by their channels, so that convolutions stay such.
+    images = all(len(shape) == 3 for shape in shapes.values())
+    images = images and len({shape[1:] for shape in shapes.values()}) == 1
+    per_channel = int(np.prod(shapes[names[0]][1:])) if images else 1
+    counts = [int(np.prod(shape)) // per_channel for shape in shapes.values()]
+    total = sum(counts)
+    if max(counts) * total > SELECTED:
+        raise BadNetworkError(
+            f"{len(names)} inputs ({', '.join(names)}) of {total} values are too many to join; "
+            "join them before the network, in one Input node"
+        )
+    rows = shapes[names[0]][1:] if images else ()
+    joint = _free_name(flat, "input")
+    for name, start, count in zip(names, np.cumsum([0, *counts]), counts, strict=False):
+        chosen = np.eye(total)[start : start + count]
+        part = _free_name(flat, f"{name}.part")
+        flat.nodes[part] = (
+            nir.Conv2d(rows, chosen[:, :, None, None], 1, 0, 1, 1, np.zeros(count))
+            if images
+            else nir.Linear(chosen)
+        )
+        flat.sources |= {part: [joint], name: [part]}
+    shape = (total, *rows)
+    flat.nodes = {joint: nir.Input({"input": np.array(shape)}), **flat.nodes}
+    flat.sources = {joint: [], **flat.sources}
+    told = ", ".join(f"{name!r} {shapes[name]}" for name in names)
+    flat.notes.append(f"{len(names)} inputs are joined in one of shape {shape}, in order: {told}")
+    return joint
+
+
+def declared_input(flat: FlatGraph, name: str) -> Any:
+    """The shape of an input as it says it, or as a node behind it does; else nothing."""
+    for node in (flat.nodes[name], *(flat.nodes[target] for target in flat.targets(name))):
+        taken = taken_shape(node)
+        if taken is not None and np.size(taken):
+            return taken
+    return ()
+
+
+def _open_ends(flat: FlatGraph) -> None:
+    """Let ends take what arrives where the neurons before them have no shape of their own.
+
+    Exporters of neurons with one number for all declare ends of one value behind them.
+    """
+    changed = True
+    while changed:
+        changed = False
+        for name, node in list(flat.nodes.items()):
+            sources = flat.sources[name]
+            ends = isinstance(node, (nir.Input, nir.Output)) and name not in flat.open
+            if not ends or not sources or np.prod(_declared(node)) != 1:
+                continue
+            if all(source in flat.open or _shapeless(flat.nodes[source]) for source in sources):
+                flat.nodes[name] = type(node)({_KEY[type(node)]: None})
+                flat.open.add(name)
+                changed = True
+
+
+_KEY = {nir.Input: "input", nir.Output: "output"}
+
+
+def _declared(node: nir.NIRNode) -> tuple[int, ...]:
+    taken = (node.input_type or {}).get("input")
+    return (2,) if taken is None else tuple(int(length) for length in np.ravel(taken))
+
+
+def _shapeless(node: nir.NIRNode) -> bool:
+    """Whether one number holds for all values that go through a node."""
+    kinds = (nir.I, nir.LI, nir.IF, nir.LIF, nir.CubaLI, nir.CubaLIF)
+    if not isinstance(node, (*kinds, nir.Threshold, nir.Scale, nir.Delay)):
+        return False
+    return all(np.prod(length) == 1 for length in (node.output_type or {}).values())
+
+
+def _free_name(flat: FlatGraph, name: str) -> str:
+    while name in flat.nodes:
+        name += "_"
+    return name
 
 
 def _input_before(flat: FlatGraph, first: str) -> str:

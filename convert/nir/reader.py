@@ -170,6 +170,11 @@ def import_graph(
             raise BadNetworkError(f"a reset is given for {node_name!r}, which is no node")
     notes += flat.notes
     shapes = signal_shapes(flat, choices.dt)
+    notes += [
+        f"{one}: declares one value behind neurons of one number each; takes {shapes[one]}"
+        for one in sorted(flat.open & set(flat.nodes))
+        if size(shapes[one]) > 1
+    ]
     names = _population_names(flat)
     populations: dict[str, FloatPopulation] = {}
     for node_name, short in names.items():
