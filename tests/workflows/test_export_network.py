@@ -10,6 +10,7 @@ import nir
 import numpy as np
 import pytest
 
+from mtspark.cli.show.export import print_export
 from mtspark.convert.nir.reader import import_nir
 from mtspark.core.errors import BadFileError, BadRequestError, MtsparkError
 from mtspark.core.float_network.simulator import run_float
@@ -191,3 +192,24 @@ def test_advice_is_what_was_tried_and_helps(
     (warning,) = export_to(request, tmp_path / "net.deploy").to_json()["warnings"]
     assert warning.startswith("layer 'n'")
     assert warning.endswith("on the chip" + advice)
+
+
+def test_an_export_says_how_many_neurons_are_exact(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    two = np.ones(2)
+    nodes = {
+        "input": nir.Input(input_type={"input": np.array([2])}),
+        "w": nir.Linear(np.array([[0.5, 1.0], [np.pi, 1.0]])),
+        "n": nir.IF(r=two, v_threshold=two, v_reset=0 * two),
+        "output": nir.Output(output_type={"output": np.array([2])}),
+    }
+    edges = [("input", "w"), ("w", "n"), ("n", "output")]
+    nir.write(str(tmp_path / "net.nir"), nir.NIRGraph(nodes=nodes, edges=edges))
+    request = ExportRequest(source=tmp_path / "net.nir", dt=1.0, time_steps=10)
+    exported = export_to(request, tmp_path / "net.deploy")
+    counted = [{"population": "n", "neurons": 2, "exact": 1}]
+    assert exported.to_json()["exact"] == counted
+    assert json.loads((exported.bundle.folder / "fidelity.json").read_text())["exact"] == counted
+    print_export(exported)
+    assert "exact in integers: 1 of 2 neurons" in capsys.readouterr().out

@@ -148,7 +148,8 @@ def _classified(
     guarded: bool,
 ) -> NDArray[np.int64]:
     """Ties, signs, followed and rounding; `on_chip` are membranes in thresholds."""
-    near = TIE * np.maximum(np.abs(thresholds), np.finfo(float).tiny)
+    size = np.where(np.isfinite(thresholds), np.abs(thresholds), 0.0)
+    near = TIE * np.maximum(size, np.finfo(float).tiny)
     ties = np.abs(membranes - thresholds) <= near
     if guarded:
         ties |= np.abs(membranes - 2 * thresholds) <= near

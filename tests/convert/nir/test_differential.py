@@ -406,6 +406,7 @@ def _check_float(case: Case, network: FloatNetwork, run: FloatRun, record: Recor
             distance = abs(wanted[step, neuron] - bounds[step, neuron])
             if name in record.guards:
                 distance = min(distance, record.guards[name][step].ravel()[neuron])
+            assert np.isfinite(bounds[step, neuron]), name
             assert distance <= NEAR * max(1.0, abs(bounds[step, neuron])), name
             assert case.mode == FREE or not case.dyadic, f"{name}: no number here rounds"
             seen["ties that rounding decided"] += 1

@@ -116,9 +116,18 @@ def test_weights_that_are_multiples_of_a_half_meet_the_threshold_of_one() -> Non
     keep=st.sampled_from([0.0, 1.0, 1.0]),
     share=st.sampled_from([1.0, 0.5, 0.25, 1 / 3, 0.1, np.float32(0.1)]),
     bits=st.sampled_from([8, 8, 5]),
+    per_channel=st.booleans(),
+    for_netx=st.booleans(),
 )
 def test_whole_multiples_equal_sums_of_whole_numbers(
-    seed: int, reset: FloatReset, at: bool, keep: float, share: float, bits: int
+    seed: int,
+    reset: FloatReset,
+    at: bool,
+    keep: float,
+    share: float,
+    bits: int,
+    per_channel: bool,
+    for_netx: bool,
 ) -> None:
     """Random signs, biases and thresholds, in units of `share`; every reset, at and above."""
     if reset is FloatReset.ZERO_LATE:
@@ -140,7 +149,9 @@ def test_whole_multiples_equal_sums_of_whole_numbers(
         import_graph(graph, choices),
         payload_bits=0,
         held=False,
-        options=QuantiseOptions(bits, may_saturate=True),
+        options=QuantiseOptions(
+            bits, per_channel=per_channel, may_saturate=True, for_netx=for_netx
+        ),
     )
     trace = ReferenceChip(chip).decide(spikes[None].astype(np.uint8), 0, trace=True).trace
     assert trace is not None
