@@ -236,7 +236,7 @@ def test_biases_beyond_all_integers_are_refused(huge: float) -> None:
         ({"r": 5e-324}, "hear nothing"),
         ({"tau": DT / 2}, "shorter than dt"),
         ({"v_threshold": -1.0}, "threshold -1 is below the reset value"),
-        ({"v_threshold": np.nan}, "not finite"),
+        ({"v_threshold": np.nan}, "v_threshold is nan; must be a number"),
     ],
 )
 def test_neurons_that_the_chip_does_not_have_are_refused(
