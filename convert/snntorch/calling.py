@@ -18,6 +18,7 @@ from snntorch import SpikingNeuron
 from torch import Tensor, nn
 
 from mtspark.convert.linear import is_identity
+from mtspark.convert.snntorch.maxima import refused
 from mtspark.convert.snntorch.recorder import NeuronCall, Node, Recorder, no_state
 from mtspark.convert.snntorch.symbolic import Resolver
 from mtspark.convert.snntorch.values import (
@@ -128,7 +129,12 @@ class Recording:
             return call.drive
         if call.drive is not None:
             value = self.resolver.values[id(call.drive)]
-            return value.form if isinstance(value, Pooled) else self.resolver.form(call.drive)
+            if not isinstance(value, Pooled):
+                return self.resolver.form(call.drive)
+            if not self.resolver.exchange_pools:
+                recurrent = type(call.module).__name__.startswith("R")
+                raise refused(value, exchangeable=not recurrent)
+            return value.form
         assert call.constant is not None
         constant = call.constant.double().numpy()
         if not (constant == constant[:1]).all():

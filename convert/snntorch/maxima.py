@@ -30,12 +30,16 @@ from mtspark.convert.snntorch.values import (
     Form,
     InputValues,
     NeedsSpikesError,
+    Pooled,
     composed,
     substitute,
 )
 from mtspark.core.arrays import Floats
 from mtspark.core.errors import BadNetworkError
 from mtspark.core.geometry import Pair, Shape
+
+OF_INPUT = "values of the input, whose messages have 8 bits"
+"""What a maximum is taken of that comes before all neurons."""
 
 
 class NoSpikesError(BadNetworkError):
@@ -264,7 +268,7 @@ class Spikes:
             if single is None:
                 raise NoSpikesError("sums of several values")
             if term.source.call is None and unit is None:
-                raise NoSpikesError("values of the input, whose messages have 8 bits")
+                raise NoSpikesError(OF_INPUT)
             if term.source.call is not None and term.source.quantity != "spikes":
                 raise NoSpikesError(f"a {term.source.quantity}")
             factors, ones = single
@@ -279,22 +283,35 @@ class Spikes:
         return worth
 
 
-def refused(node: Node, reason: NoSpikesError) -> BadNetworkError:
+def refused(pooled: Pooled, exchangeable: bool, between: Node | None = None) -> BadNetworkError:
     """Explain that a maximum is no OR of spikes, with what to do.
 
     Args:
-        node: the recorded maximum.
-        reason: what it is taken of.
+        pooled: the maximum.
+        exchangeable: whether `--max-pool or` would help.
+        between: what lies between it and the neurons, where something does.
 
     Returns:
         The error to raise.
     """
-    name = node.op.removesuffix("_with_indices")
+    first = pooled.pools[0]
+    name = first.op.removesuffix("_with_indices")
+    remedy = (
+        "put it behind the neurons, use average pooling (nn.AvgPool2d) or a convolution with a "
+        "stride"
+    )
+    if pooled.of == OF_INPUT:
+        remedy = "pool your data before they are sent"
+    if exchangeable:
+        remedy += (
+            ", or export with --max-pool or, an approximation in which the neurons fire before "
+            "the pool"
+        )
+    elif between is not None:
+        remedy += f" (no help from --max-pool or: {between.op} lies between it and the neurons)"
     return BadNetworkError(
-        f"{node.where}: {name} of {reason} is not linear, and a chip has it of spikes only: put "
-        "it behind the neurons, use average pooling (nn.AvgPool2d) or a convolution with a "
-        "stride, or export with --max-pool or, an approximation in which the neurons fire before "
-        "the pool"
+        f"{first.where}: {name} of {pooled.of} is not linear, and a chip has it of spikes only: "
+        f"{remedy}"
     )
 
 

@@ -13,8 +13,7 @@ import numpy as np
 
 from mtspark.convert.linear import LinearMap, same
 from mtspark.convert.snntorch.calling import Recording
-from mtspark.convert.snntorch.values import Form, PoolCall, Pooled, Series
-from mtspark.core.errors import BadNetworkError
+from mtspark.convert.snntorch.values import Form, PoolCall, Series
 
 _Row = tuple[int, int, LinearMap]
 """Layer (-1: the input), steps from sending to arriving, and the map in between."""
@@ -36,11 +35,6 @@ def add_pools(recording: Recording, returned: Iterable[Any]) -> None:
             pools.follow(recording.drive(layer, at))
     for value in returned:
         for form in value.forms if isinstance(value, Series) else [value]:
-            if isinstance(form, Pooled):
-                raise BadNetworkError(
-                    f"{form.pools[-1].where}: a maximum of currents is returned, and no neurons "
-                    "lie behind it; return spikes"
-                )
             if isinstance(form, Form):
                 pools.follow(form)
     for calls in recording.layers:

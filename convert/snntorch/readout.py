@@ -12,7 +12,7 @@ from torch import Tensor
 from mtspark.convert.linear import Scale, is_identity, same
 from mtspark.convert.snntorch.calling import Recording
 from mtspark.convert.snntorch.recorder import NeuronCall
-from mtspark.convert.snntorch.values import HEAD, Form, Series, Term
+from mtspark.convert.snntorch.values import HEAD, Form, Pooled, Series, Term
 from mtspark.core.errors import BadNetworkError
 from mtspark.core.float_network import OutputKind
 
@@ -143,6 +143,11 @@ def _readout(recording: Recording, names: list[str], values: list[Any]) -> Reado
     for value in values:
         if isinstance(value, BadNetworkError):
             raise value
+        if isinstance(value, Pooled):
+            raise BadNetworkError(
+                f"{value.pools[-1].where}: a maximum of {value.of} is returned, which no neurons "
+                "follow; return spikes"
+            )
     if len(values) == 1 and isinstance(values[0], Series):
         forms = values[0].forms
     elif all(isinstance(value, Form) for value in values):

@@ -122,10 +122,7 @@ class Resolver:
                 f"{node.where}: works on several time steps at once; write it inside the loop"
             )
         if isinstance(value, Pooled):
-            raise BadNetworkError(
-                f"{node.where}: --max-pool or lets the neurons right behind a pool fire before it, "
-                "and other layers lie between; put the pool behind the neurons"
-            )
+            raise refused(value, exchangeable=False)
         return value
 
     def _value(self, node: Node) -> Value:
@@ -263,9 +260,10 @@ class Resolver:
             try:
                 spikes = Spikes(node, forms, counted, self.inputs)
             except NoSpikesError as reason:
-                if not self.exchange_pools or len(signals) > 1:
-                    raise refused(node, reason) from reason
-                return Pooled(first, (node,))
+                pooled = Pooled(first, (node,), str(reason))
+                if len(signals) > 1:
+                    raise refused(pooled, exchangeable=False) from reason
+                return pooled
             self._maxima[key] = spikes, node, forms
         spikes, *_ = self._maxima[key]
         sources = [term for form in forms.values() for term in form.terms]
@@ -291,7 +289,7 @@ class Resolver:
                 constants.
         """
         if node.op in MAXIMA:
-            return Pooled(pooled.form, (*pooled.pools, node))
+            return replace(pooled, pools=(*pooled.pools, node))
         if node.op in INCREASING:
             before = replace(node, shape=(self.batch, *pooled.form.shape))
             assert node.function is not None
@@ -305,13 +303,10 @@ class Resolver:
             if rise[0].shape[1:] == pooled.form.shape and (rise[1] > rise[0]).all():
                 self.values[id(signal)] = pooled.form
                 try:
-                    return Pooled(self._on_forms(before, [signal]), pooled.pools)
+                    return replace(pooled, form=self._on_forms(before, [signal]))
                 finally:
                     self.values[id(signal)] = pooled
-        raise BadNetworkError(
-            f"{node.where}: {node.op} lies between a max pool and the neurons that --max-pool or "
-            "would let fire before it; put the pool right before them, or behind them"
-        )
+        raise refused(pooled, exchangeable=False, between=node if self.exchange_pools else None)
 
     def _on_forms(self, node: Node, signals: list[Node]) -> Form:
         forms = {id(signal): self.form(signal) for signal in signals}

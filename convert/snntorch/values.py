@@ -100,15 +100,19 @@ class PoolCall:
 
 @dataclass
 class Pooled:
-    """A maximum of currents, to be taken behind the neurons that get it (an approximation).
+    """A maximum of values that are no spikes, which no synapse can take.
+
+    Neurons right behind it may fire before it (an approximation).
 
     Attributes:
-        form: the currents.
+        form: the values.
         pools: the maxima that were taken of them, in order.
+        of: what the values are, in a few words.
     """
 
     form: Form
     pools: tuple[Node, ...]
+    of: str
 
 
 @dataclass(frozen=True)

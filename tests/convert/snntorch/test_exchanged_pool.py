@@ -163,7 +163,7 @@ def test_what_rises_with_the_current_may_lie_between(series: torch.Tensor) -> No
         assert np.array_equal(ours.spikes[name].reshape(spikes.shape), spikes.numpy())
     with torch.no_grad():
         norm.weight[0] = -1.0
-    with pytest.raises(BadNetworkError, match="batch_norm lies between a max pool and the neurons"):
+    with pytest.raises(BadNetworkError, match="batch_norm lies between it and the neurons"):
         trace_module(module, input_spike=None, exchange_pools=True, **options)
 
 
@@ -187,16 +187,16 @@ def same(x: Any) -> Any:
 REFUSED: dict[str, tuple[Any, str]] = {
     "a convolution between": (
         lambda: Between(nn.Conv2d(2, 2, 1)),
-        "conv2d lies between a max pool and the neurons",
+        "conv2d lies between it and the neurons",
     ),
     "a sum with another signal": (
         lambda: Between(lambda s: s + s),
-        "other layers lie between",
+        "max_pool2d of sums of several values is not linear",
     ),
     "a negative factor": (lambda: Between(lambda s: -s), "neg lies between"),
     "a bias of its own for each neuron": (
         lambda: Between(lambda s: s + torch.arange(18.0).reshape(2, 3, 3)),
-        "other layers lie between|cannot be followed|lies between",
+        "cannot be followed|lies between",
     ),
     "recurrent neurons": (
         lambda: Between(
@@ -221,7 +221,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
         lambda: nn.Sequential(
             snn.Leaky(0.9, init_hidden=True), nn.Conv2d(1, 2, 3), nn.MaxPool2d(2)
         ),
-        "a maximum of currents is returned",
+        "a maximum of sums of several values is returned",
     ),
 }  # fmt: skip
 
@@ -231,6 +231,36 @@ def test_what_cannot_be_exchanged_is_refused(name: str) -> None:
     make, words = REFUSED[name]
     with pytest.raises(BadNetworkError, match=words):
         trace_module(make(), name="net", input_shape=(1, 8, 8), time_steps=4, exchange_pools=True)
+
+
+def test_the_option_is_advised_only_where_it_helps() -> None:
+    options: Any = {"name": "net", "input_shape": (1, 8, 8), "time_steps": 4}
+    with pytest.raises(BadNetworkError, match="--max-pool or"):
+        trace_module(Between(same), **options)
+    recurrent = Between(
+        same, kind=snn.RLeaky, all_to_all=True, conv2d_channels=2, kernel_size=1, reset_delay=False
+    )
+    for module in (Between(nn.Conv2d(2, 2, 1)), recurrent):
+        with pytest.raises(BadNetworkError, match="put it behind the neurons") as caught:
+            trace_module(module, **options)
+        assert "--max-pool" not in str(caught.value)
+    pixels = nn.Sequential(nn.MaxPool2d(2), nn.Conv2d(1, 2, 3), snn.Leaky(0.9, init_hidden=True))
+    with pytest.raises(BadNetworkError, match=r"pool your data before they are sent$"):
+        trace_module(pixels, input_spike=None, **options)
+
+
+def test_a_maximum_that_is_only_returned_beside_spikes_does_no_harm() -> None:
+    class Watching(Between):
+        def forward(self, x: Any) -> Any:
+            pooled = functional.max_pool2d(self.conv(x), 2)
+            return self.lif(self.conv(x)), pooled
+
+    for option in (False, True):
+        traced = trace_module(
+            Watching(same), name="net", input_shape=(1, 8, 8), time_steps=4, exchange_pools=option
+        )
+        assert traced.layers == ("lif",)
+        assert not traced.exchanged
 
 
 def test_pools_behind_neurons_stay_exact_under_the_option() -> None:
