@@ -465,12 +465,13 @@ def check_all(examples: int) -> None:
         check(case)
 
     each()
-    assert seen["graphs"] >= examples
-    assert seen["exact on the chip"] > 0.4 * seen["graphs"]
-    assert seen["refused on the chip"] < 0.15 * seen["graphs"]
-    assert seen["not exact on the chip"] < 0.15 * seen["graphs"]
+    # Usually two thirds, and a twentieth each of the others.
+    assert seen["graphs"] >= 0.9 * examples
+    assert seen["exact on the chip"] > 0.25 * seen["graphs"]
+    assert seen["refused on the chip"] < 0.25 * seen["graphs"]
+    assert seen["not exact on the chip"] < 0.25 * seen["graphs"]
     assert seen["ties met"] > seen["graphs"]
-    assert seen["ties that rounding decided"] < 0.15 * seen["graphs"]
+    assert seen["ties that rounding decided"] < 0.25 * seen["graphs"]
 
 
 def test_random_graphs_equal_the_equations() -> None:
