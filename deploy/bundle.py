@@ -51,7 +51,7 @@ MANIFEST, NETWORK_JSON, NETWORK_ARRAYS = "manifest.json", "network.json", "netwo
 AGENT, FIDELITY, RUNS = "agent.pt", "fidelity.json", "runs"
 
 _ATTEMPTS = 5
-"""A folder that is exchanged twice while one run is stored is rare enough."""
+"""A folder that is exchanged as often while it is read, or a run is stored, is rare enough."""
 
 
 class _ChangedError(BadFileError):
@@ -335,9 +335,26 @@ def load_bundle(
         BadNetworkError: its network breaks a rule.
     """
     folder = Path(folder)
-    with contextlib.suppress(OSError, RuntimeError, ValueError):
-        _recover(folder.resolve())
+    for _ in range(_ATTEMPTS):
+        with contextlib.suppress(OSError, RuntimeError, ValueError):
+            _recover(folder.resolve())
+        before = _identity(folder)
+        try:
+            return _load(folder, limits, trust)
+        except BadFileError:
+            # Replaced while it was read: files of the old one and of the new one do not agree.
+            if _identity(folder) == before:
+                raise
     return _load(folder, limits, trust)
+
+
+def _identity(folder: Path) -> tuple[int, int] | None:
+    """Tells the folder from another one of its name; None where there is none."""
+    try:
+        found = folder.stat()
+    except (OSError, ValueError):
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _load(folder: Path, limits: FileLimits | None, trust: bool | None) -> Bundle:

@@ -201,6 +201,23 @@ def test_runs_stored_during_replacements_are_all_there(folder: Path, way: str) -
     own_things_are_there(folder)
 
 
+def test_a_bundle_that_is_replaced_while_it_is_read_is_read(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The manifest is the old one's, the network the new one's: no reason to refuse either."""
+    plain, times = bundles._manifest_files, count()
+
+    def replaced_now(path: Path, manifest: Any) -> dict[str, Any]:
+        files = plain(path, manifest)
+        if next(times) == 0:
+            monkeypatch.setattr(bundles, "_manifest_files", plain)
+            write_bundle(folder, AFTER, replace=True)
+        return files
+
+    monkeypatch.setattr(bundles, "_manifest_files", replaced_now)
+    assert load_bundle(folder, trust=True).network.time_steps == AFTER.time_steps
+
+
 def test_a_run_outlives_a_bundle_that_was_moved_away(tmp_path: Path, folder: Path) -> None:
     bundle = load_bundle(folder)
     folder.rename(tmp_path / "elsewhere" / "a")
