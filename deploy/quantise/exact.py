@@ -22,6 +22,9 @@ NEAR = 2.0**-22
 PROBES = 16
 """The largest weights of a neuron, which rule most steps out before all are looked at."""
 
+BLOCK_VALUES = 2**22
+"""Weights that are looked at at once (32 MiB)."""
+
 Flags = NDArray[np.bool_]
 
 
@@ -70,6 +73,13 @@ def common_steps(rows: Floats, levels: int) -> Floats:
         rows: (n, values), each with a value other than 0.
         levels: the largest multiple of the grid; it has one more below 0.
     """
+    block = max(1, BLOCK_VALUES // rows.shape[1])
+    if len(rows) > block:
+        parts = [
+            common_steps(rows[start : start + block], levels)
+            for start in range(0, len(rows), block)
+        ]
+        return np.concatenate(parts)
     top = np.abs(rows).max(1, keepdims=True)
     probes = rows
     if rows.shape[1] > PROBES:
