@@ -17,7 +17,6 @@ from mtspark.train.config import (
     ImageConfig,
     RunConfig,
     TrainConfig,
-    check_sizes,
     config_of,
 )
 from mtspark.train.images import RUN_FORMAT as IMAGES_FORMAT
@@ -31,7 +30,7 @@ from mtspark.train.runs import (
     check_compiler,
     check_device,
     check_folder,
-    check_games,
+    check_request,
     only_run_in,
 )
 
@@ -143,6 +142,7 @@ def check_run(config: RunConfig, folder: AnyPath) -> None:
         BadFileError: the folder cannot be written, or its resume.pt holds no such run.
     """
     folder = Path(folder)
+    check_request(config, folder)
     if isinstance(config, AblationSettings):
         check_folder(folder, ABLATION_FORMAT, ())
         return
@@ -152,8 +152,6 @@ def check_run(config: RunConfig, folder: AnyPath) -> None:
     if isinstance(config, ImageConfig):
         check_folder(folder, IMAGES_FORMAT, IMAGES_STATE)
         return
-    check_games(config.games)
-    check_sizes(config, folder)
     check_folder(folder, GAMES_FORMAT, GAMES_STATE)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -100,9 +101,16 @@ def _train(config: RunConfig, folder: Path, data: Path | None, dropped: str) -> 
     """Train, with notes before and the result after; `dropped` is the first note, or empty."""
     from mtspark.cli._console import console
     from mtspark.cli._progress import progress_bar
-    from mtspark.train.ablation import AblationResult, as_markdown
+    from mtspark.cli.start import quiet_interrupts
     from mtspark.train.config import AblationSettings, notes
-    from mtspark.train.training import check_run, train_agent
+    from mtspark.train.runs import check_request
+
+    check_request(config, folder)
+    if "torch" not in sys.modules:
+        print(f"training in {folder}: loading PyTorch", file=sys.stderr, flush=True)
+    with quiet_interrupts():
+        from mtspark.train.ablation import AblationResult, as_markdown
+        from mtspark.train.training import check_run, train_agent
 
     check_run(config, folder)
     if not isinstance(config, AblationSettings):

@@ -415,3 +415,40 @@ def test_checkpoints_larger_than_the_disk_are_refused_before_work_begins(
     assert "checkpoints take 2.8 GB" in error
     assert "1.0 GB are free" in error
     assert call(tmp_path / "run", "--set", "replay.capacity=60_000", recipe="pong-dqn") == 0
+
+
+def test_what_cannot_work_is_refused_before_pytorch_is_loaded(tmp_path: Path) -> None:
+    (tmp_path / "text").mkdir()
+    (tmp_path / "text" / "resume.pt").write_text("no checkpoint")
+    (tmp_path / "file").write_text("")
+    refused = {
+        ("--game", "nogame", "-o", str(tmp_path / "new")): "unknown game",
+        ("--set", "games_per_task=4096", "--set", "rollout_steps=4096"): "of memory",
+        ("-o", str(tmp_path / "file")): "not a folder",
+        ("-o", str(tmp_path / "text")): "not a PyTorch checkpoint",
+    }
+    code = (
+        "import sys\n"
+        "from mtspark.cli.main import main\n"
+        "try:\n"
+        "    main()\n"
+        "except SystemExit as end:\n"
+        "    assert end.code == 2 and 'torch' not in sys.modules\n"
+    )
+    for words, text in refused.items():
+        command = [sys.executable, "-c", code, "train", "pong", *words]
+        done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=tmp_path)
+        assert text in done.stderr
+        assert len(done.stderr.splitlines()) == 1
+
+
+def test_ctrl_c_while_libraries_load_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "slow.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    code = (
+        "from mtspark.cli.start import quiet_interrupts\n"
+        "with quiet_interrupts():\n"
+        "    import slow\n"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (130, "interrupted\n")

@@ -10,6 +10,7 @@ from .callbacks import TensorBoard as TensorBoard
 from .callbacks import Update as Update
 from .callbacks import running as running
 from .callbacks import save_and_stop as save_and_stop
+from .early import check_request as check_request
 from .folder import check_same_run as check_same_run
 from .folder import damaged_state as damaged_state
 from .folder import holds_agent as holds_agent
@@ -18,7 +19,6 @@ from .setup import STATE as STATE
 from .setup import check_compiler as check_compiler
 from .setup import check_device as check_device
 from .setup import check_folder as check_folder
-from .setup import check_games as check_games
 from .setup import only_run_in as only_run_in
 from .setup import prepare_network as prepare_network
 from .setup import prepare_torch as prepare_torch

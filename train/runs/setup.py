@@ -10,10 +10,10 @@ from pathlib import Path
 
 import torch
 
-from mtspark.core.environments import task_for_game
 from mtspark.core.errors import BadFileError, BadRequestError
 from mtspark.train.checkpoint import load_plain
 from mtspark.train.networks import MTSparkNetwork
+from mtspark.train.runs.early import check_writable
 
 STATE = ("network", "target", "optimizer", "schedule", "steps", "updates", "episodes", "returns")
 """Entries of the saved state of a run on games, of either algorithm."""
@@ -71,16 +71,6 @@ def check_device(device: str) -> None:
         raise BadRequestError(f"device {device}: PyTorch finds no such device here; use cpu")
 
 
-def check_games(games: tuple[str, ...]) -> None:
-    """Check that every game exists.
-
-    Raises:
-        BadRequestError: ALE has no such game.
-    """
-    for game in games:
-        task_for_game(game)
-
-
 def check_folder(folder: Path, run_format: str, state_keys: tuple[str, ...]) -> None:
     """Check that a run can start, or resume, in a folder.
 
@@ -92,12 +82,7 @@ def check_folder(folder: Path, run_format: str, state_keys: tuple[str, ...]) -> 
     Raises:
         BadFileError: it is a file or cannot be written, or its resume.pt holds no run.
     """
-    whole = folder.absolute()
-    nearest = next(path for path in (whole, *whole.parents) if path.exists())
-    if not nearest.is_dir():
-        raise BadFileError(f"{nearest}: a file, not a folder; choose another folder")
-    if not os.access(nearest, os.W_OK | os.X_OK):
-        raise BadFileError(f"{nearest}: no permission to write there; choose another folder")
+    check_writable(folder)
     resume = folder / "resume.pt"
     if resume.exists():
         state = load_plain(resume, run_format).get("state")
