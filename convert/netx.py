@@ -2,7 +2,8 @@
 
 Follows what lava-dl 0.6.0 builds from such a file (``lava/lib/dl/netx/hdf5.py``): du is iDecay
 - 1, biases are shifted by 6, kernels are plain cross-correlations in (out, in, rows, columns).
-What lava-dl does not build (pooling, other neurons) and what the chip cannot hold is refused.
+Transposed convolutions and pools, which lava-dl trains but does not build, are what they are in
+its training. Other neurons and what the chip cannot hold are refused.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from mtspark.convert.linear import convolution, matrix
 from mtspark.core.arithmetic import DELAYS
 from mtspark.core.arrays import Integers
 from mtspark.core.chip_network import (
@@ -42,6 +44,9 @@ from mtspark.core.files import (
 
 BIAS_EXPONENT = 6
 DEFAULT_STEPS = 16
+
+DECAYED = 4096
+"""Of 4096: a decay that leaves nothing."""
 
 NEVER = 131071
 """Threshold of neurons that are read by their membrane."""
@@ -172,14 +177,17 @@ def _add_layer(chain: _Chain, layer: Layer) -> None:
         _add_input(chain, layer)
     elif kind == "conv":
         _add_conv(chain, layer)
+    elif kind == "pool":
+        _add_pool(chain, layer)
+    elif kind in ("convT", "unpool"):
+        _add_transposed(chain, layer, kind)
     elif kind == "flatten":
         chain.shape = (int(np.prod(chain.shape)),)
     elif kind in ("dense", "dense_rec"):
         _add_dense(chain, layer, kind == "dense_rec")
     else:
         raise BadNetworkError(
-            f"type {kind!r}: lava-dl builds input, conv, flatten, dense and dense_rec only; use "
-            "a strided convolution instead of pooling"
+            f"type {kind!r}; must be input, conv, convT, pool, unpool, flatten, dense or dense_rec"
         )
 
 
@@ -203,7 +211,7 @@ def _shape(value: Any) -> Shape:
 
 def _neurons(chain: _Chain, name: str, layer: Layer, shape: Shape, bias: Integers) -> Population:
     if "neuron" not in layer:
-        raise BadNetworkError("no neurons; lava-dl's default for that never forgets its current")
+        return _holding(chain, name, shape, bias)
     neuron = layer["neuron"]
     kind = neuron["type"]
     kind = kind.decode("ascii", "replace") if isinstance(kind, bytes) else str(kind)
@@ -215,18 +223,46 @@ def _neurons(chain: _Chain, name: str, layer: Layer, shape: Shape, bias: Integer
     if "refDelay" in neuron and np.any(_whole("refDelay", neuron["refDelay"]) > 1):
         chain.notes.append(f"{name}: a refractory time, which lava-dl ignores")
     current = _whole("iDecay", neuron["iDecay"]) - 1
-    if current.min() < 0:
-        raise BadNetworkError("iDecay 0: a current that never decays")
     membrane = _whole("vDecay", neuron["vDecay"])
     thresholds = np.broadcast_to(
         _by_neuron("vThMant", _whole("vThMant", neuron["vThMant"]), shape), shape
     )
+    if current.min() < 0:
+        if (current == -1).all() and (membrane == DECAYED).all() and (thresholds >= NEVER).all():
+            return _holding(chain, name, shape, bias)
+        raise BadNetworkError(
+            "iDecay 0: a current that never decays, in neurons that fire or have a membrane of "
+            "their own; a chip's current decays"
+        )
     return Population(
         name=name,
         shape=shape,
         current_decay=_decay(current, shape),
         membrane_decay=_decay(membrane, shape),
         thresholds=thresholds[None].copy(),
+        bias_mantissa=bias,
+        bias_exponent=BIAS_EXPONENT,
+    )
+
+
+def _holding(chain: _Chain, name: str, shape: Shape, bias: Integers) -> Population:
+    """Neurons whose current never decays, with no membrane of their own, which never fire.
+
+    lava-dl's default where a layer has no neurons: u <- u + a, v <- u. A membrane that never
+    decays with a current of no memory holds the same sum, v <- v + a.
+    """
+    if bias.any():
+        raise BadNetworkError(
+            "a bias beside a current that never decays: it is no part of the sum over the steps; "
+            "give the layer neurons (iDecay 4096, vDecay 0 adds the bias in every step)"
+        )
+    chain.notes.append(f"{name}: no neurons that fire; its sum over the steps is its membrane")
+    return Population(
+        name=name,
+        shape=shape,
+        current_decay=DECAYED - 1,
+        membrane_decay=0,
+        thresholds=np.full((1, *shape), NEVER),
         bias_mantissa=bias,
         bias_exponent=BIAS_EXPONENT,
     )
@@ -290,11 +326,7 @@ def _add_input(chain: _Chain, layer: Layer) -> None:
 def _add_conv(chain: _Chain, layer: Layer) -> None:
     if len(chain.shape) != 3:
         raise BadNetworkError(f"a convolution after a signal of shape {chain.shape}")
-    weights = _whole("weight", layer["weight"])
-    if weights.ndim == 5 and weights.shape[4] == 1:
-        weights = weights[..., 0]
-    if weights.ndim != 4:
-        raise BadNetworkError(f"kernels of shape {weights.shape}; must be (out, in, rows, columns)")
+    weights = _kernels(layer)
     shape = _shape(layer["shape"])
     name = chain.named("conv")
     if "delay" in layer and np.any(np.asarray(layer["delay"])):
@@ -314,6 +346,76 @@ def _add_conv(chain: _Chain, layer: Layer) -> None:
         groups=int(_whole("groups", layer["groups"]).reshape(-1)[0]),
     )
     chain.add(_neurons(chain, name, layer, shape, _bias(layer, shape)), [link])
+
+
+def _add_pool(chain: _Chain, layer: Layer) -> None:
+    """Pooling of slayer: one kernel, (1, 1, rows, columns), over every channel by itself."""
+    if len(chain.shape) != 3:
+        raise BadNetworkError(f"pooling after a signal of shape {chain.shape}")
+    channels = chain.shape[0]
+    kernel = _kernels(layer)
+    if kernel.shape[:2] != (1, 1):
+        raise BadNetworkError(f"a pool of shape {kernel.shape}; must be (1, 1, rows, columns)")
+    _add_conv(
+        chain,
+        {**layer, "weight": np.repeat(kernel, channels, 0), "groups": np.asarray(channels)},
+    )
+
+
+def _add_transposed(chain: _Chain, layer: Layer, kind: str) -> None:
+    """A transposed convolution, weights (in, out / groups, rows, columns), as a sparse matrix.
+
+    It is the transpose of the convolution with these kernels from its output to its input. Of
+    unpool, one kernel is over every channel by itself.
+    """
+    if len(chain.shape) != 3:
+        raise BadNetworkError(f"a transposed convolution after a signal of shape {chain.shape}")
+    kernel, channels = _kernels(layer), chain.shape[0]
+    groups = channels
+    if kind == "convT":
+        groups = int(_whole("groups", layer["groups"]).reshape(-1)[0])
+    elif kernel.shape[:2] == (1, 1):
+        kernel = np.repeat(kernel, channels, 0)
+    shape = _shape(layer["shape"])
+    fits = len(shape) == 3 and groups > 0 and shape[0] == kernel.shape[1] * groups
+    back = (
+        convolution(
+            np.asarray(kernel, np.float64),
+            shape,
+            _pair("stride", layer["stride"]),
+            _pair("padding", layer["padding"]),
+            _pair("dilation", layer["dilation"]),
+            groups,
+        )
+        if fits
+        else None
+    )
+    if back is None or back.geometry.output_shape != chain.shape:
+        raise BadNetworkError(
+            f"kernels {kernel.shape} of a transposed convolution do not lead from {chain.shape} to "
+            f"{shape}"
+        )
+    name = chain.named(kind)
+    weights, exponent, mode = _on_grid(np.rint(matrix(back).T).astype(np.int64))
+    link = Connection(
+        name=f"{chain.source}->{name}",
+        source=chain.source,
+        target=name,
+        kind=ConnectionKind.SPARSE,
+        weights=weights,
+        sign_mode=mode,
+        exponent=exponent,
+    )
+    chain.add(_neurons(chain, name, layer, shape, _bias(layer, shape)), [link])
+
+
+def _kernels(layer: Layer) -> Integers:
+    weights = _whole("weight", layer["weight"])
+    if weights.ndim == 5 and weights.shape[4] == 1:
+        weights = weights[..., 0]
+    if weights.ndim != 4:
+        raise BadNetworkError(f"kernels of shape {weights.shape}; must be (out, in, rows, columns)")
+    return weights
 
 
 def _pair(name: str, value: Any) -> tuple[int, int]:

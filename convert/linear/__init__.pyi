@@ -12,3 +12,4 @@ from .maps import same as same
 from .maps import select as select
 from .materialise import MATRIX_VALUES as MATRIX_VALUES
 from .materialise import connection as connection
+from .materialise import matrix as matrix

@@ -115,6 +115,63 @@ def test_texts_beside_the_numbers_change_nothing(golden: Path, tmp_path: Path) -
     assert all(np.array_equal(arrays[name], others[name]) for name in arrays | others)
 
 
+def without_neurons(layer: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in layer.items() if not key.startswith("neuron")}
+
+
+NEVER_FORGETS = {"neuron/iDecay": 0, "neuron/vDecay": 4096, "neuron/vThMant": 1 << 17}
+
+
+@pytest.mark.parametrize("explicit", [False, True])
+def test_a_layer_without_neurons_holds_its_sum(tmp_path: Path, explicit: bool) -> None:
+    """lava-dl's default is du = -1, dv = 4096 and vth = 2^17: u <- u + (a << 6), v <- u."""
+    generator = np.random.default_rng(3)
+    weights = generator.integers(-60, 60, (8, 5)) * 2
+    layer = dense_layer(weights)
+    last = {**layer, **NEVER_FORGETS} if explicit else without_neurons(layer)
+    network = import_netx(write(tmp_path / "a.net", [last]), time_steps=80)
+    series = generator.integers(0, 2, (80, 5))
+    current, expected = np.zeros(8, np.int64), []
+    for slice_ in series:
+        current = current + (weights @ slice_ << 6)
+        expected.append(current)
+    assert np.array_equal(run(network, series)["fc-0"], expected)
+    assert network.readout.kind is ReadoutKind.MEMBRANE
+    assert "its sum over the steps is its membrane" in network.provenance["notes"]
+
+
+def image_layer(kind: str, weights: Any, shape: tuple[int, ...], **changes: Any) -> dict[str, Any]:
+    fields = {"stride": [2, 1], "padding": [1, 0], "dilation": [1, 2], "groups": 1}
+    return {
+        "type": np.array([kind.encode()]), "shape": np.array(shape), "weight": weights,
+        **fields, **changes,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["convT", "unpool", "pool"])
+def test_layers_that_slayer_trains_beside_convolutions(tmp_path: Path, kind: str) -> None:
+    """Against torch, in which slayer computes them; the sum over one step is compared."""
+    import torch
+    from torch.nn import functional
+
+    generator = np.random.default_rng(1)
+    groups = 2 if kind == "convT" else 4
+    size = (4, 3, 3, 2) if kind == "convT" else (1, 1, 3, 2)
+    kernel = generator.integers(-50, 50, size) * 2
+    spikes = generator.integers(0, 2, (4, 5, 4))
+    given = torch.tensor(spikes[None]).double()
+    full = torch.tensor(kernel if kind == "convT" else np.repeat(kernel, 4, 0)).double()
+    function = functional.conv2d if kind == "pool" else functional.conv_transpose2d
+    wanted = function(given, full, stride=(2, 1), padding=(1, 0), dilation=(1, 2), groups=groups)
+    shape = tuple(wanted.shape[1:])
+    first = {"type": np.array([b"input"]), "shape": np.array(spikes.shape)}
+    layer = image_layer(kind, kernel, shape, groups=groups)
+    network = import_netx(write(tmp_path / "a.net", [first, layer]), time_steps=1)
+    (population,) = network.populations
+    found = run(network, spikes[None])[population.name]
+    np.testing.assert_array_equal(found[0], wanted[0].numpy() * 64)
+
+
 def run(network: ChipNetwork, series: Any) -> dict[str, np.ndarray]:
     frames = np.asarray(series, np.uint8)[None]
     trace = ReferenceChip(network).decide(frames, 0, trace=True).trace
@@ -171,7 +228,7 @@ def test_a_recurrent_layer_hears_its_own_last_spikes(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("layers", "text"),
     [
-        ([{"type": np.array([b"pool"])}], "'pool': lava-dl builds"),
+        ([{"type": np.array([b"average"])}], "type 'average'; must be input, conv, convT, pool"),
         ([dense_layer([[2, -3]], **{"neuron/type": b"SDNN"})], "type 'SDNN'"),
         (
             [dense_layer([[2, -3]], **{"neuron/type": "SDNN", "neuron/activation": "relu"})],
@@ -179,7 +236,8 @@ def test_a_recurrent_layer_hears_its_own_last_spikes(tmp_path: Path) -> None:
         ),
         ([dense_layer([[2, -3]], **{"neuron/vDecay": "slow"})], "vDecay is a text"),
         ([dense_layer([[2, np.inf]])], "weight has values that are no whole numbers"),
-        ([dense_layer([[2, -3]], **{"neuron/iDecay": 0})], "never decays"),
+        ([dense_layer([[2, -3]], **{"neuron/iDecay": 0})], "never decays, in neurons that fire"),
+        ([without_neurons(dense_layer([[2, -3]], bias=[1.0]))], "a bias beside a current"),
         ([dense_layer([[2, -3]], **{"neuron/messageBits": 8})], "messages"),
         ([dense_layer([[201, -3]])], "mixed ones are even"),
         ([dense_layer([[2.5, -3]])], "no whole numbers"),
