@@ -17,6 +17,8 @@ from mtspark.core.errors import BadRequestError
 from mtspark.sim.counts import Counter, RunCounts
 
 MAX_GAMES_AT_ONCE = 32
+MOST_PLAYED = 10**7
+"""Games of a run, and decisions of a game, which has at most as many frames."""
 
 
 @dataclass(frozen=True)
@@ -142,13 +144,15 @@ def play(
 
 
 def check_length(episodes: int, max_decisions: int | None) -> None:
-    """Refuse games without an episode or a decision.
+    """Refuse games without an episode or a decision, and numbers of them without end.
 
     Raises:
-        BadRequestError: there is none.
+        BadRequestError: there is none, or there are too many.
     """
     if episodes < 1 or (max_decisions is not None and max_decisions < 1):
         raise BadRequestError("episodes and max-decisions must be at least 1")
+    if max(episodes, max_decisions or 1) > MOST_PLAYED:
+        raise BadRequestError(f"episodes and max-decisions must be at most {MOST_PLAYED:,}")
 
 
 def play_task(

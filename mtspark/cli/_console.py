@@ -19,6 +19,9 @@ console = Console(markup=False, emoji=False)
 """Prints what it is given: names of files and tasks may look like markup. A line with styles
 asks for `markup=True` and escapes every name in it."""
 
+MOST, MOST_RECORDED = 10**7, 10**5
+"""Upper bounds of options that count games, images or decisions, and of recorded decisions."""
+
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
 

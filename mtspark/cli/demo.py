@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mtspark.cli._console import console, one_thread_each
+from mtspark.cli._console import MOST_RECORDED, console, one_thread_each
 from mtspark.cli._progress import progress_bar
 
 SHIPPED_AGENT = Path("examples/agents/pong/pong.pt")
@@ -19,10 +19,13 @@ def demo_command(
         Path, typer.Option("-o", "--output", help="Folder for all files of the demo.")
     ] = Path("demo-output"),
     lava_decisions: Annotated[
-        int, typer.Option(min=1, help="Decisions to compare with Lava on our processes.")
+        int,
+        typer.Option(
+            min=1, max=MOST_RECORDED, help="Decisions to compare with Lava on our processes."
+        ),
     ] = 50,
     stock_decisions: Annotated[
-        int, typer.Option(min=1, help="Decisions to compare with stock Lava.")
+        int, typer.Option(min=1, max=MOST_RECORDED, help="Decisions to compare with stock Lava.")
     ] = 3,
 ) -> None:
     """Export an agent, prove the chip equal to Lava, play a full game, count and show it."""

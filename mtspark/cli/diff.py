@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mtspark.cli._console import one_thread_each
+from mtspark.cli._console import MOST_RECORDED, one_thread_each
 from mtspark.core.files import check_target, write_json
 
 
@@ -34,6 +34,7 @@ def diff_command(
         int | None,
         typer.Option(
             min=1,
+            max=MOST_RECORDED,
             help="How many (default: 1000; lava and another bundle 50; files, netx and onnx 20; "
             "lava-stock 3).",
         ),

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mtspark.cli._console import one_thread_each
+from mtspark.cli._console import MOST, one_thread_each
 from mtspark.cli._progress import progress_bar
 from mtspark.core.files import check_target
 
@@ -24,7 +24,7 @@ def evaluate_command(
     task: Annotated[
         list[str] | None, typer.Option(help="Only this task; repeat for several (all).")
     ] = None,
-    episodes: Annotated[int, typer.Option(min=2, help="Full games per row.")] = 30,
+    episodes: Annotated[int, typer.Option(min=2, max=MOST, help="Full games per row.")] = 30,
     seed: Annotated[int, typer.Option(help="Of the first game of every row.")] = 0,
     sticky: Annotated[
         float, typer.Option(help="Sticky actions of the second pair of rows.")
@@ -32,7 +32,9 @@ def evaluate_command(
     data: Annotated[
         Path | None, typer.Option(help="Folder with test images, for image tasks (or download).")
     ] = None,
-    images: Annotated[int, typer.Option(min=0, help="Test images of each task; 0: all.")] = 0,
+    images: Annotated[
+        int, typer.Option(min=0, max=MOST, help="Test images of each task; 0: all.")
+    ] = 0,
     into: Annotated[
         Path | None, typer.Option(help="Store the rows in this checkpoint, too.")
     ] = None,

@@ -7,17 +7,21 @@ from typing import Annotated
 
 import typer
 
-from mtspark.cli._console import one_thread_each
+from mtspark.cli._console import MOST, MOST_RECORDED, one_thread_each
 from mtspark.core.files import check_target, write_json
 
 
 def explain_command(
     folder: Annotated[Path, typer.Argument(help="A bundle made by mtspark export.")],
     task: Annotated[str | None, typer.Option(help="Which task (default: the first).")] = None,
-    decisions: Annotated[int, typer.Option(min=1, help="Recorded decisions to compare.")] = 500,
+    decisions: Annotated[
+        int, typer.Option(min=1, max=MOST_RECORDED, help="Recorded decisions to compare.")
+    ] = 500,
     episodes: Annotated[
         int,
-        typer.Option(min=0, help="Also play this many episodes with every effect (minutes each)."),
+        typer.Option(
+            min=0, max=MOST, help="Also play this many episodes with every effect (minutes each)."
+        ),
     ] = 0,
     weight_bits: Annotated[
         str | None,

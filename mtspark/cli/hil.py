@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mtspark.cli._console import console, one_thread_each
+from mtspark.cli._console import MOST, console, one_thread_each
 from mtspark.core.files import check_target
 from mtspark.sim.hil import KEY_VARIABLE, ChipBackend, Hold, Jitter
 
@@ -19,10 +19,13 @@ if TYPE_CHECKING:
 def hil_command(
     folder: Annotated[Path, typer.Argument(help="A bundle made by mtspark export.")],
     task: Annotated[str | None, typer.Option(help="Which game to play.")] = None,
-    episodes: Annotated[int, typer.Option(min=1, help="Full games for each setting.")] = 1,
+    episodes: Annotated[
+        int, typer.Option(min=1, max=MOST, help="Full games for each setting.")
+    ] = 1,
     seed: Annotated[int, typer.Option(help="Of the first game; the next has seed + 1.")] = 0,
     max_decisions: Annotated[
-        int | None, typer.Option(min=1, help="Cut every game off after this many decisions.")
+        int | None,
+        typer.Option(min=1, max=MOST, help="Cut every game off after this many decisions."),
     ] = None,
     sticky: Annotated[
         float | None, typer.Option(help="Sticky action probability (default: the agent's own).")
@@ -80,7 +83,9 @@ def hil_command(
             "spurious-spikes, lost-messages, chip-death. May be given again.",
         ),
     ] = None,
-    fault_seed: Annotated[int, typer.Option(help="Draws of faults and jitter.")] = 0,
+    fault_seed: Annotated[
+        int, typer.Option(min=0, max=2**62, help="Draws of faults and jitter.")
+    ] = 0,
     away_ms: Annotated[float, typer.Option(help="How long a chip that died is gone.")] = 1000.0,
     latency_sweep: Annotated[
         str | None,

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from mtspark.cli._console import console, one_thread_each
+from mtspark.cli._console import MOST, console, one_thread_each
 from mtspark.cli._progress import progress_bar
 from mtspark.core.errors import BadRequestError
 from mtspark.core.files import check_target, write_json
@@ -60,7 +60,9 @@ def map_command(
     ] = None,
     decisions: Annotated[
         int | None,
-        typer.Option(min=1, help="Of that game, from its start (default: the whole game)."),
+        typer.Option(
+            min=1, max=MOST, help="Of that game, from its start (default: the whole game)."
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Of that game.")] = 0,
     times: Annotated[

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from mtspark.cli._console import one_thread_each
+from mtspark.cli._console import MOST, MOST_RECORDED, one_thread_each
 from mtspark.core.chip_network import Encoder
 from mtspark.core.errors import BadRequestError
 from mtspark.core.files import check_target, write_json
@@ -33,13 +33,14 @@ def report_command(
     task: Annotated[
         list[str] | None, typer.Option(help="With -o: this task only; may be repeated.")
     ] = None,
-    episodes: Annotated[int, typer.Option(min=1, help="With -o: games a task.")] = 1,
+    episodes: Annotated[int, typer.Option(min=1, max=MOST, help="With -o: games a task.")] = 1,
     seed: Annotated[
         int | None,
         typer.Option(help="With -o: of the first game (default: the latest run's, else 0)."),
     ] = None,
     max_decisions: Annotated[
-        int | None, typer.Option(min=1, help="With -o: cut games off after this many decisions.")
+        int | None,
+        typer.Option(min=1, max=MOST, help="With -o: cut games off after this many decisions."),
     ] = None,
     card: Annotated[
         list[str] | None,
@@ -67,14 +68,16 @@ def report_command(
     ] = None,
     neurobench: Annotated[
         int,
-        typer.Option(min=0, help="With -o: decisions a task that NeuroBench counts, too."),
+        typer.Option(
+            min=0, max=MOST_RECORDED, help="With -o: decisions a task that NeuroBench counts, too."
+        ),
     ] = 0,
     data: Annotated[
         Path | None,
         typer.Option(help="With -o: folder of the images, for image sets (default: download)."),
     ] = None,
     images: Annotated[
-        int, typer.Option(min=1, help="With -o: test images a task that is an image set.")
+        int, typer.Option(min=1, max=MOST, help="With -o: test images a task that is an image set.")
     ] = 300,
 ) -> None:
     """Show spikes, operations and energy of the latest runs, or write a page about them."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mtspark.cli._console import console, one_thread_each
+from mtspark.cli._console import MOST, console, one_thread_each
 from mtspark.cli._progress import progress_bar
 from mtspark.core.errors import BadRequestError
 from mtspark.core.files import check_target, write_json
@@ -20,11 +20,12 @@ if TYPE_CHECKING:
 def run_command(
     folder: Annotated[Path, typer.Argument(help="A bundle made by mtspark export.")],
     task: Annotated[str | None, typer.Option(help="Which game to play.")] = None,
-    episodes: Annotated[int, typer.Option(min=1, help="Full games to play.")] = 1,
+    episodes: Annotated[int, typer.Option(min=1, max=MOST, help="Full games to play.")] = 1,
     backend: Annotated[BackendName, typer.Option(help="Who decides.")] = BackendName.ENGINE,
     seed: Annotated[int, typer.Option(help="Of the first game; the next has seed + 1.")] = 0,
     max_decisions: Annotated[
-        int | None, typer.Option(min=1, help="Cut every game off after this many decisions.")
+        int | None,
+        typer.Option(min=1, max=MOST, help="Cut every game off after this many decisions."),
     ] = None,
     sticky: Annotated[
         float | None, typer.Option(help="Sticky action probability (default: the agent's own).")

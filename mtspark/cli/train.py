@@ -40,7 +40,7 @@ def train_command(
         typer.Option(help="Network: dqn, dueling-dqn, dsqn, mtspark-ad or mtspark-add."),
     ] = None,
     steps: Annotated[
-        int | None, typer.Option(min=1, help="Agent decisions over all games.")
+        int | None, typer.Option(min=1, max=10**12, help="Agent decisions over all games.")
     ] = None,
     seed: Annotated[
         int | None,

@@ -22,6 +22,10 @@ PIXEL_SHARE, SPIKE_SHARE = 0.4, 0.1
 """Share of the values that are not zero in random frames and in random spikes."""
 
 
+MOST_RECORDED = 10**5
+"""Decisions whose frames are kept in memory."""
+
+
 @dataclass(frozen=True)
 class Feed:
     """What a network takes.
@@ -69,8 +73,12 @@ def task_frames(
         a step.
 
     Raises:
-        BadRequestError: unknown task.
+        BadRequestError: unknown task, or more decisions than can be kept.
     """
+    if decisions > MOST_RECORDED:
+        raise BadRequestError(f"decisions {decisions:,}: {MOST_RECORDED:,} is the limit")
+    if not 0 <= seed < 2**30:
+        raise BadRequestError(f"seed {seed}: must be 0 to {2**30 - 1}")
     if not network.tasks[network.task_index(task)].game:
         return random_frames(feed_of(network), decisions, seed)
     return game_frames(network, task, decisions, seed, progress=progress)

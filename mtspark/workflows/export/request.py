@@ -121,6 +121,7 @@ class ExportOptions:
             QUANTISED,
             heading=False,
             min=1,
+            max=2**20,
         ),
     ] = None
     palette_chip: Annotated[
