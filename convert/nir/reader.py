@@ -14,6 +14,7 @@ from typing import Any
 import nir
 import numpy as np
 
+from mtspark.convert.linear import Scale
 from mtspark.convert.nir.file import METADATA, read_nir_here
 from mtspark.convert.nir.graph import FlatGraph, flatten_graph, taken_shape
 from mtspark.convert.nir.loops import break_loops, computing_order
@@ -25,7 +26,7 @@ from mtspark.convert.nir.neurons import (
     choose,
     population_of,
 )
-from mtspark.convert.nir.nodes import fit, linear_effect, shape_of, size
+from mtspark.convert.nir.nodes import Effect, fit, linear_effect, shape_of, size
 from mtspark.convert.nir.signals import Signal, connections_of, through, total
 from mtspark.core.arrays import Floats
 from mtspark.core.chip_network import INPUT
@@ -186,6 +187,14 @@ def import_graph(
     arriving: dict[str, Signal] = {}
     for node_name, short in names.items():
         arriving[short] = total(signals, flat.sources[node_name], shapes[node_name])
+        deaf = populations[short].gain == 0
+        if deaf.any():
+            # A chip has no gain of 0, but weights of 0: an infinite tau, or an r of 0.
+            mask = Effect(Scale(np.where(deaf, 0.0, 1.0).reshape(-1)), None, shapes[node_name])
+            arriving[short] = through(mask, arriving[short])
+            gain = np.where(deaf, 1.0, populations[short].gain)
+            populations[short] = replace(populations[short], gain=gain)
+            notes.append(f"{node_name}: {int(deaf.sum())} neurons hear nothing (r dt / tau is 0)")
     output = _output(flat, signals, shapes, populations, arriving)
     loops = break_loops(arriving)
     notes += loops.notes

@@ -213,3 +213,36 @@ def test_an_export_says_how_many_neurons_are_exact(
     assert json.loads((exported.bundle.folder / "fidelity.json").read_text())["exact"] == counted
     print_export(exported)
     assert "exact in integers: 1 of 2 neurons" in capsys.readouterr().out
+
+
+def test_neurons_that_never_forget_or_never_fire_are_deployed(tmp_path: Path) -> None:
+    """tau = inf and v_threshold = inf, which stand in files of real tools; in plain NumPy."""
+    weights = np.array([[0.5, 0.25], [0.5, 0.25], [0.25, 0.5], [0.5, 0.5]])
+    four, tau = np.ones(4), np.array([2.0, np.inf, 2.0, 4.0])
+    threshold = np.array([0.25, 0.25, np.inf, 0.5])
+    graph = nir.NIRGraph(
+        nodes={
+            "input": nir.Input(input_type={"input": np.array([2])}),
+            "w": nir.Linear(weight=weights),
+            "n": nir.LIF(tau=tau, r=four, v_leak=0 * four, v_threshold=threshold),
+            "output": nir.Output(output_type={"output": np.array([4])}),
+        },
+        edges=[("input", "w"), ("w", "n"), ("n", "output")],
+    )
+    nir.write(str(tmp_path / "net.nir"), graph)
+    request = ExportRequest(source=tmp_path / "net.nir", dt=1.0, time_steps=40)
+    bundle = export_to(request, tmp_path / "net.deploy").bundle
+    series = (np.random.default_rng(3).random((40, 2)) < 0.5).astype(np.uint8)
+    np.save(tmp_path / "x.npy", series)
+    recorded = run_recording(bundle, tmp_path / "x.npy", backend=BackendName.REFERENCE)
+    save_archive(recorded.result, tmp_path / "y.npz")
+    membrane, wanted = np.zeros(4), []
+    for slice_ in series:
+        membrane = membrane + (weights @ slice_ - membrane) / tau
+        wanted.append(membrane > threshold)
+        membrane = np.where(wanted[-1], 0, membrane)
+    counts = np.sum(wanted, 0)
+    assert counts.tolist()[1:3] == [0, 0]
+    assert counts[0] > 0 < counts[3]
+    spikes = np.load(tmp_path / "y.npz")["spikes/n"]
+    np.testing.assert_array_equal(spikes.reshape(40, 4), wanted)
