@@ -269,6 +269,8 @@ class Trainer(ABC):
             self.cost.recount(self.network)
         self._learned_task = self.active[0]
         self.games.restore(state)
+        if self.finished:
+            return ()  # Nobody plays on.
         if "running" not in state:
             self.restart_games()
             return ("the checkpoint is of a version that kept no running games: they start afresh",)
