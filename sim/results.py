@@ -25,7 +25,7 @@ from mtspark.core.files import (
 from mtspark.core.version import __version__
 from mtspark.deploy.bundle import Bundle, run_files
 from mtspark.sim.device import mean_bill
-from mtspark.sim.energy import Bill, load_card
+from mtspark.sim.energy import Bill, load_card, price
 from mtspark.sim.play import Run
 
 FORMAT = "mtspark-run"
@@ -52,7 +52,10 @@ class RunResult:
         seed: of the first episode.
         protocol: how the games were played, sticky actions included.
         time_steps, steps_per_decision: T and T + L.
-        bills: energy of the mean decision, by price card.
+        bills: energy of the mean decision, by price card, of the network alone: operations,
+            updates and spikes, wherever its neurons lie.
+        bills_on_chip: the same on the card's chip, where messages cross between cores and neurons
+            hold the frame; what a page shows. Empty for a float network, which no chip runs.
         host_s: seconds that the run took on this computer, game and simulation.
         compiled_before: the engine's first decision, which compiles it, is not in `host_s`.
         date: when the run ended, ISO 8601 with time zone.
@@ -71,6 +74,7 @@ class RunResult:
     steps_per_decision: int
     bills: tuple[Bill, ...]
     host_s: float
+    bills_on_chip: tuple[Bill, ...] = ()
     compiled_before: bool = False
     date: str = field(
         default_factory=lambda: datetime.now(timezone.utc).isoformat(timespec="milliseconds")
@@ -113,6 +117,7 @@ class RunResult:
             "layers": [layer.to_json() for layer in counts.layers],
             "connections": [link.to_json() for link in counts.connections],
             "energy": [bill.to_json() for bill in self.bills],
+            "energy_on_chip": [bill.to_json() for bill in self.bills_on_chip],
             "host_time": {
                 "seconds": round(self.host_s, 3),
                 "decisions_per_s": round(counts.decisions / self.host_s, 2),
@@ -151,6 +156,8 @@ def run_result(
     protocol = network.game_protocol
     if sticky is not None:
         protocol = replace(protocol, sticky_action_probability=sticky)
+    prices = load_card(card)
+    on_chip = mean_bill(run.counts, network, prices, run.sent)
     return RunResult(
         run=run,
         agent=network.name,
@@ -161,7 +168,8 @@ def run_result(
         protocol=protocol,
         time_steps=network.time_steps,
         steps_per_decision=network.steps_per_decision,
-        bills=(mean_bill(run.counts, network, load_card(card), run.sent),),
+        bills=(price(run.counts, network, prices),),
+        bills_on_chip=(on_chip,) if on_chip.mapped else (),
         host_s=host_s,
         compiled_before=compiled_before,
     )
@@ -272,4 +280,5 @@ class RunFile(Entry):
     input_events: _Events
     layers: list[_Layer] = Field(min_length=1)
     energy: list[_Bill]
+    energy_on_chip: list[_Bill] = Field(default_factory=list)
     host_time: _HostTime

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Protocol
 
 from mtspark.core.progress import Progress, ProgressCallback
@@ -35,6 +36,20 @@ def progress_bar() -> Iterator[ProgressCallback]:
         yield display
     finally:
         display.end()
+
+
+def as_one_stage(progress: ProgressCallback, stage: str) -> ProgressCallback:
+    """Show all stages of some work as one, so that a file gets a line now and then, not each.
+
+    Args:
+        progress: shows the reports.
+        stage: what the whole work is; what its stages are called becomes the detail.
+    """
+
+    def report(part: Progress) -> None:
+        progress(replace(part, stage=stage, detail=part.stage))
+
+    return report
 
 
 class _Bar:

@@ -12,9 +12,13 @@ def doctor_command(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """List what is installed, what is missing, and the command that installs it."""
+    from mtspark.cli._progress import progress_bar
+    from mtspark.core.progress import begin
     from mtspark.workflows import doctor
 
-    examination = doctor.examine()
+    with progress_bar() as progress:
+        begin(progress, "importing every part in a Python of its own")
+        examination = doctor.examine()
     if as_json:
         print(json.dumps(examination.to_json(), indent=2))
     else:

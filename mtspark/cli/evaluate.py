@@ -70,7 +70,7 @@ def evaluate_command(
         store=json_out,
     )
     request.check()
-    is_agent_file = folder.is_file()
+    is_agent_file = folder.is_file() or (folder.suffix == ".pt" and not folder.exists())
     if is_agent_file and into is not None:
         raise BadRequestError("--into stores what float and chip scored; give a bundle")
     with progress_bar() as progress:

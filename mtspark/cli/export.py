@@ -62,10 +62,13 @@ def export_command(
     request = _request(checkpoint, options)
     folder = output or Path.cwd() / f"{checkpoint.name.split(':')[0].rsplit('.', 1)[0]}.deploy"
 
+    from mtspark.cli._progress import as_one_stage, progress_bar
     from mtspark.cli.show import print_export
     from mtspark.workflows.export import export_to
 
-    result = export_to(request, folder, overwrite=force)
+    with progress_bar() as progress:
+        shown = as_one_stage(progress, f"exporting {checkpoint.name}")
+        result = export_to(request, folder, overwrite=force, progress=shown)
     print_export(result)
     if json_out is not None:
         write_json(json_out, {**result.to_json(), "folder": str(folder)})
@@ -77,7 +80,12 @@ def _request(source: Path, options: dict[str, Any]) -> ExportRequest:
     Raises:
         BadRequestError: options that do not exist, or not together.
     """
-    from mtspark.workflows.export import ExportRequest, check_options, chosen_formats
+    from mtspark.workflows.export import (
+        ExportRequest,
+        check_options,
+        check_source,
+        chosen_formats,
+    )
 
     fields = {
         name: value.value if isinstance(value, Enum) else value for name, value in options.items()
@@ -87,6 +95,7 @@ def _request(source: Path, options: dict[str, Any]) -> ExportRequest:
         fields["input_shape"] = parse_shape(fields["input_shape"])
     request = ExportRequest(source=source, **fields)
     check_options(request)
+    check_source(request)
     return request
 
 

@@ -30,5 +30,10 @@ ProgressCallback = Callable[[Progress], None]
 a second of the start of work that takes longer."""
 
 
+def begin(progress: ProgressCallback, stage: str) -> None:
+    """Say what begins, before a library is imported that takes seconds to load."""
+    progress(Progress(stage, 0, None, "steps"))
+
+
 def no_progress(report: Progress) -> None:
     """The callback that shows nothing."""

@@ -125,6 +125,7 @@ def map_bundle(
     chip.time_set(asked.times)
     sent, decisions = None, 0
     if asked.task is not None:
+        bundle.network.task_index(asked.task)
         sent, decisions = _play(bundle, asked, progress)
     mapping = map_network(
         bundle.network,
@@ -202,8 +203,9 @@ def _play(
     from mtspark.sim.play import play
 
     assert asked.task is not None
+    length = "a whole game" if asked.decisions is None else f"{asked.decisions} decisions"
+    observe = episode_reports(progress, f"{asked.task}, {length}", 1)
     with open_backend(BackendName.ENGINE, bundle, asked.task) as player:
-        length = "a whole game" if asked.decisions is None else f"{asked.decisions} decisions"
         run = play(
             player,
             bundle.network,
@@ -211,6 +213,6 @@ def _play(
             episodes=1,
             seed=asked.seed,
             max_decisions=asked.decisions,
-            observe=episode_reports(progress, f"{asked.task}, {length}", 1),
+            observe=observe,
         )
     return run.sent, run.counts.decisions

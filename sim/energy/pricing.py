@@ -103,6 +103,14 @@ class Bill:
         return self.dynamic_j_per_decision + self.static_j_per_decision
 
     @property
+    def mapped(self) -> bool:
+        """Whether the messages between cores were counted, which takes a mapping to a chip."""
+        return any(
+            line.term in COMMUNICATION and line.count_per_decision is not None
+            for line in self.terms
+        )
+
+    @property
     def network_j_per_decision(self) -> float:
         """Dynamic energy without what a mapping adds, so of the network by itself."""
         return sum(
@@ -111,7 +119,7 @@ class Bill:
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON values: card, terms and sums."""
-        return {
+        values = {
             "card": self.card.name,
             "card_key": self.card.key,
             "chip": self.card.chip,
@@ -122,7 +130,6 @@ class Bill:
             "hypothetical_because": list(self.hypothetical),
             "terms": [asdict(term) for term in self.terms],
             "dynamic_j_per_decision": self.dynamic_j_per_decision,
-            "network_j_per_decision": self.network_j_per_decision,
             "dynamic_low_j_per_decision": self.dynamic_low_j,
             "dynamic_high_j_per_decision": self.dynamic_high_j,
             "dynamic_j_per_decision_by_layer": self.layers_j,
@@ -131,6 +138,9 @@ class Bill:
             "total_j_per_decision": self.total_j_per_decision,
             "fitted": self.card.fitted,
         }
+        if self.mapped:
+            values["network_j_per_decision"] = self.network_j_per_decision
+        return values
 
     @property
     def left_out(self) -> tuple[str, ...]:

@@ -56,7 +56,7 @@ def outputs(
 
 @pytest.mark.parametrize("task", TASKS)
 def test_a_run_and_the_page_have_one_bill(outputs: Outputs, task: str) -> None:
-    (run,) = outputs.run[task]["energy"]
+    (run,), (alone,) = outputs.run[task]["energy_on_chip"], outputs.run[task]["energy"]
     page = next(one for one in outputs.page[task]["energy"] if one["card_key"] == run["card_key"])
     assert {name: page[name] for name in run} == run
     # The sum is that of its lines, by plain arithmetic.
@@ -66,6 +66,8 @@ def test_a_run_and_the_page_have_one_bill(outputs: Outputs, task: str) -> None:
     own = [e for e, term in zip(spent, run["terms"], strict=True) if term["term"] not in on_cores]
     assert len(own) < len(spent)
     assert sum(own) * 1e-12 == pytest.approx(run["network_j_per_decision"], rel=1e-12)
+    # What a run's file has always held is the part without the mapping; the page names it, too.
+    assert alone["dynamic_j_per_decision"] == page["network_j_per_decision"]
     # 84 x 84 x 4 values lie in neurons that are updated in every step of a decision.
     updates = next(one for one in run["terms"] if one["term"] == "input_neuron_update")
     steps = outputs.run[task]["steps_per_decision"]
@@ -152,6 +154,9 @@ def test_names_say_how_many_decisions_are_meant(
     assert call("run", outputs.folder, "--task", "pong", *cut) == 0
     printed = " ".join(capsys.readouterr().out.split())
     assert f"A mean decision of {DECISIONS}" in printed
+    (bill,), (alone,) = outputs.run["pong"]["energy_on_chip"], outputs.run["pong"]["energy"]
+    assert f"{bill['dynamic_j_per_decision'] * 1e6:,.2f}" in printed
+    assert f"(the network alone): {alone['dynamic_j_per_decision'] * 1e6:,.2f} µJ" in printed
     assert f"in the window of any of the {DECISIONS} decisions" in printed
     silent = [layer["silent_neurons"] for layer in outputs.page["pong"]["layers"] if layer["fires"]]
     assert f"{np.sum(silent):,}" in printed

@@ -43,8 +43,15 @@ def print_run(result: dict[str, Any], network: ChipNetwork) -> None:
     )
     console.print(f"returns: {scores}")
     print_counts(result, network)
-    for bill in result["energy"]:
+    # A run of an earlier version, and one of a float network, has no bill on a chip.
+    for bill in result.get("energy_on_chip") or result["energy"]:
         print_bill(bill)
+    if result.get("energy_on_chip"):
+        for bill in result["energy"]:
+            console.print(
+                "of this, without messages and the neurons that hold the frame (the network "
+                f"alone): {bill['dynamic_j_per_decision'] * 1e6:,.2f} µJ"
+            )
     host = result["host_time"]
     console.print(
         f"this computer (game and simulation): {host['decisions_per_s']:g} decisions a second"

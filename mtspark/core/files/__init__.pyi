@@ -16,6 +16,8 @@ from .folders import recover_folder as recover_folder
 from .folders import replacing_folder as replacing_folder
 from .hdf5 import hdf5_bytes as hdf5_bytes
 from .hdf5 import read_hdf5 as read_hdf5
+from .kinds import check_checkpoint_file as check_checkpoint_file
+from .kinds import check_graph_file as check_graph_file
 from .limits import FileLimits as FileLimits
 from .limits import Policy as Policy
 from .limits import changed_limits as changed_limits

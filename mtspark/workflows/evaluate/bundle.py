@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from mtspark.core.backend import Moment, greedy_actions
 from mtspark.core.errors import BadRequestError
-from mtspark.core.files import AnyPath, check_target, writable_folder
-from mtspark.core.progress import ProgressCallback, no_progress
+from mtspark.core.files import AnyPath, check_checkpoint_file, check_target, writable_folder
+from mtspark.core.progress import ProgressCallback, begin, no_progress
 from mtspark.deploy.bundle import AGENT, Bundle
 from mtspark.sim.play import Run, play
 from mtspark.workflows.backends import BackendName, open_backend
@@ -102,6 +102,9 @@ def evaluate_bundle(
     request.check()
     for name in request.tasks:
         bundle.network.task_index(name)
+    if into is not None:
+        check_checkpoint_file(into)
+    begin(progress, f"{bundle.network.name}: reading float network and chip")
     target = None if into is None else _checked_checkpoint(bundle, into, request)
     games: list[GameRow] = []
     images: list[ImageRow] = []

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mtspark.core.environments import Task, task_index
-from mtspark.core.files import AnyPath, current_policy, read_whole
-from mtspark.core.progress import ProgressCallback, no_progress
+from mtspark.core.files import AnyPath, check_checkpoint_file, current_policy, read_whole
+from mtspark.core.progress import ProgressCallback, begin, no_progress
 from mtspark.sim.play import play_task
 from mtspark.workflows.backends import BackendName
 from mtspark.workflows.evaluate.bundle import EvaluationRequest
@@ -48,12 +48,15 @@ def evaluate_checkpoint(
         BadFileError: no agent file.
         BadRequestError: unknown task, or numbers that cannot be.
     """
-    from mtspark.train.checkpoint import load_agent
-
     request.check()
     path = Path(path)
-    # Read once: the digest is that of the weights that play.
-    content = read_whole(path, current_policy().limits) if content is None else content
+    if content is None:
+        check_checkpoint_file(path)
+        # Read once: the digest is that of the weights that play.
+        content = read_whole(path, current_policy().limits)
+    begin(progress, f"reading {path.name}")
+    from mtspark.train.checkpoint import load_agent
+
     agent = load_agent(path, content=content)
     for name in request.tasks:
         task_index(agent.tasks, name)

@@ -10,7 +10,7 @@ from pathlib import Path
 from mtspark.core.chip_network import ChipNetwork
 from mtspark.core.files import AnyPath, write_json
 from mtspark.core.float_network import FloatNetwork
-from mtspark.core.progress import ProgressCallback, no_progress
+from mtspark.core.progress import ProgressCallback, begin, no_progress
 from mtspark.deploy.bundle import Bundle, load_bundle
 from mtspark.deploy.quantise import QuantiseOptions, quantise
 from mtspark.workflows.diff import recorded_frames
@@ -58,6 +58,7 @@ def explain(
     chip = bundle.network
     task = task or chip.tasks[0].name
     chip.task_index(task)
+    begin(progress, f"{chip.name}: reading the float network")
     network, options = float_side(bundle)
     frames = recorded_frames(chip, task, decisions, inputs, seed, progress=progress)
     result = Explanation(

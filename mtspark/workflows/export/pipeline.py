@@ -32,7 +32,7 @@ from mtspark.workflows.export.quantising import (
     limit_thresholds,
     quantise_network,
 )
-from mtspark.workflows.export.request import ExportRequest, Source, check_options
+from mtspark.workflows.export.request import ExportRequest, Source, check_options, check_source
 from mtspark.workflows.export.sources import (
     GRAPH,
     NETX,
@@ -134,6 +134,7 @@ def run_steps(
         BadFileError, BadNetworkError: see the readers.
     """
     check_options(request)
+    check_source(request)
     kind = request.kind
     if request.sample is not None and kind is Source.AGENT:
         raise BadRequestError("sample: an agent brings the frames of its games; leave it out")

@@ -13,8 +13,8 @@ from math import isfinite, prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
-from mtspark.core.errors import BadRequestError
-from mtspark.core.files import current_policy
+from mtspark.core.errors import BadFileError, BadRequestError
+from mtspark.core.files import check_checkpoint_file, check_graph_file, current_policy
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -356,6 +356,34 @@ def _kind_in_memory(source: object) -> Source:
     raise TypeError(
         f"source is {type(source).__name__}; give a path, a torch.nn.Module or an mtspark agent"
     )
+
+
+def check_source(request: ExportRequest) -> None:
+    """Refuse what cannot work, by its files and shapes, before anything large is imported.
+
+    Raises:
+        BadFileError: a file that is missing, or of another kind than its name says.
+        BadRequestError: a module without the shape of its input.
+    """
+    path = request.path
+    if path is None:
+        return
+    if request.kind is Source.AGENT:
+        check_checkpoint_file(path)
+    elif request.kind is not Source.MODULE:
+        check_graph_file(path)
+    else:
+        name = Path(str(path).rpartition(":")[0])
+        if not name.is_file():
+            raise BadFileError(f"{name}: no such file; give file.py:factory")
+        if request.input_shape is None and request.sample is None:
+            raise BadRequestError(
+                f"{path}: give the shape of one step's input, --input-shape 2,34,34"
+            )
+        if request.weights is not None:
+            check_checkpoint_file(request.weights)
+    if request.recording is not None and not Path(request.recording).is_file():
+        raise BadFileError(f"{request.recording}: no such file; give a .npy file of shape (T, ...)")
 
 
 def check_given(names: Iterable[str], source: Source) -> None:

@@ -114,6 +114,7 @@ def modelled_times(
 
 def _play(bundle: Bundle, request: HilRequest, progress: ProgressCallback) -> Run:
     """Play the request's first game, waiting for every decision."""
+    observe = episode_reports(progress, f"{request.task}, counting messages", 1)
     with open_backend(BackendName.ENGINE, bundle, request.task) as player:
         return play(
             player,
@@ -123,5 +124,5 @@ def _play(bundle: Bundle, request: HilRequest, progress: ProgressCallback) -> Ru
             seed=request.seed,
             max_decisions=request.loop.max_decisions,
             sticky=request.loop.sticky,
-            observe=episode_reports(progress, f"{request.task}, counting messages", 1),
+            observe=observe,
         )

@@ -11,7 +11,7 @@ from typing import Any
 
 from mtspark.core.chip_network import Encoder
 from mtspark.core.files import AnyPath, replacing
-from mtspark.core.progress import Progress, ProgressCallback, no_progress
+from mtspark.core.progress import Progress, ProgressCallback, begin, no_progress
 from mtspark.deploy.bundle import Bundle, load_bundle
 from mtspark.sim.energy import load_card
 from mtspark.sim.recording import Study
@@ -158,6 +158,7 @@ def _studies(
     studies: list[Study] = []
     checks: list[Fact] = []
     for name, run in stored.items():
+        begin(progress, f"{name}, everything recorded")
         with open_backend(BackendName.ENGINE, bundle, name, trace=True) as player:
             study = record_study(player, bundle, name, run, request, progress)
             studies.append(study)

@@ -55,13 +55,14 @@ def run_games(
     _ = bundle.network.game_protocol
     check_length(episodes, max_decisions)
 
+    report = episode_reports(progress, f"{task} on {backend.value}", episodes)
+
     def both(moment: Moment) -> None:
         report(moment)
         if observe is not None:
             observe(moment)
 
     with open_backend(backend, bundle, task) as player:
-        report = episode_reports(progress, f"{task} on {backend.value}", episodes)
         if backend is BackendName.ENGINE:
             _warm_up(player, bundle, task, min(episodes, MAX_GAMES_AT_ONCE))
         started = time.perf_counter()
