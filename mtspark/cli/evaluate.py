@@ -35,6 +35,9 @@ def evaluate_command(
     images: Annotated[
         int, typer.Option(min=0, max=MOST, help="Test images of each task; 0: all.")
     ] = 0,
+    max_decisions: Annotated[
+        int | None, typer.Option(min=1, max=MOST, help="Cut every game off after this many decisions.")
+    ] = None,
     into: Annotated[
         Path | None, typer.Option(help="Store the rows in this checkpoint, too.")
     ] = None,
@@ -68,6 +71,7 @@ def evaluate_command(
         data=data,
         images=images,
         store=json_out,
+        max_decisions=max_decisions,
     )
     request.check()
     is_agent_file = folder.is_file() or (folder.suffix == ".pt" and not folder.exists())

@@ -25,15 +25,11 @@ def validate_command(
     Intel published the measurements.
     """
     one_thread_each()
-    from mtspark.cli._progress import progress_bar
     from mtspark.cli.show import print_validation
-    from mtspark.core.progress import begin
     from mtspark.sim.validation import validate
 
     check_target(json_out)
-    with progress_bar() as progress:
-        begin(progress, "PilotNet LIF: counting and pricing")
-        validation = validate(folder)
+    validation = validate(folder)
     print_validation(validation)
     if json_out is not None:
         write_json(json_out, validation.to_json())

@@ -656,6 +656,7 @@ def evaluate(
     data: AnyPath | None = None,
     images: int = 0,
     store: AnyPath | None = None,
+    max_decisions: int | None = None,
     progress: ProgressCallback = no_progress,
 ) -> Evaluation:
     """Score an agent in its games and image sets: float network and chip on the same starts.
@@ -669,6 +670,7 @@ def evaluate(
         data: folder with test images, for image tasks; None downloads them.
         images: test images of each task; 0: all.
         store: file that gets the rows as they come; a run that was stopped goes on with it.
+        max_decisions: cut every game off after this many.
         progress: called at every decision.
 
     Raises:
@@ -676,7 +678,7 @@ def evaluate(
         BadFileError: a file that cannot be read or written.
     """
     names = (tasks,) if isinstance(tasks, str) else tuple(tasks)
-    request = EvaluationRequest(names, episodes, seed, sticky, data, images, store)
+    request = EvaluationRequest(names, episodes, seed, sticky, data, images, store, max_decisions)
     if isinstance(agent, Deployment):
         return evaluate_bundle(agent.bundle, request, progress=progress)
     if not isinstance(agent, (str, os.PathLike)):

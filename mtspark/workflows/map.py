@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -125,7 +125,7 @@ def map_bundle(
     chip.time_set(asked.times)
     sent, decisions = None, 0
     if asked.task is not None:
-        bundle.network.task_index(asked.task)
+        asked = replace(asked, task=bundle.network.task_name(asked.task))
         sent, decisions = _play(bundle, asked, progress)
     mapping = map_network(
         bundle.network,

@@ -13,8 +13,8 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
-from mtspark.core.environments import GameProtocol
-from mtspark.core.errors import BadFileError, BadNetworkError, BadRequestError
+from mtspark.core.environments import GameProtocol, named_games
+from mtspark.core.errors import BadFileError, BadNetworkError, BadRequestError, one_line
 from mtspark.core.files import AnyPath, current_policy, parse_toml, read_toml
 from mtspark.train.config.ablation import AblationSettings, grid, run_config
 from mtspark.train.config.games import TrainConfig
@@ -145,6 +145,11 @@ def config_of(recipe: AnyPath | Mapping[str, Any] | RunConfig) -> RunConfig:
 
 def _checked(config: RunConfig, where: str) -> RunConfig:
     """The configuration, with the networks of its runs checked."""
+    if isinstance(config, TrainConfig) and (games := named_games(config.games)) != config.games:
+        try:
+            config = replace(config, games=games)
+        except ValueError as error:
+            raise BadRequestError(f"{where}: {one_line(error, 300)}") from error
     if isinstance(config, AblationSettings):
         for cell in grid(replace(config, seeds=1)):
             _check_network(run_config(cell, config).network, where)

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtspark.core.chip_network.encoding import Encoder
-from mtspark.core.environments import GameProtocol, Task, task_index
+from mtspark.core.environments import GameProtocol, Task, named_task, task_index
 from mtspark.core.errors import BadNetworkError, BadRequestError
 from mtspark.core.geometry import ConvParameters
 
@@ -301,3 +301,11 @@ class ChipNetwork:
             BadRequestError: the network does not know the task.
         """
         return task_index(self.tasks, task)
+
+    def task_name(self, task: str) -> str:
+        """The name of a task that may be called as gymnasium calls its game.
+
+        Raises:
+            BadRequestError: the network does not know the task.
+        """
+        return named_task(self.tasks, task)

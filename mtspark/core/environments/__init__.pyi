@@ -4,6 +4,9 @@ from .atari import task_for_game as task_for_game
 from .delay import NOOP as NOOP
 from .delay import STRIP_ROWS as STRIP_ROWS
 from .delay import action_strips as action_strips
+from .names import game_name as game_name
+from .names import named_games as named_games
+from .names import named_task as named_task
 from .protocol import EMULATOR_ACTIONS as EMULATOR_ACTIONS
 from .protocol import GameProtocol as GameProtocol
 from .protocol import Task as Task

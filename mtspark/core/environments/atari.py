@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from mtspark.core.environments.delay import DelayedGames
+from mtspark.core.environments.names import game_name
 from mtspark.core.environments.protocol import EMULATOR_ACTIONS, GameProtocol, Task
 from mtspark.core.errors import BadRequestError, one_line
 
@@ -46,13 +47,17 @@ class Games(Protocol):
 
 
 def task_for_game(game: str) -> Task:
-    """Describe an Atari game by its ALE name, with its minimal action set.
+    """Describe an Atari game, with its minimal action set.
+
+    Args:
+        game: its ALE name, or what others call it (:func:`game_name`).
 
     Raises:
         BadRequestError: ALE has no such game, or it is for several players only.
     """
     import ale_py
 
+    game = game_name(game)
     rom = _rom(game)
     ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
     emulator = ale_py.ALEInterface()

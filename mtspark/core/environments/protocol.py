@@ -81,21 +81,43 @@ TASK_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 EMULATOR_ACTIONS = 18
 """Size of ALE's full action set."""
 
+GYMNASIUM = re.compile(
+    r"(?:ALE/)?(?P<game>[A-Za-z0-9_]+?)(?P<ram>-ram)?(?P<skip>NoFrameskip|Deterministic)?"
+    r"-v(?P<version>[0-9]+)",
+    re.IGNORECASE,
+)
+"""How gymnasium calls an environment of a game."""
+
 Checked = TypeVar("Checked", GameProtocol, Task)
 
 
 def task_index(tasks: tuple[Task, ...], name: str) -> int:
-    """Return the position of the task called `name`.
+    """Return the position of the task called `name`, or so in gymnasium or on its box.
 
     Raises:
-        BadRequestError: no task has that name.
+        BadRequestError: no task has that name, or several could be meant.
     """
     names = [task.name for task in tasks]
     if name not in names:
+        plain = plain_name(name)
+        meant = [
+            index
+            for index, task in enumerate(tasks)
+            if plain in (plain_name(task.name), plain_name(task.game)) and plain
+        ]
+        if len(meant) == 1:
+            return meant[0]
         raise BadRequestError(
             f"unknown task {name!r}: this agent knows {', '.join(names)}; name one of them"
         )
     return names.index(name)
+
+
+def plain_name(text: str) -> str:
+    """Return the letters and digits of a game's name, without gymnasium's additions to it."""
+    given = GYMNASIUM.fullmatch(text)
+    text = given["game"] if given is not None else text.removeprefix("ALE/")
+    return "".join(letter for letter in text.lower() if letter.isalnum())
 
 
 def protocol_to_json(protocol: GameProtocol) -> dict[str, Any]:

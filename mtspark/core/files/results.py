@@ -220,6 +220,7 @@ class EvaluationRow(Entry):
     weight_bits: Text | None = None
     weight_scale: Text | None = None
     rounding: Text | None = None
+    max_decisions: Positive | None = None
 
 
 class EvaluationFile(Entry):

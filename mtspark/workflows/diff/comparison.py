@@ -65,8 +65,8 @@ def diff(
         source = first if isinstance(first, Bundle) else os.fspath(first)
         return diff_files(source, other, task, decisions=decisions, seed=seed, progress=progress)
     bundle = first if isinstance(first, Bundle) else load_bundle(Path(first))
-    chosen = task or bundle.network.tasks[0].name
-    bundle.network.task_index(chosen)
+    network = bundle.network
+    chosen = network.tasks[0].name if task is None else network.task_name(task)
     if other not in DEFAULT_DECISIONS:
         count = decisions or DEFAULT_BUNDLE_DECISIONS
         return _with_bundle(bundle, other, chosen, count, seed, progress)

@@ -49,6 +49,7 @@ class EvaluationRequest:
         data: folder with test images, for image tasks; None downloads them.
         images: test images of each task; 0: all.
         store: file that gets the rows as they come; a run that was stopped goes on with it.
+        max_decisions: cut every game off after this many; None for whole games.
     """
 
     tasks: tuple[str, ...] = ()
@@ -58,6 +59,7 @@ class EvaluationRequest:
     data: AnyPath | None = None
     images: int = 0
     store: AnyPath | None = None
+    max_decisions: int | None = None
 
     def check(self) -> None:
         """Refuse numbers that cannot be, and a file that cannot be written.
@@ -71,6 +73,8 @@ class EvaluationRequest:
             raise BadRequestError(
                 f"--sticky {self.sticky:g}: 0 up to below 1 is a probability; change it"
             )
+        if self.max_decisions is not None and self.max_decisions < 1:
+            raise BadRequestError(f"--max-decisions {self.max_decisions}: must be at least 1")
         if self.episodes < 2:
             raise BadRequestError(f"--episodes {self.episodes}: must be at least 2")
         if not 0 <= self.seed <= SEEDS - self.episodes:
@@ -100,8 +104,8 @@ def evaluate_bundle(
         BadFileError: a file that cannot be read or written.
     """
     request.check()
-    for name in request.tasks:
-        bundle.network.task_index(name)
+    names = tuple(bundle.network.task_name(name) for name in request.tasks)
+    request = replace(request, tasks=names)
     if into is not None:
         check_checkpoint_file(into)
     begin(progress, f"{bundle.network.name}: reading float network and chip")
@@ -123,7 +127,13 @@ def evaluate_bundle(
             continue
         usual = network.game_protocol.sticky_action_probability
         for sticky in dict.fromkeys((usual, request.sticky)):
-            question = (task.name, sticky, request.seed, request.episodes)
+            question = (
+                task.name,
+                sticky,
+                request.seed,
+                request.episodes,
+                request.max_decisions,
+            )
             stored = {row.backend: row for row in known if row.question == question}
             pair = [stored[name] for name in PLAYERS if name in stored]
             if len(pair) == len(PLAYERS):
@@ -146,6 +156,8 @@ def evaluate_bundle(
 def _checked_checkpoint(bundle: Bundle, into: AnyPath, request: EvaluationRequest) -> Path:
     if request.tasks:
         raise BadRequestError("--into stores the rows of all tasks; leave --task out")
+    if request.max_decisions is not None:
+        raise BadRequestError("--into stores the scores of whole games; leave --max-decisions out")
     from mtspark.train.checkpoint import load_agent
 
     _check_same_agent(bundle, load_agent(into), into)
@@ -178,6 +190,7 @@ def pair_of_rows(
     sticky: float,
     seed: int,
     episodes: int,
+    max_decisions: int | None = None,
     *,
     progress: ProgressCallback = no_progress,
 ) -> list[GameRow]:
@@ -213,13 +226,14 @@ def pair_of_rows(
                     task,
                     episodes=episodes,
                     seed=seed,
+                    max_decisions=max_decisions,
                     sticky=sticky,
                     observe=observe,
                 )
     notes = {key: network.provenance.get(key) for key in QUANTISATION}
     on_torch, on_chip = (
         replace(
-            game_row(run.episodes, task, name, sticky, seed, bundle.network_hash),
+            game_row(run.episodes, task, name, sticky, seed, bundle.network_hash, max_decisions),
             quantisation=notes,
         )
         for name, run in runs.items()

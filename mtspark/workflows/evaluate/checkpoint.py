@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mtspark.core.environments import Task, task_index
+from mtspark.core.environments import Task, named_task
 from mtspark.core.files import AnyPath, check_checkpoint_file, current_policy, read_whole
 from mtspark.core.progress import ProgressCallback, begin, no_progress
 from mtspark.sim.play import play_task
@@ -58,8 +58,8 @@ def evaluate_checkpoint(
     from mtspark.train.checkpoint import load_agent
 
     agent = load_agent(path, content=content)
-    for name in request.tasks:
-        task_index(agent.tasks, name)
+    names = tuple(named_task(agent.tasks, name) for name in request.tasks)
+    request = replace(request, tasks=names)
     digest = hashlib.sha256(content).hexdigest()
     known = stored_games(request.store, digest)
     games: list[GameRow] = []
@@ -78,7 +78,13 @@ def evaluate_checkpoint(
         assert agent.protocol is not None
         usual = agent.protocol.sticky_action_probability
         for sticky in dict.fromkeys((usual, request.sticky)):
-            question = (task.name, sticky, request.seed, request.episodes)
+            question = (
+                task.name,
+                sticky,
+                request.seed,
+                request.episodes,
+                request.max_decisions,
+            )
             same = [
                 one
                 for one in known
@@ -113,7 +119,8 @@ def float_game_row(
             agent.protocol,
             episodes=request.episodes,
             seed=request.seed,
+            max_decisions=request.max_decisions,
             sticky=sticky,
             observe=episode_reports(progress, stage, request.episodes),
         )
-    return game_row(played, task.name, name, sticky, request.seed, digest)
+    return game_row(played, task.name, name, sticky, request.seed, digest, request.max_decisions)

@@ -28,6 +28,9 @@ QUANTISATION = ("weight_bits", "weight_scale", "rounding")
 """Entries of a network's provenance that say how its weights became integers."""
 
 
+Question = tuple[str, float, int, int, int | None]
+
+
 @dataclass(frozen=True)
 class GameRow:
     """Scores of one player in one task.
@@ -47,6 +50,7 @@ class GameRow:
         action_agreement: share of equal actions of float network and chip.
         decisions_compared: how many actions were compared.
         quantisation: how weights became integers; None for a float network without a chip.
+        max_decisions: after which every game was cut off; None for whole games.
     """
 
     task: str
@@ -63,6 +67,7 @@ class GameRow:
     decisions_compared: int | None = None
     quantisation: Mapping[str, str | None] | None = None
     truncated_episodes: int = 0
+    max_decisions: int | None = None
 
     @property
     def mean_return(self) -> float:
@@ -70,9 +75,10 @@ class GameRow:
         return sum(self.returns) / len(self.returns)
 
     @property
-    def question(self) -> tuple[str, float, int, int]:
-        """What the row answers: task, sticky actions, first seed, number of episodes."""
-        return (self.task, self.sticky_action_probability, self.seed, len(self.returns))
+    def question(self) -> Question:
+        """What the row answers: task, sticky actions, first seed, episodes, their cut."""
+        sticky, episodes = self.sticky_action_probability, len(self.returns)
+        return (self.task, sticky, self.seed, episodes, self.max_decisions)
 
     def to_json(self) -> dict[str, Any]:
         """Return a row of the file."""
@@ -92,6 +98,7 @@ class GameRow:
             "decisions": self.decisions,
             "action_agreement": self.action_agreement,
             "decisions_compared": self.decisions_compared,
+            **({} if self.max_decisions is None else {"max_decisions": self.max_decisions}),
             **(self.quantisation or {}),
         }
 
@@ -115,6 +122,7 @@ class GameRow:
             decisions_compared=row["decisions_compared"],
             quantisation=notes or None,
             truncated_episodes=row.get("truncated_episodes", 0),
+            max_decisions=row.get("max_decisions"),
         )
 
 
@@ -194,7 +202,13 @@ class Evaluation:
 
 
 def game_row(
-    episodes: Sequence[Episode], task: str, backend: str, sticky: float, seed: int, sha256: str
+    episodes: Sequence[Episode],
+    task: str,
+    backend: str,
+    sticky: float,
+    seed: int,
+    sha256: str,
+    max_decisions: int | None = None,
 ) -> GameRow:
     """Return the scores of a player's episodes of one task; `sha256` names the weights."""
     scores = tuple(episode.score for episode in episodes)
@@ -210,6 +224,7 @@ def game_row(
         returns=scores,
         decisions=sum(episode.decisions for episode in episodes),
         truncated_episodes=sum(episode.truncated for episode in episodes),
+        max_decisions=max_decisions,
     )
 
 

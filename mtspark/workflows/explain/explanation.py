@@ -56,8 +56,7 @@ def explain(
     if not isinstance(bundle, Bundle):
         bundle = load_bundle(Path(bundle))
     chip = bundle.network
-    task = task or chip.tasks[0].name
-    chip.task_index(task)
+    task = chip.tasks[0].name if task is None else chip.task_name(task)
     begin(progress, f"{chip.name}: reading the float network")
     network, options = float_side(bundle)
     frames = recorded_frames(chip, task, decisions, inputs, seed, progress=progress)

@@ -55,6 +55,7 @@ def hil(
         BackendMissingError: the backend is not installed.
         BackendFailedError: the chip is gone for good.
     """
+    request = replace(request, task=bundle.network.task_name(request.task))
     game_protocol(bundle.network, request.task, request.loop.sticky)
     loop, modelled = request.loop, None
     if request.chip is not None:

@@ -97,11 +97,11 @@ def chosen_tasks(bundle: Bundle, request: ReportRequest) -> tuple[str, ...]:
     Raises:
         BadRequestError: a task is named twice, or unknown.
     """
-    names = request.tasks or tuple(task.name for task in bundle.network.tasks)
+    if not request.tasks:
+        return tuple(task.name for task in bundle.network.tasks)
+    names = tuple(bundle.network.task_name(name) for name in request.tasks)
     if len(set(names)) < len(names):
         raise BadRequestError("a task is named twice")
-    for name in names:
-        bundle.network.task_index(name)
     return names
 
 

@@ -51,6 +51,7 @@ def run_games(
         BackendMissingError, BackendFailedError: see the backend.
     """
 
+    task = bundle.network.task_name(task)
     # A network that plays no game is refused before anything starts.
     _ = bundle.network.game_protocol
     check_length(episodes, max_decisions)

@@ -171,7 +171,7 @@ def answers(
         TypeError: no numbers.
     """
     network = bundle.network
-    name = task or network.tasks[0].name
+    name = network.tasks[0].name if task is None else network.task_name(task)
     row = network.task_index(name)
     if time_first and not network.input.held and not is_loader(x):
         x, time_first = batch_first(as_array(x, "x")), False
@@ -218,6 +218,7 @@ def run_inputs(
     progress: ProgressCallback = no_progress,
 ) -> InputsResult:
     """Run plain inputs; arguments and errors as for :func:`answers`."""
+    task = bundle.network.tasks[0].name if task is None else bundle.network.task_name(task)
     counter: Counter | None = None
     values: list[NDArray[np.float64]] = []
     sent: dict[str, list[NDArray[np.int32]]] = {}
@@ -251,7 +252,7 @@ def run_inputs(
         network=counter.network,
         network_sha256=bundle.network_hash,
         backend=backend.value,
-        task=task or bundle.network.tasks[0].name,
+        task=task,
         values=np.concatenate(values),
         spike_counts={name: np.concatenate(parts) for name, parts in sent.items()},
         spikes={name: np.concatenate(parts, 1) for name, parts in spikes.items()},
