@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from mtspark.core.backend import greedy_actions
 from mtspark.core.environments.protocol import (
+    ADDED_FIELDS,
     GameProtocol,
     Task,
     protocol_from_json,
@@ -59,7 +60,7 @@ def test_a_whole_number_is_a_probability() -> None:
     assert protocol_from_json(data, "x").sticky_action_probability == 0
 
 
-@pytest.mark.parametrize("name", [n for n in asdict(GameProtocol()) if n != "decision_delay"])
+@pytest.mark.parametrize("name", [n for n in asdict(GameProtocol()) if n not in ADDED_FIELDS])
 def test_a_missing_protocol_field_is_not_filled_in(name: str) -> None:
     data = asdict(GameProtocol())
     del data[name]
