@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Protocol
 
-from mtspark.core.progress import Progress, ProgressCallback
+from mtspark.core.progress import Progress, ProgressCallback, no_progress
 
 BAR_S = 0.1
 """Least time between two drawings of the bar; a fast simulation reports far more often."""
@@ -38,13 +38,16 @@ def progress_bar() -> Iterator[ProgressCallback]:
         display.end()
 
 
-def as_one_stage(progress: ProgressCallback, stage: str) -> ProgressCallback:
+def as_one_stage(progress: ProgressCallback, stage: str, library: str) -> ProgressCallback:
     """Show all stages of some work as one, so that a file gets a line now and then, not each.
 
     Args:
         progress: shows the reports.
         stage: what the whole work is; what its stages are called becomes the detail.
+        library: where this is loaded already, the work is short and nothing is shown.
     """
+    if library in sys.modules:
+        return no_progress
 
     def report(part: Progress) -> None:
         progress(replace(part, stage=stage, detail=part.stage))

@@ -17,7 +17,7 @@ def doctor_command(
     from mtspark.workflows import doctor
 
     with progress_bar() as progress:
-        begin(progress, "importing every part in a Python of its own")
+        begin(progress, "importing every part in a Python of its own", "numba")
         examination = doctor.examine()
     if as_json:
         print(json.dumps(examination.to_json(), indent=2))

@@ -67,7 +67,7 @@ def export_command(
     from mtspark.workflows.export import export_to
 
     with progress_bar() as progress:
-        shown = as_one_stage(progress, f"exporting {checkpoint.name}")
+        shown = as_one_stage(progress, f"exporting {checkpoint.name}", "torch")
         result = export_to(request, folder, overwrite=force, progress=shown)
     print_export(result)
     if json_out is not None:
@@ -83,7 +83,6 @@ def _request(source: Path, options: dict[str, Any]) -> ExportRequest:
     from mtspark.workflows.export import (
         ExportRequest,
         check_options,
-        check_source,
         chosen_formats,
     )
 
@@ -95,7 +94,6 @@ def _request(source: Path, options: dict[str, Any]) -> ExportRequest:
         fields["input_shape"] = parse_shape(fields["input_shape"])
     request = ExportRequest(source=source, **fields)
     check_options(request)
-    check_source(request)
     return request
 
 

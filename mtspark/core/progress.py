@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -30,9 +31,16 @@ ProgressCallback = Callable[[Progress], None]
 a second of the start of work that takes longer."""
 
 
-def begin(progress: ProgressCallback, stage: str) -> None:
-    """Say what begins, before a library is imported that takes seconds to load."""
-    progress(Progress(stage, 0, None, "steps"))
+def begin(progress: ProgressCallback, stage: str, library: str) -> None:
+    """Say what begins, before a library is imported that takes seconds to load.
+
+    Args:
+        progress: called, where the library has not been loaded yet.
+        stage: what is being done.
+        library: that comes next.
+    """
+    if library not in sys.modules:
+        progress(Progress(stage, 0, None, "steps"))
 
 
 def no_progress(report: Progress) -> None:

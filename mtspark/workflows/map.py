@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from mtspark.core.errors import BadRequestError
 from mtspark.core.files import AnyPath, writable_folder
-from mtspark.core.progress import ProgressCallback, no_progress
+from mtspark.core.progress import ProgressCallback, begin, no_progress
 from mtspark.workflows.backends import BackendName, open_backend
 from mtspark.workflows.run import episode_reports
 
@@ -204,7 +204,8 @@ def _play(
 
     assert asked.task is not None
     length = "a whole game" if asked.decisions is None else f"{asked.decisions} decisions"
-    observe = episode_reports(progress, f"{asked.task}, {length}", 1)
+    stage = f"{asked.task}, {length}"
+    begin(progress, stage, "numba")
     with open_backend(BackendName.ENGINE, bundle, asked.task) as player:
         run = play(
             player,
@@ -213,6 +214,6 @@ def _play(
             episodes=1,
             seed=asked.seed,
             max_decisions=asked.decisions,
-            observe=observe,
+            observe=episode_reports(progress, stage, 1),
         )
     return run.sent, run.counts.decisions

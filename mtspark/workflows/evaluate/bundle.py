@@ -108,7 +108,7 @@ def evaluate_bundle(
     request = replace(request, tasks=names)
     if into is not None:
         check_checkpoint_file(into)
-    begin(progress, f"{bundle.network.name}: reading float network and chip")
+    begin(progress, f"{bundle.network.name}: reading float network and chip", "torch")
     target = None if into is None else _checked_checkpoint(bundle, into, request)
     games: list[GameRow] = []
     images: list[ImageRow] = []

@@ -54,7 +54,7 @@ def evaluate_checkpoint(
         check_checkpoint_file(path)
         # Read once: the digest is that of the weights that play.
         content = read_whole(path, current_policy().limits)
-    begin(progress, f"reading {path.name}")
+    begin(progress, f"reading {path.name}", "torch")
     from mtspark.train.checkpoint import load_agent
 
     agent = load_agent(path, content=content)

@@ -57,7 +57,7 @@ def explain(
         bundle = load_bundle(Path(bundle))
     chip = bundle.network
     task = chip.tasks[0].name if task is None else chip.task_name(task)
-    begin(progress, f"{chip.name}: reading the float network")
+    begin(progress, f"{chip.name}: reading the float network", "nir")
     network, options = float_side(bundle)
     frames = recorded_frames(chip, task, decisions, inputs, seed, progress=progress)
     result = Explanation(

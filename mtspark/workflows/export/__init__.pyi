@@ -11,7 +11,6 @@ from .request import Source as Source
 from .request import check_given as check_given
 from .request import check_options as check_options
 from .request import check_shape as check_shape
-from .request import check_source as check_source
 from .request import declared_options as declared_options
 from .request import source_of as source_of
 from .state import Export as Export

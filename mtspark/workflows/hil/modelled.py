@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mtspark.core.errors import BadRequestError
-from mtspark.core.progress import ProgressCallback, no_progress
+from mtspark.core.progress import ProgressCallback, begin, no_progress
 from mtspark.deploy.bundle import Bundle
 from mtspark.deploy.chips import load_chip
 from mtspark.sim.device import map_for, on_chip
@@ -114,7 +114,8 @@ def modelled_times(
 
 def _play(bundle: Bundle, request: HilRequest, progress: ProgressCallback) -> Run:
     """Play the request's first game, waiting for every decision."""
-    observe = episode_reports(progress, f"{request.task}, counting messages", 1)
+    stage = f"{request.task}, counting messages"
+    begin(progress, stage, "numba")
     with open_backend(BackendName.ENGINE, bundle, request.task) as player:
         return play(
             player,
@@ -124,5 +125,5 @@ def _play(bundle: Bundle, request: HilRequest, progress: ProgressCallback) -> Ru
             seed=request.seed,
             max_decisions=request.loop.max_decisions,
             sticky=request.loop.sticky,
-            observe=observe,
+            observe=episode_reports(progress, stage, 1),
         )

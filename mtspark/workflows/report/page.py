@@ -158,7 +158,7 @@ def _studies(
     studies: list[Study] = []
     checks: list[Fact] = []
     for name, run in stored.items():
-        begin(progress, f"{name}, everything recorded")
+        begin(progress, f"{name}, everything recorded", "numba")
         with open_backend(BackendName.ENGINE, bundle, name, trace=True) as player:
             study = record_study(player, bundle, name, run, request, progress)
             studies.append(study)

@@ -11,7 +11,7 @@ import numpy as np
 
 from mtspark.core.backend import AgentBackend, Moment
 from mtspark.core.files import AnyPath
-from mtspark.core.progress import ProgressCallback, no_progress
+from mtspark.core.progress import ProgressCallback, begin, no_progress
 from mtspark.deploy.bundle import Bundle, add_run
 from mtspark.sim.play import MAX_GAMES_AT_ONCE, check_length, play
 from mtspark.sim.results import DEFAULT_CARD, RunResult, run_result
@@ -56,14 +56,15 @@ def run_games(
     _ = bundle.network.game_protocol
     check_length(episodes, max_decisions)
 
-    report = episode_reports(progress, f"{task} on {backend.value}", episodes)
-
     def both(moment: Moment) -> None:
         report(moment)
         if observe is not None:
             observe(moment)
 
+    stage = f"{task} on {backend.value}"
+    begin(progress, stage, "torch" if backend is BackendName.TORCH else "numba")
     with open_backend(backend, bundle, task) as player:
+        report = episode_reports(progress, stage, episodes)
         if backend is BackendName.ENGINE:
             _warm_up(player, bundle, task, min(episodes, MAX_GAMES_AT_ONCE))
         started = time.perf_counter()
