@@ -1,9 +1,10 @@
-from .atari import Games as Games
 from .atari import make_games as make_games
 from .atari import task_for_game as task_for_game
 from .delay import NOOP as NOOP
 from .delay import STRIP_ROWS as STRIP_ROWS
 from .delay import action_strips as action_strips
+from .frames import AreaResize as AreaResize
+from .frames import FrameGame as FrameGame
 from .names import game_name as game_name
 from .names import named_games as named_games
 from .names import named_task as named_task
@@ -16,3 +17,4 @@ from .protocol import task_index as task_index
 from .protocol import tasks_from_json as tasks_from_json
 from .protocol import tasks_to_json as tasks_to_json
 from .protocol import why_not_playable as why_not_playable
+from .vector import Games as Games

@@ -2,48 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any, Protocol
-
 from mtspark.core.environments.delay import DelayedGames
+from mtspark.core.environments.frames import FrameGames
 from mtspark.core.environments.names import game_name
 from mtspark.core.environments.protocol import EMULATOR_ACTIONS, GameProtocol, Task
-from mtspark.core.errors import BadRequestError, one_line
+from mtspark.core.environments.vector import Games, rom_path, vector_games
 
 ALL_ACTIONS = EMULATOR_ACTIONS
 """Every agent head has this many outputs."""
-SEVERAL_PLAYERS = ("combat", "joust", "maze_craze", "warlords")
-"""Games for several players alone: ALE 0.12.1 ends the whole process when it loads one."""
-
-
-class Games(Protocol):
-    """Copies of a game that step together: ALE's vector environment, or one with a delay."""
-
-    num_envs: int
-
-    def reset(
-        self, *, seed: Any, options: dict[str, Any] | None = None
-    ) -> tuple[Any, dict[str, Any]]:
-        """Start copies afresh; return frames and information of all.
-
-        An episode is a function of its seed and the actions, whatever was played before.
-
-        Args:
-            seed: the first of consecutive ones, or an array with one for each copy that starts.
-            options: with `reset_mask`, bool (copies,), only those copies start.
-        """
-
-    def send(self, actions: Any) -> None:
-        """Begin a step."""
-
-    def recv(self) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
-        """End the step: frames, rewards, terminated, truncated, information."""
-
-    def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
-        """Send and receive."""
-
-    def close(self) -> None:
-        """Release the emulators."""
 
 
 def task_for_game(game: str) -> Task:
@@ -58,7 +24,7 @@ def task_for_game(game: str) -> Task:
     import ale_py
 
     game = game_name(game)
-    rom = _rom(game)
+    rom = rom_path(game)
     ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
     emulator = ale_py.ALEInterface()
     emulator.loadROM(rom)
@@ -74,52 +40,16 @@ def make_games(task: Task, protocol: GameProtocol, count: int, *, num_threads: i
     step resets that game and its action is ignored (gymnasium's NEXT_STEP autoreset), so the
     transition out of a finished episode must be left out of any learning or score.
 
-    With a decision delay the games are :class:`mtspark.core.environments.delay.DelayedGames`.
+    With a mode or difficulty of its own a game is played frame by frame
+    (:class:`mtspark.core.environments.frames.FrameGames`), since the vector environment lacks both;
+    with a decision delay the games are :class:`mtspark.core.environments.delay.DelayedGames`.
 
     Raises:
-        BadRequestError: ALE has no such game.
+        BadRequestError: ALE has no such game, or the game no such mode or difficulty.
     """
-    import ale_py
-    from ale_py.vector_env import AtariVectorEnv
-    from gymnasium.vector import AutoresetMode
-
-    _rom(task.game)
-    ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
-    games = AtariVectorEnv(
-        task.game,
-        count,
-        num_threads=num_threads,
-        max_num_frames_per_episode=protocol.max_frames_per_episode,
-        repeat_action_probability=protocol.sticky_action_probability,
-        full_action_space=True,
-        autoreset_mode=AutoresetMode.NEXT_STEP,
-        img_height=protocol.screen_size,
-        img_width=protocol.screen_size,
-        grayscale=True,
-        stack_num=protocol.frame_stack,
-        frameskip=protocol.frame_skip,
-        maxpool=protocol.max_pool,
-        noop_max=protocol.noop_max,
-        episodic_life=protocol.life_loss_ends_episode,
-        reward_clipping=False,
-        use_fire_reset=protocol.fire_on_reset,
-    )
+    games: Games
+    if protocol.mode is None and protocol.difficulty is None:
+        games = vector_games(task, protocol, count, num_threads=num_threads)
+    else:
+        games = FrameGames(task, protocol, count)
     return DelayedGames(games, protocol) if protocol.decision_delay else games
-
-
-def _rom(game: str) -> Path:
-    import ale_py
-
-    if game in SEVERAL_PLAYERS:
-        raise BadRequestError(
-            f"game {game!r}: is for several players only, which ALE cannot load here; likewise "
-            f"{', '.join(name for name in SEVERAL_PLAYERS if name != game)}; choose another game"
-        )
-    known = game in ale_py.roms.get_all_rom_ids()
-    rom = ale_py.roms.get_rom_path(game) if known else None
-    if rom is None:
-        raise BadRequestError(
-            f"unknown game {one_line(game, 80)!r}: use an ALE name in snake case, for example "
-            "pong or ms_pacman"
-        )
-    return rom

@@ -28,6 +28,9 @@ class GameProtocol:
         decision_delay: decisions between the frame that an action is chosen for and the one in
             which it begins to act: 0 for a game that waits, 1 for real time, where the pressed
             action is drawn into the frame (:mod:`mtspark.core.environments.delay`).
+        mode, difficulty: of the console's switches (Machado et al. 2018, arXiv:1709.06009, section
+            4); None for the game's default. With either a game is played frame by frame
+            (:mod:`mtspark.core.environments.frames`).
     """
 
     frame_skip: int = 4
@@ -40,6 +43,8 @@ class GameProtocol:
     sticky_action_probability: float = 0.0
     max_frames_per_episode: int = 108_000
     decision_delay: int = 0
+    mode: int | None = None
+    difficulty: int | None = None
 
     @property
     def observation_shape(self) -> tuple[int, int, int]:
@@ -71,8 +76,10 @@ PROTOCOL_RANGES: dict[str, tuple[float, float]] = {
     "noop_max": (0, 10_000),
     "sticky_action_probability": (0, 0.99),
     "decision_delay": (0, 1),
+    "mode": (0, 255),
+    "difficulty": (0, 255),
 }
-ADDED_FIELDS = ("decision_delay",)
+ADDED_FIELDS = ("decision_delay", "mode", "difficulty")
 """Fields that older files lack. A file without one means its default, and a default is not
 written, so that older bundles keep their hash."""
 TASK_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
@@ -147,7 +154,7 @@ def why_not_playable(protocol: GameProtocol) -> str | None:
     """The first field out of its range, its value and the range; None where all can be played."""
     for name, (low, high) in PROTOCOL_RANGES.items():
         value = getattr(protocol, name)
-        if not low <= value <= high:
+        if value is not None and not low <= value <= high:
             return f"{name} is {value}, {low} to {high} can be played"
     if protocol.decision_delay and protocol.screen_size < EMULATOR_ACTIONS:
         return (
