@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from mtspark.core.environments.protocol import EMULATOR_ACTIONS, GameProtocol
 
 if TYPE_CHECKING:
-    from ale_py.vector_env import AtariVectorEnv
+    from mtspark.core.environments.vector import Games
 
 NOOP = 0
 """Of ALE's 18 actions; it is pending at the start of every episode."""
@@ -51,7 +51,7 @@ class DelayedGames:
         protocol: of decision delay 1.
     """
 
-    def __init__(self, games: AtariVectorEnv, protocol: GameProtocol) -> None:
+    def __init__(self, games: Games, protocol: GameProtocol) -> None:
         self._games = games
         self.num_envs: int = games.num_envs
         self._strips = action_strips(protocol.screen_size)
