@@ -36,7 +36,8 @@ def evaluate_command(
         int, typer.Option(min=0, max=MOST, help="Test images of each task; 0: all.")
     ] = 0,
     max_decisions: Annotated[
-        int | None, typer.Option(min=1, max=MOST, help="Cut every game off after this many decisions.")
+        int | None,
+        typer.Option(min=1, max=MOST, help="Cut every game off after this many decisions."),
     ] = None,
     into: Annotated[
         Path | None, typer.Option(help="Store the rows in this checkpoint, too.")
