@@ -305,7 +305,7 @@ def run_files(bundle: Bundle) -> list[Path]:
     return [
         path
         for path in sorted(bundle.runs.glob("*.json"))
-        if not path.name.startswith(".") and path.is_file() and not path.is_symlink()
+        if not path.name.startswith(".") and not path.is_symlink()
     ]
 
 

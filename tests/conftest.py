@@ -8,7 +8,7 @@ import signal
 # Before torch is imported anywhere: one thread, so that sums have one order.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +35,16 @@ settings.register_profile(
 )
 settings.register_profile("ci", settings.get_profile("local"), derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "local")
+
+
+@pytest.fixture
+def read_here() -> Iterator[None]:
+    """Read files in this process: a process for each of hundreds of files takes long."""
+    from mtspark.core.files import FileLimits, Policy, set_policy
+
+    set_policy(Policy(FileLimits(), trust=True))
+    yield
+    set_policy(None)
 
 
 @pytest.fixture(scope="session")

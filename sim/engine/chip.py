@@ -327,7 +327,7 @@ class EngineChip:
     def bytes_used(self) -> int:
         """Bytes of all arrays of the engine: plan, state and the memory of its threads."""
         state = () if self._state is None else self._state
-        arrays = [*self._plan, *state, *(a for part in self._scratch for a in part)]
+        arrays = [*self._plan, *state, self._frame, *(a for part in self._scratch for a in part)]
         return int(sum(array.nbytes for array in arrays))
 
     def _run(self, record: Record, slices: NDArray[np.uint8], task: int, steps: range) -> None:

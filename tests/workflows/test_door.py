@@ -322,7 +322,8 @@ def test_the_door_makes_the_network_of_the_command_line(
     for key in ("episodes", "layers", "connections", "energy", "network_sha256"):
         assert result.to_json()[key] == wanted[key]
     bill = in_memory.energy(card="loihi1_davies2018")
-    assert bill.to_json() == wanted["energy"][0]
+    on_chip = {one["card_key"]: one for one in wanted["energy_on_chip"]}
+    assert bill.to_json() == on_chip["loihi1_davies2018"]
     with pytest.raises(ValueError, match="episodes and max-decisions must be at least 1"):
         in_memory.play("pong", episodes=0)
     page = in_memory.report(tmp_path / "page.html", tasks="pong", max_decisions=3, seed=2)

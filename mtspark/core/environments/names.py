@@ -26,7 +26,7 @@ def game_name(text: str) -> str:
         text: a name; one that fits no game is returned as it is, for its reader to refuse.
     """
     games = _games()
-    if text in games:
+    if text in games or "/" in text.removeprefix("ALE/"):
         return text
     found = [game for game in games if plain_name(game) == plain_name(text)]
     return found[0] if len(found) == 1 else text

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from mtspark.core.errors import BadFileError
 from mtspark.core.files.atomic import AnyPath
+from mtspark.core.files.limits import check_no_pointer
 
-LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 _ZIP, _PICKLE, _HDF5 = b"PK", b"\x80", b"\x89HDF\r\n\x1a\n"
 _START = 64
 
@@ -57,13 +57,8 @@ def _first_bytes(path: Path) -> bytes:
         BadFileError: it cannot be read, or holds a pointer of Git LFS.
     """
     try:
+        check_no_pointer(path, path.stat().st_size)
         with path.open("rb") as file:
-            start = file.read(_START)
+            return file.read(_START)
     except OSError as error:
         raise BadFileError(f"{path}: {(error.strerror or os.strerror(5)).lower()}") from error
-    if start.startswith(LFS_POINTER):
-        raise BadFileError(
-            f"{path}: a pointer of Git LFS, not the file that it stands for; fetch that with git "
-            "lfs pull"
-        )
-    return start

@@ -142,12 +142,16 @@ def check_file_size(path: Path, limits: FileLimits) -> int:
         raise BadFileError(f"{path}: not a regular file")
     if size > limits.file_bytes:
         raise over("file_bytes", f"{path}", size, limits)
-    _check_no_pointer(path, size)
+    check_no_pointer(path, size)
     return size
 
 
-def _check_no_pointer(path: Path, size: int) -> None:
-    """Name what git leaves in the place of a large file that was not fetched."""
+def check_no_pointer(path: Path, size: int) -> None:
+    """Name what git leaves in the place of a large file that was not fetched.
+
+    Raises:
+        BadFileError: the file is a pointer of Git LFS.
+    """
     if size > _POINTER_BYTES:
         return
     try:

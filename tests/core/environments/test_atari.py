@@ -33,7 +33,7 @@ def test_minimal_action_sets(game: str, actions: tuple[int, ...]) -> None:
     assert task_for_game(game) == Task(game, game, actions)
 
 
-@pytest.mark.parametrize("game", ["chess2", "", "Pong", "../pong", "pong.bin"])
+@pytest.mark.parametrize("game", ["chess2", "", "../pong", "roms/Pong", "pong.bin"])
 def test_an_unknown_game_is_refused(game: str) -> None:
     with pytest.raises(BadRequestError, match=r"unknown game .*snake case") as caught:
         task_for_game(game)

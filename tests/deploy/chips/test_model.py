@@ -159,7 +159,7 @@ def places(content: Any, keys: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]
 
 
 def test_whatever_stands_in_a_field_gives_a_chip_or_one_line(
-    mine: Path, monkeypatch: pytest.MonkeyPatch
+    mine: Path, monkeypatch: pytest.MonkeyPatch, read_here: None
 ) -> None:
     from mtspark.deploy.chips import model as chip_model
 
