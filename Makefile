@@ -7,7 +7,8 @@ PYTEST_ARGS ?=
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 LAVA := .venv/.lava
-MARKED := slow or network or third_party
+ALONE := network or third_party
+PARALLEL := -n auto --maxprocesses 4 --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-marked test-all lint clean
@@ -19,10 +20,11 @@ demo: $(LAVA) ## a spiking agent on a simulated chip plays Pong, proven equal to
 	$(BIN)/mtspark demo
 
 test: $(INSTALLED) ## the fast tests; PYTEST_ARGS is handed on
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(PYTEST_ARGS)
+	$(BIN)/python -m pytest $(PARALLEL) $(PYTEST_ARGS)
 
 test-marked: $(LAVA) ## only the slow ones and those that need the network or Lava
-	$(BIN)/python -m pytest -m '$(MARKED)' $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m 'slow and not ($(ALONE))' $(PARALLEL) $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m '$(ALONE)' $(PYTEST_ARGS)
 
 test-all: test test-marked ## every test
 

@@ -225,6 +225,7 @@ def test_diff_against_torch_tells_the_agreement_of_actions(bundle: Path, tmp_pat
     assert list(result["layers"]) == ["conv1", "conv2", "hidden"]
 
 
+@pytest.mark.slow
 def test_eval_scores_float_and_chip_on_the_same_starts(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -43,6 +43,7 @@ def test_helps_are_printed(told: Callable[..., Answer]) -> None:
         assert command.encode() in out
 
 
+@pytest.mark.slow
 def test_tables_bars_and_names_are_printed(
     told: Callable[..., Answer], played: Path, tmp_path: Path
 ) -> None:

@@ -87,6 +87,7 @@ class FirstEndsEarly:
         return frames, rewards, ended, cut, more
 
 
+@pytest.mark.slow
 def test_agreement_is_the_share_of_equal_actions_in_running_games(
     short: Path, call: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -123,6 +124,7 @@ def test_agreement_is_the_share_of_equal_actions_in_running_games(
         assert row["decisions_compared"] == row["decisions"] == sum(active)
 
 
+@pytest.mark.slow
 def test_rows_name_the_network_and_how_it_was_quantised(
     short: Path, call: Callable[..., int], tmp_path: Path
 ) -> None:
@@ -256,6 +258,7 @@ def test_scores_and_interval_fit_the_returns(
         assert tuple(row["interval_95"]) == confidence_interval(row["returns"])
 
 
+@pytest.mark.slow
 def test_a_stopped_evaluation_goes_on_with_the_rows_that_it_has(
     short: Path,
     call: Callable[..., int],

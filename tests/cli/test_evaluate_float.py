@@ -33,6 +33,7 @@ def rows_of(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
+@pytest.mark.slow
 def test_it_plays_as_the_float_network_of_its_bundle(
     short: Path, call: Callable[..., int], tmp_path: Path
 ) -> None:

@@ -20,6 +20,7 @@ from mtspark.workflows.explain.inputs import float_side
 from mtspark.workflows.explain.result import stored_rows
 
 
+@pytest.mark.slow
 def test_the_chips_row_is_what_diff_against_torch_says(
     checkpoint: Path, call: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -17,6 +17,7 @@ from mtspark.train.checkpoint.agent import Agent, load_agent, save_agent
 
 
 @pytest.mark.parametrize("task", ["pong", "breakout"])
+@pytest.mark.slow
 def test_a_graph_that_differs_once_written_is_not_exported(
     task: str,
     checkpoint: Path,
@@ -129,6 +130,7 @@ def test_the_clock_of_a_run_starts_after_the_first_decision_on_the_engine(
         ({"quantisation_aware": True, "weight_bits": "many"}, (), "8"),
     ],
 )
+@pytest.mark.slow
 def test_weights_have_the_bits_that_an_agent_learned_on(
     config: dict[str, object],
     options: tuple[object, ...],

@@ -151,6 +151,7 @@ def test_a_source_that_is_no_python_is_refused(
     assert "no such file" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_palette_of_an_agent(
     checkpoint: Path, call: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -174,6 +175,7 @@ def test_a_palette_of_an_agent(
     assert "palette" in [row["effect"] for row in rows]
 
 
+@pytest.mark.slow
 def test_calibration_of_an_agent(
     checkpoint: Path, call: Callable[..., int], tmp_path: Path
 ) -> None:

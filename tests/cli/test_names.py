@@ -26,6 +26,7 @@ def shown(capsys: pytest.CaptureFixture[str]) -> str:
 
 
 @pytest.mark.parametrize("name", [NAME, "a[bold]b.deploy", "c:smile:d.deploy"])
+@pytest.mark.slow
 def test_export_shows_the_folder(
     name: str,
     checkpoint: Path,

@@ -80,6 +80,7 @@ def folder(played: Path, tmp_path: Path) -> Path:
     return tmp_path / "b"
 
 
+@pytest.mark.slow
 def test_what_the_reader_lets_through_can_be_shown(
     run: dict[str, Any], played: Path, tmp_path: Path, read_here: None
 ) -> None:

@@ -32,7 +32,7 @@ EVENTS = ("os.", "shutil.", "mtspark.exchange", "open")
 KILLED = 77
 
 
-@pytest.fixture(params=["exchanged", "renamed twice"])
+@pytest.fixture(params=["exchanged", pytest.param("renamed twice", marks=pytest.mark.slow)])
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """How folders are replaced: in one step, or where the system cannot, in two."""
     if request.param == "renamed twice":
@@ -137,6 +137,7 @@ def test_a_replacement_killed_at_any_step_loses_nothing(
 
 
 @pytest.mark.usefixtures("unflushed")
+@pytest.mark.slow
 def test_a_replacement_interrupted_at_any_step_leaves_nothing_behind(
     tmp_path: Path, folder: Path, way: str
 ) -> None:

@@ -57,6 +57,7 @@ def check(seed: int, reset: FloatReset) -> int:
 
 @given(seed=st.integers(0, 10_000), reset=st.sampled_from(RESETS))
 @settings(max_examples=25)
+@pytest.mark.slow
 def test_exact_numbers_give_the_float_networks_every_spike(seed: int, reset: FloatReset) -> None:
     """Branches, loops, delays, biases of currents with memory, in a used chip."""
     check(seed, reset)

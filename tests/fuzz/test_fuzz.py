@@ -25,6 +25,7 @@ def fuzz() -> Any:
     set_policy(None)
 
 
+@pytest.mark.slow
 def test_only_errors_of_mtspark_come_out(fuzz: ModuleType, tmp_path: Path) -> None:
     seeds = fuzz.make_seeds(tmp_path / "seeds")
     assert tuple(seeds) == KINDS
@@ -42,6 +43,7 @@ def test_only_errors_of_mtspark_come_out(fuzz: ModuleType, tmp_path: Path) -> No
         assert total[f"{kind} refused"]
 
 
+@pytest.mark.slow
 def test_every_seed_is_sound(fuzz: ModuleType, tmp_path: Path) -> None:
     reader = importlib.import_module("tests.fuzz.read")
     for kind, paths in fuzz.make_seeds(tmp_path).items():

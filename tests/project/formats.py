@@ -240,7 +240,7 @@ def export_of(at: Workshop, name: str) -> dict[str, Any]:
 # Export
 
 
-@case()
+@case(slow=True)
 def _export_pong(at: Workshop) -> Any:
     at.bundle("pong")
     return export_of(at, "pong")
@@ -252,13 +252,13 @@ def _export_mtspark_3games(at: Workshop) -> Any:
     return export_of(at, "mtspark-3games")
 
 
-@case()
+@case(slow=True)
 def _export_images(at: Workshop) -> Any:
     at.bundle("images")
     return export_of(at, "images")
 
 
-@case()
+@case(slow=True)
 def _export_tiny(at: Workshop) -> Any:
     at.bundle("tiny")
     return export_of(at, "tiny")
@@ -330,7 +330,7 @@ def _run_breakout(at: Workshop) -> Any:
     return at.json("run", at.bundle("mtspark-3games"), *words)
 
 
-@case()
+@case(slow=True)
 def _run_backends(at: Workshop) -> Any:
     words = ("run", at.bundle("tiny"), "--task", "breakout", *CUT)
     return {name: at.json(*words, "--backend", name) for name in ("reference", "torch")}
@@ -344,7 +344,7 @@ def _run_recorded(at: Workshop) -> Any:
     return {"result": result, "arrays": kinds}
 
 
-@case()
+@case(slow=True)
 def _report_stored(at: Workshop) -> Any:
     return at.json("report", at.played())
 
@@ -357,7 +357,7 @@ def _report_page(at: Workshop) -> Any:
     return hashed(stripped(at.read("tiny.json")), 4)
 
 
-@case()
+@case(slow=True)
 def _report_page_pong(at: Workshop) -> Any:
     """With all price cards."""
     words = ("-o", "page-pong.html", "--max-decisions", 20, "--seconds", 1, "--seed", 0)
@@ -397,7 +397,7 @@ def _eval_checkpoint(at: Workshop) -> Any:
     return at.json("eval", TINY, "--episodes", 2, "--task", "pong", "--sticky", 0.5)
 
 
-@case()
+@case(slow=True)
 def _eval_images(at: Workshop) -> Any:
     into = at.folder / "images-scored.pt"
     shutil.copyfile(AGENTS / "images" / "images.pt", into)
@@ -409,7 +409,7 @@ def _eval_images(at: Workshop) -> Any:
     return {"result": result, "alone": at.json(*alone, "--task", "cifar10")}
 
 
-@case()
+@case(slow=True)
 def _hil(at: Workshop) -> Any:
     words = ("hil", at.bundle("tiny"), "--task", "pong")
     return {
@@ -446,12 +446,12 @@ def _map_tiny(at: Workshop) -> Any:
     return at.json(*words, "--input", "host", "--spread-thresholds", "--times", "pilotnet")
 
 
-@case(outside=True)
+@case(slow=True, outside=True)
 def _map_pilotnet(at: Workshop) -> Any:
     return at.json("map", "--pilotnet", vectors())
 
 
-@case(outside=True)
+@case(slow=True, outside=True)
 def _validate(at: Workshop) -> Any:
     return at.json("validate", vectors())
 
@@ -459,7 +459,7 @@ def _validate(at: Workshop) -> Any:
 # Compare
 
 
-@case()
+@case(slow=True)
 def _diff(at: Workshop) -> Any:
     words = ("diff", at.bundle("tiny"), "--task", "breakout", "--decisions", 8)
     at.once("six.deploy", lambda: at.call("export", TINY, "-o", "six.deploy", "--weight-bits", 6))
@@ -470,7 +470,7 @@ def _diff(at: Workshop) -> Any:
     }
 
 
-@case()
+@case(slow=True)
 def _diff_files(at: Workshop) -> Any:
     graph = Path(at.bundle("tiny"), "graph.pong.nir")
     (net,) = (at.folder / at.network()).glob("*.net")
@@ -482,7 +482,7 @@ def _diff_files(at: Workshop) -> Any:
     }
 
 
-@case()
+@case(slow=True)
 def _explain(at: Workshop) -> Any:
     return at.json("explain", at.bundle("tiny"), "--decisions", 6, *EFFECTS)
 

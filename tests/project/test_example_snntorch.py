@@ -6,9 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 EXAMPLE = Path(__file__).parents[2] / "examples" / "snntorch_model.py"
 
 
+@pytest.mark.slow
 def test_the_example_compares_its_layers() -> None:
     done = subprocess.run(
         [sys.executable, EXAMPLE], capture_output=True, text=True, check=False, timeout=300

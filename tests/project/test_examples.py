@@ -22,6 +22,7 @@ AGENTS = sorted(path for path in EXAMPLES.glob("agents/*/*.pt") if path != IMAGE
 """Those that play games."""
 
 
+@pytest.mark.slow
 def test_the_program_prints_a_bill() -> None:
     done = subprocess.run(
         [sys.executable, EXAMPLES / "deploy_and_play.py", AGENTS[0], "20"],

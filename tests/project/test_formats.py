@@ -145,6 +145,7 @@ def test_a_bundle_from_before_opens_and_its_runs_belong_to_it(
     assert report["network_sha256"] == runs[0]["network_sha256"]
 
 
+@pytest.mark.slow
 def test_a_bundle_from_before_plays_the_games_of_its_stored_run(
     workshop: Workshop, bundle_before: str
 ) -> None:
@@ -185,6 +186,7 @@ def test_a_bundle_from_before_is_that_of_today(workshop: Workshop, bundle_before
     assert files[0] == files[1]
 
 
+@pytest.mark.slow
 def test_a_checkpoint_from_before_is_exported_and_scored(workshop: Workshop) -> None:
     content = torch_content(TINY)
     assert "decision_delay" not in content["protocol"]
@@ -211,6 +213,7 @@ def test_a_stored_evaluation_goes_on_and_comes_into_the_checkpoint(workshop: Wor
 
 
 @pytest.mark.parametrize("name", RUNS)
+@pytest.mark.slow
 def test_a_run_from_before_goes_on_to_the_same_weights(name: str, workshop: Workshop) -> None:
     folder = workshop.folder / f"{name}-before"
     shutil.copytree(GOLDEN / folder.name, folder)
@@ -237,6 +240,7 @@ def test_a_run_from_before_goes_on_to_the_same_weights(name: str, workshop: Work
     assert reduced(torch_content(folder / "agent.pt")) == golden_run["agent"]
 
 
+@pytest.mark.slow
 def test_a_run_of_another_configuration_is_refused(workshop: Workshop) -> None:
     folder = workshop.folder / "refused"
     shutil.copytree(GOLDEN / "run-before", folder)

@@ -78,6 +78,7 @@ def test_the_wheel_holds_every_file_of_every_room_once(wheel):
     assert {name for name in names if ".dist-info/" not in name} == expected
 
 
+@pytest.mark.slow
 def test_the_wheel_imports_without_the_checkout(wheel, tmp_path):
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path / "site")

@@ -103,6 +103,7 @@ def test_equal_games_are_one_distinct_episode(pong: ChipNetwork) -> None:
     assert run.distinct_episodes == 1
 
 
+@pytest.mark.slow
 def test_sticky_actions_change_the_game_and_can_be_repeated(pong: ChipNetwork) -> None:
     request = {"episodes": 2, "seed": 3, "max_decisions": 150}
     plain = play(Alternating(), pong, "pong", **request)

@@ -36,6 +36,7 @@ def test_without_lava_the_demo_does_not_start(monkeypatch: pytest.MonkeyPatch) -
         demo.require_lava()
 
 
+@pytest.mark.slow
 def test_a_game_is_stored_and_drawn(bundle: Bundle, tmp_path: Path) -> None:
     reports: list[Progress] = []
     task = bundle.network.tasks[0].name

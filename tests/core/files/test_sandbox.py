@@ -67,6 +67,7 @@ def test_processor_time_is_limited() -> None:
     assert "took more than 1 s" in refused(read, ONE_SECOND)
 
 
+@pytest.mark.slow
 def test_waiting_is_limited() -> None:
     began = time.monotonic()
     assert "took more than 1 s" in refused(lambda limits: time.sleep(60), ONE_SECOND)

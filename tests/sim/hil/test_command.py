@@ -47,6 +47,7 @@ def play(bundle: Bundle, *arguments: object) -> int:
     )
 
 
+@pytest.mark.slow
 def test_a_latency_sweep_writes_its_curve_and_repeats(
     bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -24,6 +24,7 @@ from mtspark.sim.hil.game import AreaResize, FrameGame
         ("pong", 4, 160, {"frame_skip": 2, "screen_size": 20, "max_frames_per_episode": 300}),
     ],
 )
+@pytest.mark.slow
 def test_frames_skipped_stacked_and_shrunk_here_equal_those_of_the_agent_loop(
     game: str, seed: int, decisions: int, changes: dict[str, object]
 ) -> None:

@@ -216,6 +216,7 @@ def test_a_host_that_is_killed_takes_its_own_chip_along(bundle: Bundle) -> None:
     assert left_behind(before) == set()
 
 
+@pytest.mark.slow
 def test_in_real_time_frames_take_real_time(bundle: Bundle) -> None:
     timing = Timing(chip_ms=20)
     quiet = Loop(timing=timing, realtime=True, max_decisions=15)
@@ -456,6 +457,7 @@ def test_a_chip_of_our_own_listens_to_nobody_else(bundle: Bundle) -> None:
         assert b"MTSPARK_HIL_KEY" not in variables
 
 
+@pytest.mark.slow
 def test_many_strangers_and_many_hosts_leave_room_for_one_more(bundle: Bundle) -> None:
     with served(bundle, "tcp://127.0.0.1:*") as (server, address, _):
         first = Peer(address)

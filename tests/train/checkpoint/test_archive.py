@@ -55,6 +55,7 @@ def rewrite(path: Path, **changes: Any) -> None:
         {"time_steps": 10**12},
     ],
 )
+@pytest.mark.slow
 def test_declared_sizes_are_never_built(saved: Path, sizes: dict[str, Any], trust: bool) -> None:
     rewrite(saved, network=lambda old: {**old, **sizes})
     text = refused(saved, trust=trust)

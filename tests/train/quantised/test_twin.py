@@ -134,6 +134,7 @@ def test_a_batch_of_mixed_tasks_is_answered_sample_by_sample(make_agent: MakeAge
 
 
 @pytest.mark.parametrize("name", ["pong", "mtspark-3games"])
+@pytest.mark.slow
 def test_a_shipped_agent_on_frames_of_its_games(name: str) -> None:
     from mtspark.core.environments.atari import make_games
 

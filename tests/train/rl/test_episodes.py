@@ -135,6 +135,7 @@ def test_a_run_that_is_killed_again_and_again_equals_one_that_is_not(
 
 
 @pytest.mark.parametrize("delay", [0, 1])
+@pytest.mark.slow
 def test_an_episode_is_a_function_of_its_seed_and_actions(delay: int) -> None:
     """A lane's later episodes, played alone by the environment itself from the noted seed."""
     task = task_for_game("breakout")

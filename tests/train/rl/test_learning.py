@@ -105,6 +105,7 @@ def test_without_learning_it_does_not_catch(catch: None) -> None:
     assert mean_return_after(PqnTrainer(replace(CATCH, learning_rate=1e-12))) < 0
 
 
+@pytest.mark.slow
 def test_dqn_learns_to_catch(catch: None) -> None:
     from mtspark.train.rl.dqn import DqnTrainer
 

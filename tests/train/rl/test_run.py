@@ -103,6 +103,7 @@ def test_sticky_actions_may_be_of_the_training_games_only() -> None:
     assert not torch.equal(frames[0], frames[2])
 
 
+@pytest.mark.slow
 def test_a_resumed_dqn_run_equals_an_uninterrupted_one(tmp_path: Path) -> None:
     config = replace(
         SMALL,
