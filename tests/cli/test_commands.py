@@ -117,6 +117,7 @@ def test_torch_plays_too_and_has_no_drain(bundle: Path, tmp_path: Path) -> None:
     assert all(layer["neuron_updates_drain"] == 0 for layer in layers)
 
 
+@pytest.mark.slow
 def test_report_shows_the_runs_of_this_network_only(
     checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

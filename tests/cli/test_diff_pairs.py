@@ -91,6 +91,7 @@ def diff(call: Call, tmp_path: Path) -> Diff:
 
 @pytest.mark.parametrize("name", ["nir.deploy", "module.deploy", "images.deploy"])
 @pytest.mark.parametrize("against", ["engine", "reference", "onnx"])
+@pytest.mark.slow
 def test_a_network_without_a_game_is_compared_on_random_inputs(
     folder: Path, diff: Diff, name: str, against: str
 ) -> None:

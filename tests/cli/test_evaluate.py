@@ -248,6 +248,7 @@ def test_only_the_asked_tasks_are_played(
     assert played == ["breakout", "pong", "breakout"]
 
 
+@pytest.mark.slow
 def test_scores_and_interval_fit_the_returns(
     short: Path, call: Callable[..., int], tmp_path: Path
 ) -> None:

@@ -44,6 +44,7 @@ def test_what_a_format_cannot_hold_is_said(tmp_path: Path) -> None:
         write_formats(tmp_path, graded, ("netx",))
 
 
+@pytest.mark.slow
 def test_the_files_of_an_export_are_in_its_manifest(
     checkpoint: Path, call: Callable[..., int], tmp_path: Path
 ) -> None:

@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 import pytest
 
 
+@pytest.mark.slow
 def test_an_export_needs_no_temporary_folder(
     checkpoint: Path,
     call: Callable[..., int],

@@ -64,6 +64,7 @@ def test_exact_numbers_give_the_float_networks_every_spike(seed: int, reset: Flo
 
 
 @pytest.mark.parametrize("name", ["delay", "recurrent"])
+@pytest.mark.slow
 def test_a_mistake_in_time_does_not_go_unseen(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     seeds = range(6)
     assert sum(check(seed, FloatReset.ZERO) for seed in seeds) > 100

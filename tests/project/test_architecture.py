@@ -357,6 +357,7 @@ def test_other_packages_import_the_face():
     assert not inside
 
 
+@pytest.mark.slow
 def test_mypy_checks_every_room(tmp_path):
     """With the four folders mapped but not linked, mypy checks one file and succeeds."""
     folder = copy_package(tmp_path)

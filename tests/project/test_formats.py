@@ -215,8 +215,8 @@ def test_a_stored_evaluation_goes_on_and_comes_into_the_checkpoint(workshop: Wor
 @pytest.mark.parametrize("name", RUNS)
 @pytest.mark.slow
 def test_a_run_from_before_goes_on_to_the_same_weights(name: str, workshop: Workshop) -> None:
-    folder = workshop.folder / f"{name}-before"
-    shutil.copytree(GOLDEN / folder.name, folder)
+    folder = workshop.folder / f"{name}-goes-on"
+    shutil.copytree(GOLDEN / f"{name}-before", folder)
     state = torch_content(folder / "resume.pt")
     lines_before = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     if name != "images-run":

@@ -65,6 +65,7 @@ def pong() -> ChipNetwork:
     return replace(net, protocol=replace(net.protocol, max_frames_per_episode=4000))
 
 
+@pytest.mark.slow
 def test_every_episode_is_one_game_of_its_own_seed(pong: ChipNetwork) -> None:
     together = play(Scripted(3), pong, "pong", episodes=3, seed=5)
     one_by_one = play(Scripted(3), pong, "pong", episodes=3, seed=5, one_at_a_time=True)

@@ -141,6 +141,7 @@ def test_every_name_that_a_question_imports_exists(code):
 
 
 @pytest.mark.parametrize("part", doctor.PARTS, ids=lambda part: part.package)
+@pytest.mark.slow
 def test_every_part_is_the_module_of_its_package(part):
     known = importlib.metadata.packages_distributions()
     assert part.package.lower() in {name.lower() for name in known[part.module]}

@@ -23,6 +23,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     return pong_bundle(tmp_path_factory.mktemp("hil"))
 
 
+@pytest.mark.slow
 def test_a_sweep_reports_its_games_and_goes_on_from_its_file(
     bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -93,6 +93,7 @@ def _described(
 @pytest.mark.parametrize(
     "make", [manifest, chip_network, mapping, checkpoint, integer_step, float_step]
 )
+@pytest.mark.slow
 def test_a_version_that_is_none_is_refused_in_one_line(
     tmp_path: Path, tiny_agent: Agent, make: Callable[..., Callable[[Any], object]]
 ) -> None:

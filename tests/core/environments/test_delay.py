@@ -25,6 +25,7 @@ def block(action: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("game", ["pong", "breakout"])
+@pytest.mark.slow
 def test_delayed_games_are_the_same_games_with_each_action_one_decision_late(game: str) -> None:
     copies, rng = 3, np.random.default_rng(1)
     task = task_for_game(game)

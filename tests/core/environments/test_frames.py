@@ -44,9 +44,13 @@ def played(games: Any, actions: Any, seed: int) -> list[tuple[Any, ...]]:
     [
         ("pong", {}),
         ("breakout", {"sticky_action_probability": 0.25}),
-        ("breakout", {"frame_skip": 3, "max_pool": False, "fire_on_reset": False}),
+        pytest.param(
+            "breakout",
+            {"frame_skip": 3, "max_pool": False, "fire_on_reset": False},
+            marks=pytest.mark.slow,
+        ),
         ("pong", {"decision_delay": 1}),
-        ("pong", {"max_frames_per_episode": 41}),
+        pytest.param("pong", {"max_frames_per_episode": 41}, marks=pytest.mark.slow),
     ],
 )
 def test_at_the_default_mode_both_are_the_same_game(game: str, changes: dict[str, Any]) -> None:

@@ -133,7 +133,7 @@ def real_time(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("real_time")
-@pytest.mark.parametrize("hold", list(Hold))
+@pytest.mark.parametrize("hold", [Hold.LAST, pytest.param(Hold.NOOP, marks=pytest.mark.slow)])
 def test_with_a_decision_delay_every_latency_below_it_gives_one_game(hold: Hold) -> None:
     decisions = 250
     seen: list[Moment] = []
@@ -253,6 +253,7 @@ def test_fewer_bits_of_a_pixel_are_sent() -> None:
     assert len(np.unique(whole.frames)) > 4
 
 
+@pytest.mark.slow
 def test_everything_repeats_and_seeds_differ() -> None:
     faults = Faults({FaultKind.LOST_MESSAGES: 0.2, FaultKind.CHIP_DEATH: 0.02}, seed=3)
     timing = Timing(chip_ms=20, jitter_ms=30, io_step_ms=8, seed=3)

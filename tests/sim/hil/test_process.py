@@ -172,6 +172,7 @@ def test_nothing_is_left_behind_by_a_chip_that_closed_died_or_was_killed(bundle:
     assert left_behind(before) == set()
 
 
+@pytest.mark.slow
 def test_a_chip_that_dies_in_a_game_is_missed_and_comes_back(bundle: Bundle) -> None:
     faults = Faults({FaultKind.CHIP_DEATH: 0.05}, seed=1)
     loop = Loop(timing=Timing(chip_ms=1), faults=faults, away_ms=200, max_decisions=30)

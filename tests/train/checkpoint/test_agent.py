@@ -209,6 +209,7 @@ def test_another_kind_of_our_own_files_is_told_apart(saved: Path) -> None:
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
+@pytest.mark.slow
 def test_changed_bytes_load_or_are_refused_in_one_line(saved: Path, data: st.DataObject) -> None:
     content = bytearray(saved.read_bytes())
     start = data.draw(st.integers(0, len(content) - 1))

@@ -96,6 +96,7 @@ def test_the_pretended_device_refuses_what_a_gpu_refuses() -> None:
     ],
     ids=["float", "integers"],
 )
+@pytest.mark.slow
 def test_pqn_learns_on_the_device_what_it_learns_on_the_cpu(
     changes: dict[str, Any], named: list[str]
 ) -> None:

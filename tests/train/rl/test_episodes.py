@@ -186,6 +186,7 @@ def test_games_that_take_another_course_start_afresh_and_it_is_said(tmp_path: Pa
 
 
 @pytest.mark.parametrize("field", ["life_loss_is_terminal", "life_loss_ends_episode"])
+@pytest.mark.slow
 def test_a_return_is_a_whole_games_whatever_is_learned(field: str) -> None:
     """Against ALE's own games: five lives of Breakout, not the first."""
     task = task_for_game("breakout")

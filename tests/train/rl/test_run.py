@@ -79,7 +79,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 # After 0: before any checkpoint; 2: right after one; 3 and 5: between two, twice.
-@pytest.mark.parametrize("stops", [(0,), (2,), (3, 5)])
+@pytest.mark.parametrize("stops", [(0,), pytest.param((2,), marks=pytest.mark.slow), (3, 5)])
 def test_a_resumed_run_equals_an_uninterrupted_one(
     whole: Path, tmp_path: Path, stops: tuple[int, ...]
 ) -> None:
@@ -237,6 +237,7 @@ def test_a_finished_run_is_not_trained_further(tmp_path: Path) -> None:
     assert len((tmp_path / "log.jsonl").read_text().splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_scores_in_the_agent_file_of_a_finished_run_stay(tmp_path: Path) -> None:
     config = replace(SMALL, total_steps=8)
     path = train(config, tmp_path).path
