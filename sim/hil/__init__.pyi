@@ -14,6 +14,7 @@ from .loop import HilEpisode as HilEpisode
 from .loop import Loop as Loop
 from .loop import game_protocol as game_protocol
 from .loop import play_hil as play_hil
+from .options import KEY_VARIABLE as KEY_VARIABLE
 from .options import ChipBackend as ChipBackend
 from .options import Hold as Hold
 from .options import Jitter as Jitter
@@ -27,7 +28,6 @@ from .results import save_curve as save_curve
 from .results import stored_points as stored_points
 from .server import end_on_sigterm as end_on_sigterm
 from .server import serve as serve
-from .stream import KEY_VARIABLE as KEY_VARIABLE
 from .stream import key_bytes as key_bytes
 from .stream import new_key as new_key
 from .timing import Timing as Timing

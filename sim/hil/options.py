@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from enum import Enum
 
+KEY_VARIABLE = "MTSPARK_HIL_KEY"
+"""Of the environment: the key of a served chip."""
+
 
 class ChipBackend(str, Enum):
     """What stands for the chip."""

@@ -40,7 +40,6 @@ PROOF_BYTES = 32
 TAG_BYTES = 16
 LENGTH_BYTES = 4
 KEY_BYTES = 16
-KEY_VARIABLE = "MTSPARK_HIL_KEY"
 ZEROMQ_MARK = b"\xff"
 """What ZeroMQ says first; no text begins with it."""
 

@@ -22,7 +22,6 @@ from typing import Any, NoReturn
 
 from mtspark.core import confinement, errors
 from mtspark.core.errors import BackendFailedError, BadFileError, MtsparkError, one_line
-from mtspark.core.files.handover import decode, encode
 from mtspark.core.files.limits import FileLimits, check_file_size, chosen_policy, over
 from mtspark.core.process import one_thread_of_numpy
 
@@ -137,6 +136,10 @@ def _unforeseen(what: str, error: BaseException, limits: FileLimits) -> MtsparkE
 def _in_a_child(what: str, read: Callable[[FileLimits], Any], limits: FileLimits) -> Any:
     # Loaded before the fork, so that no child has to.
     _ = confinement.confine, confinement.detach, confinement.Bounds
+    # Here, since it imports numpy, which --help does without; and before the fork, since every
+    # child would import it anew.
+    from mtspark.core.files.handover import decode
+
     receive, send = os.pipe()
     parent = os.getpid()
     # Ctrl-C also reaches the child: before it is limited, it would unwind the caller's stack there.
@@ -224,6 +227,8 @@ def _work(
     send: int, parent: int, what: str, read: Callable[[FileLimits], Any], limits: FileLimits
 ) -> NoReturn:
     """The child: confine itself, read, hand over, and end without any cleaning up."""
+    from mtspark.core.files.handover import encode
+
     code = 1
     try:
         _confine_this_process(limits, parent, send)

@@ -27,9 +27,10 @@ from mtspark.sim.hil.client import ChipGoneError, ChipLink, Dialled
 from mtspark.sim.hil.faults import FaultKind, Faults, FaultyChip, break_network
 from mtspark.sim.hil.host import HostedChip
 from mtspark.sim.hil.loop import Loop, play_hil
+from mtspark.sim.hil.options import KEY_VARIABLE
 from mtspark.sim.hil.protocol import LARGEST_ANSWER, Decide, Hello, encode
 from mtspark.sim.hil.server import MOST_HOSTS, MOST_STRANGERS
-from mtspark.sim.hil.stream import KEY_VARIABLE, MAGIC, Channel, Role, key_bytes
+from mtspark.sim.hil.stream import MAGIC, Channel, Role, key_bytes
 from mtspark.sim.hil.timing import FaultSchedule, Timing
 from mtspark.sim.play import play
 from tests.support.hil_agent import order, pong_bundle
