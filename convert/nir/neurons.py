@@ -312,8 +312,9 @@ def _drive_of_leak(
         leak, offset: v_leak, and the zero of the membranes.
 
     Returns:
-        The drive. Where a membrane comes to rest at v_leak, its rest keeps its every bit:
-        keep w + drive is w there, so that rounding never lifts it over a threshold.
+        The drive. Where a membrane comes to rest at v_leak, keep w + drive is w there to the
+        bit, or, in the few cases in which every drive rounds past it, a last bit nearer to 0:
+        rounding never lifts it over a threshold.
     """
     rest = leak - offset
     kept = keep * rest

