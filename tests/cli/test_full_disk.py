@@ -23,7 +23,7 @@ def test_an_export_needs_no_temporary_folder(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def full(*_: Any, **__: Any) -> NoReturn:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/tmp/x")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "x")
 
     for name in ("mkdtemp", "mkstemp"):
         monkeypatch.setattr(tempfile, name, full)
