@@ -1,7 +1,4 @@
-"""A small spiking network learns scikit-learn's digits and runs on the simulated chip.
-
-python examples/digits.py
-"""
+"""A small spiking network learns scikit-learn's digits and runs on the simulated chip."""
 
 import snntorch as snn
 import torch
@@ -19,9 +16,8 @@ model = nn.Sequential(nn.Linear(64, 48), snn.Leaky(**leaky), nn.Linear(48, 10), 
 optimiser = torch.optim.Adam(model.parameters(), 0.01)
 for _ in range(60):
     utils.reset(model)
-    spikes = sum(model(x[:1400]) for _ in range(10))
     optimiser.zero_grad()
-    nn.functional.cross_entropy(spikes, y[:1400]).backward()
+    nn.functional.cross_entropy(sum(model(x[:1400]) for _ in range(10)), y[:1400]).backward()
     optimiser.step()
 
 chip = mtspark.export(model, sample=x, time_steps=10)
