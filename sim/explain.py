@@ -128,7 +128,7 @@ class ExplainedNetwork:
                 links,
                 tasks=len(network.tasks),
                 input_scale=network.input.scale,
-                graded=bool(chip.input.payload_bits),
+                given=chip.input,
                 steps=chip.time_steps + lowered.depth,
                 options=options,
             )

@@ -85,7 +85,7 @@ def netx_layers(network: ChipNetwork, task: int = 0) -> list[Layer]:
             _no_bias(population)
         elif source == INPUT and network.input.payload_bits:
             raise BadNetworkError(
-                f"layer {population.name!r} hears graded messages (pixels); netx files hold "
+                f"layer {population.name!r} hears graded messages; netx files hold "
                 "networks that hear spikes, or whose first neurons take the pixels as their bias"
             )
         elif forward.kind is ConnectionKind.CONV:
@@ -109,6 +109,7 @@ def drives_neurons_directly(network: ChipNetwork, link: Connection) -> bool:
     channels = network.input.shape[0]
     return (
         network.input.payload_bits == 8
+        and not network.input.signed
         and network.input.held
         and link.kind is ConnectionKind.CONV
         and link.weights.shape == (channels, 1, 1, 1)

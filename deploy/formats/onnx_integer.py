@@ -46,10 +46,11 @@ LIFT = 2**40
 def integer_model(network: ChipNetwork, task: int | None = None) -> onnx.ModelProto:
     """Build the graph of one chip step.
 
-    Inputs: ``input`` uint8 (batch, *input shape), the frame, or the slice of this step;
-    ``step`` int64, counted from 0 in each decision; ``task`` int64, row of the thresholds; and
-    the state. Outputs: ``values`` float64 (batch, *readout shape), the action values as of this
-    step; and the next state. The spikes of a population P are ``next.sent.P.0``.
+    Inputs: ``input`` uint8, or int8 where it is signed, (batch, *input shape), the frame, or the
+    slice of this step; ``step`` int64, counted from 0 in each decision; ``task`` int64, row of the
+    thresholds; and the state. Outputs: ``values`` float64 (batch, *readout shape), the action
+    values as of this step; and the next state. The spikes of a population P are
+    ``next.sent.P.0``.
 
     Args:
         network: any chip network.
@@ -66,7 +67,8 @@ def integer_model(network: ChipNetwork, task: int | None = None) -> onnx.ModelPr
     states = state_ports(network)
     step = _Step(network, task)
     step.build()
-    inputs = [Port("input", "uint8", network.input.shape), Port("step", "int64", batched=False)]
+    frame = Port("input", network.input.dtype.name, network.input.shape)
+    inputs = [frame, Port("step", "int64", batched=False)]
     if task is None:
         inputs.append(Port("task", "int64", batched=False))
     outputs = [Port("values", "float64", network.shape_of(network.readout.population))]
@@ -88,8 +90,9 @@ def state_ports(network: ChipNetwork) -> list[Port]:
         for kind in ("current", "membrane"):
             ports.append(Port(f"{kind}.{population.name}", "int64", population.shape))
     for source in (INPUT, *(population.name for population in network.populations)):
+        kind = network.input.dtype.name if source == INPUT else "uint8"
         for lag in range(_reach(network, source)):
-            ports.append(Port(f"sent.{source}.{lag}", "uint8", network.shape_of(source)))
+            ports.append(Port(f"sent.{source}.{lag}", kind, network.shape_of(source)))
     if network.readout.kind is ReadoutKind.SPIKES:
         name = network.readout.population
         ports.append(Port(f"count.{name}", "int64", network.shape_of(name)))
@@ -134,7 +137,8 @@ class _Step:
         if network.input.payload_bits == 0:
             message = graph.cast(graph.cast("input", "bool"), "uint8")
         sending = graph.op("Less", "step", graph.constant(network.time_steps))
-        self._remember(INPUT, graph.op("Where", sending, message, graph.constant(0, np.uint8)))
+        silence = graph.constant(0, network.input.dtype)
+        self._remember(INPUT, graph.op("Where", sending, message, silence))
         self._read_out()
 
     def _remember(self, source: str, message: str) -> None:
@@ -252,8 +256,7 @@ class _Step:
         return graph.op("Mul", total, graph.constant(gain))
 
     def _largest_message(self, link: Connection) -> int:
-        graded = link.source == INPUT and self.network.input.payload_bits
-        return 2**self.network.input.payload_bits - 1 if graded else 1
+        return self.network.input.largest_message if link.source == INPUT else 1
 
     def _multiply(self, link: Connection, message: str) -> str:
         graph = self.graph

@@ -35,8 +35,7 @@ SINGLE_PRECISION_LIMIT = 2**24
 
 def largest_sum(network: ChipNetwork, link: Connection) -> int:
     """Largest |sum of weight times input| that a connection can make, before its exponent."""
-    graded = link.source == INPUT and network.input.payload_bits > 0
-    largest_value = 2**network.input.payload_bits - 1 if graded else 1
+    largest_value = network.input.largest_message if link.source == INPUT else 1
     per_output = np.abs(link.weights).reshape(len(link.weights), -1).sum(axis=1)
     return int(per_output.max(initial=0)) * largest_value
 
@@ -171,8 +170,8 @@ class LavaChip:
         """Run the steps of one decision; `spikes` and `membranes` then hold its records.
 
         Args:
-            frame: of the input's shape, or (T, *shape) of a series, 0 to 255; binary inputs send
-                1 for nonzero values.
+            frame: of the input's shape, or (T, *shape) of a series, 0 to 255, or -128 to 127 of a
+                signed input; binary inputs send 1 for nonzero values.
             task: whose thresholds hold from the first step on.
 
         Raises:

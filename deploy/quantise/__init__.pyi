@@ -1,4 +1,3 @@
-from .bounds import MAX_PAYLOAD as MAX_PAYLOAD
 from .bounds import Headroom as Headroom
 from .bounds import headroom as headroom
 from .bounds import worst_sum as worst_sum

@@ -21,12 +21,10 @@ from mtspark.core.chip_network import (
     ChipNetwork,
     Connection,
     ConnectionKind,
+    FrameInput,
     Population,
     Reset,
 )
-
-MAX_PAYLOAD = 255
-"""Largest 8-bit message."""
 
 SAFE_MEMBRANE = THRESHOLD_LIMIT << STATE_SHIFT
 """A membrane that stays at or below this can never cross the largest threshold."""
@@ -64,12 +62,11 @@ class Headroom:
 
 def headroom(network: ChipNetwork) -> list[Headroom]:
     """Worst cases of every population; for convolutions the interior, which bounds the borders."""
-    graded = bool(network.input.payload_bits)
     return [
         population_headroom(
             population,
             [link for link in network.connections if link.target == population.name],
-            graded,
+            network.input,
             network.steps_per_decision,
         )
         for population in network.populations
@@ -77,23 +74,22 @@ def headroom(network: ChipNetwork) -> list[Headroom]:
 
 
 def population_headroom(
-    population: Population, incoming: Sequence[Connection], graded: bool, steps: int
+    population: Population, incoming: Sequence[Connection], given: FrameInput, steps: int
 ) -> Headroom:
     """Worst cases of one population.
 
     Args:
         population: the neurons.
         incoming: all connections that end there.
-        graded: the input sends 8-bit messages.
+        given: the input.
         steps: between two resets of the state.
     """
     rising, falling = np.zeros(population.shape), np.zeros(population.shape)
     for link in incoming:
-        message = MAX_PAYLOAD if link.source == INPUT and graded else 1
         per_row = (-1, 1, 1) if link.kind is ConnectionKind.CONV else population.shape
         # A shift to the right rounds down, by less than one.
         slack = 1 if link.exponent < 0 else 0
-        above, below = signed_sums(link.weights, message)
+        above, below = sums_of_connection(link, given)
         rising = rising + (above * 2.0**link.exponent + slack).reshape(per_row)
         falling = falling + (below * 2.0**link.exponent + slack).reshape(per_row)
     added = np.maximum(rising, falling) * 2**STATE_SHIFT
@@ -114,9 +110,24 @@ def population_headroom(
     )
 
 
-def worst_sum(weights: NDArray[np.int64], largest_message: int) -> NDArray[np.int64]:
-    """Largest |sum of weights times messages| of each output row, messages 0..largest."""
-    return np.maximum(*signed_sums(weights, largest_message))
+def sums_of_connection(
+    link: Connection, given: FrameInput
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """As :func:`signed_sums`, over all messages that a connection's source can send.
+
+    Args:
+        link: the connection.
+        given: the input of its network.
+    """
+    if link.source != INPUT:
+        return signed_sums(link.weights, 1)
+    above, below = signed_sums(link.weights, given.largest_message)
+    return (above + below, above + below) if given.signed else (above, below)
+
+
+def worst_sum(link: Connection, given: FrameInput) -> NDArray[np.int64]:
+    """Largest |sum of weights times messages| of each output row of a connection."""
+    return np.maximum(*sums_of_connection(link, given))
 
 
 def signed_sums(

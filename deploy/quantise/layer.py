@@ -24,6 +24,7 @@ from mtspark.core.chip_network import (
     Connection,
     ConnectionKind,
     Decay,
+    FrameInput,
     Population,
     Reset,
     SignMode,
@@ -85,7 +86,7 @@ def quantise_layer(
     *,
     tasks: int,
     input_scale: float,
-    graded: bool,
+    given: FrameInput,
     steps: int,
     options: QuantiseOptions,
 ) -> QuantisedLayer:
@@ -96,7 +97,7 @@ def quantise_layer(
         links: all connections that end there.
         tasks: rows of thresholds where the population never fires.
         input_scale: float value of an input message of 1.
-        graded: the input sends 8-bit messages.
+        given: the input.
         steps: between two resets of the state.
         options: see :class:`QuantiseOptions`.
 
@@ -108,7 +109,7 @@ def quantise_layer(
     decays = _decays(population, notes)
 
     def search(rounding: _Rounding) -> QuantisedLayer | None:
-        return _with_largest_exponent(population, rounding, tasks, decays, graded, steps, notes)
+        return _with_largest_exponent(population, rounding, tasks, decays, given, steps, notes)
 
     exact = _ExactRounding.of(fine, population)
     layer = None if exact is None else search(exact)
@@ -123,7 +124,7 @@ def quantise_layer(
             links,
             tasks=tasks,
             input_scale=input_scale,
-            graded=graded,
+            given=given,
             steps=steps,
             options=replace(options, for_netx=False),
         )
@@ -134,7 +135,7 @@ def quantise_layer(
     nothing = np.zeros(population.shape)
     unbiased = replace(population, bias_current=nothing, membrane_bias=nothing)
     without = _Rounding(unbiased, links, input_scale, options)
-    helped = _with_largest_exponent(unbiased, without, tasks, decays, graded, steps, notes)
+    helped = _with_largest_exponent(unbiased, without, tasks, decays, given, steps, notes)
     raise BadNetworkError(
         f"layer {population.name!r}: no weight exponent from {WEIGHT_EXPONENTS[0]} keeps its sums "
         f"within 24 bits (fan-in {sum(link.weights[0].size for link in links)}); use "
@@ -147,7 +148,7 @@ def _with_largest_exponent(
     rounding: _Rounding,
     tasks: int,
     decays: tuple[Decay, Decay],
-    graded: bool,
+    given: FrameInput,
     steps: int,
     notes: list[str],
 ) -> QuantisedLayer | None:
@@ -158,11 +159,12 @@ def _with_largest_exponent(
         layer = _candidate(population, rounding.under(exponent), exponent, tasks, decays)
         if layer is None:
             continue
-        room = population_headroom(layer.population, layer.connections, graded, steps)
+        room = population_headroom(layer.population, layer.connections, given, steps)
         if room.proven:
             proven = replace(layer, notes=notes)
             break
-    if proven is not None and not (options.may_saturate and _loses_bits(proven, graded)):
+    lossy = proven is not None and _loses_bits(proven, bool(given.payload_bits))
+    if proven is not None and not (options.may_saturate and lossy):
         return proven
     if options.may_saturate:
         for exponent in rounding.exponents():
@@ -170,7 +172,7 @@ def _with_largest_exponent(
             layer = _candidate(population, own, exponent, tasks, decays)
             if layer is None or not _thresholds_fit(population, own, exponent):
                 continue
-            room = population_headroom(layer.population, layer.connections, graded, steps)
+            room = population_headroom(layer.population, layer.connections, given, steps)
             if _current_bounded(population, own, exponent, room, options):
                 return _saturating(layer, room, notes)
     return proven

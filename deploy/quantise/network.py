@@ -94,6 +94,7 @@ def quantise_exactly(
         held=bool(tasks) if held is None else held,
         # A game's frames are bytes, whatever the network took them for.
         scale=1.0 if protocol is not None else network.input.scale,
+        signed=network.input.signed,
     )
     steps = network.time_steps or DEFAULT_STEPS
     lowered = lower(network)
@@ -106,7 +107,7 @@ def quantise_exactly(
             lowered.links[population.name],
             tasks=len(network.tasks),
             input_scale=network.input.scale,
-            graded=bool(frames.payload_bits),
+            given=frames,
             steps=steps + lowered.depth,
             options=options,
         )

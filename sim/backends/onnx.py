@@ -19,7 +19,7 @@ from mtspark.deploy.formats import FORMAT, VERSION
 if TYPE_CHECKING:
     import onnxruntime
 
-STATE_TYPES = ("int64", "uint8")
+STATE_TYPES = ("int64", "uint8", "int8")
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,12 @@ class StepDescription:
     depths: dict[str, int]
     state: tuple[Port, ...]
 
+    @property
+    def input_dtype(self) -> np.dtype[np.generic]:
+        """Type of a frame: that in which the messages of the input are kept."""
+        kept = next(port for port in self.state if port.name == f"sent.{INPUT}.0")
+        return np.dtype(kept.dtype)
+
 
 class OnnxChip:
     """A network that :func:`mtspark.deploy.formats.onnx_integer.integer_model` wrote, on the CPU.
@@ -73,7 +79,8 @@ class OnnxChip:
             described = _described(path, file.description, limits or FileLimits())
             step = _Stepper(path, open_session(path, file.content), described)
             step.start(1)
-            step.run(np.zeros((1, *described.input_shape), np.uint8), 0, described.task or 0)
+            frame = np.zeros((1, *described.input_shape), described.input_dtype)
+            step.run(frame, 0, described.task or 0)
 
         file = read_onnx(path, limits, trust, attempt)
         self.description = _described(path, file.description, limits or FileLimits())
@@ -192,9 +199,9 @@ def open_session(path: Path, content: bytes) -> onnxruntime.InferenceSession:
 
 def _check_request(about: StepDescription, frames: NDArray[np.uint8], task: int) -> None:
     wanted = (*(() if about.held else (about.time_steps,)), *about.input_shape)
-    if frames.dtype != np.uint8 or frames.shape[1:] != wanted or not len(frames):
+    if frames.dtype != about.input_dtype or frames.shape[1:] != wanted or not len(frames):
         raise BadRequestError(
-            f"frames are {frames.dtype} {frames.shape}, this network takes uint8 "
+            f"frames are {frames.dtype} {frames.shape}, this network takes {about.input_dtype} "
             f"(batch, {', '.join(map(str, wanted))})"
         )
     if not 0 <= task < len(about.tasks):

@@ -97,8 +97,8 @@ class ReferenceChip:
         task, reaches the window. A batch of another size starts from new chips.
 
         Args:
-            frames: uint8 (batch, *input shape), or (batch, T, *input shape) where the input
-                is a series.
+            frames: uint8, or int8 of a signed input, (batch, *input shape), or (batch, T,
+                *input shape) where the input is a series.
             task: row of the threshold arrays.
             trace: record every spike and membrane.
 
@@ -208,9 +208,9 @@ def check_request(network: ChipNetwork, frames: NDArray[np.uint8], task: int) ->
     """
     series = () if network.input.held else (network.time_steps,)
     wanted = (*series, *network.input.shape)
-    if frames.dtype != np.uint8 or frames.shape[1:] != wanted or not len(frames):
+    if frames.dtype != network.input.dtype or frames.shape[1:] != wanted or not len(frames):
         raise BadRequestError(
-            f"frames are {frames.dtype} {frames.shape}, this network takes uint8 "
+            f"frames are {frames.dtype} {frames.shape}, this network takes {network.input.dtype} "
             f"(batch, {', '.join(map(str, wanted))})"
         )
     if not 0 <= task < len(network.tasks):
@@ -270,9 +270,9 @@ class Synapses:
     def __init__(self, link: Connection, network: ChipNetwork) -> None:
         self.link = link
         self.target_shape = network.shape_of(link.target)
-        graded = link.source == INPUT and network.input.payload_bits
         rows = np.abs(link.weights.reshape(len(link.weights), -1)).sum(1)
-        largest_sum = int(rows.max()) * (2**network.input.payload_bits - 1 if graded else 1)
+        largest = network.input.largest_message if link.source == INPUT else 1
+        largest_sum = int(rows.max()) * largest
         self.dtype: type = np.float32 if largest_sum <= 2**24 else np.float64
         out = len(link.weights) // link.groups
         self.weights: list[AnyArray] = [

@@ -251,8 +251,8 @@ class EngineChip:
         A batch of another size starts from new chips.
 
         Args:
-            frames: uint8 (batch, *input shape), or (batch, T, *input shape) where the input is
-                a series.
+            frames: uint8, or int8 of a signed input, (batch, *input shape), or (batch, T,
+                *input shape) where the input is a series.
             task: row of the threshold arrays, from the first step on.
             trace: record every spike and membrane.
 
@@ -298,9 +298,8 @@ class EngineChip:
         kept = np.zeros(counted.shape if len(steps) > MOST_COUNTED else (2, 0, 0), np.uint32)
         record = Record(*seen, counted, kept, np.zeros((batch, len(self.synops_walked)), np.int64))
         # Writable, though nothing writes it: numba compiles anew for arrays that are not.
-        slices = np.require(frames, requirements=["C", "W"]).reshape(
-            batch, 1 if network.input.held else network.time_steps, -1
-        )
+        slices = np.require(frames, requirements=["C", "W"]).view(np.uint8)
+        slices = slices.reshape(batch, 1 if network.input.held else network.time_steps, -1)
         self._run(record, slices, task, steps)
         self._clock += len(steps)
         messages, times = self._messages(slices, steps)

@@ -80,6 +80,7 @@ LINK = _table(
     "delay",
     "recurrent",
     "graded",
+    "signed",
     "sums_first",
     "weights_first",
     "unsigned",

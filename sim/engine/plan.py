@@ -26,7 +26,7 @@ from mtspark.core.chip_network import (
     Reset,
     SignMode,
 )
-from mtspark.deploy.quantise import MAX_PAYLOAD, worst_sum
+from mtspark.deploy.quantise import worst_sum
 from mtspark.sim.engine import layout as at
 from mtspark.sim.engine.geometry import listed_synapses, meetings, spread
 from mtspark.sim.engine.layout import Plan, Sizes, aligned, joined, padded
@@ -212,8 +212,7 @@ class PlanBuilder:
         return arriving << STATE_SHIFT <= (2**30 if ready else 2**24)
 
     def _largest_sum(self, link: Connection) -> int:
-        graded = link.source == INPUT and self.network.input.payload_bits > 0
-        return int(worst_sum(link.weights, MAX_PAYLOAD if graded else 1).max(initial=0))
+        return int(worst_sum(link, self.network.input).max(initial=0))
 
     def _is_listed(self, link: Connection) -> bool:
         return self._largest_sum(link) > LARGEST_SUM
@@ -241,6 +240,7 @@ class PlanBuilder:
         row["shift_right"], row["shift_left"] = max(-exponent, 0), max(exponent, 0)
         row["delay"], row["recurrent"] = link.delay, link.recurrent
         row["graded"] = link.source == INPUT and self.network.input.payload_bits > 0
+        row["signed"] = link.source == INPUT and self.network.input.signed
         row["out_stride"] = self._source(link.target)["stride"]
         row["dense_weights_first"] = -1
         stored = link.weights // 2 if mixed else np.abs(link.weights)
@@ -332,7 +332,7 @@ class PlanBuilder:
         met = sum(len(part) for part in rows) * sum(taps) * out
         pixels = int(source["rows"] * source["columns"])
         row["fan_out"] = max(1, met // pixels)
-        if self._largest_sum(link) <= EXACT_FLOAT:
+        if self._largest_sum(link) <= EXACT_FLOAT and not row["signed"]:
             # (group, y, x, in, out): the taps of one output, in the order of the image.
             row["dense_weights_first"] = self._store(
                 spread(grouped.transpose(0, 3, 4, 2, 1), block)

@@ -69,6 +69,7 @@ def wide_networks(draw: st.DrawFn) -> ChipNetwork:
             dense("first", "last", **draw(random_weights((18, first.size))), delay=1),
         ],
         payload_bits=draw(st.sampled_from([0, 8])),
+        signed=draw(st.booleans()),
         time_steps=draw(st.integers(1, 3)),
         tasks=(PONG, BREAKOUT)[:tasks],
     )

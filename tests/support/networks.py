@@ -81,6 +81,7 @@ def network(
     connections: list[Connection],
     *,
     payload_bits: int = 0,
+    signed: bool = False,
     time_steps: int = 3,
     tasks: tuple[Task, ...] = (PONG,),
 ) -> ChipNetwork:
@@ -92,7 +93,7 @@ def network(
     )
     return ChipNetwork(
         name="test",
-        input=FrameInput(shape, payload_bits),
+        input=FrameInput(shape, payload_bits, signed=signed and payload_bits > 0),
         populations=tuple(populations),
         connections=tuple(connections),
         readout=Readout(last.name, np.ones(last.shape)),
@@ -244,6 +245,7 @@ def random_networks(draw: st.DrawFn, delays: bool = True) -> ChipNetwork:
         [first, second, last],
         links,
         payload_bits=draw(st.sampled_from([0, 8])),
+        signed=draw(st.booleans()),
         time_steps=draw(st.integers(1, 4)),
         tasks=(PONG, BREAKOUT)[:tasks],
     )
@@ -254,7 +256,9 @@ def frame_networks(draw: st.DrawFn) -> ChipNetwork:
     """A network that takes one graded frame a decision, with any encoder."""
     net: ChipNetwork = draw(random_networks())
     encoder = draw(st.sampled_from(list(Encoder)))
-    return replace(net, input=replace(net.input, payload_bits=8, encoder=encoder))
+    signed = draw(st.booleans())
+    given = replace(net.input, payload_bits=8, encoder=encoder, signed=signed)
+    return replace(net, input=given)
 
 
 def frames_for(net: ChipNetwork, batch: int, seed: int) -> np.ndarray:
@@ -267,4 +271,8 @@ def frames_for(net: ChipNetwork, batch: int, seed: int) -> np.ndarray:
         frames[0] = 0
     if seed % 5 == 1:
         frames[-1] = 255
+    if net.input.signed:
+        frames = frames.view(np.int8)
+        if seed % 5 == 2:
+            frames[-1] = -128
     return frames

@@ -153,6 +153,7 @@ class FrameInput:
     Attributes:
         shape: (channels, height, width) or (values,).
         payload_bits: 0 sends binary spikes for nonzero values, 8 sends values 0..255.
+        signed: the values are -128..127 instead; 0 is silent in either case.
         held: a decision is given one frame for all its T steps; otherwise a decision is
             given a series of T slices, one a step.
         scale: the float value that a message of 1 stands for; the chip never sees it.
@@ -164,6 +165,19 @@ class FrameInput:
     held: bool = True
     scale: float = 1.0
     encoder: Encoder = Encoder.EVERY_STEP
+    signed: bool = False
+
+    @property
+    def largest_message(self) -> int:
+        """Magnitude that no message of the input exceeds."""
+        if not self.payload_bits:
+            return 1
+        return int(2 ** (self.payload_bits - 1) if self.signed else 2**self.payload_bits - 1)
+
+    @property
+    def dtype(self) -> np.dtype[np.generic]:
+        """Type of a frame's values: int8 where they are signed, otherwise uint8."""
+        return np.dtype(np.int8 if self.signed else np.uint8)
 
 
 @dataclass(frozen=True)

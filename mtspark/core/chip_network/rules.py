@@ -223,6 +223,8 @@ def payloads_exist_on_the_chip(network: ChipNetwork) -> Iterator[str]:
     """Inputs are binary, or graded with 8 bits."""
     if network.input.payload_bits not in (0, 8):
         yield f"input payload of {network.input.payload_bits} bits, 0 (binary) and 8 exist"
+    elif network.input.signed and not network.input.payload_bits:
+        yield "the input sends spikes, which have no sign"
 
 
 def depths_are_defined(network: ChipNetwork) -> Iterator[str]:
@@ -259,7 +261,7 @@ def encoders_hold_a_frame_whose_sums_fit(network: ChipNetwork) -> Iterator[str]:
     if not network.input.payload_bits:
         yield f"the input sends spikes, encoder {encoder.value} sends values"
         return
-    largest = 2**network.input.payload_bits - 1
+    largest = network.input.largest_message
     for link in network.connections:
         if link.source != INPUT:
             continue
@@ -267,6 +269,8 @@ def encoders_hold_a_frame_whose_sums_fit(network: ChipNetwork) -> Iterator[str]:
             yield f"connection {link.name!r} closes a loop, encoder {encoder.value} has none"
         rows = link.weights.reshape(len(link.weights), -1)
         sums = np.maximum(np.maximum(rows, 0).sum(1), -np.minimum(rows, 0).sum(1))
+        if network.input.signed:
+            sums = np.abs(rows).sum(1)
         most = int(sums.max(initial=0)) * largest
         if most >= CURRENT_LIMIT:
             yield (

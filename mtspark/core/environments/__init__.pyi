@@ -3,8 +3,16 @@ from .atari import task_for_game as task_for_game
 from .delay import NOOP as NOOP
 from .delay import STRIP_ROWS as STRIP_ROWS
 from .delay import action_strips as action_strips
+from .environment import Environment as Environment
+from .environment import Observation as Observation
+from .environment import Wrapper as Wrapper
+from .environment import check_environment as check_environment
+from .environment import is_environment as is_environment
 from .frames import AreaResize as AreaResize
 from .frames import FrameGame as FrameGame
+from .messages import LARGEST_MESSAGE as LARGEST_MESSAGE
+from .messages import MESSAGES_PER_DEVIATION as MESSAGES_PER_DEVIATION
+from .messages import RunningStatistics as RunningStatistics
 from .names import game_name as game_name
 from .names import named_games as named_games
 from .names import named_task as named_task
@@ -18,3 +26,6 @@ from .protocol import tasks_from_json as tasks_from_json
 from .protocol import tasks_to_json as tasks_to_json
 from .protocol import why_not_playable as why_not_playable
 from .vector import Games as Games
+from .worlds import World as World
+from .worlds import WorldGames as WorldGames
+from .worlds import world_task as world_task

@@ -1,4 +1,4 @@
-"""The one game factory, used by training and by evaluation alike."""
+"""The one factory of games and environments, used by training and by evaluation alike."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from mtspark.core.environments.frames import FrameGames
 from mtspark.core.environments.names import game_name
 from mtspark.core.environments.protocol import EMULATOR_ACTIONS, GameProtocol, Task
 from mtspark.core.environments.vector import Games, rom_path, vector_games
+from mtspark.core.environments.worlds import WorldGames
 
 ALL_ACTIONS = EMULATOR_ACTIONS
 """Every agent head has this many outputs."""
@@ -32,8 +33,13 @@ def task_for_game(game: str) -> Task:
     return Task(name=game, game=game, legal_actions=actions)
 
 
-def make_games(task: Task, protocol: GameProtocol, count: int, *, num_threads: int = 1) -> Games:
-    """Make `count` copies of a game that step together.
+def make_games(
+    task: Task, protocol: GameProtocol | None, count: int, *, num_threads: int = 1
+) -> Games:
+    """Make `count` copies of a game, or of an environment, that step together.
+
+    A task with an environment of its own needs no protocol; it shows frames of messages
+    (:class:`mtspark.core.environments.worlds.WorldGames`). Otherwise:
 
     Observations are uint8 of shape (count, stack, height, width); actions index ALE's full
     set of 18; rewards are the game's own, never clipped. After a finished episode the next
@@ -48,6 +54,9 @@ def make_games(task: Task, protocol: GameProtocol, count: int, *, num_threads: i
         BadRequestError: ALE has no such game, or the game no such mode or difficulty.
     """
     games: Games
+    if task.environment is not None:
+        return WorldGames(task.environment, count)
+    assert protocol is not None
     if protocol.mode is None and protocol.difficulty is None:
         games = vector_games(task, protocol, count, num_threads=num_threads)
     else:

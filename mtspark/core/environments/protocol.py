@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, TypeVar
 
+from mtspark.core.environments.environment import Environment
+from mtspark.core.environments.stored import environment_from_json, environment_to_json
 from mtspark.core.errors import BadFileError, BadRequestError, one_line
 
 
@@ -58,14 +60,23 @@ class Task:
 
     Attributes:
         name: what the user calls it, for example ``pong``.
-        game: the ALE game name (snake case); empty for a task that is no game.
-        legal_actions: the game's minimal action set, as indices of ALE's 18 actions; of a task
-            that is no game, the outputs that belong to it, none for all of them.
+        game: the ALE game name (snake case), or gymnasium's id of an environment; empty for a
+            task that is no game.
+        legal_actions: the game's minimal action set, as indices of ALE's 18 actions, or all
+            actions of an environment; of a task that is no game, the outputs that belong to it,
+            none for all of them.
+        environment: how gymnasium makes it; None of an ALE game and of a task that is no game.
     """
 
     name: str
     game: str
     legal_actions: tuple[int, ...]
+    environment: Environment | None = None
+
+    @property
+    def is_ale(self) -> bool:
+        """Whether it is a game of ALE."""
+        return bool(self.game) and self.environment is None
 
 
 PROTOCOL_RANGES: dict[str, tuple[float, float]] = {
@@ -166,7 +177,17 @@ def why_not_playable(protocol: GameProtocol) -> str | None:
 
 def tasks_to_json(tasks: tuple[Task, ...]) -> list[dict[str, Any]]:
     """Return the tasks as plain JSON values."""
-    return [{**asdict(task), "legal_actions": list(task.legal_actions)} for task in tasks]
+    content = []
+    for task in tasks:
+        entry: dict[str, Any] = {
+            "name": task.name,
+            "game": task.game,
+            "legal_actions": list(task.legal_actions),
+        }
+        if task.environment is not None:
+            entry["environment"] = environment_to_json(task.environment)
+        content.append(entry)
+    return content
 
 
 def tasks_from_json(data: Any, where: str) -> tuple[Task, ...]:
@@ -181,7 +202,11 @@ def tasks_from_json(data: Any, where: str) -> tuple[Task, ...]:
     for entry in data:
         if isinstance(entry, dict) and isinstance(entry.get("legal_actions"), list):
             entry = {**entry, "legal_actions": tuple(entry["legal_actions"])}
-        task = _checked(Task, entry, where)
+        environment = None
+        if isinstance(entry, dict) and "environment" in entry:
+            environment = environment_from_json(entry["environment"], where)
+            entry = {key: value for key, value in entry.items() if key != "environment"}
+        task = replace(_checked(Task, entry, where), environment=environment)
         legal = task.legal_actions
         distinct = all(type(action) is int for action in legal) and len(set(legal)) == len(legal)
         shown = one_line(str(list(legal)), 80)
@@ -191,10 +216,15 @@ def tasks_from_json(data: Any, where: str) -> tuple[Task, ...]:
                     f"{where}: Task.legal_actions is {shown}, not a list of "
                     "distinct output numbers from 0"
                 )
-        elif not legal or not distinct or not set(legal) <= set(range(EMULATOR_ACTIONS)):
+        elif not legal or not distinct or not set(legal) <= set(range(_actions(task))):
             raise BadFileError(
                 f"{where}: Task.legal_actions is {shown}, not a list of distinct "
-                f"action numbers from 0 to {EMULATOR_ACTIONS - 1}"
+                f"action numbers from 0 to {_actions(task) - 1}"
+            )
+        if environment is not None and task.game != environment.id:
+            raise BadFileError(
+                f"{where}: Task.game is {one_line(task.game, 80)!r}, its environment is "
+                f"{environment.id!r}"
             )
         if not TASK_NAME.fullmatch(task.name) or task.name in [known.name for known in tasks]:
             raise BadFileError(
@@ -205,13 +235,19 @@ def tasks_from_json(data: Any, where: str) -> tuple[Task, ...]:
     return tuple(tasks)
 
 
+def _actions(task: Task) -> int:
+    """Actions that there are: ALE's of a game, or those of its environment."""
+    return EMULATOR_ACTIONS if task.environment is None else task.environment.actions
+
+
 def _checked(kind: type[Checked], data: Any, where: str) -> Checked:
     # Not with this module: pydantic takes a while to load, and every command loads this.
     from mtspark.core.files import first_problem
 
     if not isinstance(data, dict):
         raise BadFileError(f"{where}: {kind.__name__} must be an object of named fields")
-    names = {entry.name for entry in fields(kind)}
+    # An environment is read on its own.
+    names = {entry.name for entry in fields(kind)} - {"environment"}
     if set(data) | set(ADDED_FIELDS if kind is GameProtocol else ()) != names:
         missing = sorted(names - set(data) - set(ADDED_FIELDS))
         raise BadFileError(

@@ -170,10 +170,12 @@ class FloatInput:
     Attributes:
         shape: of one step, without batch.
         scale: value of one payload unit: a chip sends integers, the network saw integer * scale.
+        signed: these integers may be negative.
     """
 
     shape: tuple[int, ...]
     scale: float = 1.0
+    signed: bool = False
 
 
 @dataclass(frozen=True)

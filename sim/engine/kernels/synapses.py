@@ -34,6 +34,15 @@ WORD_READ, PIXEL_COPIED, SYNAPSE_MULTIPLIED = 4_900, 2_500, 13
 
 
 @compiled
+def _value(row: Any, message: Any) -> Any:
+    """What a message stands for: signed ones lie in bytes as two's complements."""
+    value = np.int64(message)
+    if row.signed and value > 127:
+        value -= 256
+    return value
+
+
+@compiled
 def _cheapest(row: Any, origin: Any, sent: Any) -> Any:
     """Choose the path that costs least for `sent` messages.
 
@@ -111,7 +120,7 @@ def _dense(row: Any, origin: Any, weights: Any, messages: Any, first: Any, sums:
                 at = base + (channel * pixels + pixel) * length
                 sent += 1
                 if graded:
-                    message = np.int64(messages[place + channel])
+                    message = _value(row, messages[place + channel])
                     add_scaled(sums, target, weights, unsigned, at, blocks, message)
                 elif waiting == 3:
                     add4(sums, target, weights, unsigned, w0, w1, w2, at, blocks)
@@ -189,7 +198,7 @@ def _conv_events(
                             channel = chosen[number]
                             lane = target + channel // per_group * out
                             at = taps + channel * channel_step
-                            message = np.int64(messages[place + channel])
+                            message = _value(row, messages[place + channel])
                             add_scaled(sums, lane, weights, unsigned, at, blocks, message)
                         continue
                     while done + 4 <= count:
@@ -310,7 +319,7 @@ def _walk_lists(
                 channel = chunk + lowest_bit(word)
                 word &= word - np.uint64(1)
                 column = row.geometry_lists + channel * pixels + pixel
-                message = np.int64(messages[place + channel])
+                message = _value(row, messages[place + channel])
                 lane = target
                 for number in range(geometry[column], geometry[column + 1]):
                     bit = number * width

@@ -1,18 +1,31 @@
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 import pytest
 
-from mtspark.core.chip_network.network import INPUT
+from mtspark.core.chip_network.network import INPUT, FrameInput
 from mtspark.deploy.quantise.bounds import SAFE_MEMBRANE, headroom, worst_sum
 from mtspark.sim.backends.reference import ReferenceChip
 from tests.support.networks import dense, network, population, three_neurons
 
 
 def test_the_worst_sum_takes_the_stronger_sign_of_each_row() -> None:
-    weights = np.array([[2, 4, -10], [6, 6, -2], [0, 0, 0]])
-    assert worst_sum(weights, 1).tolist() == [10, 12, 0]
-    assert worst_sum(weights, 255).tolist() == [2550, 3060, 0]
+    link = dense(INPUT, "out", [[2, 4, -10], [6, 6, -2], [0, 0, 0]])
+    assert worst_sum(link, FrameInput((3,), 0)).tolist() == [10, 12, 0]
+    assert worst_sum(link, FrameInput((3,), 8)).tolist() == [2550, 3060, 0]
+
+
+def test_signed_messages_reach_the_sum_of_all_magnitudes() -> None:
+    """-128 times every negative weight and 127 times every positive one, and the other way."""
+    weights = np.array([[2, 4, -10], [6, 6, -2]])
+    bound = worst_sum(dense(INPUT, "out", weights), FrameInput((3,), 8, signed=True))
+    ends = np.array(list(product([-128, 127], repeat=3)))
+    largest = np.abs(ends @ weights.T).max(0)
+    assert bound.tolist() == [16 * 128, 14 * 128]
+    assert (largest <= bound).all()
+    assert (largest > bound * 126 // 128).all()
 
 
 def test_three_neurons_by_hand() -> None:

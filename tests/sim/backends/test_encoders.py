@@ -41,7 +41,7 @@ def course(net: ChipNetwork, batch: int, decisions: int, seed: int) -> np.ndarra
         still = generator.random(frames[number].shape) < 0.8
         frames[number][still] = frames[number - 1][still]
     frames[decisions // 2] = 0
-    return frames
+    return frames.view(net.input.dtype)
 
 
 @given(net=frame_networks(), seed=st.integers(0, 1000))

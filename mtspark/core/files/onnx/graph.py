@@ -25,6 +25,7 @@ NEXT = "next."
 
 TYPES = {
     "uint8": TensorProto.UINT8,
+    "int8": TensorProto.INT8,
     "bool": TensorProto.BOOL,
     "int64": TensorProto.INT64,
     "float32": TensorProto.FLOAT,

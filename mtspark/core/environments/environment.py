@@ -1,0 +1,175 @@
+"""An environment of Gymnasium as data: everything that plays the same episode again.
+
+It travels with the task of an agent, in its checkpoint and its bundle. A task without one is an
+ALE game, as all were before, and is written as it was.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
+
+from mtspark.core.errors import BadRequestError, one_line
+
+WRAPPERS = (
+    *("ClipReward", "DelayObservation", "FilterObservation", "FlattenObservation"),
+    *("FrameStackObservation", "MaxAndSkipObservation", "RescaleObservation", "StickyAction"),
+    "TimeAwareObservation",
+)
+"""Of gymnasium.wrappers, those that a file may name: none of them writes files or calls code."""
+
+ENVIRONMENT_ID = re.compile(
+    r"(?:(?P<module>[A-Za-z_][A-Za-z0-9_.]*):)?(?P<name>[A-Za-z0-9_./-]+-v[0-9]{1,6})"
+)
+"""Gymnasium's names; before a colon stands the module that registers an environment of one's own.
+"""
+LONGEST_ID = 160
+MOST_VALUES = 1024
+"""Of an observation; a replay stores no longer ones."""
+MOST_ACTIONS = 256
+"""An action is kept in a byte."""
+LONGEST_SETTINGS = 10_000
+"""Letters of the JSON of keyword arguments."""
+LARGEST_NUMBER = 1e18
+SPREAD = 1e-6
+"""A value of a smaller deviation counts as constant."""
+
+ObservationKind = Literal["box", "discrete", "multibinary"]
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What an agent is told of an environment's state.
+
+    Attributes:
+        kind: box (numbers, sent as signed messages), discrete (one of `size`, sent as one spike)
+            or multibinary (`size` flags, each a spike).
+        size: messages of a frame.
+        mean, deviation: of each number of a box, which is sent relative to them; fixed when an
+            agent is exported. Empty where nothing has been measured yet.
+    """
+
+    kind: ObservationKind
+    size: int
+    mean: tuple[float, ...] = ()
+    deviation: tuple[float, ...] = ()
+
+    @property
+    def graded(self) -> bool:
+        """Whether it is sent as signed messages, otherwise as spikes."""
+        return self.kind == "box"
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Of a frame: one channel, a row for each message."""
+        return (1, self.size, 1)
+
+
+@dataclass(frozen=True)
+class Wrapper:
+    """One of gymnasium's wrappers, by its name in :data:`WRAPPERS`, and its arguments."""
+
+    name: str
+    arguments: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Environment:
+    """How an environment of Gymnasium is made and played.
+
+    Attributes:
+        id: gymnasium's name, ``CartPole-v1``; ``module:Name-v0`` imports a module of the user's
+            own first, which needs trust.
+        arguments: keyword arguments of its constructor, plain values.
+        wrappers: around it, the innermost first.
+        max_steps: decisions after which an episode is cut off; 0: the environment's own limit.
+        reward_range: rewards are clipped to it where they are learned, never in a score.
+        decisions_per_s: how often it is asked in real time; 0: its own control or picture rate.
+        observation: found in its observation space; None before it was looked at.
+        actions: found likewise.
+    """
+
+    id: str
+    arguments: dict[str, Any] = field(default_factory=dict)
+    wrappers: tuple[Wrapper, ...] = ()
+    max_steps: int = 0
+    reward_range: tuple[float, float] | None = None
+    decisions_per_s: float = 0.0
+    observation: Observation | None = None
+    actions: int = 0
+
+    @property
+    def found(self) -> Observation:
+        """The observation, of an environment that was looked at."""
+        assert self.observation is not None
+        return self.observation
+
+    @property
+    def task_name(self) -> str:
+        """What a task in it is called: its name without a module, ``/`` as ``-``."""
+        return self.id.rpartition(":")[2].replace("/", "-")[:64]
+
+
+class FieldProblem(NamedTuple):
+    """What is wrong with an environment: `field` is `value`, not `wanted`."""
+
+    field: str
+    value: Any
+    wanted: str
+
+
+def is_environment(name: str) -> bool:
+    """Whether a name has the form of gymnasium's, with a version at its end."""
+    return len(name) <= LONGEST_ID and ENVIRONMENT_ID.fullmatch(name) is not None
+
+
+def check_environment(environment: Environment, where: str) -> None:
+    """Check what a recipe says of an environment.
+
+    Raises:
+        BadRequestError: a field out of its range.
+    """
+    wrong = first_wrong(environment)
+    if wrong is None and (environment.observation is not None or environment.actions):
+        wrong = FieldProblem("observation", "given", "left out: it follows from the environment")
+    if wrong is not None:
+        shown = one_line(repr(wrong.value), 80)
+        raise BadRequestError(f"{where}.{wrong.field}: {shown}; must be {wrong.wanted}")
+
+
+def first_wrong(environment: Environment) -> FieldProblem | None:
+    """The first field that no environment can have."""
+    if not is_environment(environment.id):
+        return FieldProblem("id", environment.id, "a name of gymnasium's, such as CartPole-v1")
+    settings = {
+        "arguments": environment.arguments,
+        "wrappers": [wrapper.arguments for wrapper in environment.wrappers],
+    }
+    for name, value in settings.items():
+        if not _plain(value) or len(json.dumps(value)) > LONGEST_SETTINGS:
+            return FieldProblem(name, value, f"plain values of at most {LONGEST_SETTINGS} letters")
+    unknown = [wrapper.name for wrapper in environment.wrappers if wrapper.name not in WRAPPERS]
+    if unknown:
+        return FieldProblem("wrappers", unknown[0], f"one of {', '.join(WRAPPERS)}")
+    if not 0 <= environment.max_steps <= 10_000_000:
+        return FieldProblem("max_steps", environment.max_steps, "0 to 10,000,000")
+    if not 0 <= environment.decisions_per_s <= 10_000:
+        return FieldProblem("decisions_per_s", environment.decisions_per_s, "0 to 10,000")
+    bounds = environment.reward_range
+    if bounds is not None and not -LARGEST_NUMBER <= bounds[0] < bounds[1] <= LARGEST_NUMBER:
+        return FieldProblem("reward_range", list(bounds), "a lower and a higher number")
+    return None
+
+
+def _plain(value: Any, depth: int = 5) -> bool:
+    """Whether a value is one of JSON's, neither deep nor infinite."""
+    if isinstance(value, dict):
+        names = all(isinstance(key, str) and key.isprintable() for key in value)
+        return depth > 0 and names and all(_plain(part, depth - 1) for part in value.values())
+    if isinstance(value, (list, tuple)):
+        return depth > 0 and all(_plain(part, depth - 1) for part in value)
+    if isinstance(value, (int, float)):
+        return -LARGEST_NUMBER <= value <= LARGEST_NUMBER
+    return value is None or (isinstance(value, str) and value.isprintable())

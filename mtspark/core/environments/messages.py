@@ -1,0 +1,108 @@
+"""Observations as messages of the chip, and the statistics that numbers are sent relative to.
+
+A number x of a box is sent as round(32 (x - mean) / deviation), cut off at -127 and 127, which is
+just below four deviations. No offset has to be folded into a network: a bias of the chip has 12
+bits and could not hold one in general.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mtspark.core.arrays import Floats
+from mtspark.core.environments.environment import SPREAD, Observation
+from mtspark.core.errors import BackendFailedError
+
+MESSAGES_PER_DEVIATION = 32
+LARGEST_MESSAGE = 127
+"""A message at this end of the range stands for a value there or beyond it."""
+
+
+def flat_values(observations: Any, observation: Observation, first: int = 0) -> Floats:
+    """Return what an environment showed as rows of numbers, (copies, size); indices as one-hot.
+
+    Args:
+        observations: of a vector environment, (copies, ...).
+        observation: what they are.
+        first: of a discrete one, its smallest value.
+
+    Raises:
+        BackendFailedError: a number that is not finite.
+    """
+    values = np.asarray(observations)
+    if observation.kind == "discrete":
+        rows = np.zeros((len(values), observation.size))
+        rows[np.arange(len(values)), values.astype(np.int64) - first] = 1
+        return rows
+    rows = values.reshape(len(values), -1).astype(np.float64)
+    if not np.isfinite(rows).all():
+        raise BackendFailedError("the environment showed a number that is not finite")
+    return rows
+
+
+def as_messages(values: Floats, observation: Observation) -> NDArray[Any]:
+    """Return frames of messages, (copies, 1, size, 1): int8 of a box, otherwise uint8 spikes.
+
+    Args:
+        values: (copies, size) of :func:`flat_values`.
+        observation: with the statistics of a box.
+    """
+    if observation.graded:
+        mean, deviation = np.array(observation.mean), np.array(observation.deviation)
+        scaled = np.rint((values - mean) / deviation * MESSAGES_PER_DEVIATION)
+        sent = np.clip(scaled, -LARGEST_MESSAGE, LARGEST_MESSAGE).astype(np.int8)
+    else:
+        sent = (values != 0).astype(np.uint8)
+    return sent.reshape(-1, *observation.shape)
+
+
+class RunningStatistics:
+    """Mean and deviation of every number that was seen (Chan et al. 1983, pairwise updates)."""
+
+    def __init__(self, size: int) -> None:
+        self.count = 0
+        self._mean, self._squares = np.zeros(size), np.zeros(size)
+
+    def add(self, values: Floats) -> None:
+        """Count rows of values, (rows, size)."""
+        rows = len(values)
+        if not rows:
+            return
+        mean = values.mean(0)
+        apart, total = mean - self._mean, self.count + rows
+        self._squares += ((values - mean) ** 2).sum(0) + apart**2 * (self.count * rows / total)
+        self._mean += apart * (rows / total)
+        self.count = total
+
+    @property
+    def mean(self) -> tuple[float, ...]:
+        """Of each number."""
+        return tuple(self._mean.tolist())
+
+    @property
+    def deviation(self) -> tuple[float, ...]:
+        """Of each number; 1 where it hardly changes."""
+        spread = np.sqrt(self._squares / max(self.count, 1))
+        return tuple(np.where(spread < SPREAD, 1.0, spread).tolist())
+
+    def state(self) -> dict[str, Any]:
+        """Plain values that :meth:`restore` takes."""
+        return {
+            "count": self.count,
+            "mean": self._mean.tolist(),
+            "squares": self._squares.tolist(),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a state.
+
+        Raises:
+            ValueError: of another size.
+        """
+        mean, squares = (np.array(state[name], np.float64) for name in ("mean", "squares"))
+        if not mean.shape == squares.shape == self._mean.shape:
+            raise ValueError(f"statistics of {mean.size} numbers, {self._mean.size} are seen")
+        self.count, self._mean, self._squares = int(state["count"]), mean, squares

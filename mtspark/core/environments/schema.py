@@ -1,0 +1,46 @@
+"""What a file may say of an environment, checked by pydantic."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge, Le, MaxLen
+from pydantic import ConfigDict, Field, Strict
+
+from mtspark.core.environments.environment import LONGEST_ID, MOST_ACTIONS, MOST_VALUES
+from mtspark.core.files import Count, Entry, Number, Text, VersionOne
+
+STRICT = ConfigDict(extra="forbid")
+
+
+class ObservationEntry(Entry):
+    """As :class:`mtspark.core.environments.environment.Observation`."""
+
+    model_config = STRICT
+    kind: Literal["box", "discrete", "multibinary"]
+    size: Annotated[int, Strict(), Ge(1), Le(MOST_VALUES)]
+    mean: Annotated[list[Number], MaxLen(MOST_VALUES)]
+    deviation: Annotated[list[Number], MaxLen(MOST_VALUES)]
+
+
+class WrapperEntry(Entry):
+    """As :class:`mtspark.core.environments.environment.Wrapper`."""
+
+    model_config = STRICT
+    name: Text
+    arguments: dict[Text, Any] = Field(default_factory=dict)
+
+
+class EnvironmentEntry(Entry):
+    """As :class:`mtspark.core.environments.environment.Environment`."""
+
+    model_config = STRICT
+    version: VersionOne
+    id: Annotated[Text, MaxLen(LONGEST_ID)]
+    arguments: dict[Text, Any] = Field(default_factory=dict)
+    wrappers: Annotated[list[WrapperEntry], MaxLen(16)] = Field(default_factory=list)
+    max_steps: Count = 0
+    reward_range: Annotated[list[Number], MaxLen(2), Field(min_length=2)] | None = None
+    decisions_per_s: Number
+    observation: ObservationEntry
+    actions: Annotated[int, Strict(), Ge(1), Le(MOST_ACTIONS)]

@@ -1,0 +1,80 @@
+"""Environments in files: as JSON values, and back with everything checked."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Any
+
+from mtspark.core.environments.environment import (
+    LARGEST_NUMBER,
+    SPREAD,
+    Environment,
+    FieldProblem,
+    Observation,
+    Wrapper,
+    first_wrong,
+)
+from mtspark.core.errors import BadFileError, one_line
+
+VERSION = 1
+OPTIONAL = ("arguments", "wrappers", "max_steps", "reward_range")
+"""Fields that are not written at their default."""
+
+
+def environment_to_json(environment: Environment) -> dict[str, Any]:
+    """Return the environment as plain JSON values."""
+    default, values = Environment(environment.id), asdict(environment)
+    content = {
+        name: value
+        for name, value in values.items()
+        if name not in OPTIONAL or getattr(environment, name) != getattr(default, name)
+    }
+    return {"version": VERSION, **json.loads(json.dumps(content))}
+
+
+def environment_from_json(data: Any, where: str) -> Environment:
+    """Rebuild an environment; `where` names the file in the error.
+
+    Raises:
+        BadFileError: a field is unknown, missing, of the wrong type or out of range, or its
+            observations have no statistics.
+    """
+    # Not with this module: pydantic takes a while to load, and every command loads this.
+    from mtspark.core.environments.schema import EnvironmentEntry
+    from mtspark.core.files import first_problem
+
+    problem = first_problem(EnvironmentEntry, data)
+    if problem is not None:
+        shown = one_line(repr(problem.value), 80)
+        raise BadFileError(f"{where}: Environment.{problem.place} is {shown}, not {problem.wanted}")
+    content = {key: value for key, value in data.items() if key != "version"}
+    seen = content["observation"]
+    content["observation"] = Observation(
+        seen["kind"], seen["size"], tuple(seen["mean"]), tuple(seen["deviation"])
+    )
+    content["wrappers"] = tuple(Wrapper(**entry) for entry in content.get("wrappers", ()))
+    if content.get("reward_range") is not None:
+        content["reward_range"] = tuple(content["reward_range"])
+    environment = Environment(**content)
+    wrong = first_wrong(environment) or _unplayable(environment)
+    if wrong is not None:
+        shown = one_line(repr(wrong.value), 80)
+        raise BadFileError(f"{where}: Environment.{wrong.field} is {shown}, not {wrong.wanted}")
+    return environment
+
+
+def _unplayable(environment: Environment) -> FieldProblem | None:
+    """What an environment of a file lacks to be played."""
+    seen = environment.found
+    if not environment.decisions_per_s > 0:
+        return FieldProblem("decisions_per_s", environment.decisions_per_s, "above 0")
+    wanted = seen.size if seen.graded else 0
+    for name, values in (("mean", seen.mean), ("deviation", seen.deviation)):
+        if len(values) != wanted:
+            return FieldProblem(f"observation.{name}", list(values)[:4], f"{wanted} numbers")
+        if not all(abs(value) <= LARGEST_NUMBER for value in values):
+            return FieldProblem(f"observation.{name}", list(values)[:4], "of moderate size")
+    if min(seen.deviation, default=1.0) < SPREAD:
+        return FieldProblem("observation.deviation", min(seen.deviation), f"{SPREAD:g} or more")
+    return None

@@ -1,0 +1,277 @@
+"""Environments of Gymnasium, made of their description: one, or copies that step together.
+
+Both show frames of messages, and an episode of either is a function of its seed and the actions.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mtspark.core.arrays import Floats
+from mtspark.core.environments.environment import (
+    ENVIRONMENT_ID,
+    Environment,
+    Observation,
+    check_environment,
+)
+from mtspark.core.environments.messages import as_messages, flat_values
+from mtspark.core.environments.protocol import Task
+from mtspark.core.environments.spaces import actions_of, observation_of
+from mtspark.core.errors import BackendFailedError, BackendMissingError, BadRequestError, one_line
+
+if TYPE_CHECKING:
+    import gymnasium
+
+USUAL_RATE = 30.0
+"""Decisions a second of an environment that states no rate."""
+FASTEST_RATE = 10_000.0
+EXTRAS = {"pygame": "classic", "box2d": "box2d", "swig": "box2d", "mujoco": "mujoco"}
+"""What brings a package that an environment needs: mtspark[EXTRA]."""
+
+
+def world_task(environment: Environment) -> Task:
+    """Look at an environment and describe the task in it; a box has no statistics yet.
+
+    Raises:
+        BadRequestError: there is no such environment, it cannot be made with these arguments, or
+            an agent cannot see or act in it.
+        BackendMissingError: a package that it needs is missing.
+    """
+    check_environment(environment, environment.id)
+    made = make_environment(environment)
+    try:
+        seen = observation_of(made.observation_space, environment.id)
+        actions = actions_of(made.action_space, environment.id)
+        rate = environment.decisions_per_s or float(made.metadata.get("render_fps") or USUAL_RATE)
+    finally:
+        made.close()
+    rate = rate if 0 < rate <= FASTEST_RATE else USUAL_RATE
+    found = replace(environment, observation=seen, actions=actions, decisions_per_s=rate)
+    return Task(environment.task_name, environment.id, tuple(range(actions)), found)
+
+
+def make_environment(environment: Environment, *, render: bool = False) -> gymnasium.Env[Any, Any]:
+    """Make one environment with its wrappers.
+
+    Args:
+        environment: its description.
+        render: it will be asked for pictures.
+
+    Raises:
+        BadRequestError, BackendMissingError: see :func:`world_task`.
+    """
+    import gymnasium
+
+    _import_module(environment)
+    if render and sys.platform == "linux" and not os.environ.get("DISPLAY"):
+        # MuJoCo draws without a display by EGL only, and pygame by its dummy driver.
+        os.environ.setdefault("MUJOCO_GL", "egl")
+        os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
+    options: dict[str, Any] = {"render_mode": "rgb_array"} if render else {}
+    if environment.max_steps:
+        options["max_episode_steps"] = environment.max_steps
+    try:
+        made = gymnasium.make(
+            environment.id.rpartition(":")[2],
+            **options,
+            **environment.arguments,
+        )
+        for wrapper in environment.wrappers:
+            made = getattr(gymnasium.wrappers, wrapper.name)(made, **wrapper.arguments)
+    except Exception as error:
+        # An environment is code of others: whatever it raises, it could not be made.
+        raise _not_made(environment, error) from error
+    return made
+
+
+def _import_module(environment: Environment) -> None:
+    """Import what registers an environment of the user's own.
+
+    Raises:
+        BadRequestError: it is not trusted, or cannot be imported.
+    """
+    from mtspark.core.files import current_policy
+
+    given = ENVIRONMENT_ID.fullmatch(environment.id)
+    module = None if given is None else given["module"]
+    if module is None:
+        return
+    if not current_policy().trust:
+        raise BadRequestError(
+            f"{environment.id}: is code of the module {module}; add --trust if you know it"
+        )
+    try:
+        importlib.import_module(module)
+    except Exception as error:
+        raise BadRequestError(
+            f"{environment.id}: module {module} cannot be imported: {one_line(error, 200)}"
+        ) from error
+
+
+def _not_made(environment: Environment, error: Exception) -> Exception:
+    import gymnasium
+
+    name, reason = environment.id, one_line(error, 200)
+    missing = error.name if isinstance(error, ModuleNotFoundError) else None
+    if missing is not None or isinstance(error, gymnasium.error.DependencyNotInstalled):
+        words = f"{missing or ''} {error}".lower()
+        extra = next((EXTRAS[word] for word in EXTRAS if word in words), None)
+        remedy = f'; pip install "mtspark[{extra}]"' if extra else ""
+        return BackendMissingError(f"{name}: a package is missing ({reason}){remedy}")
+    if isinstance(error, gymnasium.error.UnregisteredEnv):
+        return BadRequestError(f"unknown environment {name!r}: {reason}")
+    return BadRequestError(f"{name}: cannot be made: {reason}")
+
+
+class WorldGames:
+    """Copies of an environment that step together, as :class:`mtspark.core.environments.Games`.
+
+    Args:
+        environment: that was looked at.
+        count: copies.
+
+    Attributes:
+        observation: as which observations are sent; training exchanges its statistics.
+        values: (copies, size), what the environments showed last, before it became messages.
+    """
+
+    def __init__(self, environment: Environment, count: int) -> None:
+        from gymnasium.vector import AutoresetMode, SyncVectorEnv
+
+        self.num_envs = count
+        self.observation: Observation = environment.found
+        self._name = environment.id
+        self._games = SyncVectorEnv(
+            [lambda: make_environment(environment)] * count,
+            copy=False,
+            autoreset_mode=AutoresetMode.NEXT_STEP,
+        )
+        _check_same(environment, self._games.single_observation_space, self._games)
+        space: Any = self._games.single_observation_space
+        self._first_value = int(getattr(space, "start", 0))
+        self._first_action = int(cast(Any, self._games.single_action_space).start)
+        self._lives = np.zeros(count, dtype=np.int64)
+        self._actions = np.zeros(count, dtype=np.int64)
+        self.values: Floats = np.zeros((count, self.observation.size))
+
+    @property
+    def frames(self) -> NDArray[Any]:
+        """(copies, 1, size, 1) messages of what the environments showed last."""
+        return as_messages(self.values, self.observation)
+
+    def reset(
+        self, *, seed: Any, options: dict[str, Any] | None = None
+    ) -> tuple[NDArray[Any], dict[str, Any]]:
+        """Start copies afresh, with `reset_mask` in `options` only some."""
+        everyone = np.ones(self.num_envs, dtype=bool)
+        starting = (options or {}).get("reset_mask", everyone)
+        given = np.asarray(seed, dtype=np.int64)
+        if given.ndim == 0:
+            given = given + np.arange(int(np.sum(starting)))
+        seeds: list[int | None] = [None] * self.num_envs
+        for copy, one in zip(np.flatnonzero(starting), given.tolist(), strict=True):
+            seeds[copy] = one
+        shown, _ = self._games.reset(seed=seeds, options={"reset_mask": np.array(starting)})
+        self._see(shown)
+        return self.frames, {"lives": self._lives}
+
+    def send(self, actions: Any) -> None:
+        """Begin a step."""
+        self._actions = np.asarray(actions, dtype=np.int64)
+
+    def recv(self) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
+        """End the step: frames, rewards, terminated, truncated, information."""
+        shown, rewards, ended, cut, _ = self._games.step(self._actions + self._first_action)
+        self._see(shown)
+        return self.frames, rewards, ended, cut, {"lives": self._lives}
+
+    def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
+        """Send and receive."""
+        self.send(actions)
+        return self.recv()
+
+    def close(self) -> None:
+        """Release the environments."""
+        self._games.close()
+
+    def _see(self, shown: Any) -> None:
+        self.values = flat_values(shown, self.observation, self._first_value)
+
+
+class World:
+    """One environment, decision by decision, as :class:`mtspark.core.environments.FrameGame`.
+
+    Args:
+        environment: that was looked at.
+        render: it will be asked for pictures.
+    """
+
+    def __init__(self, environment: Environment, *, render: bool = False) -> None:
+        self.environment = environment
+        self._made = make_environment(environment, render=render)
+        _check_same(environment, self._made.observation_space, self._made)
+        self._first_value = int(getattr(self._made.observation_space, "start", 0))
+        self._first_action = int(cast(Any, self._made.action_space).start)
+        self._shown: Any = None
+        self.truncated = False
+
+    def reset(self, seed: int) -> None:
+        """Start the episode of a seed: the same as that of the agent loop."""
+        self._shown, _ = self._made.reset(seed=seed)
+        self.truncated = False
+
+    def act(self, action: int) -> tuple[float, bool]:
+        """Let one decision pass with an action.
+
+        Returns:
+            Reward, and whether the episode ended with it.
+        """
+        self._shown, reward, ended, cut, _ = self._made.step(action + self._first_action)
+        self.truncated = bool(cut and not ended)
+        return float(reward), bool(ended or cut)
+
+    def observe(self) -> NDArray[Any]:
+        """What the agent sees now, (1, size, 1) messages."""
+        seen = self.environment.found
+        values = flat_values(np.asarray(self._shown)[None], seen, self._first_value)
+        return np.asarray(as_messages(values, seen)[0])
+
+    def picture(self) -> NDArray[np.uint8]:
+        """What people are shown now, uint8 (height, width, 3), by the environment's own renderer.
+
+        Raises:
+            BackendFailedError: it draws none.
+        """
+        try:
+            drawn = self._made.render()
+        except Exception as error:
+            raise BackendFailedError(
+                f"{self.environment.id}: draws no picture: {one_line(error, 200)}"
+            ) from error
+        picture = np.asarray(drawn)
+        if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
+            raise BackendFailedError(f"{self.environment.id}: draws no picture of colours")
+        return picture
+
+    def close(self) -> None:
+        """Release the environment."""
+        self._made.close()
+
+
+def _check_same(environment: Environment, space: Any, made: Any) -> None:
+    """Refuse an environment that is another one here than where its agent comes from."""
+    actions = actions_of(getattr(made, "single_action_space", made.action_space), environment.id)
+    seen, known = observation_of(space, environment.id), environment.found
+    if (seen.kind, seen.size, actions) != (known.kind, known.size, environment.actions):
+        made.close()
+        raise BadRequestError(
+            f"{environment.id}: shows {seen.size} values and takes {actions} actions here, its "
+            f"agent was trained with {known.size} and {environment.actions}"
+        )

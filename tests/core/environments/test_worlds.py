@@ -1,0 +1,307 @@
+"""Environments of Gymnasium as data, and as copies that step together."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium import spaces
+
+from mtspark.core.environments import (
+    Environment,
+    Observation,
+    RunningStatistics,
+    Task,
+    World,
+    Wrapper,
+    make_games,
+    tasks_from_json,
+    tasks_to_json,
+    world_task,
+)
+from mtspark.core.environments.messages import as_messages
+from mtspark.core.environments.worlds import make_environment
+from mtspark.core.errors import BackendFailedError, BadFileError, BadRequestError, MtsparkError
+from tests.support.worlds import SPREAD, box, cartpole, register
+
+
+@pytest.fixture
+def named() -> Iterator[Any]:
+    """Register environments under names that are gone after the test."""
+    before = set(gymnasium.registry)
+
+    def give(name: str, *spaces_: Any) -> str:
+        register(name, *spaces_)
+        return name
+
+    yield give
+    for name in set(gymnasium.registry) - before:
+        del gymnasium.registry[name]
+
+
+def stored(task: Task) -> dict[str, Any]:
+    (entry,) = json.loads(json.dumps(tasks_to_json((task,))))
+    return dict(entry)
+
+
+def test_an_environment_comes_back_from_json_and_defaults_are_not_written() -> None:
+    plain = cartpole()
+    entry = stored(plain)
+    assert set(entry["environment"]) == {
+        *("version", "id", "decisions_per_s", "observation", "actions")
+    }
+    assert entry["environment"]["decisions_per_s"] == 50
+    assert tasks_from_json([entry], "a file") == (plain,)
+    rich = cartpole(
+        arguments={"sutton_barto_reward": True},
+        wrappers=(Wrapper("TimeAwareObservation", {"flatten": True}),),
+        max_steps=70,
+        reward_range=(-1.0, 1.0),
+    )
+    assert rich.environment is not None
+    assert rich.environment.found.size == 5
+    seen = replace(rich.environment.found, mean=(0.0,) * 5, deviation=(1.0,) * 5)
+    rich = replace(rich, environment=replace(rich.environment, observation=seen))
+    assert tasks_from_json([stored(rich)], "a file") == (rich,)
+
+
+def test_tasks_of_ale_are_written_as_before() -> None:
+    pong = Task("pong", "pong", (0, 2, 3))
+    assert stored(pong) == {"name": "pong", "game": "pong", "legal_actions": [0, 2, 3]}
+    assert tasks_from_json([stored(pong)], "a file") == (pong,)
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"version": 2}, "version is 2"),
+        ({"colour": 1}, "colour"),
+        ({"id": "CartPole"}, "id is 'CartPole', not a name of gymnasium's"),
+        ({"id": "CartPole-v1\x1b[2J"}, "id is"),
+        ({"actions": 10**6}, "actions is 1000000"),
+        ({"actions": True}, "actions is True"),
+        ({"max_steps": -1}, "max_steps is -1"),
+        ({"decisions_per_s": 0.0}, "decisions_per_s is 0.0, not above 0"),
+        ({"reward_range": [1.0, 0.0]}, "reward_range is"),
+        ({"wrappers": [{"name": "RecordVideo"}]}, "wrappers is 'RecordVideo', not one of"),
+        ({"arguments": {"a": [[[[[[1]]]]]]}}, "arguments is"),
+        ({"arguments": {"a": "x" * 20_000}}, "arguments is"),
+        ({"observation": {"kind": "box", "size": 4, "mean": [], "deviation": []}}, "mean is []"),
+        (
+            {"observation": {"kind": "box", "size": 1, "mean": [0.0], "deviation": [0.0]}},
+            "deviation is 0.0, not 1e-06 or more",
+        ),
+        ({"observation": {"kind": "sound", "size": 1, "mean": [], "deviation": []}}, "kind is"),
+    ],
+)
+def test_a_damaged_environment_is_named(change: dict[str, Any], problem: str) -> None:
+    entry = stored(cartpole())
+    entry["environment"] = {**entry["environment"], **change}
+    with pytest.raises(BadFileError) as error:
+        tasks_from_json([entry], "agent.pt")
+    assert problem in str(error.value)
+    assert "\x1b" not in str(error.value)
+
+
+def test_a_file_cannot_give_an_environment_another_name_or_further_actions() -> None:
+    with pytest.raises(BadFileError, match="game is 'pong', its environment is 'CartPole-v1'"):
+        tasks_from_json([{**stored(cartpole()), "game": "pong"}], "agent.pt")
+    with pytest.raises(BadFileError, match="action numbers from 0 to 1"):
+        tasks_from_json([{**stored(cartpole()), "legal_actions": [0, 2]}], "agent.pt")
+
+
+def test_copies_play_the_episodes_of_their_seeds() -> None:
+    """Against gymnasium's own environment, one at a time, with messages worked out by hand."""
+    task, generator = cartpole(), np.random.default_rng(0)
+    games = make_games(task, None, 3)
+    frames, info = games.reset(seed=5)
+    assert info["lives"].tolist() == [0, 0, 0]
+    actions = generator.integers(0, 2, (60, 3))
+    seen, ends = [frames.copy()], []
+    for step in actions:
+        frames, _, ended, cut, _ = games.step(step)
+        seen.append(frames.copy())
+        ends.append(ended | cut)
+        assert frames.dtype == np.int8
+        assert frames.shape == (3, 1, 4, 1)
+    for copy in range(3):
+        own = gymnasium.make("CartPole-v1")
+        values, _ = own.reset(seed=5 + copy)
+        for step in range(60):
+            scaled = np.rint(values.astype(np.float64) / np.array(SPREAD) * 32)
+            assert seen[step][copy, 0, :, 0].tolist() == np.clip(scaled, -127, 127).tolist()
+            values, _, ended, cut, _ = own.step(int(actions[step, copy]))
+            assert ends[step][copy] == (ended or cut)
+            if ended or cut:
+                break
+    games.close()
+
+
+def test_an_episode_does_not_depend_on_what_was_played_before() -> None:
+    task = cartpole()
+    games = make_games(task, None, 2)
+    games.reset(seed=1)
+    for _ in range(30):
+        games.step(np.array([1, 0]))
+    again, _ = games.reset(seed=np.array([9]), options={"reset_mask": np.array([False, True])})
+    assert task.environment is not None
+    alone = World(task.environment)
+    alone.reset(9)
+    assert np.array_equal(again[1], alone.observe())
+    for action in (0, 1, 1):
+        frames, rewards, *_ = games.step(np.array([0, action]))
+        reward, ended = alone.act(action)
+        assert np.array_equal(frames[1], alone.observe())
+        assert (rewards[1], ended) == (reward, False)
+
+
+def test_an_episode_of_the_time_limit_is_truncated() -> None:
+    task = cartpole(max_steps=3)
+    assert task.environment is not None
+    world = World(task.environment)
+    world.reset(0)
+    assert [world.act(step % 2)[1] for step in range(3)] == [False, False, True]
+    assert world.truncated
+    games = make_games(task, None, 1)
+    games.reset(seed=0)
+    for step in range(3):
+        _, _, ended, cut, _ = games.step(np.array([step % 2]))
+    assert (ended.tolist(), cut.tolist()) == ([False], [True])
+
+
+def test_indices_and_flags_are_spikes(named: Any) -> None:
+    task = world_task(Environment(named("Numbers-v0", spaces.Discrete(5, start=3))))
+    assert task.environment is not None
+    assert task.environment.decisions_per_s == 7
+    games = make_games(task, None, 4)
+    frames, _ = games.reset(seed=0)
+    assert frames.dtype == np.uint8
+    assert frames.shape == (4, 1, 5, 1)
+    assert frames.sum((1, 2, 3)).tolist() == [1] * 4
+    own = make_environment(task.environment)
+    assert [int(own.reset(seed=seed)[0]) - 3 for seed in range(4)] == (
+        frames[:, 0, :, 0].argmax(1).tolist()
+    )
+    flags = world_task(Environment(named("Flags-v0", spaces.MultiBinary((2, 3)))))
+    shown, _ = make_games(flags, None, 2).reset(seed=0)
+    assert shown.shape == (2, 1, 6, 1)
+    assert set(np.unique(shown)) <= {0, 1}
+
+
+def test_the_first_action_of_a_space_is_0_for_an_agent(named: Any) -> None:
+    taken = spaces.Discrete(3, start=-1)
+    task = world_task(Environment(named("Shifted-v0", spaces.Discrete(2), taken)))
+    assert task.legal_actions == (0, 1, 2)
+    games = make_games(task, None, 3)
+    games.reset(seed=0)
+    games.step(np.array([0, 1, 2]))  # an action outside of the space fails in the environment
+
+
+@pytest.mark.parametrize(
+    ("seen", "taken", "problem"),
+    [
+        (
+            spaces.Tuple((spaces.Text(5), spaces.Discrete(2))),
+            None,
+            "observation space Tuple(Text(1, 5, char",
+        ),
+        (spaces.Discrete(5000), None, "Discrete(5000); 1,024 values is the limit"),
+        (spaces.Box(0, 255, (8, 8, 3), np.uint8), None, "(8, 8, 3), uint8); of pictures"),
+        (
+            spaces.Discrete(2),
+            spaces.Discrete(10**6),
+            "action space Discrete(1000000); 256 actions is the limit",
+        ),
+        (
+            spaces.Discrete(2),
+            spaces.Box(-1.0, 1.0, (2,)),
+            "action space Box(-1.0, 1.0, (2,), float32); Discrete is needed",
+        ),
+    ],
+)
+def test_spaces_that_do_not_fit_are_refused_in_one_line(
+    named: Any, seen: Any, taken: Any, problem: str
+) -> None:
+    with pytest.raises(BadRequestError) as error:
+        world_task(Environment(named("Strange-v0", seen, taken)))
+    assert problem in str(error.value)
+    assert str(error.value).startswith("Strange-v0: ")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("environment", "problem"),
+    [
+        (Environment("NoSuchThing-v1"), "unknown environment 'NoSuchThing-v1'"),
+        (Environment("CartPole-v1", {"gravity": 1}), "CartPole-v1: cannot be made"),
+        (Environment("CartPole-v1", max_steps=-2), "CartPole-v1.max_steps: -2; must be"),
+        (Environment("os:CartPole-v1"), "code of the module os; add --trust"),
+        (Environment("CartPole-v1", wrappers=(Wrapper("RecordVideo"),)), "wrappers: 'RecordVideo'"),
+        (Environment("CartPole-v1", actions=2), "observation: 'given'; must be left out"),
+    ],
+)
+def test_an_environment_that_cannot_be_made_is_named(
+    environment: Environment, problem: str
+) -> None:
+    with pytest.raises(MtsparkError) as error:
+        world_task(environment)
+    assert problem in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_an_environment_that_changed_since_training_is_refused() -> None:
+    task = cartpole()
+    assert task.environment is not None
+    other = replace(
+        task.environment,
+        observation=Observation("box", 3, (0.0,) * 3, (1.0,) * 3),
+    )
+    with pytest.raises(BadRequestError, match="shows 4 values and takes 2 actions here"):
+        make_games(replace(task, environment=other), None, 1)
+
+
+def test_numbers_that_are_none_are_not_sent(named: Any) -> None:
+    class Broken(spaces.Box):
+        def sample(self, *_: Any, **__: Any) -> Any:
+            return np.array([np.nan, 0], np.float32)
+
+    name = named("Broken-v0", Broken(-1.0, 1.0, (2,)))
+    task = world_task(Environment(name))
+    with pytest.raises(BackendFailedError, match="not finite"):
+        make_games(task, None, 1).reset(seed=0)
+
+
+def test_statistics_are_those_of_all_rows_together() -> None:
+    generator = np.random.default_rng(2)
+    rows = generator.normal([3.0, -2.0, 5.0], [1.0, 100.0, 0.0], (1000, 3))
+    running = RunningStatistics(3)
+    for part in np.split(rows, [1, 1, 7, 400]):
+        running.add(part)
+    assert running.count == 1000
+    assert np.allclose(running.mean, rows.mean(0), rtol=1e-12)
+    assert np.allclose(running.deviation[:2], rows.std(0)[:2], rtol=1e-12)
+    assert running.deviation[2] == 1.0
+    other = RunningStatistics(3)
+    other.restore(json.loads(json.dumps(running.state())))
+    other.add(rows[:3])
+    running.add(rows[:3])
+    assert (other.mean, other.deviation) == (running.mean, running.deviation)
+
+
+def test_values_far_away_are_sent_as_the_end_of_the_range() -> None:
+    seen = Observation("box", 3, (1.0, 1.0, 1.0), (2.0, 2.0, 2.0))
+    sent = as_messages(np.array([[1e12, -1e12, 2.0], [1.0, 8.9, 1.02]]), seen)
+    assert sent.reshape(2, 3).tolist() == [[127, -127, 16], [0, 126, 0]]
+
+
+def test_a_box_without_ends_needs_statistics() -> None:
+    """Its task has none; a file that lacks them is refused (see above)."""
+    task = world_task(Environment("CartPole-v1"))
+    assert task.environment is not None
+    assert task.environment.found == Observation("box", 4)
+    assert box(-1, 1, 2).shape == (2,)
