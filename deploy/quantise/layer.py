@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from typing import Any
@@ -111,9 +111,11 @@ def quantise_layer(
     def search(rounding: _Rounding) -> QuantisedLayer | None:
         return _with_largest_exponent(population, rounding, tasks, decays, given, steps, notes)
 
+    layer = None
     exact = _ExactRounding.of(fine, population)
-    layer = None if exact is None else search(exact)
-    if layer is None or not layer.stepped.any():
+    if exact is not None:
+        layer = _most_exact(population, exact, search)
+    if layer is None:
         layer = search(fine)
     if layer is not None:
         return layer
@@ -141,6 +143,34 @@ def quantise_layer(
         f"within 24 bits (fan-in {sum(link.weights[0].size for link in links)}); use "
         + ("fewer inputs" if helped is None else "smaller biases")
     )
+
+
+def _most_exact(
+    population: FloatPopulation,
+    exact: _ExactRounding,
+    search: Callable[[_Rounding], QuantisedLayer | None],
+) -> QuantisedLayer | None:
+    """The layer with the most exact neurons; None where no exponent has any.
+
+    Several connections use the grid best with exponents of their own. Where a sum then loses
+    bits, exponents that are less far apart lose fewer, and the numbers may still be whole.
+    """
+    best: QuantisedLayer | None = None
+    most, possible = (0, 0), exact.possible()
+    for lowest in range(min(exact.offsets), 1):
+        apart = lowest == min(exact.offsets)
+        rounding = (
+            exact if apart else _ExactRounding.of(exact.raised(population, lowest), population)
+        )
+        layer = None if rounding is None else search(rounding)
+        if layer is None:
+            continue
+        found = int(layer.exact.sum()), int(layer.stepped.sum())
+        if layer.stepped.any() and found > most:
+            best, most = layer, found
+        if (layer.stepped | ~possible).all():
+            break
+    return best
 
 
 def _with_largest_exponent(
@@ -214,8 +244,9 @@ class _Rounding:
         links: Sequence[ChipLink],
         input_scale: float,
         options: QuantiseOptions,
+        lowest: int = SMALLEST_OFFSET,
     ) -> None:
-        self.options, self.links = options, links
+        self.options, self.links, self.input_scale = options, links, input_scale
         self.shape = population.shape
         conv = any(link.kind is ConnectionKind.CONV for link in links)
         self.groups = population.shape[0] if conv else population.size
@@ -242,7 +273,9 @@ class _Rounding:
             ]
             self.unit = np.max(scaled, axis=0)
             self.unit = np.where(self.unit > 0, self.unit, 1.0)
-            self.offsets = [0 if options.for_netx else _offset(one / self.unit) for one in scaled]
+            self.offsets = [
+                0 if options.for_netx else max(lowest, _offset(one / self.unit)) for one in scaled
+            ]
             units = [
                 self.unit * 2.0**offset / scale
                 for offset, scale in zip(self.offsets, scales, strict=True)
@@ -258,6 +291,10 @@ class _Rounding:
     def under(self, exponent: int) -> _Rounding:
         """The units and integers under one exponent of the population."""
         return self
+
+    def raised(self, population: FloatPopulation, lowest: int) -> _Rounding:
+        """The same with exponents of connections at least so far from the population's."""
+        return _Rounding(population, self.links, self.input_scale, self.options, lowest)
 
     def _neurons(self, by_group: NDArray[Any]) -> NDArray[Any]:
         """One value for each neuron."""
@@ -358,6 +395,13 @@ class _ExactRounding(_Rounding):
             bias.reshape(len(rows), -1) / known[:, None],
         )
         return _ExactRounding(fine, steps, wanted)
+
+    def possible(self) -> Flags:
+        """Neurons whose numbers have a common step, whatever the exponent."""
+        stepped = self.wanted.largest > 0
+        if len(stepped) < self.groups:
+            stepped = np.repeat(stepped, self.groups)
+        return self._neurons(stepped) | self.fine.exact
 
     def under(self, exponent: int) -> _Rounding:
         """Exact units where there are some under this exponent, the fine ones elsewhere."""

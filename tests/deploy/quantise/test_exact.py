@@ -233,3 +233,19 @@ def test_leaky_neurons_fire_at_their_threshold(reset: str) -> None:
     assert ties > 5
     assert np.array_equal(ours, wanted)
     assert np.array_equal(chip, wanted)
+
+
+@pytest.mark.parametrize("share", [1.0, 1 / 3, np.float32(0.7)])
+def test_connections_of_very_different_weights_are_exact_together(share: float) -> None:
+    """One connection's weights are 30 times the other's; both are multiples of one step."""
+    generator = np.random.default_rng(5)
+    weights, skip = generator.integers(-100, 101, (6, 240)), generator.integers(-3, 4, (6, 240))
+    spikes = generator.random((STEPS, 240)) < 0.4
+    wanted, _ = integrate(spikes @ (weights + skip).T, np.full(6, 7), "zero", at=False)
+    relay = neurons((240,), 0.5)
+    graph = chain((240,), relay, nir.Linear(share * weights), neurons((6,), 7 * share))
+    graph.nodes["skip"] = nir.Linear(share * skip)
+    graph.edges += [("input", "skip"), ("skip", "n2")]
+    _, chip, exact = both(graph, spikes)
+    assert np.array_equal(chip, wanted)
+    assert exact == [6]
