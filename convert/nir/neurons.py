@@ -28,6 +28,9 @@ SLOW = 1e-3
 SIMPLE, LAST_BITS = 2**10, 4
 """A factor within this many units in the last place of a multiple of 1 / 1024 is that multiple."""
 
+SINGLE = 2.0**-22
+"""Relative distance from such a multiple that factors of float32 numbers may have instead."""
+
 SUBTRACTS = (FloatReset.SUBTRACT, FloatReset.SUBTRACT_LATE, FloatReset.SUBTRACT_GUARDED)
 
 
@@ -221,21 +224,17 @@ def population_of(
     else:
         cuba = isinstance(node, (nir.CubaLI, nir.CubaLIF))
         time_constant = "tau_mem" if cuba else "tau"
-        keep, counted, lost = _step(
-            name, time_constant, _tau(name, node, time_constant, shape), choices
-        )
+        keep, counted, lost = _step(name, node, time_constant, shape, choices)
         gain, leak = parameter("r") * counted, parameter("v_leak")
         if cuba:
-            current_keep, share, _ = _step(
-                name, "tau_syn", _tau(name, node, "tau_syn", shape), choices
-            )
+            current_keep, share, _ = _step(name, node, "tau_syn", shape, choices)
             if choices.integrator is Integrator.ROCKPOOL:
                 share = current_keep
             input_gain = parameter("w_in") * share
         if choices.integrator is Integrator.ROCKPOOL and not isinstance(node, nir.LI):
             gain = gain / keep
         notes += _slow(name, keep, choices.dt)
-    gain = settled(gain * input_gain)
+    gain = settled(gain * input_gain, single=_has_single(node))
     if isinstance(node, (nir.I, nir.LI, nir.CubaLI)):
         start = leak if choices.start is Start.REST else np.zeros(shape)
         return (
@@ -290,14 +289,26 @@ def population_of(
     )
 
 
-def settled(values: Floats) -> Floats:
+def settled(values: Floats, *, single: bool = False) -> Floats:
     """Take a product that misses a simple number by its last bits for that number.
 
-    A factor of tau / dt times dt / tau is 1, and an input of 1 then equals a threshold of 1.
+    A factor of tau / dt times dt / tau is 1, and an input of 1 then equals a threshold of 1. No
+    float32 is 2e-4, so that a tau of two steps of 1e-4 gives half of a drive only nearly.
+
+    Args:
+        values: products of parameters.
+        single: a parameter is a float32 number.
     """
     simple = np.rint(values * SIMPLE) / SIMPLE
-    missed = np.abs(values - simple) <= LAST_BITS * np.spacing(np.abs(values))
-    return np.where(missed, simple, values)
+    near = SINGLE * np.abs(values) if single else LAST_BITS * np.spacing(np.abs(values))
+    return np.where(np.abs(values - simple) <= near, simple, values)
+
+
+def _has_single(node: nir.NIRNode) -> bool:
+    """Whether a factor of a neuron's drive is stored in float32."""
+    keys = ("tau", "tau_mem", "tau_syn", "r", "w_in")
+    values = [np.asarray(getattr(node, key)) for key in keys if hasattr(node, key)]
+    return any(value.dtype == np.float32 for value in values)
 
 
 def _drive_of_leak(
@@ -377,8 +388,11 @@ def _tau(name: str, node: nir.NIRNode, key: str, shape: Shape) -> Floats:
     return tau
 
 
-def _step(name: str, key: str, tau: Floats, choices: Choices) -> tuple[Floats, Floats, Floats]:
+def _step(
+    name: str, node: nir.NIRNode, key: str, shape: Shape, choices: Choices
+) -> tuple[Floats, Floats, Floats]:
     """The shares of a state that a step keeps, of a drive that it counts, of a state it loses."""
+    tau, single = _tau(name, node, key, shape), np.asarray(getattr(node, key)).dtype == np.float32
     with np.errstate(divide="ignore"):
         ratio = np.where(tau > 0, choices.dt / np.where(tau > 0, tau, 1.0), np.inf)
     if choices.integrator is Integrator.EULER:
@@ -389,7 +403,7 @@ def _step(name: str, key: str, tau: Floats, choices: Choices) -> tuple[Floats, F
                 f"node {name!r}: {key} {tau.min():g} is shorter than dt {choices.dt:g}, which "
                 "forward Euler cannot step; give a smaller --dt or --integrator exponential"
             )
-        ratio = settled(ratio)
+        ratio = settled(ratio, single=single)
         return 1 - ratio, ratio, ratio
     keep, lost = np.exp(-ratio), -np.expm1(-ratio)
     if choices.integrator is Integrator.EXPONENTIAL:

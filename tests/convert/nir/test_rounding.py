@@ -6,6 +6,7 @@ from typing import Any
 
 import nir
 import numpy as np
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -13,7 +14,7 @@ from mtspark.convert.nir.neurons import ImportOptions, Integrator, Start
 from mtspark.convert.nir.reader import import_graph
 from mtspark.core.float_network.network import FloatNetwork
 from mtspark.core.float_network.simulator import run_float
-from mtspark.deploy.quantise.network import quantise
+from mtspark.deploy.quantise.network import quantise, quantise_exactly
 from mtspark.sim.backends.reference import ReferenceChip
 
 STEPS = 40
@@ -99,3 +100,37 @@ def test_tau_and_r_that_cancel_leave_an_input_of_one_equal_to_a_threshold_of_one
     chip = quantise(network, payload_bits=0, held=False)
     messages = series[:, 0].astype(np.uint8)[None]
     assert not ReferenceChip(chip).decide(messages, 0).activity.window["n"].any()
+
+
+@pytest.mark.parametrize("dt", [1e-4, 1e-3, 3e-4])
+@pytest.mark.parametrize("steps", [2, 4, 8])
+@pytest.mark.parametrize("cuba", [False, True])
+def test_time_constants_in_float32_are_the_steps_that_they_stand_for(
+    dt: float, steps: int, cuba: bool
+) -> None:
+    """No float32 is 2e-4; files of tools that store it mean v <- v / 2 + input all the same."""
+    single = {
+        "r": np.array([steps], np.float32),
+        "v_leak": np.zeros(1, np.float32),
+        "v_reset": np.zeros(1, np.float32),
+        "v_threshold": np.array([1.5], np.float32),
+    }
+    tau = np.array([steps * dt], np.float32)
+    if cuba:
+        synapse = {"tau_syn": np.array([dt], np.float32), "w_in": np.ones(1, np.float32)}
+        node: Any = nir.CubaLIF(tau_mem=tau, **synapse, **single)
+    else:
+        node = nir.LIF(tau=tau, **single)
+    network = one_neuron(node, dt=dt)
+    series = (np.random.default_rng(0).random((STEPS, 1, 1)) < 0.5).astype(float)
+    membrane, wanted = 0.0, []
+    for value in series.ravel():
+        # Exact in float64: halves, quarters and eighths of whole numbers.
+        membrane = (1 - 1 / steps) * membrane + value
+        wanted.append(membrane)
+        membrane = 0.0 if membrane > 1.5 else membrane
+    run = run_float(network, series)
+    np.testing.assert_array_equal(run.membranes["n"].ravel(), wanted)
+    np.testing.assert_array_equal(run.spikes["n"].ravel(), np.array(wanted) > 1.5)
+    _, exactness = quantise_exactly(network, payload_bits=0, held=False)
+    assert exactness[0].neurons.all()
