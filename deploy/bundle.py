@@ -12,9 +12,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import hashlib
 import json
 import os
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +26,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from mtspark.core.chip_network import ChipNetwork, network_from_json, network_to_json
-from mtspark.core.errors import BadFileError, BadRequestError, one_line
+from mtspark.core.errors import BadFileError, BadRequestError, MtsparkError, one_line
 from mtspark.core.files import (
     AnyPath,
     FileLimits,
@@ -52,6 +54,8 @@ AGENT, FIDELITY, RUNS = "agent.pt", "fidelity.json", "runs"
 
 _ATTEMPTS = 5
 """A folder that is exchanged as often while it is read, or a run is stored, is rare enough."""
+_RUNS_WAIT_S, _RUNS_POLL_S = 10.0, 0.005
+"""Longest wait for runs that are being moved, which takes milliseconds, and between two looks."""
 
 
 class _ChangedError(BadFileError):
@@ -137,16 +141,27 @@ def write_bundle(
                 "files": {name: sha256(fresh.path / name) for name in names},
             }
             write_json(fresh.path / MANIFEST, manifest)
+            # As long as nobody else can replace it, and while the old one still stands.
+            bundle = _read_fresh(fresh.path, folder)
             # Another process may have written there since the first look.
             _check_free(folder, replace, names)
     except OSError as error:
+        if error.errno == errno.EBUSY:
+            raise _mounted(folder) from error
         raise BadFileError(f"{folder}: cannot be written: {error.strerror or error}") from error
     except UnwritableError as error:
         # It names a file in the folder that is yet to be renamed.
         raise BadFileError(f"{folder}: cannot be written: {error.reason}") from error
-    bundle = _load(folder, None, None)
     aside = tuple(str(path.relative_to(folder)) for path in fresh.renamed)
-    return dataclasses.replace(bundle, set_aside=aside)
+    return dataclasses.replace(bundle, folder=folder, set_aside=aside)
+
+
+def _read_fresh(path: Path, folder: Path) -> Bundle:
+    """Read what was just written, in a folder that is yet to be renamed; errors name `folder`."""
+    try:
+        return _load(path, None, None)
+    except MtsparkError as error:
+        raise type(error)(str(error).replace(str(path), str(folder))) from error
 
 
 def check_bundle_target(
@@ -173,19 +188,32 @@ def check_bundle_target(
         raise BadFileError(f"{folder}: cannot be written: {one_line(error)}") from error
     if taken:
         _check_free(folder, replace, names)
+        if os.path.ismount(folder):
+            raise _mounted(folder)
     if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
         raise BadFileError(f"{folder}: cannot be written: no folder can be made in {above}")
 
 
+def _mounted(folder: Path) -> BadRequestError:
+    return BadRequestError(
+        f"{folder}: is a mount point, which cannot be replaced; export to a folder in it"
+    )
+
+
 def _check_free(folder: Path, replace: bool, names: Iterable[str]) -> None:
-    if not os.path.lexists(folder):
-        return
-    try:
-        listed = _listed(folder)
-    except BadFileError:
-        raise BadRequestError(
-            f"{folder}: exists and is no mtspark bundle; choose another folder"
-        ) from None
+    for attempt in range(_ATTEMPTS):
+        if not os.path.lexists(folder):
+            return
+        before = _identity(folder)
+        try:
+            listed = _listed(folder)
+            break
+        except BadFileError:
+            # Replaced in this moment by two renames: another one stands there now.
+            if attempt + 1 == _ATTEMPTS or _identity(folder) == before:
+                raise BadRequestError(
+                    f"{folder}: exists and is no mtspark bundle; choose another folder"
+                ) from None
     if not replace:
         raise BadRequestError(
             f"{folder}: exists already; choose another folder, or add --force (in Python, "
@@ -217,7 +245,10 @@ def _not_its_own(folder: Path) -> list[str] | None:
 
 
 def _has_sum(path: Path, expected: Any) -> bool:
-    return path.is_file() and not path.is_symlink() and sha256(path) == expected
+    if path.is_symlink() or not path.is_file():
+        return False
+    # A bundle with a larger file cannot be read, and a sparse one would be hashed for hours.
+    return path.stat().st_size <= current_policy().limits.file_bytes and sha256(path) == expected
 
 
 def _recover(folder: Path) -> None:
@@ -301,6 +332,27 @@ def run_files(bundle: Bundle) -> list[Path]:
     Raises:
         BadFileError: the folder of runs is a link.
     """
+    folder = bundle.folder.resolve()
+    deadline = time.monotonic() + _RUNS_WAIT_S
+    while True:
+        before = _identity(folder)
+        found = _run_files(bundle)
+        if _identity(folder) == before and not leftovers(folder):
+            return found
+        # Replaced in this moment: runs are on their way from the old folder to the new one.
+        try:
+            with folder_lock(folder, wait_s=0.0):
+                recover_folder(folder, _not_its_own)
+                return _run_files(bundle)
+        except OSError:
+            return found  # Leftovers that are another user's.
+        except BadRequestError:
+            if time.monotonic() > deadline:
+                return found
+        time.sleep(_RUNS_POLL_S)
+
+
+def _run_files(bundle: Bundle) -> list[Path]:
     _check_runs(bundle)
     return [
         path

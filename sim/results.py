@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
@@ -11,6 +12,7 @@ from pydantic import Field
 
 from mtspark.core.chip_network import ChipNetwork
 from mtspark.core.environments import GameProtocol, protocol_to_json
+from mtspark.core.errors import BadFileError
 from mtspark.core.files import (
     AnyPath,
     Count,
@@ -32,6 +34,8 @@ FORMAT = "mtspark-run"
 VERSION = 1
 NOTE = "ESTIMATE: no neuromorphic hardware was measured"
 DEFAULT_CARD = "loihi1_davies2018"
+_ATTEMPTS = 5
+"""A bundle that is replaced as often while its runs are read is rare enough."""
 
 COUNTED = ("spikes", "spikes_drain", "synops_structural", "synops_effective", "neuron_updates")
 """Counts of a layer that every file of a run has."""
@@ -187,8 +191,7 @@ def latest_runs(bundle: Bundle) -> tuple[list[dict[str, Any]], int]:
     """
     latest: dict[tuple[str, str, float], dict[str, Any]] = {}
     others = 0
-    for path in run_files(bundle):
-        result = read_run(path)
+    for result in _read_runs(bundle):
         sticky = float(result["protocol"]["sticky_action_probability"])
         key = (result["task"], result["backend"], sticky)
         if result["network_sha256"] != bundle.network_hash:
@@ -196,6 +199,18 @@ def latest_runs(bundle: Bundle) -> tuple[list[dict[str, Any]], int]:
         elif key not in latest or result["date"] >= latest[key]["date"]:
             latest[key] = result
     return [latest[key] for key in sorted(latest)], others
+
+
+def _read_runs(bundle: Bundle) -> list[dict[str, Any]]:
+    """Read all runs; once more where the bundle was replaced between a look and a read."""
+    for _ in range(_ATTEMPTS):
+        paths = run_files(bundle)
+        try:
+            return [read_run(path) for path in paths]
+        except BadFileError:
+            if all(map(os.path.lexists, paths)):
+                raise
+    return [read_run(path) for path in run_files(bundle)]
 
 
 def read_run(path: AnyPath) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -19,7 +20,7 @@ from typing import Any
 import pytest
 
 from mtspark.core.errors import BadFileError, BadRequestError, MtsparkError
-from mtspark.core.files import folders
+from mtspark.core.files import folders, write_json
 from mtspark.deploy import bundle as bundles
 from mtspark.deploy.bundle import add_run, check_bundle_target, load_bundle, write_bundle
 from mtspark.sim.results import latest_runs
@@ -170,6 +171,144 @@ def test_leftovers_that_are_no_bundles_are_left_alone(tmp_path: Path, folder: Pa
     write_bundle(folder, AFTER, replace=True)
     assert (tmp_path / ".a.1.old" / "thesis.txt").read_text() == "years of work"
     assert (tmp_path / ".a.2.old").is_symlink()
+
+
+@pytest.mark.parametrize("name", [".a.1.tmp", ".a.1.2.tmp"])
+def test_a_folder_of_the_users_own_is_not_taken_for_garbage(
+    tmp_path: Path, folder: Path, name: str
+) -> None:
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "thesis.txt").write_text("years of work")
+    check_bundle_target(folder, replace=True)
+    write_bundle(folder, AFTER, replace=True)
+    assert (tmp_path / name / "thesis.txt").read_text() == "years of work"
+
+
+@pytest.mark.parametrize("name", ["n" * 255, "ö" * 127, "a." + "x" * 253, "n" * 250 + ".json"])
+def test_a_name_may_be_as_long_as_the_file_system_allows(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / name
+    write_bundle(folder, BEFORE)
+    add_run(load_bundle(folder), "r" * 250 + ".json", b"{}")
+    code = in_a_child(lambda: write_bundle(folder, AFTER, replace=True), tmp_path, 12, end=die)
+    assert code == -signal.SIGKILL
+    assert len(names(tmp_path)) > 1
+    write_bundle(folder, AFTER, replace=True)
+    assert names(tmp_path) == [name]
+    assert (load_bundle(folder).runs / ("r" * 250 + ".json")).read_bytes() == b"{}"
+    write_json(tmp_path / ("j" * 250 + ".json"), {})
+    write_json(tmp_path / ("j." + "x" * 253), {})
+
+
+def test_of_two_exports_with_force_both_are_done(folder: Path, way: str) -> None:
+    """The second may replace what the first wrote before that was read back."""
+    failed: list[BaseException] = []
+
+    def export(steps: int) -> None:
+        try:
+            for _ in range(12):
+                made = write_bundle(folder, replace(BEFORE, time_steps=steps), replace=True)
+                assert made.network.time_steps == steps
+                assert made.folder == folder
+        except BaseException as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=export, args=(steps,)) for steps in (3, 7, 9)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failed == []
+    own_things_are_there(folder)
+
+
+def test_what_cannot_be_read_back_replaces_nothing(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = load_bundle(folder).network_hash
+    monkeypatch.setenv("MTSPARK_LIMIT_FILE_BYTES", "100K")
+    with pytest.raises(BadFileError, match=r"/a/large.onnx: .* file bytes") as caught:
+        write_bundle(folder, AFTER, lambda path: large(path / "large.onnx"), replace=True)
+    assert "tmp" not in str(caught.value).replace(str(folder), "")
+    assert load_bundle(folder).network_hash == before
+    own_things_are_there(folder)
+
+
+def large(path: Path) -> None:
+    path.write_bytes(bytes(2**18))
+
+
+def test_a_folder_that_is_seen_between_two_renames_is_no_strangers(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It goes in the moment in which its manifest is looked for, and comes again."""
+    plain = bundles._listed
+
+    def gone(path: Path) -> dict[str, Any]:
+        monkeypatch.setattr(bundles, "_listed", plain)
+        path.rename(path.with_name("b"))
+        with pytest.raises(BadFileError) as error:
+            plain(path)
+        shutil.copytree(path.with_name("b"), path, symlinks=True)
+        raise error.value
+
+    monkeypatch.setattr(bundles, "_listed", gone)
+    with pytest.raises(BadRequestError, match="exists already"):
+        check_bundle_target(folder)
+
+
+def test_runs_that_are_being_moved_are_seen(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the exchange and the move a bundle has no runs for a moment."""
+    bundle, found = load_bundle(folder), []
+    move, looking = folders._move, threading.Event()
+
+    def look() -> None:
+        looking.set()
+        found.extend(bundles.run_files(bundle))
+
+    reader = threading.Thread(target=look)
+
+    def moved(*arguments: Any) -> None:
+        if not reader.is_alive() and not found:
+            reader.start()
+            looking.wait()
+            reader.join(0.05)
+        move(*arguments)
+
+    monkeypatch.setattr(folders, "_move", moved)
+    write_bundle(folder, AFTER, replace=True)
+    reader.join()
+    assert [path.name for path in found] == ["run.json"]
+
+
+def test_a_mount_point_is_refused_before_work_begins(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refusal = "is a mount point, which cannot be replaced; export to a folder in it"
+    monkeypatch.setattr(os.path, "ismount", lambda path: Path(path) == folder)
+    with pytest.raises(BadRequestError, match=refusal):
+        check_bundle_target(folder, replace=True)
+    monkeypatch.undo()
+
+    def busy(one: Path, other: Path) -> bool:
+        raise OSError(errno.EBUSY, "Device or resource busy", str(one), None, str(other))
+
+    # What bind mounts of one file system answer, which do not look like mount points.
+    monkeypatch.setattr(folders, "exchange", busy)
+    with pytest.raises(BadRequestError, match=refusal):
+        write_bundle(folder, AFTER, replace=True)
+    assert load_bundle(folder).network.time_steps == BEFORE.time_steps
+    assert names(folder.parent) == ["a", "elsewhere"]
+
+
+def test_a_sparse_file_is_not_hashed(folder: Path) -> None:
+    """A stranger's manifest may list it; hashing a terabyte of nothing takes hours."""
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["files"]["big.onnx"] = "0" * 64
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with (folder / "big.onnx").open("wb") as file:
+        file.truncate(2**40)
+    write_bundle(folder, AFTER, replace=True)
+    assert (folder / "big.onnx").stat().st_size == 2**40
 
 
 def test_runs_stored_during_replacements_are_all_there(folder: Path, way: str) -> None:

@@ -8,6 +8,7 @@ device or a pipe, is written into.
 from __future__ import annotations
 
 import errno
+import hashlib
 import itertools
 import json
 import os
@@ -24,6 +25,10 @@ AnyPath = str | os.PathLike[str]
 
 _NUMBERS = itertools.count()
 """Tells the temporary files of two threads apart."""
+
+_LONGEST_NAME, _LONGEST_MARK, _START = 150, 100, 30
+"""Bytes that are kept of a name and of what stands behind it, together less than the 255 that file
+systems allow; letters of either where it is longer, of 4 bytes at most."""
 
 _NO_SECOND_NAMES = frozenset({errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK})
 """What a file system answers that gives no file a second name, or not this one."""
@@ -64,9 +69,8 @@ def replacing(path: AnyPath) -> Iterator[Path]:
         with _unwritable(path):
             target = behind_links(path)
             target.parent.mkdir(parents=True, exist_ok=True)
-            # The target's whole name stands first, so that a leftover says whose it is.
             mark = f"{os.getpid()}.{next(_NUMBERS)}.tmp"
-            temporary = target.with_name(f".{target.name}.{mark}{target.suffix}")
+            temporary = target.with_name(hidden_name(target, f"{mark}{target.suffix}"))
             yield temporary
             _flush(temporary)
             temporary.replace(target)
@@ -111,7 +115,7 @@ def write_unused(path: Path, data: bytes) -> Path:
         OSError: it cannot be written.
     """
     mark = f"{os.getpid()}.{next(_NUMBERS)}.tmp"
-    temporary = path.with_name(f".{path.name}.{mark}{path.suffix}")
+    temporary = path.with_name(hidden_name(path, f"{mark}{path.suffix}"))
     try:
         temporary.write_bytes(data)
         _flush(temporary)
@@ -125,6 +129,19 @@ def write_unused(path: Path, data: bytes) -> Path:
         temporary.unlink(missing_ok=True)
     flush_folder(path.parent)
     return place
+
+
+def hidden_name(target: Path, mark: str) -> str:
+    """Return ``.NAME.MARK``, the name of something beside `target` that is made for it.
+
+    The target's whole name stands first, so that a leftover says whose it is. Where that would be
+    longer than a name may be, as the target's is not, its start and a digest stand there.
+    """
+    name = target.name
+    if len(os.fsencode(name)) > _LONGEST_NAME:
+        name = f"{name[:_START]}.{hashlib.sha256(os.fsencode(name)).hexdigest()[:16]}"
+    # An ending of such a length says nothing of a format.
+    return f".{name}.{mark if len(os.fsencode(mark)) <= _LONGEST_MARK else mark[:_START]}"
 
 
 def rename_new(source: Path, target: Path) -> None:

@@ -1,8 +1,8 @@
 """The one way to replace a folder: the old one or the new one stands under its name at any time.
 
-A new folder is made beside its target as ``.NAME.PID.N.tmp``; nothing of the user's ever lies in a
-folder of that name. Where the target exists, the new one is renamed ``.NAME.PID.N.old`` once it is
-whole and on the disk, and the two are exchanged in one step (Linux's renameat2 with
+A new folder is made beside its target as ``.NAME.PID.N.mtspark-tmp``; nothing of the user's ever
+lies in a folder of that name. Where the target exists, the new one is renamed ``.NAME.PID.N.old``
+once it is whole and on the disk, and the two are exchanged in one step (Linux's renameat2 with
 RENAME_EXCHANGE). What outlives a replacement is then moved from the old folder into the new one,
 and the old one is removed.
 
@@ -11,7 +11,8 @@ new one takes its name: between the two renames no folder stands under the name.
 
 A writer that is killed leaves such folders behind. :func:`recover_folder` finishes its work: a
 ``.old`` whose target is missing gets its name back, otherwise what outlives moves into the target;
-a ``.tmp`` is removed. Writers hold a lock, so whoever has it knows that leftovers are nobody's.
+a ``.mtspark-tmp`` is removed. Writers hold a lock, so whoever has it knows that leftovers are
+nobody's.
 """
 
 from __future__ import annotations
@@ -31,12 +32,14 @@ from pathlib import Path
 from typing import Any
 
 from mtspark.core.errors import BadRequestError
-from mtspark.core.files.atomic import flush_folder, rename_new
+from mtspark.core.files.atomic import flush_folder, hidden_name, rename_new
 
 Kept = Callable[[Path], "list[str] | None"]
 """Names in a folder that outlive its replacement; None where it is no folder of the kind."""
 
-OLD, GARBAGE = ".old", ".tmp"
+OLD, GARBAGE = ".old", ".mtspark-tmp"
+OLDER_GARBAGE = ".tmp"
+"""Of older versions, and a name that others may have chosen, too."""
 WAIT_S = 60.0
 """Longest wait for another writer; writing a bundle takes seconds."""
 
@@ -123,6 +126,9 @@ def recover_folder(folder: Path, kept: Kept) -> list[Path]:
         leftover.rename(_unused(folder, GARBAGE))
     for leftover in leftovers(folder, GARBAGE):
         shutil.rmtree(leftover, ignore_errors=True)
+    for leftover in leftovers(folder, OLDER_GARBAGE):
+        if kept(leftover) is not None or not any(leftover.iterdir()):
+            shutil.rmtree(leftover, ignore_errors=True)
     return renamed
 
 
@@ -131,10 +137,11 @@ def leftovers(folder: Path, ending: str = OLD) -> list[Path]:
 
     Args:
         folder: without links.
-        ending: ".old" of those that may hold something, ".tmp" of the others.
+        ending: :data:`OLD` of those that may hold something, :data:`GARBAGE` of the others.
     """
     # Older versions left out the number.
-    mark = re.compile(rf"\.{re.escape(folder.name)}\.\d+(\.\d+)?{re.escape(ending)}")
+    start = re.escape(hidden_name(folder, ""))
+    mark = re.compile(rf"{start}\d+(\.\d+)?{re.escape(ending)}")
     found = []
     with suppress(OSError), os.scandir(folder.parent) as entries:
         for entry in entries:
@@ -186,7 +193,7 @@ def folder_lock(folder: Path, wait_s: float = WAIT_S) -> Iterator[None]:
         from filelock import FileLock, Timeout
 
         try:
-            locked = FileLock(folder.with_name(f".{folder.name}.lock")).acquire(timeout=wait_s)
+            locked = FileLock(folder.with_name(hidden_name(folder, "lock"))).acquire(timeout=wait_s)
         except Timeout as error:
             raise busy from error
         with locked:
@@ -283,8 +290,9 @@ def _is_folder(path: Path) -> bool:
 
 
 def _unused(folder: Path, ending: str) -> Path:
-    names = (f".{folder.name}.{os.getpid()}.{number}{ending}" for number in itertools.count())
-    return next(path for path in map(folder.with_name, names) if not os.path.lexists(path))
+    marks = (f"{os.getpid()}.{number}{ending}" for number in itertools.count())
+    paths = (folder.with_name(hidden_name(folder, mark)) for mark in marks)
+    return next(path for path in paths if not os.path.lexists(path))
 
 
 def _flush_tree(folder: Path) -> None:
