@@ -7,17 +7,49 @@ import errno
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NoReturn
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderHook
+from rich.segment import Segment
 
 from mtspark.core.errors import MtsparkError
 from mtspark.core.interrupts import heeded_interrupts
 from mtspark.core.process import one_thread_each as one_thread_each
 
-console = Console(markup=False, emoji=False)
-"""Prints what it is given: names of files and tasks may look like markup. A line with styles
-asks for `markup=True` and escapes every name in it."""
+
+def printable(text: str) -> str:
+    """Return a text whose control and invisible letters are escaped; line breaks stay."""
+    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
+
+
+class _Printable:
+    """What rich would show, with its texts made printable; colours are rich's own and stay."""
+
+    def __init__(self, content: Any) -> None:
+        self._content = content
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Segment]:
+        for text, style, control in console.render(self._content, options):
+            yield Segment(text if control else printable(text), style, control)
+
+
+class _OnlyPrintable(RenderHook):
+    def process_renderables(self, renderables: list[Any]) -> list[Any]:
+        return [_Printable(content) for content in renderables]
+
+
+def new_console(**options: Any) -> Console:
+    """Make a console that prints what it is given: names may look like markup, or hold escapes.
+
+    A line with styles asks for `markup=True` and escapes every name in it.
+    """
+    made = Console(markup=False, emoji=False, **options)
+    made.push_render_hook(_OnlyPrintable())
+    return made
+
+
+console = new_console()
 
 MOST, MOST_RECORDED = 10**7, 10**5
 """Upper bounds of options that count games, images or decisions, and of recorded decisions."""
@@ -37,7 +69,7 @@ def errors_as_one_line() -> Iterator[None]:
     except KeyboardInterrupt:
         stop("interrupted", EXIT_INTERRUPTED)
     except MtsparkError as error:
-        stop(f"error: {error}", EXIT_BAD_INPUT)
+        stop(f"error: {error}{_without_folder(str(error))}", EXIT_BAD_INPUT)
     except OSError as error:
         # A closed pipe (`mtspark report | head`) is typer's to end quietly; an OSError about no
         # file at all is a bug and deserves its traceback.
@@ -110,9 +142,26 @@ def _usage_line(error: Any) -> str:
 def stop(message: str, code: int) -> NoReturn:
     """Print one line on stderr and exit."""
     # A file name may hold line breaks or terminal codes: the one line shows them, escaped.
-    line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in message)
-    print(line, file=sys.stderr)
+    print(printable(message).replace("\n", "\\n"), file=sys.stderr)
     raise SystemExit(code)
+
+
+def folder_is_gone() -> bool:
+    """Whether the folder that this process stands in is, as after it replaced a bundle there."""
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        return True
+    return False
+
+
+def _without_folder(text: str) -> str:
+    if "no such file" not in text.lower() or not folder_is_gone():
+        return ""
+    return f"; {GONE}"
+
+
+GONE = 'the folder that this shell is in was replaced or removed; enter it again: cd "$PWD"'
 
 
 def _describe(error: OSError) -> str:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Protocol
 
+from mtspark.cli._console import printable
 from mtspark.core.progress import Progress, ProgressCallback, no_progress
 
 BAR_S = 0.1
@@ -86,14 +87,14 @@ class _Bar:
         if self._stage is None:
             self._rich.start()
         if fresh:
-            self._rich.reset(self._entry, description=report.stage)
+            self._rich.reset(self._entry, description=printable(report.stage))
         self._stage, self._drawn = report.stage, now
         self._rich.update(
             self._entry,
             completed=report.done,
             total=report.total,
             count=_count(report),
-            detail=report.detail,
+            detail=printable(report.detail),
         )
 
     def end(self) -> None:
@@ -130,7 +131,7 @@ class _Lines:
         seconds = f"{self._written - self._begun:.0f} s"
         # A name may hold line breaks or terminal codes: the line shows them, escaped.
         line = f"{self._last.stage}: {', '.join([*facts, seconds])}"
-        print("".join(c if c.isprintable() else ascii(c)[1:-1] for c in line), file=sys.stderr)
+        print(printable(line).replace("\n", "\\n"), file=sys.stderr)
 
 
 def _count(report: Progress) -> str:

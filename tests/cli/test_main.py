@@ -14,6 +14,8 @@ import typer
 import mtspark
 from mtspark.cli import main as cli
 from mtspark.core.errors import BadFileError, MtsparkError
+from mtspark.deploy.bundle import write_bundle
+from tests.support.networks import three_neurons
 
 HEAVY = ("torch", "snntorch", "lava", "numba", "matplotlib", "onnx", "gymnasium", "nir", "h5py")
 
@@ -223,3 +225,20 @@ def test_a_closed_pipe_ends_without_a_traceback():
         process.stdout.close()
         assert process.stderr.read() == b""
         assert process.wait(30) == 1
+
+
+def test_a_shell_in_a_replaced_folder_is_told_so(tmp_path, monkeypatch, capsys):
+    """`export -o . --force` leaves the shell in the old folder, which is removed."""
+    bundle = write_bundle(tmp_path / "a", three_neurons())
+    monkeypatch.chdir(bundle.folder)
+    write_bundle(".", three_neurons(), replace=True)
+    for arguments in (("map", "."), ("export", "x.nir", "-o", "y"), ("report", ".")):
+        assert run(monkeypatch, *arguments) == 2
+        told = capsys.readouterr().err
+        assert told.endswith('enter it again: cd "$PWD"\n'), told
+    # Where that is not what is wrong, it is not said.
+    assert run(monkeypatch, "map", str(bundle.folder), "--chip", "none") == 2
+    assert "enter it" not in capsys.readouterr().err
+    monkeypatch.chdir(bundle.folder)
+    assert run(monkeypatch, "map", "other") == 2
+    assert "enter it" not in capsys.readouterr().err

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from rich.markup import escape
+from rich.progress import Progress as RichProgress
+from rich.table import Table
+from rich.text import Text
 
+from mtspark.cli import _progress
+from mtspark.cli._console import new_console
 from mtspark.cli._progress import progress_bar
 from mtspark.cli.show.diff import print_diff
 from mtspark.core.progress import Progress
@@ -88,3 +95,41 @@ def test_a_difference_is_shown_beside_any_name(
 def test_progress_takes_any_task_name() -> None:
     with progress_bar() as progress:
         progress(Progress("po[/red]ng on engine", 0, 1, "episodes"))
+
+
+ODD = "a\x1b[31mb\u202ec\x07d\x9be\rf"
+
+
+def test_nothing_but_our_own_colours_reaches_the_terminal(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    made = new_console(force_terminal=True, color_system="standard", width=70)
+    table = Table(ODD, title=ODD)
+    table.add_row(ODD, Text(ODD, "red"))
+    made.print(table)
+    made.print(ODD, ["[red]", ODD], soft_wrap=True)
+    made.print(f"[red]{escape(ODD)}[/red]\nnext", markup=True)
+    out = capsys.readouterr().out
+    assert r"a\x1b[31mb\u202ec" in out
+    assert r"\x9be" in out
+    assert out.endswith("\nnext\n")
+    # What is left are colours of rich: red, italics of a title, bold heads, and their ends.
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", out)
+    assert "\x1b[31ma\\x1b" in out
+    assert all(letter.isprintable() or letter == "\n" for letter in plain)
+    assert "\x1b[31mb" not in out
+
+
+def test_a_bar_shows_odd_names_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[str] = []
+    monkeypatch.setattr(
+        RichProgress, "update", lambda self, task, **fields: shown.append(fields["detail"])
+    )
+    monkeypatch.setattr(
+        RichProgress, "reset", lambda self, task, **fields: shown.append(fields["description"])
+    )
+    bar = _progress._Bar()
+    bar(Progress(ODD, 1, 2, "steps", ODD))
+    bar.end()
+    assert len(shown) == 2
+    assert all(text.isprintable() for text in shown)

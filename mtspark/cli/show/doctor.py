@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from mtspark.cli._console import new_console
 from mtspark.workflows.doctor import Examination
 
 COLOURS = {"ok": "green", "missing": "yellow", "too old": "yellow", "broken": "red"}
@@ -20,7 +20,7 @@ def print_examination(examination: Examination) -> None:
         table.add_row(
             finding.name, Text(finding.status, colour), Text(finding.found), finding.disables
         )
-    Console().print(table)
+    new_console().print(table)
     machine = examination.machine
     memory = machine.memory_bytes
     size = "unknown" if memory is None else f"{memory / 2**30:.1f} GiB"

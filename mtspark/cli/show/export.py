@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from mtspark.cli._console import console
+from mtspark.cli._console import GONE, console, folder_is_gone
 
 if TYPE_CHECKING:
     from mtspark.deploy.bundle import Bundle
@@ -25,6 +25,8 @@ def print_export(result: ExportResult) -> None:
             soft_wrap=True,
         )
     console.print(f"wrote {result.bundle.folder}", soft_wrap=True)
+    if folder_is_gone():
+        console.print(GONE, soft_wrap=True)
 
 
 def _print_agent(bundle: Bundle, fidelity: Fidelity) -> None:
