@@ -2,7 +2,12 @@
 
 The graph does what the chip does in one step, to the bit. State (currents, membranes, the
 messages still on their way) comes in and goes out; the caller keeps it between steps and
-decisions, as :class:`mtspark.sim.backends.onnx.OnnxChip` does.
+decisions, as :class:`mtspark.sim.backends.onnx.OnnxChip` does. Zeros are a chip at rest, before
+the first decision of a game.
+
+Under the encoders held and changes the messages of a frame leave in step 0 alone, and the sums
+that they add up to behind each connection are state, too; see
+:class:`mtspark.core.chip_network.Encoder`.
 
 Arithmetic is int64, but for products of weights and messages, which are proven exact in floats:
 in float32 where no sum can pass 2^24, in float64 otherwise. ONNX Runtime convolves in float32
@@ -24,11 +29,11 @@ from mtspark.core.chip_network import (
     Connection,
     ConnectionKind,
     Decay,
+    Encoder,
     Population,
     ReadoutKind,
     Reset,
     check_network,
-    check_sent_every_step,
 )
 from mtspark.core.errors import BadNetworkError, BadRequestError
 from mtspark.core.files import NEXT, OnnxGraph, Port
@@ -61,7 +66,6 @@ def integer_model(network: ChipNetwork, task: int | None = None) -> onnx.ModelPr
         BadRequestError: there is no such task.
     """
     check_network(network)
-    check_sent_every_step(network, "the ONNX graph")
     if task is not None and not 0 <= task < len(network.tasks):
         raise BadRequestError(f"task {task}: this network has tasks 0 to {len(network.tasks) - 1}")
     states = state_ports(network)
@@ -84,15 +88,26 @@ def state_ports(network: ChipNetwork) -> list[Port]:
 
     ``current.P`` and ``membrane.P`` of each population, ``sent.S.k``: what source S sent k + 1
     steps ago, and ``count.P``: spikes of the readout in its window, where these are read.
+    Where a frame is kept, ``sent.input.k`` is int64, since changes are signed, ``sum.C`` is what
+    connection C has added up of it, before its exponent, and under the encoder changes
+    ``frame.input`` is the frame that was sent last.
     """
+    kept = network.input.encoder is not Encoder.EVERY_STEP
     ports = []
     for population in network.populations:
         for kind in ("current", "membrane"):
             ports.append(Port(f"{kind}.{population.name}", "int64", population.shape))
     for source in (INPUT, *(population.name for population in network.populations)):
         kind = network.input.dtype.name if source == INPUT else "uint8"
+        if kept and source == INPUT:
+            kind = "int64"
         for lag in range(_reach(network, source)):
             ports.append(Port(f"sent.{source}.{lag}", kind, network.shape_of(source)))
+    if network.input.encoder is Encoder.CHANGES:
+        ports.append(Port(f"frame.{INPUT}", network.input.dtype.name, network.input.shape))
+    for link in network.connections:
+        if kept and link.source == INPUT:
+            ports.append(Port(f"sum.{link.name}", "int64", network.shape_of(link.target)))
     if network.readout.kind is ReadoutKind.SPIKES:
         name = network.readout.population
         ports.append(Port(f"count.{name}", "int64", network.shape_of(name)))
@@ -101,6 +116,7 @@ def state_ports(network: ChipNetwork) -> list[Port]:
 
 def describe(network: ChipNetwork, task: int | None) -> dict[str, Any]:
     """Return what a runner needs beside the graph, as JSON values."""
+    encoder = network.input.encoder
     return {
         "format": FORMAT,
         "version": VERSION,
@@ -110,6 +126,11 @@ def describe(network: ChipNetwork, task: int | None) -> dict[str, Any]:
         "time_steps": network.time_steps,
         "steps_per_decision": network.steps_per_decision,
         "held": network.input.held,
+        **(
+            {}
+            if encoder is Encoder.EVERY_STEP
+            else {"encoder": encoder.value, "input_type": network.input.dtype.name}
+        ),
         "input_shape": list(network.input.shape),
         "readout": network.readout.population,
         "depths": {entry.name: network.depths[entry.name] for entry in network.populations},
@@ -133,13 +154,27 @@ class _Step:
         network, graph = self.network, self.graph
         for population in network.populations:
             self._population(population)
-        message = "input"
-        if network.input.payload_bits == 0:
-            message = graph.cast(graph.cast("input", "bool"), "uint8")
-        sending = graph.op("Less", "step", graph.constant(network.time_steps))
-        silence = graph.constant(0, network.input.dtype)
-        self._remember(INPUT, graph.op("Where", sending, message, silence))
+        if network.input.encoder is Encoder.EVERY_STEP:
+            message = "input"
+            if network.input.payload_bits == 0:
+                message = graph.cast(graph.cast("input", "bool"), "uint8")
+            sending = graph.op("Less", "step", graph.constant(network.time_steps))
+            silence = graph.constant(0, network.input.dtype)
+            message = graph.op("Where", sending, message, silence)
+        else:
+            message = self._send_frame()
+        self._remember(INPUT, message)
         self._read_out()
+
+    def _send_frame(self) -> str:
+        """Send a frame, or what changed of it, in the first step of a decision."""
+        graph, last = self.graph, f"frame.{INPUT}"
+        first = graph.op("Equal", "step", graph.constant(0))
+        message = graph.cast("input", "int64")
+        if self.network.input.encoder is Encoder.CHANGES:
+            message = graph.op("Sub", message, graph.cast(last, "int64"))
+            graph.op("Where", first, "input", last, result=NEXT + last)
+        return graph.op("Where", first, message, graph.constant(0))
 
     def _remember(self, source: str, message: str) -> None:
         """Move the messages of a source one step on."""
@@ -248,12 +283,31 @@ class _Step:
         else:
             total = self._multiply(link, message)
             total = graph.op("Reshape", total, graph.constant([-1, *shape]))
+        if link.source == INPUT and self.network.input.encoder is not Encoder.EVERY_STEP:
+            total = self._kept(link, total)
         if link.exponent < 0:
             lifted = graph.op("Add", total, graph.constant(LIFT))
             lowered = graph.op("Div", lifted, graph.constant(2**-link.exponent))
             total = graph.op("Sub", lowered, graph.constant(LIFT >> -link.exponent))
         gain = 2 ** (max(link.exponent, 0) + STATE_SHIFT)
         return graph.op("Mul", total, graph.constant(gain))
+
+    def _kept(self, link: Connection, arrived: str) -> str:
+        """Add to the sum of a connection; all of it arrives in each step of the target's window.
+
+        A decision's messages arrive in the first of these steps, in which a held frame begins
+        anew.
+        """
+        graph, own = self.graph, self.network.window(link.target)
+        total = f"sum.{link.name}"
+        if self.network.input.encoder is Encoder.HELD:
+            first = graph.op("Equal", "step", graph.constant(own.start))
+            total = graph.op("Where", first, graph.constant(0), total)
+        total = graph.op("Add", total, arrived, result=f"{NEXT}sum.{link.name}")
+        begun = graph.op("GreaterOrEqual", "step", graph.constant(own.start))
+        going = graph.op("Less", "step", graph.constant(own.stop))
+        within = graph.op("And", begun, going)
+        return graph.op("Where", within, total, graph.constant(0))
 
     def _largest_message(self, link: Connection) -> int:
         return self.network.input.largest_message if link.source == INPUT else 1

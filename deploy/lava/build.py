@@ -1,6 +1,7 @@
 """A chip network as connected Lava processes, in two variants.
 
-The variant "ours" uses mtspark's processes, which switch tasks and are fast enough to play.
+The variant "ours" uses mtspark's processes, which switch tasks, keep the sum of a frame where the
+encoder asks for it, and are fast enough to play.
 The variant "stock" uses Lava's own Dense, Sparse and LIFReset for every synapse and every neuron;
 only the processes that send frames in and record are ours. Stock is therefore the independent
 proof. It is slower and holds the thresholds of one task for a whole run.
@@ -21,6 +22,7 @@ from mtspark.core.chip_network import (
     ChipNetwork,
     Connection,
     ConnectionKind,
+    Encoder,
     Population,
     Reset,
     check_network,
@@ -45,15 +47,14 @@ def check_fits_lava(network: ChipNetwork, *, stock: bool = False) -> None:
 
     Args:
         network: to be run.
-        stock: on Lava's own parts, which have zero reset, one decay a population, and no loop
-            that could be silenced between decisions.
+        stock: on Lava's own parts, which have zero reset, one decay a population, no loop that
+            could be silenced between decisions, and keep no sum of a frame.
 
     Raises:
         BadNetworkError: the network breaks a rule of its format, needs what stock parts do
             not have, or a sum or a current can leave 32 bits.
     """
     check_network(network)
-    check_sent_every_step(network, "Lava")
     if stock:
         _check_fits_stock(network)
     for link in network.connections:
@@ -79,6 +80,9 @@ def check_fits_lava(network: ChipNetwork, *, stock: bool = False) -> None:
                 f"population {population.name!r}: currents can reach {reach}, Lava keeps them in "
                 f"32 bits (below {INT32_LIMIT}); lower the exponents of its connections"
             )
+    if stock:
+        # Last: only where nothing else is in the way does another encoder help.
+        check_sent_every_step(network, "stock Lava")
 
 
 def _check_fits_stock(network: ChipNetwork) -> None:
@@ -119,6 +123,7 @@ class LavaChip:
 
     Attributes:
         network: what was built.
+        sent: how often each value of the input was sent in the last decision, int64 of its shape.
         spikes: by population, bool (steps, *shape), of the last decision.
         membranes: by recorded population, int32 of the same shape.
     """
@@ -146,6 +151,10 @@ class LavaChip:
         self.stock = stock
         self.hardware = hardware
         self.task = task
+        self._keeps_frame = network.input.encoder is not Encoder.EVERY_STEP
+        # What a chip was told of the frame; the sums that follow from it belong to one game.
+        self._told: NDArray[np.int32] = np.zeros(network.input.shape, np.int32)
+        self.sent: NDArray[np.int64] = np.zeros(network.input.shape, np.int64)
         self.spikes: dict[str, NDArray[np.bool_]] = {}
         self.membranes: dict[str, NDArray[np.int32]] = {}
         series = () if network.input.held else (network.time_steps,)
@@ -184,14 +193,25 @@ class LavaChip:
         configuration = Loihi2HwCfg if self.hardware else Loihi2SimCfg
         if task != self.task:
             self._switch(task)
-        values = frame if self.network.input.payload_bits else frame != 0
-        self._frame[...] = values.reshape(self._frame.shape)
+        self._frame[...] = self._messages(frame).reshape(self._frame.shape)
         steps = RunSteps(num_steps=self.network.steps_per_decision)
         try:
             self._source.run(steps, run_cfg=configuration(select_tag="fixed_pt"))
         except RuntimeError as error:
             raise BackendFailedError(f"Lava stopped: {self._cause() or error}") from error
         self._running = True
+
+    def _messages(self, frame: NDArray[np.uint8]) -> NDArray[np.int32]:
+        """What of a frame is sent: all of it, or its changes; counts them in `sent`."""
+        entry = self.network.input
+        values = (frame if entry.payload_bits else frame != 0).astype(np.int32)
+        if entry.encoder is Encoder.CHANGES:
+            values, self._told = values - self._told, values
+        sent = (values != 0).astype(np.int64)
+        if not entry.held:
+            sent = sent.sum(0)
+        self.sent = sent * self.network.time_steps if entry.held and not self._keeps_frame else sent
+        return values
 
     def _cause(self) -> str:
         """The first exception of Lava's processes, which its own message only counts."""
@@ -225,7 +245,7 @@ class LavaChip:
             frame=self._frame,
             series=not self.network.input.held,
             steps=self.network.steps_per_decision,
-            active_steps=self.network.time_steps,
+            active_steps=1 if self._keeps_frame else self.network.time_steps,
         )
 
     def _build_task_neurons(self, population: Population) -> Any:
@@ -267,19 +287,28 @@ class LavaChip:
         synapses.a_out.connect(self._neurons[link.target].a_in)
 
     def _our_synapses(self, link: Connection) -> Any:
-        from mtspark.deploy.lava.processes.processes import Synapses
+        from mtspark.deploy.lava.processes.processes import FrameSynapses, Synapses
 
         geometry = {"kernel": link.weights.shape[2:], **link.conv_fields}
-        own = self.network.window(link.source)
-        return Synapses(
-            weights=link.weights,
-            source_shape=self.network.shape_of(link.source),
-            target_shape=self.network.shape_of(link.target),
-            exponent=link.exponent,
-            conv=geometry if link.kind is ConnectionKind.CONV else None,
-            single_precision=largest_sum(self.network, link) < SINGLE_PRECISION_LIMIT,
-            delay=link.delay,
-            gate=(self.network.steps_per_decision, own.start, own.stop) if link.recurrent else None,
+        network, own = self.network, self.network.window(link.source)
+        options: dict[str, Any] = {
+            "weights": link.weights,
+            "source_shape": network.shape_of(link.source),
+            "target_shape": network.shape_of(link.target),
+            "exponent": link.exponent,
+            "conv": geometry if link.kind is ConnectionKind.CONV else None,
+            "single_precision": largest_sum(network, link) < SINGLE_PRECISION_LIMIT,
+            "delay": link.delay,
+            "gate": (network.steps_per_decision, own.start, own.stop) if link.recurrent else None,
+        }
+        if link.source != INPUT or not self._keeps_frame:
+            return Synapses(**options)
+        window = network.window(link.target)
+        return FrameSynapses(
+            **options,
+            steps=network.steps_per_decision,
+            window=(window.start, window.stop),
+            whole=network.input.encoder is Encoder.HELD,
         )
 
     def _stock_synapses(self, link: Connection) -> Any:

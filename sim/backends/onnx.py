@@ -19,7 +19,8 @@ from mtspark.deploy.formats import FORMAT, VERSION
 if TYPE_CHECKING:
     import onnxruntime
 
-STATE_TYPES = ("int64", "uint8", "int8")
+INPUT_TYPES = ("uint8", "int8")
+STATE_TYPES = ("int64", *INPUT_TYPES)
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class StepDescription:
         readout: population that is read.
         depths: of the populations, in their order.
         state: tensors that go in and come out.
+        input_type: NumPy name of a frame's type.
     """
 
     name: str
@@ -49,12 +51,12 @@ class StepDescription:
     readout: str
     depths: dict[str, int]
     state: tuple[Port, ...]
+    input_type: str
 
     @property
     def input_dtype(self) -> np.dtype[np.generic]:
-        """Type of a frame: that in which the messages of the input are kept."""
-        kept = next(port for port in self.state if port.name == f"sent.{INPUT}.0")
-        return np.dtype(kept.dtype)
+        """Type of a frame."""
+        return np.dtype(self.input_type)
 
 
 class OnnxChip:
@@ -216,6 +218,9 @@ def _described(path: Path, data: dict[str, Any], limits: FileLimits) -> StepDesc
     if data.get("format") != FORMAT or not is_version(data.get("version"), VERSION):
         raise BadFileError(f"{path}: no integer network of this mtspark ({FORMAT} {VERSION})")
     try:
+        state = tuple(Port(str(n), str(kind), _shape(s)) for n, kind, s in data["state"])
+        # The messages of a frame that is sent as it is have its type.
+        sent = next((port.dtype for port in state if port.name == f"sent.{INPUT}.0"), "")
         about = StepDescription(
             name=str(data["name"]),
             tasks=tuple(str(name) for name in data["tasks"]),
@@ -226,7 +231,8 @@ def _described(path: Path, data: dict[str, Any], limits: FileLimits) -> StepDesc
             input_shape=_shape(data["input_shape"]),
             readout=str(data["readout"]),
             depths={str(name): int(depth) for name, depth in data["depths"].items()},
-            state=tuple(Port(str(n), str(kind), _shape(s)) for n, kind, s in data["state"]),
+            state=state,
+            input_type=str(data.get("input_type", sent)),
         )
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise BadFileError(f"{path}: mtspark's description in it is damaged") from error
@@ -245,6 +251,7 @@ def _described(path: Path, data: dict[str, Any], limits: FileLimits) -> StepDesc
         and (about.task is None or 0 <= about.task < len(about.tasks))
         and about.tasks
         and all(port.dtype in STATE_TYPES for port in about.state)
+        and about.input_type in INPUT_TYPES
     )
     if not sound:
         raise BadFileError(f"{path}: mtspark's description in it does not fit together")

@@ -19,6 +19,7 @@ from lava.proc.lif.models import AbstractPyLifModelFixed
 
 from mtspark.deploy.lava.processes.processes import (
     FrameSource,
+    FrameSynapses,
     PortRecorder,
     RefRecorder,
     Synapses,
@@ -51,11 +52,11 @@ class PyFrameSource(PyLoihiProcessModel):  # type: ignore[misc]
             self.s_out.send(self.frame[step] if self.series else self.frame)
 
 
-@implements(proc=Synapses, protocol=LoihiProtocol)
-@requires(CPU)
-@tag("bit_accurate_loihi", "fixed_pt")
-class PySynapses(PyLoihiProcessModel):  # type: ignore[misc]
-    """Floating-point products of integers that are small enough to be exact."""
+class WeighingModel(PyLoihiProcessModel):  # type: ignore[misc]
+    """Floating-point products of integers that are small enough to be exact.
+
+    Lava lets no model extend one that implements a process, so this implements none.
+    """
 
     s_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.int32, precision=24)
     a_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.int32, precision=24)
@@ -69,38 +70,22 @@ class PySynapses(PyLoihiProcessModel):  # type: ignore[misc]
         self.source_shape = tuple(proc_params["source_shape"])
         self.float_type = np.float32 if proc_params["single_precision"] else np.float64
         self.matrices: Any = None
-        self.gate = proc_params["gate"]
         self.silence = np.zeros(self.target_shape, np.int32)
-        self.waiting = [self.silence] * (1 + int(proc_params["delay"]))
 
-    def run_spk(self) -> None:
-        """Send the sums over the input of 1 + delay steps ago, then work on this step's."""
-        if self.gate is not None and (self.time_step - 1) % self.gate[0] == 0:
-            # What a loop still carries from the decision before is dropped.
-            self.waiting = [self.silence] * len(self.waiting)
-        self.a_out.send(self.waiting.pop(0))
-        self.waiting.append(self.weigh(self.s_in.recv()))
-
-    def weigh(self, arrived: Any) -> Any:
-        """The shifted sums over one step's input."""
+    def sums(self, arrived: Any) -> Any:
+        """The sums of weight times value, before the exponent."""
         if self.matrices is None:
             groups = self.conv["groups"] if self.conv else 1
             grouped = self.weights.reshape(groups, self.weights.shape[0] // groups, -1)
             self.matrices = grouped.astype(self.float_type)
-        if not arrived.any() or not self.gate_is_open():
-            return self.silence
         sums = (self.convolve if self.conv else self.multiply)(arrived.astype(self.float_type))
-        whole = sums.astype(np.int32).reshape(self.target_shape)
-        if self.exponent >= 0:
-            return np.left_shift(whole, self.exponent)
-        return np.right_shift(whole, -self.exponent)
+        return sums.astype(np.int32).reshape(self.target_shape)
 
-    def gate_is_open(self) -> bool:
-        """Whether what the source sends in this step is passed on."""
-        if self.gate is None:
-            return True
-        steps, first, end = self.gate
-        return bool(first <= (self.time_step - 1) % steps < end)
+    def shift(self, sums: Any) -> Any:
+        """Sums moved by the exponent, rounding down."""
+        if self.exponent >= 0:
+            return np.left_shift(sums, self.exponent)
+        return np.right_shift(sums, -self.exponent)
 
     def multiply(self, values: Any) -> Any:
         """Weights times the flattened input."""
@@ -119,6 +104,62 @@ class PySynapses(PyLoihiProcessModel):  # type: ignore[misc]
             len(self.matrices), self.matrices.shape[2], -1
         )
         return np.matmul(self.matrices, patches)
+
+
+@implements(proc=Synapses, protocol=LoihiProtocol)
+@requires(CPU)
+@tag("bit_accurate_loihi", "fixed_pt")
+class PySynapses(WeighingModel):
+    """Passes shifted sums on, 1 + delay steps after their messages."""
+
+    def __init__(self, proc_params: Any) -> None:
+        super().__init__(proc_params)
+        self.gate = proc_params["gate"]
+        self.waiting = [self.silence] * (1 + int(proc_params["delay"]))
+
+    def run_spk(self) -> None:
+        """Send the sums over the input of 1 + delay steps ago, then work on this step's."""
+        if self.gate is not None and (self.time_step - 1) % self.gate[0] == 0:
+            # What a loop still carries from the decision before is dropped.
+            self.waiting = [self.silence] * len(self.waiting)
+        self.a_out.send(self.waiting.pop(0))
+        arrived = self.s_in.recv()
+        sends = arrived.any() and self.gate_is_open()
+        self.waiting.append(self.shift(self.sums(arrived)) if sends else self.silence)
+
+    def gate_is_open(self) -> bool:
+        """Whether what the source sends in this step is passed on."""
+        if self.gate is None:
+            return True
+        steps, first, end = self.gate
+        return bool(first <= (self.time_step - 1) % steps < end)
+
+
+@implements(proc=FrameSynapses, protocol=LoihiProtocol)
+@requires(CPU)
+@tag("bit_accurate_loihi", "fixed_pt")
+class PyFrameSynapses(WeighingModel):
+    """Adds to a sum that no step decays, and sends it anew in each step of a window."""
+
+    total: np.ndarray[Any, Any] = LavaPyType(np.ndarray, np.int32, precision=24)
+
+    def __init__(self, proc_params: Any) -> None:
+        super().__init__(proc_params)
+        self.steps = int(proc_params["steps"])
+        self.first, self.end = proc_params["window"]
+        self.whole = bool(proc_params["whole"])
+
+    def run_spk(self) -> None:
+        """Send the shifted sum within the window, then take what the first step brings."""
+        step = (self.time_step - 1) % self.steps
+        self.a_out.send(self.shift(self.total) if self.first <= step < self.end else self.silence)
+        arrived = self.s_in.recv()
+        if step:
+            return
+        if self.whole:
+            self.total[...] = 0
+        if arrived.any():
+            self.total += self.sums(arrived)
 
 
 @implements(proc=TaskLIF, protocol=LoihiProtocol)

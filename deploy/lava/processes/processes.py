@@ -19,11 +19,12 @@ class FrameSource(AbstractProcess):  # type: ignore[misc]
     """Sends what lies in shared memory in the first steps of every decision.
 
     Args:
-        frame: int32, shared with the driver, which writes it between runs: one frame, or
-            with `series` (T, *shape), one slice a step.
+        frame: int32, shared with the driver, which writes it between runs: one frame, its
+            changes, or with `series` (T, *shape), one slice a step.
         series: send slice after slice.
         steps: of a decision, T + L.
-        active_steps: T; in the remaining ones nothing (zeros) is sent.
+        active_steps: T, or 1 for a frame that is kept; in the remaining ones nothing (zeros) is
+            sent.
     """
 
     def __init__(
@@ -73,6 +74,27 @@ class Synapses(AbstractProcess):  # type: ignore[misc]
         self.s_in = InPort(shape=source_shape)
         self.a_out = OutPort(shape=target_shape)
         self.weights = Var(shape=weights.shape, init=weights.astype(np.int32))
+
+
+class FrameSynapses(Synapses):
+    """A connection from the input that keeps the sum of a frame over a decision, or a game.
+
+    Args:
+        steps: of a decision, T + L.
+        window: the first of the target's T steps, counted from 0, and their end: in each of them
+            the shifted sum is sent, outside of them nothing.
+        whole: every decision brings the whole frame, so that the sum begins at 0; otherwise it
+            brings changes.
+        others: as for :class:`Synapses`.
+
+    The Var `total` is the sum of weight times value before the exponent.
+    """
+
+    def __init__(self, *, steps: int, window: tuple[int, int], whole: bool, **others: Any) -> None:
+        super().__init__(**others)
+        for name, value in {"steps": steps, "window": window, "whole": whole}.items():
+            self.proc_params[name] = value
+        self.total = Var(shape=others["target_shape"], init=0)
 
 
 class TaskLIF(AbstractProcess):  # type: ignore[misc]

@@ -135,8 +135,9 @@ class LavaBackend:
             # Also after Ctrl-C: an answer that nobody waited for must not reach the next call.
             self.close()
             raise
-        spikes = _joined([record[0] for record in records])
-        membranes = _joined([record[1] for record in records])
+        sent = np.stack([record[0] for record in records])
+        spikes = _joined([record[1] for record in records])
+        membranes = _joined([record[2] for record in records])
         readout = self.network.readout
         if readout.kind is ReadoutKind.SPIKES:
             own = self.network.window(readout.population)
@@ -145,7 +146,7 @@ class LavaBackend:
             read = membranes[readout.population][-1].astype(np.int64)
         return Decision(
             values=read * readout.scale,
-            activity=self._activity(frames, spikes),
+            activity=self._activity(sent, spikes),
             trace=ChipTrace(
                 spikes=spikes,
                 membranes={name: rows.astype(np.int64) for name, rows in membranes.items()},
@@ -218,8 +219,8 @@ class LavaBackend:
             self.close()
             raise BackendFailedError(f"{self.name}: no process for Lava ({words})") from error
 
-    def _ask(self, frame: NDArray[np.uint8], task: int) -> tuple[Any, Any]:
-        """Spikes and membranes of one decision."""
+    def _ask(self, frame: NDArray[np.uint8], task: int) -> tuple[Any, Any, Any]:
+        """What the input sent, spikes and membranes of one decision."""
         try:
             self._connection.send((frame, task))
             if not self._connection.poll(self._time_limit_s):
@@ -234,7 +235,7 @@ class LavaBackend:
             ) from error
         if outcome == "failed":
             raise BackendFailedError(f"{self.name}: {rest[0]}")
-        return rest[0], rest[1]
+        return rest[0], rest[1], rest[2]
 
     def _last_words(self) -> str:
         """The last line of what Lava wrote that names an error."""
@@ -242,12 +243,8 @@ class LavaBackend:
         text = self._log.read().decode("utf-8", errors="replace")
         return last_words(text, PYTHON_ERROR)
 
-    def _activity(
-        self, frames: NDArray[np.uint8], spikes: dict[str, NDArray[np.bool_]]
-    ) -> Activity:
-        """Count what was sent; the source sends T times and drains in silence."""
-        sent = (frames != 0).astype(np.int64)
-        sent = sent * self.network.time_steps if self.network.input.held else sent.sum(1)
+    def _activity(self, sent: NDArray[np.int64], spikes: dict[str, NDArray[np.bool_]]) -> Activity:
+        """Count what was sent; the source drains in silence."""
         window, drain = {INPUT: sent}, {INPUT: np.zeros_like(sent)}
         for name, rows in spikes.items():
             counts = rows.sum(axis=0, dtype=np.int64)

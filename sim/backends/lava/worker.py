@@ -35,7 +35,7 @@ def serve(connection: Connection[Any, Any]) -> None:
     """Answer requests until the caller hangs up or something fails.
 
     The first message is (network, stock, trace, hardware). Every later one is (frame, task) and is
-    answered by ("done", spikes, membranes) as in :class:`mtspark.deploy.lava.build.LavaChip`,
+    answered by ("done", sent, spikes, membranes) as in :class:`mtspark.deploy.lava.build.LavaChip`,
     or by ("failed", text), after which the worker ends.
     """
     network: ChipNetwork
@@ -56,4 +56,4 @@ def serve(connection: Connection[Any, Any]) -> None:
             kind = "" if isinstance(error, MtsparkError) else f"{type(error).__name__}: "
             connection.send(("failed", " ".join(f"{kind}{error}".split())))
             return
-        connection.send(("done", chip.spikes, chip.membranes))
+        connection.send(("done", chip.sent, chip.spikes, chip.membranes))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +15,15 @@ from hypothesis import strategies as st
 
 import mtspark
 from mtspark.core.chip_network import Encoder, network_from_json, network_to_json
-from mtspark.core.chip_network.network import INPUT, ChipNetwork, FrameInput
+from mtspark.core.chip_network.network import INPUT, ChipNetwork, FrameInput, Reset, SignMode
 from mtspark.core.errors import BadNetworkError
 from mtspark.deploy.chips import load_chip
 from mtspark.deploy.chips.rules import chip_violations
 from mtspark.deploy.formats.netx import netx_layers
-from mtspark.deploy.formats.onnx_integer import integer_model
 from mtspark.deploy.lava.build import check_fits_lava
 from mtspark.sim.backends.reference import ReferenceChip
 from mtspark.sim.engine.chip import EngineChip
-from tests.support.networks import dense, frame_networks, network, population, three_neurons
+from tests.support.networks import conv, dense, frame_networks, network, population, three_neurons
 from tests.support.scalar_chip import ScalarChip
 
 KEPT = [Encoder.HELD, Encoder.CHANGES]
@@ -131,15 +131,46 @@ def test_a_state_of_the_engine_goes_on_from_its_frame() -> None:
     assert other.decide(frames[1], 0).activity.window[INPUT].tolist() == [[1, 1]]
 
 
+def pixels_as_biases() -> ChipNetwork:
+    """All that netx holds of graded inputs: each drives one neuron of the first layer."""
+    return network(
+        (1, 2, 2),
+        [
+            population("seen", np.full((1, 1, 2, 2), 300)),
+            population("out", np.full((1, 2), 5), bias_exponent=6),
+        ],
+        [
+            conv(INPUT, "seen", [[[[1]]]], sign_mode=SignMode.EXCITATORY),
+            dense("seen", "out", np.array([[2, 4, 6, 8], [8, 6, 4, 2]])),
+        ],
+        payload_bits=8,
+    )
+
+
 @pytest.mark.parametrize("encoder", KEPT)
-def test_what_has_no_such_neurons_names_the_option(encoder: Encoder) -> None:
-    net = with_encoder(three_neurons(), encoder)
-    for refuse in (check_fits_lava, netx_layers, integer_model):
+def test_what_has_no_such_neurons_names_an_encoder_that_helps(encoder: Encoder) -> None:
+    net = with_encoder(pixels_as_biases(), encoder)
+    for refuse in (partial(check_fits_lava, stock=True), netx_layers):
         with pytest.raises(BadNetworkError, match=r"export with --encoder every-step$"):
             refuse(net)
+        refuse(with_encoder(net, Encoder.EVERY_STEP))
     broken = [str(one) for one in chip_violations(net, load_chip("loihi1"))]
     assert any(f"encoder {encoder.value}" in line and "every-step" in line for line in broken)
     assert not [one for one in chip_violations(net, load_chip("loihi2")) if "encoder" in str(one)]
+
+
+@pytest.mark.parametrize("encoder", KEPT)
+def test_an_encoder_is_not_advised_where_something_else_is_in_the_way(encoder: Encoder) -> None:
+    net = with_encoder(three_neurons(), encoder)
+    with pytest.raises(BadNetworkError, match="hears graded messages") as caught:
+        netx_layers(net)
+    assert "--encoder" not in str(caught.value)
+    hidden, out = net.populations
+    net = replace(net, populations=(replace(hidden, reset=Reset.SUBTRACT), out))
+    with pytest.raises(BadNetworkError, match="use the backend lava") as caught:
+        check_fits_lava(net, stock=True)
+    assert "--encoder" not in str(caught.value)
+    check_fits_lava(net)
 
 
 @pytest.mark.parametrize(
@@ -189,5 +220,6 @@ def test_an_agent_plays_the_same_games_for_fewer_messages(
     bills = [chip.energy(card="loihi2_pilotnet") for chip in chips.values()]
     assert bills[1].dynamic_j_per_decision < bills[0].dynamic_j_per_decision
     assert chips["changes"].map("loihi1").mapping.violations
-    with pytest.raises(BadNetworkError, match=r"the ONNX graph .* encoder every-step"):
-        mtspark.export(make_agent(), encoder="changes", formats="onnx").save(tmp_path / "x.deploy")
+    formats = mtspark.export(make_agent(), encoder="changes", formats="onnx,lava")
+    folder = formats.save(tmp_path / "x.deploy")
+    assert mtspark.load_bundle(folder).diff(folder / "network.onnx", decisions=3).equal

@@ -6,17 +6,30 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mtspark.core.chip_network import Encoder
 from mtspark.core.chip_network.network import INPUT, ChipNetwork
 from mtspark.core.errors import BadNetworkError, BadRequestError
 from mtspark.core.files.onnx.graph import save_onnx
 from mtspark.deploy.formats.onnx_integer import integer_model
 from mtspark.sim.backends.onnx import OnnxChip
 from mtspark.sim.backends.reference import ReferenceChip
-from tests.support.networks import conv, dense, frames_for, network, population, varied_networks
+from mtspark.sim.engine.chip import EngineChip
+from tests.support.networks import (
+    BREAKOUT,
+    PONG,
+    conv,
+    dense,
+    frame_networks,
+    frames_for,
+    network,
+    population,
+    varied_networks,
+)
 
 
 def equal(net: ChipNetwork, folder: Path, rows: list[int], seed: int, task: int | None) -> int:
@@ -147,3 +160,84 @@ def test_a_membrane_far_beyond_32_bits_saturates(tmp_path: Path) -> None:
         time_steps=5,
     )
     assert equal(net, tmp_path, [0, 0], 3, None) > 10
+
+
+def kept_network() -> ChipNetwork:
+    """A convolution and a delayed skip hear the frame; their sums are shifted down and up."""
+    rng = np.random.default_rng(11)
+    tasks = (PONG, BREAKOUT)
+    return network(
+        (2, 6, 5),
+        [
+            population("c", rng.integers(0, 4000, (2, 3, 4, 4)), membrane_decay=163),
+            population("d", rng.integers(0, 9000, (2, 6)), current_decay=40),
+            population("out", [[131071] * 4] * 2, membrane_decay=0),
+        ],
+        [
+            conv(INPUT, "c", rng.integers(-40, 40, (3, 2, 3, 2)) * 2, exponent=-6),
+            dense("c", "d", rng.integers(-128, 128, (6, 48)) * 2, exponent=3),
+            dense(INPUT, "d", rng.integers(-40, 40, (6, 60)) * 2, exponent=-3, delay=1),
+            dense("d", "out", rng.integers(-128, 128, (4, 6)) * 2),
+        ],
+        payload_bits=8,
+        time_steps=3,
+        tasks=tasks,
+    )
+
+
+@pytest.mark.parametrize("encoder", [Encoder.HELD, Encoder.CHANGES])
+def test_the_sum_of_a_frame_goes_in_and_comes_out(encoder: Encoder, tmp_path: Path) -> None:
+    """Sixty decisions of games that end, by ONNX Runtime alone, against the engine.
+
+    At rest is all zeros: the sums, too, and the frame that changes are taken against.
+    """
+    net = kept_network()
+    net = replace(net, input=replace(net.input, encoder=encoder))
+    save_onnx(integer_model(net), tmp_path / "step.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "step.onnx")
+    ports = {port.name: port for port in session.get_inputs()}
+    assert ports["input"].type == "tensor(uint8)"
+    state_names = set(ports) - {"input", "step", "task"}
+    assert {name for name in state_names if name.startswith("sum.")} == {
+        f"sum.{link.name}" for link in net.connections if link.source == INPUT
+    }
+    assert ("frame.input" in state_names) is (encoder is Encoder.CHANGES)
+    names = [entry.name for entry in session.get_outputs()]
+    chip, rng, frames = EngineChip(net), np.random.default_rng(5), np.zeros((2, 2, 6, 5), np.uint8)
+    state: dict[str, np.ndarray] = {}
+    for number in range(60):
+        if number % 17 == 0:
+            chip.start(2)
+            state = {
+                name: np.zeros((2, *ports[name].shape[1:]), ports[name].type[7:-1])
+                for name in state_names
+            }
+        fresh = rng.random(frames.shape) < 0.3
+        frames = np.where(fresh, rng.integers(0, 256, frames.shape), frames).astype(np.uint8)
+        row = number // 5 % 2
+        wanted = chip.decide(frames, row, trace=True)
+        assert wanted.trace is not None
+        messages = np.zeros(frames.shape, np.int64)
+        for step in range(net.steps_per_decision):
+            feeds = {"input": frames, "step": np.array(step), "task": np.array(row)}
+            results = dict(zip(names, session.run(names, {**feeds, **state}), strict=True))
+            state = {name: results[f"next.{name}"] for name in state_names}
+            messages += state["sent.input.0"] != 0
+            for entry in net.populations:
+                where = (number, step, entry.name)
+                spikes, membranes = state[f"sent.{entry.name}.0"], state[f"membrane.{entry.name}"]
+                assert np.array_equal(spikes, wanted.trace.spikes[entry.name][step]), where
+                assert np.array_equal(membranes, wanted.trace.membranes[entry.name][step]), where
+        assert np.array_equal(results["values"], wanted.values)
+        assert np.array_equal(messages, wanted.activity.window[INPUT])
+        by_hand = (net.connections[2].weights @ frames.reshape(2, -1).T.astype(np.int64)).T
+        assert np.array_equal(state["sum.input->d"], by_hand)
+
+
+@given(net=frame_networks(), seed=st.integers(0, 1000))
+@settings(deadline=None, max_examples=10)
+def test_every_encoder_equals_the_reference(
+    tmp_path_factory: pytest.TempPathFactory, net: ChipNetwork, seed: int
+) -> None:
+    row = len(net.tasks) - 1
+    equal(net, tmp_path_factory.mktemp("onnx"), [row, 0, row, 0], seed, None)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from mtspark.core.arithmetic import MEMBRANE_LIMIT, STATE_SHIFT, THRESHOLD_LIMIT
 from mtspark.core.backend import Decision
+from mtspark.core.chip_network import Encoder
 from mtspark.core.chip_network.network import (
     INPUT,
     ChipNetwork,
@@ -399,3 +400,71 @@ def test_missing_lava_names_the_command(monkeypatch):
     monkeypatch.setattr(lava_runner, "installed_lava", lambda: None)
     with pytest.raises(BackendMissingError, match="mtspark install-lava"):
         LavaBackend(random_network(0))
+
+
+def kept_network(encoder: Encoder, exponent: int = -6) -> ChipNetwork:
+    """A convolution and a delayed dense skip from the input; few frames leave it silent."""
+    rng = np.random.default_rng(7)
+
+    def link(name, source, target, kind, shape, exponent, **more):
+        made = rng.integers(-40, 41, shape) * 2
+        return Connection(name, source, target, kind, made, SignMode.MIXED, exponent, **more)
+
+    def layer(name, thresholds, **changes):
+        values = np.asarray(thresholds, np.int64)
+        bias = np.zeros(values.shape[1:], np.int64)
+        return Population(name, values.shape[1:], 4095, 2048, values, bias, **changes)
+
+    conv, dense = ConnectionKind.CONV, ConnectionKind.DENSE
+    return ChipNetwork(
+        "kept",
+        FrameInput((2, 6, 5), 8, encoder=encoder),
+        (
+            layer("a", rng.integers(0, 900, (2, 3, 4, 4))),
+            layer("b", rng.integers(0, 9000, (2, 6)), reset=Reset.SUBTRACT),
+            replace(layer("out", np.full((2, 4), THRESHOLD_LIMIT)), membrane_decay=0),
+        ),
+        (
+            link("conv1", INPUT, "a", conv, (3, 2, 3, 2), exponent),
+            link("conv2", "a", "b", dense, (6, 48), 3),
+            link("skip", INPUT, "b", dense, (6, 60), -3, delay=1),
+            link("head", "b", "out", dense, (4, 6), 0),
+        ),
+        Readout("out", np.ones(4)),
+        TASKS,
+        3,
+        GameProtocol(),
+    )
+
+
+@pytest.mark.parametrize("encoder", [Encoder.HELD, Encoder.CHANGES])
+def test_ours_keeps_the_sum_of_a_frame_over_fifty_decisions(encoder):
+    """Games end after 17 decisions each, tasks change; the exponent of the sum is -6."""
+    network, frame = kept_network(encoder), np.zeros((1, 2, 6, 5), np.uint8)
+    plain = ReferenceChip(
+        replace(network, input=replace(network.input, encoder=Encoder.EVERY_STEP))
+    )
+    reference, rng, spikes = ReferenceChip(network), np.random.default_rng(3), 0
+    with LavaBackend(network, trace=True) as chip:
+        for number in range(50):
+            if number % 17 == 0:
+                for one in (chip, reference, plain):
+                    one.start(1)
+            fresh = rng.random(frame.shape) < 0.3
+            frame = np.where(fresh, rng.integers(0, 256, frame.shape), frame).astype(np.uint8)
+            row = number // 5 % 2
+            got = chip.decide(frame, row, trace=True)
+            assert_equal([got], [reference.decide(frame, row, trace=True)])
+            wanted = plain.decide(frame, row, trace=True)
+            for name, rows in wanted.trace.membranes.items():
+                assert np.array_equal(got.trace.membranes[name], rows), (number, name)
+                assert np.array_equal(got.trace.spikes[name], wanted.trace.spikes[name])
+                spikes += int(rows.any())
+    assert spikes > 100
+
+
+@pytest.mark.parametrize("encoder", [Encoder.HELD, Encoder.CHANGES])
+def test_stock_keeps_no_sum_and_names_the_encoder_that_it_runs(encoder):
+    network = kept_network(encoder)
+    with pytest.raises(BadNetworkError, match=r"stock Lava has no .* --encoder every-step$"):
+        LavaBackend(network, stock=True, task=0)
