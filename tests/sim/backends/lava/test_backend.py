@@ -465,6 +465,8 @@ def test_ours_keeps_the_sum_of_a_frame_over_fifty_decisions(encoder):
 
 @pytest.mark.parametrize("encoder", [Encoder.HELD, Encoder.CHANGES])
 def test_stock_keeps_no_sum_and_names_the_encoder_that_it_runs(encoder):
-    network = kept_network(encoder)
+    plain = one_layer(exponent=-2, bias=0, decay=0, threshold=9)
+    network = replace(plain, input=replace(plain.input, encoder=encoder))
+    LavaBackend(plain, stock=True).close()
     with pytest.raises(BadNetworkError, match=r"stock Lava has no .* --encoder every-step$"):
-        LavaBackend(network, stock=True, task=0)
+        LavaBackend(network, stock=True)
