@@ -11,7 +11,14 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from mtspark.core.arithmetic import STATE_SHIFT, decay, saturate_membrane, shift, wrap_current
+from mtspark.core.arithmetic import (
+    CURRENT_LIMIT,
+    STATE_SHIFT,
+    decay,
+    saturate_membrane,
+    shift,
+    wrap_current,
+)
 from mtspark.core.arrays import AnyArray, Integers
 from mtspark.core.backend import Activity, ChipTrace, Decision
 from mtspark.core.chip_network import (
@@ -28,9 +35,16 @@ from mtspark.core.chip_network import (
 from mtspark.core.errors import BadRequestError
 from mtspark.core.geometry import conv_geometry
 
+LARGEST_MESSAGE = 255
+"""Magnitude of a graded message."""
+
 
 class ReferenceChip:
     """A simulated chip that keeps its state from one decision to the next.
+
+    Args:
+        network: what to run.
+        checked: refuse a network that breaks a rule; a broken chip may.
 
     Raises:
         BadNetworkError: the network breaks a rule.
@@ -38,8 +52,9 @@ class ReferenceChip:
 
     name = "reference"
 
-    def __init__(self, network: ChipNetwork) -> None:
-        check_network(network)
+    def __init__(self, network: ChipNetwork, *, checked: bool = True) -> None:
+        if checked:
+            check_network(network)
         self.network = network
         self._synapses = {link.name: Synapses(link, network) for link in network.connections}
         self._batch = 0
@@ -105,13 +120,39 @@ class ReferenceChip:
         Raises:
             BadRequestError: wrong shape of frames, or no such task.
         """
-        network = self.network
-        check_request(network, frames, task)
-        if len(frames) != self._batch:
-            self.start(len(frames))
+        check_request(self.network, frames, task)
         payload = frames.astype(np.int64)
-        if network.input.payload_bits == 0:
+        if self.network.input.payload_bits == 0:
             payload = (payload != 0).astype(np.int64)
+        return self._decide(payload, task, trace)
+
+    def decide_on_sum(self, values: Integers, task: int) -> Decision:
+        """Run a decision on what messages of changes add up to, which need not be a frame.
+
+        Where some were lost, a value can lie outside of 0..255. The sums behind it then leave the
+        range that export has proven, and wrap at 24 bits.
+
+        Args:
+            values: int64 (batch, *input shape), for each value the sum of its messages.
+            task: row of the threshold arrays.
+
+        Raises:
+            BadRequestError: the network keeps no sum of changes, or as of :meth:`decide`.
+        """
+        entry = self.network.input
+        if entry.encoder is not Encoder.CHANGES:
+            raise BadRequestError(f"encoder {entry.encoder.value} keeps no sum of changes")
+        check_request(self.network, np.zeros(values.shape, entry.dtype), task)
+        return self._decide(values, task, trace=False)
+
+    def close(self) -> None:
+        """Nothing to release."""
+
+    def _decide(self, payload: Integers, task: int, trace: bool) -> Decision:
+        """Run one decision on values that were checked; see :meth:`decide`."""
+        network = self.network
+        if len(payload) != self._batch:
+            self.start(len(payload))
         names = [population.name for population in network.populations]
         window = {name: np.zeros_like(self._sent[name]) for name in [INPUT, *names]}
         drain = {name: np.zeros_like(self._sent[name]) for name in [INPUT, *names]}
@@ -141,9 +182,6 @@ class ReferenceChip:
             )
         return Decision(values, Activity(window, drain), recorded)
 
-    def close(self) -> None:
-        """Nothing to release."""
-
     def _slices(self, payload: Integers) -> Sequence[Integers]:
         """What the input sends in each of the T steps."""
         entry, steps = self.network.input, self.network.time_steps
@@ -161,7 +199,7 @@ class ReferenceChip:
         messages = payload - self._frame
         self._frame = self._frame + messages
         self._frame_sum = {
-            name: total + self._synapses[name].weigh(messages)
+            name: wrap_sum(total + self._synapses[name].weigh(messages))
             for name, total in self._frame_sum.items()
         }
         return messages
@@ -198,6 +236,11 @@ class ReferenceChip:
         """A recurrent connection knows only the window of its source in this decision."""
         own = self.network.window(link.source)
         return not link.recurrent or own.start <= step - 1 - link.delay < own.stop
+
+
+def wrap_sum(total: Integers) -> Integers:
+    """Keep the lowest 24 bits, with their sign; the sum of a frame has no more, by proof."""
+    return (total + CURRENT_LIMIT) % (2 * CURRENT_LIMIT) - CURRENT_LIMIT
 
 
 def check_request(network: ChipNetwork, frames: NDArray[np.uint8], task: int) -> None:
@@ -295,7 +338,9 @@ class Synapses:
         """The sum of weights times messages, before the shift; shapes as of :meth:`deliver`."""
         if not sent.any():
             return np.zeros((len(sent), *self.target_shape), dtype=np.int64)
-        messages: AnyArray = sent.astype(self.dtype)
+        # Changes that add up over lost messages may be larger than the proof of `dtype` knows.
+        proven = self.link.source != INPUT or int(np.abs(sent).max()) <= LARGEST_MESSAGE
+        messages: AnyArray = sent.astype(self.dtype if proven else np.float64)
         if self.link.kind is not ConnectionKind.CONV:
             total = messages.reshape(len(sent), -1) @ self.weights[0]
         else:

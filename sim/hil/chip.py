@@ -8,22 +8,28 @@ from collections.abc import Callable
 
 import numpy as np
 
-from mtspark.core.backend import AgentBackend
-from mtspark.core.chip_network import ChipNetwork, Encoder
+from mtspark.core.backend import AgentBackend, Decision
+from mtspark.core.chip_network import ChipNetwork, Encoder, violations
 from mtspark.core.errors import BackendFailedError, BackendMissingError, BadRequestError
 from mtspark.deploy.lava import installed_lava, load_lava
+from mtspark.sim.backends import ReferenceChip
 from mtspark.sim.hil.faults import CHIP_KINDS, SPIKE_KINDS, Faults, FaultyChip, break_network
 from mtspark.sim.hil.options import ChipBackend
 from mtspark.sim.hil.protocol import (
     LARGEST_ANSWER,
     LARGEST_FRAME,
+    Change,
     Decide,
     Decided,
     Hello,
+    Unknown,
     Welcome,
 )
+from mtspark.sim.hil.told import CHANGE_BYTES, PLACE_BYTES, Told, check_question
 
 Build = Callable[[ChipNetwork], AgentBackend]
+SIMULATED = (ChipBackend.ENGINE, ChipBackend.REFERENCE)
+"""Backends whose faults the reference can simulate: they equal it."""
 
 
 def builder(backend: ChipBackend, task: int | None) -> Build:
@@ -41,8 +47,6 @@ def builder(backend: ChipBackend, task: int | None) -> Build:
 
         return EngineChip
     if backend is ChipBackend.REFERENCE:
-        from mtspark.sim.backends import ReferenceChip
-
         return ReferenceChip
     hardware = backend is ChipBackend.LOIHI2
     if hardware:
@@ -83,8 +87,7 @@ def check_faults(backend: ChipBackend, faults: Faults) -> None:
     Raises:
         BadRequestError: faults in spikes, which only the reference simulates.
     """
-    simulated = (ChipBackend.ENGINE, ChipBackend.REFERENCE)
-    if faults.any_of(SPIKE_KINDS) and backend not in simulated:
+    if faults.any_of(SPIKE_KINDS) and backend not in SIMULATED:
         raise BadRequestError(
             f"faults in spikes are simulated by the reference, not by {backend.value}; use "
             "the backend engine or reference"
@@ -120,32 +123,45 @@ class Chip:
         self._spikes = faults.any_of(SPIKE_KINDS)
         self.network = network
         self._hash = network_hash
+        self._kind = backend
+        self._simulated = backend in SIMULATED
         self._build = builder(backend, row)
         self._faults = faults
         self._breaks = faults.any_of(CHIP_KINDS)
         self._name = FaultyChip.name if self._spikes else backend.value
         self._backend: AgentBackend | None = None
+        self._without_frame: ReferenceChip | None = None
+        self._running = network
         self._number = 0
 
     @property
     def largest_question(self) -> int:
         """Bytes of the longest message that may ask this chip something."""
-        return LARGEST_ANSWER + min(int(np.prod(self.network.input.shape)), LARGEST_FRAME)
+        size = int(np.prod(self.network.input.shape))
+        longest = min(size, LARGEST_FRAME)
+        if self.network.input.encoder is Encoder.CHANGES:
+            messages = min(size, LARGEST_FRAME // PLACE_BYTES)
+            longest = max(longest, messages * (PLACE_BYTES + CHANGE_BYTES))
+        return LARGEST_ANSWER + longest
 
     def warm_up(self, task: str) -> None:
         """Decide once on a black frame: compilation is over when the first question comes."""
         frame = bytes(int(np.prod(self.network.input.shape)))
-        self.decide(Decide(0, task, 0, 0, frame))
+        self.decide(Decide(0, task, 0, 0, frame), Told())
 
-    def answer(self, message: Hello | Decide) -> Welcome | Decided:
+    def answer(self, message: Hello | Decide | Change, told: Told) -> Welcome | Decided | Unknown:
         """Answer a question that has the protocol's form.
+
+        Args:
+            message: the question.
+            told: what the host that asks has told this chip before.
 
         Raises:
             BadRequestError: what it asks for does not exist.
             BackendFailedError: the backend stopped; the next question starts a new one.
         """
-        if isinstance(message, Decide):
-            return self.decide(message)
+        if not isinstance(message, Hello):
+            return self.decide(message, told)
         network = self.network
         broken = {k.value: self._faults.rate(k) for k in CHIP_KINDS if self._faults.rate(k)}
         words = ", ".join(f"{kind}={rate:g}" for kind, rate in broken.items())
@@ -159,22 +175,24 @@ class Chip:
             tasks=[task.name for task in network.tasks],
         )
 
-    def decide(self, question: Decide) -> Decided:
+    def decide(self, question: Decide | Change, told: Told) -> Decided | Unknown:
         """Run one decision; see :meth:`answer`."""
-        shape = self.network.input.shape
+        entry = self.network.input
         row = self.network.task_index(question.task)
-        if len(question.frame) != np.prod(shape):
+        if isinstance(question, Change) and entry.encoder is not Encoder.CHANGES:
             raise BadRequestError(
-                f"a frame of {len(question.frame)} bytes; this network takes {shape}, "
-                f"{np.prod(shape)} bytes"
+                f"changes of a frame; the encoder of this network is {entry.encoder.value}, which "
+                "takes whole frames"
             )
-        frame = np.frombuffer(question.frame, np.uint8).reshape(1, *shape)
+        check_question(question, entry.shape)
+        if not told.hear(question, entry):
+            return Unknown(question.id)
         chip = self._of_episode(question.episode)
         if isinstance(chip, FaultyChip):
             chip.begin(question.decision)
         started = time.perf_counter()
         try:
-            values = chip.decide(frame, row).values[0]
+            values = self._run(chip, told, row).values[0]
         except BackendFailedError:
             self.close()
             raise
@@ -184,14 +202,38 @@ class Chip:
     def close(self) -> None:
         """Release the backend; safe to call twice."""
         backend, self._backend = self._backend, None
+        self._without_frame = None
         if backend is not None:
             backend.close()
+
+    def _run(self, chip: AgentBackend, told: Told, row: int) -> Decision:
+        """Decide on what was told, which is no frame where changes were lost.
+
+        The engine takes frames only; the reference, its equal, runs the others.
+        """
+        entry = self.network.input
+        frame = told.frame(entry)
+        if frame is not None:
+            return chip.decide(frame, row)
+        if not isinstance(chip, ReferenceChip):
+            if not self._simulated:
+                raise BadRequestError(
+                    "changes that add up to no frame, as where some were lost; "
+                    f"the backend {self._kind.value} cannot hold them, use engine or reference"
+                )
+            if self._without_frame is None:
+                self._without_frame = ReferenceChip(self._running)
+            chip = self._without_frame
+        return chip.decide_on_sum(told.values(entry.shape), row)
 
     def _of_episode(self, number: int) -> AgentBackend:
         if self._backend is None or (self._breaks and number != self._number):
             self.close()
             network = break_network(self.network, self._faults, number)
-            if self._spikes:
+            self._running = network
+            # Flipped weights may make sums that no proof bounds; the reference wraps them.
+            overflows = self._breaks and self._simulated and violations(network)
+            if self._spikes or overflows:
                 self._backend = FaultyChip(network, self._faults, number)
             else:
                 self._backend = self._build(network)

@@ -22,10 +22,12 @@ from mtspark.sim.hil.protocol import (
     ANSWERED,
     LARGEST_ANSWER,
     BadPeerError,
+    Change,
     Decide,
     Decided,
     Hello,
     Refused,
+    Unknown,
     Welcome,
     decode,
     encode,
@@ -147,15 +149,18 @@ class ChipLink:
             raise BadPeerError(f"{self.endpoint}: {answer.kind!r} in answer to a hello")
         return answer
 
-    def decide(self, question: Decide, limit_s: float) -> Decided:
+    def decide(self, question: Decide | Change, limit_s: float) -> Decided | Unknown:
         """Ask for a decision.
+
+        Returns:
+            It, or that the chip has not the frame that changes count from.
 
         Raises:
             ChipGoneError: no answer within the limit.
             BackendFailedError: a refusal, or an answer that is none.
         """
         answer = self._ask(question, limit_s)
-        if not isinstance(answer, Decided):
+        if not isinstance(answer, Decided | Unknown):
             raise BadPeerError(f"{self.endpoint}: {answer.kind!r} in answer to a frame")
         return answer
 
@@ -164,7 +169,7 @@ class ChipLink:
         self._asked += 1
         return self._asked
 
-    def send(self, question: Hello | Decide) -> bool:
+    def send(self, question: Hello | Decide | Change) -> bool:
         """Send without waiting; False where no chip is connected, or it does not keep up."""
         if self._socket is None or not self._channel.open or self._channel.unsent:
             return False
@@ -206,7 +211,7 @@ class ChipLink:
         self._hang_up()
         self._connect.close()
 
-    def _ask(self, question: Hello | Decide, limit_s: float) -> Any:
+    def _ask(self, question: Hello | Decide | Change, limit_s: float) -> Any:
         deadline = time.monotonic() + limit_s
         sent: socket.socket | None = None
         while (left := deadline - time.monotonic()) > 0 and self._alive():

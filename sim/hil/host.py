@@ -7,11 +7,14 @@ import time
 import numpy as np
 from numpy.typing import NDArray
 
+from mtspark.core.chip_network import Encoder
 from mtspark.core.errors import BackendFailedError, BadRequestError
 from mtspark.sim.hil.client import ChipGoneError, ChipLink, ChipProcess, Dialled
 from mtspark.sim.hil.order import ChipOrder
-from mtspark.sim.hil.protocol import BadPeerError, Decide, Decided, Welcome
+from mtspark.sim.hil.protocol import BadPeerError, Decided, Unknown, Welcome
+from mtspark.sim.hil.sender import Sending, whole
 from mtspark.sim.hil.stream import key_bytes
+from mtspark.sim.hil.timing import Reply
 
 START_LIMIT_S = 600.0
 """For a chip's process to be ready: the engine may have to be compiled, on a busy machine."""
@@ -121,7 +124,7 @@ class HostedChip:
     def decide(
         self, task: str, episode: int, decision: int, frame: NDArray[np.uint8]
     ) -> tuple[NDArray[np.float64], float] | None:
-        """Ask for a decision and wait for it.
+        """Ask for a decision on a whole frame and wait for it.
 
         Returns:
             Action values and the simulation's time in seconds; None where the chip is gone.
@@ -129,17 +132,40 @@ class HostedChip:
         Raises:
             BackendFailedError: it refused, answered nonsense, or is gone for good.
         """
+        reply = self.ask(task, episode, Sending(decision, frame))
+        return None if reply is None else (reply.values, reply.host_s)
+
+    def ask(self, task: str, episode: int, sending: Sending) -> Reply | None:
+        """Ask for a decision on a frame, or on what changed of it, and wait for it.
+
+        A chip that has not the frame which the changes count from is sent the whole one.
+
+        Returns:
+            The answer; None where the chip is gone.
+
+        Raises:
+            BackendFailedError: as of :meth:`decide`.
+        """
         if not self._back():
             return None
         assert self._link is not None
-        question = Decide(self._link.next_id(), task, episode, decision, frame.tobytes())
+        limit_s = FAR_LIMIT_S if self._address else ANSWER_LIMIT_S
+        messages, repeated = sending.messages, False
         try:
-            answer = self._link.decide(question, FAR_LIMIT_S if self._address else ANSWER_LIMIT_S)
+            question = sending.question(self._link.next_id(), task, episode)
+            answer = self._link.decide(question, limit_s)
+            if isinstance(answer, Unknown) and sending.changes is not None:
+                sending = whole(sending.decision, sending.frame, Encoder.CHANGES)
+                messages, repeated = messages + sending.messages, True
+                question = sending.question(self._link.next_id(), task, episode)
+                answer = self._link.decide(question, limit_s)
         except ChipGoneError as error:
             self._lose(error)
             return None
+        if isinstance(answer, Unknown):
+            raise BadPeerError(f"{self._link.endpoint}: 'unknown' in answer to a whole frame")
         self._unanswered_deaths = 0
-        return self.read(answer), answer.host_s
+        return Reply(self.read(answer), answer.host_s, messages, repeated)
 
     def read(self, answer: Decided) -> NDArray[np.float64]:
         """Action values of an answer.

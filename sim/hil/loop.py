@@ -20,9 +20,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from mtspark.core.arrays import Floats, Pixels
-from mtspark.core.backend import greedy_actions
-from mtspark.core.chip_network import ChipNetwork
+from mtspark.core.arrays import Pixels
+from mtspark.core.backend import AgentBackend, greedy_actions
+from mtspark.core.chip_network import ChipNetwork, Encoder
 from mtspark.core.environments import NOOP, GameProtocol
 from mtspark.core.errors import BadNetworkError, BadRequestError
 from mtspark.sim.hil.faults import Faults
@@ -30,14 +30,20 @@ from mtspark.sim.hil.game import FRAME_RATE_HZ, FrameGame
 from mtspark.sim.hil.host import HostedChip
 from mtspark.sim.hil.options import Hold
 from mtspark.sim.hil.realtime import RealTransport
+from mtspark.sim.hil.sender import Sender, check_sender
 from mtspark.sim.hil.timing import (
     Answer,
     FaultSchedule,
     Question,
+    Reply,
+    Sent,
     SimulatedTransport,
     Tally,
     Timing,
 )
+
+MOST_BETWEEN = 10**7
+"""Decisions from one whole frame to the next; no game is longer."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +59,8 @@ class Loop:
         realtime: the wall clock passes instead of the simulated one.
         max_decisions: cut every episode off after this many observations.
         sticky: another probability of sticky actions than the protocol's.
+        refresh_every: of an encoder that sends changes: a whole frame at least every so many
+            decisions; None sends one only where it must.
     """
 
     timing: Timing = field(default_factory=Timing)
@@ -63,6 +71,7 @@ class Loop:
     realtime: bool = False
     max_decisions: int | None = None
     sticky: float | None = None
+    refresh_every: int | None = None
 
     def __post_init__(self) -> None:
         if not 1 <= self.pixel_bits <= 8:
@@ -71,6 +80,10 @@ class Loop:
             raise BadRequestError(f"a chip away for {self.away_ms:g} ms: 0 to 3,600,000 is allowed")
         if self.max_decisions is not None and self.max_decisions < 1:
             raise BadRequestError("max-decisions must be at least 1")
+        if self.refresh_every is not None and not 1 <= self.refresh_every <= MOST_BETWEEN:
+            raise BadRequestError(
+                f"refresh-every {self.refresh_every}: 1 to {MOST_BETWEEN:,} decisions"
+            )
         if self.sticky is not None and not 0 <= self.sticky < 1:
             raise BadRequestError(f"sticky action probability {self.sticky}: 0 up to below 1")
         if self.realtime and self.timing.measured:
@@ -131,6 +144,8 @@ class HilEpisode:
             "response_ms": _spread(tally.response_ms),
             "chip_host_ms": _spread(tally.chip_host_ms),
             "worst_overrun_ms": self.overrun_ms,
+            **({} if tally.sent is None else {"input": _sent_json(tally.sent)}),
+            **({} if tally.differing is None else {"differing": tally.differing}),
         }
 
 
@@ -195,14 +210,27 @@ def play_hil(
     episodes: int,
     seed: int,
     observe: Callable[[FrameMoment], None] | None = None,
+    judge: AgentBackend | None = None,
 ) -> Iterator[HilEpisode]:
     """Play whole episodes greedily, one after another; episode i is the game of `seed` + i.
 
     With simulated time, no measured latency and no chip that goes away unasked, everything
     that is yielded follows from the arguments.
 
+    Args:
+        chip: who decides.
+        network: that it runs.
+        task: name of the game.
+        loop: how it is played.
+        episodes: how many games.
+        seed: of the first.
+        observe: called at every observation.
+        judge: a faultless chip of the network; answers whose action differs from the one that it
+            chooses on the same whole frame are counted.
+
     Raises:
-        BadRequestError: unknown task, or a seed that is none.
+        BadRequestError: unknown task, a seed that is none, or what only an encoder that sends
+            changes can have.
         BadNetworkError: the network plays no game.
         BackendFailedError: the chip is gone for good.
     """
@@ -211,31 +239,45 @@ def play_hil(
     if not 0 <= seed < 2**30 - episodes:
         raise BadRequestError(f"seed {seed}: 0 to {2**30 - 1 - episodes} can be used")
     protocol = game_protocol(network, task, loop.sticky)
+    check_sender(network.input.encoder, loop.refresh_every, loop.faults)
     known = network.tasks[network.task_index(task)]
     game = FrameGame(known, protocol)
     try:
         for number in range(seed, seed + episodes):
-            yield _play(chip, game, task, known.legal_actions, loop, number, observe)
+            judging = (
+                None
+                if judge is None
+                else _Judge(judge, network.task_index(task), known.legal_actions)
+            )
+            yield _play(chip, network, game, task, loop, number, observe, judging)
     finally:
         game.close()
 
 
 def _play(
     chip: HostedChip,
+    network: ChipNetwork,
     game: FrameGame,
     task: str,
-    legal: tuple[int, ...],
     loop: Loop,
     seed: int,
     observe: Callable[[FrameMoment], None] | None,
+    judge: _Judge | None,
 ) -> HilEpisode:
+    legal = network.tasks[network.task_index(task)].legal_actions
     skip, delay = game.protocol.frame_skip, game.protocol.decision_delay
     kept = np.uint8(256 - 2 ** (8 - loop.pixel_bits))
     game.reset(seed)
-    tally = Tally()
-    transport = _transport(chip, task, loop, seed, tally)
-    button = _Button(legal, tally, skip / FRAME_RATE_HZ)
+    tally = Tally(differing=None if judge is None else 0)
+    transport = _transport(chip, network, task, loop, seed, tally)
+    button = _Button(legal, tally, skip / FRAME_RATE_HZ, judge)
     digest = hashlib.sha256()
+
+    def send(number: int, now_s: float, frame: Pixels) -> None:
+        if judge is not None:
+            judge.see(number, frame)
+        transport.send(number, now_s, frame)
+
     score, frames, stale, decision, ended = 0.0, 0, 0, -1, False
     while not ended:
         now = frames / FRAME_RATE_HZ
@@ -247,14 +289,14 @@ def _play(
             decision += 1
             if not delay:
                 seen = game.observe()
-                transport.send(decision, now, seen & kept)
+                send(decision, now, seen & kept)
         if border or not delay:
             button.press(transport.collect(now), frames)
             if loop.hold is Hold.NOOP and frames - button.since >= skip:
                 button.action = NOOP
         if border and delay:
             seen = game.observe(button.action)
-            transport.send(decision, now, seen & kept)
+            send(decision, now, seen & kept)
         if seen is not None and observe is not None:
             observe(FrameMoment(decision, seen, button.action))
         stale += button.newest < decision - delay
@@ -277,6 +319,32 @@ def _play(
     )
 
 
+class _Judge:
+    """What a chip chooses that is shown every frame whole.
+
+    Args:
+        backend: it, at rest from here on.
+        row: of the task.
+        legal: actions of the game.
+    """
+
+    def __init__(self, backend: AgentBackend, row: int, legal: tuple[int, ...]) -> None:
+        backend.start(1)
+        self._backend = backend
+        self._row = row
+        self._legal = legal
+        self._actions: dict[int, int] = {}
+
+    def see(self, decision: int, frame: Pixels) -> None:
+        """Decide, and keep the action until an answer is there to compare."""
+        values = self._backend.decide(frame[None], self._row).values
+        self._actions[decision] = int(greedy_actions(values, self._legal)[0])
+
+    def differs(self, decision: int, action: int) -> bool:
+        """Whether another action was chosen than here."""
+        return self._actions.pop(decision) != action
+
+
 @dataclass
 class _Button:
     """What the game gets: the action of the newest answer.
@@ -285,6 +353,7 @@ class _Button:
         legal: actions of the game.
         tally: counts the answers.
         deadline_s: an answer that took longer is late.
+        judge: compares them, if anybody does.
         action: held now.
         newest: decision whose answer it is; -1 before the first.
         since: emulator frame from which it is held.
@@ -293,6 +362,7 @@ class _Button:
     legal: tuple[int, ...]
     tally: Tally
     deadline_s: float
+    judge: _Judge | None = None
     action: int = NOOP
     newest: int = -1
     since: int = 0
@@ -301,22 +371,44 @@ class _Button:
         """Count answers that have arrived, and hold the action of the newest from a frame on."""
         for answer in answers:
             self.tally.answered(answer, self.deadline_s)
+            chosen = int(greedy_actions(answer.values[None], self.legal)[0])
+            if self.judge is not None and self.tally.differing is not None:
+                self.tally.differing += self.judge.differs(answer.decision, chosen)
             if answer.decision < self.newest:
                 self.tally.overtaken += 1
                 continue
             self.newest, self.since = answer.decision, frame
-            self.action = int(greedy_actions(answer.values[None], self.legal)[0])
+            self.action = chosen
 
 
-def _transport(chip: HostedChip, task: str, loop: Loop, seed: int, tally: Tally) -> Transport:
+def _transport(
+    chip: HostedChip, network: ChipNetwork, task: str, loop: Loop, seed: int, tally: Tally
+) -> Transport:
+    encoder = network.input.encoder
+    sender = Sender(encoder, loop.refresh_every, loop.faults, seed)
     schedule = FaultSchedule(loop.faults, seed, loop.away_ms / 1000)
+    if encoder is not Encoder.EVERY_STEP:
+        tally.sent = Sent()
     if loop.realtime:
-        return RealTransport(loop.timing, schedule, chip, task, tally)
+        return RealTransport(loop.timing, schedule, chip, task, tally, sender)
 
-    def ask(question: Question) -> tuple[Floats, float] | None:
-        return chip.decide(task, seed, question.decision, question.frame)
+    def ask(question: Question) -> Reply | None:
+        sending = sender.send(question.decision, question.frame)
+        reply = chip.ask(task, seed, sending)
+        if tally.sent is not None:
+            tally.sent.add(sending, reply, loop.timing)
+        return reply
 
-    return SimulatedTransport(loop.timing, schedule, ask, chip.die, tally)
+    return SimulatedTransport(loop.timing, schedule, ask, chip.die, tally, sender.forget)
+
+
+def _sent_json(sent: Sent) -> dict[str, Any]:
+    return {
+        "messages": sent.messages,
+        "whole_frames": sent.whole_frames,
+        "lost": sent.lost,
+        "write_ms": _spread(sent.write_ms),
+    }
 
 
 def _spread(values: list[float]) -> dict[str, float] | None:

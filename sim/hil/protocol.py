@@ -1,14 +1,23 @@
-"""What host and chip say to each other: five messages, each one MessagePack map.
+"""What host and chip say to each other: seven messages, each one MessagePack map.
 
-The host asks, the chip answers every message with one of the same `id`. Nothing is kept
-between two questions: each names its task, episode and decision, so a chip that died and came
-back, or another host, goes on as if nothing happened.
+The host asks, the chip answers every message with one of the same `id`.
 
     host -> chip   hello    id
     chip -> host   welcome  id, network (sha256), backend, faults, input (shape), actions, tasks
     host -> chip   decide   id, task, episode, decision, frame (bytes)
+    host -> chip   change   id, task, episode, decision, since, places, changes (bytes both)
     chip -> host   decided  id, values (a float an action), host_s
+    chip -> host   unknown  id
     chip -> host   refused  id, reason
+
+`decide` carries a whole frame, and needs nothing of earlier. `change`, which only a network of the
+encoder `changes` takes, carries a signed message for each value that changed: its place in the
+frame (unsigned 32 bits) and what it changed by (signed 16 bits, -255 to 255, not 0), both little
+endian, places ascending. It counts from the frame of the decision `since` of the same episode. A
+chip keeps one such frame for each connection, that of the last question, whichever kind it was. It
+answers `unknown` where that is another one, and the host sends the whole frame.
+
+Version 1 had no `change` and no `unknown`. A side refuses a message of another version by name.
 
 Every message also carries the protocol's name and version. `stream` carries it, and lets nobody
 send one who lacks the key. A peer that has it is not trusted either: a message is read once,
@@ -28,10 +37,13 @@ from mtspark.core.errors import BackendFailedError, one_line
 from mtspark.core.files import Bytes, Count, Number, Text, first_problem
 
 PROTOCOL = "mtspark-hil"
-VERSION = 1
+VERSION = 2
 LARGEST_FRAME = 2**24
 LARGEST_ANSWER = 2**16
-"""Bytes of any message without its frame; an answer has none."""
+"""Bytes of any message without its frame or changes; an answer has none."""
+LARGEST_CHANGE = 255
+PLACE_TYPE, CHANGE_TYPE = "<u4", "<i2"
+"""NumPy's names of how places and changes are written."""
 LONGEST_TEXT = 1000
 LONGEST_LIST = 4096
 MOST_FIELDS = 16
@@ -100,6 +112,35 @@ class Decide:
 
 
 @dataclass(frozen=True)
+class Change:
+    """What changed of a frame since an earlier one.
+
+    Attributes:
+        id, task, episode, decision: as of :class:`Decide`.
+        since: number of the decision whose frame this one is compared with.
+        places: of the values that changed, in row-major order; 4 bytes each.
+        changes: what is to be added to them; 2 bytes each.
+    """
+
+    kind: ClassVar[str] = "change"
+    id: Count
+    task: Text
+    episode: Count
+    decision: Count
+    since: Count
+    places: Bytes
+    changes: Bytes
+
+
+@dataclass(frozen=True)
+class Unknown:
+    """The chip has not the frame that changes count from; it asks for the whole one."""
+
+    kind: ClassVar[str] = "unknown"
+    id: Count
+
+
+@dataclass(frozen=True)
 class Decided:
     """Action values, and how long the simulation took on the chip's computer."""
 
@@ -118,9 +159,9 @@ class Refused:
     reason: Text
 
 
-Message = Hello | Welcome | Decide | Decided | Refused
-ASKED: tuple[type[Any], ...] = (Hello, Decide)
-ANSWERED: tuple[type[Any], ...] = (Welcome, Decided, Refused)
+Message = Hello | Welcome | Decide | Change | Decided | Unknown | Refused
+ASKED: tuple[type[Any], ...] = (Hello, Decide, Change)
+ANSWERED: tuple[type[Any], ...] = (Welcome, Decided, Unknown, Refused)
 _LISTS = {
     name
     for kind in (*ASKED, *ANSWERED)
@@ -130,11 +171,16 @@ _LISTS = {
 """Names of the fields that hold a list, in whatever message."""
 
 
-def encode(message: Message) -> bytes:
-    """One message as bytes."""
+def encode(message: Message, version: int = VERSION) -> bytes:
+    """One message as bytes.
+
+    Args:
+        message: what is said.
+        version: that it is marked with; another one only for a peer that knows no newer.
+    """
     named = {entry.name: getattr(message, entry.name) for entry in fields(message)}
     return bytes(
-        msgpack.packb({"protocol": PROTOCOL, "version": VERSION, "kind": message.kind, **named})
+        msgpack.packb({"protocol": PROTOCOL, "version": version, "kind": message.kind, **named})
     )
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 
 from mtspark.core.arrays import Pixels
+from mtspark.core.chip_network import Encoder
 from mtspark.sim.hil.client import ChipGoneError
 from mtspark.sim.hil.host import FAR_LIMIT_S, GIVE_UP_S, HostedChip
-from mtspark.sim.hil.protocol import Decide, Decided
+from mtspark.sim.hil.protocol import Decided, Unknown
+from mtspark.sim.hil.sender import Sender, Sending, whole
 from mtspark.sim.hil.timing import Answer, FaultSchedule, Question, Tally, Timing
 
 WHOLE_MS_S = 0.001
@@ -24,6 +26,7 @@ class RealTransport:
         chip: who is asked.
         task: name of the task.
         tally: counts what did not come back.
+        sender: turns frames into messages.
 
     Attributes:
         overrun_s: how late an emulator frame began, at worst: this computer was too slow.
@@ -36,13 +39,15 @@ class RealTransport:
         chip: HostedChip,
         task: str,
         tally: Tally,
+        sender: Sender,
     ) -> None:
         self._timing = timing
         self._schedule = schedule
         self._chip = chip
         self._task = task
         self._tally = tally
-        self._asked: dict[int, Question] = {}
+        self._sender = sender
+        self._asked: dict[int, tuple[Question, Sending]] = {}
         self._waiting: Question | None = None
         self._answers: list[Answer] = []
         self._back_s = 0.0
@@ -68,7 +73,7 @@ class RealTransport:
     def send(self, decision: int, now_s: float, frame: Pixels) -> None:
         """An observation sets out."""
         if self._schedule.frame_is_lost(decision):
-            self._tally.missing += 1
+            self._miss()
             return
         if self._waiting is not None:
             self._tally.skipped += 1
@@ -94,27 +99,33 @@ class RealTransport:
         link = self._chip.link
         while link is not None and (reply := link.receive(wait_s)) is not None:
             wait_s = 0
-            question = self._asked.pop(reply.id, None)
-            if question is None or not isinstance(reply, Decided):
+            question, sending = self._asked.pop(reply.id, (None, None))
+            if question is None or sending is None:
+                continue
+            if isinstance(reply, Unknown) and sending.changes is not None:
+                self._post(question, whole(question.decision, sending.frame, Encoder.CHANGES))
+                continue
+            if not isinstance(reply, Decided):
                 continue
             self._answered_s = self.now_s()
             if self._schedule.answer_is_lost(question.decision):
-                self._tally.missing += 1
+                self._miss()
                 continue
-            self._answers.append(self._stamped(question, reply))
+            self._answers.append(self._stamped(question, sending, reply))
         if self._chip.ended():
             self._chip.lost += 1
             self._away(0)
-        old = [n for n, asked in self._asked.items() if self.now_s() - asked.asked_s > FAR_LIMIT_S]
-        for number in old:
-            del self._asked[number]
-            self._tally.missing += 1
+        for number, (asked, _) in list(self._asked.items()):
+            if self.now_s() - asked.asked_s > FAR_LIMIT_S:
+                del self._asked[number]
+                self._miss()
         if self.now_s() - self._answered_s > GIVE_UP_S:
             raise ChipGoneError(f"no answer from a chip for {GIVE_UP_S:g} s of real time")
 
-    def _stamped(self, question: Question, reply: Decided) -> Answer:
+    def _stamped(self, question: Question, sending: Sending, reply: Decided) -> Answer:
         timing, decision = self._timing, question.decision
         modelled = question.asked_s + (timing.input_ms + timing.chip_ms + timing.output_ms) / 1000
+        modelled += timing.write_s(sending.messages)
         modelled += timing.jitter_s(self._schedule.episode, decision)
         arrives = max(self.now_s(), timing.arrival_s(modelled))
         return Answer(decision, question.asked_s, arrives, self._chip.read(reply), reply.host_s)
@@ -132,20 +143,31 @@ class RealTransport:
         if self._schedule.chip_dies(question.decision):
             self._chip.die()
             self._tally.deaths += 1
-            self._tally.missing += 1
+            self._miss()
             self._away(self._schedule.away_s)
             return
+        self._post(question, self._sender.send(question.decision, question.frame))
+
+    def _post(self, question: Question, sending: Sending) -> None:
+        """Send what was made of an observation."""
         link = self._chip.link
-        assert link is not None
-        words = (self._task, self._schedule.episode, question.decision, question.frame.tobytes())
-        number = link.next_id()
-        if link.send(Decide(number, *words)):
-            self._asked[number] = question
-        else:
-            self._tally.missing += 1
+        number = 0 if link is None else link.next_id()
+        asked = sending.question(number, self._task, self._schedule.episode)
+        if link is None or not link.send(asked):
+            self._miss()
+            return
+        self._asked[number] = question, sending
+        if self._tally.sent is not None:
+            self._tally.sent.add(sending, None, self._timing)
+
+    def _miss(self) -> None:
+        """No answer will come, and nobody knows what the chip was told."""
+        self._tally.missing += 1
+        self._sender.forget()
 
     def _away(self, seconds: float) -> None:
         """What a dead chip was working on is lost."""
+        self._sender.forget()
         self._tally.missing += len(self._asked)
         self._asked.clear()
         self._back_s = self.now_s() + seconds

@@ -34,6 +34,7 @@ from mtspark.sim.hil.stream import (
     refusal_for_zeromq,
     write_to,
 )
+from mtspark.sim.hil.told import Told
 
 MOST_STRANGERS = 32
 """Connections that have not shown the key; one more, and the oldest is closed."""
@@ -143,7 +144,7 @@ class Server:
             self._turn_away(peer, error)
             return
         if message is not None:
-            peer.channel.put(self._answer(message, peer.name))
+            peer.channel.put(self._answer(message, peer))
         if peer.channel.open:
             peer.deadline_s, peer.heard_s = float("inf"), time.monotonic()
             if not was_open:
@@ -190,15 +191,15 @@ class Server:
         except OSError as error:
             raise EOFError from error
 
-    def _answer(self, data: bytes, name: str) -> bytes:
+    def _answer(self, data: bytes, peer: _Peer) -> bytes:
         identity = 0
         try:
             question = decode(data, ASKED)
             identity = question.id
-            return encode(self._chip.answer(question))
+            return encode(self._chip.answer(question, peer.told))
         except MtsparkError as error:
             reason = _printable(str(error))
-            self._complaints.add("refused", f"refused: {name}: {reason}")
+            self._complaints.add("refused", f"refused: {peer.name}: {reason}")
             return encode(Refused(getattr(error, "identity", identity), reason))
 
 
@@ -228,6 +229,7 @@ class _Peer:
         connected: its socket.
         channel: what it has said and shall hear.
         name: for complaints.
+        told: what it has told the chip of its game.
         leaving: it was turned away.
         patience_bytes: that it may still send then.
         last_word: what it hears once it has sent more than a greeting.
@@ -239,6 +241,7 @@ class _Peer:
         self.connected = connected
         self.channel = channel
         self.name = name
+        self.told = Told()
         self.leaving = False
         self.patience_bytes = PATIENCE_BYTES
         self.last_word = b""

@@ -251,5 +251,6 @@ def refusal_for_zeromq(reason: str) -> tuple[bytes, bytes]:
         What to send at once, and what when the host has sent more than a greeting; always the
         same bytes, whatever it says.
     """
-    message = encode(Refused(0, reason))
+    # 0.1 knows version 1, and would show nothing but the number of another one.
+    message = encode(Refused(0, reason), version=1)
     return ZEROMQ_GREETING + ZEROMQ_READY, b"\x02" + len(message).to_bytes(8, "big") + message

@@ -3,6 +3,11 @@
 The game never waits. An observation is taken at the end of every frame skip, travels to the
 chip, is computed, and its answer travels back; an emulator frame takes the newest action that
 is there when the frame begins. Time is the game's own, in seconds since the episode began.
+
+Messages of the input are written when the chip takes an observation: it keeps one sum of a frame,
+which must not change while the window of the decision before is open, and all of a decision's
+messages arrive before its own window opens. So an observation that a newer one replaced was never
+written, and costs nothing.
 """
 
 from __future__ import annotations
@@ -10,7 +15,8 @@ from __future__ import annotations
 import heapq
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,6 +24,7 @@ from mtspark.core.arrays import Floats, Pixels
 from mtspark.core.errors import BadRequestError
 from mtspark.sim.hil.faults import FaultKind, Faults
 from mtspark.sim.hil.options import Jitter
+from mtspark.sim.hil.sender import Sending
 
 LONGEST_MS = 60_000.0
 SAME_TIME_S = 1e-9
@@ -41,6 +48,8 @@ class Timing:
         overlap: the chip takes every observation at once, as a pipeline would, instead of
             finishing one decision and then taking the newest observation that waits.
         seed: of the jitter.
+        message_us: microseconds that the host needs to write one message of the input, on top of
+            `input_ms` and for each one that is really sent.
     """
 
     input_ms: float = 0.0
@@ -52,6 +61,7 @@ class Timing:
     measured: bool = False
     overlap: bool = False
     seed: int = 0
+    message_us: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("input_ms", "chip_ms", "output_ms", "jitter_ms", "io_step_ms"):
@@ -61,6 +71,21 @@ class Timing:
                     f"{name.replace('_ms', '').replace('_', ' ')} time of {value:g} ms: 0 to "
                     f"{LONGEST_MS:,.0f} can be simulated"
                 )
+        if not 0 <= self.message_us <= LONGEST_MS:
+            raise BadRequestError(
+                f"{self.message_us:g} us a message: 0 to {LONGEST_MS:,.0f} can be simulated"
+            )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON values; a time a message only where there is one."""
+        named = {**asdict(self), "jitter": self.jitter.value}
+        if not self.message_us:
+            del named["message_us"]
+        return named
+
+    def write_s(self, messages: int) -> float:
+        """Return how long the host writes messages, in seconds."""
+        return messages * self.message_us / 1e6
 
     def jitter_s(self, episode: int, decision: int) -> float:
         """The random part of one answer's way, in seconds."""
@@ -102,6 +127,47 @@ class Answer:
     chip_host_s: float
 
 
+class Reply(NamedTuple):
+    """What a chip answered to one question.
+
+    Attributes:
+        values: action values.
+        host_s: what the simulation of the chip took on its computer.
+        messages: that the host wrote for it.
+        repeated: the chip did not know what changes counted from, and got the whole frame.
+    """
+
+    values: Floats
+    host_s: float
+    messages: int = 0
+    repeated: bool = False
+
+
+@dataclass
+class Sent:
+    """Messages of an encoder that sends a frame before the window opens.
+
+    Attributes:
+        messages: written by the host, those that were lost included.
+        whole_frames: frames that were sent whole.
+        lost: messages of changes that were lost on the way.
+        write_ms: of each observation that was sent, how long the host wrote.
+    """
+
+    messages: int = 0
+    whole_frames: int = 0
+    lost: int = 0
+    write_ms: list[float] = field(default_factory=list)
+
+    def add(self, sending: Sending, reply: Reply | None, timing: Timing) -> None:
+        """Count what was sent of one frame, and again where the chip asked for it."""
+        messages = sending.messages if reply is None else reply.messages
+        self.messages += messages
+        self.whole_frames += sending.changes is None or (reply is not None and reply.repeated)
+        self.lost += sending.lost
+        self.write_ms.append(1000 * timing.write_s(messages))
+
+
 @dataclass
 class Tally:
     """What became of the observations of an episode: each is in exactly one count but `late`.
@@ -116,6 +182,9 @@ class Tally:
         deaths: how often the chip died.
         response_ms: of the answered ones, in order of arrival.
         chip_host_ms: likewise, measured on the chip's computer: not the chip's own time.
+        sent: messages of the input; None for an encoder that sends the frame in every step.
+        differing: answered ones whose action differs from the one that a chip chooses which was
+            shown the whole frame; None where nobody compared.
     """
 
     in_time: int = 0
@@ -127,6 +196,8 @@ class Tally:
     deaths: int = 0
     response_ms: list[float] = field(default_factory=list)
     chip_host_ms: list[float] = field(default_factory=list)
+    sent: Sent | None = None
+    differing: int | None = None
 
     def answered(self, answer: Answer, deadline_s: float) -> None:
         """Count an answer that has arrived."""
@@ -156,8 +227,8 @@ class Question:
     frame: Pixels
 
 
-Ask = Callable[[Question], "tuple[Floats, float] | None"]
-"""Asks the chip: action values and its host time in seconds, or None where nothing came back."""
+Ask = Callable[[Question], Reply | None]
+"""Asks the chip; None where nothing came back."""
 
 
 @dataclass(frozen=True)
@@ -196,6 +267,8 @@ class SimulatedTransport:
         ask: called when the chip begins with a question, in the order in which it does.
         kill: called when the chip dies; the next question must find a new one.
         tally: counts what did not come back.
+        forget: called before the first question after one that has no answer: the chip may know
+            less than the host has sent.
     """
 
     def __init__(
@@ -205,12 +278,15 @@ class SimulatedTransport:
         ask: Ask,
         kill: Callable[[], None],
         tally: Tally,
+        forget: Callable[[], None] = lambda: None,
     ) -> None:
         self._timing = timing
         self._schedule = schedule
         self._ask = ask
         self._kill = kill
         self._tally = tally
+        self._forget = forget
+        self._missed: int | None = None
         self._travelling: deque[Question] = deque()
         self._waiting: Question | None = None
         self._free_s = 0.0
@@ -224,7 +300,7 @@ class SimulatedTransport:
     def send(self, decision: int, now_s: float, frame: Pixels) -> None:
         """An observation sets out."""
         if self._schedule.frame_is_lost(decision):
-            self._tally.missing += 1
+            self._miss(decision)
             return
         reaches = now_s + self._timing.input_ms / 1000
         self._travelling.append(Question(decision, now_s, reaches, frame))
@@ -257,7 +333,7 @@ class SimulatedTransport:
     def _reach(self, question: Question) -> None:
         """A question is at the chip, which may be dead or busy."""
         if question.reaches_s < self._back_s - SAME_TIME_S:
-            self._tally.missing += 1
+            self._miss(question.decision)
         elif self._timing.overlap:
             self._compute(question, question.reaches_s)
         else:
@@ -268,25 +344,34 @@ class SimulatedTransport:
     def _compute(self, question: Question, begins_s: float) -> None:
         timing, decision = self._timing, question.decision
         if self._schedule.chip_dies(decision):
-            self._die(begins_s)
+            self._die(begins_s, decision)
             return
+        if self._missed is not None and decision > self._missed:
+            self._missed = None
+            self._forget()
         reply = self._ask(question)
-        chip_s = reply[1] if reply and timing.measured else timing.chip_ms / 1000
-        self._free_s = done = begins_s + chip_s
+        chip_s = reply.host_s if reply and timing.measured else timing.chip_ms / 1000
+        written_s = timing.write_s(reply.messages) if reply else 0.0
+        self._free_s = done = begins_s + written_s + chip_s
         if reply is None or self._schedule.answer_is_lost(decision):
-            self._tally.missing += 1
+            self._miss(decision)
             return
         sent = done + timing.output_ms / 1000 + timing.jitter_s(self._schedule.episode, decision)
         arrives = timing.arrival_s(sent)
-        answer = Answer(decision, question.asked_s, arrives, *reply)
+        answer = Answer(decision, question.asked_s, arrives, reply.values, reply.host_s)
         heapq.heappush(self._answers, (arrives, decision, done, answer))
 
-    def _die(self, now_s: float) -> None:
+    def _miss(self, decision: int) -> None:
+        self._tally.missing += 1
+        self._missed = max(decision, -1 if self._missed is None else self._missed)
+
+    def _die(self, now_s: float, decision: int) -> None:
         """The decision that it works on is lost, and in a pipeline all that are not done."""
         self._kill()
+        self._miss(decision)
         self._tally.deaths += 1
         left = [entry for entry in self._answers if entry[2] <= now_s]
-        self._tally.missing += 1 + len(self._answers) - len(left)
+        self._tally.missing += len(self._answers) - len(left)
         heapq.heapify(left)
         self._answers = left
         self._free_s = self._back_s = now_s + self._schedule.away_s

@@ -13,6 +13,8 @@ from mtspark.deploy.bundle import Bundle, write_bundle
 from mtspark.sim.hil.faults import Faults
 from mtspark.sim.hil.options import ChipBackend
 from mtspark.sim.hil.order import ChipOrder
+from mtspark.sim.hil.sender import Sending
+from mtspark.sim.hil.timing import Reply
 from tests.support.networks import PONG, conv, dense, network, population
 
 
@@ -60,10 +62,10 @@ class LocalChip:
         self.frames: list[np.ndarray] = []
         self.deaths = 0
 
-    def decide(self, task: str, episode: int, decision: int, frame: np.ndarray) -> Any:
-        self.asked.append((episode, decision))
-        self.frames.append(frame.copy())
-        return self.rule(frame, decision), 0.002
+    def ask(self, task: str, episode: int, sending: Sending) -> Reply:
+        self.asked.append((episode, sending.decision))
+        self.frames.append(sending.frame.copy())
+        return Reply(self.rule(sending.frame, sending.decision), 0.002, sending.messages)
 
     def die(self) -> None:
         self.deaths += 1

@@ -16,5 +16,6 @@ from .network import Reset as Reset
 from .network import SignMode as SignMode
 from .rules import check_network as check_network
 from .rules import check_sent_every_step as check_sent_every_step
+from .rules import violations as violations
 from .serialise import network_from_json as network_from_json
 from .serialise import network_to_json as network_to_json

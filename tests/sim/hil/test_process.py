@@ -20,8 +20,9 @@ import msgpack
 import numpy as np
 import pytest
 
+from mtspark.core.chip_network import Encoder
 from mtspark.core.errors import BackendFailedError, BadRequestError
-from mtspark.deploy.bundle import Bundle
+from mtspark.deploy.bundle import Bundle, write_bundle
 from mtspark.sim.backends.reference import ReferenceChip
 from mtspark.sim.hil.client import ChipGoneError, ChipLink, Dialled
 from mtspark.sim.hil.faults import FaultKind, Faults, FaultyChip, break_network
@@ -29,11 +30,12 @@ from mtspark.sim.hil.host import HostedChip
 from mtspark.sim.hil.loop import Loop, play_hil
 from mtspark.sim.hil.options import KEY_VARIABLE
 from mtspark.sim.hil.protocol import LARGEST_ANSWER, Decide, Hello, encode
+from mtspark.sim.hil.sender import Sender
 from mtspark.sim.hil.server import MOST_HOSTS, MOST_STRANGERS
 from mtspark.sim.hil.stream import MAGIC, Channel, Role, key_bytes
-from mtspark.sim.hil.timing import FaultSchedule, Timing
+from mtspark.sim.hil.timing import FaultSchedule, Reply, Timing
 from mtspark.sim.play import play
-from tests.support.hil_agent import order, pong_bundle
+from tests.support.hil_agent import order, pong_bundle, pong_network
 from tests.support.leftovers import left_behind, names
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="needs /proc")
@@ -357,6 +359,56 @@ class Peer:
                 return msgpack.unpackb(answer)
 
 
+def test_a_served_chip_keeps_a_frame_for_each_host_and_asks_for_it_when_it_is_new(
+    tmp_path: Path,
+) -> None:
+    plain = pong_network()
+    net = replace(plain, input=replace(plain.input, encoder=Encoder.CHANGES))
+    net = replace(net, connections=(replace(net.connections[0], exponent=-6), net.connections[1]))
+    bundle = write_bundle(tmp_path / "changes.deploy", net)
+    every = replace(net, input=replace(net.input, encoder=Encoder.EVERY_STEP))
+    reference = ReferenceChip(every)
+    frames = [FRAME.copy(), 255 - FRAME]
+    senders = [Sender(Encoder.CHANGES), Sender(Encoder.CHANGES)]
+
+    def ask_both(decision: int, chips: list[HostedChip]) -> list[Reply | None]:
+        replies = []
+        for chip, sender, frame in zip(chips, senders, frames, strict=True):
+            frame[decision % 4, decision] ^= 255
+            reply = chip.ask("pong", 0, sender.send(decision, frame.copy()))
+            if reply is not None:
+                wanted = reference.decide(frame[None], 0).values[0]
+                np.testing.assert_array_equal(reply.values, wanted)
+            replies.append(reply)
+        return replies
+
+    with served(bundle, "tcp://127.0.0.1:*") as (server, address, _):
+        chips = [HostedChip(bundle.network_hash, address=address, key=KEY) for _ in range(2)]
+        for decision in range(3):
+            replies = ask_both(decision, chips)
+            messages = [np.count_nonzero(frame) for frame in frames]
+            wanted = [(84, False)] * 2 if decision else [(one, False) for one in messages]
+            assert [reply and reply[2:] for reply in replies] == wanted
+        peer = Peer(address)
+        old = peer.ask(encode(Hello(3), version=1))
+        assert (old["kind"], old["id"], old["version"]) == ("refused", 3, 2)
+        assert old["reason"] == (
+            "the peer speaks version 1 of mtspark-hil, this side 2; use the same mtspark on both"
+        )
+        peer.socket.close()
+        server.kill()
+        server.wait()
+        taken = reserved(address)
+    with taken, served(bundle, address):
+        # Nobody told the hosts: the new chip itself asks for whole frames.
+        for decision in range(3, 6):
+            replies = ask_both(decision, chips)
+            if decision == 5:
+                assert [reply and reply[2:] for reply in replies] == [(84, False)] * 2
+        for chip in chips:
+            chip.close()
+
+
 def test_a_hostile_peer_gets_one_clear_error_and_the_chip_goes_on(bundle: Bundle) -> None:
     with served(bundle, "tcp://127.0.0.1:*") as (server, address, _):
         noise = connected_to(address)
@@ -370,7 +422,7 @@ def test_a_hostile_peer_gets_one_clear_error_and_the_chip_goes_on(bundle: Bundle
             (more, 0, "version None"),
             (many, 9, "no MessagePack"),
             (b"\x91" * 40_000, 0, "no MessagePack"),
-            (encode(Hello(3)).replace(b"version\x01", b"version\x07"), 3, "version 7"),
+            (encode(Hello(3)).replace(b"version\x02", b"version\x07"), 3, "version 7"),
             (encode(Decide(4, "pong", 0, 0, b"xyz")), 4, "a frame of 3 bytes"),
             (encode(Decide(5, "chess", 0, 0, FRAME.tobytes())), 5, "unknown task 'chess'"),
         ]
@@ -569,7 +621,7 @@ def as_chip(visitor: plain.socket) -> Channel:
 def test_a_hostile_chip_is_one_clear_error(answer: bytes | dict[str, object], says: str) -> None:
     def said(visitor: plain.socket) -> None:
         channel = as_chip(visitor)
-        protocol = {"protocol": "mtspark-hil", "version": 1}
+        protocol = {"protocol": "mtspark-hil", "version": 2}
         # The first is for a question that nobody asked, and must be passed over.
         stale = {**protocol, "id": 99, "kind": "decided", "values": [], "host_s": 0.0}
         channel.put(msgpack.packb(stale))

@@ -13,10 +13,12 @@ from mtspark.sim.hil.protocol import (
     ANSWERED,
     ASKED,
     BadPeerError,
+    Change,
     Decide,
     Decided,
     Hello,
     Refused,
+    Unknown,
     Welcome,
     decode,
     encode,
@@ -25,6 +27,8 @@ from mtspark.sim.hil.protocol import (
 MESSAGES = [
     Hello(1),
     Decide(2, "pong", 3, 4, b"\x00\xff" * 50),
+    Change(2, "pong", 3, 4, 2, b"\x00\x01\x00\x00", b"\x01\xff"),
+    Unknown(2),
     Welcome(1, "ab" * 32, "engine", "", [4, 84, 84], 18, ["pong", "breakout"]),
     Decided(2, [0.5, -1e9, 3], 0.001),
     Refused(0, "no"),
@@ -37,14 +41,14 @@ def test_what_is_sent_is_what_arrives(message: Any) -> None:
 
 
 def test_a_kind_comes_only_where_it_may() -> None:
-    with pytest.raises(BadPeerError, match="hello, decide may come here"):
+    with pytest.raises(BadPeerError, match="hello, decide, change may come here"):
         decode(encode(Decided(1, [], 0.0)), ASKED)
 
 
 def changed(**changes: Any) -> bytes:
     """A question for a decision with some fields replaced, or dropped where they are None."""
     fields = {
-        **{"protocol": "mtspark-hil", "version": 1, "kind": "decide"},
+        **{"protocol": "mtspark-hil", "version": 2, "kind": "decide"},
         **{"id": 1, "task": "pong", "episode": 0, "decision": 0, "frame": b"xy"},
         **changes,
     }
@@ -62,7 +66,7 @@ def changed(**changes: Any) -> bytes:
         (msgpack.packb([1, 2]), "no MessagePack"),
         (msgpack.packb({"protocol": "other"}), "not of mtspark-hil"),
         (msgpack.packb({1: 2}), "no MessagePack"),
-        (changed(version=2), "version 2 of mtspark-hil, this side 1"),
+        (changed(version=1), "version 1 of mtspark-hil, this side 2"),
         (changed(version=True), "version True"),
         (changed(version=None), "version None"),
         (changed(kind="run"), "kind 'run'"),
@@ -82,6 +86,7 @@ def changed(**changes: Any) -> bytes:
         (changed(task="a\nb"), "whose task is"),
         (changed(task="x" * 1001), "no MessagePack"),
         (changed(more=1), "unknown fields"),
+        (changed(kind="change"), "whose since is None"),
         (changed(frame=msgpack.ExtType(1, b"z")), "no MessagePack"),
     ],
 )
@@ -131,7 +136,7 @@ def test_a_message_of_many_objects_is_refused_before_they_are_built(data: bytes)
 def test_values_that_are_no_numbers_are_refused(values: Any) -> None:
     data = msgpack.packb(
         {
-            **{"protocol": "mtspark-hil", "version": 1, "kind": "decided"},
+            **{"protocol": "mtspark-hil", "version": 2, "kind": "decided"},
             **{"id": 1, "values": values, "host_s": 0.0},
         }
     )

@@ -14,6 +14,7 @@ from mtspark.sim.hil.timing import (
     Answer,
     FaultSchedule,
     Question,
+    Reply,
     SimulatedTransport,
     Tally,
     Timing,
@@ -28,9 +29,9 @@ class Chip:
         self.asked: list[int] = []
         self.deaths: list[int] = []
 
-    def ask(self, question: Question) -> tuple[np.ndarray, float]:
+    def ask(self, question: Question) -> Reply:
         self.asked.append(question.decision)
-        return np.array([float(question.decision)]), 0.05
+        return Reply(np.array([float(question.decision)]), 0.05)
 
     def kill(self) -> None:
         self.deaths.append(len(self.asked))

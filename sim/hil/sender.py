@@ -1,0 +1,155 @@
+"""What the host sends of a frame: all of it, or what changed since the one that it last sent."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mtspark.core.arrays import Pixels
+from mtspark.core.chip_network import Encoder
+from mtspark.core.errors import BadRequestError
+from mtspark.sim.hil.faults import FaultKind, Faults
+from mtspark.sim.hil.protocol import (
+    CHANGE_TYPE,
+    LARGEST_FRAME,
+    PLACE_TYPE,
+    Change,
+    Decide,
+)
+
+LOST = FaultKind.LOST_CHANGES
+
+
+@dataclass(frozen=True)
+class Changes:
+    """Signed changes of a frame, without those that were lost on the way.
+
+    Attributes:
+        since: number of the decision whose frame they count from.
+        places: ascending, in the frame's row-major order.
+        values: -255 to 255, what is to be added there.
+    """
+
+    since: int
+    places: NDArray[np.uint32]
+    values: NDArray[np.int16]
+
+
+@dataclass(frozen=True)
+class Sending:
+    """A frame on its way to a chip.
+
+    Attributes:
+        decision: number of the observation in its episode.
+        frame: uint8, of the input's shape.
+        changes: what is sent instead of all of it, if it is.
+        messages: how many the host writes, those that are lost included.
+        lost: how many are lost.
+    """
+
+    decision: int
+    frame: Pixels
+    changes: Changes | None = None
+    messages: int = 0
+    lost: int = 0
+
+    def question(self, number: int, task: str, episode: int) -> Decide | Change:
+        """Return the question that carries it, under a number."""
+        if self.changes is None:
+            return Decide(number, task, episode, self.decision, self.frame.tobytes())
+        changes = self.changes
+        return Change(
+            number,
+            task,
+            episode,
+            self.decision,
+            changes.since,
+            changes.places.astype(PLACE_TYPE).tobytes(),
+            changes.values.astype(CHANGE_TYPE).tobytes(),
+        )
+
+
+@dataclass
+class Sender:
+    """Turns the frames of one game into messages.
+
+    Differences are to the frame that was sent last, so an observation that was never sent costs
+    nothing. The first frame of a game is sent whole, and so is the next one after
+    :meth:`forget`.
+
+    Attributes:
+        encoder: of the network.
+        refresh_every: send a whole frame at least this many decisions after the last; None never.
+        faults: messages of changes may be lost; the host does not notice.
+        episode: number of the game, which seeds the draws.
+    """
+
+    encoder: Encoder = Encoder.EVERY_STEP
+    refresh_every: int | None = None
+    faults: Faults = field(default_factory=Faults)
+    episode: int = 0
+    _last: Sending | None = field(default=None, init=False)
+    _whole: int = field(default=0, init=False)
+
+    def send(self, decision: int, frame: Pixels) -> Sending:
+        """Return what is sent of a frame, and take it for sent."""
+        last, self._last = self._last, Sending(decision, frame)
+        due = self.refresh_every is not None and decision - self._whole >= self.refresh_every
+        if self.encoder is Encoder.CHANGES and last is not None and not due:
+            changed = self._changed(decision, frame, last)
+            # Places take four times the bytes of a frame; only a huge one does not fit.
+            if changed.messages * np.dtype(PLACE_TYPE).itemsize <= LARGEST_FRAME:
+                return changed
+        self._whole = decision
+        return whole(decision, frame, self.encoder)
+
+    def forget(self) -> None:
+        """Send the next frame whole: nobody knows what arrived."""
+        self._last = None
+
+    def _changed(self, decision: int, frame: Pixels, last: Sending) -> Sending:
+        difference = frame.astype(np.int16).reshape(-1) - last.frame.reshape(-1)
+        places = np.flatnonzero(difference)
+        sent = len(places)
+        if self.faults.rate(LOST):
+            lost = self._lost(decision, frame.size)[places]
+            places = places[~lost]
+        changes = Changes(last.decision, places.astype(np.uint32), difference[places])
+        return Sending(decision, frame, changes, sent, sent - len(places))
+
+    def _lost(self, decision: int, size: int) -> NDArray[np.bool_]:
+        """Draw for every value, so that what is lost at a low rate also is at a higher one."""
+        drawn = self.faults.generator(LOST, self.episode, decision).random(size, dtype=np.float32)
+        lost: NDArray[np.bool_] = drawn < self.faults.rate(LOST)
+        return lost
+
+
+def whole(decision: int, frame: Pixels, encoder: Encoder) -> Sending:
+    """Return a frame that is sent whole.
+
+    Neurons that send it in every step are written value by value; messages to sums are those of
+    nonzero values.
+    """
+    every = encoder is Encoder.EVERY_STEP
+    return Sending(decision, frame, messages=frame.size if every else int(np.count_nonzero(frame)))
+
+
+def check_sender(encoder: Encoder, refresh_every: int | None, faults: Faults) -> None:
+    """Refuse what only changes can have, where whole frames are sent.
+
+    Raises:
+        BadRequestError: the network's encoder is another one.
+    """
+    if encoder is Encoder.CHANGES:
+        return
+    wants = [
+        *(["--refresh-every"] if refresh_every is not None else []),
+        *([f"the fault {LOST.value}"] if LOST in faults.rates else []),
+    ]
+    if wants:
+        raise BadRequestError(
+            f"{' and '.join(wants)}: this bundle's encoder is {encoder.value}, which sends whole "
+            f"frames; export the agent with --encoder {Encoder.CHANGES.value}"
+        )
