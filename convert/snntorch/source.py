@@ -72,6 +72,28 @@ def build_module(text: str, weights: AnyPath | None = None) -> BuiltModule:
     return BuiltModule(module.eval(), lines, tuple(notes))
 
 
+def named_object(text: str) -> Any:
+    """Run a file of the user's own and return what stands in it under a name.
+
+    Args:
+        text: ``file.py:name``.
+
+    Raises:
+        BadFileError: the file is missing or no Python.
+        BadRequestError: nothing has that name.
+    """
+    name, _, wanted = text.rpartition(":")
+    path = Path(name or wanted)
+    if not path.is_file():
+        raise BadFileError(f"{path}: no such file; give file.py:name")
+    if not name:
+        raise BadRequestError(f"{path}: name what is meant in it, {path.name}:NAME")
+    source = _import(path)
+    if not hasattr(source, wanted):
+        raise BadRequestError(f"{path}: has nothing of the name {one_line(wanted, 60)!r}")
+    return getattr(source, wanted)
+
+
 def _import(path: Path) -> Any:
     spec = importlib.util.spec_from_file_location(f"mtspark_user_{path.stem}", path)
     assert spec is not None

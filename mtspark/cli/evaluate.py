@@ -30,7 +30,16 @@ def evaluate_command(
         float, typer.Option(help="Sticky actions of the second pair of rows.")
     ] = 0.25,
     data: Annotated[
-        Path | None, typer.Option(help="Folder with test images, for image tasks (or download).")
+        str | None,
+        typer.Option(
+            metavar="PATH",
+            help="Inputs with labels: .npy (and --labels), .npz of x and y, a folder of one folder "
+            "of images for each class, FILE.py:NAME of a dataset; for image tasks, the folder with "
+            "their sets (or download).",
+        ),
+    ] = None,
+    labels: Annotated[
+        Path | None, typer.Option(help="Class of each input of --data FILE.npy, .npy.")
     ] = None,
     images: Annotated[
         int, typer.Option(min=0, max=MOST, help="Test images of each task; 0: all.")
@@ -54,22 +63,33 @@ def evaluate_command(
 
     Every task is played greedily over full, unclipped episodes. While the chip plays, the
     float network is asked about the same frames: the share of equal actions is printed. A task
-    that is an image set is scored by the share of its test images that are named rightly. An
+    that is an image set is scored by the share of its test images that are named rightly; any
+    network is scored so on data of your own, --data, and the mean sample is counted and priced. An
     agent that no chip can run, such as a teacher that does not spike, is scored by its own file.
     """
     one_thread_each()
     from mtspark.cli.show import print_evaluation
     from mtspark.core.errors import BadRequestError
     from mtspark.deploy.bundle import load_bundle
-    from mtspark.workflows.evaluate import EvaluationRequest, evaluate_bundle, evaluate_checkpoint
+    from mtspark.workflows.evaluate import (
+        EvaluationRequest,
+        evaluate_bundle,
+        evaluate_checkpoint,
+        is_labelled,
+    )
 
     check_target(json_out)
+    if data is not None and (labels is not None or is_labelled(data)):
+        _evaluate_data(folder, data, labels, task or [], json_out)
+        return
+    if labels is not None:
+        raise BadRequestError("--labels: belongs to inputs; give them, too: --data FILE.npy")
     request = EvaluationRequest(
         tasks=tuple(task or ()),
         episodes=episodes,
         seed=seed,
         sticky=sticky,
-        data=data,
+        data=None if data is None else Path(data),
         images=images,
         store=json_out,
         max_decisions=max_decisions,
@@ -84,3 +104,28 @@ def evaluate_command(
         else:
             result = evaluate_bundle(load_bundle(folder), request, into=into, progress=progress)
     print_evaluation(result)
+
+
+def _evaluate_data(
+    folder: Path, data: str, labels: Path | None, tasks: list[str], json_out: Path | None
+) -> None:
+    """Score a bundle on data of the user's own."""
+    from mtspark.cli.show import print_data_evaluation
+    from mtspark.core.errors import BadRequestError
+    from mtspark.core.files import write_json
+    from mtspark.workflows.deployment import load_bundle
+    from mtspark.workflows.evaluate import load_labelled
+
+    if len(tasks) > 1:
+        raise BadRequestError(f"--task: {len(tasks)} are given; data belong to one task")
+    chip = load_bundle(folder)
+    with progress_bar() as progress:
+        loaded = load_labelled(data, labels, chip.network.input.shape)
+        result = chip.evaluate(
+            loaded.x, loaded.y, task=tasks[0] if tasks else None, progress=progress
+        )
+    bill = result.energy()
+    if json_out is not None:
+        energy = {"origin": loaded.origin, "energy": [bill.to_json()]}
+        write_json(json_out, {**result.to_json(), **energy})
+    print_data_evaluation(result, bill, loaded.origin)

@@ -1,5 +1,6 @@
 from .diff import print_diff as print_diff
 from .doctor import print_examination as print_examination
+from .evaluation import print_data_evaluation as print_data_evaluation
 from .evaluation import print_evaluation as print_evaluation
 from .explain import print_explanation as print_explanation
 from .export import print_export as print_export

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from rich.markup import escape
 from rich.table import Table
 
 from mtspark.cli._console import console
+from mtspark.cli.show.runs import print_bill, print_counts
 
 if TYPE_CHECKING:
-    from mtspark.workflows.evaluate import Evaluation
+    from mtspark.sim.energy import Bill
+    from mtspark.workflows.evaluate import DataEvaluation, Evaluation
 
 
 def print_evaluation(result: Evaluation) -> None:
@@ -65,3 +68,32 @@ def _print_images(name: str, rows: list[dict[str, Any]]) -> None:
             row["origin"],
         )
     console.print(table)
+
+
+def print_data_evaluation(result: DataEvaluation, bill: Bill, origin: str) -> None:
+    """Show accuracy of float network and chip on data, and what a sample costs."""
+    low, high = result.interval_95
+    beside = (
+        ""
+        if result.float_accuracy is None
+        else f", the float network {result.float_accuracy:.1%}; both give the same answer to "
+        f"{result.agreement:.1%}"
+    )
+    console.print(
+        f"The chip names [bold]{result.accuracy:.1%}[/bold] of {result.samples:,} samples of "
+        f"{escape(origin)} rightly (95 %: {low:.1%} to {high:.1%}){beside}.",
+        markup=True,
+    )
+    console.print(
+        f"A sample takes {bill.dynamic_j_per_decision * 1e6:,.3g} µJ of dynamic energy on "
+        f"{bill.card.name}, an estimate: no hardware was measured."
+    )
+    print_counts(
+        {
+            **result.to_json(),
+            "decisions": result.samples,
+            "steps_per_decision": result.network.steps_per_decision,
+        },
+        result.network,
+    )
+    print_bill(bill.to_json())

@@ -1,4 +1,5 @@
 from .arrays import map_npy as map_npy
+from .arrays import npz_names as npz_names
 from .arrays import read_idx as read_idx
 from .arrays import read_npz as read_npz
 from .atomic import AnyPath as AnyPath

@@ -78,6 +78,25 @@ def read_npz(path: Path, names: tuple[str, ...], limits: FileLimits) -> dict[str
     return arrays
 
 
+def npz_names(path: Path, limits: FileLimits) -> list[str]:
+    """Return the names of the arrays in an .npz file, in their order.
+
+    Call it in a limited process.
+
+    Raises:
+        BadFileError: no such file, damaged, or over a limit.
+    """
+    check_file_size(path, limits)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = [member.filename for member in archive.infolist()]
+    except (*Damage, NotImplementedError, RuntimeError, ValueError) as error:
+        raise BadFileError(f"{path}: damaged ({one_line(error)})") from error
+    if len(names) > limits.objects:
+        raise over("objects", f"{path}", len(names), limits)
+    return [name.removesuffix(".npy") for name in names if name.endswith(".npy")]
+
+
 def read_idx(path: Path, limits: FileLimits) -> NDArray[np.uint8]:
     """Read an array of the IDX format (http://yann.lecun.com/exdb/mnist/), plain or gzipped.
 

@@ -2,7 +2,7 @@
 
 `rows` holds results; `bundle` plays the games and images of a deployed agent, `checkpoint` those
 of an agent's float network alone, `images` scores image sets. `data` compares any network's
-classes with labels.
+classes with labels, `labelled` loads such data.
 """
 
 import lazy_loader

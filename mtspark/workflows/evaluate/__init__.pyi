@@ -4,5 +4,8 @@ from .checkpoint import evaluate_checkpoint as evaluate_checkpoint
 from .data import DataEvaluation as DataEvaluation
 from .data import evaluate_data as evaluate_data
 from .images import load_test_images as load_test_images
+from .labelled import LabelledData as LabelledData
+from .labelled import is_labelled as is_labelled
+from .labelled import load_labelled as load_labelled
 from .rows import Evaluation as Evaluation
 from .rows import confidence_interval as confidence_interval

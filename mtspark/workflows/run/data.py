@@ -135,7 +135,8 @@ def messages_of(values: NDArray[Any], network: ChipNetwork, name: str = "x") -> 
 
     Args:
         values: frames (batch, *shape) of a network that holds one frame, series
-            (batch, T, *shape) of one that takes a slice a step, in the network's own values.
+            (batch, T, *shape) of one that takes a slice a step, in the network's own values. A
+            frame for such a network is shown in all of its steps.
         network: says what its input sends.
         name: of the argument, for errors.
 
@@ -146,6 +147,10 @@ def messages_of(values: NDArray[Any], network: ChipNetwork, name: str = "x") -> 
         BadRequestError: another shape, or a value that no message stands for.
     """
     shape, axes = network.input.shape, 1 if network.input.held else 2
+    if axes == 2 and _are_frames(values, shape):
+        # What does not change in time is shown in every step.
+        steps = (len(values), network.time_steps, *values.shape[1:])
+        values = np.broadcast_to(values[:, None], steps)
     fits = values.ndim >= axes and values.size > 0
     # A module's own shape may lack the axes of size 1 that an image on the chip has.
     if not fits or _plain(values.shape[axes:]) != _plain(shape):
@@ -156,6 +161,12 @@ def messages_of(values: NDArray[Any], network: ChipNetwork, name: str = "x") -> 
         raise BadRequestError(f"{name}: has values that are not finite")
     messages = as_messages(values, network, Path(name))
     return messages.reshape(*values.shape[:axes], *shape)
+
+
+def _are_frames(values: NDArray[Any], shape: tuple[int, ...]) -> bool:
+    """Whether values have the shape of frames, and could not be series."""
+    own = _plain(shape)
+    return values.ndim > 1 and _plain(values.shape[1:]) == own != _plain(values.shape[2:])
 
 
 def _plain(shape: tuple[int, ...]) -> tuple[int, ...]:
