@@ -18,6 +18,7 @@ from mtspark.workflows.export import (
     check_given,
     check_shape,
     declared_options,
+    former_names,
     source_of,
 )
 
@@ -50,6 +51,9 @@ def export_command(
 ) -> None:
     """Turn a spiking network into a folder: float graphs and an integer chip network."""
     one_thread_each()
+    for name, option in former_names().items():
+        if options.pop(name):
+            raise BadRequestError(f"--{name}: is now called {option.flag}; give that instead")
     check_target(json_out)
     source = source_of(checkpoint)
     given = {
@@ -124,7 +128,8 @@ def with_options(command: Callable[..., None]) -> Callable[..., None]:
         if not option.about.heading
     ]
     rest = declared[len(first) :]
-    parameters = [*own[:at], *first, own[at], *rest, *own[at + 1 :]]
+    hidden = [_former(name) for name in former_names()]
+    parameters = [*own[:at], *first, own[at], *rest, *own[at + 1 :], *hidden]
     command.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {one.name: one.annotation for one in parameters}
     return command
@@ -146,6 +151,16 @@ def _parameter(option: DeclaredOption) -> inspect.Parameter:
         inspect.Parameter.POSITIONAL_OR_KEYWORD,
         default=default,
         annotation=Annotated[kind, info],
+    )
+
+
+def _former(name: str) -> inspect.Parameter:
+    """A flag that is taken only to say what it is called now."""
+    return inspect.Parameter(
+        name,
+        inspect.Parameter.POSITIONAL_OR_KEYWORD,
+        default=False,
+        annotation=Annotated[bool, typer.Option(f"--{name}", hidden=True)],
     )
 
 

@@ -36,6 +36,7 @@ from mtspark.workflows.export import (
     chosen_formats,
     declared_options,
     fidelity_of,
+    former_names,
     run_steps,
     write_export,
 )
@@ -593,7 +594,7 @@ def export(
             (.pt), a NIR graph (.nir), a netx network (.net) or ``file.py:factory``.
         sample: a batch of the network's inputs (array, tensor or DataLoader): frames
             (batch, *shape of a step), or series (T, batch, ...) or (batch, T, ...). It gives the
-            shape of the input, how it is sent (`held`, `input_bits`, `input_scale`, where they
+            shape of the input, how it is sent (`one_frame`, `input_bits`, `input_scale`, where they
             are not given), and the inputs that float network and chip are compared on.
         input_shape: of one step, without batch; where a module has no sample.
         time_steps: T, steps of one run; where the module does not say it.
@@ -714,8 +715,11 @@ def _checked_options(options: dict[str, Any]) -> dict[str, Any]:
         BadRequestError: a choice that does not exist.
     """
     known = {option.name: option for option in declared_options()}
+    former = former_names()
     fields = dict(options)
     for name, value in options.items():
+        if name in former:
+            raise TypeError(f"export() has no option {name!r} any more; it is {former[name].name}")
         if name not in known:
             raise TypeError(
                 f"export() has no option {name!r}; it has sample, name, {', '.join(known)}"

@@ -223,7 +223,12 @@ FRAMES: dict[str, Any] = {"sample": np.eye(2), "time_steps": 4}
         (lambda: mtspark.export(STEP, time_steps="9"), TypeError, "'9' is str; give a whole"),
         (lambda: mtspark.export(STEP, time_steps=0), ValueError, "^time_steps 0: must be at"),
         (lambda: mtspark.export(STEP, input_scale="1"), TypeError, "'1' is str; give a number"),
-        (lambda: mtspark.export(STEP, held="yes"), TypeError, "'yes' is str; give True or"),
+        (lambda: mtspark.export(STEP, one_frame="yes"), TypeError, "'yes' is str; give True or"),
+        (
+            lambda: mtspark.export(STEP, held=True),
+            TypeError,
+            "no option 'held' any more; it is one_frame",
+        ),
         (lambda: mtspark.export(STEP, name="a\nb"), ValueError, "cannot be printed"),
         (lambda: mtspark.export(STEP, name=3), TypeError, "name: 3 is int; give a str"),
         (lambda: mtspark.export(STEP, sample=np.zeros((0, 2))), ValueError, "at least one input"),
@@ -371,7 +376,7 @@ def test_an_agent_is_scored_as_by_the_command_line(
 
 
 def test_numbers_of_numpy_are_options() -> None:
-    options = {"time_steps": np.int64(3), "input_scale": np.float32(1), "held": np.True_}
+    options = {"time_steps": np.int64(3), "input_scale": np.float32(1), "one_frame": np.True_}
     chip = mtspark.export(STEP, sample=np.eye(2), **options)
     assert chip.network.time_steps == 3
     assert chip.network.input.held

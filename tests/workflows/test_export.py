@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from mtspark.convert.nir.neurons import Integrator, Order, Start
+from mtspark.core.chip_network import Encoder
 from mtspark.core.errors import BadRequestError
 from mtspark.core.float_network.network import FloatReset
 from mtspark.core.progress import Progress
@@ -24,6 +25,7 @@ from mtspark.workflows.export.request import (
     Source,
     check_given,
     declared_options,
+    former_names,
 )
 from mtspark.workflows.export.sample import Layout, layouts, sample_encoding
 
@@ -50,6 +52,7 @@ def write_graph(path: Path) -> Path:
         (requests.IntegratorName, [one.value for one in Integrator]),
         (requests.OrderName, [one.value for one in Order]),
         (requests.StartName, [one.value for one in Start]),
+        (requests.EncoderName, [one.value for one in Encoder]),
         (requests.CalibrationName, [one.value for one in Calibration]),
         (
             requests.ResetName,
@@ -64,7 +67,7 @@ def test_names_of_options_are_values_of_the_enums(names: object, values: list[st
 def test_the_command_line_has_every_option_once_and_says_what_it_is_for() -> None:
     from mtspark.cli.export import export_command
 
-    own = {"context", "checkpoint", "output", "force", "json_out"}
+    own = {"context", "checkpoint", "output", "force", "json_out", *former_names()}
     names = set(inspect.signature(export_command).parameters)
     assert names - own == {option.name for option in fields(ExportOptions)}
     assert all(option.about.help and option.about.sources for option in declared_options())

@@ -106,15 +106,15 @@ def test_what_the_input_does_not_take_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_network_that_holds_one_frame_says_which_axis_is_missing(tmp_path: Path) -> None:
-    """Nobody gave --held where the module holds its frame itself: T is what was left out."""
-    bundle = export(tmp_path, held=True).bundle
+    """Nobody gave --one-frame where the module holds its frame itself: T is what was left out."""
+    bundle = export(tmp_path, one_frame=True).bundle
     file, frames = tmp_path / "x.npy", np.eye(4)
     np.save(file, frames)
     with pytest.raises(BadRequestError) as caught:
         run_recording(bundle, file, backend=BackendName.REFERENCE)
     assert "one sample of 4 steps (T, 4), which change" in str(caught.value)
     assert "give samples as (batch, 1, 4), x[:, None]" in str(caught.value)
-    assert "--held" not in str(caught.value)
+    assert "--one-frame" not in str(caught.value)
     np.save(file, frames[:, None])
     run = run_recording(bundle, file, backend=BackendName.REFERENCE)
     assert run.to_json()["samples"] == 4

@@ -72,7 +72,7 @@ def quantise_network(export: Export) -> Export:
         None if agent is None else agent.protocol,
         name=export.name,
         payload_bits=None if agent is not None else export.input_bits,
-        held=None if agent is not None else export.held,
+        held=None if agent is not None else export.one_frame,
         options=export.options,
         provenance=dict(export.provenance),
     )
@@ -143,7 +143,7 @@ def compared_inputs(export: Export) -> tuple[NDArray[Any], str]:
         spikes = np.random.default_rng(0).random(shape) < RANDOM_RATE
         series = spikes * (network.input.scale * (255 if export.input_bits else 1))
         inputs = f"random spikes, {RANDOM_RATE:.0%} a step"
-    if export.held:
+    if export.one_frame:
         series = np.broadcast_to(series[:1], (steps, *series.shape[1:]))
     return series, inputs
 

@@ -67,6 +67,7 @@ class Option:
         flag: on the command line, where it is not the name of the field.
         heading: whether the help lists it among the options of networks that are no agents.
         min, max: of a number.
+        formerly: the field's name of before, which is refused by the new one.
     """
 
     help: str
@@ -75,6 +76,7 @@ class Option:
     heading: bool = True
     min: int | None = None
     max: int | None = None
+    formerly: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,10 +209,13 @@ class ExportOptions:
     input_scale: Annotated[
         float | None, Option("What an input message of 1 stands for (default: 1).", FLOAT)
     ] = None
-    held: Annotated[
+    one_frame: Annotated[
         bool,
         Option(
-            "One frame is held for all steps, rather than a series given.", FLOAT, flag="--held"
+            "A run is given one frame for all its steps, not a series of one slice a step.",
+            FLOAT,
+            flag="--one-frame",
+            formerly="held",
         ),
     ] = False
     output_node: Annotated[
@@ -269,7 +274,7 @@ class ExportRequest(ExportOptions):
             (T, batch, ...) or (batch, T, ...); takes the place of the option `recording`.
         labels: (batch,) classes of the sample, where its loader has them.
         given: names of the options that the caller gave. A sample decides of the others how
-            inputs are sent: `held`, `input_bits` and `input_scale`.
+            inputs are sent: `one_frame`, `input_bits` and `input_scale`.
     """
 
     source: AnyPath | nn.Module | Agent
@@ -320,6 +325,11 @@ def declared_options() -> tuple[DeclaredOption, ...]:
         for field in fields(ExportOptions)
         for about in hints[field.name].__metadata__
     )
+
+
+def former_names() -> dict[str, DeclaredOption]:
+    """Return the options that had another name before, by that name."""
+    return {option.about.formerly: option for option in declared_options() if option.about.formerly}
 
 
 def source_of(path: Path) -> Source:

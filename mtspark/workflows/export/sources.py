@@ -87,7 +87,7 @@ def read_nir(export: Export) -> Export:
     export = replace(
         export,
         float_network=network,
-        held=request.held,
+        one_frame=request.one_frame,
         input_bits=request.input_bits,
         provenance=_provenance(export, content),
         files={GRAPH: graph},
@@ -121,7 +121,7 @@ def trace_module(export: Export) -> Export:
             float_network=network,
             module_agreement=agreement,
             # The module said itself how its input comes.
-            held=request.held or traced.recording.held,
+            one_frame=request.one_frame or traced.recording.held,
             input_bits=request.input_bits,
             provenance=_provenance(export),
         )
@@ -236,12 +236,14 @@ def _with_sample(export: Export, layout: Layout | None) -> Export:
     bits, scale = sample_encoding(request)
     if scale is not None:
         network = replace(network, input=replace(network.input, scale=scale))
-    held = export.held
-    if not layout.series and "held" not in request.given:
-        held = True
+    one_frame = export.one_frame
+    if not layout.series and "one_frame" not in request.given:
+        one_frame = True
     steps = network.time_steps or DEFAULT_STEPS
     series = layout.series_of(request.sample, network.input.shape, steps)
-    return replace(export, float_network=network, input_bits=bits, held=held, series=series)
+    return replace(
+        export, float_network=network, input_bits=bits, one_frame=one_frame, series=series
+    )
 
 
 def _module_in_memory(source: Any) -> nn.Module:

@@ -62,7 +62,7 @@ class Export:
         agent: the trained agent.
         graphs: its NIR graph of each task, read back from `files`.
         float_network: before quantisation, all tasks in one.
-        held: whether one frame is held for all steps.
+        one_frame: whether a run is given one frame for all steps.
         input_bits: 0 (spikes) or 8 (values) of an input message.
         series: inputs in memory, (T, batch, *shape of a step).
         module_agreement: how the float network agrees with the module's own run.
@@ -88,7 +88,7 @@ class Export:
     agent: Agent | None = None
     graphs: Mapping[str, NIRGraph] = field(default_factory=dict)
     float_network: FloatNetwork | None = None
-    held: bool = False
+    one_frame: bool = False
     input_bits: int = 0
     series: NDArray[Any] | None = None
     module_agreement: tuple[TraceAgreement, ...] = ()
