@@ -154,11 +154,11 @@ COUNT_GAMES = (
 )
 
 LIST_MECHANISMS = (
-    "from mtspark.core.confinement import mechanisms_here; "
-    "print(*(mechanism.name for mechanism in mechanisms_here()))"
+    "from mtspark.core.confinement import landlock_version, mechanisms_here; "
+    "print(*(mechanism.name for mechanism in mechanisms_here()), f'V{landlock_version()}')"
 )
 CONFINEMENT = (
-    ("hard limits", "LIMITS", "limits of memory and time", "use Linux or macOS"),
+    ("hard limits", "LIMITS", "limits of memory and time", "use Linux"),
     ("parent death", "PARENT", "ending with mtspark", "use Linux"),
     ("Landlock", "LANDLOCK", "protection of files", "use Linux 5.13 or newer with Landlock"),
     (
@@ -351,6 +351,12 @@ def check_confinement() -> tuple[Finding, ...]:
             status = "ok" if mechanism in answer.split() else "missing"
             found = "in force" if status == "ok" else "not on this machine"
             fix = "" if status == "ok" else remedy
+            if status == "ok" and "SECCOMP" not in answer.split():
+                if mechanism == "PARENT":
+                    found = "in force, but without seccomp a process can lift it"
+                if mechanism == "LANDLOCK" and answer.split()[-1] in ("V1", "V2"):
+                    status, fix = "too old", "use Linux 6.2 or newer"
+                    found = "in force, but files can still be emptied by name"
         findings.append(
             Finding(
                 name=name,

@@ -126,6 +126,19 @@ def test_a_kernel_without_landlock_and_seccomp_is_said(monkeypatch):
         assert not found[name].essential
 
 
+def test_what_other_rules_lack_without_seccomp_is_said(monkeypatch):
+    """Landlock kept files from being truncated by name from its third version on."""
+    monkeypatch.setattr(doctor, "LIST_MECHANISMS", "print('LIMITS PARENT LANDLOCK V2')")
+    found = {part.name: part for part in doctor.check_confinement()}
+    assert "can lift it" in found["parent death"].found
+    assert found["Landlock"].status == "too old"
+    assert "emptied" in found["Landlock"].found
+    assert "6.2" in found["Landlock"].fix
+    monkeypatch.setattr(doctor, "LIST_MECHANISMS", "print('LIMITS PARENT LANDLOCK SECCOMP V2')")
+    found = {part.name: part for part in doctor.check_confinement()}
+    assert {part.found for part in found.values()} == {"in force"}
+
+
 @pytest.mark.parametrize(
     "code",
     [doctor.LOAD_LAVA, doctor.LOAD_ENGINE, doctor.COUNT_GAMES, doctor.LIST_MECHANISMS],

@@ -1,3 +1,4 @@
+from .landlock import landlock_version as landlock_version
 from .process import Bounds as Bounds
 from .process import Mechanism as Mechanism
 from .process import confine as confine

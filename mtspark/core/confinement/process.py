@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import json
+import mmap
 import os
 import platform
 import resource
@@ -17,6 +18,7 @@ from pathlib import Path
 from mtspark.core.confinement.calls import NO_NEW_PRIVILEGES, PARENT_DEATH_SIGNAL, prctl
 from mtspark.core.confinement.landlock import forbid_changing_files
 from mtspark.core.confinement.limits import drop_capabilities, set_hard_limit
+from mtspark.core.confinement.memory import leave_shared_memory
 from mtspark.core.confinement.seccomp import forbid_system_calls
 
 SPARE_FILES = 64
@@ -49,7 +51,7 @@ class Bounds:
 
 
 def detach(parent: int, kept: int) -> bool:
-    """Leave a parent's process group and lose its open files.
+    """Leave a parent's process group, and lose its open files and the memory shared with it.
 
     Args:
         parent: id of the process that forked this one, and with which it shall end.
@@ -66,6 +68,7 @@ def detach(parent: int, kept: int) -> bool:
         if os.getppid() != parent:
             # It ended before it could be heard of.
             os._exit(1)
+        leave_shared_memory()
     nowhere = os.open(os.devnull, os.O_RDWR)
     # Not closed but replaced: an object of the parent that closes its number later would
     # otherwise close a file that this process has opened meanwhile.
@@ -135,7 +138,16 @@ def _limit(bounds: Bounds) -> bool:
     if hasattr(resource, "RLIMIT_NPROC"):
         # Neither processes nor threads; for root the kernel ignores it.
         done.append(set_hard_limit(resource.RLIMIT_NPROC, 0))
-    return all(done)
+    # macOS takes a limit of address space and keeps nobody to it.
+    return all(done) and not _can_map(2 * memory)
+
+
+def _can_map(size: int) -> bool:
+    try:
+        mmap.mmap(-1, size).close()
+    except (OSError, ValueError, OverflowError, MemoryError):
+        return False
+    return True
 
 
 def _open_files() -> set[int]:

@@ -6,12 +6,14 @@ answer is the first that fits:
 
 * a call made in another processor's convention ends the process;
 * calls in `FORBIDDEN` fail with EPERM, and calls newer than `NEWEST` with ENOSYS;
-* a few calls depend on an argument: files open for reading only, `clone` makes threads only,
-  signals go to this process only, and limits are read only;
+* a few calls depend on an argument: files open for reading only, `ioctl` and `fcntl` do what
+  `FILE_CONTROLS` and `FCNTL_COMMANDS` list, signals go to this process only, and limits are read
+  only;
 * every other call is allowed.
 
 `clone3` and `openat2` keep their arguments in memory, which a filter cannot see: they fail with
-ENOSYS, and the C library falls back to `clone` and `openat`.
+ENOSYS, and the C library falls back to `clone` and `openat`. `clone` fails, too: readers start
+no threads, since an ordinary user's limit of processes is 0.
 """
 
 from __future__ import annotations
@@ -38,12 +40,14 @@ UNKNOWN = FAIL | errno.ENOSYS
 
 WRITING = 0o1 | 0o2 | 0o100 | 0o1000 | 0o2000
 """O_WRONLY, O_RDWR, O_CREAT, O_TRUNC, O_APPEND: the same on x86-64 and AArch64."""
-THREAD = 0x00010000
-"""CLONE_THREAD."""
 DEATH_SIGNAL = 1
 """PR_SET_PDEATHSIG."""
-TYPES_FOR_THE_USER = (0x5412, 0x541C)
-"""TIOCSTI and TIOCLINUX put characters into a terminal's input."""
+FILE_CONTROLS = (0x5401, 0x802C542A, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)
+"""TCGETS, TCGETS2, TIOCGWINSZ, FIONREAD, FIONBIO, FIONCLEX, FIOCLEX. Others change attributes of
+files that are open for reading only, send signals, or type into a terminal."""
+FCNTL_COMMANDS = (*range(8), 36, 37, 38, 1027, 1030, 1032, 1034)
+"""Copies of descriptors, their flags, locks, and questions. Others have signals sent to any process
+of the user (F_SETOWN, F_SETSIG), or hold up those who open a file (F_SETLEASE)."""
 NEWEST = 462
 """mseal, of Linux 6.10. From 424 on, numbers are the same on every processor."""
 
@@ -52,13 +56,13 @@ CALLS = {
     # Checked by an argument
     "open": (2, None),
     "openat": (257, 56),
-    "clone": (56, 220),
     "prlimit64": (302, 261),
     "kill": (62, 129),
     "tkill": (200, 130),
     "tgkill": (234, 131),
     "prctl": (157, 167),
     "ioctl": (16, 29),
+    "fcntl": (72, 25),
     # Make, change and remove files
     "creat": (85, None),
     "open_by_handle_at": (304, 265),
@@ -100,6 +104,7 @@ CALLS = {
     # Programs and processes
     "execve": (59, 221),
     "execveat": (322, 281),
+    "clone": (56, 220),
     "fork": (57, None),
     "vfork": (58, None),
     "setpgid": (109, 154),
@@ -113,7 +118,16 @@ CALLS = {
     "process_vm_readv": (310, 270),
     "process_vm_writev": (311, 271),
     "process_madvise": (440, 440),
+    "process_mrelease": (448, 448),
     "kcmp": (312, 272),
+    "setpriority": (141, 140),
+    "ioprio_set": (251, 30),
+    "sched_setparam": (142, 118),
+    "sched_setscheduler": (144, 119),
+    "sched_setaffinity": (203, 122),
+    "sched_setattr": (314, 274),
+    "migrate_pages": (256, 238),
+    "move_pages": (279, 239),
     # Sockets, and what outlives a process
     "socket": (41, 198),
     "socketpair": (53, 199),
@@ -126,8 +140,16 @@ CALLS = {
     "sendmsg": (46, 211),
     "sendmmsg": (307, 269),
     "shmget": (29, 194),
+    "shmat": (30, 196),
+    "shmctl": (31, 195),
     "msgget": (68, 186),
+    "msgsnd": (69, 189),
+    "msgrcv": (70, 188),
+    "msgctl": (71, 187),
     "semget": (64, 190),
+    "semop": (65, 193),
+    "semtimedop": (220, 192),
+    "semctl": (66, 191),
     "mq_open": (240, 180),
     "mq_unlink": (241, 181),
     "memfd_create": (319, 279),
@@ -141,6 +163,8 @@ CALLS = {
     "setregid": (114, 143),
     "setresuid": (117, 147),
     "setresgid": (119, 149),
+    "setfsuid": (122, 151),
+    "setfsgid": (123, 152),
     "setgroups": (116, 159),
     "unshare": (272, 97),
     "setns": (308, 268),
@@ -151,10 +175,13 @@ CALLS = {
     "io_uring_setup": (425, 425),
     "io_uring_enter": (426, 426),
     "io_uring_register": (427, 427),
+    "io_setup": (206, 0),
+    "io_submit": (209, 2),
     "bpf": (321, 280),
     "perf_event_open": (298, 241),
     "userfaultfd": (323, 282),
     "fanotify_init": (300, 262),
+    "fanotify_mark": (301, 263),
     "modify_ldt": (154, None),
     "personality": (135, 92),
     "mount": (165, 40),
@@ -187,6 +214,10 @@ CALLS = {
     "kexec_file_load": (320, 294),
     "syslog": (103, 116),
     "vhangup": (153, 58),
+    "sync": (162, 81),
+    "syncfs": (306, 267),
+    "uselib": (134, None),
+    "nfsservctl": (180, 42),
     "iopl": (172, None),
     "ioperm": (173, None),
     # Arguments in memory
@@ -195,7 +226,9 @@ CALLS = {
 }
 """From asm/unistd_64.h and asm-generic/unistd.h of Linux."""
 
-BY_ARGUMENT = ("open", "openat", "clone", "prlimit64", "kill", "tkill", "tgkill", "prctl", "ioctl")
+BY_ARGUMENT = (
+    *("open", "openat", "prlimit64", "kill", "tkill", "tgkill", "prctl", "ioctl", "fcntl"),
+)
 NOT_OFFERED = ("clone3", "openat2")
 FORBIDDEN = tuple(name for name in CALLS if name not in (*BY_ARGUMENT, *NOT_OFFERED))
 
@@ -237,11 +270,11 @@ def assemble(machine: Processor, process: int) -> list[Instruction]:
     rules = {
         "open": _unless_set(1, WRITING),
         "openat": _unless_set(2, WRITING),
-        "clone": _only_if_set(0, THREAD),
         "prlimit64": _only_if_null(2),
         **dict.fromkeys(("kill", "tkill", "tgkill"), _only_if_equal(0, process)),
         "prctl": _unless_one_of(0, (DEATH_SIGNAL,)),
-        "ioctl": _unless_one_of(1, TYPES_FOR_THE_USER),
+        "ioctl": _only_if_one_of(1, FILE_CONTROLS),
+        "fcntl": _only_if_one_of(1, FCNTL_COMMANDS),
         **{name: [_answer(REFUSED)] for name in FORBIDDEN},
         **{name: [_answer(UNKNOWN)] for name in NOT_OFFERED},
     }
@@ -274,10 +307,6 @@ def _unless_set(argument: int, bits: int) -> list[Instruction]:
     return [_low(argument), (JUMP_SET, 0, 1, bits), _answer(REFUSED), _answer(ALLOW)]
 
 
-def _only_if_set(argument: int, bits: int) -> list[Instruction]:
-    return [_low(argument), (JUMP_SET, 1, 0, bits), _answer(REFUSED), _answer(ALLOW)]
-
-
 def _only_if_equal(argument: int, value: int) -> list[Instruction]:
     return [_low(argument), (JUMP_EQUAL, 1, 0, value), _answer(REFUSED), _answer(ALLOW)]
 
@@ -295,8 +324,16 @@ def _only_if_null(argument: int) -> list[Instruction]:
 
 
 def _unless_one_of(argument: int, values: tuple[int, ...]) -> list[Instruction]:
-    checks = [(JUMP_EQUAL, len(values) - at, 0, value) for at, value in enumerate(values)]
-    return [_low(argument), *checks, _answer(ALLOW), _answer(REFUSED)]
+    return [_low(argument), *_jumps(values), _answer(ALLOW), _answer(REFUSED)]
+
+
+def _only_if_one_of(argument: int, values: tuple[int, ...]) -> list[Instruction]:
+    return [_low(argument), *_jumps(values), _answer(REFUSED), _answer(ALLOW)]
+
+
+def _jumps(values: tuple[int, ...]) -> list[Instruction]:
+    """Jump over one answer, to the next one, for each of some values."""
+    return [(JUMP_EQUAL, len(values) - at, 0, value) for at, value in enumerate(values)]
 
 
 class _Step(ctypes.Structure):

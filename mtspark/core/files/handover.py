@@ -1,13 +1,15 @@
 """Plain values as bytes: what a process that read a hostile file hands over.
 
 Numbers, texts, lists, tuples, dicts and numeric arrays, as one JSON header and the arrays'
-bytes. Decoding runs no code of the sender and takes no more memory than the bytes it was given.
+bytes. Decoding runs no code of the sender, who may be a file that took the process over, and the
+objects that a header makes are counted before it is parsed.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import re
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,10 @@ import numpy as np
 from mtspark.core.errors import BadFileError
 
 _KINDS = "biuf"
+_TYPE = re.compile(r"[<|][biuf][1248]")
+_OBJECT_BYTES, _ITEM_BYTES = 320, 48
+"""Memory of a list or dict of the header, parsed and made plain, and of a number or text in one:
+at most, but for the texts' own letters."""
 _PREFIX = 8
 _ALIGNED = 64
 """Arrays, and the first of them, start at multiples of so many bytes."""
@@ -34,16 +40,27 @@ def encode(value: Any) -> list[Piece]:
     return [len(header).to_bytes(_PREFIX, "little"), header, *arrays]
 
 
-def decode(data: bytes | bytearray) -> Any:
+def decode(data: bytes | bytearray, memory_bytes: int = 2**30) -> Any:
     """The value again; arrays are views of `data`, writable where that is a bytearray.
 
+    Args:
+        data: as it was sent.
+        memory_bytes: that its lists, dicts, numbers and texts may take.
+
     Raises:
-        BadFileError: not made by :func:`encode`.
+        BadFileError: not made by :func:`encode`, or more than the memory holds.
     """
+    length = int.from_bytes(data[:_PREFIX], "little")
+    text = data[_PREFIX : _PREFIX + length]
+    objects = text.count(b"[") + text.count(b"{")
+    needed = 2 * len(text) + _OBJECT_BYTES * objects + _ITEM_BYTES * text.count(b",")
+    if needed > memory_bytes:
+        raise BadFileError(
+            f"its values need about {needed:,} bytes of memory; {memory_bytes:,} is the limit; if "
+            "you trust the file, raise it with `mtspark --limit memory_bytes=N ...`"
+        )
     try:
-        length = int.from_bytes(data[:_PREFIX], "little")
-        header = json.loads(data[_PREFIX : _PREFIX + length])
-        return _plain(header, memoryview(data)[_PREFIX + length :])
+        return _plain(json.loads(text), memoryview(data)[_PREFIX + length :])
     except (ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
         raise BadFileError(f"damaged hand-over: {type(error).__name__}") from error
 
@@ -87,7 +104,7 @@ def _plain(value: Any, data: memoryview) -> Any:
     if tag == "f":
         return float(content)
     kind, shape, start, length = content
-    if tag not in ("a", "n") or kind[1] not in _KINDS:
+    if tag not in ("a", "n") or not _TYPE.fullmatch(kind):
         raise ValueError(tag)
     array = np.frombuffer(data[start : start + length], np.dtype(kind)).reshape(shape)
     array = array.astype(array.dtype.newbyteorder("="), copy=False)

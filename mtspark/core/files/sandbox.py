@@ -183,7 +183,12 @@ def _in_a_child(what: str, read: Callable[[FileLimits], Any], limits: FileLimits
         )
     if not data:
         raise _ended(what, status, limits)
-    answer = decode(data)
+    try:
+        answer = decode(data, limits.memory_bytes)
+    except BadFileError as error:
+        raise BadFileError(f"{what}: {error}") from error
+    if not isinstance(answer, dict):
+        answer = {"text": f"{what}: damaged hand-over"}
     if "value" in answer:
         return answer["value"]
     kind = getattr(errors, str(answer.get("error")), BadFileError)

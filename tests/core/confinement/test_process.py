@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
+import mmap
 import os
 import platform
 import resource
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -110,6 +113,27 @@ def assert_untouched(folder: Path) -> None:
     assert (folder / "own.txt").read_text() == "own"
 
 
+def start_a_thread() -> None:
+    try:
+        threading.Thread(target=int).start()
+    except RuntimeError as error:
+        raise OSError(errno.EPERM, str(error)) from error
+
+
+def send_a_signal_through_a_pipe() -> None:
+    """Have SIGURG, which does nothing, sent to the parent once the pipe can be read."""
+    reading, writing = os.pipe()
+    fcntl.fcntl(reading, 10, signal.SIGURG)  # F_SETSIG
+    fcntl.fcntl(reading, fcntl.F_SETOWN, os.getppid())
+    fcntl.fcntl(reading, fcntl.F_SETFL, os.O_ASYNC)
+    os.write(writing, b"x")
+
+
+def change_attributes(path: Path) -> None:
+    """Ask for no dumps (FS_IOC_SETFLAGS) of a file that is open for reading."""
+    fcntl.ioctl(os.open(path, os.O_RDONLY), 0x40086602, struct.pack("l", 0x40))
+
+
 def fork_and_end() -> None:
     if os.fork() == 0:
         os._exit(0)
@@ -177,6 +201,15 @@ def test_the_reading_child_reaches_no_other_process_and_no_network(victim: Path)
             "io_uring": lambda: call(number_of("io_uring_setup"), 8, 0),
             "outlive the parent": lambda: call(number_of("prctl"), 1, 0),
             "shared memory": lambda: call(number_of("shmget"), 0, 4096, 0o1600),
+            "shared memory of others": lambda: call(number_of("shmat"), 2**31 - 1, 0, 0),
+            "its removal": lambda: call(number_of("shmctl"), 2**31 - 1, 0, 0),
+            "messages of others": lambda: call(number_of("msgctl"), 2**31 - 1, 0, 0),
+            "semaphores of others": lambda: call(number_of("semctl"), 2**31 - 1, 0, 0, 0),
+            "priority of the parent": lambda: os.setpriority(os.PRIO_PROCESS, parent, 0),
+            "cores of the parent": lambda: os.sched_setaffinity(parent, {0}),
+            "thread": start_a_thread,
+            "signal through a pipe": send_a_signal_through_a_pipe,
+            "attributes": lambda: change_attributes(victim / "own.txt"),
             **{name: lambda change=change: change(victim) for name, change in RIGHTS.items()},
         }
     )
@@ -190,12 +223,6 @@ def test_what_reading_needs_still_works(victim: Path) -> None:
     def read(limits: FileLimits) -> dict[str, Any]:
         import mailbox
 
-        seen = []
-        thread = threading.Thread(target=seen.append, args=(1,))
-        if os.getuid() == 0:
-            # Only root's threads escape the limit of processes.
-            thread.start()
-            thread.join()
         return {
             "array": np.load(victim / "a.npy"),
             "text": (victim / "own.txt").read_text(),
@@ -230,6 +257,45 @@ def test_files_that_the_caller_has_open_are_out_of_reach(victim: Path) -> None:
         # The file that the child opens next must not be closed by the caller's object.
         assert read_guarded("f", lambda limits: mine.close(), LIMITS, trust=False) is None
         assert mine.read() == b"own"
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="nothing lists what is shared")
+def test_memory_that_the_caller_shares_is_out_of_reach(tmp_path: Path) -> None:
+    with (tmp_path / "kept").open("w+b") as file:
+        file.write(bytes(3 * mmap.PAGESIZE))
+        file.flush()
+        shared = mmap.mmap(-1, mmap.PAGESIZE)
+        shared[:3] = b"own"
+        kept = mmap.mmap(file.fileno(), 3 * mmap.PAGESIZE)
+        # Nobody reads what is beyond its end, not even to copy it.
+        file.truncate(10)
+        # May be made writable, since the file is.
+        seen = mmap.mmap(file.fileno(), 10, access=mmap.ACCESS_READ)
+        place = np.frombuffer(seen, np.uint8).ctypes.data
+
+        def read(limits: FileLimits) -> str:
+            found = shared[:3].decode()
+            shared[:3] = kept[:3] = b"bad"
+            library = ctypes.CDLL(None)
+            library.mprotect(ctypes.c_void_p(place), ctypes.c_size_t(10), 3)
+            ctypes.memmove(place + 5, b"bad", 3)
+            return found
+
+        assert read_guarded("f", read, LIMITS, trust=False) == "own"
+        assert (shared[:3], kept[:10]) == (b"own", bytes(10))
+
+
+def test_a_limit_that_the_system_does_not_keep_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """macOS accepts a limit of address space and lets everybody pass it."""
+    from mtspark.core.confinement import process
+
+    kept = process.set_hard_limit
+    monkeypatch.setattr(
+        process,
+        "set_hard_limit",
+        lambda kind, *values: kind == resource.RLIMIT_AS or kept(kind, *values),
+    )
+    assert Mechanism.LIMITS not in process.mechanisms_here()
 
 
 def test_a_reader_within_the_child_needs_no_other_child() -> None:

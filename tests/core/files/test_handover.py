@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import contextlib
+import re
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -75,3 +77,33 @@ def test_a_header_cannot_ask_for_more_than_was_sent() -> None:
     header = b'{"a": ["<f8", [1000000000], 0, 8]}'
     with pytest.raises(BadFileError):
         decode(len(header).to_bytes(8, "little") + header + bytes(8))
+
+
+@pytest.mark.parametrize("part", [b'{"l": []},', b"[],", b"{},", b"1.5,"])
+def test_a_header_cannot_make_more_objects_than_memory_holds(part: bytes) -> None:
+    header = b'{"l": [' + 50_000 * part + b"1]}"
+    message = len(header).to_bytes(8, "little") + header
+
+    def peak(memory_bytes: int) -> int:
+        tracemalloc.start()
+        try:
+            decode(message, memory_bytes)
+        except BadFileError as error:
+            refusals.append(str(error))
+        finally:
+            found = tracemalloc.get_traced_memory()[1]
+            tracemalloc.stop()
+        return found
+
+    refusals: list[str] = []
+    assert peak(2_000_000) < 2 * len(header) + 100_000
+    assert "memory_bytes" in refusals[0]
+    needed = int(re.findall(r"about ([\d,]+)", refusals[0])[0].replace(",", ""))
+    assert peak(needed) <= needed
+
+
+@pytest.mark.parametrize("kind", [" b,f8", "<f16", "<c8", "f8", "<U1"])
+def test_arrays_of_other_types_are_refused(kind: str) -> None:
+    header = f'{{"a": ["{kind}", [1], 0, 16]}}'.encode()
+    with pytest.raises(BadFileError):
+        decode(len(header).to_bytes(8, "little") + header + bytes(16))

@@ -34,6 +34,23 @@ def test_a_value_comes_from_another_process() -> None:
     assert read_guarded("f", lambda limits: os.getpid(), LIMITS, trust=True) == os.getpid()
 
 
+@pytest.mark.parametrize("header", [b"5", b"[1]", b'{"f": "1"}', b"{", b'{"d": [["text", 7]]}'])
+def test_an_answer_of_another_form_is_refused_with_the_file_s_name(header: bytes) -> None:
+    """A file that took its reader over says what it likes."""
+
+    def read(limits: FileLimits) -> None:
+        for number in os.listdir("/proc/self/fd"):  # noqa: PTH208
+            with contextlib.suppress(OSError):
+                if os.readlink(f"/proc/self/fd/{number}").startswith("pipe:"):  # noqa: PTH115
+                    os.write(int(number), len(header).to_bytes(8, "little") + header)
+        os._exit(0)
+
+    if Path("/proc/self/fd").exists():
+        with pytest.raises(BadFileError) as caught:
+            read_guarded("some.file", read, LIMITS)
+        assert header.endswith(b"7]]}") or "some.file" in str(caught.value)
+
+
 def test_our_errors_keep_their_kind_and_text() -> None:
     def read(limits: FileLimits) -> None:
         raise BadNetworkError("some.file: breaks a rule\nof two lines")
