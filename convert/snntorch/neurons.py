@@ -18,6 +18,9 @@ from mtspark.core.arrays import Floats
 from mtspark.core.errors import BadNetworkError
 from mtspark.core.float_network import FloatReset
 
+LARGEST_OVERSHOOT = 6.0
+"""Surrogates are looked at up to this power of ten above and below the threshold."""
+
 MECHANISMS = {"_base_sub": "subtract", "_base_zero": "zero", "_base_int": "none"}
 
 
@@ -140,10 +143,12 @@ def _recurrent(
 
 def _check_fires_at_threshold(neuron: SpikingNeuron, where: str) -> None:
     """Some surrogates change the forward pass, too (noise, leaks, no threshold at all)."""
-    # Zero itself and the numbers beside it: a grid with an odd count only comes near it.
+    # Zero itself and the numbers beside it: a grid with an odd count only comes near it. Far
+    # from it, too, where weights may bring a membrane that random ones do not.
     tiny = torch.finfo(torch.float32).tiny
     border = torch.tensor([-tiny, 0.0, tiny])
-    overshoot = torch.cat([torch.linspace(-3.0, 3.0, 241), border])
+    far = torch.logspace(-6.0, LARGEST_OVERSHOOT, 1000)
+    overshoot = torch.cat([torch.linspace(-3.0, 3.0, 2401), border, far, -far])
     with torch.no_grad():
         fired = neuron.spike_grad(overshoot)
         at_threshold = neuron.spike_grad(torch.zeros(1))

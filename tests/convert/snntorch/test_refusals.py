@@ -90,6 +90,16 @@ NEURON_REFUSALS: dict[str, tuple[Any, str]] = {
         lambda: snn.Leaky(0.9, spike_grad=lambda x: (x >= 0).float(), init_hidden=True),
         "gives 1 where the membrane equals the threshold",
     ),
+    "surrogate silent far above": (
+        lambda: snn.Leaky(
+            0.9, spike_grad=lambda x: ((x > 0) & (x < 5)).float(), init_hidden=True
+        ),
+        "does not fire exactly where the membrane is above",
+    ),
+    "surrogate loud far below": (
+        lambda: snn.Leaky(0.9, spike_grad=lambda x: (x * (x + 40) > 0).float(), init_hidden=True),
+        "does not fire exactly where the membrane is above",
+    ),
     "surrogate of half a spike": (
         lambda: snn.Leaky(0.9, spike_grad=lambda x: 0.5 * (torch.sign(x) + 1), init_hidden=True),
         "gives 0.5 where the membrane equals the threshold",
