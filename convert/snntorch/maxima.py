@@ -96,11 +96,42 @@ def _max_pool(node: Node, shape: Shape) -> LinearMap:
     stride = kernel if step is None or step in ((), []) else _pair(step, dimensions, 1)
     padding = _pair(_argument(node, 3, "padding", 0), dimensions, 0)
     dilation = _pair(_argument(node, 4, "dilation", 1), dimensions, 1)
-    conv = convolution(np.ones((image[0], 1, *kernel)), image, stride, padding, dilation, image[0])
+    taps = np.ones((image[0], 1, *kernel))
+    conv = convolution(taps, image, stride, padding, dilation, image[0])
     if conv is not None and conv.outputs == prod(node.shape[1:]):
         return conv
-    # With ceil_mode windows reach beyond the padding at the end.
-    return _by_channel(node, image, shape[-dimensions:])
+    taps, padding, dilation = _reaching(
+        taps, image, stride, padding, dilation, node.shape[-dimensions:]
+    )
+    conv = convolution(taps, image, stride, padding, dilation, image[0])
+    assert conv is not None
+    return conv
+
+
+def _reaching(
+    taps: Floats,
+    image: tuple[int, int, int],
+    stride: Pair,
+    padding: Pair,
+    dilation: Pair,
+    made: Shape,
+) -> tuple[Floats, Pair, Pair]:
+    """Kernel, padding and dilation of windows that reach beyond the padding at the end.
+
+    With ceil_mode they do. The chip pads both sides alike, so the kernel gets leading rows and
+    columns of zeros, which lie in the padding before.
+    """
+    ends, spaces = list(padding), list(dilation)
+    for axis, count in ((0, made[0] if len(made) == 2 else 1), (1, made[-1])):
+        reach = dilation[axis] * (taps.shape[2 + axis] - 1) + 1
+        beyond = (count - 1) * stride[axis] + reach - image[1 + axis] - 2 * padding[axis]
+        if beyond <= 0:
+            continue
+        spread = np.zeros((*taps.shape[: 2 + axis], beyond + reach, *taps.shape[3 + axis :]))
+        at = (slice(None),) * (2 + axis)
+        spread[(*at, slice(beyond, None, dilation[axis]))] = taps
+        taps, ends[axis], spaces[axis] = spread, padding[axis] + beyond, 1
+    return taps, (ends[0], ends[1]), (spaces[0], spaces[1])
 
 
 def _adaptive(node: Node, shape: Shape) -> LinearMap:

@@ -11,8 +11,11 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from mtspark.convert.nir.reader import import_graph
+from mtspark.convert.nir.writer import network_to_nir
 from mtspark.convert.snntorch.trace import trace_module
 from mtspark.core.errors import BadNetworkError
+from mtspark.core.float_network.network import FloatKind
 from mtspark.core.float_network.simulator import run_float
 from mtspark.deploy.quantise.network import quantise
 from mtspark.deploy.quantise.options import QuantiseOptions
@@ -52,6 +55,7 @@ POOLS: dict[str, tuple[Any, tuple[int, ...]]] = {
     "ceil_mode": (nn.MaxPool2d(2, ceil_mode=True), (2, 7, 9)),
     "ceil_mode, even": (nn.MaxPool2d(2, ceil_mode=True), (2, 6, 8)),
     "ceil_mode, padded": (nn.MaxPool2d(3, padding=1, ceil_mode=True), (2, 6, 8)),
+    "ceil_mode, one axis": (nn.MaxPool2d((2, 3), (3, 2), (1, 0), ceil_mode=True), (2, 7, 9)),
     "ceil_mode, dilation": (nn.MaxPool2d(2, 3, dilation=(1, 2), ceil_mode=True), (2, 6, 9)),
     "function": (lambda s: functional.max_pool2d(s, 2, 1), (2, 7, 9)),
     "torch's function": (lambda s: torch.max_pool2d(s, 3, (1, 2), 1), (2, 7, 9)),
@@ -73,6 +77,10 @@ POOLS: dict[str, tuple[Any, tuple[int, ...]]] = {
     "negative": (lambda s: functional.max_pool2d(1 - s, 3, 2, 1), (2, 6, 8)),
     "1d": (nn.MaxPool1d(2), (3, 8)),
     "1d, all options": (nn.MaxPool1d(3, 2, padding=1, dilation=2, ceil_mode=True), (3, 10)),
+    "1d, ceil_mode, dilation": (
+        nn.MaxPool1d(2, 3, dilation=3, ceil_mode=True),
+        (3, 9),
+    ),
     "1d, adaptive": (nn.AdaptiveMaxPool1d(3), (3, 7)),
 }
 
@@ -119,6 +127,40 @@ def test_no_option_of_the_quantiser_touches_a_pool(name: str, options: QuantiseO
     frames = np.ascontiguousarray(series.numpy().swapaxes(0, 1)).astype(np.uint8)
     decision = ReferenceChip(chip).decide(frames, 0)
     assert np.array_equal(decision.values.reshape(fired.shape[1:]), fired.sum(0))
+
+
+class Between(nn.Module):
+    """A convolution, neurons, a pool, and a convolution of what it gives."""
+
+    def __init__(self, pool: Any, channels: int, one_axis: bool) -> None:
+        super().__init__()
+        conv: Any = nn.Conv1d if one_axis else nn.Conv2d
+        self.conv1, self.conv2 = conv(channels, 2, 1), conv(2, 2, 1)
+        self.lif1, self.lif2 = (
+            snn.Leaky(0.5, threshold=0.1, init_hidden=True, reset_mechanism="zero")
+            for _ in range(2)
+        )
+        self.pool = pool
+
+    def forward(self, x: Any) -> Any:
+        return self.lif2(self.conv2(self.pool(self.lif1(self.conv1(x)))))
+
+
+IMAGES = [name for name in POOLS if "ceil_mode" in name or name.startswith("1d")]
+
+
+@pytest.mark.parametrize("name", [name for name in IMAGES if "adaptive" not in name])
+def test_a_pool_between_images_is_a_convolution_and_has_a_graph(name: str) -> None:
+    """With ceil_mode windows reach beyond the padding; a matrix could not send an image on."""
+    pool, shape = POOLS[name]
+    traced = trace(Between(pool, shape[0], len(shape) == 2), shape, steps=STEPS)
+    (link,) = traced.network.incoming("lif1_pool")
+    assert link.kind is FloatKind.CONV
+    back = import_graph(network_to_nir(traced.network))
+    series = spikes(shape, 0.4).double().numpy().reshape(STEPS, BATCH, *traced.network.input.shape)
+    ours = run_float(traced.network, series).values
+    assert ours.any()
+    assert np.array_equal(run_float(back, series).values.reshape(ours.shape), ours)
 
 
 class Tutorial(nn.Module):
