@@ -14,7 +14,7 @@ from rich.console import Console, ConsoleOptions, RenderHook
 from rich.segment import Segment
 
 from mtspark.core.errors import MtsparkError
-from mtspark.core.interrupts import heeded_interrupts
+from mtspark.core.interrupts import heeded_interrupts, patient_imports
 from mtspark.core.process import one_thread_each as one_thread_each
 
 
@@ -92,7 +92,7 @@ def run_program(command: Callable[..., Any]) -> NoReturn:
     # Typer carries click inside or beside it, depending on its version: this finds either's.
     usage_error: Any = typer.BadParameter.__mro__[1]
     try:
-        with errors_as_one_line(), heeded_interrupts():
+        with patient_imports(), errors_as_one_line(), heeded_interrupts():
             code = command(standalone_mode=False)
     except usage_error as error:
         # Called without arguments: the help, which says how to call it, is already printed.
@@ -101,7 +101,9 @@ def run_program(command: Callable[..., Any]) -> NoReturn:
         stop(_usage_line(error), EXIT_BAD_INPUT)
     except typer.Abort:
         stop("interrupted", EXIT_INTERRUPTED)
-    # Without standalone mode typer hands back the code of typer.Exit.
+    # Without standalone mode typer hands back the code of typer.Exit, of Ctrl-C, too.
+    if code == EXIT_INTERRUPTED:
+        stop("interrupted", EXIT_INTERRUPTED)
     raise SystemExit(code if isinstance(code, int) else 0)
 
 

@@ -1,18 +1,23 @@
-"""Ctrl-C where Python cannot hand it on: in callbacks from C, and in finalisers."""
+"""Ctrl-C where Python cannot hand it on: in callbacks from C, in finalisers, and in imports."""
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from types import CodeType
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import CodeType, FrameType
+from typing import Any, NoReturn
 
 AGAIN_S = 0.02
 """Long enough for a callback to return to C, too short to be noticed."""
+IMPORTS = "<frozen importlib._bootstrap>"
+"""The file of the functions that import modules."""
+INTERRUPTED = 130
+"""The exit code of a process that Ctrl-C has ended."""
 
 
 @contextmanager
@@ -29,6 +34,9 @@ def heeded_interrupts() -> Iterator[None]:
     """
     before = sys.unraisablehook
     waiting: list[None] = []
+    # What is taken has been sent by the time the block ends: a signal that came later would meet
+    # code that has nothing to do with it.
+    sending = threading.Lock()
 
     def hook(unraisable: Any) -> None:
         if not issubclass(unraisable.exc_type, KeyboardInterrupt):
@@ -39,20 +47,23 @@ def heeded_interrupts() -> Iterator[None]:
 
     def send_again() -> None:
         time.sleep(AGAIN_S)
-        while _main_thread_runs(hook.__code__):
-            time.sleep(AGAIN_S)
-        if taken():
-            _interrupt_main_thread()
-
-    def taken() -> bool:
-        """Take one that waits to be sent again; whoever takes it raises it."""
-        with suppress(IndexError):
-            waiting.pop()
-            return True
-        return False
+        _wait_while_main_thread_runs(lambda frame: frame.f_code is code)
+        with sending:
+            if waiting:
+                waiting.pop()
+                _interrupt_main_thread()
 
     def left() -> bool:
-        return threading.current_thread() is threading.main_thread() and taken()
+        """Take one that waits to be sent again; whoever takes it raises it."""
+        if threading.current_thread() is not threading.main_thread():
+            return False
+        with sending:
+            if not waiting:
+                return False
+            waiting.pop()
+            return True
+
+    code: CodeType = hook.__code__
 
     sys.unraisablehook = hook
     try:
@@ -68,14 +79,68 @@ def heeded_interrupts() -> Iterator[None]:
         raise KeyboardInterrupt
 
 
-def _main_thread_runs(code: CodeType) -> bool:
-    """Whether a function is in the stack of the main thread."""
-    frame = sys._current_frames().get(threading.main_thread().ident or 0)
+@contextmanager
+def patient_imports() -> Iterator[None]:
+    """Let Ctrl-C within the block wait for the end of an import; a second one ends the process.
+
+    An import that is cut short leaves half a module behind, and one that C++ has called (PyTorch's
+    do) ends the process with SIGABRT. A handler that somebody else has set stays.
+    """
+    mine = threading.current_thread() is threading.main_thread() and (
+        signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    )
+    if mine:
+        signal.signal(signal.SIGINT, interrupt_after_import)
+    try:
+        yield
+    finally:
+        if mine:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def interrupt_after_import(number: int, frame: FrameType | None) -> None:
+    """Raise a KeyboardInterrupt; while a module is being imported, only after that.
+
+    The handler of SIGINT within :func:`patient_imports`.
+
+    Raises:
+        KeyboardInterrupt: no module is being imported.
+    """
+    if not _within(frame, _imports):
+        raise KeyboardInterrupt
+    if any(thread.name == IMPORTS for thread in threading.enumerate()):
+        end_at_once()
+    threading.Thread(target=_interrupt_after_import, name=IMPORTS, daemon=True).start()
+
+
+def end_at_once(*_: Any) -> NoReturn:
+    """End this process as Ctrl-C ends it, with one line and without any cleaning up."""
+    os.write(2, b"interrupted\n")
+    os._exit(INTERRUPTED)
+
+
+def _interrupt_after_import() -> None:
+    _wait_while_main_thread_runs(_imports)
+    _interrupt_main_thread()
+
+
+def _imports(frame: FrameType) -> bool:
+    return frame.f_code.co_filename == IMPORTS
+
+
+def _within(frame: FrameType | None, which: Callable[[FrameType], bool]) -> bool:
+    """Whether a frame is such a one, or one of its callers is."""
     while frame is not None:
-        if frame.f_code is code:
+        if which(frame):
             return True
         frame = frame.f_back
     return False
+
+
+def _wait_while_main_thread_runs(which: Callable[[FrameType], bool]) -> None:
+    """Wait while such a frame is in the stack of the main thread."""
+    while _within(sys._current_frames().get(threading.main_thread().ident or 0), which):
+        time.sleep(AGAIN_S)
 
 
 def _interrupt_main_thread() -> None:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import ctypes
+import importlib
+import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from mtspark.core.interrupts import heeded_interrupts
+from mtspark.core import interrupts
+from mtspark.core.interrupts import heeded_interrupts, patient_imports
 
 CALLBACK = ctypes.CFUNCTYPE(None)
 
@@ -107,3 +112,67 @@ def test_other_exceptions_are_reported_as_before(monkeypatch: pytest.MonkeyPatch
         from_c(fail)
     from_c(fail)
     assert reported == [ZeroDivisionError, ZeroDivisionError]
+
+
+def test_what_is_sent_again_has_been_sent_when_the_block_ends(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A busy machine may stop the thread that sends it, just after it has taken it."""
+    begun, sent = threading.Event(), []
+
+    def send_slowly() -> None:
+        begun.set()
+        time.sleep(0.2)
+        sent.append(True)
+
+    monkeypatch.setattr(interrupts, "_interrupt_main_thread", send_slowly)
+    heeded(lambda: from_c(interrupt), begun.wait)
+    assert sent
+
+
+@pytest.fixture
+def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Any]:
+    """Import a module of this text."""
+
+    def load(text: str) -> Any:
+        (tmp_path / "interrupted_module.py").write_text(text)
+        return importlib.import_module("interrupted_module")
+
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "interrupted_module", raising=False)
+    return load
+
+
+INTERRUPTING = "import signal\nsignal.raise_signal(signal.SIGINT)\n"
+
+
+def test_an_interrupt_waits_for_the_end_of_an_import(module: Callable[[str], Any]) -> None:
+    def load() -> None:
+        with patient_imports():
+            module(INTERRUPTING + "whole = True")
+            time.sleep(60)
+
+    with pytest.raises(KeyboardInterrupt):
+        load()
+    assert sys.modules["interrupted_module"].whole
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_second_interrupt_within_an_import_ends_the_process(
+    module: Callable[[str], Any],
+) -> None:
+    child = os.fork()
+    if child == 0:
+        try:
+            with patient_imports():
+                module(INTERRUPTING * 2)
+        finally:
+            os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == interrupts.INTERRUPTED
+
+
+def test_a_handler_of_the_callers_stays() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with patient_imports():
+        interrupt()
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN

@@ -13,12 +13,14 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-SIGNALS: dict[str, Any] = {
-    "SIGINT": signal.default_int_handler,
-    "SIGTERM": signal.SIG_DFL,
-    "SIGHUP": signal.SIG_DFL,
+from mtspark.core.interrupts import interrupt_after_import
+
+SIGNALS: dict[str, tuple[Any, ...]] = {
+    "SIGINT": (signal.default_int_handler, interrupt_after_import),
+    "SIGTERM": (signal.SIG_DFL,),
+    "SIGHUP": (signal.SIG_DFL,),
 }
-"""Signals that ask for a stop, and the handler that each has when nobody has set another."""
+"""Signals that ask for a stop, and the handlers that each may have when no caller has set one."""
 
 
 class StoppedError(KeyboardInterrupt):
@@ -66,10 +68,21 @@ def stop_requests() -> Iterator[StopRequest]:
     if threading.current_thread() is threading.main_thread():
         for name, unset in SIGNALS.items():
             number = getattr(signal, name, None)
-            if number is not None and signal.getsignal(number) == unset:
+            if number is not None and signal.getsignal(number) in unset:
                 before[number] = signal.signal(number, request.note)
     try:
         yield request
     finally:
-        for number, handler in before.items():
+        _give_back(before)
+
+
+def _give_back(before: dict[int, Any]) -> None:
+    """Set all handlers, also where a signal that comes just now raises."""
+    while before:
+        number, handler = before.popitem()
+        try:
             signal.signal(number, handler)
+        except BaseException:
+            before[number] = handler
+            _give_back(before)
+            raise
