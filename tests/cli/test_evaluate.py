@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 import mtspark.sim.play as loop
+from mtspark.cli.show.evaluation import print_evaluation
 from mtspark.core.backend import Decision, Moment, greedy_actions
 from mtspark.core.environments.atari import make_games
 from mtspark.core.environments.protocol import GameProtocol
@@ -23,7 +24,7 @@ from mtspark.sim.play import play
 from mtspark.train.checkpoint.agent import Agent, load_agent, save_agent
 from mtspark.workflows.backends import BackendName
 from mtspark.workflows.evaluate import bundle as evaluate
-from mtspark.workflows.evaluate.rows import GameRow, confidence_interval
+from mtspark.workflows.evaluate.rows import Evaluation, GameRow, confidence_interval
 
 
 @pytest.fixture(scope="module")
@@ -290,3 +291,19 @@ def test_a_stopped_evaluation_goes_on_with_the_rows_that_it_has(
     # Other starts are other rows.
     assert call(*asked, "--seed", 5) == 0
     assert len(played) == 2 + pairs - 1 + pairs
+
+
+def test_the_table_says_which_games_are_not_whole(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    whole = GameRow("pong", "torch", "ab", 0.0, 0, 2, 0, (1.0, 2.0), (1.0, 2.0), 90)
+    print_evaluation(Evaluation("agent", "ab", (whole,), ()))
+    assert "full episodes" in capsys.readouterr().out
+    limited = replace(whole, truncated_episodes=1)
+    cut = replace(whole, unfinished_episodes=2, max_decisions=30)
+    print_evaluation(Evaluation("agent", "ab", (limited, cut), ()))
+    output = " ".join(capsys.readouterr().out.split())
+    assert "full episodes" not in output
+    assert "episodes cut off after 30 decisions" in output
+    assert "2 of 4 episodes were cut off by --max-decisions" in output
+    assert "1 of 4 episodes ended by the frame limit of the protocol" in output

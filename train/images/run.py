@@ -16,6 +16,7 @@ from mtspark.train.images.data import ImageSet
 from mtspark.train.images.trainer import ImageTrainer, accuracy
 from mtspark.train.runs import (
     AGENT_FILE,
+    FORMATS,
     RESUME_FILE,
     AgentFile,
     Checkpoints,
@@ -33,7 +34,7 @@ from mtspark.train.runs import (
     save_and_stop,
 )
 
-RUN_FORMAT = "mtspark-images"
+RUN_FORMAT = FORMATS[ImageConfig]
 SAVE_EVERY_S = 60.0
 """Time between two checkpoints within an epoch; they do not change what is learned."""
 STATE = ("network", "optimizer", "epoch")

@@ -21,6 +21,7 @@ from mtspark.train.rl.pqn import PqnTrainer
 from mtspark.train.rl.trainer import Trainer
 from mtspark.train.runs import (
     AGENT_FILE,
+    FORMATS,
     RESUME_FILE,
     AgentFile,
     Checkpoints,
@@ -38,7 +39,7 @@ from mtspark.train.runs import (
     save_and_stop,
 )
 
-RUN_FORMAT = "mtspark-training"
+RUN_FORMAT = FORMATS[TrainConfig]
 AGENT_EVERY_S = 300
 DAMAGED = (*(KeyError, IndexError, TypeError, ValueError, RuntimeError, AttributeError, OSError),)
 """Errors of a state that does not fit its run."""
@@ -136,6 +137,8 @@ def _train(
     trainer = make_trainer(config, resumed=resumed)
     said = _resume(trainer, folder, progress) if resumed else ()
     prepare_folder(folder, "steps", trainer.progress.steps)
+    # Also the half of one that a stopped run was writing: the disk is counted without it.
+    _remove_experience(folder, trainer.progress.steps)
     started_at = trainer.progress.steps
     run = Run(folder, trainer, RUN_FORMAT, "decisions", config.total_steps, started_at)
     if not (trainer.finished and holds_agent(folder, "steps", started_at)):
@@ -191,13 +194,11 @@ class ReplayCheckpoints(Checkpoints):
         try:
             cast(Trainer, run.trainer).save_experience(experience)
             super().on_checkpoint(run)
-        except Exception:
-            # A full disk: the last checkpoint needs its own experience only.
+        except (Exception, KeyboardInterrupt):
+            # A full disk, a second Ctrl-C: the last checkpoint needs its own experience only.
             shutil.rmtree(experience, ignore_errors=True)
             raise
-        for other in run.folder.glob("replay.*"):
-            if other != experience:
-                shutil.rmtree(other, ignore_errors=True)
+        _remove_experience(run.folder, int(run.reached))
 
 
 class AgentOfEachGame(RunCallback):
@@ -273,3 +274,10 @@ def _next_checkpoint(steps: int, config: TrainConfig) -> int:
 
 def _experience(folder: Path, steps: int) -> Path:
     return folder / f"replay.{steps}"
+
+
+def _remove_experience(folder: Path, steps: int) -> None:
+    """Remove all experience but that of the checkpoint of so many decisions."""
+    for other in folder.glob("replay.*"):
+        if other != _experience(folder, steps):
+            shutil.rmtree(other, ignore_errors=True)

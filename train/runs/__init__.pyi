@@ -10,11 +10,12 @@ from .callbacks import TensorBoard as TensorBoard
 from .callbacks import Update as Update
 from .callbacks import running as running
 from .callbacks import save_and_stop as save_and_stop
+from .early import FORMATS as FORMATS
 from .early import check_request as check_request
-from .folder import check_same_run as check_same_run
 from .folder import damaged_state as damaged_state
 from .folder import holds_agent as holds_agent
 from .folder import prepare_folder as prepare_folder
+from .same import check_same_run as check_same_run
 from .setup import STATE as STATE
 from .setup import check_compiler as check_compiler
 from .setup import check_device as check_device

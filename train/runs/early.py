@@ -3,26 +3,35 @@
 from __future__ import annotations
 
 import os
+import pickle
+import zipfile
 from pathlib import Path
+from typing import Any
 
 from mtspark.core.environments import task_for_game
-from mtspark.core.errors import BadFileError
-from mtspark.train.config import RunConfig, TrainConfig, check_sizes
+from mtspark.core.errors import BadFileError, BadRequestError, MtsparkError
+from mtspark.core.files import FileLimits, read_guarded
+from mtspark.train.config import ImageConfig, RunConfig, TrainConfig, check_sizes
+from mtspark.train.runs.same import check_same_run
 
 ARCHIVE = b"PK"
 """How a file of torch.save begins."""
+FORMATS: dict[type, str] = {TrainConfig: "mtspark-training", ImageConfig: "mtspark-images"}
+"""The format name in resume.pt for each kind of run."""
 
 
 def check_request(config: RunConfig, folder: Path) -> None:
     """Check games, sizes and folder of a run.
 
     Raises:
-        BadRequestError: no such game, or the run does not fit into memory or onto the disk.
+        BadRequestError: no such game, the run does not fit into memory or onto the disk, or the
+            folder holds another run.
         BadFileError: the folder cannot be written, or its resume.pt is no checkpoint.
     """
     if isinstance(config, TrainConfig):
         check_games(config.games)
     check_writable(folder)
+    check_run_held(config, folder)
     if isinstance(config, TrainConfig):
         check_sizes(config, folder)
 
@@ -58,3 +67,57 @@ def check_writable(folder: Path) -> None:
                 f"{resume}: not a PyTorch checkpoint, as a training run writes it; remove it to "
                 "start again, or choose another folder"
             )
+
+
+def check_run_held(config: RunConfig, folder: Path) -> None:
+    """Check that a folder's resume.pt, if it can be read without PyTorch, is of this run.
+
+    Raises:
+        BadRequestError: it is of another kind or configuration.
+    """
+    path, expected = folder / "resume.pt", FORMATS.get(type(config))
+    if expected is None or not path.is_file():
+        return
+    try:
+        saved = read_guarded(str(path), lambda limits: _plain_part(path, limits))
+    except MtsparkError:
+        return  # With PyTorch, it is said what is wrong with it.
+    if saved["format"] in FORMATS.values() and saved["format"] != expected:
+        raise BadRequestError(
+            f"{folder}: holds a run of another kind ({saved['format']}); choose another folder"
+        )
+    if saved["format"] == expected:
+        check_same_run(saved["config"], config, folder)
+
+
+class _Ignored:
+    """Stands for everything in a pickle that is no plain value."""
+
+    def __init__(self, *_: Any) -> None: ...
+
+    def __setstate__(self, state: Any) -> None: ...
+
+    def __setitem__(self, key: Any, value: Any) -> None: ...
+
+
+class _PlainValues(pickle.Unpickler):
+    """Reads plain values; no class or function that a pickle names is looked up or called."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Stand in for every class and function."""
+        return _Ignored
+
+    def persistent_load(self, place: Any) -> Any:
+        """Stand in for the numbers of every tensor."""
+        return _Ignored()
+
+
+def _plain_part(path: Path, limits: FileLimits) -> dict[str, Any]:
+    """Format and configuration in a file of torch.save."""
+    with zipfile.ZipFile(path) as archive:
+        (name,) = [name for name in archive.namelist() if name.endswith("/data.pkl")]
+        if archive.getinfo(name).file_size > limits.text_bytes:
+            raise BadFileError(f"{path}: more plain values than a run has")
+        with archive.open(name) as file:
+            content = _PlainValues(file).load()
+    return {"format": content["format"], "config": content["config"]}

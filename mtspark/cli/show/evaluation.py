@@ -25,7 +25,10 @@ def print_evaluation(result: Evaluation) -> None:
 
 def _print_games(agent: str, rows: list[dict[str, Any]]) -> None:
     """Show returns, and how often float network and chip agree."""
-    table = Table(title=f"{agent}: greedy, full episodes, unclipped returns")
+    cuts = sorted({row["max_decisions"] for row in rows if "max_decisions" in row})
+    lengths = f"cut off after {' or '.join(f'{cut:,}' for cut in cuts)} decisions"
+    episodes = f"episodes {lengths}" if cuts else "full episodes"
+    table = Table(title=f"{agent}: greedy, {episodes}, unclipped returns")
     for column in ("task", "who", "sticky", "mean return", "95 %", "episodes", "distinct", "agree"):
         table.add_column(column, justify="left" if column in ("task", "who") else "right")
     for row in rows:
@@ -42,6 +45,14 @@ def _print_games(agent: str, rows: list[dict[str, Any]]) -> None:
             "" if agreement is None else f"{agreement:.1%}",
         )
     console.print(table)
+    played = sum(row["episodes"] for row in rows)
+    for name, how in (
+        ("unfinished_episodes", "were cut off by --max-decisions"),
+        ("truncated_episodes", "ended by the frame limit of the protocol"),
+    ):
+        count = sum(row.get(name, 0) for row in rows)
+        if count:
+            console.print(f"{count:,} of {played:,} episodes {how}")
     compared = sum(row["decisions_compared"] or 0 for row in rows)
     if compared:
         console.print(

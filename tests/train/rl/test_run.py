@@ -24,7 +24,8 @@ from mtspark.train.rl.run import RUN_FORMAT, ReplayCheckpoints, train
 from mtspark.train.rl.trainer import Trainer
 from mtspark.train.runs import callbacks
 from mtspark.train.runs.callbacks import Run, RunCallback, Update
-from mtspark.train.runs.folder import check_same_run, prepare_folder
+from mtspark.train.runs.folder import prepare_folder
+from mtspark.train.runs.same import check_same_run
 from mtspark.train.runs.stopping import StoppedError
 
 # Six updates of eight decisions, a checkpoint after every second one.
@@ -169,10 +170,32 @@ def test_killed_while_saving_a_run_keeps_its_last_checkpoint(
     save(32)
     assert kept() == 32
     assert [path.name for path in tmp_path.glob("replay.*")] == ["replay.32"]
+    with monkeypatch.context() as patch:
+        patch.setattr(callbacks, "save_whole", second_interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            save(64)
+    assert [path.name for path in tmp_path.glob("replay.*")] == ["replay.32"]
 
 
 def killed(*_: object, **__: object) -> None:
     raise PowerCut
+
+
+def second_interrupt(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_half_a_replay_of_a_killed_run_takes_no_room(tmp_path: Path) -> None:
+    """The check of the disk counts it as free."""
+    train(replace(SMALL, total_steps=8), tmp_path)
+    for name in ("replay.8", "replay.16"):
+        (tmp_path / name).mkdir()
+
+    class Look(RunCallback):
+        def on_start(self, run: Run) -> None:
+            assert [path.name for path in tmp_path.glob("replay.*")] == ["replay.8"]
+
+    train(replace(SMALL, total_steps=16), tmp_path, callbacks=[Look()])
 
 
 def test_what_a_killed_run_leaves_is_cleared(tmp_path: Path) -> None:

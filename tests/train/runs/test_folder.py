@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import json
+import os
+import pickle
+import subprocess
+import sys
+import zipfile
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from mtspark.core.environments.protocol import GameProtocol
 from mtspark.core.errors import BadRequestError
+from mtspark.train.checkpoint.agent import save_whole
 from mtspark.train.config.ablation import AblationSettings
 from mtspark.train.config.games import TrainConfig
 from mtspark.train.config.images import ImageConfig
-from mtspark.train.runs.folder import check_same_run
+from mtspark.train.runs.same import check_same_run
 
 CONFIGS = (TrainConfig(), ImageConfig(), AblationSettings())
 
@@ -105,3 +112,49 @@ def test_entries_of_a_list_may_lack_fields_too(tmp_path: Path) -> None:
     for layers in ((Layer(5), Layer(6, 2)), (Layer(5),), (Layer(5), Layer(7))):
         with pytest.raises(BadRequestError, match="layers was"):
             check(older, *layers)
+
+
+REFUSE = """
+import sys
+from pathlib import Path
+from mtspark.train.config import config_of
+from mtspark.train.runs import check_request
+try:
+    check_request(config_of({"kind": sys.argv[2], **eval(sys.argv[3])}), Path(sys.argv[1]))
+except Exception as error:
+    print(f"{type(error).__name__}: {error}")
+print("torch" in sys.modules)
+"""
+
+
+def told(folder: Path, kind: str, fields: dict[str, Any]) -> list[str]:
+    command = [sys.executable, "-c", REFUSE, str(folder), kind, repr(fields)]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+
+
+def test_another_run_is_refused_without_pytorch(tmp_path: Path) -> None:
+    state = {"network": {"weight": torch.zeros(3)}, "steps": 8}
+    content = {"format": "mtspark-training", "config": stored(TrainConfig()), "state": state}
+    save_whole(content, tmp_path / "resume.pt")
+    assert told(tmp_path, "games", {}) == ["False"]
+    assert told(tmp_path, "games", {"total_steps": 9_000_000, "threads": 2}) == ["False"]
+    refused, torch_loaded = told(tmp_path, "games", {"seed": 7})
+    assert refused.startswith("BadRequestError")
+    assert "seed was 1, is 7" in refused
+    assert torch_loaded == "False"
+    assert "a run of another kind (mtspark-training)" in told(tmp_path, "images", {})[0]
+
+
+def test_nothing_that_a_run_names_is_called_without_pytorch(tmp_path: Path) -> None:
+    """And what cannot be read that way is left to the whole check."""
+    called = tmp_path / "called"
+
+    class Evil:
+        def __reduce__(self) -> Any:
+            return os.mkdir, (str(called),)
+
+    for content in ({"format": "mtspark-training", "config": Evil()}, Evil(), 5):
+        with zipfile.ZipFile(tmp_path / "resume.pt", "w") as archive:
+            archive.writestr("resume/data.pkl", pickle.dumps(content, protocol=2))
+        assert told(tmp_path, "games", {})[-1] == "False"
+        assert not called.exists()
