@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -129,6 +130,8 @@ def hil_command(
     simulated time gives the same games.
     """
     one_thread_each()
+    # No process that this one starts, a chip or Lava's, has a use for it.
+    os.environ.pop(KEY_VARIABLE, None)
     from mtspark.cli._progress import progress_bar
     from mtspark.cli.show import print_hil
     from mtspark.core.errors import BadRequestError

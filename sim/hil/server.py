@@ -15,6 +15,7 @@ import signal
 import socket
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -37,7 +38,8 @@ from mtspark.sim.hil.stream import (
 from mtspark.sim.hil.told import Told
 
 MOST_STRANGERS = 32
-"""Connections that have not shown the key; one more, and the oldest is closed."""
+"""Connections that have not shown the key; one more, and one is closed: the oldest of the address
+that has most of them."""
 MOST_HOSTS = 32
 """Connections that have; one more, and the one that was silent longest is closed."""
 STRANGER_LIMIT_S = 5.0
@@ -106,7 +108,9 @@ class Server:
         self._add(connected, key, str(place[0]))
         strangers = [peer for peer in self._peers if not peer.channel.open]
         if len(strangers) > MOST_STRANGERS:
-            self._close(strangers[0])
+            # One place that connects again and again must not push out a slow host of another.
+            crowd = Counter(peer.name for peer in strangers)
+            self._close(max(strangers, key=lambda peer: crowd[peer.name]))
 
     def _add(self, connected: socket.socket, key: bytes | None, name: str) -> None:
         connected.setblocking(False)

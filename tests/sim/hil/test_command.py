@@ -13,13 +13,15 @@ import pytest
 
 from mtspark.cli import main as cli
 from mtspark.core.errors import BackendMissingError
+from mtspark.core.process import own_environment
 from mtspark.deploy.bundle import Bundle
 from mtspark.sim.hil import chip as hil_chip
 from mtspark.sim.hil.loop import HilEpisode
-from mtspark.sim.hil.options import ChipBackend
+from mtspark.sim.hil.options import KEY_VARIABLE, ChipBackend
 from mtspark.sim.hil.results import Point, Setting
 from mtspark.sim.hil.timing import Tally
 from mtspark.workflows import backends
+from mtspark.workflows import hil as serving
 from mtspark.workflows.hil import modelled as modelled_workflow
 from mtspark.workflows.hil import sweep as sweep_workflow
 from mtspark.workflows.hil.request import HilRequest
@@ -253,3 +255,17 @@ def test_with_the_compiler_lava_is_asked_for_the_board(monkeypatch: pytest.Monke
         {"stock": True, "task": 1, "hardware": True},
         {"stock": False, "task": None, "hardware": False},
     ]
+
+
+def test_no_process_that_the_command_starts_inherits_the_key(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    def serve(*_: object, key: str, **__: object) -> None:
+        seen.append((key, KEY_VARIABLE in own_environment()))
+
+    monkeypatch.setenv(KEY_VARIABLE, "0" * 32)
+    monkeypatch.setattr(serving, "serve_chip", serve)
+    assert hil(bundle, "--serve", "tcp://127.0.0.1:*") == 0
+    assert seen == [("0" * 32, False)]

@@ -526,6 +526,21 @@ def test_many_strangers_and_many_hosts_leave_room_for_one_more(bundle: Bundle) -
             one.close()
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="all of 127.0.0.0/8 is this machine on Linux")
+def test_strangers_of_one_address_do_not_push_out_a_slow_host_of_another(bundle: Bundle) -> None:
+    with served(bundle, "tcp://127.0.0.1:*") as (_, address, _):
+        host, port = address.removeprefix("tcp://").split(":")
+        place, here = (host, int(port)), ("127.0.0.2", 0)
+        slow = plain.create_connection(place, timeout=LIMIT_S, source_address=here)
+        strangers = [connected_to(address) for _ in range(2 * MOST_STRANGERS)]
+        # Accepted one after another: when the last is answered to, the others were there.
+        assert Peer(address).ask(encode(Hello(1)))["kind"] == "welcome"
+        slow.sendall(MAGIC + bytes(32))
+        assert slow.recv(1) == MAGIC[:1]
+        for one in (slow, *strangers):
+            one.close()
+
+
 def test_a_wrong_key_is_one_clear_error_and_no_key_too(bundle: Bundle) -> None:
     with served(bundle, "tcp://127.0.0.1:*") as (_, address, _):
         other = KEY[::-1]
