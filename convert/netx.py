@@ -8,7 +8,7 @@ its training. Other neurons and what the chip cannot hold are refused.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,9 @@ DECAYED = 4096
 """Of 4096: a decay that leaves nothing."""
 
 NEVER = 131071
-"""Threshold of neurons that are read by their membrane."""
+"""Threshold of neurons that are read by their membrane, and the largest of the chip."""
+
+KINDS = ("input", "conv", "convT", "pool", "unpool", "flatten", "dense", "dense_rec")
 
 Shape = tuple[int, ...]
 Layer = dict[str, Any]
@@ -64,6 +66,7 @@ class _Chain:
         source: name of the population that sends it.
         input_shape: of the network.
         graded: whether frames are bytes.
+        asked: shape of the input that the user gave.
         populations, connections: so far.
         notes: for the user, one sentence each.
     """
@@ -72,6 +75,7 @@ class _Chain:
     source: str = INPUT
     input_shape: Shape = ()
     graded: bool = False
+    asked: Shape | None = None
     populations: list[Population] = field(default_factory=list)
     connections: list[Connection] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -91,6 +95,7 @@ def import_netx(
     path: AnyPath,
     time_steps: int | None = None,
     *,
+    input_shape: Shape | None = None,
     limits: FileLimits | None = None,
     trust: bool | None = None,
     content: bytes | None = None,
@@ -100,6 +105,7 @@ def import_netx(
     Args:
         path: of the file.
         time_steps: T of one run; default: the file's own tSample, else 16.
+        input_shape: of one step, (channels, rows, columns), for a file without an input layer.
         limits, trust: see :func:`mtspark.core.files.sandbox.read_guarded`.
         content: the file's bytes where they have been read; then `path` only names them.
 
@@ -111,7 +117,7 @@ def import_netx(
 
     def read(bounds: FileLimits) -> dict[str, Any]:
         values = read_hdf5(path, bounds, trust=True, content=content)
-        network = _imported(path, values, time_steps)
+        network = _imported(path, values, time_steps, input_shape)
         check_network_limits(network, bounds, str(path))
         check_network(network)
         data, arrays = network_to_json(network)
@@ -122,11 +128,13 @@ def import_netx(
     return network_from_json(answer["data"], answer["arrays"], str(path), bounds)
 
 
-def _imported(path: Path, content: Layer, time_steps: int | None) -> ChipNetwork:
+def _imported(
+    path: Path, content: Layer, time_steps: int | None, input_shape: Shape | None
+) -> ChipNetwork:
     layers = content.get("layer")
     if not isinstance(layers, dict) or not layers:
         raise BadNetworkError(f"{path}: an HDF5 file, but no netx network (no group /layer)")
-    chain = _Chain()
+    chain = _Chain(asked=input_shape)
     for index in range(len(layers)):
         where = f"{path}: layer {index}"
         layer = layers.get(str(index))
@@ -134,7 +142,9 @@ def _imported(path: Path, content: Layer, time_steps: int | None) -> ChipNetwork
             raise BadNetworkError(f"{where} is missing, {len(layers)} layers are listed")
         try:
             _add_layer(chain, layer)
-        except (KeyError, TypeError, ValueError, OverflowError, IndexError) as error:
+        except KeyError as error:
+            raise BadNetworkError(f"{where}: has no field {one_line(error)}") from error
+        except (TypeError, ValueError, OverflowError, IndexError) as error:
             raise BadNetworkError(
                 f"{where}: missing or malformed: {type(error).__name__} {one_line(error)}"
             ) from error
@@ -173,9 +183,14 @@ def _add_layer(chain: _Chain, layer: Layer) -> None:
     if isinstance(kind, np.ndarray):
         kind = kind.reshape(-1)[0]
     kind = kind.decode("ascii", "replace") if isinstance(kind, bytes) else str(kind)
+    if kind not in KINDS:
+        raise BadNetworkError(f"type {kind!r}; must be {', '.join(KINDS[:-1])} or {KINDS[-1]}")
+    _check_neurons(layer)
     if kind == "input":
         _add_input(chain, layer)
-    elif kind == "conv":
+        return
+    _begin(chain, layer, kind)
+    if kind == "conv":
         _add_conv(chain, layer)
     elif kind == "pool":
         _add_pool(chain, layer)
@@ -183,12 +198,33 @@ def _add_layer(chain: _Chain, layer: Layer) -> None:
         _add_transposed(chain, layer, kind)
     elif kind == "flatten":
         chain.shape = (int(np.prod(chain.shape)),)
-    elif kind in ("dense", "dense_rec"):
-        _add_dense(chain, layer, kind == "dense_rec")
     else:
+        _add_dense(chain, layer, kind == "dense_rec")
+
+
+def _begin(chain: _Chain, layer: Layer, kind: str) -> None:
+    """Give the chain the shape of its input where no layer of the file says it.
+
+    Dense layers say it by their weights, and convolutions of stride 1 by the shape they make.
+    """
+    shape = chain.asked
+    if chain.input_shape or (shape is None and kind in ("flatten", "dense", "dense_rec")):
+        return
+    if shape is None and kind == "conv":
+        weights, made = _kernels(layer), _shape(layer["shape"])
+        steps = [_pair(key, layer[key]) for key in ("stride", "padding", "dilation")]
+        groups = int(_whole("groups", layer["groups"]).reshape(-1)[0])
+        if steps[0] == (1, 1) and len(made) == 3:
+            sides = zip(made[1:], weights.shape[2:], steps[1], steps[2], strict=True)
+            rows, columns = (out + spread * (tap - 1) - 2 * pad for out, tap, pad, spread in sides)
+            shape = (weights.shape[1] * groups, rows, columns)
+            chain.notes.append(f"no input layer: the input of shape {shape} follows from conv-0")
+    if shape is None:
         raise BadNetworkError(
-            f"type {kind!r}; must be input, conv, convT, pool, unpool, flatten, dense or dense_rec"
+            f"a {kind} layer first, and nothing says the shape of its input; give it, "
+            "--input-shape CHANNELS,ROWS,COLUMNS"
         )
+    chain.shape = chain.input_shape = shape
 
 
 def _whole(name: str, value: Any) -> Integers:
@@ -209,10 +245,15 @@ def _shape(value: Any) -> Shape:
     return shape
 
 
-def _neurons(chain: _Chain, name: str, layer: Layer, shape: Shape, bias: Integers) -> Population:
-    if "neuron" not in layer:
-        return _holding(chain, name, shape, bias)
-    neuron = layer["neuron"]
+def _check_neurons(layer: Layer) -> None:
+    """Refuse neurons that the chip does not have, before anything that only they need is read.
+
+    Raises:
+        BadNetworkError: there are such.
+    """
+    neuron = layer.get("neuron")
+    if neuron is None:
+        return
     kind = neuron["type"]
     kind = kind.decode("ascii", "replace") if isinstance(kind, bytes) else str(kind)
     if kind not in ("LOIHI", "CUBA"):
@@ -220,6 +261,17 @@ def _neurons(chain: _Chain, name: str, layer: Layer, shape: Shape, bias: Integer
     bits = neuron.get("messageBits")
     if bits is not None and np.any(_whole("messageBits", bits)):
         raise BadNetworkError(f"neurons that send {bits}-bit messages; only spikes can be deployed")
+    if np.any(_whole("gradedSpike", neuron.get("gradedSpike", 0))):
+        raise BadNetworkError(
+            "neurons that were trained with graded spikes (gradedSpike), of which netx sends only "
+            "whether there is one; train them with graded_spike=False"
+        )
+
+
+def _neurons(chain: _Chain, name: str, layer: Layer, shape: Shape, bias: Integers) -> Population:
+    if "neuron" not in layer:
+        return _holding(chain, name, shape, bias)
+    neuron = layer["neuron"]
     if "refDelay" in neuron and np.any(_whole("refDelay", neuron["refDelay"]) > 1):
         chain.notes.append(f"{name}: a refractory time, which lava-dl ignores")
     current = _whole("iDecay", neuron["iDecay"]) - 1
@@ -234,6 +286,10 @@ def _neurons(chain: _Chain, name: str, layer: Layer, shape: Shape, bias: Integer
             "iDecay 0: a current that never decays, in neurons that fire or have a membrane of "
             "their own; a chip's current decays"
         )
+    if (thresholds > NEVER).any():
+        # lava-dl gives layers that are read by their membranes a threshold of 2^18 - 1.
+        thresholds = np.minimum(thresholds, NEVER)
+        chain.notes.append(f"{name}: thresholds that no membrane reaches are taken as {NEVER:,}")
     return Population(
         name=name,
         shape=shape,
@@ -295,6 +351,10 @@ def _add_input(chain: _Chain, layer: Layer) -> None:
     if chain.populations or chain.input_shape:
         raise BadNetworkError("a second input")
     shape = _shape(layer["shape"])
+    if chain.asked not in (None, shape):
+        raise BadNetworkError(
+            f"the input has shape {shape}, not {chain.asked}; leave out --input-shape"
+        )
     chain.shape = chain.input_shape = shape
     if "neuron" not in layer:
         return
@@ -319,8 +379,9 @@ def _add_input(chain: _Chain, layer: Layer) -> None:
         sign_mode=SignMode.EXCITATORY,
         groups=channels[0],
     )
-    no_bias = np.zeros(channels, np.int64)
-    chain.add(_neurons(chain, name, layer, channels, no_bias), [link])
+    neurons = _neurons(chain, name, layer, channels, np.zeros(channels, np.int64))
+    # A bias is no part of the current, whose decay means nothing here; as messages it would be.
+    chain.add(replace(neurons, current_decay=DECAYED - 1), [link])
 
 
 def _add_conv(chain: _Chain, layer: Layer) -> None:
@@ -328,6 +389,12 @@ def _add_conv(chain: _Chain, layer: Layer) -> None:
         raise BadNetworkError(f"a convolution after a signal of shape {chain.shape}")
     weights = _kernels(layer)
     shape = _shape(layer["shape"])
+    groups = int(_whole("groups", layer["groups"]).reshape(-1)[0])
+    if weights.shape[1] * groups != chain.shape[0]:
+        raise BadNetworkError(
+            f"kernels for {weights.shape[1] * groups} channels after a signal of shape "
+            f"{chain.shape}"
+        )
     name = chain.named("conv")
     if "delay" in layer and np.any(np.asarray(layer["delay"])):
         chain.notes.append(f"{name}: delays, which lava-dl ignores in convolutions")
@@ -343,7 +410,7 @@ def _add_conv(chain: _Chain, layer: Layer) -> None:
         stride=_pair("stride", layer["stride"]),
         padding=_pair("padding", layer["padding"]),
         dilation=_pair("dilation", layer["dilation"]),
-        groups=int(_whole("groups", layer["groups"]).reshape(-1)[0]),
+        groups=groups,
     )
     chain.add(_neurons(chain, name, layer, shape, _bias(layer, shape)), [link])
 

@@ -56,6 +56,8 @@ def copy_with_choices(
         if key == "time_steps":
             value = network.time_steps
         own[key] = value.value if isinstance(value, Enum) else value
+    if options.input_shape is not None:
+        own["input_shape"] = np.array(options.input_shape)
     return hdf5_bytes(lambda file: _fill(file, values))
 
 

@@ -57,8 +57,8 @@ _RESET: dict[str, Default] = {"v_reset": _always(0.0)}
 _GAIN: dict[str, Default] = {"w_in": _always(1.0)}
 
 KINDS: dict[str, _Kind] = {
-    "Input": _Kind(("shape",)),
-    "Output": _Kind(("shape",)),
+    "Input": _Kind((), {}, {"shape": _always(None)}),
+    "Output": _Kind((), {}, {"shape": _always(None)}),
     "Linear": _Kind(("weight",)),
     "Affine": _Kind(("weight",), {"bias": _no_bias}),
     "Scale": _Kind(("scale",)),
@@ -108,6 +108,10 @@ def node_of(where: str, name: str, content: Fields, notes: list[str]) -> nir.NIR
         for key, value in content.items()
         if key not in ("type", "metadata") and value is not None
     }
+    padding = fields.get("padding")
+    if isinstance(padding, list) and len(padding) == 1:
+        # A text as an array of one.
+        fields["padding"] = padding[0]
     for key, value in fields.items():
         if key not in known.known:
             raise BadFileError(
@@ -164,10 +168,11 @@ def node_of(where: str, name: str, content: Fields, notes: list[str]) -> nir.NIR
 
 
 def _constructed(kind: str, fields: Fields) -> nir.NIRNode:
-    if kind == "Input":
-        return nir.Input({"input": np.asarray(fields["shape"])})
-    if kind == "Output":
-        return nir.Output({"output": np.asarray(fields["shape"])})
+    if kind in ("Input", "Output"):
+        # An end without a shape takes that of its neighbours.
+        shape = fields["shape"] if np.size(fields["shape"]) else None
+        key, made = ("input", nir.Input) if kind == "Input" else ("output", nir.Output)
+        return made({key: None if shape is None else np.asarray(shape)})
     if kind == "Flatten":
         fields["input_type"] = {"input": fields["input_type"]}
     constructor: Any = getattr(nir, kind)

@@ -148,6 +148,31 @@ def declared_input(flat: FlatGraph, name: str) -> Any:
     return ()
 
 
+def shape_behind(flat: FlatGraph, name: str, *, beyond: bool) -> tuple[int, ...]:
+    """The shape that nodes behind an input take; empty where none says it.
+
+    Args:
+        flat: the graph.
+        name: of the input.
+        beyond: whether only nodes beyond neurons of one number each are asked.
+    """
+    waiting, seen = [(name, beyond)], {name}
+    one: tuple[int, ...] = ()
+    while waiting:
+        here, skips = waiting.pop(0)
+        for target in flat.targets(here):
+            node = flat.nodes[target]
+            open_end = _shapeless(node)
+            taken = taken_shape(node)
+            if not skips and not open_end and taken is not None and np.size(taken):
+                return tuple(int(length) for length in np.ravel(taken))
+            if open_end and target not in seen:
+                seen.add(target)
+                waiting.append((target, False))
+                one = (1,)
+    return () if beyond else one
+
+
 def _open_ends(flat: FlatGraph) -> None:
     """Let ends take what arrives where the neurons before them have no shape of their own.
 

@@ -87,6 +87,7 @@ class ImportOptions:
         input_scale: value of one payload unit of the input; default 1.
         time_steps: T of one run; default not set.
         output: name of the output node to keep where there are several.
+        input_shape: of one step, for a graph that does not say it, or says it flattened.
         resets: reset by node name, before `reset` and before the file's metadata.
     """
 
@@ -100,6 +101,7 @@ class ImportOptions:
     input_scale: float | None = None
     time_steps: int | None = None
     output: str | None = None
+    input_shape: Shape | None = None
     resets: Mapping[str, FloatReset] = field(default_factory=dict)
 
 

@@ -60,7 +60,8 @@ def linear_effect(name: str, node: nir.NIRNode, shape: Shape, dt: float) -> Effe
     """
     if isinstance(node, (nir.Input, nir.Output)):
         declared = (node.input_type or {}).get("input")
-        fitted = shape if declared is None else fit(name, shape, shape_of(declared))
+        told = declared is not None and np.size(declared) > 0
+        fitted = fit(name, shape, shape_of(declared)) if told else shape
         return Effect(identity(size(shape)), None, fitted)
     if isinstance(node, (nir.Affine, nir.Linear)):
         return _affine(name, node, shape)
@@ -224,6 +225,9 @@ def _image(
     plain = shape
     while len(plain) > dimensions + 1 and plain[0] == 1:
         plain = plain[1:]
+    if len(plain) == dimensions and channels == 1 and (dimensions > 1 or plain[0] != 1):
+        # The one channel has no axis of its own.
+        plain = (1, *plain)
     if len(plain) == dimensions + 1 and plain[0] == channels:
         return (channels, 1, plain[1]) if dimensions == 1 else plain
     declared = None if node.input_shape is None else shape_of(node.input_shape)

@@ -16,7 +16,7 @@ import numpy as np
 
 from mtspark.convert.linear import Scale
 from mtspark.convert.nir.file import METADATA, read_nir_here
-from mtspark.convert.nir.graph import FlatGraph, flatten_graph, taken_shape
+from mtspark.convert.nir.graph import FlatGraph, flatten_graph, shape_behind
 from mtspark.convert.nir.loops import break_loops, computing_order
 from mtspark.convert.nir.neurons import (
     NEURONS,
@@ -164,13 +164,15 @@ def import_graph(
     """
     options = options or ImportOptions()
     own = graph.metadata.get(METADATA) if isinstance(graph.metadata, dict) else None
-    choices, notes = choose(options, own if isinstance(own, dict) else {})
+    own = own if isinstance(own, dict) else {}
+    choices, notes = choose(options, own)
+    asked = own.get("input_shape", options.input_shape)
     flat = flatten_graph(graph, options.output)
     for node_name in choices.resets:
         if node_name not in flat.nodes:
             raise BadNetworkError(f"a reset is given for {node_name!r}, which is no node")
+    shapes = signal_shapes(flat, choices.dt, None if asked is None else shape_of(asked))
     notes += flat.notes
-    shapes = signal_shapes(flat, choices.dt)
     notes += [
         f"{one}: declares one value behind neurons of one number each; takes {shapes[one]}"
         for one in sorted(flat.open & set(flat.nodes))
@@ -221,17 +223,18 @@ def import_graph(
     return network
 
 
-def signal_shapes(flat: FlatGraph, dt: float) -> dict[str, Shape]:
+def signal_shapes(flat: FlatGraph, dt: float, asked: Shape | None = None) -> dict[str, Shape]:
     """Work out the shape of what every node sends, from the input on.
 
     Args:
         flat: the graph.
         dt: time step, for delays.
+        asked: shape of the input that the user gave.
 
     Raises:
         BadNetworkError: a shape that does not fit, or an input without one.
     """
-    shapes: dict[str, Shape] = {flat.input: _input_shape(flat)}
+    shapes: dict[str, Shape] = {flat.input: _input_shape(flat, asked)}
     changed = True
     while changed:
         changed = False
@@ -259,19 +262,31 @@ def signal_shapes(flat: FlatGraph, dt: float) -> dict[str, Shape]:
     return shapes
 
 
-def _input_shape(flat: FlatGraph) -> Shape:
+def _input_shape(flat: FlatGraph, asked: Shape | None) -> Shape:
     node = flat.nodes[flat.input]
     declared = node.input_type.get("input") if node.input_type else None
     if declared is None and not isinstance(node, nir.Input):
         raise BadNetworkError(f"input {flat.input!r} has no shape")
-    if declared is None or not np.asarray(declared).size:
-        # One node after it may say what it takes.
-        for name in flat.targets(flat.input):
-            taken = taken_shape(flat.nodes[name])
-            if taken is not None and np.asarray(taken).size:
-                return shape_of(taken)
-        raise BadNetworkError(f"input {flat.input!r} has no shape")
-    shape = shape_of(declared)
+    shape = shape_of(declared) if declared is not None and np.size(declared) else ()
+    if size(shape) == 1:
+        # Neurons of one number each, and an end in front of them, leave it to what follows.
+        behind = shape_behind(flat, flat.input, beyond=bool(shape))
+        if behind and size(behind) > 1:
+            if shape:
+                flat.notes.append(
+                    f"{flat.input}: declares one value in front of neurons of one number each; "
+                    f"takes {behind}"
+                )
+            shape = behind
+    if asked is not None:
+        if shape and size(shape) != size(asked):
+            raise BadNetworkError(f"input {flat.input!r} has shape {shape}, not {asked}")
+        shape = asked
+    if not shape:
+        raise BadNetworkError(
+            f"nothing says the shape of the input in front of {', '.join(flat.targets(flat.input))}"
+            "; give it, --input-shape CHANNELS,ROWS,COLUMNS"
+        )
     if min(shape) < 1:
         raise BadNetworkError(f"input {flat.input!r} has shape {shape}")
     return shape

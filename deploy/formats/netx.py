@@ -30,6 +30,9 @@ from mtspark.deploy.lower import HELPERS
 BIAS_STEP = 64
 """netx shifts every bias left by 6."""
 
+NO_CURRENT_MEMORY = 4095
+"""du of neurons whose current lasts one step."""
+
 Layer = dict[str, Any]
 
 
@@ -82,6 +85,7 @@ def netx_layers(network: ChipNetwork, task: int = 0) -> list[Layer]:
             layers[0] |= {"weight": np.float32(1), "bias": np.float32(0)}
             layers[0] |= {"neuron": _neuron(population, task)}
             _no_bias(population)
+            _no_current_memory(population)
         elif source == INPUT and network.input.payload_bits:
             raise BadNetworkError(
                 f"layer {population.name!r} hears graded messages; netx files hold "
@@ -194,6 +198,14 @@ def _no_bias(population: Population) -> None:
     if population.bias_mantissa.any():
         raise BadNetworkError(
             f"layer {population.name!r}: neurons that take the input as their bias have no other"
+        )
+
+
+def _no_current_memory(population: Population) -> None:
+    if np.any(np.asarray(population.current_decay) != NO_CURRENT_MEMORY):
+        raise BadNetworkError(
+            f"layer {population.name!r}: currents of pixels that outlast a step; in netx the input "
+            "is the bias of these neurons, which is no part of their current"
         )
 
 

@@ -181,6 +181,77 @@ def run(network: ChipNetwork, series: Any) -> dict[str, np.ndarray]:
     }
 
 
+def test_input_neurons_take_the_frame_as_their_bias(tmp_path: Path) -> None:
+    """netx sets bias_mant of these neurons, so that their currents' memory hears nothing."""
+    first = {"type": np.array([b"input"]), "shape": np.array([2, 1, 1]), **NEURON}
+    path = write(tmp_path / "a.net", [first, dense_layer([[40, 2]])])
+    network = import_netx(path, time_steps=6)
+    frame = np.array([3, 25])
+    trace = (
+        ReferenceChip(network)
+        .decide(frame.reshape(1, 2, 1, 1).astype(np.uint8), 0, trace=True)
+        .trace
+    )
+    assert trace is not None
+    membrane, expected = np.zeros(2, np.int64), []
+    for _ in range(6):
+        membrane = membrane * (4096 - 100) // 4096 + (frame << 6)
+        expected.append(membrane > 20 << 6)
+        membrane = np.where(expected[-1], 0, membrane)
+    assert np.any(expected)
+    found = trace.spikes["input-0"][network.window("input-0")][:, 0]
+    np.testing.assert_array_equal(found.reshape(6, 2), expected)
+
+
+def test_thresholds_out_of_reach_are_the_largest(tmp_path: Path) -> None:
+    """lava-dl's Affine layer, read by its membranes, declares (1 << 18) - 1."""
+    weights, series = np.array([[30, -8], [4, 6]]), np.array([[1, 0], [1, 1], [0, 1]])
+    layer = dense_layer(weights, **{"neuron/vThMant": (1 << 18) - 1, "neuron/iDecay": 4096})
+    network = import_netx(write(tmp_path / "a.net", [layer]), time_steps=3)
+    membrane, expected = np.zeros(2, np.int64), []
+    for slice_ in series:
+        kept = np.sign(membrane) * (np.abs(membrane) * (4096 - 100) // 4096)
+        membrane = kept + (weights @ slice_ << 6)
+        expected.append(membrane)
+    np.testing.assert_array_equal(run(network, series)["fc-0"], expected)
+    assert network.readout.kind is ReadoutKind.MEMBRANE
+    assert "131,071" in network.provenance["notes"]
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_a_convolution_first_without_an_input_layer(tmp_path: Path, stride: int) -> None:
+    """slayer writes no input layer unless it has neurons; stride 1 leaves one shape."""
+    import torch
+    from torch.nn import functional
+
+    generator = np.random.default_rng(2)
+    kernel, spikes = (
+        generator.integers(-50, 50, (4, 1, 3, 3)) * 2,
+        generator.integers(0, 2, (2, 7, 6)),
+    )
+    wanted = functional.conv2d(
+        torch.tensor(spikes[None]).double(),
+        torch.tensor(kernel).double(),
+        stride=stride, padding=1, dilation=2, groups=2,
+    )[0].numpy()  # fmt: skip
+    changes = {"stride": stride, "padding": 1, "dilation": 2, "groups": 2}
+    path = write(tmp_path / "a.net", [image_layer("conv", kernel, wanted.shape, **changes)])
+    shape = None if stride == 1 else (2, 7, 6)
+    network = import_netx(path, time_steps=1, input_shape=shape)
+    assert network.input.shape == (2, 7, 6)
+    np.testing.assert_array_equal(run(network, spikes[None])["conv-0"][0], wanted * 64)
+    if shape is not None:
+        with pytest.raises(BadNetworkError, match=r"kernels for 2 channels after .* \(3, 7, 6\)"):
+            import_netx(path, input_shape=(3, 7, 6))
+
+
+def test_an_input_layer_that_contradicts_the_shape_that_was_given(tmp_path: Path) -> None:
+    first = {"type": np.array([b"input"]), "shape": np.array([2, 1, 1])}
+    path = write(tmp_path / "a.net", [first, dense_layer([[40, 2]])])
+    with pytest.raises(BadNetworkError, match=r"\(2, 1, 1\), not \(3, 1, 1\); leave out"):
+        import_netx(path, input_shape=(3, 1, 1))
+
+
 def test_odd_mixed_weights_keep_their_sums(tmp_path: Path) -> None:
     """3 and -5 are on no grid of the chip; 6 and -10 at exponent -1 are."""
     network = import_netx(write(tmp_path / "a.net", [dense_layer([[3, -5]])]), time_steps=1)
@@ -242,7 +313,28 @@ def test_a_recurrent_layer_hears_its_own_last_spikes(tmp_path: Path) -> None:
         ([dense_layer([[201, -3]])], "mixed ones are even"),
         ([dense_layer([[2.5, -3]])], "no whole numbers"),
         ([dense_layer([[2, 4]]), dense_layer([[2, 4]])], "after a signal of shape"),
-        ([{"type": np.array([b"dense"])}], "missing or malformed"),
+        ([{"type": np.array([b"dense"])}], "layer 0: has no field 'weight'"),
+        ([{"shape": [3, 1, 1]}], "layer 0: has no field 'type'"),
+        ([dense_layer([[2, -3]], **{"neuron/gradedSpike": True})], "graded spikes"),
+        (
+            [
+                {
+                    **{key: value for key, value in dense_layer([[2]]).items() if key != "weight"},
+                    "neuron/type": "RF_PHASE",
+                    "weight/real": [[2]],
+                    "weight/imag": [[3]],
+                }
+            ],
+            "neurons of type 'RF_PHASE'; only LOIHI and CUBA",
+        ),
+        (
+            [image_layer("conv", np.ones((1, 2, 2, 2)), (1, 3, 3), **{"neuron/type": "SDNN"})],
+            "neurons of type 'SDNN'; only LOIHI and CUBA",
+        ),
+        (
+            [image_layer("conv", np.ones((1, 2, 2, 2)), (1, 3, 3), **NEURON)],
+            "nothing says the shape of its input; give it, --input-shape",
+        ),
         ([{"type": np.array([b"input"]), "shape": [3, 2, 2]}], "no layer with neurons"),
     ],
 )

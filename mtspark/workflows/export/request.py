@@ -40,6 +40,9 @@ EncoderName = Literal["every-step", "held", "changes"]
 """Values of :class:`mtspark.core.chip_network.Encoder`."""
 FormatName = Literal["nir", "onnx", "netx", "lava"]
 
+AXES = 3
+"""Most axes of one step's input: channels, rows, columns."""
+
 WEIGHT_BITS = 8
 """Of a weight where nothing else is asked for."""
 
@@ -240,7 +243,11 @@ class ExportOptions:
     ] = False
     input_shape: Annotated[
         tuple[int, ...] | None,
-        Option("snntorch modules: shape of one step's input, as 2,34,34.", (Source.MODULE,)),
+        Option(
+            "Shape of one step's input, as 2,34,34: of snntorch modules, and of NIR and netx files "
+            "that do not say it.",
+            (*FLOAT, Source.NETX),
+        ),
     ] = None
     weights: Annotated[
         Path | None, Option("snntorch modules: a saved state_dict.", (Source.MODULE,))
@@ -436,8 +443,11 @@ def check_shape(shape: tuple[int, ...], text: str) -> None:
         BadRequestError: it is one.
     """
     most = current_policy().limits.neurons
-    if min(shape, default=0) < 1 or prod(shape) > most:
-        raise BadRequestError(f"{text}: sizes from 1, and at most {most:,} values")
+    if not 1 <= len(shape) <= AXES or min(shape) < 1 or prod(shape) > most:
+        raise BadRequestError(
+            f"{text}: must be 1 to {AXES} sizes from 1, and at most {most:,} values; for example "
+            "2,34,34"
+        )
 
 
 def check_options(options: ExportOptions) -> None:
@@ -450,6 +460,8 @@ def check_options(options: ExportOptions) -> None:
         value, least = getattr(options, option.name), option.about.min
         if least is not None and value is not None and value < least:
             raise BadRequestError(f"{option.flag} {value}: must be at least {least}")
+    if options.input_shape is not None:
+        check_shape(options.input_shape, f"--input-shape {','.join(map(str, options.input_shape))}")
     if options.weight_bits is not None:
         check_weight_bits(options.weight_bits)
     if options.palette_chip is not None and options.palette is None:
@@ -483,6 +495,7 @@ def import_options(request: ExportRequest) -> ImportOptions:
         input_scale=request.input_scale,
         time_steps=_steps(request),
         output=request.output_node,
+        input_shape=request.input_shape,
     )
 
 

@@ -170,8 +170,8 @@ def read_netx(export: Export) -> Export:
     assert path is not None
     if export.request.sample is not None:
         raise BadRequestError(f"{path}: holds integers already, which need no sample; leave it out")
-    content = _content(path)
-    network = import_netx(path, export.request.time_steps, content=content)
+    content, shape = _content(path), export.request.input_shape
+    network = import_netx(path, export.request.time_steps, input_shape=shape, content=content)
     provenance = {**network.provenance, **_provenance(export, content)}
     network = replace(network, provenance=provenance)
     return replace(export, network=network, provenance=provenance, files={NETX: content})

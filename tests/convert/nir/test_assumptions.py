@@ -50,6 +50,8 @@ def test_what_is_assumed_of_absent_fields() -> None:
         if kind.understood
     }
     assert understood == {
+        "Input": {"shape": None},
+        "Output": {"shape": None},
         "Conv1d": {"input_shape": None},
         "Conv2d": {"input_shape": None},
         "Flatten": {"input_type": None, "start_dim": 1, "end_dim": -1},
@@ -74,8 +76,8 @@ def test_what_is_assumed_of_time_and_resets() -> None:
         "resets": {},
     }
     assert choose(ImportOptions(), {}) == (DEFAULTS, [])
-    # Every choice is an option, and every option but the output's name a choice.
-    assert set(vars(ImportOptions())) == {*vars(DEFAULTS), "output"}
+    # Every choice is an option, and every option but those of the graph's ends a choice.
+    assert set(vars(ImportOptions())) == {*vars(DEFAULTS), "output", "input_shape"}
     assert {name: kind.__name__ for name, kind in IMPLICIT.items()} == {
         "input": "Input",
         "output": "Output",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import nir
@@ -10,6 +11,7 @@ import pytest
 
 from mtspark.convert.nir.neurons import ImportOptions
 from mtspark.convert.nir.reader import import_graph
+from mtspark.core.errors import BadNetworkError
 from mtspark.core.float_network.simulator import run_float
 
 STEPS = 5
@@ -95,3 +97,79 @@ def test_a_first_node_called_input_is_not_mistaken_for_one() -> None:
     nodes = {"input": nir.Linear(np.array([[0.1]])), "n": neurons(1)}
     spikes, _ = spikes_of(nodes, [("input", "n")], SERIES[:, :, 0, 0, :1])
     assert not spikes["n"].any()
+
+
+@pytest.mark.parametrize("shape", [None, np.array([], np.int64)])
+def test_ends_without_a_shape_take_their_neighbours(shape: Any) -> None:
+    """Neurons of numbers without a dimension declare the shape () at both ends."""
+    weights = np.random.default_rng(1).normal(0, 1, (3, 4))
+    nodes = {
+        "input": nir.Input({"input": shape}),
+        "w": nir.Linear(weights),
+        "n": neurons(3),
+        "output": nir.Output({"output": shape}),
+    }
+    edges = [("input", "w"), ("w", "n"), ("n", "output")]
+    series = SERIES[:, :, 0, 0]
+    spikes, _ = spikes_of(nodes, edges, series)
+    wanted = lif(series[:, 0] @ weights.T)
+    assert wanted.any()
+    assert np.array_equal(spikes["n"][:, 0], wanted)
+
+
+def test_an_input_of_one_value_before_neurons_of_one_number_each() -> None:
+    weights = np.random.default_rng(1).normal(0, 1, (3, 4))
+    nodes = {
+        "input": nir.Input({"input": np.array([1])}),
+        "a": neurons(1, threshold=0.4),
+        "w": nir.Linear(weights),
+        "n": neurons(3),
+        "output": nir.Output({"output": np.array([3])}),
+    }
+    edges = [("input", "a"), ("a", "w"), ("w", "n"), ("n", "output")]
+    series = SERIES[:, :, 0, 0]
+    spikes, network = spikes_of(nodes, edges, series)
+    first = lif(series[:, 0], 0.4)
+    wanted = lif(first @ weights.T)
+    assert wanted.any()
+    assert np.array_equal(spikes["n"][:, 0], wanted)
+    assert any(note.endswith("one number each; takes (4,)") for note in network.notes)
+
+
+@pytest.mark.parametrize("declared", [None, np.array([16])])
+def test_the_shape_of_the_input_can_be_given(declared: Any) -> None:
+    kernel = np.random.default_rng(1).normal(0, 1, (2, 1, 3, 3))
+    nodes = {
+        "input": nir.Input({"input": declared}),
+        "c": nir.Conv2d(None, kernel, 1, 0, 1, 1, np.zeros(2)),
+        "n": neurons(2, 2, 2),
+        "output": nir.Output({"output": np.array([2, 2, 2])}),
+    }
+    edges = [("input", "c"), ("c", "n"), ("n", "output")]
+    graph = nir.NIRGraph(nodes=nodes, edges=edges, type_check=False)
+    options = ImportOptions(dt=1.0, time_steps=STEPS)
+    remedy = "give it, --input-shape" if declared is None else "takes 1 channels"
+    with pytest.raises(BadNetworkError, match=remedy):
+        import_graph(graph, options)
+    network = import_graph(graph, replace(options, input_shape=(1, 4, 4)))
+    found = run_float(network, SERIES).spikes["n"][:, 0]
+    windows = np.lib.stride_tricks.sliding_window_view(SERIES[:, 0, 0], (3, 3), (1, 2))
+    wanted = lif(np.einsum("trcij,oij->torc", windows, kernel[:, 0]))
+    assert wanted.any()
+    assert np.array_equal(found, wanted)
+    if declared is not None:
+        with pytest.raises(BadNetworkError, match=r"has shape \(16,\), not \(1, 5, 5\)"):
+            import_graph(graph, replace(options, input_shape=(1, 5, 5)))
+
+
+def test_an_image_of_one_channel_without_an_axis_for_it() -> None:
+    kernel = np.random.default_rng(1).normal(0, 1, (2, 1, 3, 3))
+    nodes = {
+        "input": nir.Input({"input": np.array([4, 4])}),
+        "c": nir.Conv2d(None, kernel, 1, 0, 1, 1, np.zeros(2)),
+        "n": neurons(2, 2, 2),
+    }
+    spikes, _ = spikes_of(nodes, [("input", "c"), ("c", "n")], SERIES[:, :, 0])
+    windows = np.lib.stride_tricks.sliding_window_view(SERIES[:, 0, 0], (3, 3), (1, 2))
+    wanted = lif(np.einsum("trcij,oij->torc", windows, kernel[:, 0]))
+    assert np.array_equal(spikes["n"][:, 0], wanted)

@@ -212,3 +212,31 @@ def test_numbers_that_nothing_holds_are_refused_by_node(
     with pytest.raises((BadFileError, BadNetworkError)) as caught:
         import_nir(write(tmp_path / "a.nir", ends(inside, [3], [3])), ImportOptions(dt=1.0))
     assert says in str(caught.value)
+
+
+def test_padding_as_an_array_of_one_text(tmp_path: Path) -> None:
+    kernel, series = GENERATOR.normal(0, 1, (2, 1, 3, 3)), GENERATOR.random((4, 1, 5, 5))
+    fields = {"type": "Conv2d", "weight": kernel, "padding": np.array([b"same"])}
+    neurons = {"type": "LIF", "tau": 2.0, "r": 1.0, "v_leak": 0.0, "v_threshold": 0.2}
+    nodes = ends({"c": fields, "n": neurons}, [1, 5, 5], [2, 5, 5])
+    spikes, _ = spikes_of(write(tmp_path / "a.nir", nodes), series)
+    padded = np.pad(series[:, 0], ((0, 0), (1, 1), (1, 1)))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), (1, 2))
+    wanted = lif(np.einsum("trcij,oij->torc", windows, kernel[:, 0]), 2, 1, 0.2)
+    assert wanted.any()
+    np.testing.assert_array_equal(spikes, wanted)
+
+
+def test_an_input_without_a_shape_takes_what_its_weights_say(tmp_path: Path) -> None:
+    weight, series = GENERATOR.normal(0, 1, (4, 3)), GENERATOR.integers(0, 2, (40, 3)).astype(float)
+    neurons = {"type": "LIF", "tau": 3.0, "r": 2.0, "v_leak": 0.0, "v_threshold": 0.4}
+    nodes = {
+        "input": {"type": "Input"},
+        "w": {"type": "Linear", "weight": weight},
+        "n": neurons,
+        "output": {"type": "Output"},
+    }
+    spikes, _ = spikes_of(write(tmp_path / "a.nir", nodes), series)
+    wanted = lif(series @ weight.T, 3, 2, 0.4)
+    assert wanted.any()
+    np.testing.assert_array_equal(spikes, wanted)

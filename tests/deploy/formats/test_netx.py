@@ -168,3 +168,16 @@ def test_what_netx_cannot_hold_is_refused(
 def test_an_unknown_task_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadRequestError, match="task 1"):
         save_netx(chain(), tmp_path / "a.net", task=1)
+
+
+def test_input_neurons_whose_current_lasts_are_refused(tmp_path: Path) -> None:
+    """netx hands them the input as their bias, which no current holds."""
+    link = conv(INPUT, "input-0", np.ones((1, 1, 1, 1), np.int64), sign_mode=SignMode.EXCITATORY)
+    neurons = population("input-0", np.full((1, 1, 2, 2), 9), current_decay=4095, bias_exponent=6)
+    net = network((1, 2, 2), [neurons], [link], time_steps=4)
+    net = replace(net, input=replace(net.input, payload_bits=8, held=True))
+    save_netx(net, tmp_path / "a.net")
+    assert import_netx(tmp_path / "a.net").population("input-0").current_decay == 4095
+    with pytest.raises(BadNetworkError, match="currents of pixels that outlast a step"):
+        save_netx(changed(net, 0, current_decay=1637), tmp_path / "b.net")
+    assert not (tmp_path / "b.net").exists()
