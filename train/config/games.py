@@ -26,7 +26,13 @@ PER_GAME = (
 """Fields that may have an entry for each game of a recipe."""
 POSITIVE = (
     *("total_steps", "rollout_steps", "epochs", "minibatches", "learning_rate", "gradient_norm"),
-    *("exploration_fraction", "distillation_temperature", "switch_every_steps", "threads"),
+    *(
+        "exploration_fraction",
+        "exploration_longest",
+        "distillation_temperature",
+        "switch_every_steps",
+        "threads",
+    ),
     "checkpoint_every_steps",
 )
 LARGEST = {
@@ -35,6 +41,7 @@ LARGEST = {
     "checkpoint_every_steps": MOST_STEPS,
     "switch_episodes": 10**6,
     "games_per_task": 4096,
+    "exploration_longest": 10_000,
     "rollout_steps": 2**16,
     "epochs": MOST_PASSES,
     "minibatches": MOST_PASSES,
@@ -117,6 +124,8 @@ class TrainConfig:
         exploration_ladder: for each game, 0 or a rate; with a rate, its copies explore at rates
             spread geometrically from this one to a hundredth of it, instead of all at
             `final_exploration` (Horgan et al. 2018, arXiv:1803.00933). Empty: no game has one.
+        exploration_longest: a random action is held for up to this many decisions, n of them with
+            a chance proportional to 1 / n^2 (Dabney et al. 2020, arXiv:2006.01782); 1: for one.
         target_rate: share of the online network mixed into the target after each rollout (pqn).
         rescale_values: learn h(Q), h(x) = sign(x)(sqrt(|x|+1)-1) + 0.001x (Pohlen et al.
             2018, arXiv:1805.11593), so that games with large returns do not dominate the loss.
@@ -175,6 +184,7 @@ class TrainConfig:
     final_exploration: float = 0.01
     exploration_fraction: float = 0.15
     exploration_ladder: tuple[float, ...] = ()
+    exploration_longest: int = 1
     target_rate: float = 0.2
     rescale_values: bool = False
     reward_clipping: bool | tuple[bool, ...] = True

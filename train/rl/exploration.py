@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+import torch
 
 from mtspark.core.arrays import Floats, Integers
 from mtspark.core.environments import Task
@@ -41,24 +44,77 @@ class Exploration:
         return np.concatenate(rates)
 
 
-def with_random_actions(
-    greedy: Integers,
-    rates: Floats,
-    tasks: list[Task],
-    generator: np.random.Generator,
-) -> Integers:
-    """Replace some of the greedy actions by random legal ones.
+class RandomActions:
+    """Replaces some greedy actions by random legal ones, each held for a random time.
+
+    A duration of n decisions, up to the longest that is asked for, has a chance proportional to
+    1 / n^2 (temporally extended epsilon-greedy: Dabney et al. 2020, arXiv:2006.01782). Games that
+    begin to pay after seconds of one action are not found by single random actions. A held action
+    ends with its duration, not with the episode.
 
     Args:
-        greedy: (copies,) best actions.
-        rates: (copies,) chance of a random action.
-        tasks: of every copy.
-        generator: of the random numbers.
-
-    Returns:
-        (copies,) actions.
+        config: of the run.
+        tasks: of the run, by index.
     """
-    chosen = greedy.copy()
-    for index in np.flatnonzero(generator.random(len(chosen)) < rates):
-        chosen[index] = generator.choice(tasks[index].legal_actions)
-    return chosen
+
+    def __init__(self, config: TrainConfig, tasks: tuple[Task, ...]) -> None:
+        self._tasks = tasks
+        self._longest = config.exploration_longest
+        self._held = [np.zeros(copies, np.int64) for copies in config.copies]
+        self._left = [np.zeros(copies, np.int64) for copies in config.copies]
+        durations = np.arange(1, self._longest + 1)
+        self._chances = 1 / durations**2 / (1 / durations**2).sum()
+
+    def __call__(
+        self,
+        greedy: Integers,
+        rates: Floats,
+        active: tuple[int, ...],
+        generator: np.random.Generator,
+    ) -> Integers:
+        """Return the actions to play.
+
+        Args:
+            greedy: (copies,) best actions of every copy of the active tasks.
+            rates: (copies,) chance that a random action begins.
+            active: task indices.
+            generator: of the random numbers.
+
+        Returns:
+            (copies,) actions.
+        """
+        chosen = greedy.copy()
+        begins = generator.random(len(chosen)) < rates
+        start = 0
+        for index in active:
+            held, left = self._held[index], self._left[index]
+            legal = self._tasks[index].legal_actions
+            for copy in np.flatnonzero(begins[start : start + len(held)] & (left == 0)):
+                held[copy] = generator.choice(legal)
+                # One draw less where durations are all 1: runs of before durations stay as they
+                # were.
+                once = self._longest == 1
+                left[copy] = 1 if once else 1 + generator.choice(self._longest, p=self._chances)
+            playing = left > 0
+            chosen[start : start + len(held)][playing] = held[playing]
+            left[playing] -= 1
+            start += len(held)
+        return chosen
+
+    def state(self) -> dict[str, Any]:
+        """Return the actions that are held, as tensors; nothing where none lasts."""
+        if self._longest == 1:
+            return {}
+        both = np.stack([np.concatenate(self._held), np.concatenate(self._left)])
+        return {"random_actions": torch.from_numpy(both)}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take the actions of :meth:`state` back; without them, none is held."""
+        both = state.get("random_actions")
+        if both is None:
+            return
+        start = 0
+        for held, left in zip(self._held, self._left, strict=True):
+            part = both[:, start : start + len(held)].numpy()
+            held[:], left[:] = part
+            start += len(held)

@@ -21,7 +21,7 @@ from mtspark.train.networks import MTSparkNetwork
 from mtspark.train.rl.collect import Games, Step
 from mtspark.train.rl.cost import OperationCost
 from mtspark.train.rl.distil import load_teachers
-from mtspark.train.rl.exploration import Exploration, with_random_actions
+from mtspark.train.rl.exploration import Exploration, RandomActions
 from mtspark.train.rl.schedule import Schedule, linear_fall
 from mtspark.train.rl.start import check_actions, start_network
 from mtspark.train.rl.values import ActionValues
@@ -74,6 +74,7 @@ class Trainer(ABC):
         teachers: of each task, see :mod:`mtspark.train.rl.distil`.
         schedule: which tasks play now.
         exploration: how often they take random actions.
+        random_actions: which these are, and how long they last.
         games: the games of all tasks.
         generator: random numbers of exploration and minibatches.
         cost: of synaptic operations; None where they are not counted.
@@ -101,6 +102,7 @@ class Trainer(ABC):
                 teacher[0].to(self.device)
         self.schedule = Schedule(config)
         self.exploration = Exploration(config, self.schedule)
+        self.random_actions = RandomActions(config, self.tasks)
         self.progress = TrainingProgress()
         self._learned_task = self.active[0]
         self.games = Games(config, self.tasks)
@@ -147,10 +149,10 @@ class Trainer(ABC):
         active = self.active
         frames, task = self.observe(), self.task_of_copy()
         greedy = self.values(self.network, frames, task).argmax(1)
-        actions = with_random_actions(
+        actions = self.random_actions(
             greedy.cpu().numpy(),
             self.exploration.rates(self.progress.steps),
-            [self.tasks[index] for index in task.cpu().tolist()],
+            active,
             self.generator,
         )
         steps = self.games.step(active, actions)
@@ -241,6 +243,7 @@ class Trainer(ABC):
             "updates": self.progress.updates,
             "generator": json.dumps(self.generator.bit_generator.state),
             "torch_generator": torch.get_rng_state(),
+            **self.random_actions.state(),
             **self.games.state(),
         }
 
@@ -277,6 +280,7 @@ class Trainer(ABC):
         others = self.games.replay(state, on_decision)
         self.generator.bit_generator.state = json.loads(state["generator"])
         torch.set_rng_state(state["torch_generator"])
+        self.random_actions.restore(state)
         if others:
             return (
                 f"{', '.join(others)}: the running games took another course than before the "
