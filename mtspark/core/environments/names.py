@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
+from difflib import get_close_matches
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
-from mtspark.core.environments.protocol import GYMNASIUM, Task, plain_name, task_index
+from mtspark.core.environments.protocol import ADDITIONS, GYMNASIUM, Task, plain_name, task_index
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +27,7 @@ def game_name(text: str) -> str:
         text: a name; one that fits no game is returned as it is, for its reader to refuse.
     """
     games = _games()
-    if text in games or "/" in text.removeprefix("ALE/"):
+    if text in games or "/" in ADDITIONS.sub("", text):
         return text
     found = [game for game in games if plain_name(game) == plain_name(text)]
     return found[0] if len(found) == 1 else text
@@ -67,6 +68,14 @@ def _warn(text: str, game: str) -> None:
         means.append("the console's memory in place of frames")
     would = f"; that name would mean {', '.join(means)}" if means else ""
     log.warning("%s: plays %s by the recipe's own protocol%s", text, game, would)
+
+
+def near_names(text: str) -> str:
+    """Return a question that names ALE's games whose names are near; empty where none is."""
+    plain = {plain_name(game): game for game in _games()}
+    near = [plain[name] for name in get_close_matches(plain_name(text), plain, 3, 0.6)]
+    near += [game for game in _games() if len(text) > 3 and plain_name(text) in plain_name(game)]
+    return f"; did you mean {' or '.join(list(dict.fromkeys(near))[:3])}?" if near else ""
 
 
 @cache

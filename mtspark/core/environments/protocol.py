@@ -100,11 +100,17 @@ EMULATOR_ACTIONS = 18
 """Size of ALE's full action set."""
 
 GYMNASIUM = re.compile(
-    r"(?:ALE/)?(?P<game>[A-Za-z0-9_]+?)(?P<ram>-ram)?(?P<skip>NoFrameskip|Deterministic)?"
+    r"(?:\w+:)?(?:ALE/)?(?P<game>[A-Za-z0-9_]+?)(?P<ram>-ram)?(?P<skip>NoFrameskip|Deterministic)?"
     r"-v(?P<version>[0-9]+)",
     re.IGNORECASE,
 )
 """How gymnasium calls an environment of a game."""
+
+ADDITIONS = re.compile(
+    r"^(?:\w+:)?ALE/|(?:-ram(?:NoFrameskip|Deterministic)?|NoFrameskip|Deterministic)$|(?<=[A-Za-z])'s\b",
+    re.IGNORECASE,
+)
+"""What names without a version have beyond the game's: gymnasium's additions, and a genitive."""
 
 Checked = TypeVar("Checked", GameProtocol, Task)
 
@@ -134,7 +140,7 @@ def task_index(tasks: tuple[Task, ...], name: str) -> int:
 def plain_name(text: str) -> str:
     """Return the letters and digits of a game's name, without gymnasium's additions to it."""
     given = GYMNASIUM.fullmatch(text)
-    text = given["game"] if given is not None else text.removeprefix("ALE/")
+    text = given["game"] if given is not None else ADDITIONS.sub("", text)
     return "".join(letter for letter in text.lower() if letter.isalnum())
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from mtspark.core.environments.names import near_names
 from mtspark.core.environments.protocol import GameProtocol, Task
 from mtspark.core.errors import BadRequestError, one_line
 
@@ -98,6 +99,6 @@ def rom_path(game: str) -> Path:
     if rom is None:
         raise BadRequestError(
             f"unknown game {one_line(game, 80)!r}: use an ALE name in snake case, for example "
-            "pong or ms_pacman"
+            f"pong or ms_pacman{near_names(game)}"
         )
     return rom

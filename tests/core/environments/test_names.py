@@ -47,6 +47,12 @@ TASKS = (
         ("Q*bert", "qbert"),
         ("H.E.R.O.", "hero"),
         ("ALE/TicTacToe3D-v5", "tic_tac_toe_3d"),
+        ("ale/pong-v5", "pong"),
+        ("ale_py:ALE/Pong-v5", "pong"),
+        ("PongNoFrameskip", "pong"),
+        ("Pong-ram", "pong"),
+        ("Montezuma's Revenge", "montezuma_revenge"),
+        ("../pong", "../pong"),
         # What fits nothing is for its reader to refuse.
         ("chess", "chess"),
         ("Pong v5", "Pong v5"),
@@ -56,6 +62,20 @@ TASKS = (
 )
 def test_a_game_has_one_name_inside(text: str, game: str) -> None:
     assert game_name(text) == game
+
+
+@pytest.mark.parametrize(
+    ("text", "near"),
+    [
+        ("brekout", "did you mean breakout?"),
+        ("Ponk", "did you mean pong"),
+        ("montezuma", "did you mean montezuma_revenge?"),
+        ("zzzzzz", "for example pong or ms_pacman$"),
+    ],
+)
+def test_an_unknown_game_is_refused_with_those_near(text: str, near: str) -> None:
+    with pytest.raises(BadRequestError, match=near.replace("?", r"\?")):
+        task_for_game(game_name(text))
 
 
 def test_every_environment_of_gymnasium_is_the_game_that_it_loads() -> None:
