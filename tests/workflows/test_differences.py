@@ -17,6 +17,10 @@ from mtspark.workflows.explain import explain
 STEPS = 6
 
 
+def single(value: float) -> float:
+    return float(np.float32(value))
+
+
 def explained(folder: Path, weights: Any, threshold: float, spikes: Any, **options: Any) -> Any:
     """Export one layer of IF neurons and explain it on the same spikes in every step."""
     weights = np.asarray(weights, float)
@@ -41,6 +45,8 @@ def explained(folder: Path, weights: Any, threshold: float, spikes: Any, **optio
     [
         # 0.5 + 0.5 = 1, but pi has no common step with them and the sum becomes a little less.
         ([[0.5, 0.5, np.pi]], 1.0, [1, 1, 0], {"fires_at_threshold": True}, "ties"),
+        # In float32 three times 0.1 is not quite 0.3; on the chip, in whole steps of 0.1, it is.
+        ([[single(0.1)] * 3], single(0.3), [1, 1, 1], {"fires_at_threshold": True}, "ties"),
         # 0.4 + 0.4 - 0.6 > 0.1, and in whole steps of 1: 0 + 0 - 1 < 0.
         ([[127.0, 0.4, 0.4, -0.6]], 0.1, [0, 1, 1, 1], {"round_nearest": True}, "signs"),
         # 0.4 > 0.1, and in whole steps of 1: 0.

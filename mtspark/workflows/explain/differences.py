@@ -1,8 +1,8 @@
 """Where spikes of float network and chip first differ, and whether rounding is what parts them.
 
-A neuron whose float membrane equals its threshold to the last bits is at a tie, which a comparison
-decides and no number of bits. One whose membranes lie on both sides of zero has lost a sign. Both
-are told from rounding, and from what only follows a difference in a layer before.
+A neuron whose float membrane equals its threshold, but for what float32 rounds, is at a tie, which
+a comparison decides and no number of bits. One whose membranes lie on both sides of zero has lost a
+sign. Both are told from rounding, and from what only follows a difference in a layer before.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from mtspark.sim.backends import ReferenceChip
 DECISIONS, BATCH = 50, 5
 """Most decisions that are looked at, and at once."""
 
-TIE = 1e-9
-"""Relative distance of a membrane from its threshold that the order of a sum explains."""
+TIE = 1e-6
+"""Relative distance of a membrane from its threshold that sums of float32 numbers explain."""
 
 OTHER_SIDE = 0.1
 """A membrane this far beyond zero, in thresholds, has the other sign."""
