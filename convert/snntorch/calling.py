@@ -37,6 +37,8 @@ from mtspark.core.geometry import Shape
 Call = NeuronCall | PoolCall
 """One step of one layer."""
 
+SHAPE_ERRORS = (RuntimeError, ValueError, IndexError, AssertionError)
+"""What torch raises where the shapes of a module and its input do not fit."""
 
 SPIKE_RATE = 0.5
 """Share of spikes in a random input that is recorded as spikes."""
@@ -219,9 +221,15 @@ def record(
         raise
     except (Exception, SystemExit) as error:
         series = "; ".join(dict.fromkeys(one_line(failure) for failure in failures))
+        # torch says that a shape does not fit by these; others are errors of the module's own.
+        of_shape = any(
+            isinstance(one, SHAPE_ERRORS) and not isinstance(one, MtsparkError)
+            for one in (error, *failures)
+        )
         raise BadInputError(
             f"{type(module).__name__}: cannot be run on input of shape {(batch, *shape)} "
-            f"({one_line(error)}), nor on a series of steps ({series}); check --input-shape"
+            f"({one_line(error)}), nor on a series of steps ({series}); "
+            + ("check --input-shape" if of_shape else "torch cannot run it by itself, either")
         ) from error
 
 

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from mtspark.convert.snntorch.trace import trace_module
 from mtspark.convert.snntorch.verify import compare_with_recording
-from mtspark.core.errors import BadNetworkError
+from mtspark.core.errors import BadInputError, BadNetworkError
 from tests.support.snntorch_modules import differing, drive, float_spikes, trace
 
 
@@ -257,3 +257,19 @@ def test_the_comparison_finds_a_forward_that_depends_on_something_else() -> None
     link.weights[0, 0] += 0.5
     with pytest.raises(BadNetworkError, match="differ from the module's own run"):
         compare_with_recording(traced)
+
+
+@pytest.mark.parametrize(
+    "neuron",
+    [
+        # snntorch has no recurrence without delay of a hidden state.
+        lambda: snn.RSynaptic(0.5, 0.5, linear_features=5, reset_delay=False, init_hidden=True),
+        lambda: snn.Leaky(0.5, spike_grad=lambda x, variance: x, init_hidden=True),
+    ],
+)
+def test_a_module_that_torch_cannot_run_is_no_matter_of_the_input_shape(neuron: Any) -> None:
+    module = nn.Sequential(nn.Linear(6, 5), neuron())
+    with pytest.raises(BadInputError, match=r"torch cannot run it by itself, either$"):
+        trace(module, (6,), steps=4)
+    with pytest.raises(TypeError):
+        module(torch.zeros(1, 6))
