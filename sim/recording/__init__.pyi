@@ -3,7 +3,6 @@ from .film import Shot as Shot
 from .inputs import as_messages as as_messages
 from .inputs import load_array as load_array
 from .inputs import load_recording as load_recording
-from .inputs import mapped_array as mapped_array
 from .pictures import raster as raster
 from .pictures import sprite_sheet as sprite_sheet
 from .pictures import video as video

@@ -47,6 +47,17 @@ def export(folder: Path, **changes: Any) -> ExportResult:
     return export_to(ExportRequest(source=source, **fields), folder / "net.deploy")
 
 
+@pytest.mark.parametrize("shape", [(7, 4), (3, 7, 4)])
+def test_a_run_is_as_long_as_the_recording(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    """One series, or a batch of them; what was exported with it is explained with it."""
+    recording = tmp_path / "x.npy"
+    np.save(recording, np.ones(shape, np.uint8))
+    exported = export(tmp_path, time_steps=None, recording=recording)
+    assert exported.bundle.network.time_steps == 7
+    again = import_nir(exported.bundle.folder / "graph.default.nir")
+    assert again.time_steps == 7
+
+
 def test_a_graph_goes_in_and_the_same_values_come_out(tmp_path: Path) -> None:
     """Exported, reloaded and run; the bundle's own graph says how it was read."""
     exported = export(tmp_path, reset="subtract")

@@ -493,22 +493,7 @@ def import_options(request: ExportRequest) -> ImportOptions:
         if_gain_dt=request.if_gain_dt,
         fires_at_threshold=request.fires_at_threshold or None,
         input_scale=request.input_scale,
-        time_steps=_steps(request),
+        time_steps=request.time_steps,
         output=request.output_node,
         input_shape=request.input_shape,
     )
-
-
-def _steps(request: ExportRequest) -> int | None:
-    """T: as asked, else as long as the recording.
-
-    Raises:
-        BadFileError: the recording cannot be read.
-    """
-    if request.time_steps is not None or request.recording is None:
-        return request.time_steps
-    from mtspark.sim.recording import mapped_array
-
-    shape = mapped_array(request.recording).shape
-    # (T, ...) and (batch, T, ...) are told apart once the input's shape is known.
-    return int(shape[0]) if len(shape) == 2 else None

@@ -13,6 +13,7 @@ from mtspark.core.errors import BadNetworkError, BadRequestError
 from mtspark.core.files import current_policy, read_whole
 from mtspark.core.version import __version__
 from mtspark.deploy.quantise import DEFAULT_STEPS
+from mtspark.sim.recording import load_recording
 from mtspark.workflows.export.quantising import compared_inputs
 from mtspark.workflows.export.request import check_shape, import_options
 from mtspark.workflows.export.sample import Layout, layouts, sample_encoding
@@ -83,6 +84,9 @@ def read_nir(export: Export) -> Export:
         layout = Layout.of_series(request.sample.shape, network.input.shape, network.name)
         if layout.time_steps is not None and not network.time_steps:
             network = replace(network, time_steps=layout.time_steps)
+    elif request.recording is not None and not network.time_steps:
+        recorded = load_recording(request.recording, network.input.shape)
+        network = replace(network, time_steps=recorded.shape[1])
     graph = copy_with_choices(path, options, network, content=content)
     export = replace(
         export,
