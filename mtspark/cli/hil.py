@@ -81,12 +81,20 @@ def hil_command(
         typer.Option(
             metavar="KIND=RATE",
             help="Order a fault: stuck-0, stuck-1, weight-bits, threshold-bits, dropped-spikes, "
-            "spurious-spikes, lost-messages, chip-death. May be given again.",
+            "spurious-spikes, lost-messages, chip-death, lost-changes. May be given again.",
         ),
     ] = None,
     fault_seed: Annotated[
         int, typer.Option(min=0, max=2**62, help="Draws of faults and jitter.")
     ] = 0,
+    refresh_every: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N",
+            help="Of an encoder that sends changes: a whole frame at least every N decisions. "
+            "With a sweep, N,N,never draws a curve for each.",
+        ),
+    ] = None,
     away_ms: Annotated[float, typer.Option(help="How long a chip that died is gone.")] = 1000.0,
     latency_sweep: Annotated[
         str | None,
@@ -137,7 +145,7 @@ def hil_command(
     from mtspark.core.errors import BadRequestError
     from mtspark.deploy.bundle import load_bundle
     from mtspark.sim.hil import Loop, Timing, parse_faults
-    from mtspark.workflows.hil import HilRequest, hil, parse_sweep
+    from mtspark.workflows.hil import HilRequest, hil, parse_refreshes, parse_sweep
 
     check_target(json_out)
     check_target(picture)
@@ -172,7 +180,10 @@ def hil_command(
         max_decisions=max_decisions,
         sticky=sticky,
     )
-    request = HilRequest(task, loop, episodes, seed, backend, chip, times, sweep, connect, key)
+    refreshes = parse_refreshes(refresh_every)
+    request = HilRequest(
+        task, loop, episodes, seed, backend, chip, times, sweep, connect, key, refreshes
+    )
     with progress_bar() as progress:
         result = hil(bundle, request, into=json_out, progress=progress)
     if picture is not None:

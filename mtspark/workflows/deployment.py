@@ -355,6 +355,7 @@ class Deployment:
         overlap: bool = False,
         hold: Hold | str = "last",
         realtime: bool = False,
+        refresh_every: int | Sequence[int | None] | None = None,
         away_ms: float = 1000.0,
         connect: str | None = None,
         key: str | None = None,
@@ -386,6 +387,8 @@ class Deployment:
             overlap: the chip takes every observation at once, as a pipeline does.
             hold: last or noop: what the game gets while no new action has come.
             realtime: play by the wall clock, not in simulated time.
+            refresh_every: of an encoder that sends changes: a whole frame at least every so many
+                decisions; several make a curve each, None among them for never.
             away_ms: how long a chip that died is gone.
             connect: address of a chip that is served there, tcp://HOST:PORT.
             key: of that chip.
@@ -404,7 +407,7 @@ class Deployment:
             TypeError: no numbers.
         """
         from mtspark.sim.hil import ChipBackend, Hold, Jitter, Loop, Timing
-        from mtspark.workflows.hil import HilRequest, hil, varied
+        from mtspark.workflows.hil import HilRequest, hil, refreshes_of, varied
 
         latency, fixed, sweep = varied(latency_ms, faults, fault_seed)
         timing = Timing(
@@ -439,6 +442,7 @@ class Deployment:
             sweep=sweep,
             connect=connect,
             key=key,
+            refreshes=refreshes_of(refresh_every),
         )
         return hil(self.bundle, request, into=into, progress=progress)
 

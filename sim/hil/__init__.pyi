@@ -19,13 +19,16 @@ from .options import ChipBackend as ChipBackend
 from .options import Hold as Hold
 from .options import Jitter as Jitter
 from .order import ChipOrder as ChipOrder
+from .results import DIFFERING as DIFFERING
 from .results import FORMAT as FORMAT
+from .results import REFRESH as REFRESH
 from .results import VERSION as VERSION
 from .results import Point as Point
 from .results import Setting as Setting
 from .results import StoredPoint as StoredPoint
 from .results import save_curve as save_curve
 from .results import stored_points as stored_points
+from .sender import check_sender as check_sender
 from .server import end_on_sigterm as end_on_sigterm
 from .server import serve as serve
 from .stream import key_bytes as key_bytes

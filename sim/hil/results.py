@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from pydantic import Field
@@ -23,6 +23,10 @@ from mtspark.sim.hil.loop import HilEpisode, Loop
 FORMAT = "mtspark-hil"
 VERSION = 1
 
+REFRESH = "refresh_every"
+"""Of a point whose host sent whole frames so often; absent where only where it had to."""
+DIFFERING = "differing_share"
+"""Of a point whose answers were compared with a chip that was shown whole frames."""
 OUTCOMES = ("in_time", "late", "skipped", "missing", "pending")
 EQUAL_BACKENDS = ("engine", "reference", "reference with faults", "lava", "lava-stock")
 """Equal to the bit, so that they play the same games."""
@@ -46,7 +50,7 @@ class Setting:
         return {
             "place": self.place,
             "clock": "real" if loop.realtime else "simulated",
-            "timing": {**asdict(loop.timing), "jitter": loop.timing.jitter.value},
+            "timing": loop.timing.to_json(),
             "faults": {kind.value: rate for kind, rate in loop.faults.rates.items()},
             "fault_seed": loop.faults.seed,
             "away_ms": loop.away_ms,
@@ -54,6 +58,7 @@ class Setting:
             "pixel_bits": loop.pixel_bits,
             "max_decisions": loop.max_decisions,
             "sticky": loop.sticky,
+            **({} if loop.refresh_every is None else {REFRESH: loop.refresh_every}),
         }
 
 
@@ -91,8 +96,18 @@ class Point:
         stale = sum(episode.stale_frames for episode in self.episodes)
         return stale / sum(episode.frames for episode in self.episodes)
 
+    @property
+    def differing_share(self) -> float | None:
+        """Share of answers with another action than a chip's that was shown whole frames."""
+        tallies = [episode.tally for episode in self.episodes]
+        if any(tally.differing is None for tally in tallies):
+            return None
+        answered = sum(tally.in_time + tally.late for tally in tallies)
+        return sum(tally.differing or 0 for tally in tallies) / answered if answered else 0.0
+
     def to_json(self) -> dict[str, Any]:
         """Return the point as plain JSON values."""
+        differing = self.differing_share
         return {
             **self.setting.to_json(),
             "backend": self.backend,
@@ -101,6 +116,7 @@ class Point:
             "distinct_episodes": len({episode.trajectory for episode in self.episodes}),
             "shares": {name: self.share(name) for name in OUTCOMES},
             "stale_frames_share": self.stale_share,
+            **({} if differing is None else {DIFFERING: differing}),
             "episodes": [episode.to_json() for episode in self.episodes],
         }
 
@@ -117,7 +133,10 @@ class StoredPoint:
 
     def has_setting(self, setting: Setting) -> bool:
         """Whether its games were played with this setting."""
-        return setting.to_json().items() <= self.content.items()
+        wanted = setting.to_json()
+        return wanted.items() <= self.content.items() and (REFRESH in wanted) == (
+            REFRESH in self.content
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Return the point as plain JSON values."""
@@ -208,33 +227,56 @@ def save_curve(points: Sequence[dict[str, Any]], varied: str, title: str, path: 
     FigureCanvasAgg(figure)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     rate = varied != "latency"
-    # Rates span decades and start at 0: equal steps, one for every rate.
-    places = list(range(len(points))) if rate else [float(point["place"] or 0) for point in points]
-    for place, point in zip(places, points, strict=True):
-        scores = [episode["return"] for episode in point["episodes"]]
-        upper.plot([place] * len(scores), scores, "o", color="tab:blue", alpha=0.35, ms=5)
-    upper.plot(places, [point["mean_return"] for point in points], "-o", color="tab:blue", ms=3)
-    if all(point["interval_95"] for point in points):
-        low, high = zip(*(point["interval_95"] for point in points), strict=True)
-        upper.fill_between(places, low, high, color="tab:blue", alpha=0.15, lw=0)
+    curves: dict[int | None, list[dict[str, Any]]] = {}
+    for point in points:
+        curves.setdefault(point.get(REFRESH), []).append(point)
+    for number, (refresh, curve) in enumerate(curves.items()):
+        colour = f"C{number}"
+        # Rates span decades and start at 0: equal steps, one for every rate.
+        places = [at if rate else float(one["place"] or 0) for at, one in enumerate(curve)]
+        for place, point in zip(places, curve, strict=True):
+            scores = [episode["return"] for episode in point["episodes"]]
+            upper.plot([place] * len(scores), scores, "o", color=colour, alpha=0.35, ms=5)
+        means = [point["mean_return"] for point in curve]
+        name = "never" if refresh is None else f"every {refresh}"
+        upper.plot(places, means, "-o", color=colour, ms=3, label=name)
+        if all(point["interval_95"] for point in curve):
+            low, high = zip(*(point["interval_95"] for point in curve), strict=True)
+            upper.fill_between(places, low, high, color=colour, alpha=0.15, lw=0)
+        if DIFFERING in curve[0]:
+            shares = [point[DIFFERING] for point in curve]
+            lower.plot(places, shares, "-o", color=colour, ms=3)
     upper.set_ylabel("return of a game")
     upper.set_title(title, fontsize=10)
     upper.grid(alpha=0.3)
-    bottom = [0.0] * len(points)
-    colours = ("tab:green", "tab:orange", "tab:gray", "tab:red")
-    for name, colour in zip(OUTCOMES, colours, strict=False):
-        shares = [point["shares"][name] for point in points]
-        tops = [a + b for a, b in zip(bottom, shares, strict=True)]
-        lower.fill_between(places, bottom, tops, color=colour, alpha=0.7, lw=0)
-        lower.plot([], [], color=colour, lw=6, label=name.replace("_", " "))
-        bottom = tops
-    lower.set_ylim(0, 1)
-    lower.set_ylabel("observations")
-    lower.legend(ncols=4, fontsize=8, loc="lower center")
+    if len(curves) > 1:
+        upper.legend(title="whole frame", fontsize=8)
+    if DIFFERING in points[0]:
+        lower.set_ylabel("decisions that differ")
+        lower.grid(alpha=0.3)
+    else:
+        _draw_outcomes(lower, places, points)
     if rate:
-        lower.set_xticks(places, [f"{point['place']:g}" for point in points])
+        first = next(iter(curves.values()))
+        lower.set_xticks(range(len(first)), [f"{point['place']:g}" for point in first])
         lower.set_xlabel(f"rate of {varied}")
     else:
         lower.set_xlabel("latency of the chip [ms]")
     with replacing(path) as temporary:
         figure.savefig(temporary, format="png", dpi=120)
+
+
+def _draw_outcomes(axes: Any, places: Sequence[float], points: Sequence[dict[str, Any]]) -> None:
+    """Stack what became of the observations; with several curves, of the last one."""
+    points = points[-len(places) :]
+    bottom = [0.0] * len(points)
+    colours = ("tab:green", "tab:orange", "tab:gray", "tab:red")
+    for name, colour in zip(OUTCOMES, colours, strict=False):
+        shares = [point["shares"][name] for point in points]
+        tops = [a + b for a, b in zip(bottom, shares, strict=True)]
+        axes.fill_between(places, bottom, tops, color=colour, alpha=0.7, lw=0)
+        axes.plot([], [], color=colour, lw=6, label=name.replace("_", " "))
+        bottom = tops
+    axes.set_ylim(0, 1)
+    axes.set_ylabel("observations")
+    axes.legend(ncols=4, fontsize=8, loc="lower center")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from mtspark.core.chip_network import Encoder
 from mtspark.core.chip_network.network import INPUT, ChipNetwork
 from mtspark.deploy.bundle import Bundle, write_bundle
 from mtspark.sim.hil.faults import Faults
@@ -34,6 +36,17 @@ def pong_network() -> ChipNetwork:
         payload_bits=8,
         time_steps=2,
         tasks=(PONG,),
+    )
+
+
+def changes_network() -> ChipNetwork:
+    """The same, sent what changes; an exponent keeps the sums of a frame in range."""
+    net = pong_network()
+    first = replace(net.connections[0], weights=net.connections[0].weights // 4 * 2, exponent=-2)
+    return replace(
+        net,
+        input=replace(net.input, encoder=Encoder.CHANGES),
+        connections=(first, *net.connections[1:]),
     )
 
 

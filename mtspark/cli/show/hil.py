@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 
 from mtspark.cli._console import console
+from mtspark.sim.hil import DIFFERING, REFRESH
 
 if TYPE_CHECKING:
     from mtspark.workflows.hil import HilResult, ModelledTimes
@@ -33,6 +34,7 @@ def print_hil(result: HilResult, stored: Path | None, picture: Path | None) -> N
     if picture is not None:
         console.print(f"wrote {picture}", soft_wrap=True)
     _print_points(result.to_json())
+    console.print(result.verdict)
 
 
 def _print_modelled(modelled: ModelledTimes) -> None:
@@ -45,6 +47,11 @@ def _print_modelled(modelled: ModelledTimes) -> None:
         f"{modelled.decisions}: {modelled.total_us / 1000:.3f} ms ({', '.join(terms)}); within the "
         f"steps not modelled: {', '.join(modelled.steps_lack) or 'nothing'}"
     )
+    if modelled.message_us is not None:
+        console.print(
+            f"the host writes {modelled.message_us:g} us a message, and in each decision of the "
+            "games below as many as it really sends"
+        )
     if modelled.broken_limits:
         console.print(
             f"HYPOTHETICAL: {modelled.broken_limits} limits of {modelled.chip} are broken; see "
@@ -56,23 +63,37 @@ def _print_points(result: dict[str, Any]) -> None:
     """Print score and fate of the observations at every point."""
     varied = result["varied"]
     points = result["points"]
-    table = Table(title=f"{result['agent']}: {result['task']} with the chip in the loop")
-    if varied is not None:
-        table.add_column("latency [ms]" if varied == "latency" else varied, justify="right")
-    for column in ("mean return", "95 %", "games", "in time", "late", "skipped", "missing"):
-        table.add_column(column, justify="right")
-    table.add_column("response [ms]", justify="right")
+    games = len(points[0]["episodes"])
+    title = f"{result['agent']}: {result['task']} with the chip in the loop"
+    title += f", {games} game{'s' * (games > 1)} each"
+    if varied not in (None, "latency"):
+        title += f", by the rate of {varied}"
+    table = Table(title=title, pad_edge=False)
+    refreshed = any(REFRESH in point for point in points)
+    # A curve of what changes nothing in time has no room for what became of the observations.
+    differing = any(DIFFERING in point for point in points)
+    outcomes = ("in_time",) if differing else ("in_time", "late", "skipped", "missing")
+    columns = [] if varied is None else ["latency [ms]" if varied == "latency" else "rate"]
+    columns += ["whole frame every"] if refreshed else []
+    columns += ["mean return", "95 %", *(name.replace("_", " ") for name in outcomes)]
+    columns += ["other action" if differing else "answer [ms]"]
+    for column in columns:
+        words = max(map(len, column.split()))
+        table.add_column(column, justify="right", min_width=words)
     for point in points:
         interval = point["interval_95"]
         responses = [e["response_ms"]["mean"] for e in point["episodes"] if e["response_ms"]]
         cells = [f"{point['place']:g}"] if varied is not None else []
+        cells += [str(point.get(REFRESH, "never"))] if refreshed else []
         cells += [
             f"{point['mean_return']:.2f}",
             "" if interval is None else f"{interval[0]:.1f} to {interval[1]:.1f}",
-            str(len(point["episodes"])),
-            *(f"{point['shares'][key]:.1%}" for key in ("in_time", "late", "skipped", "missing")),
-            f"{sum(responses) / len(responses):.1f}" if responses else "none",
+            *(f"{point['shares'][name]:.1%}" for name in outcomes),
         ]
+        if differing:
+            cells.append(f"{point[DIFFERING]:.2%}" if DIFFERING in point else "")
+        else:
+            cells.append(f"{sum(responses) / len(responses):.1f}" if responses else "none")
         table.add_row(*cells)
     console.print(table)
     names = {point["backend"] for point in points}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+from mtspark.core.chip_network import Encoder
 from mtspark.core.errors import BadRequestError
 from mtspark.core.progress import ProgressCallback, begin, no_progress
 from mtspark.deploy.bundle import Bundle
@@ -31,6 +32,9 @@ class ModelledTimes:
         steps_lack: of these, the parts within the chip's steps.
         broken_limits: limits of the chip that the network breaks; with any the times are of a
             chip that could not run it.
+        message_us: how long the host writes one message, where each decision has as many as its
+            frame needs; None where the host writes the same number in every decision.
+        waiting_return: score of that game, which waited for its decisions.
     """
 
     chip: str
@@ -40,6 +44,8 @@ class ModelledTimes:
     not_modelled: tuple[str, ...]
     steps_lack: tuple[str, ...]
     broken_limits: int
+    message_us: float | None = None
+    waiting_return: float | None = None
 
     @property
     def total_us(self) -> float:
@@ -47,11 +53,16 @@ class ModelledTimes:
         return sum(us for us in self.terms_us.values() if us is not None)
 
     def added_to(self, timing: Timing) -> Timing:
-        """Return the timing with the chip's time, and the host's parts on top of its own."""
+        """Return the timing with the chip's time, and the host's parts on top of its own.
+
+        Where messages differ from decision to decision, each decision takes the time of its own.
+        """
         ms = {name: (time_us or 0.0) / 1000 for name, time_us in self.terms_us.items()}
+        written_ms = ms["host input values"] if self.message_us is None else 0.0
         return replace(
             timing,
-            input_ms=timing.input_ms + ms["host input values"] + ms["host call"],
+            message_us=timing.message_us + (self.message_us or 0.0),
+            input_ms=timing.input_ms + written_ms + ms["host call"],
             chip_ms=ms["chip steps"],
             output_ms=timing.output_ms + ms["host output values"],
         )
@@ -68,6 +79,8 @@ class ModelledTimes:
             },
             "not_modelled": list(self.not_modelled),
             "broken_limits": self.broken_limits,
+            "waiting_return": self.waiting_return,
+            **({} if self.message_us is None else {"message_us": self.message_us}),
         }
 
 
@@ -101,6 +114,11 @@ def modelled_times(
     on = on_chip(bundle.network, model, mapping, run.sent, decisions, times=request.times)
     if on.time.chip_us is None:
         raise BadRequestError(f"{request.chip}: its description has no times; give --latency-ms")
+    message_us = None
+    if bundle.network.input.encoder is not Encoder.EVERY_STEP:
+        time_set = model.time_set(request.times)
+        figure = None if time_set is None else time_set.figures.get("host_input_value_ns")
+        message_us = None if figure is None else float(figure.value) / 1000
     return ModelledTimes(
         chip=model.name,
         times=on.time.step.times,
@@ -109,6 +127,8 @@ def modelled_times(
         not_modelled=on.time.missing,
         steps_lack=on.time.step.missing,
         broken_limits=len(mapping.violations),
+        message_us=message_us,
+        waiting_return=run.episodes[0].score,
     )
 
 

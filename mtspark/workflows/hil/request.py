@@ -92,6 +92,8 @@ class HilRequest:
         sweep: what is varied, if anything.
         connect: address of a chip that is served there, tcp://HOST:PORT.
         key: of that chip.
+        refreshes: how many decisions may pass between two whole frames, each for a curve of its
+            own; None for never. Empty for what the loop says.
 
     Raises:
         BadRequestError: two answers to how long the chip takes, an address or a key that is none,
@@ -108,6 +110,7 @@ class HilRequest:
     sweep: Sweep | None = None
     connect: str | None = None
     key: str | None = field(default=None, repr=False)
+    refreshes: tuple[int | None, ...] = ()
 
     def __post_init__(self) -> None:
         sources = {
@@ -121,6 +124,11 @@ class HilRequest:
             raise BadRequestError(f"{' and '.join(given)} say how long the chip takes; choose one")
         if self.times is not None and self.chip is None:
             raise BadRequestError("--times names times of a chip; add --chip")
+        if len(self.refreshes) > 1 and self.sweep is None:
+            raise BadRequestError(
+                "several values of --refresh-every make a curve each; add --fault-sweep "
+                "lost-changes=RATE,RATE,..., or give one value"
+            )
         self._check_faults()
         if self.connect is not None:
             check_address(self.connect)
@@ -162,7 +170,12 @@ class HilRequest:
         Raises:
             BadRequestError: a latency that cannot be simulated.
         """
-        return [Setting(None, loop)] if self.sweep is None else self.sweep.settings(loop)
+        settings = [Setting(None, loop)] if self.sweep is None else self.sweep.settings(loop)
+        return [
+            Setting(setting.place, replace(setting.loop, refresh_every=refresh))
+            for refresh in self.refreshes or (loop.refresh_every,)
+            for setting in settings
+        ]
 
 
 def parse_sweep(latencies: str | None, faults: str | None) -> Sweep | None:
@@ -184,6 +197,41 @@ def parse_sweep(latencies: str | None, faults: str | None) -> Sweep | None:
         kind = fault_kind(name)
         return FaultSweep(kind, tuple(parse_rate(text, faults) for text in texts.split(",")))
     return None
+
+
+NEVER = "never"
+
+
+def parse_refreshes(text: str | None) -> tuple[int | None, ...]:
+    """Read how often whole frames are sent: ``N``, or ``N,N,never``.
+
+    Raises:
+        BadRequestError: it cannot be read.
+    """
+    if text is None:
+        return ()
+    words = text.split(",")
+    if not all(word == NEVER or (word.isascii() and word.isdigit()) for word in words):
+        raise BadRequestError(
+            f"--refresh-every {one_line(text, 80)!r}: write a number of decisions or {NEVER}, or "
+            f"several with commas, as 10,100,{NEVER}"
+        )
+    return tuple(None if word == NEVER else int(word) for word in words)
+
+
+def refreshes_of(value: int | Iterable[int | None] | None) -> tuple[int | None, ...]:
+    """Return one number of decisions, or several, as a tuple.
+
+    Raises:
+        TypeError: something else.
+    """
+    values = tuple(value) if isinstance(value, Iterable) else (value,)
+    for one in values:
+        if one is not None and (not isinstance(one, int) or isinstance(one, bool)):
+            raise TypeError(
+                f"refresh_every: {one!r} is {type(one).__name__}; give a whole number or None"
+            )
+    return values
 
 
 def varied(

@@ -12,6 +12,7 @@ from mtspark.deploy.bundle import Bundle
 from mtspark.sim.hil import FORMAT, FRAME_RATE_HZ, VERSION, Point, StoredPoint, save_curve
 from mtspark.workflows.hil.modelled import ModelledTimes
 from mtspark.workflows.hil.request import HilRequest
+from mtspark.workflows.hil.verdict import verdict
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class HilResult:
         points: in the order of the sweep, those of an earlier run included.
         complete: whether these are all points of the request.
         date: when it was written, in UTC.
+        decision_delay: of the agent's protocol.
     """
 
     agent: str
@@ -37,6 +39,18 @@ class HilResult:
     points: tuple[Point | StoredPoint, ...]
     complete: bool
     date: str
+    decision_delay: int = 0
+
+    @property
+    def verdict(self) -> str:
+        """Why the agent keeps or loses its score in real time, in one sentence."""
+        return verdict(
+            [point.to_json() for point in self.points],
+            decision_delay=self.decision_delay,
+            deadline_ms=self.deadline_ms,
+            varied=self.request.varied,
+            waiting_return=None if self.modelled is None else self.modelled.waiting_return,
+        )
 
     @property
     def resumed(self) -> int:
@@ -67,6 +81,8 @@ class HilResult:
             "modelled": None if self.modelled is None else self.modelled.to_json(),
             "connected": self.request.connect,
             "complete": self.complete,
+            "decision_delay": self.decision_delay,
+            "verdict": self.verdict,
             "points": [point.to_json() for point in self.points],
         }
 
@@ -98,5 +114,6 @@ def result_so_far(
         modelled=modelled,
         points=done,
         complete=len(done) == len(points),
+        decision_delay=bundle.network.game_protocol.decision_delay,
         date=datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
     )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+from mtspark.core.backend import AgentBackend
 from mtspark.core.errors import BackendFailedError
 from mtspark.core.files import AnyPath, write_json
 from mtspark.core.progress import Progress, ProgressCallback, no_progress
@@ -13,16 +15,19 @@ from mtspark.sim.hil import (
     CHIP_KINDS,
     ChipBackend,
     ChipOrder,
+    FaultKind,
     FrameMoment,
     HilEpisode,
     HostedChip,
     Point,
     Setting,
     StoredPoint,
+    check_sender,
     game_protocol,
     play_hil,
     stored_points,
 )
+from mtspark.workflows.backends import BackendName, open_backend
 from mtspark.workflows.evaluate import confidence_interval
 from mtspark.workflows.hil.modelled import modelled_times
 from mtspark.workflows.hil.request import HilRequest
@@ -57,6 +62,8 @@ def hil(
     """
     request = replace(request, task=bundle.network.task_name(request.task))
     game_protocol(bundle.network, request.task, request.loop.sticky)
+    for setting in request.settings(request.loop):
+        check_sender(bundle.network.input.encoder, setting.loop.refresh_every, setting.loop.faults)
     loop, modelled = request.loop, None
     if request.chip is not None:
         modelled = modelled_times(bundle, request, progress=progress)
@@ -101,18 +108,22 @@ def _play_points(
     reports = _Reports(progress, request.task, len(settings) * request.episodes)
     chip: HostedChip | None = None
     running: object = None
-    try:
+    with contextlib.ExitStack() as stack:
+        judge: AgentBackend | None = None
+        if any(FaultKind.LOST_CHANGES in setting.loop.faults.rates for setting in settings):
+            # A faultless chip in this process, the equal of the one that is played with.
+            slow = request.connect is None and request.backend is not ChipBackend.ENGINE
+            name = BackendName.REFERENCE if slow else BackendName.ENGINE
+            judge = stack.enter_context(open_backend(name, bundle, request.task))
         for setting in settings:
             on_chip = {kind: setting.loop.faults.rate(kind) for kind in CHIP_KINDS}
             if chip is None or on_chip != running:
                 if chip is not None:
                     chip.close()
                 chip = _open_chip(bundle, request, setting)
+                stack.callback(chip.close)
                 running = on_chip
-            yield _play_point(chip, bundle, request, setting, reports)
-    finally:
-        if chip is not None:
-            chip.close()
+            yield _play_point(chip, bundle, request, setting, reports, judge)
 
 
 def _open_chip(bundle: Bundle, request: HilRequest, setting: Setting) -> HostedChip:
@@ -141,8 +152,14 @@ def _open_chip(bundle: Bundle, request: HilRequest, setting: Setting) -> HostedC
 
 
 def _play_point(
-    chip: HostedChip, bundle: Bundle, request: HilRequest, setting: Setting, reports: _Reports
+    chip: HostedChip,
+    bundle: Bundle,
+    request: HilRequest,
+    setting: Setting,
+    reports: _Reports,
+    judge: AgentBackend | None,
 ) -> Point:
+    watched = FaultKind.LOST_CHANGES in setting.loop.faults.rates
     lost_before = chip.lost
     episodes = []
     for episode in play_hil(
@@ -153,6 +170,7 @@ def _play_point(
         episodes=request.episodes,
         seed=request.seed,
         observe=reports.decision,
+        judge=judge if watched else None,
     ):
         episodes.append(episode)
         reports.game(episode)

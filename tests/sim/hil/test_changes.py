@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from mtspark.core.chip_network import Encoder
-from mtspark.core.chip_network.network import INPUT, ChipNetwork, FrameInput
+from mtspark.core.chip_network.network import INPUT, ChipNetwork, FrameInput, SignMode
 from mtspark.core.errors import BadRequestError
 from mtspark.sim.backends.reference import ReferenceChip
 from mtspark.sim.engine.chip import EngineChip
@@ -34,6 +34,7 @@ from mtspark.sim.hil.timing import (
 )
 from mtspark.sim.hil.told import Told
 from mtspark.sim.play import play
+from tests.support.hil_agent import changes_network
 from tests.support.hil_threads import ThreadedChip, WatchedChip
 from tests.support.networks import (
     BREAKOUT,
@@ -366,6 +367,29 @@ def test_a_sum_wraps_at_24_bits() -> None:
         ReferenceChip(held).decide_on_sum(np.array([[7]]), 0)
 
 
+@pytest.mark.parametrize("backend", [ChipBackend.ENGINE, ChipBackend.REFERENCE])
+def test_flipped_weights_may_make_a_sum_that_wraps(backend: ChipBackend) -> None:
+    """All bits of 140 weights of 3 make 252 of each: 8,996,400 of at most 8,388,607."""
+    net = network(
+        (140,),
+        [population("out", [[131_071]], membrane_decay=0)],
+        [
+            dense(
+                *(INPUT, "out", np.full((1, 140), 3)),
+                **{"exponent": -8, "sign_mode": SignMode.EXCITATORY},
+            )
+        ],
+        payload_bits=8,
+        time_steps=2,
+    )
+    for encoder in (Encoder.CHANGES, Encoder.HELD):
+        kept = replace(net, input=replace(net.input, encoder=encoder))
+        chip = Chip(kept, "hash", backend, Faults({FaultKind.WEIGHT_BITS: 1.0}))
+        answer = chip.decide(Decide(0, "pong", 0, 0, b"\xff" * 140), Told())
+        assert isinstance(answer, Decided)
+        assert answer.values == [2 * 64 * ((8_996_400 - 2**24) // 256)]
+
+
 @pytest.mark.parametrize("make", [EngineChip, ReferenceChip])
 @pytest.mark.parametrize(
     "decisions", [40, pytest.param(2000, marks=pytest.mark.slow)], ids=["short", "long"]
@@ -400,6 +424,65 @@ def test_sums_of_a_batch_over_ends_of_games_and_switches(make: Any, decisions: i
         for name, membranes in wanted.trace.membranes.items():
             np.testing.assert_array_equal(membranes, got.trace.membranes[name])
             np.testing.assert_array_equal(wanted.trace.spikes[name], got.trace.spikes[name])
+
+
+# Lost on the way
+
+
+def lost(rate: float, seed: int = 0) -> Faults:
+    return Faults({FaultKind.LOST_CHANGES: rate}, seed)
+
+
+def arriving(faults: Faults, episode: int = 0, decision: int = 1) -> set[int]:
+    """Places of the changes that arrive, of 4000."""
+    sender = Sender(Encoder.CHANGES, faults=faults, episode=episode)
+    sender.send(0, np.zeros(4000, np.uint8))
+    sending = sender.send(decision, np.full(4000, 9, np.uint8))
+    assert sending.changes is not None
+    assert sending.messages == 4000 == len(sending.changes.places) + sending.lost
+    return set(sending.changes.places.tolist())
+
+
+def test_the_ordered_share_of_changes_is_lost_by_seed_game_and_decision() -> None:
+    everything = set(range(4000))
+    assert arriving(lost(0)) == everything
+    assert arriving(lost(1)) == set()
+    few, many = everything - arriving(lost(0.01)), everything - arriving(lost(0.1))
+    assert len(many) / 4000 == pytest.approx(0.1, abs=5 * (0.09 / 4000) ** 0.5)
+    assert few
+    assert few < many
+    assert arriving(lost(0.1)) == everything - many
+    others = [arriving(lost(0.1, seed=1)), arriving(lost(0.1), 1), arriving(lost(0.1), 0, 2)]
+    assert all(other != everything - many for other in others)
+
+
+def test_what_was_lost_stays_wrong_until_the_next_whole_frame() -> None:
+    """Changes of a value are never sent again; all frames arrive whole."""
+    sender, told = Sender(Encoder.CHANGES, refresh_every=3, faults=lost(1)), Told()
+    frames = np.array([[7, 0], [7, 5], [0, 5], [1, 2], [3, 2]], np.uint8)
+    heard = []
+    for number, frame in enumerate(frames):
+        told.hear(sender.send(number, frame).question(number, "pong", 0), two_values().input)
+        heard.append(told.values((2,))[0].tolist())
+    assert heard == [[7, 0], [7, 0], [7, 0], [1, 2], [1, 2]]
+
+
+def test_lost_changes_are_counted_as_other_actions_until_a_refresh(hosted: Any) -> None:
+    net = changes_network()
+    shares = {}
+    chip, _ = hosted(net, ChipBackend.REFERENCE)
+    with chip:
+        for rate, refresh in ((0.0, None), (0.05, None), (0.05, 4), (0.05, 1)):
+            loop = Loop(faults=lost(rate), refresh_every=refresh, max_decisions=40)
+            words: dict[str, Any] = {"episodes": 1, "seed": 6, "judge": ReferenceChip(net)}
+            (game,) = play_hil(chip, net, "pong", loop, **words)
+            shares[rate, refresh] = game.tally.differing
+            assert game.tally.sent is not None
+            assert (game.tally.sent.lost > 0) == (rate > 0 and refresh != 1)
+    assert shares[0.0, None] == shares[0.05, 1] == 0
+    assert shares[0.05, None] > shares[0.05, 4]
+    (game,) = play_hil(chip, net, "pong", Loop(max_decisions=2), episodes=1, seed=6)
+    assert game.tally.differing is None
 
 
 # In time

@@ -14,7 +14,7 @@ import pytest
 from mtspark.cli import main as cli
 from mtspark.core.errors import BackendMissingError
 from mtspark.core.process import own_environment
-from mtspark.deploy.bundle import Bundle
+from mtspark.deploy.bundle import Bundle, write_bundle
 from mtspark.sim.hil import chip as hil_chip
 from mtspark.sim.hil.loop import HilEpisode
 from mtspark.sim.hil.options import KEY_VARIABLE, ChipBackend
@@ -25,7 +25,7 @@ from mtspark.workflows import hil as serving
 from mtspark.workflows.hil import modelled as modelled_workflow
 from mtspark.workflows.hil import sweep as sweep_workflow
 from mtspark.workflows.hil.request import HilRequest
-from tests.support.hil_agent import pong_bundle
+from tests.support.hil_agent import changes_network, pong_bundle
 
 
 @pytest.fixture(scope="module")
@@ -107,6 +107,55 @@ def test_a_fault_sweep_starts_a_chip_for_every_rate(bundle: Bundle, tmp_path: Pa
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.fixture(scope="module")
+def changing(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """The same agent, sent what changes; its first sums fit into 24 bits."""
+    folder = tmp_path_factory.mktemp("changes") / "changes.deploy"
+    return write_bundle(folder, changes_network())
+
+
+def test_lost_changes_are_curves_against_the_rate_for_each_refresh(
+    changing: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, picture = tmp_path / "curve.json", tmp_path / "curve.png"
+    sweep = ("--fault-sweep", "lost-changes=0,0.02,0.1", "--refresh-every", "1,4,never")
+    assert play(changing, *sweep, "--json", out, "--picture", picture) == 0
+    result = json.loads(out.read_text())
+    points = result["points"]
+    rates = [0, 0.02, 0.1]
+    assert [(one.get("refresh_every"), one["place"]) for one in points] == [
+        *((1, rate) for rate in rates),
+        *((4, rate) for rate in rates),
+        *((None, rate) for rate in rates),
+    ]
+    share = [one["differing_share"] for one in points]
+    sent = [one["episodes"][0]["input"] for one in points]
+    # A whole frame in each decision leaves nothing to lose, and without a loss all are right.
+    assert share[:4] == [0, 0, 0, 0] == [share[6], *(one["lost"] for one in sent[:3])]
+    assert [one["whole_frames"] for one in sent] == [12] * 3 + [3] * 3 + [1] * 3
+    assert min(share[7:]) > max(share[4:6])
+    for one, place in zip(sent[3:], rates * 2, strict=True):
+        assert (one["lost"] > 0) == (place > 0)
+    first = points[0]["episodes"][0]
+    assert (first["differing"], first["in_time"]) == (0, 12)
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    printed = capsys.readouterr().out
+    assert "whole frame every" in " ".join(printed.split())
+    # A stopped sweep goes on; a point with a refresh is none without.
+    before = out.read_text()
+    assert play(changing, *sweep, "--json", out) == 0
+    assert "9 of 9 points are in" in " ".join(capsys.readouterr().out.split())
+    assert json.loads(out.read_text())["points"] == json.loads(before)["points"]
+    alone = ("--fault-sweep", "lost-changes=0.02", "--json", out)
+    assert play(changing, *alone, "--refresh-every", 4) == 0
+    assert "1 of 1 points are in" in " ".join(capsys.readouterr().out.split())
+    (kept,) = json.loads(out.read_text())["points"]
+    assert kept == points[4]
+    assert play(changing, *alone) == 0
+    (other,) = json.loads(out.read_text())["points"]
+    assert "refresh_every" not in other
+
+
 def test_a_sweep_that_was_stopped_goes_on(
     bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any
 ) -> None:
@@ -181,6 +230,33 @@ def test_latency_modelled_for_a_chip(
     assert "host output values not modelled" in printed
 
 
+def test_the_host_takes_the_time_of_the_messages_that_it_sends(
+    changing: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any
+) -> None:
+    start = backends.open_backend
+    reference = backends.BackendName.REFERENCE
+    monkeypatch.setattr(
+        modelled_workflow, "open_backend", lambda name, *rest: start(reference, *rest)
+    )
+    out = tmp_path / "run.json"
+    assert play(changing, "--chip", "loihi2", "--input-ms", 1, "--json", out) == 0
+    result = json.loads(out.read_text())
+    modelled, (point,) = result["modelled"], result["points"]
+    # 1,497 ns a value of Loihi 2's first set of times; the rest of the host's part is constant.
+    assert modelled["message_us"] == point["timing"]["message_us"] == 1.497
+    assert point["timing"]["input_ms"] == 1
+    (game,) = point["episodes"]
+    sent = game["input"]
+    assert sent["write_ms"]["mean"] == pytest.approx(sent["messages"] * 1.497e-3 / 12, abs=1e-4)
+    assert sent["write_ms"]["max"] > 10 * sent["write_ms"]["p50"]
+    fixed = 1 + point["timing"]["chip_ms"]
+    for name in ("mean", "p50", "max"):
+        assert game["response_ms"][name] == pytest.approx(fixed + sent["write_ms"][name], abs=1e-3)
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "the host writes 1.497 us a message" in printed
+    assert result["verdict"] in printed
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -195,6 +271,12 @@ def test_latency_modelled_for_a_chip(
         (("--task", "pong", "--latency-ms", "1", "--chip", "loihi2"), "choose one"),
         (("--task", "pong", "--times", "x"), "add --chip"),
         (("--task", "pong", "--picture", "x.png"), "--picture draws a curve"),
+        (("--task", "pong", "--refresh-every", "5"), "encoder is every-step, which sends whole"),
+        (("--task", "pong", "--fault", "lost-changes=0.1"), "export the agent with --encoder"),
+        (("--task", "pong", "--refresh-every", "5,never"), "add --fault-sweep lost-changes"),
+        (("--task", "pong", "--refresh-every", "often"), "write a number of decisions or never"),
+        (("--task", "pong", "--refresh-every", "-1"), "write a number of decisions or never"),
+        (("--task", "pong", "--refresh-every", "0"), "refresh-every 0: 1 to 10,000,000"),
         (("--task", "pong", "--connect", "here"), "write tcp://HOST:PORT"),
         (("--task", "pong", "--connect", "tcp://127.0.0.1:9"), "needs the key"),
         (
