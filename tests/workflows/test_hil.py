@@ -121,6 +121,11 @@ def test_the_door_plays_what_the_command_plays(bundle: Bundle, tmp_path: Path) -
         ({"latency_ms": 5, "measured": True}, ValueError, "^latency_ms and measured say how long"),
         ({"connect": "tcp://127.0.0.1:9"}, ValueError, "^connect needs the key that `mtspark hil"),
         ({"task": "chess"}, ValueError, "unknown task 'chess'"),
+        ({"refresh_every": 5}, ValueError, "^refresh_every: this bundle's encoder is every-step"),
+        ({"refresh_every": [5, None]}, ValueError, "^several values of refresh_every"),
+        ({"refresh_every": "often"}, TypeError, "refresh_every: 'o' is str; give a whole number"),
+        ({"refresh_every": 2.5}, TypeError, "refresh_every: 2.5 is float"),
+        ({"faults": {"lost-changes": 0.1}}, ValueError, "export the agent with encoder changes"),
     ],
 )
 def test_a_wrong_call_at_the_door_is_one_line(
