@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import fields, replace
+from collections.abc import Callable, Iterator
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, get_args, get_origin, get_type_hints
 
 import pytest
 import torch
 
-from mtspark.core.environments.protocol import GameProtocol, why_not_playable
-from mtspark.core.errors import BadRequestError
+from mtspark.core.environments.protocol import GameProtocol
+from mtspark.core.errors import BadRequestError, MtsparkError
 from mtspark.train.checkpoint.agent import Agent, save_agent
 from mtspark.train.config import sizes
 from mtspark.train.config.ablation import AblationSettings
-from mtspark.train.config.games import ReplayConfig, TrainConfig
+from mtspark.train.config.games import TrainConfig
 from mtspark.train.config.images import ImageConfig
+from mtspark.train.config.recipe import to_config
 from mtspark.train.networks.config import NetworkConfig
 from mtspark.train.rl.distil import load_teachers
 from mtspark.train.runs.setup import STATE, only_run_in
@@ -47,24 +48,50 @@ def test_every_count_of_a_recipe_has_an_upper_bound(
     assert text in capsys.readouterr().err
 
 
-def test_no_whole_number_of_a_recipe_is_without_an_upper_bound() -> None:
-    """Every field of every kind, set to a number that nothing can hold."""
-    open_ended = []
-    for kind in (TrainConfig, ImageConfig, AblationSettings, ReplayConfig, GameProtocol):
-        for entry in fields(kind):
-            if entry.type not in ("int", "tuple[int, ...]"):
-                continue
-            value = 10**13 if entry.type == "int" else (10**13,)
+def whole_numbers(kind: Any, *above: str) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Every field of a recipe that holds whole numbers, in all its tables, and how it is written.
+
+    Yields:
+        Its tables and name; a function of a number that gives what stands in the recipe.
+    """
+    for name, hint in get_type_hints(kind).items():
+        if get_origin(hint) is ClassVar:
+            continue
+        path, parts = (*above, name), get_args(hint)
+        if is_dataclass(hint):
+            yield from whole_numbers(hint, *path)
+        elif hint in (int, int | None):
+            yield path, lambda number: number
+        elif get_origin(hint) is tuple and int in parts:
+            count = 1 if parts[-1] is Ellipsis else len(parts)
+            yield path, lambda number, count=count: [number] * count
+        elif get_origin(hint) is tuple and is_dataclass(parts[0]):
+            least = {entry.name: 1 for entry in fields(parts[0])}
+            for entry in least:
+                yield path, lambda number, least=least, entry=entry: [{**least, entry: number}]
+
+
+@pytest.mark.parametrize("number", [10**13, 2**63 - 1, -1, -(2**63)])
+def test_no_whole_number_of_a_recipe_is_without_bounds(number: int) -> None:
+    """Every field of every kind, set to a number that nothing can hold or have."""
+    open_ended, seen = [], 0
+    kinds = {"games": TrainConfig, "images": ImageConfig, "ablation": AblationSettings}
+    for kind, schema in kinds.items():
+        for path, written in whole_numbers(schema):
+            seen += 1
+            recipe: dict[str, Any] = {"kind": kind}
+            table = recipe
+            for name in path[:-1]:
+                table = table.setdefault(name, {})
+            table[path[-1]] = written(number)
             try:
-                changed = replace(kind(), **{entry.name: value})
-            except ValueError:
+                to_config(recipe, "recipe")
+            except MtsparkError:
                 continue
-            # The ablation's networks are held against the limits of their files.
-            if entry.name not in ("seed", "hidden") and not (
-                isinstance(changed, GameProtocol) and why_not_playable(changed)
-            ):
-                open_ended.append(f"{kind.__name__}.{entry.name}")
+            if path != ("seed",) or number < 0:
+                open_ended.append(".".join(path))
     assert not open_ended
+    assert seen > 50
 
 
 @pytest.mark.parametrize(

@@ -26,14 +26,8 @@ PER_GAME = (
 """Fields that may have an entry for each game of a recipe."""
 POSITIVE = (
     *("total_steps", "rollout_steps", "epochs", "minibatches", "learning_rate", "gradient_norm"),
-    *(
-        "exploration_fraction",
-        "exploration_longest",
-        "distillation_temperature",
-        "switch_every_steps",
-        "threads",
-    ),
-    "checkpoint_every_steps",
+    *("exploration_fraction", "exploration_longest", "distillation_temperature"),
+    *("switch_every_steps", "threads", "checkpoint_every_steps", "switch_episodes"),
 )
 LARGEST = {
     "total_steps": MOST_STEPS,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from mtspark.train.config.checks import MOST_STEPS, check_at_most
+
 
 @dataclass(frozen=True)
 class PruningConfig:
@@ -36,6 +38,7 @@ class PruningConfig:
             )
         if self.every_updates < 1:
             raise ValueError(f"every_updates is {self.every_updates}, must be at least 1")
+        check_at_most(self, {"every_updates": MOST_STEPS})
 
     def density_at(self, share: float) -> float:
         """Density of the layers after a share of the run: falls by a cubic from 1.

@@ -170,6 +170,9 @@ class NetworkConfig:
         )
 
 
+LARGEST_STRIDE = 2**15
+"""Of a convolution: longer than any frame; PyTorch takes no number of 64 bits here."""
+
 FIRST_FIELDS = tuple(entry.name for entry in fields(NetworkConfig))[:10]
 """Fields of every saved network; a file that lacks a younger field has its default."""
 
@@ -221,6 +224,11 @@ def check_network_config(config: NetworkConfig) -> None:
     for name, values in sizes.items():
         if min(values, default=1) < 1:
             raise BadNetworkError(f"network.{name} has {min(values)}: at least 1 is needed")
+    stride = max((size.stride for size in config.convolutions), default=1)
+    if stride > LARGEST_STRIDE:
+        raise BadNetworkError(
+            f"network.convolutions has a stride of {stride:,}: {LARGEST_STRIDE:,} is the limit"
+        )
     empty = [name for name, shape in config.layer_shapes.items() if min(shape) < 1]
     if empty:
         raise BadNetworkError(
