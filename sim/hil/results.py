@@ -247,7 +247,7 @@ def save_curve(points: Sequence[dict[str, Any]], varied: str, title: str, path: 
             shares = [point[DIFFERING] for point in curve]
             lower.plot(places, shares, "-o", color=colour, ms=3)
     upper.set_ylabel("return of a game")
-    upper.set_title(title, fontsize=10)
+    upper.set_title(title, fontsize=10, parse_math=False)
     upper.grid(alpha=0.3)
     if len(curves) > 1:
         upper.legend(title="whole frame", fontsize=8)

@@ -91,14 +91,17 @@ def _stage(recorder: FilmRecorder, task: str) -> tuple[Any, Callable[[int], None
     layers = list(shots[0].counts)
     figure = Figure(figsize=(10.6, 5.4), facecolor="#101418")
     FigureCanvasAgg(figure)
-    style: dict[str, Any] = {"color": "#d8dee9", "fontsize": 9}
+    # Dollars in a name are no formula.
+    style: dict[str, Any] = {"color": "#d8dee9", "fontsize": 9, "parse_math": False}
     grid = figure.add_gridspec(
         2, 2 + len(layers), left=0.02, right=0.98, top=0.86, bottom=0.1, hspace=0.35, wspace=0.12
     )
     game = figure.add_subplot(grid[:, :2])
     game.set_axis_off()
     screen = game.imshow(shots[0].frame, cmap="gray", vmin=0, vmax=255, aspect="auto")
-    headline = figure.text(0.02, 0.93, "", color="#ffffff", fontsize=13, weight="bold")
+    headline = figure.text(
+        0.02, 0.93, "", parse_math=False, color="#ffffff", fontsize=13, weight="bold"
+    )
     images = []
     for column, layer in enumerate(layers):
         axis = figure.add_subplot(grid[0, 2 + column])

@@ -26,6 +26,8 @@ def new_figure(width: float, height: float) -> Any:
         {
             "svg.fonttype": "none",
             "font.size": 9.5,
+            # Names of layers may have dollars in them.
+            "text.parse_math": False,
             "text.color": INK,
             "axes.labelcolor": MUTED,
             "axes.edgecolor": RULE,

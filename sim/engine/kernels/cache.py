@@ -98,11 +98,13 @@ class SummedCache(FunctionCache):  # type: ignore[misc]
         """Keep what was compiled, where the disk takes it."""
         try:
             super().save_overload(sig, data)
-        except OSError as error:
+        except Exception as error:
+            # The index is read again, which may be damaged and nobody's to remove.
+            reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
             logger.warning(
                 "compiled code cannot be kept in %s (%s); the next start compiles again",
                 self._cache_path,
-                (error.strerror or str(error)).lower(),
+                reason.lower(),
             )
 
     def damaged(self) -> list[Path]:

@@ -53,7 +53,7 @@ def draw_mapping(mapping: ChipMapping, chip: ChipModel, traffic: Traffic | None 
     if traffic is not None:
         _draw_routes(axes, mapping, chip, traffic)
     handles = [_patch(colours[name], f"{name}: {len(mapping.layers[name])}") for name in names]
-    figure.legend(
+    legend = figure.legend(
         handles=handles,
         loc="outside lower center",
         ncols=min(len(names), 6),
@@ -62,9 +62,14 @@ def draw_mapping(mapping: ChipMapping, chip: ChipModel, traffic: Traffic | None 
         title="cores of each population; the fill is the synaptic memory in use",
         title_fontsize=8,
     )
+    # Dollars in a name are no formula.
+    for text in legend.get_texts():
+        text.set_parse_math(False)
     word = "HYPOTHETICAL: breaks limits of " if mapping.hypothetical else ""
     figure.suptitle(
-        f"{mapping.network} on {len(mapping.cores)} cores, {word}{mapping.chip_name}", fontsize=11
+        f"{mapping.network} on {len(mapping.cores)} cores, {word}{mapping.chip_name}",
+        fontsize=11,
+        parse_math=False,
     )
     return figure
 
@@ -161,7 +166,10 @@ def _patch(colour: str, label: str) -> Any:
     from matplotlib.patches import Patch
 
     name, _, rest = label.partition(":")
-    return Patch(fc=colour, label=f"{'frame' if name == INPUT else name}:{rest} cores")
+    shown = "frame" if name == INPUT else name
+    # matplotlib leaves labels that begin with "_" out.
+    gap = " " if shown.startswith("_") else ""
+    return Patch(fc=colour, label=f"{gap}{shown}:{rest} cores")
 
 
 def chip_picture(

@@ -120,6 +120,28 @@ def test_a_full_disk_keeps_nothing_and_stops_nothing(
     assert files(tmp_path) == []
 
 
+@pytest.mark.parametrize("which", [".nbi", ".nbc"])
+@pytest.mark.parametrize("damage", ["empty", "a bit of the code", "a folder"])
+def test_a_damaged_file_that_is_not_ours_to_remove_stops_nothing(
+    start: Callable[[], Any],
+    tmp_path: Path,
+    which: str,
+    damage: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of another user, in a folder such as /tmp."""
+    assert start()(5, 7) == ANSWER
+    (path,) = [path for path in files(tmp_path) if path.suffix == which]
+    DAMAGES[damage](path)
+
+    def refused(*_: Any, **__: Any) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(Path, "unlink", refused)
+    monkeypatch.setattr(os, "replace", refused)
+    assert start()(5, 7) == ANSWER
+
+
 def test_the_doctor_sees_a_damaged_file_and_how_to_remove_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
