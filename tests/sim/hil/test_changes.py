@@ -488,6 +488,74 @@ def test_lost_changes_are_counted_as_other_actions_until_a_refresh(hosted: Any) 
 # In time
 
 
+def test_after_a_missing_answer_the_next_frame_is_whole() -> None:
+    """Lost on either way, or met by a dead chip: then, and only then."""
+    faults = Faults({FaultKind.LOST_MESSAGES: 0.1, FaultKind.CHIP_DEATH: 0.03}, seed=2)
+    sender, tally, sent = Sender(Encoder.CHANGES), Tally(), {}
+
+    def ask(question: Question) -> Reply:
+        sending = sender.send(question.decision, question.frame)
+        sent[question.decision] = sending.changes
+        return Reply(np.zeros(1), 0.0, sending.messages)
+
+    transport = SimulatedTransport(
+        *(Timing(chip_ms=5), FaultSchedule(faults, away_s=0.15), ask, lambda: None, tally),
+        sender.forget,
+    )
+    answered = set()
+    for number in range(200):
+        transport.send(number, number / 10, np.full((1, 1), number, np.uint8))
+        answered |= {answer.decision for answer in transport.collect(number / 10 + 0.09)}
+    assert tally.missing == 200 - len(answered) > 20
+    assert tally.deaths > 0
+    for number, changes in sent.items():
+        assert (changes is None) == (number - 1 not in answered)
+        assert changes is None or changes.since == number - 1
+
+
+@pytest.mark.slow
+def test_in_real_time_changes_are_those_of_whole_frames_too(
+    hosted: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Answers are lost, chips die, and twice a chip forgets what it was told."""
+    net, changes = agent(), 0
+    plain = ReferenceChip(agent(Encoder.EVERY_STEP))
+    hear = Told.hear
+
+    def forget(told: Told, question: Decide | Change, entry: FrameInput) -> bool:
+        nonlocal changes
+        changes += isinstance(question, Change)
+        if isinstance(question, Change) and changes in (2, 4):
+            told.decision = -1
+        return hear(told, question, entry)
+
+    monkeypatch.setattr(Told, "hear", forget)
+    chip, heard = hosted(net, ChipBackend.REFERENCE)
+    frames: list[np.ndarray] = []
+    with chip:
+        loop = Loop(faults=DEADLY, away_ms=50, realtime=True, max_decisions=45)
+        words: dict[str, Any] = {"episodes": 1, "seed": 3}
+        (game,) = play_hil(
+            chip, net, "pong", loop, observe=lambda one: frames.append(one.frame), **words
+        )
+    # A busy computer skips some.
+    assert game.decisions == len(frames) == 45
+    assert changes >= 4
+    kinds = Counter(entry[0].kind for entry in heard if entry is not None)
+    assert kinds["change"] == changes - 2 > 0
+    assert game.tally.sent is not None
+    assert game.tally.sent.whole_frames >= kinds["decide"] >= 3
+    for entry in heard:
+        if entry is None:
+            plain.start(1)
+            continue
+        question, trace = entry
+        wanted = plain.decide(frames[question.decision][None], 0, trace=True).trace
+        assert wanted is not None
+        for name, membranes in wanted.membranes.items():
+            np.testing.assert_array_equal(membranes, trace.membranes[name])
+
+
 @pytest.mark.parametrize(
     ("message_us", "latencies_ms"),
     # The whole frame of the start takes up to 14 ms to write, changes next to nothing.
