@@ -287,6 +287,18 @@ def test_the_host_takes_the_time_of_the_messages_that_it_sends(
         (("--serve", "tcp://127.0.0.1:99999"), "write tcp://HOST:PORT"),
         (("--serve", "ipc:///x"), "write tcp://HOST:PORT"),
         (
+            ("--serve", "tcp://127.0.0.1:*", "--fault", "lost-changes=0.1"),
+            "--serve: the fault lost-changes is not the chip's own; order it where the game",
+        ),
+        (
+            ("--serve", "tcp://127.0.0.1:*", "--fault", "lost-messages=0"),
+            "order it where the game is played",
+        ),
+        (
+            ("--serve", "tcp://127.0.0.1:*", "--fault", "chip-death=0.1"),
+            "only a chip that mtspark hil starts for a game",
+        ),
+        (
             ("--task", "pong", "--connect", "tcp://127.0.0.1:9", "--fault", "chip-death=0.1"),
             "faults of the chip are ordered where it is served",
         ),
