@@ -1,7 +1,8 @@
 """The games while an agent learns: steps, lost lives, true returns, rewards as learned.
 
-Every episode starts with a seed of its own, so its course is a function of this seed and the
-actions. A checkpoint keeps both of the running episodes, and a resumed run plays them again.
+A copy of a game gets a seed, plays whole episodes from it, and then the next seed: what it plays is
+a function of the seed and of the actions since. A checkpoint keeps both, and a resumed run plays
+them again.
 """
 
 from __future__ import annotations
@@ -22,21 +23,27 @@ from mtspark.train.config import TrainConfig
 
 RETURN_WINDOW = 30
 """A mean return is that of this many last episodes."""
+SEED_LASTS = 1000
+"""A copy gets its next seed at the first end of an episode after so many decisions.
+
+For a seed ALE loads the game anew and fills a table of colours by 33 million comparisons, which
+takes 70 ms, against 4 ms for a start without one. More decisions would make a resumed run play
+longer until it goes on."""
 
 
-def episode_seed(run_seed: int, task: int, copy: int, episode: int) -> int:
-    """The seed that an episode of a training run starts with.
+def episode_seed(run_seed: int, task: int, copy: int, number: int) -> int:
+    """The seed from which a copy of a game plays an episode, or several.
 
     Args:
         run_seed: of the run.
         task: index of the game.
         copy: of this game.
-        episode: of this copy, from 1; a run draws the seeds of its first episodes.
+        number: of the seed of this copy, from 1; a run draws the first ones.
 
     Returns:
         0 to 2**31 - 1: ALE takes 32 bits with a sign, and -1 for none.
     """
-    seeds = np.random.SeedSequence([run_seed, task, copy, episode])
+    seeds = np.random.SeedSequence([run_seed, task, copy, number])
     return int(seeds.generate_state(1)[0] >> 1)
 
 
@@ -113,6 +120,9 @@ class TaskGames:
         whole = replace(protocol, life_loss_ends_episode=False)
         self._games = make_games(task, whole, copies, num_threads=threads)
         self._seed, self._index = seed, index
+        # Played frame by frame, what follows an episode depends on the other copies.
+        alone = protocol.mode is None and protocol.difficulty is None
+        self._seed_lasts = SEED_LASTS if alone else 0
         self._begun = np.zeros(copies, dtype=np.int64)
         self._seeds = np.zeros(copies, dtype=np.int64)
         self._actions = [bytearray() for _ in range(copies)]
@@ -143,15 +153,16 @@ class TaskGames:
         frames, rewards, ended, cut, info = self._games.recv()
         rewards = np.asarray(rewards, dtype=np.float64)
         valid = ~self._was_done
-        for copy in np.flatnonzero(valid):
+        seeded = self._was_done & self._at_end_of_seed()
+        # The games have started the others again by themselves, whatever their action.
+        for copy in np.flatnonzero(~seeded):
             self._actions[copy].append(self._sent[copy])
-        if not valid.all():
-            # The games have started these again by themselves, from no seed that we know.
-            self._note_starts(~valid)
+        if seeded.any():
+            self._note_starts(seeded)
             frames, info = self._games.reset(
-                seed=self._seeds[~valid], options={"reset_mask": ~valid}
+                seed=self._seeds[seeded], options={"reset_mask": seeded}
             )
-            ended, cut = ended & valid, cut & valid
+        ended, cut = ended & valid, cut & valid
         lost = (np.asarray(info["lives"], dtype=np.int64) < self._lives) & valid
         life_ends = life_loss_is_terminal or self._life_ends_episode
         terminal = (ended | lost) if life_ends else ended.copy()
@@ -167,8 +178,12 @@ class TaskGames:
         self.frames: Tensor = torch.from_numpy(frames.copy())
         self._lives = np.asarray(info["lives"], dtype=np.int64)
 
+    def _at_end_of_seed(self) -> Booleans:
+        """(copies,) whether the next episode gets a seed of its own."""
+        return np.array([len(actions) >= self._seed_lasts for actions in self._actions])
+
     def _note_starts(self, copies: Booleans) -> None:
-        """Give these copies the seeds of their next episodes."""
+        """Give these copies their next seeds."""
         for copy in np.flatnonzero(copies):
             self._seeds[copy] = episode_seed(
                 self._seed, self._index, int(copy), int(self._begun[copy])
@@ -177,7 +192,7 @@ class TaskGames:
             self._actions[copy] = bytearray()
 
     def state(self) -> dict[str, Any]:
-        """The running episodes, as tensors and plain values that :meth:`replay` takes."""
+        """Seeds and the actions since, as tensors and plain values that :meth:`replay` takes."""
         played = b"".join(bytes(actions) for actions in self._actions)
         return {
             "begun": torch.from_numpy(self._begun.copy()),
@@ -188,10 +203,10 @@ class TaskGames:
         }
 
     def replay(self, state: dict[str, Any], on_step: Callable[[int], None]) -> bool:
-        """Play the episodes of a state again, to the point where it was taken.
+        """Play what a state holds again, to the point where it was taken.
 
-        All copies step together, so one with a shorter episode starts later, that all arrive in
-        the same step.
+        All copies step together, so one with fewer actions starts later, that all arrive in the
+        same step.
 
         Args:
             state: of :meth:`state`.
@@ -213,18 +228,18 @@ class TaskGames:
         if actions.max(initial=0) >= EMULATOR_ACTIONS or min(seeds.min(), begun.min()) < 0:
             raise ValueError("an action, seed or number of an episode that no game has")
         played = np.split(actions, np.cumsum(lengths)[:-1])
-        same = self._play_again(seeds, played, on_step)
+        self._play_again(seeds, played, on_step)
         self._begun = begun.copy()
         self._actions = [bytearray(own) for own in played]
-        if not same or self._checksum() != state["checksum"]:
+        if self._checksum() != state["checksum"]:
             self.start()
             return False
         return True
 
     def _play_again(
         self, seeds: Integers, played: list[Pixels], on_step: Callable[[int], None]
-    ) -> bool:
-        """Play these actions; return whether no episode ended before its last action."""
+    ) -> None:
+        """Play these actions from these seeds."""
         lengths = np.array([len(actions) for actions in played])
         longest = int(lengths.max())
         starts = longest - lengths
@@ -239,16 +254,14 @@ class TaskGames:
             running = starts <= step
             self._games.send(actions)
             frames, rewards, ended, cut, info = self._games.recv()
-            self._was_done = (ended | cut) & running
-            if step + 1 < longest and self._was_done.any():
-                return False
+            valid = running & ~self._was_done
+            self._was_done = (ended | cut) & valid
             rewards = np.asarray(rewards, dtype=np.float64)
-            self._running_return = np.where(running, self._running_return + rewards, 0.0)
+            self._running_return = np.where(valid, self._running_return + rewards, 0.0)
             self._see(frames, info)
             on_step(step + 1)
         if longest:
             self._start_again(starts == longest, seeds)
-        return True
 
     def _start_again(self, copies: Booleans, seeds: Integers) -> None:
         if copies.any():

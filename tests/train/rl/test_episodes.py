@@ -16,6 +16,7 @@ from mtspark.core.environments.protocol import GameProtocol
 from mtspark.train.checkpoint.agent import load_agent
 from mtspark.train.config.games import ReplayConfig, TrainConfig
 from mtspark.train.networks.config import ConvSize, NetworkConfig
+from mtspark.train.rl import collect
 from mtspark.train.rl.collect import TaskGames
 from mtspark.train.rl.run import train
 from mtspark.train.rl.trainer import Trainer
@@ -67,6 +68,12 @@ KINDS: dict[str, TrainConfig] = {
 def kinds(quick: str) -> list[Any]:
     """All kinds of runs, of which only one is quick enough for the default tests."""
     return [kind if kind == quick else pytest.param(kind, marks=pytest.mark.slow) for kind in KINDS]
+
+
+@pytest.fixture(autouse=True)
+def short_seeds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some episodes start with a seed of their own, others go on from the one before."""
+    monkeypatch.setattr(collect, "SEED_LASTS", 15)
 
 
 class PowerCut(Exception):
@@ -136,30 +143,50 @@ def test_a_run_that_is_killed_again_and_again_equals_one_that_is_not(
 
 @pytest.mark.parametrize("delay", [0, 1])
 @pytest.mark.slow
-def test_an_episode_is_a_function_of_its_seed_and_actions(delay: int) -> None:
+def test_play_is_a_function_of_a_seed_and_the_actions_since(delay: int) -> None:
     """A lane's later episodes, played alone by the environment itself from the noted seed."""
     task = task_for_game("breakout")
     protocol = replace(PROTOCOL, max_frames_per_episode=100, decision_delay=delay)
     games = TaskGames(task, protocol, 3, 1, seed=5)
     games.start()
     generator = np.random.default_rng(0)
-    checked = 0
-    for _ in range(60):
+    firsts = later = 0
+    for _ in range(100):
         seeds, actions = games._seeds.copy(), [bytes(played) for played in games._actions]
         done = games._was_done.copy()
         shown = games.frames.numpy().copy()
         for copy in np.flatnonzero(done):
             alone = make_games(task, protocol, 1)
             frames, _ = alone.reset(seed=seeds[[copy]])
+            ends = 0
             for action in actions[copy]:
                 frames, _, ended, cut, _ = alone.step(np.array([action], dtype=np.int64))
+                ends += int(ended[0] | cut[0])
             assert bool(ended[0] | cut[0])
             assert np.array_equal(frames[0], shown[copy])
-            checked += 1
+            firsts += ends == 1
+            later += ends > 1
         games.send(generator.choice(task.legal_actions, size=3))
         games.receive(life_loss_is_terminal=False)
-    assert checked >= 5
+    assert firsts >= 3
+    assert later >= 3
     assert len(set(seeds.tolist())) == 3
+
+
+@pytest.mark.parametrize(("mode", "several"), [(None, False), (0, True)])
+def test_a_seed_lasts_for_many_decisions(
+    mode: int | None, several: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Frame by frame, the next start depends on the other copies: each has a seed of its own."""
+    monkeypatch.setattr(collect, "SEED_LASTS", 1000)
+    protocol = replace(PROTOCOL, max_frames_per_episode=20, mode=mode)
+    games = TaskGames(task_for_game("breakout"), protocol, 1, 1, seed=5)
+    games.start()
+    for _ in range(42):
+        games.send(np.zeros(1, dtype=np.int64))
+        games.receive(life_loss_is_terminal=False)
+    assert games.episodes >= 7
+    assert (games._begun[0] > 1) == several
 
 
 def test_a_checkpoint_without_running_games_restarts_them(tmp_path: Path) -> None:
