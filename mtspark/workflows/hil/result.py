@@ -93,7 +93,8 @@ class HilResult:
             BadFileError: the file cannot be written.
         """
         request = self.request
-        title = f"{self.agent}: {request.task}, {request.episodes} games a point"
+        games = f"{request.episodes} game{'s' * (request.episodes > 1)} a point"
+        title = f"{self.agent}: {request.task}, {games}"
         points = [point.to_json() for point in self.points]
         save_curve(points, str(request.varied), title, path)
 
