@@ -108,11 +108,16 @@ class Wanted:
             weight counts as the share of its own end of the grid.
         thresholds: that must be whole (0 where none must).
         biases: in every step.
+        compared: thresholds are only compared, with sums of these numbers; where the sums are
+            whole, any threshold tells the same ones apart.
+        lowered: thresholds become one lower, which tells whole sums apart only.
     """
 
     largest: Floats
     thresholds: Floats
     biases: Floats
+    compared: bool = False
+    lowered: bool = False
 
 
 def refinements(
@@ -134,27 +139,36 @@ def refinements(
         lost_bits: that the smallest exponent of a connection shifts out of a sum.
         bias_exponents: that biases may have; all groups share one.
     """
-    best = np.zeros(len(wanted.largest), np.int64)
+    best, most = np.zeros(len(wanted.largest), np.int64), (0, 0)
+    wished = int(np.count_nonzero(wanted.largest))
     for bias_exponent in bias_exponents if wanted.biases.any() else bias_exponents[:1]:
-        chosen = np.zeros(len(best), np.int64)
-        left = np.flatnonzero(wanted.largest > 0)
-        for k in range(levels, 0, -1):
-            if not left.size:
-                break
-            if k * grid % 2**lost_bits:
-                continue
-            scale = k * grid * 2.0**exponent
-            biases = wanted.biases[left] * (scale * 2.0 ** (STATE_SHIFT - bias_exponent))
-            fits = (
-                (wanted.largest[left] * k <= levels * (1 + NEAR))
-                & is_whole(wanted.thresholds[left] * scale).all(1)
-                & is_whole(biases).all(1)
-                & (np.abs(biases).max(1, initial=0) <= BIAS_LIMIT)
-            )
-            chosen[left[fits]] = k
-            left = left[~fits]
-        if np.count_nonzero(chosen) > np.count_nonzero(best):
-            best = chosen
-        if np.count_nonzero(best) == np.count_nonzero(wanted.largest):
+        chosen, found = np.zeros(len(best), np.int64), []
+        # Where no refinement keeps a comparison, the weights may still be whole.
+        for strict in (True, False) if wanted.compared else (True,):
+            left = np.flatnonzero((wanted.largest > 0) & (chosen == 0))
+            for k in range(levels, 0, -1):
+                if not left.size:
+                    break
+                if k * grid % 2**lost_bits:
+                    continue
+                scale = k * grid * 2.0**exponent
+                biases = wanted.biases[left] * scale
+                counted = biases * 2.0 ** (STATE_SHIFT - bias_exponent)
+                fits = (
+                    (wanted.largest[left] * k <= levels * (1 + NEAR))
+                    & is_whole(counted).all(1)
+                    & (np.abs(counted).max(1, initial=0) <= BIAS_LIMIT)
+                )
+                if strict:
+                    tells = is_whole(wanted.thresholds[left] * scale).all(1) & (not wanted.lowered)
+                    if wanted.compared:
+                        tells |= is_whole(biases).all(1)
+                    fits &= tells
+                chosen[left[fits]] = k
+                left = left[~fits]
+            found.append(int(np.count_nonzero(chosen)))
+        if (found[0], found[-1]) > most:
+            best, most = chosen, (found[0], found[-1])
+        if most[0] == wished:
             break
     return best

@@ -386,13 +386,13 @@ class _ExactRounding(_Rounding):
         known = np.where(steps > 0, steps, 1.0)
         above, below = rows.max(1) / known, -rows.min(1) / known
         largest = np.where(steps > 0, np.maximum(above, below * levels / (levels + 1)), 0.0)
-        if _only_compared(population):
-            # Between two sums of whole multiples, any threshold tells the same apart.
-            thresholds = np.zeros((fine.groups, 1))
+        compared = _only_compared(population)
         wanted = Wanted(
             largest,
             thresholds.reshape(len(rows), -1) / known[:, None],
             bias.reshape(len(rows), -1) / known[:, None],
+            compared=compared,
+            lowered=compared and population.fires_at_threshold,
         )
         return _ExactRounding(fine, steps, wanted)
 

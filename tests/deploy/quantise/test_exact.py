@@ -249,3 +249,33 @@ def test_connections_of_very_different_weights_are_exact_together(share: float) 
     _, chip, exact = both(graph, spikes)
     assert np.array_equal(chip, wanted)
     assert exact == [6]
+
+
+@pytest.mark.parametrize("at", [False, True])
+@pytest.mark.parametrize("share", [1.0, 1 / 3])
+@pytest.mark.parametrize("payload_bits", [0, 8])
+def test_a_bias_of_parts_of_the_weights_step_keeps_ties(
+    at: bool, share: float, payload_bits: int
+) -> None:
+    """Weights are multiples of 4, biases and thresholds are not."""
+    generator = np.random.default_rng(6)
+    weights, bias = 4 * generator.integers(-2, 4, (30, 3)), generator.integers(-3, 4, 30)
+    threshold = generator.integers(1, 60, 30)
+    values = generator.integers(0, 4 if payload_bits else 2, (STEPS, 3))
+    wanted, ties = integrate(values @ weights.T + bias, threshold, "zero", at)
+    assert ties > 5
+    graph = chain(
+        (3,), nir.Affine(share * weights, share * bias), neurons((30,), share * threshold)
+    )
+    options = ImportOptions(dt=1.0, time_steps=STEPS, fires_at_threshold=at)
+    chip, exactness = quantise_exactly(
+        import_graph(graph, options),
+        payload_bits=payload_bits,
+        held=False,
+        options=QuantiseOptions(may_saturate=True),
+    )
+    trace = ReferenceChip(chip).decide(values[None].astype(np.uint8), 0, trace=True).trace
+    assert trace is not None
+    fired = trace.spikes["n1"][chip.window("n1")][:, 0]
+    assert exactness[-1].neurons.all()
+    assert np.array_equal(fired, wanted)
