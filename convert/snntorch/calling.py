@@ -203,6 +203,7 @@ def record(
             f"{type(module).__name__}: no spiking neuron of snntorch in it; put snn.Leaky after "
             "its layers"
         )
+    _check_numbers(module)
     module.eval()
     feed = replace(feed or Feed(), dtype=_dtype(module))
     # One size that no other axis has, so that the axes cannot be confused.
@@ -229,8 +230,29 @@ def record(
         raise BadInputError(
             f"{type(module).__name__}: cannot be run on input of shape {(batch, *shape)} "
             f"({one_line(error)}), nor on a series of steps ({series}); "
-            + ("check --input-shape" if of_shape else "torch cannot run it by itself, either")
+            + _remedy(feed.dtype, str(error), of_shape)
         ) from error
+
+
+def _remedy(dtype: torch.dtype, reason: str, of_shape: bool) -> str:
+    """What mends a module that cannot be run."""
+    if dtype is torch.float64 and "dtype" in reason:
+        return "its numbers are float64 and snntorch's spikes float32: give module.float()"
+    return "check --input-shape" if of_shape else "torch cannot run it by itself, either"
+
+
+def _check_numbers(module: nn.Module) -> None:
+    """Refuse weights and constants that are no numbers, which a diverged training leaves.
+
+    Raises:
+        BadNetworkError: there are such.
+    """
+    for name, tensor in (*module.named_parameters(), *module.named_buffers()):
+        if tensor.is_floating_point() and tensor.isnan().any():
+            raise BadNetworkError(
+                f"{type(module).__name__}: {name} has {int(tensor.isnan().sum())} values that are "
+                "no numbers (nan); give weights without"
+            )
 
 
 def _record_series(

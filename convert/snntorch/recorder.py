@@ -399,7 +399,8 @@ def no_state(where: str, name: str) -> BadNetworkError:
     return BadNetworkError(
         f"{where}: {name!r} is no state of a spiking neuron, so it is an input beside the first, "
         "and a chip has one; join them before the network, torch.cat([x, y], 1), and split them in "
-        "forward (give states that are packed together a default, states=None)"
+        "forward (states that are packed together, and numbers as of steps, need a default: "
+        "states=None, num_steps=25)"
     )
 
 

@@ -16,8 +16,9 @@ from mtspark.train.checkpoint import read_tensors, weights_in, with_tensors
 STATES = ("mem", "syn", "spk", "syn_exc", "syn_inh")
 """What older versions of snntorch saved of a neuron beside its constants: where it was left."""
 
-LATER = ("graded_spikes_factor", "reset_mechanism_val")
-"""Constants of a neuron that older versions of snntorch did not save."""
+CONSTANTS = ("graded_spikes_factor", "reset_mechanism_val", "threshold", "beta", "alpha", "V")
+"""Of a neuron. Older versions of snntorch did not save all of them, nor do files of parameters
+alone; one that is learned is a parameter and always saved."""
 
 FIRST = ("", "state_dict", "model_state_dict", "model", "net", "network", "state")
 """Where weights stand, the usual places first, for a file of several that fit alike."""
@@ -120,7 +121,8 @@ def _mend(module: nn.Module, state: Weights) -> list[str]:
         del state[key]
     if left:
         notes.append(f"states of an older snntorch, which start at 0 here: {', '.join(left[:8])}")
-    filled = sorted(key for key in own if key not in state and of_neuron(key, LATER))
+    fixed = {key for key, _ in module.named_buffers()}
+    filled = sorted(key for key in fixed - set(state) if of_neuron(key, CONSTANTS))
     for key in filled:
         state[key] = own[key]
     if filled:

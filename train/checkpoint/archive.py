@@ -15,7 +15,7 @@ import torch
 
 from mtspark.core.arrays import AnyArray
 from mtspark.core.errors import BackendMissingError, BadFileError, one_line
-from mtspark.core.files import FileLimits, check_file_size, over
+from mtspark.core.files import FileLimits, check_file_size, no_file, over
 
 SAFE_TORCH = (2, 10)
 """In older versions, a file that is read with weights_only could still run code (CVE-2025-32434
@@ -39,7 +39,9 @@ _UNPICKLER = "WeightsUnpickler error: "
 _PICKLE = b"\x80"
 _HDF5 = b"\x89HDF"
 _START = 16
-_NESTED = 2
+_NESTED = 4
+_LISTED = 16
+"""Weights are looked for so deep, and in lists of so many entries."""
 
 
 def read_tensors(path: Path, limits: FileLimits, content: bytes | None = None) -> Any:
@@ -58,7 +60,7 @@ def read_tensors(path: Path, limits: FileLimits, content: bytes | None = None) -
     check_torch(torch.__version__)
     if content is None:
         if not path.is_file():
-            raise BadFileError(f"{path}: no such file; give the path of a checkpoint (.pt)")
+            raise no_file(path, "give the path of a checkpoint (.pt)")
         size = check_file_size(path, limits)
     else:
         size = len(content)
@@ -102,12 +104,16 @@ def weights_in(content: Any) -> dict[str, Mapping[str, Any]]:
     """
 
     def search(value: Any, place: str, depth: int) -> Iterator[tuple[str, Mapping[str, Any]]]:
+        if isinstance(value, (list, tuple)) and len(value) <= _LISTED:
+            value = {str(index): entry for index, entry in enumerate(value)}
+            if not any(isinstance(entry, Mapping) for entry in value.values()):
+                return
         if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
             return
         arrays = {k: v for k, v in value.items() if isinstance(v, (np.ndarray, torch.Tensor))}
-        if arrays and not any(isinstance(entry, Mapping) for entry in value.values()):
+        if arrays:
             yield place, arrays
-        elif depth < _NESTED:
+        if depth < _NESTED:
             for key, entry in value.items():
                 yield from search(entry, f"{place}.{key}".lstrip("."), depth + 1)
 
@@ -171,6 +177,15 @@ def _check_archive(path: Path, file: BinaryIO, limits: FileLimits) -> None:
     if len(members) > limits.objects:
         raise over("objects", f"{path}: an archive", len(members), limits)
     names = [member.filename for member in members]
+    if any(name.endswith("/constants.pkl") for name in names):
+        raise BadFileError(
+            f"{path}: a TorchScript program, not weights; " + SAVE_WEIGHTS.format(name="weights.pt")
+        )
+    if names and all(name.endswith(".npy") for name in names):
+        raise BadFileError(
+            f"{path}: arrays of NumPy (.npz), not a PyTorch file; save them as tensors, "
+            "torch.save({name: torch.from_numpy(array), ...}, 'weights.pt')"
+        )
     if len(set(names)) < len(names):
         raise _unsafe(path, "two members of its archive have one name")
     total = 0

@@ -19,6 +19,7 @@ from .hdf5 import hdf5_bytes as hdf5_bytes
 from .hdf5 import read_hdf5 as read_hdf5
 from .kinds import check_checkpoint_file as check_checkpoint_file
 from .kinds import check_graph_file as check_graph_file
+from .kinds import no_file as no_file
 from .limits import FileLimits as FileLimits
 from .limits import Policy as Policy
 from .limits import changed_limits as changed_limits

@@ -13,6 +13,17 @@ _ZIP, _PICKLE, _HDF5 = b"PK", b"\x80", b"\x89HDF\r\n\x1a\n"
 _START = 64
 
 
+def no_file(path: Path, remedy: str) -> BadFileError:
+    """The error for a path at which no file is: nothing, or a folder or device.
+
+    Args:
+        path: that was given.
+        remedy: what to give instead.
+    """
+    what = "a folder, no file" if path.is_dir() else "no file" if path.exists() else "no such file"
+    return BadFileError(f"{path}: {what}; {remedy}")
+
+
 def check_checkpoint_file(path: AnyPath) -> None:
     """Refuse a file that cannot hold tensors, before torch is imported to read it.
 
@@ -23,8 +34,10 @@ def check_checkpoint_file(path: AnyPath) -> None:
     """
     path = Path(path)
     if not path.is_file():
-        raise BadFileError(f"{path}: no such file; give the path of a checkpoint (.pt)")
+        raise no_file(path, "give the path of a checkpoint (.pt)")
     start = _first_bytes(path)
+    if not start:
+        raise BadFileError(f"{path}: an empty file; save or fetch it again")
     if start.startswith(_HDF5):
         raise BadFileError(
             f"{path}: an HDF5 file, no PyTorch file; NIR graphs are named .nir, netx networks .net"
@@ -45,7 +58,7 @@ def check_graph_file(path: AnyPath) -> None:
     """
     path = Path(path)
     if not path.is_file():
-        raise BadFileError(f"{path}: no such file")
+        raise no_file(path, "give the path of a NIR graph (.nir) or netx network (.net)")
     if not _first_bytes(path).startswith(_HDF5):
         raise BadFileError(f"{path}: no HDF5 file (its first bytes are not HDF5's)")
 

@@ -13,8 +13,8 @@ from math import isfinite, prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
-from mtspark.core.errors import BadFileError, BadRequestError
-from mtspark.core.files import check_checkpoint_file, check_graph_file, current_policy
+from mtspark.core.errors import BadRequestError
+from mtspark.core.files import check_checkpoint_file, check_graph_file, current_policy, no_file
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -392,7 +392,7 @@ def check_source(request: ExportRequest) -> None:
     else:
         name = Path(str(path).rpartition(":")[0])
         if not name.is_file():
-            raise BadFileError(f"{name}: no such file; give file.py:factory")
+            raise no_file(name, "give file.py:factory")
         if request.input_shape is None and request.sample is None:
             raise BadRequestError(
                 f"{path}: give the shape of one step's input, --input-shape 2,34,34"
@@ -400,7 +400,7 @@ def check_source(request: ExportRequest) -> None:
         if request.weights is not None:
             check_checkpoint_file(request.weights)
     if request.recording is not None and not Path(request.recording).is_file():
-        raise BadFileError(f"{request.recording}: no such file; give a .npy file of shape (T, ...)")
+        raise no_file(Path(request.recording), "give a .npy file of shape (T, ...)")
 
 
 def check_given(names: Iterable[str], source: Source) -> None:

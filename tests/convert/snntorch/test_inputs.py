@@ -138,3 +138,45 @@ def test_what_fails_alike_in_every_way_is_said_once() -> None:
     with pytest.raises(BadNetworkError) as caught:
         trace_module(module, name="net", input_shape=(3,), time_steps=4)
     assert str(caught.value).count("(8x3 and 4x4)") == 1
+
+
+def test_float64_that_torch_itself_cannot_run() -> None:
+    """snntorch's spikes are float32, which a second layer of float64 does not take."""
+    module = nn.Sequential(
+        positive(nn.Linear(3, 4)), snn.Leaky(0.9, init_hidden=True),
+        positive(nn.Linear(4, 2)), snn.Leaky(0.9, init_hidden=True),
+    ).double()  # fmt: skip
+    with pytest.raises(BadNetworkError, match=r"spikes float32: give module.float\(\)"):
+        trace_module(module, name="net", input_shape=(3,), time_steps=4)
+    trace(module.float(), (3,))
+
+
+def test_numbers_that_are_none_are_named() -> None:
+    module = nn.Sequential(nn.Linear(3, 4), snn.Leaky(float("nan"), init_hidden=True))
+    with pytest.raises(BadNetworkError, match=r"1.beta has 1 values that are no numbers \(nan\)"):
+        trace_module(module, name="net", input_shape=(3,), time_steps=4)
+
+
+class Counted(Loop):
+    """A number of steps as an argument."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda x: [x] * 5)
+
+    def forward(self, x: Tensor, num_steps: int) -> Tensor:
+        mem, spikes = self.lif.init_leaky(), []
+        for _ in range(num_steps):
+            spk, mem = self.lif(self.fc(x), mem)
+            spikes.append(spk)
+        return torch.stack(spikes)
+
+
+class CountedByDefault(Counted):
+    def forward(self, x: Tensor, num_steps: int = 5) -> Tensor:
+        return super().forward(x, num_steps)
+
+
+def test_a_number_of_steps_needs_a_default() -> None:
+    with pytest.raises(BadNetworkError, match=r"numbers as of steps, need a default.*num_steps=25"):
+        trace_module(Counted(), name="net", input_shape=(3,))
+    assert trace_module(CountedByDefault(), name="net", input_shape=(3,)).network.time_steps == 5

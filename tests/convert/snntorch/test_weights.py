@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import safetensors.torch
 import snntorch as snn
@@ -53,6 +54,9 @@ WRAPPED: dict[str, Callable[[dict[str, Tensor]], Any]] = {
     "net": lambda state: {"net": state, "acc": 0.9, "epoch": 3},
     "snn beside optimiser": lambda state: {"snn": state, "optimizer": optimiser()},
     "two levels": lambda state: {"checkpoint": {"weights": state}, "epoch": 1},
+    "four levels": lambda state: {"run": {"best": {"ema": {"net": state}}}},
+    "optimiser beside the tensors": lambda state: {**state, "optimizer": optimiser()},
+    "pair": lambda state: (3, state),
     "plain values beside": lambda state: {**state, "epoch": 3, "name": "net"},
     "data parallel": lambda state: {f"module.{key}": value for key, value in state.items()},
     "compiled": lambda state: {"model": {f"_orig_mod.{k}": v for k, v in state.items()}},
@@ -116,3 +120,37 @@ def test_what_does_not_fit_is_refused(tmp_path: Path, content: Any, says: str) -
         loaded(tmp_path / "w.pt")
     assert says in str(caught.value)
     assert "only if you trust" not in str(caught.value)
+
+
+def test_constants_that_are_not_in_the_file_are_the_modules(tmp_path: Path) -> None:
+    """A file of parameters alone; what is learned would be one."""
+    path, wanted = tmp_path / "w.pt", trained()
+    torch.save({key: wanted[key] for key in ("fc.weight", "fc.bias")}, path)
+    found, notes = loaded(path)
+    assert torch.equal(found["fc.weight"], wanted["fc.weight"])
+    assert found["lif.beta"] == 0.5
+    assert found["lif.threshold"] == 0.75
+    assert "not in the file, as the module was built: lif.beta" in notes
+
+
+def test_learned_constants_must_be_in_the_file(tmp_path: Path) -> None:
+    path, net = tmp_path / "w.pt", Net()
+    net.lif = snn.Leaky(0.5, learn_beta=True, init_hidden=True)
+    torch.save(trained() | {"lif.beta": torch.tensor(0.5)}, path)
+    load_weights(net, path)
+    torch.save({key: value for key, value in trained().items() if key != "lif.beta"}, path)
+    with pytest.raises(BadFileError, match=r"lif\.beta"):
+        load_weights(net, path)
+
+
+def test_what_is_no_file_of_weights_is_named(tmp_path: Path) -> None:
+    script = torch.jit.trace(nn.Linear(3, 4), torch.ones(1, 3))
+    torch.jit.save(script, tmp_path / "script.pt")
+    np.savez(tmp_path / "w.npz", weight=np.ones(3))
+    for name, says in (
+        ("script.pt", "a TorchScript program, not weights; save the weights alone"),
+        ("w.npz", r"arrays of NumPy \(.npz\), not a PyTorch file; save them as tensors"),
+        (".", "a folder, no file; give the path"),
+    ):
+        with pytest.raises(BadFileError, match=says):
+            load_weights(Net(), tmp_path / name)
