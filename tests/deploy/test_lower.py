@@ -55,6 +55,13 @@ def check(seed: int, reset: FloatReset) -> int:
     return int(sum(spikes.sum() for spikes in run.spikes.values()))
 
 
+@pytest.mark.parametrize("reset", RESETS)
+@pytest.mark.parametrize("seed", [13, 15, 16])
+def test_some_networks_of_exact_numbers(seed: int, reset: FloatReset) -> None:
+    """Small ones that hold square kernels and biases of currents with memory."""
+    check(seed, reset)
+
+
 @given(seed=st.integers(0, 10_000), reset=st.sampled_from(RESETS))
 @settings(max_examples=25)
 @pytest.mark.slow
