@@ -143,8 +143,11 @@ def test_a_run_that_is_killed_again_and_again_equals_one_that_is_not(
 
 @pytest.mark.parametrize("delay", [0, 1])
 @pytest.mark.slow
-def test_play_is_a_function_of_a_seed_and_the_actions_since(delay: int) -> None:
+def test_play_is_a_function_of_a_seed_and_the_actions_since(
+    delay: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A lane's later episodes, played alone by the environment itself from the noted seed."""
+    monkeypatch.setattr(collect, "SEED_LASTS", 30)
     task = task_for_game("breakout")
     protocol = replace(PROTOCOL, max_frames_per_episode=100, decision_delay=delay)
     games = TaskGames(task, protocol, 3, 1, seed=5)
