@@ -32,7 +32,7 @@ def compare_with_torch(
     Args:
         agent: whose torch network is compared.
         graph: of one task.
-        frames: uint8 (batch, channels, height, width).
+        frames: uint8 or int8 (batch, channels, height, width).
         task: index of the graph's task.
 
     Returns:
@@ -44,7 +44,8 @@ def compare_with_torch(
         agent.network(torch.from_numpy(frames), tasks, trace)
     network = import_graph(graph)
     steps = agent.network.config.time_steps
-    drive = np.broadcast_to(frames.astype(np.float64) / 255.0, (steps, *frames.shape))
+    seen = frames.astype(np.float64) / (1 / agent.network.config.message_value)
+    drive = np.broadcast_to(seen, (steps, *frames.shape))
     results = []
     for name, layer in trace.layers.items():
         alone = one_layer(network, name)

@@ -26,11 +26,11 @@ VERSION = 1
 def float_step_model(agent: Agent) -> onnx.ModelProto:
     """Build one time step.
 
-    Inputs: ``frames`` uint8 (batch, channels, height, width); ``task`` int64 (batch,); and the
-    state, zeros at the start of a decision: ``membrane.L`` of each spiking layer L, and
-    ``count.hidden``, the spikes so far of the last one. Outputs: ``values`` (batch, actions),
-    which after T steps are those of the network; ``spikes.L``; and the next state, each under
-    its own name behind ``next.``.
+    Inputs: ``frames`` uint8, or int8 of signed values, (batch, channels, height, width); ``task``
+    int64 (batch,); and the state, zeros at the start of a decision: ``membrane.L`` of each spiking
+    layer L, and ``count.hidden``, the spikes so far of the last one. Outputs: ``values`` (batch,
+    actions), which after T steps are those of the network; ``spikes.L``; and the next state, each
+    under its own name behind ``next.``.
 
     Raises:
         BadNetworkError: neurons that ONNX has no operators for.
@@ -84,7 +84,8 @@ class _Network:
         self.graph = OnnxGraph()
         self.steps = config.time_steps
         self.shapes = {name: tuple(shape) for name, shape in config.layer_shapes.items()}
-        self.inputs = [Port("frames", "uint8", config.observation_shape), Port("task", "int64")]
+        frame = "int8" if config.input == "values" else "uint8"
+        self.inputs = [Port("frames", frame, config.observation_shape), Port("task", "int64")]
         self.values = Port("values", "float32", (config.actions,))
         last = list(self.shapes)[-1]
         self.state = [
@@ -102,8 +103,8 @@ class _Network:
         }
 
     def pixels(self) -> str:
-        """Frames as floats from 0 to 1."""
-        levels = self.graph.constant(255.0, np.float32)
+        """Frames as the network sees them, pixels as floats from 0 to 1."""
+        levels = self.graph.constant(1 / self.network.config.message_value, np.float32)
         return self.graph.op("Div", self.graph.cast("frames", "float32"), levels)
 
     def step(

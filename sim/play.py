@@ -12,7 +12,14 @@ import numpy as np
 from mtspark.core.arrays import Integers
 from mtspark.core.backend import AgentBackend, Moment, greedy_actions
 from mtspark.core.chip_network import ChipNetwork
-from mtspark.core.environments import GameProtocol, Games, Task, make_games
+from mtspark.core.environments import (
+    LARGEST_MESSAGE,
+    GameProtocol,
+    Games,
+    Task,
+    make_games,
+    protocol_with_sticky,
+)
 from mtspark.core.errors import BadRequestError
 from mtspark.sim.counts import Counter, RunCounts
 
@@ -31,7 +38,7 @@ class Episode:
         decisions: the agent's decisions in it.
         finished: False where it was cut off by the decision limit of whoever asked for it.
         trajectory: hash of all actions and rewards, to tell distinct episodes apart.
-        actions: all actions, as indices of ALE's 18.
+        actions: all actions, as indices of ALE's 18, or of an environment's.
         truncated: a finished one did not end by the game's rules but by the protocol's limit of
             emulator frames.
     """
@@ -65,11 +72,14 @@ class Run:
         episodes: in order of their seeds.
         counts: of all decisions.
         sent: messages by source, of its shape, over all decisions; empty where nobody kept them.
+        clipped: numbers that were sent as an end of the range (:data:`LARGEST_MESSAGE`), since
+            they lie there or beyond it; None where the input has no sign.
     """
 
     episodes: tuple[Episode, ...]
     counts: RunCounts
     sent: Mapping[str, Integers] = field(default_factory=dict, repr=False, compare=False)
+    clipped: int | None = None
 
     @property
     def distinct_episodes(self) -> int:
@@ -117,10 +127,13 @@ def play(
     Raises:
         BadRequestError: unknown task, or numbers that are not positive.
     """
-    counter = Counter(network)
+    counter, clipped = Counter(network), 0
 
     def count(moment: Moment) -> None:
+        nonlocal clipped
         counter.add(moment.decision.activity)
+        if network.input.signed:
+            clipped += int((np.abs(moment.frames.astype(np.int64)) >= LARGEST_MESSAGE).sum())
         if observe is not None:
             observe(moment)
 
@@ -129,7 +142,7 @@ def play(
         backend,
         network.tasks[row],
         row,
-        network.game_protocol,
+        network.protocol_with(),
         episodes=episodes,
         seed=seed,
         max_decisions=max_decisions,
@@ -140,7 +153,12 @@ def play(
     )
     # A float network has no chip steps, and nothing between cores.
     on_chip = backend.name != "torch"
-    return Run(played, counter.result(pipeline=on_chip), counter.sent if on_chip else {})
+    return Run(
+        played,
+        counter.result(pipeline=on_chip),
+        counter.sent if on_chip else {},
+        clipped if network.input.signed else None,
+    )
 
 
 def check_length(episodes: int, max_decisions: int | None) -> None:
@@ -159,7 +177,7 @@ def play_task(
     backend: AgentBackend,
     task: Task,
     row: int,
-    protocol: GameProtocol,
+    protocol: GameProtocol | None,
     *,
     episodes: int,
     seed: int,
@@ -175,18 +193,16 @@ def play_task(
         backend: who decides.
         task: with a game.
         row: its place among the agent's tasks.
-        protocol: how the agent's games are played.
+        protocol: how the agent's games are played; None of environments.
         episodes, seed, max_decisions, sticky, one_at_a_time, trace, observe: as for :func:`play`.
     """
     check_length(episodes, max_decisions)
     if not 0 <= seed < 2**30:
         raise BadRequestError(f"seed {seed}: must be 0 to {2**30 - 1}")
     # A lost life may end an episode in training; a score is that of the whole game.
-    protocol = replace(protocol, life_loss_ends_episode=False)
-    if sticky is not None:
-        if not 0 <= sticky < 1:
-            raise BadRequestError(f"sticky action probability {sticky}: 0 up to below 1")
-        protocol = replace(protocol, sticky_action_probability=sticky)
+    protocol = protocol_with_sticky(protocol, sticky)
+    if protocol is not None:
+        protocol = replace(protocol, life_loss_ends_episode=False)
     at_once = 1 if one_at_a_time else min(episodes, MAX_GAMES_AT_ONCE)
     played: list[Episode] = []
     while len(played) < episodes:

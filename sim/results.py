@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import platform
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any, Literal
 
 from pydantic import Field
 
 from mtspark.core.chip_network import ChipNetwork
-from mtspark.core.environments import GameProtocol, protocol_to_json
+from mtspark.core.environments import GameProtocol, environment_to_json, protocol_to_json
 from mtspark.core.errors import BadFileError
 from mtspark.core.files import (
     AnyPath,
@@ -54,7 +54,8 @@ class RunResult:
         backend: who decided.
         task: that was played.
         seed: of the first episode.
-        protocol: how the games were played, sticky actions included.
+        protocol: how the games were played, sticky actions included; None of an environment.
+        environment: of the task, as JSON values; None of ALE's games.
         time_steps, steps_per_decision: T and T + L.
         bills: energy of the mean decision, by price card, of the network alone: operations,
             updates and spikes, wherever its neurons lie.
@@ -73,13 +74,14 @@ class RunResult:
     backend: str
     task: str
     seed: int
-    protocol: GameProtocol
+    protocol: GameProtocol | None
     time_steps: int
     steps_per_decision: int
     bills: tuple[Bill, ...]
     host_s: float
     bills_on_chip: tuple[Bill, ...] = ()
     compiled_before: bool = False
+    environment: dict[str, Any] | None = None
     date: str = field(
         default_factory=lambda: datetime.now(timezone.utc).isoformat(timespec="milliseconds")
     )
@@ -110,7 +112,8 @@ class RunResult:
             "backend": self.backend,
             "task": self.task,
             "seed": self.seed,
-            "protocol": protocol_to_json(self.protocol),
+            "protocol": None if self.protocol is None else protocol_to_json(self.protocol),
+            **({} if self.environment is None else {"environment": self.environment}),
             "time_steps": self.time_steps,
             "steps_per_decision": self.steps_per_decision,
             "episodes": [episode.to_json() for episode in self.run.episodes],
@@ -118,6 +121,7 @@ class RunResult:
             "mean_return": self.run.mean_return,
             "decisions": counts.decisions,
             "input_events": counts.input_events.to_json(),
+            **({} if self.run.clipped is None else {"clipped_values": self.run.clipped}),
             "layers": [layer.to_json() for layer in counts.layers],
             "connections": [link.to_json() for link in counts.connections],
             "energy": [bill.to_json() for bill in self.bills],
@@ -157,9 +161,8 @@ def run_result(
     Raises:
         BadFileError: no such price card.
     """
-    protocol = network.game_protocol
-    if sticky is not None:
-        protocol = replace(protocol, sticky_action_probability=sticky)
+    protocol = network.protocol_with(sticky)
+    environment = network.tasks[network.task_index(task)].environment
     prices = load_card(card)
     on_chip = mean_bill(run.counts, network, prices, run.sent)
     return RunResult(
@@ -176,6 +179,7 @@ def run_result(
         bills_on_chip=(on_chip,) if on_chip.mapped else (),
         host_s=host_s,
         compiled_before=compiled_before,
+        environment=None if environment is None else environment_to_json(environment),
     )
 
 
@@ -192,7 +196,7 @@ def latest_runs(bundle: Bundle) -> tuple[list[dict[str, Any]], int]:
     latest: dict[tuple[str, str, float], dict[str, Any]] = {}
     others = 0
     for result in _read_runs(bundle):
-        sticky = float(result["protocol"]["sticky_action_probability"])
+        sticky = stored_sticky(result)
         key = (result["task"], result["backend"], sticky)
         if result["network_sha256"] != bundle.network_hash:
             others += 1
@@ -211,6 +215,12 @@ def _read_runs(bundle: Bundle) -> list[dict[str, Any]]:
             if all(map(os.path.lexists, paths)):
                 raise
     return [read_run(path) for path in run_files(bundle)]
+
+
+def stored_sticky(result: dict[str, Any]) -> float:
+    """The probability of sticky actions of a stored run; 0 in an environment."""
+    protocol = result["protocol"]
+    return 0.0 if protocol is None else float(protocol["sticky_action_probability"])
 
 
 def read_run(path: AnyPath) -> dict[str, Any]:
@@ -286,13 +296,14 @@ class RunFile(Entry):
     backend: Text
     task: Text
     network_sha256: Text
-    protocol: _Protocol
+    protocol: _Protocol | None
     steps_per_decision: Positive
     episodes: list[_Episode] = Field(min_length=1)
     distinct_episodes: Positive
     mean_return: Number
     decisions: Positive
     input_events: _Events
+    clipped_values: Count | None = None
     layers: list[_Layer] = Field(min_length=1)
     energy: list[_Bill]
     energy_on_chip: list[_Bill] = Field(default_factory=list)

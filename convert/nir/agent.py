@@ -43,9 +43,9 @@ class Head(str, Enum):
 def agent_to_nir(agent: Agent, head: Head = Head.DUELING) -> dict[str, nir.NIRGraph]:
     """Build the float graph of every task.
 
-    The graph's input is pixels / 255; its output is one Q contribution a step, whose mean over
-    the T steps is the action values. A neuron with gain g fires at threshold / g: its membrane
-    is that of the torch network divided by g.
+    The graph's input is what the network sees, pixels / 255 for example; its output is one Q
+    contribution a step, whose mean over the T steps is the action values. A neuron with gain g
+    fires at threshold / g: its membrane is that of the torch network divided by g.
 
     Args:
         agent: a trained agent.
@@ -73,7 +73,8 @@ def agent_to_nir(agent: Agent, head: Head = Head.DUELING) -> dict[str, nir.NIRGr
                     "task": task.name,
                     "dt": STEP_S,
                     "time_steps": config.time_steps,
-                    "input_scale": 1.0 / 255.0,
+                    "input_scale": config.message_value,
+                    **({"input_signed": True} if config.input == "values" else {}),
                     "head": head.value,
                 }
             },

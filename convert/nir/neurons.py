@@ -85,6 +85,7 @@ class ImportOptions:
             (sinabs, norse, spyx); default: whichever is nearer to 1.
         fires_at_threshold: a membrane equal to the threshold fires too (SpikingJelly, sinabs).
         input_scale: value of one payload unit of the input; default 1.
+        input_signed: these units may be negative; default not.
         time_steps: T of one run; default not set.
         output: name of the output node to keep where there are several.
         input_shape: of one step, for a graph that does not say it, or says it flattened.
@@ -99,6 +100,7 @@ class ImportOptions:
     if_gain_dt: bool | None = None
     fires_at_threshold: bool | None = None
     input_scale: float | None = None
+    input_signed: bool | None = None
     time_steps: int | None = None
     output: str | None = None
     input_shape: Shape | None = None
@@ -117,6 +119,7 @@ class Choices:
     if_gain_dt: bool | None
     fires_at_threshold: bool
     input_scale: float
+    input_signed: bool | None
     time_steps: int
     resets: Mapping[str, FloatReset]
 
@@ -130,6 +133,7 @@ DEFAULTS = Choices(
     if_gain_dt=None,
     fires_at_threshold=False,
     input_scale=1.0,
+    input_signed=None,
     time_steps=0,
     resets={},
 )

@@ -209,7 +209,7 @@ def import_graph(
     order = computing_order(arriving, loops)
     network = FloatNetwork(
         name=name,
-        input=FloatInput(shapes[flat.input], choices.input_scale),
+        input=FloatInput(shapes[flat.input], choices.input_scale, bool(choices.input_signed)),
         populations=tuple(_with_bias(populations[one], arriving[one]) for one in order),
         connections=tuple(
             link for one in order for link in connections_of(one, arriving[one], loops.notional)

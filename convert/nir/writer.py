@@ -76,6 +76,7 @@ def network_to_nir(network: FloatNetwork, task: int = 0) -> nir.NIRGraph:
                 "integrator": "euler",
                 "time_steps": network.time_steps,
                 "input_scale": network.input.scale,
+                **({"input_signed": True} if network.input.signed else {}),
             }
         },
     )

@@ -45,7 +45,7 @@ def run_command(
         Path | None, typer.Option("--json", help="Write the result to this file, too.")
     ] = None,
 ) -> None:
-    """Play Atari with a deployed agent and count spikes, operations and energy."""
+    """Play games with a deployed agent and count spikes, operations and energy."""
     one_thread_each()
     from mtspark.cli.show import print_run
     from mtspark.deploy.bundle import load_bundle, writable_runs
@@ -56,8 +56,10 @@ def run_command(
     if recording is not None:
         _run_recording(bundle, recording, task, backend, output, json_out)
         return
-    if bundle.network.protocol is None:
+    if not bundle.network.plays:
         raise BadRequestError(f"{folder}: plays no game; give it recorded inputs, --input FILE.npy")
+    if task is None and len(bundle.network.tasks) == 1:
+        task = bundle.network.tasks[0].name
     if task is None:
         known = ", ".join(one.name for one in bundle.network.tasks)
         raise BadRequestError(f"{folder}: name the game to play, --task NAME; it knows {known}")

@@ -20,7 +20,7 @@ def train_command(
     recipe: Annotated[
         str,
         typer.Argument(
-            help="A TOML file or a shipped recipe: pong, pong-dqn, breakout-teacher, "
+            help="A TOML file or a shipped recipe: cartpole, pong, pong-dqn, breakout-teacher, "
             "realtime-teacher, three-games, three-games-taught, dendrites (Atari); images (MNIST "
             "and CIFAR-10); ablation (a grid of networks on images)."
         ),
@@ -33,7 +33,9 @@ def train_command(
     ] = None,
     game: Annotated[
         list[str] | None,
-        typer.Option(help="ALE game, instead of the recipe's; repeat for several."),
+        typer.Option(
+            help="Game, instead of the recipe's: of ALE or Gymnasium; repeat for several."
+        ),
     ] = None,
     variant: Annotated[
         str | None,
@@ -66,7 +68,7 @@ def train_command(
         bool, typer.Option("--show", help="Print the whole configuration as JSON and stop.")
     ] = False,
 ) -> None:
-    """Train a spiking agent on Atari games or images, or resume a stopped training run.
+    """Train a spiking agent on games, environments or images, or resume a stopped training run.
 
     Stop a run at any time; the same command resumes it, and a larger --steps makes it longer.
     Progress shows each game's mean unclipped return, or each image set's test accuracy. The folder

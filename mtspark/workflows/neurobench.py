@@ -139,7 +139,8 @@ def count_ours(
         fans = fan_out(link, network.shape_of(link.source))[1]
         effective = int((window[link.source][0] * fans).sum())
         # NeuroBench goes by the values that it sees: a frame of zeros and ones is binary to it.
-        graded = link.source == INPUT and network.input.payload_bits > 0 and frame.max() > 1
+        binary = np.abs(frame.astype(np.int64)).max() <= 1
+        graded = link.source == INPUT and network.input.payload_bits > 0 and not binary
         operations[graded] += effective
     spikes = sum(int(window[population.name].sum()) for population in network.populations)
     neurons = sum(population.size for population in network.populations) * network.time_steps

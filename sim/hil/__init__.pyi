@@ -8,6 +8,7 @@ from .faults import fault_kind as fault_kind
 from .faults import parse_faults as parse_faults
 from .faults import parse_rate as parse_rate
 from .game import FRAME_RATE_HZ as FRAME_RATE_HZ
+from .game import pace_of as pace_of
 from .host import HostedChip as HostedChip
 from .loop import FrameMoment as FrameMoment
 from .loop import HilEpisode as HilEpisode

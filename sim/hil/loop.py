@@ -23,10 +23,10 @@ from numpy.typing import NDArray
 from mtspark.core.arrays import Pixels
 from mtspark.core.backend import AgentBackend, greedy_actions
 from mtspark.core.chip_network import ChipNetwork, Encoder
-from mtspark.core.environments import NOOP, GameProtocol
+from mtspark.core.environments import NOOP, GameProtocol, Task, protocol_with_sticky
 from mtspark.core.errors import BadNetworkError, BadRequestError
 from mtspark.sim.hil.faults import Faults
-from mtspark.sim.hil.game import FRAME_RATE_HZ, FrameGame
+from mtspark.sim.hil.game import FrameGame, Pace, WorldGame, open_game, pace_of
 from mtspark.sim.hil.host import HostedChip
 from mtspark.sim.hil.options import Hold
 from mtspark.sim.hil.realtime import RealTransport
@@ -100,7 +100,7 @@ class HilEpisode:
         seed: of its game.
         score: its unclipped return.
         decisions: observations that were taken.
-        frames: emulator frames that passed.
+        frames: emulator frames, or steps of an environment, that passed.
         stale_frames: of these, frames that began without an answer to the newest observation
             whose answer may act by then.
         finished: False where it was cut off by the decision limit of whoever asked for it.
@@ -171,7 +171,7 @@ class FrameMoment:
 
     Attributes:
         decision: its number.
-        frame: uint8 (stack, height, width), before pixels are cut to fewer bits.
+        frame: uint8 or int8 (stack, height, width), before pixels are cut to fewer bits.
         action: what is held when the frames after it begin.
     """
 
@@ -180,25 +180,46 @@ class FrameMoment:
     action: int
 
 
-def game_protocol(network: ChipNetwork, task: str, sticky: float | None) -> GameProtocol:
-    """How the game of a task is played.
+def game_protocol(network: ChipNetwork, task: str, sticky: float | None) -> GameProtocol | None:
+    """How the game of a task is played; None for an environment.
 
     Raises:
-        BadRequestError: unknown task.
+        BadRequestError: unknown task, or sticky actions in an environment.
         BadNetworkError: the network plays no game, or takes something else than one frame.
     """
     known = network.tasks[network.task_index(task)]
-    if not known.game or network.protocol is None or not known.legal_actions:
+    if not known.game or not known.legal_actions:
         raise BadNetworkError(f"{network.name}: task {task!r} is no game; name one that is")
-    protocol = replace(network.protocol, life_loss_ends_episode=False)
-    if sticky is not None:
-        protocol = replace(protocol, sticky_action_probability=sticky)
+    protocol = protocol_with_sticky(network.protocol, sticky)
+    if known.environment is not None or protocol is None:
+        return None
+    protocol = replace(protocol, life_loss_ends_episode=False)
     if network.input.shape != protocol.observation_shape or not network.input.held:
         raise BadNetworkError(
             f"{network.name}: takes {network.input.shape}, the game shows "
             f"{protocol.observation_shape}; hardware in the loop needs an agent that takes frames"
         )
     return protocol
+
+
+def _check_environment(task: Task, loop: Loop) -> None:
+    """Refuse what an environment does not have.
+
+    Raises:
+        BadRequestError: pixels, or an action that does nothing.
+    """
+    if task.environment is None:
+        return
+    if loop.pixel_bits < 8:
+        raise BadRequestError(
+            f"pixel-bits {loop.pixel_bits}: {task.name} shows numbers or spikes, which are sent "
+            "whole; leave it out"
+        )
+    if loop.hold is Hold.NOOP:
+        raise BadRequestError(
+            f"hold {loop.hold.value}: {task.name} states no action that does nothing; use "
+            f"{Hold.LAST.value}"
+        )
 
 
 def play_hil(
@@ -241,7 +262,8 @@ def play_hil(
     protocol = game_protocol(network, task, loop.sticky)
     check_sender(network.input.encoder, loop.refresh_every, loop.faults)
     known = network.tasks[network.task_index(task)]
-    game = FrameGame(known, protocol)
+    _check_environment(known, loop)
+    game, pace = open_game(known, protocol), pace_of(known, protocol)
     try:
         for number in range(seed, seed + episodes):
             judging = (
@@ -249,7 +271,7 @@ def play_hil(
                 if judge is None
                 else _Judge(judge, network.task_index(task), known.legal_actions)
             )
-            yield _play(chip, network, game, task, loop, number, observe, judging)
+            yield _play(chip, network, game, pace, task, loop, number, observe, judging)
     finally:
         game.close()
 
@@ -257,7 +279,8 @@ def play_hil(
 def _play(
     chip: HostedChip,
     network: ChipNetwork,
-    game: FrameGame,
+    game: FrameGame | WorldGame,
+    pace: Pace,
     task: str,
     loop: Loop,
     seed: int,
@@ -265,12 +288,12 @@ def _play(
     judge: _Judge | None,
 ) -> HilEpisode:
     legal = network.tasks[network.task_index(task)].legal_actions
-    skip, delay = game.protocol.frame_skip, game.protocol.decision_delay
+    skip, delay = pace.skip, pace.delay
     kept = np.uint8(256 - 2 ** (8 - loop.pixel_bits))
     game.reset(seed)
     tally = Tally(differing=None if judge is None else 0)
     transport = _transport(chip, network, task, loop, seed, tally)
-    button = _Button(legal, tally, skip / FRAME_RATE_HZ, judge)
+    button = _Button(legal, tally, pace.decision_s, judge)
     digest = hashlib.sha256()
 
     def send(number: int, now_s: float, frame: Pixels) -> None:
@@ -280,7 +303,7 @@ def _play(
 
     score, frames, stale, decision, ended = 0.0, 0, 0, -1, False
     while not ended:
-        now = frames / FRAME_RATE_HZ
+        now = frames / pace.rate_hz
         transport.wait(now)
         seen, border = None, frames % skip == 0
         if border:
@@ -289,14 +312,14 @@ def _play(
             decision += 1
             if not delay:
                 seen = game.observe()
-                send(decision, now, seen & kept)
+                send(decision, now, seen & kept.view(seen.dtype))
         if border or not delay:
             button.press(transport.collect(now), frames)
             if loop.hold is Hold.NOOP and frames - button.since >= skip:
                 button.action = NOOP
         if border and delay:
             seen = game.observe(button.action)
-            send(decision, now, seen & kept)
+            send(decision, now, seen & kept.view(seen.dtype))
         if seen is not None and observe is not None:
             observe(FrameMoment(decision, seen, button.action))
         stale += button.newest < decision - delay

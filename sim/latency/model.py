@@ -16,12 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtspark.core.chip_network import INPUT, ChipNetwork
+from mtspark.core.environments import seconds_per_decision
 from mtspark.core.errors import BadRequestError
 from mtspark.deploy.chips import ChipModel, Figure
 from mtspark.deploy.mapping import ChipMapping, InputPlace
 from mtspark.sim.latency.traffic import Traffic, traffic_of
 
-FRAMES_PER_SECOND = 60
 """Of the console, which a real-time agent must keep up with."""
 
 NOT_MODELLED = "not modelled"
@@ -237,8 +237,9 @@ def decision_time(
         _term("host call", 1.0, figures.get("host_call_ns")),
     )
     deadline = None
-    if network.protocol is not None:
-        deadline = 1e6 * network.protocol.frame_skip / FRAMES_PER_SECOND
+    waits = [seconds_per_decision(task, network.protocol) for task in network.tasks]
+    if known := [seconds for seconds in waits if seconds is not None]:
+        deadline = 1e6 * min(known)
     return DecisionTime(step, steps, by_step, terms, deadline, measured_host_us)
 
 

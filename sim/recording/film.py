@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,8 +25,8 @@ class Shot:
 
     Attributes:
         number: of the decision in its episode, from 0.
-        observation: uint8 of the input's shape, what the chip was shown.
-        frame: uint8 (height, width), of it what people are shown.
+        observation: uint8 or int8 of the input's shape, what the chip was shown.
+        frame: uint8 (height, width), of it what people are shown; with colours (height, width, 3).
         counts: by population, int32 of its shape, spikes of each neuron within its window; none
             where they were not asked for.
         synops: structural synaptic operations, window and drain.
@@ -36,7 +37,7 @@ class Shot:
     """
 
     number: int
-    observation: NDArray[np.uint8]
+    observation: NDArray[Any]
     frame: NDArray[np.uint8]
     counts: dict[str, NDArray[np.int32]]
     synops: int
@@ -146,8 +147,11 @@ def _spiking(network: ChipNetwork) -> dict[str, int]:
     }
 
 
-def _picture(observation: NDArray[np.uint8], stacked: bool) -> NDArray[np.uint8]:
+def _picture(observation: NDArray[Any], stacked: bool) -> NDArray[np.uint8]:
     """What people are shown of an observation; a row for what is no picture."""
+    if observation.dtype == np.int8:
+        # Of an environment; it may draw a better one.
+        observation = (observation.astype(np.int64) + 128).astype(np.uint8)
     if observation.ndim == 3:
         chosen = observation[-1] if stacked else observation.mean(0).round().astype(np.uint8)
         return chosen.copy()

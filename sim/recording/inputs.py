@@ -69,7 +69,7 @@ def load_recording(path: AnyPath, shape: tuple[int, ...]) -> NDArray[Any]:
     raise BadRequestError(f"{path}: has shape {array.shape}, (T, {wanted}) or (batch, T, {wanted})")
 
 
-def as_messages(series: NDArray[Any], network: ChipNetwork, path: AnyPath) -> NDArray[np.uint8]:
+def as_messages(series: NDArray[Any], network: ChipNetwork, path: AnyPath) -> NDArray[Any]:
     """Convert values to messages: spikes, or bytes of the input's scale.
 
     Args:
@@ -78,13 +78,13 @@ def as_messages(series: NDArray[Any], network: ChipNetwork, path: AnyPath) -> ND
         path: of their file, for errors.
 
     Returns:
-        uint8 of the same shape.
+        uint8, or int8 of a signed input, of the same shape.
 
     Raises:
         BadRequestError: a value that no message stands for.
     """
     values = np.ascontiguousarray(series).reshape(-1)
-    messages = np.empty(values.shape, np.uint8)
+    messages = np.empty(values.shape, network.input.dtype)
     for start in range(0, len(values), BLOCK):
         part = slice(start, start + BLOCK)
         messages[part] = _messages_of_block(values[part], network, path)
@@ -97,11 +97,12 @@ def _messages_of_block(
     scale, graded = network.input.scale, bool(network.input.payload_bits)
     messages = np.asarray(values, np.float64) / scale
     whole = np.round(messages)
-    allowed = whole.min() >= 0 and whole.max() <= (255 if graded else 1)
+    low, high = (-128, 127) if network.input.signed else (0, network.input.largest_message)
+    allowed = whole.min() >= low and whole.max() <= high
     if not allowed or np.abs(messages - whole).max() > 1e-3:
-        odd = messages[(np.abs(messages - whole) > 1e-3) | (whole < 0) | (whole > 255)]
+        odd = messages[(np.abs(messages - whole) > 1e-3) | (whole < low) | (whole > max(high, 127))]
         value = (odd if odd.size else messages[whole > 1]).flat[0] * scale
-        kind = f"0 to 255 times {scale:g}" if graded else f"0 or {scale:g} (spikes)"
+        kind = f"{low} to {high} times {scale:g}" if graded else f"0 or {scale:g} (spikes)"
         raise BadRequestError(
             f"{path}: has the value {value:g}, this network's input takes {kind}; export with "
             "--input-bits and --input-scale that suit it"

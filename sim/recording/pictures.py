@@ -19,22 +19,24 @@ WEBP_OPTIONS = {"quality": 45, "method": 4}
 
 def sprite_sheet(shots: list[Shot], columns: int) -> str:
     """Draw all frames side by side in one lossless picture; return a data URI."""
-    height, width = shots[0].frame.shape
+    height, width, *colours = shots[0].frame.shape
     rows = -(-len(shots) // columns)
-    sheet = np.zeros((rows * height, columns * width), np.uint8)
+    sheet = np.zeros((rows * height, columns * width, *colours), np.uint8)
     for index, shot in enumerate(shots):
         row, column = divmod(index, columns)
         place = slice(row * height, (row + 1) * height), slice(column * width, (column + 1) * width)
         sheet[place] = shot.frame
-    return _png_uri(sheet, "L")
+    return _png_uri(sheet, "RGB" if colours else "L")
 
 
 def video(shots: list[Shot], frames_per_second: float, scale: int = 3) -> str:
-    """Encode the frames as an animated WebP; return a data URI."""
+    """Encode the frames as an animated WebP; return a data URI. `scale` is of grey frames."""
     from PIL import Image
 
     frames = [
         Image.fromarray(np.kron(shot.frame, np.ones((scale, scale), np.uint8)), "L").convert("RGB")
+        if shot.frame.ndim == 2
+        else Image.fromarray(shot.frame, "RGB")
         for shot in shots
     ]
     data = encode_animation(frames, "WEBP", round(1000 / frames_per_second), **WEBP_OPTIONS)

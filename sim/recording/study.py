@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from mtspark.core.backend import AgentBackend, Moment, greedy_actions
 from mtspark.core.chip_network import ChipNetwork, Encoder
+from mtspark.core.environments import Task, seconds_per_decision, sticky_of
 from mtspark.core.errors import BadRequestError
 from mtspark.sim.counts import (
     ActivityRecorder,
@@ -22,8 +23,7 @@ from mtspark.sim.counts import (
 )
 from mtspark.sim.play import MAX_GAMES_AT_ONCE, Episode, Run, play
 from mtspark.sim.recording.film import FilmRecorder, Shot
-
-MILLISECONDS_PER_EMULATOR_FRAME = 1000 / 60
+from mtspark.sim.recording.scenery import with_scenery
 
 
 @dataclass(frozen=True)
@@ -55,10 +55,10 @@ class Study:
     host_s: float
 
 
-def decision_interval_ms(network: ChipNetwork) -> float:
-    """How often the game asks: frames of a decision at 60 a second."""
-    assert network.protocol is not None
-    return network.protocol.frame_skip * MILLISECONDS_PER_EMULATOR_FRAME
+def decision_interval_ms(network: ChipNetwork, task: Task) -> float | None:
+    """How long a game or an environment waits for a decision; None for a task that is neither."""
+    seconds = seconds_per_decision(task, network.protocol)
+    return None if seconds is None else 1000 * seconds
 
 
 def study_task(
@@ -89,7 +89,8 @@ def study_task(
     Raises:
         BadRequestError: the network plays no games, or too many episodes.
     """
-    if network.protocol is None or not network.tasks[network.task_index(task)].game:
+    known = network.tasks[network.task_index(task)]
+    if not known.game:
         raise BadRequestError(f"task {task!r}: is not a game, so there is nothing to play")
     if episodes > MAX_GAMES_AT_ONCE:
         raise BadRequestError(
@@ -117,15 +118,18 @@ def study_task(
         trace=True,
         observe=watch,
     )
+    shots = film.shots
+    if known.environment is not None:
+        shots = with_scenery(shots, known.environment, run.episodes[0])
     return Study(
         task=task,
         seed=seed,
-        sticky=network.protocol.sticky_action_probability if sticky is None else sticky,
-        interval_ms=decision_interval_ms(network),
+        sticky=sticky_of(network.protocol) if sticky is None else sticky,
+        interval_ms=decision_interval_ms(network, known),
         run=run,
         deep=activity.result(),
         encoders={encoder: encoders.result(encoder) for encoder in Encoder},
-        shots=film.shots,
+        shots=shots,
         shown={name: rows.tolist() for name, rows in film.shown.items()},
         host_s=time.perf_counter() - started,
     )

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtspark.core.chip_network import INPUT, ChipNetwork, Encoder
-from mtspark.core.environments import protocol_to_json
+from mtspark.core.environments import environment_to_json, protocol_to_json
 from mtspark.sim.counts import (
     DeepCounts,
     EncoderCounts,
@@ -356,6 +356,11 @@ class ReportData:
     tasks: tuple[TaskReport, ...]
     cards: tuple[PriceCard, ...]
 
+    def _environments(self) -> dict[str, Any]:
+        """The environments of the tasks that have one, by task."""
+        known = {task.name: task.environment for task in self.network.tasks}
+        return {name: environment_to_json(one) for name, one in known.items() if one is not None}
+
     def to_json(self) -> dict[str, Any]:
         """Return the content of the file beside the page."""
         network = self.network
@@ -368,12 +373,14 @@ class ReportData:
             "agent": network.name,
             "provenance": dict(network.provenance),
             "protocol": None if protocol is None else protocol_to_json(protocol),
+            **({"environments": worlds} if (worlds := self._environments()) else {}),
             "time_steps": network.time_steps,
             "steps_per_decision": network.steps_per_decision,
             "input": {
                 "shape": list(network.input.shape),
                 "payload_bits": network.input.payload_bits,
                 "encoder": self.encoder.value,
+                **({"signed": True} if network.input.signed else {}),
             },
             "populations": [
                 {

@@ -115,7 +115,7 @@ def _figures(
 def _film(network: ChipNetwork, study: Study) -> dict[str, Any]:
     """Return the pictures of one task's film, and what the player needs."""
     shots = study.shots
-    height, width = shots[0].frame.shape
+    height, width = shots[0].frame.shape[:2]
     shades = colours([population.name for population in network.populations])
     kind = network.tasks[network.task_index(study.task)]
     legal = list(kind.legal_actions or range(network.readout.scale.size))
@@ -123,7 +123,7 @@ def _film(network: ChipNetwork, study: Study) -> dict[str, Any]:
         "width": width,
         "height": height,
         "video": video(shots, 1000 / (study.interval_ms or IMAGE_MS)),
-        "actions": _actions(legal) if kind.game else [_plain(str(action)) for action in legal],
+        "actions": _actions(legal) if kind.is_ale else [_plain(str(action)) for action in legal],
         "rasters": [
             {
                 "name": name,
@@ -141,7 +141,7 @@ def _film(network: ChipNetwork, study: Study) -> dict[str, Any]:
 def _player(study: Study, legal: list[int]) -> dict[str, Any]:
     """Return what the page's script shows of every decision, as JSON values."""
     shots = study.shots
-    height, width = shots[0].frame.shape
+    height, width = shots[0].frame.shape[:2]
     return {
         "sheet": sprite_sheet(shots, SHEET_COLUMNS),
         "columns": SHEET_COLUMNS,

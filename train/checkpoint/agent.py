@@ -148,13 +148,22 @@ def _agent(path: Path, content: dict[str, Any], limits: FileLimits) -> Agent:
         if value.is_floating_point() and not bool(torch.isfinite(value).all()):
             raise BadFileError(f"{path}: {name} has values that are not finite")
     protocol = None
-    if any(task.game for task in tasks) or content.get("protocol") is not None:
+    if any(task.is_ale for task in tasks) or content.get("protocol") is not None:
         protocol = protocol_from_json(content.get("protocol"), str(path))
     if protocol is not None and protocol.observation_shape != config.observation_shape:
         raise BadFileError(
             f"{path}: protocol gives frames of {protocol.observation_shape}, the network takes "
             f"{config.observation_shape}"
         )
+    for task in tasks:
+        seen = None if task.environment is None else task.environment.found
+        kind = "pixels" if seen is None else "values" if seen.graded else "spikes"
+        fits = seen is None or seen.shape == config.observation_shape
+        if (kind != config.input and task.game) or not fits:
+            raise BadFileError(
+                f"{path}: task {task.name} shows {kind}, the network takes {config.input} of shape "
+                f"{config.observation_shape}"
+            )
     legal = [action for task in tasks for action in task.legal_actions]
     if max(legal, default=0) >= config.actions:
         raise BadFileError(f"{path}: a legal action lies outside the {config.actions} outputs")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
 
-from mtspark.core.environments import GameProtocol, why_not_playable
+from mtspark.core.environments import Environment, GameProtocol, is_world, why_not_playable
 from mtspark.train.config.checks import (
     LARGEST_BATCH,
     MOST_PASSES,
@@ -98,7 +98,8 @@ class TrainConfig:
             :class:`mtspark.train.rl.schedule.Schedule`.
         switch_every_steps: of the schedule interval.
         switch_episodes, switch_change: of the schedule performance.
-        games: ALE games, in the order of the task context.
+        games: ALE games, or ids of gymnasium's environments, in the order of the task context.
+        environments: settings of these environments, by their id; the others have their defaults.
         total_steps: agent decisions over all games. Learning rate and lessons fall over all of
             them; with the schedule sequential, anew over each game's share. A run that is resumed
             with another number keeps the falls that it began with: in decisions beyond them,
@@ -160,6 +161,7 @@ class TrainConfig:
     __pydantic_config__: ClassVar = {"extra": "forbid"}
 
     games: tuple[str, ...] = ("pong",)
+    environments: tuple[Environment, ...] = ()
     algorithm: Literal["pqn", "dqn"] = "pqn"
     schedule: Literal["interleaved", "sequential", "interval", "performance"] = "interleaved"
     switch_every_steps: int = 100_000
@@ -219,6 +221,7 @@ class TrainConfig:
         games = len(self.games)
         if not games or len(set(self.games)) < games:
             raise ValueError(f"games {list(self.games)}: at least one, each once")
+        self._check_worlds()
         for name in PER_GAME:
             if name == "reward_clipping":
                 continue
@@ -258,13 +261,31 @@ class TrainConfig:
         for name in SHARES:
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, must be from 0 to 1")
-        if self.protocol.observation_shape != self.network.observation_shape:
+        if not self.worlds and self.protocol.observation_shape != self.network.observation_shape:
             raise ValueError(
                 f"the protocol gives frames of {self.protocol.observation_shape}, "
                 f"network.observation_shape is {self.network.observation_shape}"
             )
         self._check_rollout()
         self._check_effects()
+
+    def _check_worlds(self) -> None:
+        """Check that environments fit each other and the network."""
+        strangers = [one.id for one in self.environments if one.id not in self.games]
+        ids = [one.id for one in self.environments]
+        if strangers or len(set(ids)) < len(ids):
+            raise ValueError(f"environments has {ids} for the games {list(self.games)}")
+        worlds = [name for name in self.games if is_world(name)]
+        if worlds and len(worlds) < len(self.games):
+            raise ValueError(
+                f"games {list(self.games)}: ALE's games and environments see other things; train "
+                "an agent for each"
+            )
+        if bool(worlds) == (self.network.input == "pixels"):
+            seen = "pixels" if self.network.input != "pixels" else "values or spikes"
+            raise ValueError(
+                f"network.input is {self.network.input!r}, {self.games[0]} is seen as {seen}"
+            )
 
     def _check_rollout(self) -> None:
         together = sum(self.copies) if self.schedule == "interleaved" else min(self.copies)
@@ -278,10 +299,11 @@ class TrainConfig:
             raise ValueError(
                 f"a rollout has {decisions} decisions for {self.minibatches} minibatches"
             )
-        if self.algorithm == "dqn" and self.rollout_steps <= self.protocol.frame_stack:
+        stack = self.network.observation_shape[0]
+        if self.algorithm == "dqn" and self.rollout_steps <= stack:
             raise ValueError(
                 f"rollout_steps is {self.rollout_steps}, must be above the frames of a stack "
-                f"({self.protocol.frame_stack}) for a replay"
+                f"({stack}) for a replay"
             )
 
     def _check_effects(self) -> None:
@@ -303,6 +325,11 @@ class TrainConfig:
                 f"game {self.decisions_of_a_game} decisions: nothing would be learned; lower one "
                 "or raise the other"
             )
+
+    @property
+    def worlds(self) -> bool:
+        """Whether the games are environments of gymnasium rather than ALE's."""
+        return is_world(self.games[0])
 
     @property
     def decisions_of_a_game(self) -> int:

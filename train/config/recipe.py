@@ -13,7 +13,13 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
-from mtspark.core.environments import GameProtocol, named_games
+from mtspark.core.environments import (
+    Environment,
+    GameProtocol,
+    is_world,
+    named_games,
+    world_task,
+)
 from mtspark.core.errors import BadFileError, BadNetworkError, BadRequestError, one_line
 from mtspark.core.files import AnyPath, current_policy, parse_toml, read_toml
 from mtspark.train.config.ablation import AblationSettings, grid, run_config
@@ -118,7 +124,7 @@ def to_config(fields: dict[str, Any], where: str) -> RunConfig:
         network = dict(network)
         variant, constants = network.pop("variant", None), network.pop("constants", None)
         _refuse_contradictions(network, variant, constants, where)
-        fields["network"] = {**_implied(fields, schema), **network}
+        fields["network"] = {**_implied(fields, schema, where), **network}
     config = _validated(schema, fields, where)
     if variant is not None or constants is not None:
         config = replace(config, network=with_variant(config.network, variant, constants))
@@ -194,11 +200,14 @@ def _listed(fields: dict[str, Any], schema: Any) -> dict[str, Any]:
     return listed
 
 
-def _implied(fields: dict[str, Any], schema: type[RunConfig]) -> dict[str, Any]:
+def _implied(fields: dict[str, Any], schema: type[RunConfig], where: str) -> dict[str, Any]:
     """Fields of the network that follow from the tasks of a run."""
     if schema is ImageConfig:
         standard = ImageConfig()
         return {**asdict(standard.network), "tasks": len(fields.get("tasks", standard.tasks))}
+    games = fields.get("games", ())
+    if games and all(isinstance(name, str) and is_world(name) for name in games):
+        return _implied_by_worlds(games, fields.get("environments", ()), where)
     protocol = fields.get("protocol", {})
     if not isinstance(protocol, dict):
         protocol = {}
@@ -209,6 +218,38 @@ def _implied(fields: dict[str, Any], schema: type[RunConfig]) -> dict[str, Any]:
     if isinstance(pruning, dict) and "layers" in pruning:
         implied["masked_layers"] = pruning["layers"]
     return implied
+
+
+def _implied_by_worlds(games: Any, settings: Any, where: str) -> dict[str, Any]:
+    """Fields of a network for environments, by what is found in their spaces.
+
+    Raises:
+        BadRequestError: no such environment, settings that it has not, or environments that one
+            network cannot see.
+    """
+    try:
+        environments = TypeAdapter(tuple[Environment, ...]).validate_python(settings)
+    except ValidationError as error:
+        problems = [_described(problem, Environment) for problem in error.errors()]
+        raise BadRequestError(f"{where}: environments: " + "; ".join(problems)) from error
+    known = {one.id: one for one in environments}
+    tasks = [world_task(known.get(name, Environment(name))) for name in games]
+    found = [task.environment.found for task in tasks if task.environment is not None]
+    shapes = {(seen.shape, seen.graded) for seen in found}
+    if len(shapes) > 1:
+        sizes = ", ".join(
+            f"{name} {seen.size} ({seen.kind})" for name, seen in zip(games, found, strict=True)
+        )
+        raise BadRequestError(
+            f"{where}: one network cannot see environments of different observations: {sizes}"
+        )
+    return {
+        "tasks": len(tasks),
+        "observation_shape": found[0].shape,
+        "convolutions": (),
+        "actions": max(len(task.legal_actions) for task in tasks),
+        "input": "values" if found[0].graded else "spikes",
+    }
 
 
 def _refuse_contradictions(

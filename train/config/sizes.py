@@ -56,14 +56,15 @@ def replay_places(config: TrainConfig) -> tuple[int, ...]:
 
 def run_sizes(config: TrainConfig) -> RunSizes:
     """What a run takes; what PyTorch needs within an update comes on top."""
-    frame = config.protocol.screen_size**2
+    stack, *picture = config.network.observation_shape
+    frame = math.prod(picture)
     replay = 0
     if config.algorithm == "dqn":
         replay = sum(replay_places(config)) * (frame + BYTES_BESIDE_FRAME)
     playing = sum(config.copies) if config.schedule == "interleaved" else max(config.copies)
     # PQN keeps the frames before and after every decision.
     stacks = 2 if config.algorithm == "pqn" else 1
-    rollout = stacks * config.rollout_steps * playing * config.protocol.frame_stack * frame
+    rollout = stacks * config.rollout_steps * playing * stack * frame
     weights = 4 * sum(math.prod(shape) for shape in weight_shapes(config.network).values())
     return RunSizes(replay, rollout, (STATE_COPIES + 1) * weights)
 

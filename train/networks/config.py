@@ -6,6 +6,7 @@ import math
 from dataclasses import asdict, astuple, dataclass, fields
 from typing import Any, NamedTuple
 
+from mtspark.core.environments import MESSAGES_PER_DEVIATION
 from mtspark.core.errors import BadNetworkError, one_line
 
 HIDDEN = "hidden"
@@ -26,6 +27,9 @@ SURROGATES = {
 :func:`mtspark.train.networks.neurons.surrogate_derivative`."""
 
 RESETS = ("zero", "subtract", "none")
+INPUTS = {"pixels": 1 / 255, "values": 1 / MESSAGES_PER_DEVIATION, "spikes": 1.0}
+"""What a frame holds, and what one unit of it is to the network: bytes of pixels, signed messages
+of numbers in deviations (:mod:`mtspark.core.environments.messages`), or spikes."""
 
 
 class NeuronConstants(NamedTuple):
@@ -94,6 +98,7 @@ class NetworkConfig:
         context_size: length of an embedding or a prototype; one_hot has one entry a task.
         k_winners: share of the hidden neurons that may fire in a step; 0 for all of them.
         masked_layers: the layers some of whose synapses may be cut: hidden, conv1, conv2, ...
+        input: what a frame holds: pixels, values or spikes, see :data:`INPUTS`.
     """
 
     observation_shape: tuple[int, int, int] = (4, 84, 84)
@@ -119,6 +124,12 @@ class NetworkConfig:
     context_size: int = 0
     k_winners: float = 0.0
     masked_layers: tuple[str, ...] = ()
+    input: str = "pixels"
+
+    @property
+    def message_value(self) -> float:
+        """What a frame's unit is to the network."""
+        return INPUTS[self.input]
 
     @property
     def layer_names(self) -> tuple[str, ...]:
@@ -178,13 +189,15 @@ FIRST_FIELDS = tuple(entry.name for entry in fields(NetworkConfig))[:10]
 
 
 def network_to_json(config: NetworkConfig) -> dict[str, Any]:
-    """Return the fields by name; without `masked_layers` where no layer has a mask.
+    """Return the fields by name; without `masked_layers` and `input` where they are as usual.
 
-    Files of networks without masks are those of before masks existed.
+    Files of such networks are those of before these fields existed.
     """
     content = asdict(config)
     if not config.masked_layers:
         del content["masked_layers"]
+    if config.input == NetworkConfig.input:
+        del content["input"]
     return content
 
 
@@ -205,6 +218,7 @@ def check_network_config(config: NetworkConfig) -> None:
         "conv_gate": (config.conv_gate, ("neuron", "channel")),
         "dendrite_selection": (config.dendrite_selection, SELECTIONS),
         "context": (config.context, CONTEXTS),
+        "input": (config.input, tuple(INPUTS)),
     }
     for name, (value, known) in choices.items():
         if value not in known:

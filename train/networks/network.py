@@ -28,15 +28,25 @@ class ScaledStandardisation(nn.Module):
 
     A function of the weights alone, so it folds into them exactly at export. Scaled weight
     standardisation: Brock et al. 2021, arXiv:2101.08692; the factor 2 suits binary spikes.
+
+    Args:
+        channels: output channels.
+        centred: take the mean off. Of few signed inputs it would be a dimension of what they
+            can say; then std is the root mean square.
     """
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, *, centred: bool = True) -> None:
         super().__init__()
         self.gain = nn.Parameter(torch.ones(channels))
+        self.centred = centred
 
     def forward(self, weight: Tensor) -> Tensor:
         """Return the standardised weights; shape (channels, ...) in and out."""
         rows = weight.flatten(1)
+        if not self.centred:
+            size = rows.square().mean(1, keepdim=True).sqrt()
+            scale = 2.0 * self.gain[:, None] / (size * math.sqrt(rows.shape[1]) + 1e-8)
+            return (rows * scale).view_as(weight)
         std, mean = torch.std_mean(rows, dim=1, keepdim=True, correction=0)
         scale = 2.0 * self.gain[:, None] / (std * math.sqrt(rows.shape[1]) + 1e-8)
         return ((rows - mean) * scale).view_as(weight)
@@ -58,10 +68,11 @@ class SpikingLayer(nn.Module):
         drive: float = 1.0,
         *,
         masked: bool = False,
+        centred: bool = True,
     ) -> None:
         super().__init__()
         self.synapses = synapses
-        self.standardise = ScaledStandardisation(synapses.weight.shape[0])
+        self.standardise = ScaledStandardisation(synapses.weight.shape[0], centred=centred)
         self.neuron = DeployableLeaky(constants)
         self.drive = drive
         self.kept: Tensor | None = None
@@ -136,14 +147,18 @@ class MTSparkNetwork(nn.Module):
         for name, size in zip(config.layer_names, config.convolutions, strict=False):
             synapses = nn.Conv2d(channels, size.channels, size.kernel, size.stride)
             constants = config.neuron_constants(name)
-            masked = name in config.masked_layers
-            self.convolutions.append(SpikingLayer(synapses, constants, config.drive, masked=masked))
+            options = {
+                "masked": name in config.masked_layers,
+                "centred": bool(self.convolutions) or config.input == "pixels",
+            }
+            self.convolutions.append(SpikingLayer(synapses, constants, config.drive, **options))
             channels, height, width = self.layer_shapes[name]
         self.hidden = SpikingLayer(
             nn.Linear(channels * height * width, config.hidden),
             config.neuron_constants(HIDDEN),
             config.drive,
             masked=HIDDEN in config.masked_layers,
+            centred=bool(config.convolutions) or config.input == "pixels",
         )
         self.context = TaskContext(config.context, config.tasks, config.context_size)
         dendrites = {
@@ -208,7 +223,7 @@ class MTSparkNetwork(nn.Module):
         """Compute Q values.
 
         Args:
-            frames: (batch, channels, height, width) uint8 pixels.
+            frames: (batch, channels, height, width) uint8 pixels or spikes, or int8 values.
             task: (batch,) task indices, or any float context vectors (batch, context size).
             trace: filled with every layer's currents and spikes when given.
 
@@ -257,8 +272,11 @@ class MTSparkNetwork(nn.Module):
         kind = frames.device.type
         if torch.is_autocast_enabled(kind) and torch.get_autocast_dtype(kind) == torch.bfloat16:
             whole = frames.to(torch.bfloat16)
-            return whole.contiguous(memory_format=torch.channels_last), 1 / 255
-        return (frames.float() / 255.0).contiguous(memory_format=torch.channels_last), 1.0
+            return whole.contiguous(memory_format=torch.channels_last), self.config.message_value
+        seen = frames.float() / 255.0
+        if self.config.input != "pixels":
+            seen = frames.float() * self.config.message_value
+        return seen.contiguous(memory_format=torch.channels_last), 1.0
 
     @contextmanager
     def weights_kept(self) -> Iterator[None]:

@@ -28,7 +28,8 @@ from mtspark.core.errors import BadNetworkError
 STATE_ONE = 2**STATE_SHIFT
 EXACT_FLOAT32 = 2**24
 """Up to here float32 holds every integer."""
-PIXEL_LIMIT = 255
+LARGEST = {"pixels": 255, "values": 128, "spikes": 1}
+"""Magnitude of a message, by what a frame holds."""
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,7 @@ def integers_of_layer(
     membrane_decay: int,
     steps: int,
     options: TwinOptions,
+    signed: bool = False,
 ) -> LayerIntegers:
     """Find the largest exponent for which no sum can overflow, and the integers that go with it.
 
@@ -118,11 +120,12 @@ def integers_of_layer(
         bias: folded float biases, (channels,).
         thresholds: float thresholds of the gated neurons over the drive, (tasks, *shape), or
             None for a layer that is read out.
-        largest_message: 1 for spikes, 255 for pixels.
+        largest_message: 1 for spikes, 255 for pixels, 128 for signed values.
         input_scale: float value of a message of 1.
         membrane_decay: dv of 4096.
         steps: between two resets of the state.
         options: the weight grid.
+        signed: messages may be negative.
 
     Raises:
         BadNetworkError: no exponent is small enough.
@@ -133,6 +136,8 @@ def integers_of_layer(
     rounded = round_weights(in_steps.detach(), options)
     unit = unit * input_scale
     above, below = _signed_sums(rounded * options.step, largest_message)
+    if signed:
+        above = below = above + below
     for exponent in reversed(WEIGHT_EXPONENTS):
         gain = 2.0**exponent / unit
         smooth_bias = bias * gain * STATE_ONE

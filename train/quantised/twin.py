@@ -18,7 +18,7 @@ from mtspark.core.errors import BadNetworkError
 from mtspark.train.networks import HIDDEN, MTSparkNetwork, spike_with_surrogate, why_not_deployable
 from mtspark.train.quantised.integers import (
     EXACT_FLOAT32,
-    PIXEL_LIMIT,
+    LARGEST,
     STATE_ONE,
     LayerIntegers,
     TwinOptions,
@@ -83,8 +83,9 @@ class Twin(nn.Module):
                 layer.folded_weight(),
                 layer.folded_bias(),
                 config.threshold / self._gains(name) / drive,
-                largest_message=PIXEL_LIMIT if first else 1,
-                input_scale=1.0 / 255.0 if first else 1.0,
+                largest_message=LARGEST[config.input] if first else 1,
+                signed=first and config.input == "values",
+                input_scale=config.message_value if first else 1.0,
                 membrane_decay=decay,
                 steps=steps,
                 options=self.options,
@@ -122,7 +123,7 @@ class Twin(nn.Module):
         """Compute the action values of the chip.
 
         Args:
-            frames: (batch, channels, height, width) uint8 pixels.
+            frames: (batch, channels, height, width) uint8 or int8.
             task: (batch,) task indices.
             trace: filled with every spike and membrane when given.
             integers: :meth:`integers` of the weights as they are; computed when not given.
@@ -211,7 +212,7 @@ def arriving(messages: Tensor, whole: LayerIntegers, stride: int | None) -> Tens
     The sum over inputs is shifted by the exponent, rounding down, and 6 bits to the left.
 
     Args:
-        messages: (batch, ...) pixels 0..255 or spikes.
+        messages: (batch, ...) pixels 0..255, values -128..127 or spikes.
         whole: the layer's integers.
         stride: of a convolution; None for a dense layer.
     """

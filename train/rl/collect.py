@@ -18,7 +18,15 @@ import torch
 from torch import Tensor
 
 from mtspark.core.arrays import Booleans, Floats, Integers, Pixels, Singles
-from mtspark.core.environments import EMULATOR_ACTIONS, NOOP, GameProtocol, Task, make_games
+from mtspark.core.environments import (
+    EMULATOR_ACTIONS,
+    NOOP,
+    GameProtocol,
+    RunningStatistics,
+    Task,
+    WorldGames,
+    make_games,
+)
 from mtspark.train.config import TrainConfig
 
 RETURN_WINDOW = 30
@@ -29,6 +37,8 @@ SEED_LASTS = 1000
 For a seed ALE loads the game anew and fills a table of colours by 33 million comparisons, which
 takes 70 ms, against 4 ms for a start without one. More decisions would make a resumed run play
 longer until it goes on."""
+MEASURED_COPIES, MEASURED_DECISIONS = 8, 64
+"""Of random play, before the first decision of a run: the first statistics of what is seen."""
 
 
 def episode_seed(run_seed: int, task: int, copy: int, number: int) -> int:
@@ -51,7 +61,7 @@ def random_frames(task: Task, protocol: GameProtocol, seed: int, decisions: int 
     """Frames of four copies of a game under random play.
 
     Returns:
-        uint8 (4 * decisions, stack, height, width).
+        uint8 or int8 (4 * decisions, stack, height, width).
     """
     generator = np.random.default_rng(seed)
     games = TaskGames(task, protocol, 4, 1, seed=seed)
@@ -97,7 +107,8 @@ class TaskGames:
 
     Attributes:
         task: the game.
-        frames: uint8 (copies, stack, height, width), what the next decision sees.
+        frames: uint8 or int8 (copies, stack, height, width), what the next decision sees.
+        statistics: of the numbers that an environment shows; None where it shows none.
         returns: unclipped returns of the last finished games.
         episodes: finished games since the run began.
     """
@@ -118,8 +129,10 @@ class TaskGames:
         self.episodes = 0
         self._life_ends_episode = protocol.life_loss_ends_episode
         whole = replace(protocol, life_loss_ends_episode=False)
-        self._games = make_games(task, whole, copies, num_threads=threads)
+        self.frames: Tensor = torch.empty(0)
         self._seed, self._index = seed, index
+        self.statistics = self._measured()
+        self._games = make_games(self.task, whole, copies, num_threads=threads)
         # Played frame by frame, what follows an episode depends on the other copies.
         alone = protocol.mode is None and protocol.difficulty is None
         self._seed_lasts = SEED_LASTS if alone else 0
@@ -127,6 +140,41 @@ class TaskGames:
         self._seeds = np.zeros(copies, dtype=np.int64)
         self._actions = [bytearray() for _ in range(copies)]
         self._sent: Integers = np.zeros(copies, dtype=np.int64)
+
+    def _measured(self) -> RunningStatistics | None:
+        """First statistics, of random play; the task takes them."""
+        environment = self.task.environment
+        if environment is None or not environment.found.graded:
+            return None
+        statistics = RunningStatistics(environment.found.size)
+        self._take(statistics)
+        generator = np.random.default_rng([self._seed, self._index])
+        games = make_games(self.task, None, MEASURED_COPIES)
+        assert isinstance(games, WorldGames)
+        games.reset(seed=int(generator.integers(0, 2**30)))
+        for _ in range(MEASURED_DECISIONS):
+            statistics.add(games.values)
+            games.step(generator.choice(self.task.legal_actions, size=MEASURED_COPIES))
+        games.close()
+        self._take(statistics)
+        return statistics
+
+    def _take(self, statistics: RunningStatistics) -> None:
+        assert self.task.environment is not None
+        seen = self.task.environment.found
+        seen = replace(seen, mean=statistics.mean, deviation=statistics.deviation)
+        environment = replace(self.task.environment, observation=seen)
+        self.task = replace(self.task, environment=environment)
+
+    def take_statistics(self) -> None:
+        """Send what is seen relative to the statistics as they are now."""
+        if self.statistics is None:
+            return
+        self._take(self.statistics)
+        assert isinstance(self._games, WorldGames)
+        assert self.task.environment is not None
+        self._games.observation = self.task.environment.found
+        self.frames = torch.from_numpy(self._games.frames.copy())
 
     def start(self, seeds: Integers | None = None) -> None:
         """Start every copy afresh.
@@ -163,6 +211,9 @@ class TaskGames:
                 seed=self._seeds[seeded], options={"reset_mask": seeded}
             )
         ended, cut = ended & valid, cut & valid
+        if self.statistics is not None:
+            assert isinstance(self._games, WorldGames)
+            self.statistics.add(self._games.values)
         lost = (np.asarray(info["lives"], dtype=np.int64) < self._lives) & valid
         life_ends = life_loss_is_terminal or self._life_ends_episode
         terminal = (ended | lost) if life_ends else ended.copy()
@@ -175,7 +226,7 @@ class TaskGames:
         return Step(rewards, terminal, terminal | cut, valid)
 
     def _see(self, frames: Any, info: dict[str, Any]) -> None:
-        self.frames: Tensor = torch.from_numpy(frames.copy())
+        self.frames = torch.from_numpy(frames.copy())
         self._lives = np.asarray(info["lives"], dtype=np.int64)
 
     def _at_end_of_seed(self) -> Booleans:
@@ -225,7 +276,9 @@ class TaskGames:
             raise ValueError(f"episodes of {len(seeds)} copies, {self.copies} play")
         if lengths.min() < 0 or lengths.sum() != len(actions):
             raise ValueError(f"{len(actions)} actions for episodes of {lengths.sum()} decisions")
-        if actions.max(initial=0) >= EMULATOR_ACTIONS or min(seeds.min(), begun.min()) < 0:
+        known = self.task.environment
+        most = EMULATOR_ACTIONS if known is None else known.actions
+        if actions.max(initial=0) >= most or min(seeds.min(), begun.min()) < 0:
             raise ValueError("an action, seed or number of an episode that no game has")
         played = np.split(actions, np.cumsum(lengths)[:-1])
         self._play_again(seeds, played, on_step)
@@ -309,6 +362,16 @@ class Games:
         """Mean unclipped return of each game's last episodes, None before the first."""
         return {game.task.name: game.mean_return() for game in self.of_tasks}
 
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """The tasks, with the statistics that are in use."""
+        return tuple(game.task for game in self.of_tasks)
+
+    def take_statistics(self) -> None:
+        """Use the statistics of everything that was seen, until the next call."""
+        for game in self.of_tasks:
+            game.take_statistics()
+
     def restart(self, generator: np.random.Generator) -> None:
         """Start every copy of every game afresh, from seeds of a generator."""
         firsts = generator.integers(0, 2**30, size=len(self.of_tasks))
@@ -350,7 +413,10 @@ class Games:
             if self.config.clipped[task]:
                 rewards.append(np.sign(step.rewards).astype(np.float32))
             else:
-                scaled = step.rewards * (scales[task] if scales else 1.0)
+                environment = self.of_tasks[task].task.environment
+                bounds = None if environment is None else environment.reward_range
+                given = step.rewards if bounds is None else np.clip(step.rewards, *bounds)
+                scaled = given * (scales[task] if scales else 1.0)
                 rewards.append(scaled.astype(np.float32))
         return np.concatenate(rewards)
 
@@ -360,7 +426,12 @@ class Games:
             "episodes": [game.episodes for game in self.of_tasks],
             "returns": [list(game.returns) for game in self.of_tasks],
             "running": [game.state() for game in self.of_tasks],
+            **({"statistics": measured} if (measured := self._statistics()) else {}),
         }
+
+    def _statistics(self) -> list[dict[str, Any]]:
+        known = (game.statistics for game in self.of_tasks)
+        return [statistics.state() for statistics in known if statistics is not None]
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take the counts of :meth:`state` back."""
@@ -370,6 +441,11 @@ class Games:
             game.episodes = episodes
             game.returns.clear()
             game.returns.extend(returns)
+        measured = [game for game in self.of_tasks if game.statistics is not None]
+        for game, saved in zip(measured, state.get("statistics", []), strict=True):
+            assert game.statistics is not None
+            game.statistics.restore(saved)
+            game.take_statistics()
 
     def replay(
         self, state: dict[str, Any], on_decision: Callable[[int, int], None]

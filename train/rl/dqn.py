@@ -22,7 +22,9 @@ class DqnTrainer(Trainer):
 
     def __init__(self, config: TrainConfig, *, resumed: bool = False) -> None:
         super().__init__(config, resumed=resumed)
-        stack = config.protocol.frame_stack
+        stack = config.network.observation_shape[0]
+        # A replay keeps bytes, whatever they stand for.
+        self._seen = torch.int8 if config.network.input == "values" else torch.uint8
         self.replays = [
             Replay(config.replay.capacity, stack, config.replay.batch_size, places)
             for places in replay_places(config)
@@ -51,7 +53,7 @@ class DqnTrainer(Trainer):
             first = own.stop
             steps = [turn.steps[position] for turn in turns]
             self.replays[index].add(
-                torch.stack([turn.frames[own, -1].cpu() for turn in turns]),
+                torch.stack([turn.frames[own, -1].cpu().view(torch.uint8) for turn in turns]),
                 torch.stack([turn.actions[own] for turn in turns]),
                 torch.stack([turn.rewards[own] for turn in turns]),
                 torch.stack([torch.from_numpy(step.terminal) for step in steps]),
@@ -66,7 +68,7 @@ class DqnTrainer(Trainer):
         for index in active:
             batch = self.replays[index].sample()
             task = torch.full((len(batch.actions),), index, device=self.device)
-            frames = batch.frames.to(self.device)
+            frames = batch.frames.view(self._seen).to(self.device)
             spikes: dict[str, Tensor] | None = None if self.cost is None else {}
             values = self.values(self.network, frames, task, spikes)
             if self.cost is not None and spikes is not None:
@@ -82,7 +84,7 @@ class DqnTrainer(Trainer):
             if taught and not config.taught_from_rewards:
                 continue
             goals = self._goals(
-                batch.next_frames.to(self.device),
+                batch.next_frames.view(self._seen).to(self.device),
                 batch.rewards.to(self.device),
                 batch.terminal.to(self.device),
                 task,

@@ -62,5 +62,11 @@ def check_actions(tasks: tuple[Task, ...], config: TrainConfig) -> None:
         if needed > config.network.actions:
             raise BadRequestError(
                 f"network.actions is {config.network.actions}, {task.name} needs {needed}; "
-                "18 serve every game"
+                "18 serve every game of ALE"
+            )
+        seen = None if task.environment is None else task.environment.found
+        if seen is not None and seen.shape != config.network.observation_shape:
+            raise BadRequestError(
+                f"network.observation_shape is {config.network.observation_shape}, {task.name} "
+                f"shows {seen.shape}"
             )

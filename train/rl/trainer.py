@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mtspark.core.environments import Task, task_for_game
+from mtspark.core.environments import Task, task_for_game, world_task
 from mtspark.train.checkpoint import Agent
 from mtspark.train.config import TrainConfig
 from mtspark.train.networks import MTSparkNetwork
@@ -83,7 +83,11 @@ class Trainer(ABC):
     def __init__(self, config: TrainConfig, *, resumed: bool = False) -> None:
         self.device = prepare_torch(config.device, config.seed, config.threads)
         self.config = config
-        self.tasks: tuple[Task, ...] = tuple(task_for_game(game) for game in config.games)
+        settings = {one.id: one for one in config.environments}
+        self.tasks: tuple[Task, ...] = tuple(
+            world_task(settings[game]) if game in settings else task_for_game(game)
+            for game in config.games
+        )
         check_actions(self.tasks, config)
         # A resumed run has its weights from its checkpoint; the agent that it started from may
         # be gone by then.
@@ -167,6 +171,7 @@ class Trainer(ABC):
         self.progress.updates += 1
         finished = self.games.episodes - episodes_before
         self.schedule.after_update(decisions, finished, self.network)
+        self.games.take_statistics()
 
     def set_learning_rate(self) -> None:
         """Set the optimizer's rate to its place in the linear fall."""
@@ -230,7 +235,8 @@ class Trainer(ABC):
             "episodes": self.games.episodes,
             "training_returns": self.games.mean_returns(),
         }
-        return Agent(network.eval(), self.tasks, self.config.protocol, training)
+        protocol = None if self.config.worlds else self.config.protocol
+        return Agent(network.eval(), self.games.tasks, protocol, training)
 
     def state(self) -> dict[str, Any]:
         """Everything that a resumed run needs, as tensors and plain values."""

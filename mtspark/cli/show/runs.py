@@ -31,8 +31,9 @@ def print_run(result: dict[str, Any], network: ChipNetwork) -> None:
     scores = ", ".join(f"{episode['return']:g}" for episode in episodes)
     cut = sum(not episode["finished"] for episode in episodes)
     limited = sum(episode.get("truncated", False) for episode in episodes)
+    limit = "the frame limit" if result["protocol"] is not None else "the time limit"
     ends = (f", {cut} cut off" if cut else "") + (
-        f", {limited} ended by the frame limit" if limited else ""
+        f", {limited} ended by {limit}" if limited else ""
     )
     console.print(
         f"[bold]{escape(result['task'])}[/bold] on {escape(result['backend'])}: mean return "
@@ -42,6 +43,7 @@ def print_run(result: dict[str, Any], network: ChipNetwork) -> None:
         markup=True,
     )
     console.print(f"returns: {scores}")
+    _print_clipped(result, network)
     print_counts(result, network)
     # A run of an earlier version, and one of a float network, has no bill on a chip.
     for bill in result.get("energy_on_chip") or result["energy"]:
@@ -56,6 +58,17 @@ def print_run(result: dict[str, Any], network: ChipNetwork) -> None:
     console.print(
         f"this computer (game and simulation): {host['decisions_per_s']:g} decisions a second"
     )
+
+
+def _print_clipped(result: dict[str, Any], network: ChipNetwork) -> None:
+    """How many numbers of an environment lay beyond what can be sent."""
+    clipped = result.get("clipped_values")
+    if clipped is not None:
+        seen = result["decisions"] * math.prod(network.input.shape)
+        console.print(
+            f"clipped: {clipped:,} of {seen:,} numbers ({clipped / seen:.2%}) lay four deviations "
+            "or more from their mean and were sent as the largest message"
+        )
 
 
 def print_counts(result: dict[str, Any], network: ChipNetwork) -> None:

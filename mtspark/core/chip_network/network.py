@@ -20,7 +20,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtspark.core.chip_network.encoding import Encoder
-from mtspark.core.environments import GameProtocol, Task, named_task, task_index
+from mtspark.core.environments import (
+    GameProtocol,
+    Task,
+    named_task,
+    protocol_with_sticky,
+    task_index,
+)
 from mtspark.core.errors import BadNetworkError, BadRequestError
 from mtspark.core.geometry import ConvParameters
 
@@ -209,7 +215,7 @@ class ChipNetwork:
         readout: of the action values.
         tasks: row i of every threshold array belongs to task i.
         time_steps: T, how many frames or slices are sent for one decision.
-        protocol: how the games are played; None for a network that plays none.
+        protocol: how ALE's games are played; None for a network that plays none of them.
         provenance: where it came from: file hashes, tool versions, quantisation settings.
     """
 
@@ -298,15 +304,22 @@ class ChipNetwork:
         raise BadRequestError(f"no population {name!r}; this network has {known}")
 
     @property
-    def game_protocol(self) -> GameProtocol:
-        """How the games are played.
+    def plays(self) -> bool:
+        """Whether a task is a game or an environment."""
+        return any(task.game for task in self.tasks)
+
+    def protocol_with(self, sticky: float | None = None) -> GameProtocol | None:
+        """How ALE's games are played; None where the tasks are environments.
+
+        Args:
+            sticky: another probability of sticky actions than the protocol's.
 
         Raises:
-            BadRequestError: the network plays none.
+            BadRequestError: the network plays nothing, or sticky actions in an environment.
         """
-        if self.protocol is None:
+        if not self.plays:
             raise BadRequestError(f"{self.name}: plays no game; give it recorded inputs instead")
-        return self.protocol
+        return protocol_with_sticky(self.protocol, sticky)
 
     def task_index(self, task: str) -> int:
         """Row of a task in the threshold arrays.

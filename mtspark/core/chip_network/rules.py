@@ -245,9 +245,23 @@ def scales_are_finite(network: ChipNetwork) -> Iterator[str]:
 
 def games_have_a_protocol(network: ChipNetwork) -> Iterator[str]:
     """A network that plays says how its games are played."""
-    games = [task.name for task in network.tasks if task.game]
+    games = [task.name for task in network.tasks if task.is_ale]
     if games and network.protocol is None:
         yield f"task {games[0]!r} is a game, and no protocol says how it is played"
+
+
+def environments_show_what_the_input_takes(network: ChipNetwork) -> Iterator[str]:
+    """A frame of an environment has the shape and the kind of the input."""
+    given = network.input
+    for task in network.tasks:
+        if task.environment is None:
+            continue
+        seen = task.environment.found
+        if seen.shape != given.shape or seen.graded != given.signed or not given.held:
+            yield (
+                f"task {task.name!r} shows {seen.shape} of kind {seen.kind}, which the input of "
+                f"shape {given.shape} does not take"
+            )
 
 
 def encoders_hold_a_frame_whose_sums_fit(network: ChipNetwork) -> Iterator[str]:
@@ -296,4 +310,5 @@ VALUE_RULES = (
     scales_are_finite,
     encoders_hold_a_frame_whose_sums_fit,
     games_have_a_protocol,
+    environments_show_what_the_input_takes,
 )

@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 from mtspark.core.environments.delay import DelayedGames
+from mtspark.core.environments.environment import Environment
 from mtspark.core.environments.frames import FrameGames
-from mtspark.core.environments.names import game_name
+from mtspark.core.environments.names import game_name, is_world
 from mtspark.core.environments.protocol import EMULATOR_ACTIONS, GameProtocol, Task
 from mtspark.core.environments.vector import Games, rom_path, vector_games
-from mtspark.core.environments.worlds import WorldGames
+from mtspark.core.environments.worlds import WorldGames, world_task
 
 ALL_ACTIONS = EMULATOR_ACTIONS
 """Every agent head has this many outputs."""
 
 
 def task_for_game(game: str) -> Task:
-    """Describe an Atari game, with its minimal action set.
+    """Describe an Atari game, with its minimal action set, or an environment of gymnasium.
 
     Args:
-        game: its ALE name, or what others call it (:func:`game_name`).
+        game: its ALE name, or what others call it (:func:`game_name`); or an environment's id.
 
     Raises:
-        BadRequestError: ALE has no such game, or it is for several players only.
+        BadRequestError: there is no such game or environment, it is for several players only, or
+            an agent cannot see or act in it.
+        BackendMissingError: a package that an environment needs is missing.
     """
+    if is_world(game):
+        return world_task(Environment(game))
     import ale_py
 
     game = game_name(game)

@@ -9,6 +9,7 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
+from mtspark.core.environments.environment import is_environment
 from mtspark.core.environments.protocol import ADDITIONS, GYMNASIUM, Task, plain_name, task_index
 
 log = logging.getLogger(__name__)
@@ -31,6 +32,11 @@ def game_name(text: str) -> str:
         return text
     found = [game for game in games if plain_name(game) == plain_name(text)]
     return found[0] if len(found) == 1 else text
+
+
+def is_world(name: str) -> bool:
+    """Whether a name is that of an environment of gymnasium's and of no ALE game."""
+    return is_environment(name) and game_name(name) == name and not name.startswith("ALE/")
 
 
 def named_games(names: Iterable[str]) -> tuple[str, ...]:

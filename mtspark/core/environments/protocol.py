@@ -167,6 +167,42 @@ def protocol_from_json(data: Any, where: str) -> GameProtocol:
     return protocol
 
 
+def protocol_with_sticky(
+    protocol: GameProtocol | None, sticky: float | None
+) -> GameProtocol | None:
+    """The protocol with another probability of sticky actions, or as it is for None.
+
+    Raises:
+        BadRequestError: no probability, or there is no protocol: an environment has none.
+    """
+    if sticky is None:
+        return protocol
+    if not 0 <= sticky < 1:
+        raise BadRequestError(f"sticky action probability {sticky}: 0 up to below 1")
+    if protocol is None and sticky:
+        raise BadRequestError(
+            f"sticky action probability {sticky}: is of ALE's games; give an environment the "
+            "wrapper StickyAction in its recipe"
+        )
+    return None if protocol is None else replace(protocol, sticky_action_probability=sticky)
+
+
+FRAME_RATE_HZ = 60.0
+"""Emulator frames in a second of a console's time, as the Atari literature counts them."""
+
+
+def seconds_per_decision(task: Task, protocol: GameProtocol | None) -> float | None:
+    """How long a game or an environment waits for a decision; None for a task that is neither."""
+    if task.environment is not None:
+        return 1 / task.environment.decisions_per_s
+    return protocol.frame_skip / FRAME_RATE_HZ if task.game and protocol is not None else None
+
+
+def sticky_of(protocol: GameProtocol | None) -> float:
+    """The protocol's probability of sticky actions; 0 without one."""
+    return 0.0 if protocol is None else protocol.sticky_action_probability
+
+
 def why_not_playable(protocol: GameProtocol) -> str | None:
     """The first field out of its range, its value and the range; None where all can be played."""
     for name, (low, high) in PROTOCOL_RANGES.items():

@@ -35,6 +35,7 @@ class Feed:
         time_steps: T.
         held: one frame for all steps, otherwise a slice a step.
         graded: bytes 0 to 255, otherwise spikes 0 and 1.
+        signed: bytes -128 to 127.
         scale: what a message of 1 stands for in floats.
     """
 
@@ -43,12 +44,15 @@ class Feed:
     held: bool
     graded: bool
     scale: float
+    signed: bool = False
 
 
 def feed_of(network: ChipNetwork) -> Feed:
     """Return what a chip network takes."""
     given = network.input
-    return Feed(given.shape, network.time_steps, given.held, given.payload_bits > 0, given.scale)
+    graded = given.payload_bits > 0
+    steps = network.time_steps
+    return Feed(given.shape, steps, given.held, graded, given.scale, given.signed)
 
 
 def task_frames(
@@ -138,7 +142,7 @@ def random_frames(feed: Feed, decisions: int, seed: int) -> NDArray[np.uint8]:
     shape = (decisions, *(() if feed.held else (feed.time_steps,)), *feed.shape)
     if feed.graded:
         values = generator.integers(0, 256, shape) * (generator.random(shape) < PIXEL_SHARE)
-        return values.astype(np.uint8)
+        return values.astype(np.uint8).view(np.int8 if feed.signed else np.uint8)
     return (generator.random(shape) < SPIKE_SHARE).astype(np.uint8)
 
 
@@ -172,9 +176,9 @@ def recorded_frames(
     frames = load_array(Path(inputs))
     series = () if network.input.held else (network.time_steps,)
     wanted = (*series, *network.input.shape)
-    if frames.dtype != np.uint8 or frames.shape[1:] != wanted or not len(frames):
+    if frames.dtype != network.input.dtype or frames.shape[1:] != wanted or not len(frames):
         raise BadFileError(
-            f"{inputs}: {frames.dtype} {frames.shape}, uint8 (decisions, "
+            f"{inputs}: {frames.dtype} {frames.shape}, {network.input.dtype} (decisions, "
             f"{', '.join(map(str, wanted))}) is needed"
         )
     return np.asarray(frames[:decisions])

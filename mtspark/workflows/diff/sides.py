@@ -154,7 +154,12 @@ class TorchSide(_Plain):
         self.tasks = tuple(task.name for task in self.agent.tasks)
         config = self.agent.network.config
         self.feed: Feed | None = Feed(
-            config.observation_shape, config.time_steps, True, True, 1 / 255
+            config.observation_shape,
+            config.time_steps,
+            held=True,
+            graded=config.input != "spikes",
+            scale=config.message_value,
+            signed=config.input == "values",
         )
 
     def run(self, frames: NDArray[np.uint8], feed: Feed, row: int) -> ChipTrace:

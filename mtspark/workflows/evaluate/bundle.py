@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mtspark.core.backend import Moment, greedy_actions
+from mtspark.core.environments import sticky_of
 from mtspark.core.errors import BadRequestError
 from mtspark.core.files import AnyPath, check_checkpoint_file, check_target, writable_folder
 from mtspark.core.progress import ProgressCallback, begin, no_progress
@@ -45,7 +46,7 @@ class EvaluationRequest:
         tasks: names; empty: all.
         episodes: full games of each row, at least 2.
         seed: of the first game of every row.
-        sticky: sticky actions of the second pair of rows.
+        sticky: sticky actions of the second pair of rows, which environments do not have.
         data: folder with test images, for image tasks; None downloads them.
         images: test images of each task; 0: all.
         store: file that gets the rows as they come; a run that was stopped goes on with it.
@@ -125,8 +126,8 @@ def evaluate_bundle(
             notes = {key: network.provenance.get(key) for key in QUANTISATION}
             images += image_rows(bundle, task.name, request.data, request.images, notes, progress)
             continue
-        usual = network.game_protocol.sticky_action_probability
-        for sticky in dict.fromkeys((usual, request.sticky)):
+        usual = sticky_of(network.protocol)
+        for sticky in dict.fromkeys((usual, request.sticky if task.is_ale else usual)):
             question = (
                 task.name,
                 sticky,

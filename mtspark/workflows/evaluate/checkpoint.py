@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mtspark.core.environments import Task, named_task
+from mtspark.core.environments import Task, named_task, sticky_of
 from mtspark.core.files import AnyPath, check_checkpoint_file, current_policy, read_whole
 from mtspark.core.progress import ProgressCallback, begin, no_progress
 from mtspark.sim.play import play_task
@@ -75,9 +75,8 @@ def evaluate_checkpoint(
             data, count = request.data, request.images
             images.append(float_image_row(agent, row, data, count, digest, progress))
             continue
-        assert agent.protocol is not None
-        usual = agent.protocol.sticky_action_probability
-        for sticky in dict.fromkeys((usual, request.sticky)):
+        usual = sticky_of(agent.protocol)
+        for sticky in dict.fromkeys((usual, request.sticky if task.is_ale else usual)):
             question = (
                 task.name,
                 sticky,
@@ -108,7 +107,6 @@ def float_game_row(
     """Play one task with an agent's float network; `digest` names its file."""
     from mtspark.train.backend import TorchBackend
 
-    assert agent.protocol is not None
     name = BackendName.TORCH.value
     stage = f"{task.name}, sticky {sticky:g}, {name}"
     with closing(TorchBackend(agent)) as player:

@@ -31,12 +31,18 @@ def trained_weight_bits(training: dict[str, Any]) -> int:
     return WEIGHT_BITS
 
 
+def payload_bits_of(agent: Agent) -> int:
+    """Return the bits of an agent's input messages: 0 of spikes, 8 of pixels and values."""
+    return 0 if agent.network.config.input == "spikes" else 8
+
+
 def frames_of(agent: Agent, task: Task, moments: int = MOMENTS) -> NDArray[np.uint8]:
     """Return frames of a game that is played at random.
 
     Args:
         agent: with the protocol of its games.
         task: without a game, the frames are noise, from dark to bright.
+            An environment's frames are int8 messages of its numbers, or uint8 spikes.
         moments: of each of the games.
     """
     generator = np.random.default_rng(0)
@@ -44,7 +50,6 @@ def frames_of(agent: Agent, task: Task, moments: int = MOMENTS) -> NDArray[np.ui
         shape = (GAMES * moments, *agent.network.config.observation_shape)
         brightest = np.linspace(40, 256, shape[0])[:, None, None, None]
         return (generator.random(shape) * brightest).astype(np.uint8)
-    assert agent.protocol is not None
     games = make_games(task, agent.protocol, GAMES)
     try:
         games.reset(seed=0)

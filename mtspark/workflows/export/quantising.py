@@ -20,7 +20,12 @@ from mtspark.deploy.quantise import (
     quantise_exactly,
 )
 from mtspark.sim.recording import load_recording
-from mtspark.workflows.export.agent import CALIBRATION_MOMENTS, frames_of, trained_weight_bits
+from mtspark.workflows.export.agent import (
+    CALIBRATION_MOMENTS,
+    frames_of,
+    payload_bits_of,
+    trained_weight_bits,
+)
 from mtspark.workflows.export.request import WEIGHT_BITS, EncoderName, Source, check_weight_bits
 from mtspark.workflows.export.state import Export
 
@@ -71,7 +76,7 @@ def quantise_network(export: Export) -> Export:
         None if agent is None else agent.tasks,
         None if agent is None else agent.protocol,
         name=export.name,
-        payload_bits=None if agent is not None else export.input_bits,
+        payload_bits=payload_bits_of(agent) if agent is not None else export.input_bits,
         held=None if agent is not None else export.one_frame,
         options=export.options,
         provenance=dict(export.provenance),
@@ -154,5 +159,5 @@ def _agent_series(export: Export) -> NDArray[np.float64]:
     assert agent is not None
     assert network is not None
     frames = [frames_of(agent, task, CALIBRATION_MOMENTS) for task in agent.tasks]
-    pixels = np.concatenate(frames) / 255.0
-    return np.broadcast_to(pixels, (network.time_steps, *pixels.shape))
+    seen = np.concatenate(frames) / (1 / agent.network.config.message_value)
+    return np.broadcast_to(seen, (network.time_steps, *seen.shape))

@@ -9,7 +9,15 @@ from typing import Any
 from mtspark.core.files import AnyPath
 from mtspark.core.version import __version__
 from mtspark.deploy.bundle import Bundle
-from mtspark.sim.hil import FORMAT, FRAME_RATE_HZ, VERSION, Point, StoredPoint, save_curve
+from mtspark.sim.hil import (
+    FORMAT,
+    FRAME_RATE_HZ,
+    VERSION,
+    Point,
+    StoredPoint,
+    pace_of,
+    save_curve,
+)
 from mtspark.workflows.hil.modelled import ModelledTimes
 from mtspark.workflows.hil.request import HilRequest
 from mtspark.workflows.hil.verdict import verdict
@@ -29,6 +37,7 @@ class HilResult:
         complete: whether these are all points of the request.
         date: when it was written, in UTC.
         decision_delay: of the agent's protocol.
+        frame_rate_hz: emulator frames, or steps of an environment, in a second.
     """
 
     agent: str
@@ -51,6 +60,8 @@ class HilResult:
             varied=self.request.varied,
             waiting_return=None if self.modelled is None else self.modelled.waiting_return,
         )
+
+    frame_rate_hz: float = FRAME_RATE_HZ
 
     @property
     def resumed(self) -> int:
@@ -75,7 +86,7 @@ class HilResult:
             "network_sha256": self.network_sha256,
             "task": self.request.task,
             "seed": self.request.seed,
-            "frame_rate_hz": FRAME_RATE_HZ,
+            "frame_rate_hz": self.frame_rate_hz,
             "deadline_ms": self.deadline_ms,
             "varied": self.request.varied,
             "modelled": None if self.modelled is None else self.modelled.to_json(),
@@ -106,15 +117,18 @@ def result_so_far(
     points: list[Point | StoredPoint | None],
 ) -> HilResult:
     """Return the result of the points that there are; None stands for one still to play."""
+    network = bundle.network
+    pace = pace_of(network.tasks[network.task_index(request.task)], network.protocol)
     done = tuple(point for point in points if point is not None)
     return HilResult(
         agent=bundle.network.name,
         network_sha256=bundle.network_hash,
         request=request,
-        deadline_ms=1000 * bundle.network.game_protocol.frame_skip / FRAME_RATE_HZ,
+        deadline_ms=1000 * pace.decision_s,
+        frame_rate_hz=pace.rate_hz,
         modelled=modelled,
         points=done,
         complete=len(done) == len(points),
-        decision_delay=bundle.network.game_protocol.decision_delay,
+        decision_delay=pace.delay,
         date=datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
     )

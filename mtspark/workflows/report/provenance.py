@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from mtspark.core.chip_network import ChipNetwork
-from mtspark.core.environments import protocol_to_json
+from mtspark.core.environments import environment_to_json, protocol_to_json
 from mtspark.core.version import __version__
 from mtspark.deploy.bundle import Bundle
 from mtspark.sim.recording import Study
@@ -76,9 +76,14 @@ def _seeds(study: Study) -> str:
 
 def _protocol(network: ChipNetwork) -> str:
     """Return how games are played, in one line."""
-    if network.protocol is None:
-        return "none"
-    return ", ".join(f"{key} {value}" for key, value in protocol_to_json(network.protocol).items())
+    parts = []
+    if network.protocol is not None:
+        parts = [f"{key} {value}" for key, value in protocol_to_json(network.protocol).items()]
+    for environment in (task.environment for task in network.tasks):
+        if environment is not None:
+            known = environment_to_json(environment).items()
+            parts += [f"{key} {value}" for key, value in known if key != "observation"]
+    return ", ".join(parts) or "none"
 
 
 def package_versions() -> dict[str, str]:

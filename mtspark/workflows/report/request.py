@@ -133,6 +133,8 @@ def check_request(bundle: Bundle, cards: Sequence[PriceCard], request: ReportReq
 
 def film_decisions(bundle: Bundle, request: ReportRequest) -> int:
     """Return how many decisions of a task the page shows."""
-    if bundle.network.protocol is None:
+    intervals = [decision_interval_ms(bundle.network, task) for task in bundle.network.tasks]
+    shortest = min((interval for interval in intervals if interval is not None), default=None)
+    if shortest is None:
         return FILMED_IMAGES
-    return max(round(1000 * request.seconds / decision_interval_ms(bundle.network)), 2)
+    return max(round(1000 * request.seconds / shortest), 2)

@@ -13,7 +13,7 @@ from mtspark.deploy.chips import load_chip
 from mtspark.sim.device import Devices, OnChip, map_for, on_chip
 from mtspark.sim.energy import PriceCard
 from mtspark.sim.recording import Study, study_images, study_task
-from mtspark.sim.results import latest_runs
+from mtspark.sim.results import latest_runs, stored_sticky
 from mtspark.workflows.backends import BackendName
 from mtspark.workflows.evaluate import load_test_images
 from mtspark.workflows.report.request import ReportRequest, film_decisions
@@ -79,7 +79,7 @@ def record_study(
     seed = request.seed
     if seed is None:
         seed = 0 if stored is None else int(stored["episodes"][0]["seed"])
-    sticky = None if stored is None else float(stored["protocol"]["sticky_action_probability"])
+    sticky = None if stored is None else stored_sticky(stored)
     return study_task(
         player,
         bundle.network,

@@ -130,7 +130,7 @@ def batch_first(series: NDArray[Any]) -> NDArray[Any]:
     return series.swapaxes(0, 1) if series.ndim > 1 else series
 
 
-def messages_of(values: NDArray[Any], network: ChipNetwork, name: str = "x") -> NDArray[np.uint8]:
+def messages_of(values: NDArray[Any], network: ChipNetwork, name: str = "x") -> NDArray[Any]:
     """Return values as the messages of a decision.
 
     Args:
@@ -141,7 +141,7 @@ def messages_of(values: NDArray[Any], network: ChipNetwork, name: str = "x") -> 
         name: of the argument, for errors.
 
     Returns:
-        uint8 (batch, *input shape), or (batch, T, *input shape).
+        uint8, or int8 of a signed input, (batch, *input shape), or (batch, T, *input shape).
 
     Raises:
         BadRequestError: another shape, or a value that no message stands for.

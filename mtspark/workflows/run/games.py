@@ -53,7 +53,7 @@ def run_games(
 
     task = bundle.network.task_name(task)
     # A network that plays no game is refused before anything starts.
-    _ = bundle.network.game_protocol
+    bundle.network.protocol_with(sticky)
     check_length(episodes, max_decisions)
 
     def both(moment: Moment) -> None:
@@ -96,7 +96,7 @@ def run_games(
 
 def _warm_up(player: AgentBackend, bundle: Bundle, task: str, games: int) -> None:
     """Decide once on black frames, so that the clock does not count the engine's compilation."""
-    frames = np.zeros((games, *bundle.network.input.shape), dtype=np.uint8)
+    frames = np.zeros((games, *bundle.network.input.shape), dtype=bundle.network.input.dtype)
     player.decide(frames, bundle.network.task_index(task))
 
 
