@@ -18,6 +18,7 @@ from mtspark.core.files import (
     replacing,
     stored_result,
 )
+from mtspark.sim.hil.faults import FaultKind
 from mtspark.sim.hil.loop import HilEpisode, Loop
 
 FORMAT = "mtspark-hil"
@@ -133,9 +134,12 @@ class StoredPoint:
 
     def has_setting(self, setting: Setting) -> bool:
         """Whether its games were played with this setting."""
-        wanted = setting.to_json()
-        return wanted.items() <= self.content.items() and (REFRESH in wanted) == (
-            REFRESH in self.content
+        wanted, there = setting.to_json(), self.content
+        compared = FaultKind.LOST_CHANGES in setting.loop.faults.rates
+        return (
+            wanted.items() <= there.items()
+            and (REFRESH in wanted) == (REFRESH in there)
+            and compared == (DIFFERING in there)
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -173,6 +177,8 @@ class _PointEntry(Entry):
     mean_return: Number
     interval_95: tuple[Number, Number] | None = Field(strict=False)
     shares: _Shares
+    stale_frames_share: Number
+    differing_share: Number = 0.0
     episodes: list[_Game] = Field(min_length=1)
 
 

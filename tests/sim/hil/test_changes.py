@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mtspark.core.chip_network import Encoder
 from mtspark.core.chip_network.network import INPUT, ChipNetwork, FrameInput, SignMode
@@ -19,7 +21,7 @@ from mtspark.sim.hil.chip import Chip
 from mtspark.sim.hil.faults import FaultKind, Faults
 from mtspark.sim.hil.host import HostedChip
 from mtspark.sim.hil.loop import FrameMoment, HilEpisode, Loop, play_hil
-from mtspark.sim.hil.options import ChipBackend
+from mtspark.sim.hil.options import ChipBackend, Hold
 from mtspark.sim.hil.order import ChipOrder
 from mtspark.sim.hil.protocol import Change, Decide, Decided, Unknown
 from mtspark.sim.hil.sender import Sender
@@ -321,6 +323,32 @@ def test_changes_that_cannot_be_are_refused_and_change_nothing(
         chip.decide(Decide(0, "pong", 0, 0, b"\x05\x07\x01"), told)
 
 
+@given(
+    places=st.binary(max_size=12) | st.just(bytes(4)),
+    changes=st.binary(max_size=6) | st.sampled_from([b"\1\0", b"\xff\0"]),
+    numbers=st.tuples(*(st.integers(0, 2) for _ in range(3))),
+)
+def test_whatever_a_host_sends_is_decided_refused_or_unknown(
+    places: bytes, changes: bytes, numbers: tuple[int, int, int]
+) -> None:
+    chip, told = chip_of(two_values(), ChipBackend.REFERENCE), Told()
+    chip.decide(Decide(0, "pong", 0, 0, b"\x05\x07"), told)
+    before = told.values((2,)).copy()
+    episode, decision, since = numbers
+    question = Change(1, "pong", episode, decision, since, places, changes)
+    try:
+        answer = chip.decide(question, told)
+    except BadRequestError:
+        answer = None
+    if isinstance(answer, Decided):
+        assert (episode, since) == (0, 0)
+        assert (told.episode, told.decision) == (episode, decision)
+        assert np.abs(told.values((2,)) - before).max() <= 255
+    else:
+        assert answer is None or answer == Unknown(1)
+        assert (told.values((2,)) == before).all()
+
+
 @pytest.mark.parametrize("encoder", [Encoder.EVERY_STEP, Encoder.HELD])
 def test_only_an_encoder_of_changes_takes_changes(encoder: Encoder) -> None:
     chip, told = chip_of(two_values(encoder)), Told()
@@ -557,12 +585,15 @@ def test_in_real_time_changes_are_those_of_whole_frames_too(
 
 
 @pytest.mark.parametrize(
-    ("message_us", "latencies_ms"),
+    ("message_us", "latencies_ms", "hold"),
     # The whole frame of the start takes up to 14 ms to write, changes next to nothing.
-    [(0.0, (0.0, 20.0, 50.0, 66.0, 66.6)), (0.5, (0.0, 20.0, 50.0, 52.0))],
+    [
+        (0.0, (0.0, 20.0, 50.0, 66.0, 66.6), Hold.LAST),
+        (0.5, (0.0, 20.0, 50.0, 52.0), Hold.NOOP),
+    ],
 )
 def test_with_a_decision_delay_every_latency_below_it_gives_one_game(
-    hosted: Any, message_us: float, latencies_ms: tuple[float, ...]
+    hosted: Any, message_us: float, latencies_ms: tuple[float, ...], hold: Hold
 ) -> None:
     net = agent()
     assert net.protocol is not None
@@ -573,7 +604,7 @@ def test_with_a_decision_delay_every_latency_below_it_gives_one_game(
     with chip:
         for latency_ms in latencies_ms:
             timing = Timing(chip_ms=latency_ms, message_us=message_us)
-            loop = Loop(timing=timing, max_decisions=30)
+            loop = Loop(timing=timing, hold=hold, max_decisions=30)
             games += play_hil(chip, net, "pong", loop, episodes=1, seed=6)
     plain = ReferenceChip(replace(net, input=replace(net.input, encoder=Encoder.EVERY_STEP)))
     run = play(plain, net, "pong", episodes=1, seed=6, max_decisions=30)
