@@ -35,6 +35,11 @@ def demo_command(
 
     demo.require_lava()
     console.rule("1  from PyTorch to integers")
+    console.print(
+        "frames are sent at every step (mtspark export --encoder every-step): stock Lava has no "
+        "neurons for the default, which sends only what changed",
+        soft_wrap=True,
+    )
     exported = demo.export_agent(checkpoint, output)
     print_export(exported)
     bundle = exported.bundle

@@ -52,6 +52,8 @@ def export_agent(
 ) -> ExportResult:
     """Export the agent of the demo; what an earlier demo exported is overwritten.
 
+    Its frames are sent at every step, which stock Lava needs: it keeps no sum of a frame.
+
     Args:
         checkpoint: a trained agent (.pt).
         folder: for the bundle, which is named after the checkpoint.
@@ -62,7 +64,8 @@ def export_agent(
     """
     checkpoint = Path(checkpoint)
     target = Path(folder) / f"{checkpoint.stem}.deploy"
-    return export_to(ExportRequest(source=checkpoint), target, overwrite=True, progress=progress)
+    request = ExportRequest(source=checkpoint, encoder="every-step")
+    return export_to(request, target, overwrite=True, progress=progress)
 
 
 def compare_with_lava(

@@ -18,7 +18,13 @@ Result = TypeVar("Result")
 
 OTHER_NAMES = {"input": "sample", "if-gain-r": "if_gain_dt=False"}
 """By flag: the argument, where it is not the flag with underscores."""
-WITH_VALUES = {"--max-pool or": "max_pool='or'", "--calibrate mse": "calibrate='mse'"}
+WITH_VALUES = {
+    "--max-pool or": "max_pool='or'",
+    "--calibrate mse": "calibrate='mse'",
+    "--encoder every-step": "encoder='every-step'",
+    "add --one-frame": "add one_frame=True",
+    "--input-bits 8": "input_bits=8",
+}
 """Flags with the value that a text advises."""
 ONLY_FLAGS = frozenset({"trust", "limit", "json", "force"})
 """Flags that no function of the door takes as an argument."""

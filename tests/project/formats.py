@@ -85,12 +85,15 @@ class Workshop(Commands):
         return name
 
     def bundle(self, name: str) -> str:
-        """Folder of a shipped agent's bundle, or of the tiny agent's."""
+        """Folder of a shipped agent's bundle, or of the tiny agent's.
+
+        With the encoder that all bundles had before there was a choice: their hashes are those
+        that stored runs and evaluations carry.
+        """
         source = TINY if name == "tiny" else AGENTS / name / f"{name}.pt"
         folder = f"{name}.deploy"
-        return self.once(
-            folder, lambda: self.call("export", source, "-o", folder, "--json", f"{name}.json")
-        )
+        words = ("export", source, "-o", folder, "--encoder", "every-step")
+        return self.once(folder, lambda: self.call(*words, "--json", f"{name}.json"))
 
     def copy(self, name: str, target: str) -> str:
         """A copy of a bundle that no other case stores runs in."""
@@ -269,13 +272,23 @@ def _export_options(at: Workshop) -> Any:
     """All that options of an agent's export add, and the description in an ONNX file."""
     options = ("--weight-bits", 6, "--calibrate", "mse", "--palette", 4, "--palette-chip", "loihi1")
     words = ("export", TINY, "-o", "options.deploy", *options, "--advantage-only")
-    summary = at.json(*words, "--scale-per-layer", "--formats", "nir,onnx")
+    more = ("--scale-per-layer", "--encoder", "every-step")
+    summary = at.json(*words, *more, "--formats", "nir,onnx")
     for name in list(summary["files"]):
         # The versions of the libraries that write them are in these files.
         if name.endswith((".onnx", ".nir")):
             summary["files"][name] = "(written)"
     assert summary["files"].pop("fidelity.json")
     return {**summary, "onnx": onnx_metadata(at.folder / "options.deploy" / "network.onnx")}
+
+
+@case()
+def _export_encoder(at: Workshop) -> Any:
+    """What the encoder of a game's frames adds to a bundle, and to the ONNX graph in it."""
+    at.call("export", TINY, "-o", "changes.deploy", "--formats", "onnx")
+    files = bundle_files(at.folder / "changes.deploy")
+    (graph,) = onnx_metadata(at.folder / "changes.deploy" / "network.onnx").values()
+    return {"input": files["network"]["input"], "hash": files["network_sha256"], "onnx": graph}
 
 
 @case()

@@ -51,6 +51,15 @@ def _print_agent(bundle: Bundle, fidelity: Fidelity) -> None:
         "worst cases are over all inputs, of what the chip can hold: below 100 % no sum overflows"
     )
     _print_exact(fidelity)
+    way = {"held": "once a decision", "changes": "as changes"}.get(network.input.encoder.value)
+    if way is not None:
+        console.print(
+            f"frames are sent {way}: every sum of a frame is proven to fit the chip's 24 bits "
+            "(stock Lava needs --encoder every-step)",
+            soft_wrap=True,
+        )
+    for warning in fidelity.warnings:
+        console.print(f"warning: {warning}", markup=False, soft_wrap=True)
     for task, layers in fidelity.graph_against_torch.items():
         compared = sum(layer.compared for layer in layers)
         different = sum(layer.different for layer in layers)

@@ -24,7 +24,14 @@ from mtspark.deploy.quantise import (
 
 OF_AGENTS = ("headroom", "graph_against_torch")
 """Fields that the file of an agent always has."""
-OF_AGENTS_IF_ASKED = ("exact", "palette", "palette_tasks", "calibration", "quantise_options")
+OF_AGENTS_IF_ASKED = (
+    "exact",
+    "palette",
+    "palette_tasks",
+    "calibration",
+    "quantise_options",
+    "warnings",
+)
 OF_NETWORKS = (
     "headroom",
     "exact",

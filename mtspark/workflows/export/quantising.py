@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mtspark.core.chip_network import ChipNetwork, Encoder, check_network
+from mtspark.core.chip_network import ChipNetwork, Encoder, violations
 from mtspark.core.errors import BadNetworkError, BadRequestError
 from mtspark.deploy.quantise import (
     DEFAULT_STEPS,
@@ -81,24 +81,48 @@ def quantise_network(export: Export) -> Export:
         options=export.options,
         provenance=dict(export.provenance),
     )
-    network = _with_encoder(network, export.request.encoder)
-    return replace(export, plain_network=network, network=network, exactness=tuple(exactness))
+    network, doubt = _with_encoder(network, export.request.encoder)
+    return replace(
+        export,
+        plain_network=network,
+        network=network,
+        exactness=tuple(exactness),
+        encoder_warning=doubt,
+    )
 
 
-def _with_encoder(network: ChipNetwork, name: EncoderName | None) -> ChipNetwork:
-    """The network with its frames sent in this way.
+def _with_encoder(network: ChipNetwork, name: EncoderName | None) -> tuple[ChipNetwork, str | None]:
+    """The network with its frames sent as was asked; a game's as changes, where nobody asked.
+
+    Returns:
+        The network, and why a game's frames are sent at every step although nobody asked for it.
 
     Raises:
-        BadNetworkError: its input is no frame, or the sums of a frame can be too large.
+        BadNetworkError: another way was asked for, but its input is no frame, or the sums of a
+            frame can be too large.
     """
+    plays = any(task.is_ale for task in network.tasks)
+    encoder = Encoder(name or ("changes" if plays else "every-step"))
+    encoded = replace(network, input=replace(network.input, encoder=encoder))
+    broken = [text for text in violations(encoded) if text not in violations(network)]
+    if not broken:
+        return encoded, None
+    reason = "; ".join(broken)
     if name is None:
-        return network
-    encoded = replace(network, input=replace(network.input, encoder=Encoder(name)))
-    try:
-        check_network(encoded)
-    except BadNetworkError as error:
-        raise BadNetworkError(f"{error}; export with --encoder every-step") from error
-    return encoded
+        return network, f"frames are sent at every step, not as changes: {reason}"
+    raise BadNetworkError(f"{network.name}: {reason}; {_remedy(network)}")
+
+
+def _remedy(network: ChipNetwork) -> str:
+    """What helps where an encoder was asked for that the network's input does not allow."""
+    entry, every_step = network.input, f"export with --encoder {Encoder.EVERY_STEP.value}"
+    if entry.held and entry.payload_bits:
+        return every_step
+    missing = [
+        *([] if entry.held else ["--one-frame"]),
+        *([] if entry.payload_bits else ["--input-bits 8"]),
+    ]
+    return f"add {' '.join(missing)}, or {every_step}"
 
 
 def limit_thresholds(export: Export) -> Export:

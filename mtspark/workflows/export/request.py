@@ -108,8 +108,9 @@ class ExportOptions:
     encoder: Annotated[
         EncoderName | None,
         Option(
-            "How a frame is sent: at every step (every-step, the default), once a decision (held), "
-            "or only what changed since the last one (changes); same spikes, fewer messages.",
+            "How a frame is sent: at every step (every-step), once a decision (held), or only what "
+            "changed since the last one (changes); same spikes, fewer messages. Default: changes "
+            "for the frames of games where their sums fit the chip, otherwise every-step.",
             QUANTISED,
             heading=False,
         ),

@@ -76,6 +76,7 @@ class Export:
         headroom: how much of the range of sums each population can use.
         graph_agreement: how the NIR graph of each task agrees with torch.
         comparison: float network and chip side by side.
+        encoder_warning: why frames of a game are not sent as changes, though nobody chose.
         graph_warning: why no NIR graph was written.
         exchange: what it costs that layers fire before their max pool, where they do.
     """
@@ -102,6 +103,7 @@ class Export:
     headroom: tuple[Headroom, ...] = ()
     graph_agreement: Mapping[str, tuple[LayerAgreement, ...]] = field(default_factory=dict)
     comparison: Comparison | None = None
+    encoder_warning: str | None = None
     graph_warning: str | None = None
     exchange: PoolExchange | None = None
 
@@ -126,12 +128,12 @@ class Export:
 
     @property
     def warnings(self) -> list[str]:
-        """What went badly wrong in a layer, and what could not be written, a sentence each."""
+        """What went badly wrong in a layer, and what could not be done, a sentence each."""
         compared = self.comparison
         layers = [] if compared is None else warnings_of(compared.layers, compared.remedies)
-        graph = [] if self.graph_warning is None else [self.graph_warning]
+        others = [text for text in (self.encoder_warning, self.graph_warning) if text is not None]
         exchanged = [] if self.exchange is None else self.exchange.sentences
-        return [*exchanged, *layers, *graph]
+        return [*exchanged, *layers, *others]
 
     def fidelity(self) -> Fidelity:
         """What conversion and quantisation did to the network: the content of fidelity.json."""
@@ -157,6 +159,7 @@ class Export:
             quantise_options={"weight_limits": _plain(options.weight_limits)}
             if self.request.calibrate is not None and options is not None
             else {},
+            warnings=tuple(self.warnings),
         )
 
     def _exact(self) -> tuple[ExactNeurons, ...]:
