@@ -22,6 +22,7 @@ RATES = {
     "spurious-spikes": "silent neurons that seem to spike",
     "lost-messages": "messages lost",
     "chip-death": "decisions in which the chip dies",
+    "lost-changes": "messages of changes lost",
 }
 INK, COLOUR = "#1d1f24", "#c8553d"
 
@@ -29,6 +30,12 @@ INK, COLOUR = "#1d1f24", "#c8553d"
 def share(rate: float) -> str:
     """A rate as a share of a hundred."""
     return f"{100 * rate:.3g}"
+
+
+def by_rate(result: dict[str, Any]) -> list[dict[str, Any]]:
+    """The points of a curve, or of several, the lowest rate first."""
+    points: list[dict[str, Any]] = result["points"]
+    return sorted(points, key=lambda point: float(point["place"]))
 
 
 def draw(results: list[dict[str, Any]], path: Path) -> None:
@@ -42,13 +49,19 @@ def draw(results: list[dict[str, Any]], path: Path) -> None:
     FigureCanvasAgg(figure)
     panels = figure.subplots(rows, columns, sharey=True, squeeze=False).reshape(-1)
     for panel, result in zip(panels, results, strict=False):
-        points = sorted(result["points"], key=lambda point: float(point["place"]))
-        places = list(range(len(points)))
-        for place, point in zip(places, points, strict=True):
-            games = [game["return"] for game in point["episodes"]]
-            panel.plot([place] * len(games), games, "o", color=COLOUR, alpha=0.35, ms=5, mew=0)
-        means = [point["mean_return"] for point in points]
-        panel.plot(places, means, "-o", color=COLOUR, ms=3, lw=1.6)
+        refreshes = list(dict.fromkeys(point.get("refresh_every") for point in result["points"]))
+        for number, refresh in enumerate(refreshes):
+            points = [one for one in by_rate(result) if one.get("refresh_every") == refresh]
+            colour = f"C{number}" if len(refreshes) > 1 else COLOUR
+            places = list(range(len(points)))
+            for place, point in zip(places, points, strict=True):
+                games = [game["return"] for game in point["episodes"]]
+                panel.plot([place] * len(games), games, "o", color=colour, alpha=0.35, ms=5, mew=0)
+            means = [point["mean_return"] for point in points]
+            name = "never" if refresh is None else f"every {refresh}"
+            panel.plot(places, means, "-o", color=colour, ms=3, lw=1.6, label=name)
+        if len(refreshes) > 1:
+            panel.legend(title="whole frame", fontsize=7, title_fontsize=7)
         panel.set_xticks(places, [share(point["place"]) for point in points])
         panel.set_title(result["varied"], fontsize=10.5, fontweight="bold", color=INK)
         panel.set_xlabel(f"% of {RATES[result['varied']]}", fontsize=8.5)
@@ -63,15 +76,21 @@ def draw(results: list[dict[str, Any]], path: Path) -> None:
     figure.savefig(path, dpi=120)
 
 
+def fault_name(result: dict[str, Any], point: dict[str, Any]) -> str:
+    """The fault of a point, and how often whole frames came."""
+    refresh = point.get("refresh_every")
+    return str(result["varied"]) + ("" if refresh is None else f", whole frame every {refresh}")
+
+
 def table(results: list[dict[str, Any]]) -> str:
     """Markdown: every point of every curve."""
     lines = ["| fault | rate, % | mean return | games | missing |", "|---|---|---|---|---|"]
     for result in results:
-        for point in sorted(result["points"], key=lambda point: float(point["place"])):
+        for point in by_rate(result):
             games = ", ".join(f"{game['return']:g}" for game in point["episodes"])
-            missing = point["shares"]["missing"]
+            missing, mean = point["shares"]["missing"], f"{point['mean_return']:.1f}"
             lines.append(
-                f"| {result['varied']} | {share(point['place'])} | {point['mean_return']:.1f} | "
+                f"| {fault_name(result, point)} | {share(point['place'])} | {mean} | "
                 f"{games} | {f'{missing:.1%}' if missing else ''} |"
             )
     return "\n".join(lines)

@@ -22,7 +22,7 @@ def point(place: float | None, stale: float, score: float, **changes: Any) -> di
             [point(None, 0.9, -20)],
             {"decision_delay": 0, "waiting_return": 20.0},
             "The agent has no decision delay: it learned in a game that waits for each answer; "
-            "90% of the emulator frames passed under an action that was chosen on an older frame "
+            "90% of the frames passed under an action that was chosen on an older frame "
             "(answers took 54.0 ms on average), which it has not learned to expect; "
             "`protocol.decision_delay = 1` in a recipe teaches it (-21.0 points, 20.0 where the "
             "same game waits).",
@@ -39,7 +39,7 @@ def point(place: float | None, stale: float, score: float, **changes: Any) -> di
             {"decision_delay": 1, "varied": "latency"},
             "The agent learned with a decision delay of 1 (what it chooses on a frame acts 66.7 ms "
             "later); at 0, 66 ms every answer was there before its action was due, so the games "
-            "are those of `mtspark run`, which waits; at 100 ms 50% of the emulator frames began "
+            "are those of `mtspark run`, which waits; at 100 ms 50% of the frames began "
             "before the answer that was due (answers took 54.0 ms on average), and the action "
             "before it stayed pressed (3.0 points, 14.0 where the same game waits).",
         ),
@@ -50,6 +50,14 @@ def point(place: float | None, stale: float, score: float, **changes: Any) -> di
             "The agent has no decision delay: it learned in a game that waits for each answer; "
             "every answer was there when the next frame began, so waiting for answers costs it "
             "nothing.",
+        ),
+        # An environment of one's own knows no delay, so none is advised.
+        (
+            [point(None, 0.9, -20)],
+            {"decision_delay": None},
+            "The agent has no decision delay: it learned in a game that waits for each answer; "
+            "90% of the frames passed under an action that was chosen on an older frame (answers "
+            "took 54.0 ms on average), which it has not learned to expect.",
         ),
         ([], {"decision_delay": 0}, ""),
     ],

@@ -36,7 +36,7 @@ class HilResult:
         points: in the order of the sweep, those of an earlier run included.
         complete: whether these are all points of the request.
         date: when it was written, in UTC.
-        decision_delay: of the agent's protocol.
+        decision_delay: of the agent's protocol; None for an environment, which has none.
         frame_rate_hz: emulator frames, or steps of an environment, in a second.
     """
 
@@ -48,7 +48,8 @@ class HilResult:
     points: tuple[Point | StoredPoint, ...]
     complete: bool
     date: str
-    decision_delay: int = 0
+    decision_delay: int | None = 0
+    frame_rate_hz: float = FRAME_RATE_HZ
 
     @property
     def verdict(self) -> str:
@@ -60,8 +61,6 @@ class HilResult:
             varied=self.request.varied,
             waiting_return=None if self.modelled is None else self.modelled.waiting_return,
         )
-
-    frame_rate_hz: float = FRAME_RATE_HZ
 
     @property
     def resumed(self) -> int:
@@ -118,7 +117,8 @@ def result_so_far(
 ) -> HilResult:
     """Return the result of the points that there are; None stands for one still to play."""
     network = bundle.network
-    pace = pace_of(network.tasks[network.task_index(request.task)], network.protocol)
+    task = network.tasks[network.task_index(request.task)]
+    pace = pace_of(task, network.protocol)
     done = tuple(point for point in points if point is not None)
     return HilResult(
         agent=bundle.network.name,
@@ -129,6 +129,6 @@ def result_so_far(
         modelled=modelled,
         points=done,
         complete=len(done) == len(points),
-        decision_delay=pace.delay,
+        decision_delay=pace.delay if task.environment is None else None,
         date=datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
     )

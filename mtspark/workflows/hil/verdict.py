@@ -9,7 +9,7 @@ from typing import Any
 def verdict(
     points: Sequence[dict[str, Any]],
     *,
-    decision_delay: int,
+    decision_delay: int | None,
     deadline_ms: float,
     varied: str | None,
     waiting_return: float | None = None,
@@ -18,7 +18,7 @@ def verdict(
 
     Args:
         points: as of :meth:`mtspark.sim.hil.Point.to_json`.
-        decision_delay: of the agent's protocol, in decisions.
+        decision_delay: of the agent's protocol, in decisions; None where it cannot have one.
         deadline_ms: a decision of the game.
         varied: what differs between the points.
         waiting_return: of the first of the same games, where it waited for its decisions.
@@ -55,8 +55,8 @@ def verdict(
     return text[0].upper() + text[1:]
 
 
-def _late(point: dict[str, Any], decision_delay: int) -> str:
-    share = f"{point['stale_frames_share']:.0%} of the emulator frames"
+def _late(point: dict[str, Any], decision_delay: int | None) -> str:
+    share = f"{point['stale_frames_share']:.0%} of the frames"
     means = [one["response_ms"]["mean"] for one in point["episodes"] if one["response_ms"]]
     took = f" (answers took {sum(means) / len(means):.1f} ms on average)" if means else ""
     if decision_delay:
@@ -64,9 +64,10 @@ def _late(point: dict[str, Any], decision_delay: int) -> str:
             f"{share} began before the answer that was due{took}, and the action before it stayed "
             "pressed"
         )
+    advice = "; `protocol.decision_delay = 1` in a recipe teaches it"
     return (
         f"{share} passed under an action that was chosen on an older frame{took}, which it has "
-        "not learned to expect; `protocol.decision_delay = 1` in a recipe teaches it"
+        f"not learned to expect{'' if decision_delay is None else advice}"
     )
 
 

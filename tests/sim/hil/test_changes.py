@@ -323,6 +323,25 @@ def test_changes_that_cannot_be_are_refused_and_change_nothing(
         chip.decide(Decide(0, "pong", 0, 0, b"\x05\x07\x01"), told)
 
 
+def test_changes_of_signed_numbers() -> None:
+    """-128 becomes 127 by one message of 255; what is lost leaves a number that int8 has not."""
+    net = two_values()
+    net = replace(net, input=replace(net.input, signed=True))
+    every = replace(net, input=replace(net.input, encoder=Encoder.EVERY_STEP))
+    chip, told, sender = chip_of(net), Told(), Sender(Encoder.CHANGES)
+    for decision, values in enumerate([(-128, 5), (127, 5), (127, -7)]):
+        frame = np.array(values, np.int8)
+        sending = sender.send(decision, frame)
+        answer = chip.decide(sending.question(decision, "pong", 0), told)
+        assert isinstance(answer, Decided)
+        assert answer.values == ReferenceChip(every).decide(frame[None], 0).values[0].tolist()
+        if sending.changes is not None:
+            assert sending.changes.values.tolist() == [[], [255], [-12]][decision]
+    words = np.array([0], "<u4").tobytes(), np.array([255], "<i2").tobytes()
+    chip.decide(Change(9, "pong", 0, 3, 2, *words), told)
+    assert told.values((2,)).tolist() == [[382, -7]]
+
+
 @given(
     places=st.binary(max_size=12) | st.just(bytes(4)),
     changes=st.binary(max_size=6) | st.sampled_from([b"\1\0", b"\xff\0"]),
