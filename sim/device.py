@@ -50,7 +50,8 @@ class OnChip:
             "hops_north_south_per_decision": device.hops_north_south,
             "input_neurons": device.input_neurons,
             "steps_per_decision": time.steps,
-            "step_time_us": time.step.total_us,
+            "step_time_us": time.mean_step_us,
+            "busiest_terms_us": time.step.total_us,
             "step_terms": [asdict(term) for term in time.step.terms],
             "times": time.step.times,
             "times_about": next(abouts, ""),
@@ -142,8 +143,7 @@ def on_chip(
     device = Device(
         cores=len(mapping.cores),
         chips=mapping.chips,
-        # All steps of a decision over their number: the busiest core changes along the pipeline.
-        step_time_us=None if time.chip_us is None else time.chip_us / time.steps,
+        step_time_us=time.mean_step_us,
         messages=traffic.total / decisions,
         hops_east_west=traffic.total_hops_east_west / decisions,
         hops_north_south=traffic.total_hops_north_south / decisions,

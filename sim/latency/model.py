@@ -63,7 +63,9 @@ class TimeTerm:
 
 @dataclass(frozen=True)
 class StepTime:
-    """Modelled time of a mean step.
+    """Modelled time of the core that is busiest over all steps, with the counts of a mean step.
+
+    Another core may be the busiest of a single step: see :attr:`DecisionTime.mean_step_us`.
 
     Attributes:
         times: name of the set of times, empty for a chip without any.
@@ -116,6 +118,11 @@ class DecisionTime:
     def chip_us(self) -> float | None:
         """All steps, without the host."""
         return self.terms[0].time_us
+
+    @property
+    def mean_step_us(self) -> float | None:
+        """All steps over their number: what a step takes, whichever core is busiest in it."""
+        return None if self.chip_us is None else self.chip_us / self.steps
 
     @property
     def total_us(self) -> float | None:

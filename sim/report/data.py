@@ -218,7 +218,7 @@ class EncoderReport:
         sent: messages of the input and their operations.
         bills: of a mean decision, one a card.
         break_even: with the int8 network, one a card.
-        step_time_us: modelled time of a step, by chip; None where nothing models it.
+        step_time_us: modelled time of a mean step, by chip; None where nothing models it.
     """
 
     sent: EncoderCounts
@@ -675,7 +675,7 @@ def _encoders(
             bills.append(bill)
             points.append(break_even(bill, price_baseline(int8, card), network, rate, device))
         times = {
-            chip: on.time.step.total_us
+            chip: on.time.mean_step_us
             for (chip, sent_by), on in devices.items()
             if sent_by is encoder
         }

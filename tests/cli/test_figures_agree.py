@@ -117,6 +117,12 @@ def test_a_decision_takes_one_time_in_page_map_and_hil(
     assert modelled["terms_ms"] == in_ms
     assert time["step"]["times"] == page["times"] == modelled["times"]
     assert time["step"]["times"] == load_chip("loihi2").times[0].name
+    # A step, wherever it is named: the bill's static energy, the chip, and the encoders.
+    step_us = page["chip_time_us"] / page["steps_per_decision"]
+    (encoder,) = (one for one in outputs.page[task]["encoders"] if one["encoder"] == "every-step")
+    assert page["step_time_us"] == encoder["step_time_us"]["loihi2"] == step_us
+    assert sum(time["by_step_us"]) / len(time["by_step_us"]) == pytest.approx(step_us, abs=1e-6)
+    assert page["busiest_terms_us"] == time["step"]["total_us"] < step_us
     timing = hil["points"][0]["timing"]
     whole = timing["input_ms"] + timing["chip_ms"] + timing["output_ms"]
     if "message_us" in timing:

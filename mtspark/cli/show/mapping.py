@@ -60,7 +60,7 @@ def print_mapping(mapping: ChipMapping, chip: ChipModel) -> None:
             value = chip.limit(limit)
             shown = short(worst / 8192) + " KiB" if use == "memory_bits" else short(worst)
             cells.append(shown if value is None else f"{shown} ({worst / value:.0%})")
-        table.add_row("frame" if name == "input" else name, str(len(held)), *cells)
+        table.add_row(name, str(len(held)), *cells)
     table.add_section()
     place = f"{mapping.chips} chip" + ("s" if mapping.chips > 1 else "")
     table.add_row("all", str(len(mapping.cores)), *[""] * len(COLUMNS))
@@ -104,7 +104,7 @@ def print_time(time: DecisionTime, chip: ChipModel) -> None:
         return
     busiest = f"core {time.step.busiest} ({time.step.population})"
     step = Table(
-        title=f"A mean step, ESTIMATE: {busiest} is busiest",
+        title=f"The busiest core, mean counts of a step, ESTIMATE: {busiest}",
         caption=f"times {time.step.times!r} of {chip.name}",
         box=SIMPLE_HEAD,
         padding=0,
@@ -126,8 +126,9 @@ def print_time(time: DecisionTime, chip: ChipModel) -> None:
         console.print(table)
     if time.by_step_us:
         console.print(
-            f"steps take {min(time.by_step_us):,.1f} to {max(time.by_step_us):,.1f} us: a "
-            "population works in its own window of the pipeline"
+            f"steps take {min(time.by_step_us):,.1f} to {max(time.by_step_us):,.1f} us, "
+            f"{time.mean_step_us:,.1f} on average: a population works in its own window of the "
+            "pipeline, so the busiest core changes"
         )
     if time.missing:
         console.print(f"not modelled, so the time is longer: {', '.join(time.missing)}")
