@@ -30,7 +30,7 @@ def without_rounding(net: ChipNetwork) -> ChipNetwork:
             for index, entry in enumerate(net.populations)
         ),
         connections=tuple(replace(link, exponent=0) for link in net.connections),
-        input=replace(net.input, payload_bits=0, held=False),
+        input=replace(net.input, payload_bits=0, signed=False, held=False),
     )
 
 
