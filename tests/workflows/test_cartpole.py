@@ -93,7 +93,9 @@ def test_the_shipped_agent_is_small_and_its_graph_is_exact(deployed: Deployment)
     assert network.input.signed
     assert network.input.dtype == np.int8
     assert network.protocol is None
-    assert [layer.different for layer in deployed.fidelity.graph_against_torch["CartPole-v1"]] == [0]
+    assert [layer.different for layer in deployed.fidelity.graph_against_torch["CartPole-v1"]] == [
+        0
+    ]
 
 
 def test_its_episodes_are_the_same_on_reference_and_engine(deployed: Deployment) -> None:

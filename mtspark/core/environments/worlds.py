@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 USUAL_RATE = 30.0
 """Decisions a second of an environment that states no rate."""
 FASTEST_RATE = 10_000.0
-EXTRAS = {"pygame": "classic", "box2d": "box2d", "swig": "box2d", "mujoco": "mujoco"}
+EXTRAS = {"box2d": "box2d", "swig": "box2d", "pygame": "classic"}
 """What brings a package that an environment needs: mtspark[EXTRA]."""
 
 
