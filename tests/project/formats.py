@@ -438,6 +438,19 @@ def _hil_faults(at: Workshop) -> Any:
     return at.json(*words, *faults, "--fault-sweep", "weight-bits=0,0.01", "--pixel-bits", 4)
 
 
+@case(slow=True)
+def _hil_changes(at: Workshop) -> Any:
+    """What an encoder of changes adds: messages, their times, and curves of those that are lost."""
+    folder = "hil-changes.deploy"
+    at.call("export", TINY, "-o", folder, "--encoder", "changes")
+    words = ("hil", folder, "--task", "pong", *CUT)
+    lost = ("--backend", "reference", "--fault-sweep", "lost-changes=0,0.01")
+    return {
+        "chip": at.json(*words, "--chip", "loihi2"),
+        "lost": at.json(*words, *lost, "--refresh-every", "5,never"),
+    }
+
+
 # Map
 
 
