@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -204,13 +205,24 @@ def test_lava_finds_the_weight_that_was_changed(bundle: Path, tmp_path: Path) ->
 
 
 @pytest.mark.third_party
-def test_reference_and_lava_agree(bundle: Path, tmp_path: Path) -> None:
+def test_reference_and_lava_agree(
+    make_agent: Callable[..., Agent], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of frames as changes, the default; stock Lava runs them as it says itself."""
     pytest.importorskip("lava", reason="lava-nc is not installed")
+    save_agent(make_agent(), tmp_path / "a.pt")
+    changes, plain = tmp_path / "changes.deploy", tmp_path / "plain.deploy"
+    assert mtspark("export", str(tmp_path / "a.pt"), "-o", str(changes)) == 0
+    assert mtspark("diff", str(changes), "--against", "lava-stock", "--task", "pong") == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.endswith("export with --encoder every-step")
+    words = (str(tmp_path / "a.pt"), "-o", str(plain), "--encoder", "every-step")
+    assert mtspark("export", *words) == 0
     for task in ("pong", "breakout"):
-        for against in ("lava", "lava-stock", "reference"):
+        for folder, against in ((changes, "lava"), (plain, "lava-stock"), (changes, "reference")):
             out = tmp_path / "diff.json"
             arguments = ("--against", against, "--task", task, "--decisions", "2")
-            assert mtspark("diff", str(bundle), *arguments, "--json", str(out)) == 0
+            assert mtspark("diff", str(folder), *arguments, "--json", str(out)) == 0
             result = json.loads(out.read_text())
             assert result["equal"]
             assert result["compared"] > 0
