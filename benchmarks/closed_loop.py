@@ -22,7 +22,7 @@ ROUNDS = 7
 
 
 def chip_network(agent: Path) -> ChipNetwork:
-    """A trained agent as a chip network, as `mtspark export` makes it."""
+    """A trained agent as a chip network, as `mtspark export --encoder every-step` makes it."""
     from mtspark.convert.nir.agent import Head, agent_to_nir
     from mtspark.convert.nir.reader import import_tasks
     from mtspark.deploy.quantise.network import quantise

@@ -15,7 +15,7 @@ def main(checkpoint: Path, decisions: int) -> None:
     """Play the first task of an agent on the simulated chip and print the bill."""
     chip = mtspark.export(checkpoint)
     result = chip.play(max_decisions=decisions)
-    counts, bill = result.run.counts, chip.energy(card="loihi1_davies2018")
+    counts, bill = result.run.counts, chip.energy(card="loihi2_pilotnet")
     print(f"{result.task}: {result.run.mean_return:+g} points in {counts.decisions} decisions")
     for layer in counts.layers:
         spikes = layer.spikes.total / counts.decisions
