@@ -154,6 +154,8 @@ def hil_command(
     if serve is not None:
         _serve(bundle, backend, faults, serve, task, key)
         return
+    if task is None and len(bundle.network.tasks) == 1:
+        task = bundle.network.tasks[0].name
     if task is None:
         raise BadRequestError("name the game with --task, or serve the chip with --serve")
     sweep = parse_sweep(latency_sweep, fault_sweep)

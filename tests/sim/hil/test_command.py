@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 
 from mtspark.cli import main as cli
@@ -259,10 +261,27 @@ def test_the_host_takes_the_time_of_the_messages_that_it_sends(
     assert result["verdict"] in printed
 
 
+def test_the_only_task_needs_no_name_and_one_of_two_does(
+    bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "hil.json"
+    few = ("--backend", "reference", "--max-decisions", 2)
+    assert hil(bundle, *few, "--json", out) == 0
+    assert json.loads(out.read_text())["task"] == "pong"
+    (task,) = bundle.network.tasks
+    tasks = (task, replace(task, name="again"))
+    rows = [
+        replace(one, thresholds=np.concatenate([one.thresholds] * 2))
+        for one in bundle.network.populations
+    ]
+    both = replace(bundle.network, tasks=tasks, populations=tuple(rows))
+    assert hil(write_bundle(tmp_path / "two.deploy", both), *few) == 2
+    assert "name the game with --task" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ((), "name the game with --task"),
         (("--task", "chess"), "unknown task 'chess'"),
         (("--task", "pong", "--fault", "rust=1"), "unknown fault 'rust'"),
         (("--task", "pong", "--fault-sweep", "stuck-0"), "KIND=RATE"),
