@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from mtspark.core.chip_network import Encoder
 from mtspark.core.chip_network.network import INPUT, ChipNetwork, FrameInput, SignMode
 from mtspark.core.errors import BadRequestError
+from mtspark.deploy.lava import installed_lava
 from mtspark.sim.backends.reference import ReferenceChip
 from mtspark.sim.engine.chip import EngineChip
 from mtspark.sim.hil import host as hosts
@@ -258,6 +260,30 @@ def test_each_host_has_a_sum_of_its_own_on_one_chip() -> None:
             row = agent().task_index(task)
             wanted = plain.decide(frames[number][None], row).values[0]
             np.testing.assert_array_equal(answer.values, wanted)
+
+
+@pytest.mark.third_party
+def test_two_hosts_and_their_games_on_lava() -> None:
+    if installed_lava() is None:
+        pytest.skip("lava-nc is missing: run `mtspark install-lava`")
+    net = readout_of_a_value()
+    plain = ReferenceChip(replace(net, input=replace(net.input, encoder=Encoder.EVERY_STEP)))
+    generator = np.random.default_rng(0)
+    hosts_ = [(Sender(Encoder.CHANGES, episode=number), Told()) for number in (3, 4)]
+    with closing(chip_of(net, ChipBackend.LAVA)) as chip:
+        for decision in range(4):
+            for sender, told in hosts_:
+                frame = generator.integers(0, 256, 1).astype(np.uint8)
+                question = sender.send(decision, frame).question(1, "pong", sender.episode)
+                answer = chip.decide(question, told)
+                assert isinstance(answer, Decided)
+                assert answer.values == plain.decide(frame[None], 0).values[0].tolist()
+        words = np.array([0], "<u4").tobytes(), np.array([255], "<i2").tobytes()
+        for number in (4, 5):
+            question = Change(1, "pong", 4, number, number - 1, *words)
+            told.hear(question, net.input)
+        with pytest.raises(BadRequestError, match="the backend lava cannot hold them"):
+            chip.decide(Change(1, "pong", 4, 6, 5, *words), told)
 
 
 @pytest.mark.parametrize("backend", [ChipBackend.ENGINE, ChipBackend.REFERENCE])
