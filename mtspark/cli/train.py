@@ -74,6 +74,15 @@ def train_command(
     Progress shows each game's mean unclipped return, or each image set's test accuracy. The folder
     gets agent.pt, log.jsonl and TensorBoard's files. docs/training.md documents the fields of a
     recipe.
+
+    Sparse networks, --set pruning.layers=all and one method, --set pruning.method=METHOD:
+
+    magnitude: cut the smallest weights step by step; for the best score, as training begins dense.
+
+    evolution: sparse from the start, exchanging its smallest weights; where a dense network would
+    be too large to train.
+
+    static: sparse from the start at random places; the baseline that the others have to beat.
     """
     from mtspark.core.errors import BadRequestError
     from mtspark.train.config import TrainConfig, override, read_recipe, to_config

@@ -20,3 +20,4 @@ from .recipe import read_recipe as read_recipe
 from .recipe import to_config as to_config
 from .sizes import check_sizes as check_sizes
 from .sizes import replay_places as replay_places
+from .stored import config_to_json as config_to_json

@@ -6,6 +6,7 @@ from dataclasses import fields
 
 from mtspark.train.config.games import ReplayConfig, TrainConfig
 from mtspark.train.config.images import ImageConfig
+from mtspark.train.config.pruning import PruningConfig
 from mtspark.train.networks import why_not_deployable
 
 
@@ -29,7 +30,7 @@ def notes(config: TrainConfig | ImageConfig) -> list[str]:
 
 def _without_effect(config: TrainConfig) -> list[tuple[list[str], str]]:
     """Changed fields that this run does not use, and why."""
-    taught = any(config.teachers)
+    taught, pruning = any(config.teachers), config.pruning
     replay = tuple(f"replay.{entry.name}" for entry in fields(ReplayConfig))
     unused = (
         (config.algorithm != "dqn", replay, "the algorithm is pqn"),
@@ -53,6 +54,21 @@ def _without_effect(config: TrainConfig) -> list[tuple[list[str], str]]:
             "no game has a teacher",
         ),
         (
+            pruning.method != "evolution",
+            ("pruning.drop_fraction",),
+            f"the method of pruning is {pruning.method}",
+        ),
+        (
+            pruning.method == "static",
+            ("pruning.start", "pruning.end", "pruning.every_updates"),
+            "static synapses stay as they were drawn",
+        ),
+        (
+            not pruning.layers,
+            tuple(f"pruning.{entry.name}" for entry in fields(PruningConfig)),
+            "pruning.layers names none",
+        ),
+        (
             config.quantisation_aware and not taught,
             ("bfloat16",),
             "quantisation_aware runs on integers",
@@ -69,5 +85,6 @@ def _without_effect(config: TrainConfig) -> list[tuple[list[str], str]]:
 def _changed(config: TrainConfig, name: str) -> bool:
     table, _, entry = name.rpartition(".")
     if table:
-        return bool(getattr(config.replay, entry) != getattr(ReplayConfig, entry))
+        part = getattr(config, table)
+        return bool(getattr(part, entry) != getattr(type(part), entry))
     return bool(getattr(config, entry) != getattr(TrainConfig, entry))

@@ -1,25 +1,43 @@
-"""When and how far synapses are cut during a run."""
+"""How, when and how far synapses are cut during a run."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 from mtspark.train.config.checks import MOST_STEPS, check_at_most
+
+PruningMethod = Literal["magnitude", "evolution", "static"]
+"""Ways of making a network sparse, see :class:`PruningConfig`."""
 
 
 @dataclass(frozen=True)
 class PruningConfig:
-    """Gradual magnitude pruning (Zhu and Gupta 2017, arXiv:1710.01878).
+    """Sparse layers: how their synapses are chosen.
+
+    * ``magnitude``: every layer begins dense, and its smallest weights are cut until `density` is
+      left (gradual magnitude pruning: Zhu and Gupta 2017, arXiv:1710.01878).
+    * ``evolution``: the layers have `density` together from the start; from time to time each
+      drops the smallest of its weights and grows as many at random other places (SET: Mocanu et
+      al. 2018, arXiv:1707.04780).
+    * ``static``: the layers have `density` together from the start, at random places that stay.
+
+    The last two share the synapses out among the layers by Erdős-Rényi-Kernel (Evci et al. 2020,
+    arXiv:1911.11134), see :func:`mtspark.train.sparsity.densities.erk_densities`.
 
     Attributes:
-        layers: whose synapses are cut: hidden, conv1, conv2, ...; empty: none.
-        density: share of each layer's synapses that is left in the end.
-        start: share of the run's decisions before the first cut.
-        end: share of the run's decisions after which no more are cut.
-        every_updates: updates between two cuts.
+        layers: whose synapses are cut: hidden, conv1, conv2, ...; empty: none. A recipe may say
+            "all".
+        method: magnitude, evolution or static.
+        density: share of synapses that is left in the end: of each layer's (magnitude) or of all
+            these layers' together.
+        start: share of the run's decisions before the first cut or exchange.
+        end: share of the run's decisions after which no more are cut or exchanged.
+        every_updates: updates between two cuts or exchanges.
+        drop_fraction: share of a layer's synapses that evolution exchanges at a time.
 
     Raises:
-        ValueError: a number out of its range.
+        ValueError: a number out of its range, or an unknown method.
     """
 
     layers: tuple[str, ...] = ()
@@ -27,9 +45,14 @@ class PruningConfig:
     start: float = 0.05
     end: float = 0.5
     every_updates: int = 10
+    method: PruningMethod = "magnitude"
+    drop_fraction: float = 0.3
 
     def __post_init__(self) -> None:
         """Check the numbers."""
+        if self.method not in get_args(PruningMethod):
+            known = ", ".join(get_args(PruningMethod))
+            raise ValueError(f"method is {self.method!r}, must be one of {known}")
         if not 0 < self.density <= 1:
             raise ValueError(f"density is {self.density}, must be above 0 and at most 1")
         if not 0 <= self.start < self.end <= 1:
@@ -39,6 +62,10 @@ class PruningConfig:
         if self.every_updates < 1:
             raise ValueError(f"every_updates is {self.every_updates}, must be at least 1")
         check_at_most(self, {"every_updates": MOST_STEPS})
+        if not 0 < self.drop_fraction <= 1:
+            raise ValueError(
+                f"drop_fraction is {self.drop_fraction}, must be above 0 and at most 1"
+            )
 
     def density_at(self, share: float) -> float:
         """Density of the layers after a share of the run: falls by a cubic from 1.

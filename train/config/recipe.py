@@ -26,6 +26,7 @@ from mtspark.train.config.ablation import AblationSettings, grid, run_config
 from mtspark.train.config.games import TrainConfig
 from mtspark.train.config.images import ImageConfig, check_image_config
 from mtspark.train.networks import (
+    HIDDEN,
     NEURONS,
     VARIANTS,
     NetworkConfig,
@@ -125,6 +126,7 @@ def to_config(fields: dict[str, Any], where: str) -> RunConfig:
         variant, constants = network.pop("variant", None), network.pop("constants", None)
         _refuse_contradictions(network, variant, constants, where)
         fields["network"] = {**_implied(fields, schema, where), **network}
+        fields = _with_masked_layers(fields)
     config = _validated(schema, fields, where)
     if variant is not None or constants is not None:
         config = replace(config, network=with_variant(config.network, variant, constants))
@@ -213,11 +215,7 @@ def _implied(fields: dict[str, Any], schema: type[RunConfig], where: str) -> dic
         protocol = {}
     size = protocol.get("screen_size", GameProtocol.screen_size)
     shape = (protocol.get("frame_stack", GameProtocol.frame_stack), size, size)
-    implied = {"tasks": len(fields.get("games", TrainConfig.games)), "observation_shape": shape}
-    pruning = fields.get("pruning", {})
-    if isinstance(pruning, dict) and "layers" in pruning:
-        implied["masked_layers"] = pruning["layers"]
-    return implied
+    return {"tasks": len(fields.get("games", TrainConfig.games)), "observation_shape": shape}
 
 
 def _implied_by_worlds(games: Any, settings: Any, where: str) -> dict[str, Any]:
@@ -250,6 +248,20 @@ def _implied_by_worlds(games: Any, settings: Any, where: str) -> dict[str, Any]:
         "actions": max(len(task.legal_actions) for task in tasks),
         "input": "values" if found[0].graded else "spikes",
     }
+
+
+def _with_masked_layers(fields: dict[str, Any]) -> dict[str, Any]:
+    """The fields, with masks on the layers that are pruned; "all" names every spiking layer."""
+    pruning, network = fields.get("pruning", {}), fields["network"]
+    if not isinstance(pruning, dict) or "layers" not in pruning:
+        return fields
+    layers = pruning["layers"]
+    if tuple(layers) == ("all",):
+        convolutions = network.get("convolutions", NetworkConfig.convolutions)
+        count = len(convolutions) if isinstance(convolutions, (list, tuple)) else 0
+        layers = (*(f"conv{index + 1}" for index in range(count)), HIDDEN)
+    network = {"masked_layers": layers, **network}
+    return {**fields, "pruning": {**pruning, "layers": layers}, "network": network}
 
 
 def _refuse_contradictions(

@@ -6,7 +6,7 @@ import copy
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +16,18 @@ from torch import Tensor
 
 from mtspark.core.environments import Task, task_for_game, world_task
 from mtspark.train.checkpoint import Agent
-from mtspark.train.config import TrainConfig
+from mtspark.train.config import TrainConfig, config_to_json
 from mtspark.train.networks import MTSparkNetwork
 from mtspark.train.rl.collect import Games, Step
 from mtspark.train.rl.cost import OperationCost
+from mtspark.train.rl.cuts import Cuts
 from mtspark.train.rl.distil import load_teachers
 from mtspark.train.rl.exploration import Exploration, RandomActions
 from mtspark.train.rl.schedule import Schedule, linear_fall
 from mtspark.train.rl.start import check_actions, start_network
 from mtspark.train.rl.values import ActionValues
 from mtspark.train.runs import prepare_network, prepare_torch
-from mtspark.train.sparsity import density, prune
+from mtspark.train.sparsity import density
 
 
 @dataclass
@@ -77,6 +78,7 @@ class Trainer(ABC):
         random_actions: which these are, and how long they last.
         games: the games of all tasks.
         generator: random numbers of exploration and minibatches.
+        cuts: which synapses are cut and grown.
         cost: of synaptic operations; None where they are not counted.
     """
 
@@ -93,6 +95,7 @@ class Trainer(ABC):
         # be gone by then.
         begun = replace(config, start_from="") if resumed else config
         self.network = start_network(begun, self.tasks)
+        self.cuts = Cuts(config, self.network)
         prepare_network(self.network, self.device, compiled=config.compiled)
         self.target = copy.deepcopy(self.network).eval()
         self.cost = (
@@ -197,17 +200,11 @@ class Trainer(ABC):
         self.optimizer.step()
 
     def cut_synapses(self) -> None:
-        """Cut the synapses that are due by now, in both networks."""
+        """Cut and grow the synapses that are due by now, in both networks."""
         pruning = self.config.pruning
         if not pruning.layers or self.progress.updates % pruning.every_updates:
             return
-        share = pruning.density_at(self.progress.steps / self.schedule.planned)
-        prune(self.network, pruning.layers, share)
-        for name in pruning.layers:
-            fast, slow = self.network.layer(name).mask, self.target.layer(name).mask
-            assert fast is not None
-            assert slow is not None
-            slow.copy_(fast)
+        self.cuts.make(self.network, self.target, self.progress.steps / self.schedule.planned)
         if self.cost is not None:
             self.cost.recount(self.network)
 
@@ -221,6 +218,9 @@ class Trainer(ABC):
                 name: round(density(self.network, name), 4)
                 for name in self.config.network.masked_layers
             }
+        exchanged = self.cuts.exchanged()
+        if exchanged:
+            measured["exchanged"] = {name: float(count) for name, count in exchanged.items()}
         return measured
 
     def agent(self) -> Agent:
@@ -230,7 +230,7 @@ class Trainer(ABC):
             network = MTSparkNetwork(self.config.network)
         network.load_state_dict(self.network.state_dict())
         training = {
-            "config": asdict(self.config),
+            "config": config_to_json(self.config),
             "steps": self.progress.steps,
             "episodes": self.games.episodes,
             "training_returns": self.games.mean_returns(),
@@ -249,6 +249,7 @@ class Trainer(ABC):
             "updates": self.progress.updates,
             "generator": json.dumps(self.generator.bit_generator.state),
             "torch_generator": torch.get_rng_state(),
+            **self.cuts.state(),
             **self.random_actions.state(),
             **self.games.state(),
         }
@@ -274,6 +275,7 @@ class Trainer(ABC):
         self.schedule.restore(state["schedule"])
         self.progress.steps = state["steps"]
         self.progress.updates = state["updates"]
+        self.cuts.restore(state)
         if self.cost is not None:
             self.cost.recount(self.network)
         self._learned_task = self.active[0]

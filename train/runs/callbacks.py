@@ -13,13 +13,13 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TextIO
 
 from mtspark.core.progress import Progress, ProgressCallback
 from mtspark.train.checkpoint import Agent, save_agent, save_whole
-from mtspark.train.config import ImageConfig, TrainConfig
+from mtspark.train.config import ImageConfig, TrainConfig, config_to_json
 from mtspark.train.runs.stopping import StoppedError, StopRequest, stop_requests
 
 _NUMBERS = itertools.count()
@@ -224,7 +224,7 @@ class Checkpoints(RunCallback):
         """Replace the file."""
         content = {
             "format": run.run_format,
-            "config": json.loads(json.dumps(asdict(run.trainer.config))),
+            "config": json.loads(json.dumps(config_to_json(run.trainer.config))),
             "state": run.trainer.state(),
         }
         save_whole(content, run.folder / RESUME_FILE)

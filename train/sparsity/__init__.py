@@ -1,6 +1,7 @@
 """What makes a network cheap on a chip: fewer synapses, and fewer messages over them.
 
-`magnitude` cuts the synapses of least weight; `operations` counts the synaptic operations of a
+`magnitude` cuts the synapses of least weight; `evolution` draws them at random, by `densities`,
+and exchanges the least of them; `operations` counts the synaptic operations of a
 decision, with gradients, so that a loss can hold their price.
 """
 

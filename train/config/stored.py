@@ -1,0 +1,26 @@
+"""Configurations as files hold them."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from mtspark.train.config.games import TrainConfig
+from mtspark.train.config.images import ImageConfig
+
+YOUNG = {"pruning": ("method", "drop_fraction")}
+"""Fields of tables that a file names only where they differ from their default.
+
+Files of runs without them are those of before they existed.
+"""
+
+
+def config_to_json(config: TrainConfig | ImageConfig) -> dict[str, Any]:
+    """Return the fields by name, for checkpoints and agent files."""
+    content = asdict(config)
+    standard = asdict(type(config)())
+    for table, names in YOUNG.items():
+        for name in names:
+            if table in content and content[table][name] == standard[table][name]:
+                del content[table][name]
+    return content
