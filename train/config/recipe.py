@@ -297,6 +297,8 @@ def _described(problem: Any, schema: Any) -> str:
         message = str(problem["msg"]).removeprefix("Value error, ")
         return f"{path}: {message}" if path else message
     for part in problem["loc"][:-1]:
-        schema = get_type_hints(schema).get(str(part), schema)
+        # A number is a place in a list, whose entries the hint of the list names.
+        hint = schema if isinstance(part, int) else get_type_hints(schema).get(str(part), schema)
+        schema = get_args(hint)[0] if get_origin(hint) is tuple else hint
     near = get_close_matches(str(problem["loc"][-1]), get_type_hints(schema), 1)
     return f"{path}: no such field" + (f", did you mean {near[0]}?" if near else "")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 from mtspark.core.errors import BadRequestError, one_line
 
@@ -71,6 +71,9 @@ class Observation:
 class Wrapper:
     """One of gymnasium's wrappers, by its name in :data:`WRAPPERS`, and its arguments."""
 
+    # An unknown field of a recipe's table is an error.
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
+
     name: str
     arguments: dict[str, Any] = field(default_factory=dict)
 
@@ -90,6 +93,8 @@ class Environment:
         observation: found in its observation space; None before it was looked at.
         actions: found likewise.
     """
+
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
 
     id: str
     arguments: dict[str, Any] = field(default_factory=dict)

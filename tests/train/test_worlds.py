@@ -1,0 +1,135 @@
+"""Training in environments: what a recipe may say, and what is learned from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from mtspark.core.environments import NOOP, Environment, Task
+from mtspark.core.errors import BadRequestError
+from mtspark.train.config import TrainConfig, to_config
+from mtspark.train.networks import MTSparkNetwork, NetworkConfig
+from mtspark.train.rl.collect import Games, Step, TaskGames
+from tests.support.worlds import cartpole
+
+SMALL = {"games_per_task": 4, "rollout_steps": 8, "minibatches": 2, "total_steps": 64}
+
+
+def config(**changes: Any) -> TrainConfig:
+    made = to_config({"games": ["CartPole-v1"], **SMALL, **changes}, "recipe")
+    assert isinstance(made, TrainConfig)
+    return made
+
+
+def test_the_network_follows_from_the_spaces() -> None:
+    network = config().network
+    assert network.observation_shape == (1, 4, 1)
+    assert (network.convolutions, network.actions, network.input) == ((), 2, "values")
+    index = to_config({"games": "FrozenLake-v1", **SMALL}, "recipe")
+    assert isinstance(index, TrainConfig)
+    assert index.network.observation_shape == (1, 16, 1)
+    assert (index.network.actions, index.network.input) == (4, "spikes")
+
+
+def test_settings_of_an_environment_reach_its_spaces() -> None:
+    wrapper = {"name": "TimeAwareObservation", "arguments": {"flatten": True}}
+    made = config(environments=[{"id": "CartPole-v1", "wrappers": [wrapper], "max_steps": 9}])
+    assert made.network.observation_shape == (1, 5, 1)
+    assert made.environments[0].max_steps == 9
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"games": ["CartPole-v1", "pong"]}, "ALE's games and environments see other things"),
+        ({"games": ["CartPole-v1", "FrozenLake-v1"]}, "CartPole-v1 4 (box), FrozenLake-v1 16"),
+        ({"network": {"input": "pixels"}}, "CartPole-v1 is seen as values or spikes"),
+        ({"network": {"input": "sounds"}}, "choose pixels, values, spikes"),
+        ({"environments": [{"id": "Acrobot-v1"}]}, "environments has ['Acrobot-v1']"),
+        ({"environments": [{"id": "CartPole-v1", "gravity": 3}]}, "gravity: no such field"),
+        ({"environments": [{"id": "CartPole-v1", "actions": 2}]}, "must be left out"),
+        ({"games": ["Pendulum-v1"]}, "action space Box"),
+        ({"games": ["NoSuchThing-v1"]}, "unknown environment 'NoSuchThing-v1'"),
+    ],
+)
+def test_a_recipe_that_cannot_be_trained_is_one_line(changes: dict[str, Any], problem: str) -> None:
+    with pytest.raises(BadRequestError) as error:
+        config(**changes)
+    assert problem in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_rewards_are_clipped_to_their_range_where_they_are_learned() -> None:
+    made = config(
+        environments=[{"id": "CartPole-v1", "reward_range": [-0.5, 0.25]}],
+        reward_clipping=False,
+        reward_scales=[2.0],
+    )
+    task = cartpole(reward_range=(-0.5, 0.25))
+    games = Games(made, (task,))
+    none = np.zeros(4, dtype=bool)
+    step = Step(np.array([1.0, -3.0, 0.1, 0.0]), none, none, ~none)
+    assert games.learned_rewards((0,), (step,)).tolist() == pytest.approx([0.5, -1.0, 0.2, 0.0])
+
+
+def test_statistics_change_between_updates_only_and_are_those_of_all_that_was_seen() -> None:
+    task = Task("CartPole-v1", "CartPole-v1", (0, 1), cartpole().environment)
+    games = TaskGames(task, config().training_protocol, 3, 1, seed=4)
+    games.start()
+    assert games.statistics is not None
+    assert games.task.environment is not None
+    before, measured = games.task.environment.found, games.statistics.count
+    assert measured == 8 * 64
+    world = games._games
+    rows = []
+    for step in range(40):
+        games.send(np.full(3, step % 2))
+        games.receive(life_loss_is_terminal=False)
+        rows.append(world.values.copy())  # type: ignore[attr-defined]
+        seen = np.rint((rows[-1] - before.mean) / before.deviation * 32).clip(-127, 127)
+        assert np.array_equal(games.frames.numpy()[:, 0, :, 0], seen)
+    games.take_statistics()
+    after = games.task.environment.found
+    assert after != before
+    first, new = np.array(before.mean), np.concatenate(rows)
+    expected = (first * measured + new.sum(0)) / (measured + len(new))
+    assert np.allclose(after.mean, expected, rtol=1e-9, atol=1e-12)
+    assert games.statistics.count == measured + len(new)
+
+
+def test_signed_frames_are_deviations_to_the_network() -> None:
+    """One neuron by hand: 32 messages are one deviation, and no mean is taken off the weights."""
+    shape = NetworkConfig(
+        observation_shape=(1, 4, 1),
+        convolutions=(),
+        hidden=1,
+        actions=2,
+        dendrite_segments=0,
+        time_steps=1,
+        input="values",
+    )
+    network = MTSparkNetwork(shape)
+    with torch.no_grad():
+        network.hidden.synapses.weight[:] = torch.tensor([[3.0, 3.0, 3.0, 3.0]])
+        network.hidden.synapses.bias[:] = 0
+    # 2 w / (rms sqrt(fan in)) = 1 for equal weights of four inputs.
+    assert torch.allclose(network.hidden.folded_weight(), torch.ones(1, 4))
+    frames = torch.tensor([[-32, 32, 16, 0], [32, 0, 16, 0], [127, -127, 0, 0]], dtype=torch.int8)
+    current = network.hidden.current(frames.float() / 32)
+    assert current.flatten().tolist() == pytest.approx([0.5, 1.5, 0.0])
+    with torch.no_grad():
+        network.advantage.weight[:] = torch.tensor([[1.0], [0.0]])
+        assert network.value is not None
+        network.value.weight[:] = 0
+        values = network(frames.view(3, 1, 4, 1), torch.zeros(3, dtype=torch.long))
+    # Only the second frame's current, 1.5, is above the threshold of 1.
+    assert values[:, 0].tolist() == pytest.approx([0.0, 0.5, 0.0])
+
+
+def test_an_environment_has_an_action_that_fills_replays() -> None:
+    """Resumed runs press it before their episodes begin."""
+    assert NOOP in cartpole().legal_actions
+    assert Environment("CartPole-v1").max_steps == 0
