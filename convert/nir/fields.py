@@ -149,10 +149,11 @@ def node_of(where: str, name: str, content: Fields, notes: list[str]) -> nir.NIR
     matrix = _share_a_shape(label, fields) if kind in NEURONS else None
     single = [key for key in told if np.size(content[key]) == 1 < np.size(fields[key])]
     if single:
-        notes.append(
-            f"{name}: {', '.join(single)}: one number, which holds for all "
-            f"{np.size(fields[single[0]])} neurons"
-        )
+        count = np.size(fields[single[0]])
+        # A row of input weights may be of one neuron, which what is around it says.
+        row = "w_in" in told and np.shape(content["w_in"]) == (1, count)
+        of = f"beside {count} of w_in" if row else f"which holds for all {count} neurons"
+        notes.append(f"{name}: {', '.join(single)}: one number, {of}")
     try:
         node = _constructed(kind, fields)
     except (MemoryError, RecursionError):

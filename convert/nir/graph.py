@@ -9,6 +9,7 @@ from typing import Any
 import nir
 import numpy as np
 
+from mtspark.core.arrays import AnyArray
 from mtspark.core.errors import BadNetworkError
 
 SELECTED = 2**25
@@ -79,7 +80,11 @@ def _split_input_weights(flat: FlatGraph) -> None:
         if not isinstance(node, (nir.CubaLI, nir.CubaLIF)):
             continue
         weights, like = np.asarray(node.w_in), np.asarray(node.v_leak)
-        if weights.ndim != 2 or weights.shape == like.shape or len(weights) != like.size:
+        if weights.shape == like.shape and _line_is_matrix(flat, name, weights):
+            # A file's neurons take the shape that all of their parameters have in common.
+            node = _of_shape(node, weights.shape[:1])
+            like = np.asarray(node.v_leak)
+        elif weights.ndim != 2 or weights.shape == like.shape or len(weights) != like.size:
             continue
         before = f"{name}.w_in"
         while before in flat.nodes:
@@ -91,6 +96,45 @@ def _split_input_weights(flat: FlatGraph) -> None:
         flat.sources |= {before: flat.sources[name], name: [before]}
         rows, columns = weights.shape
         flat.notes.append(f"{name}: w_in is a matrix ({rows} x {columns}), in front of its neurons")
+
+
+def _line_is_matrix(flat: FlatGraph, name: str, weights: AnyArray) -> bool:
+    """Whether weights of shape (n, 1) or (1, n) are a matrix, and not one number a neuron.
+
+    Both have as many values. Weights of one input do where one value arrives, and those of one
+    neuron where n arrive and what follows takes one; one number a neuron would then not fit.
+    """
+    if weights.ndim != 2 or 1 not in weights.shape or weights.size == 1:
+        return False
+    arriving = {_sent(flat.nodes[source]) for source in flat.sources[name]}
+    if weights.shape[1] == 1:
+        return arriving == {1}
+    taken = [taken_shape(flat.nodes[target]) for target in flat.targets(name)]
+    wanted = {int(np.prod(shape)) for shape in taken if shape is not None and np.size(shape)}
+    return arriving == {weights.size} and wanted == {1} and _alike(flat.nodes[name])
+
+
+def _sent(node: nir.NIRNode) -> int | None:
+    """Number of values that a node says it sends."""
+    sent = (node.output_type or {}).get("output")
+    return int(np.prod(sent)) if sent is not None and np.size(sent) else None
+
+
+def _alike(node: nir.NIRNode) -> bool:
+    """Whether all neurons of a node have the same parameters, and may be only one."""
+    keys = ("tau_syn", "tau_mem", "r", "v_leak", "v_threshold", "v_reset")
+    values = (np.asarray(getattr(node, key)) for key in keys if hasattr(node, key))
+    return all(np.all(value == value.flat[0]) for value in values)
+
+
+def _of_shape(node: nir.NIRNode, shape: tuple[int, ...]) -> nir.NIRNode:
+    """The same neurons in another shape: as many, or the first of those that are alike."""
+    changed, count = copy(node), int(np.prod(shape))
+    for key in ("tau_syn", "tau_mem", "r", "v_leak", "v_threshold", "v_reset"):
+        if hasattr(node, key):
+            setattr(changed, key, np.ravel(getattr(node, key))[:count].reshape(shape))
+    changed.output_type = {"output": np.array(shape)}
+    return changed
 
 
 def _joined(flat: FlatGraph, names: list[str]) -> str:
@@ -105,8 +149,8 @@ def _joined(flat: FlatGraph, names: list[str]) -> str:
         shape = tuple(int(length) for length in np.ravel(declared_input(flat, name)))
         if not shape or min(shape) < 1:
             raise BadNetworkError(
-                f"{len(names)} inputs ({', '.join(names)}) are joined in one, and {name!r} has no "
-                "shape; give it one"
+                f"{len(names)} inputs ({', '.join(names)}) are joined in one, and nothing says the "
+                f"shape of {name!r}; write the file again with that shape in its Input node"
             )
         shapes[name] = shape
     # Images of one size are joined by their channels, so that convolutions stay such.
@@ -318,7 +362,8 @@ def _loose(
     if len(ends) == 1:
         kind = ("input", "output")[which]
         place = ("in front of", "behind")[which]
-        flat.notes.append(f"no {kind} node: the {kind} is {place} {ends[0]!r}")
+        lacks = f"subgraph {prefix[:-1]!r} has no {kind} node: its" if prefix else ""
+        flat.notes.append(f"{lacks or f'no {kind} node: the'} {kind} is {place} {ends[0]!r}")
     return ends
 
 

@@ -172,7 +172,7 @@ def import_graph(
         if node_name not in flat.nodes:
             raise BadNetworkError(f"a reset is given for {node_name!r}, which is no node")
     shapes = signal_shapes(flat, choices.dt, None if asked is None else shape_of(asked))
-    notes += flat.notes
+    notes += [*flat.notes, *_contradictions(flat, shapes)]
     notes += [
         f"{one}: declares one value behind neurons of one number each; takes {shapes[one]}"
         for one in sorted(flat.open & set(flat.nodes))
@@ -244,7 +244,12 @@ def signal_shapes(flat: FlatGraph, dt: float, asked: Shape | None = None) -> dic
             known = [shapes[source] for source in flat.sources[name] if source in shapes]
             if not known:
                 continue
-            effect = linear_effect(name, node, known[0], dt)
+            try:
+                effect = linear_effect(name, node, known[0], dt)
+            except BadNetworkError as error:
+                if asked is None and _is_flat_image(flat, name, known[0]):
+                    raise BadNetworkError(f"{error}{_GIVE_SHAPE}") from error
+                raise
             if effect is not None:
                 shapes[name] = effect.shape
             elif isinstance(node, NEURONS):
@@ -262,11 +267,43 @@ def signal_shapes(flat: FlatGraph, dt: float, asked: Shape | None = None) -> dic
     return shapes
 
 
+_GIVE_SHAPE = "; if these are the values of an image, give --input-shape CHANNELS,ROWS,COLUMNS"
+
+
+def _is_flat_image(flat: FlatGraph, name: str, arriving: Shape) -> bool:
+    """Whether a node wants images and gets the input, whose shape may only lack their axes."""
+    node = flat.nodes[name]
+    if not isinstance(node, (nir.Conv2d, nir.SumPool2d, nir.AvgPool2d)):
+        return False
+    channels = _channels(node)
+    if len(arriving) > 2 or size(arriving) not in arriving or size(arriving) % channels:
+        return False
+    while name != flat.input:
+        sources = flat.sources[name]
+        if len(sources) != 1 or not (sources[0] == flat.input or _any_shape(flat, sources[0])):
+            return False
+        name = sources[0]
+    return True
+
+
+def _channels(node: nir.NIRNode) -> int:
+    """Channels of the image that a node takes, 1 where any number will do."""
+    if not isinstance(node, (nir.Conv1d, nir.Conv2d)):
+        return 1
+    return max(1, int(np.shape(node.weight)[1] * np.ravel(node.groups)[0]))
+
+
+def _any_shape(flat: FlatGraph, name: str) -> bool:
+    """Whether what a node sends has the shape of what arrives, whatever that is."""
+    node = flat.nodes[name]
+    if isinstance(node, NEURONS):
+        return size(_own_shape(node)) == 1
+    return isinstance(node, (nir.Scale, nir.Delay)) or name in flat.open
+
+
 def _input_shape(flat: FlatGraph, asked: Shape | None) -> Shape:
     node = flat.nodes[flat.input]
     declared = node.input_type.get("input") if node.input_type else None
-    if declared is None and not isinstance(node, nir.Input):
-        raise BadNetworkError(f"input {flat.input!r} has no shape")
     shape = shape_of(declared) if declared is not None and np.size(declared) else ()
     if size(shape) == 1:
         # Neurons of one number each, and an end in front of them, leave it to what follows.
@@ -294,9 +331,36 @@ def _input_shape(flat: FlatGraph, asked: Shape | None) -> Shape:
 
 def _neuron_shape(name: str, node: nir.NIRNode, arriving: Shape) -> Shape:
     """A neuron's own shape where it has one of that size, otherwise that of the signal."""
-    keys = ("v_threshold", "threshold", "r")
-    own = next(np.shape(getattr(node, key)) for key in keys if hasattr(node, key))
+    own = _own_shape(node)
     return fit(name, arriving, own) if own and size(own) == size(arriving) else arriving
+
+
+def _own_shape(node: nir.NIRNode) -> Shape:
+    keys = ("v_threshold", "threshold", "r")
+    return next(np.shape(getattr(node, key)) for key in keys if hasattr(node, key))
+
+
+def _contradictions(flat: FlatGraph, shapes: dict[str, Shape]) -> list[str]:
+    """Sentences on shapes that nodes declare, and that are not those that arrive."""
+    notes = []
+    for name, node in flat.nodes.items():
+        if name == flat.input:
+            continue
+        arriving = shapes[flat.sources[name][0]]
+        if isinstance(node, (nir.Conv1d, nir.Conv2d)) and node.input_shape is not None:
+            declared = shape_of(node.input_shape)[-1 if isinstance(node, nir.Conv1d) else -2 :]
+            # Rows and columns alone; of an image in one line they say which they are.
+            differs = size(declared) * _channels(node) != size(arriving)
+            differs |= size(arriving) not in arriving and arriving[-len(declared) :] != declared
+        elif isinstance(node, nir.Flatten):
+            taken = (node.input_type or {}).get("input")
+            declared = () if taken is None or not np.size(taken) else shape_of(taken)
+            differs = bool(declared) and size(declared) != size(arriving)
+        else:
+            continue
+        if differs:
+            notes.append(f"{name}: declares an input of {declared}; takes {arriving}, what arrives")
+    return notes
 
 
 def _population_names(flat: FlatGraph) -> dict[str, str]:

@@ -255,7 +255,9 @@ class _Rounding:
         signs = self.signs.reshape(self.groups, -1)
         if np.any(signs != signs[:, :1]):
             raise BadNetworkError(
-                f"layer {population.name!r}: neurons of one channel have input gains of both signs"
+                f"layer {population.name!r}: neurons of one channel have input gains of both "
+                "signs, and share their weights; give them (r, w_in) one sign, or the layer "
+                "a Linear node with weights of each neuron's own"
             )
         weights = [self._with_sign(link, signs[:, 0]) for link in links]
         scales = [input_scale if link.source == INPUT else 1.0 for link in links]

@@ -173,3 +173,90 @@ def test_an_image_of_one_channel_without_an_axis_for_it() -> None:
     windows = np.lib.stride_tricks.sliding_window_view(SERIES[:, 0, 0], (3, 3), (1, 2))
     wanted = lif(np.einsum("trcij,oij->torc", windows, kernel[:, 0]))
     assert np.array_equal(spikes["n"][:, 0], wanted)
+
+
+POOL = nir.AvgPool2d(np.array([2, 2]), np.array([2, 2]), np.array([0, 0]))
+CONV = nir.Conv2d(None, np.ones((2, 1, 3, 3)), 1, 0, 1, 1, np.zeros(2))
+
+
+@pytest.mark.parametrize("node", [POOL, CONV])
+@pytest.mark.parametrize("scaled", [False, True])
+def test_a_flattened_image_is_told_how_to_give_its_shape(node: Any, scaled: bool) -> None:
+    """The advice helps: with it the same graph is read."""
+    last = nir.IF(np.array(1.0), np.array(0.5), np.array(0.0))
+    nodes = {"input": nir.Input({"input": np.array([16])}), "n": node, "a": last}
+    edges = [("input", "n"), ("n", "a")]
+    if scaled:
+        nodes["s"] = nir.Scale(np.array([2.0]))
+        edges = [("input", "s"), ("s", "n"), ("n", "a")]
+    graph = nir.NIRGraph(nodes=nodes, edges=edges, type_check=False)
+    with pytest.raises(BadNetworkError, match="--input-shape CHANNELS,ROWS,COLUMNS"):
+        import_graph(graph, ImportOptions(dt=1.0))
+    network = import_graph(graph, ImportOptions(dt=1.0, input_shape=(1, 4, 4)))
+    assert network.input.shape == (1, 4, 4)
+
+
+def test_an_image_that_weights_have_flattened_is_told_no_shape() -> None:
+    """--input-shape would not bring the axes back."""
+    nodes = {
+        "input": nir.Input({"input": np.array([16])}),
+        "w": nir.Linear(np.ones((16, 16))),
+        "n": POOL,
+        "a": nir.IF(np.array(1.0), np.array(0.5), np.array(0.0)),
+    }
+    edges = [("input", "w"), ("w", "n"), ("n", "a")]
+    graph = nir.NIRGraph(nodes=nodes, edges=edges, type_check=False)
+    with pytest.raises(BadNetworkError, match=r"arrives is \(16,\)$"):
+        import_graph(graph, ImportOptions(dt=1.0))
+
+
+def test_a_declared_shape_that_does_not_arrive_is_said() -> None:
+    kernel = np.ones((2, 1, 3, 3))
+    nodes = {
+        "c": nir.Conv2d((9, 8), kernel, 1, 0, 1, 1, np.zeros(2)),
+        "f": nir.Flatten({"input": np.array([2, 7, 6])}, 0, -1),
+        "n": neurons(8),
+        "input": nir.Input({"input": np.array([1, 4, 4])}),
+    }
+    _, network = spikes_of(nodes, [("input", "c"), ("c", "f"), ("f", "n")], SERIES)
+    told = [note for note in network.notes if "declares" in note]
+    assert told == [
+        "c: declares an input of (9, 8); takes (1, 4, 4), what arrives",
+        "f: declares an input of (2, 7, 6); takes (2, 2, 2), what arrives",
+    ]
+    nodes["c"] = nir.Conv2d((4, 4), kernel, 1, 0, 1, 1, np.zeros(2))
+    nodes["f"] = nir.Flatten({"input": np.array([2, 2, 2])}, 0, -1)
+    _, network = spikes_of(nodes, [("input", "c"), ("c", "f"), ("f", "n")], SERIES)
+    assert not any("declares" in note for note in network.notes)
+
+
+def test_the_ends_of_a_subgraph_are_not_called_those_of_the_graph() -> None:
+    inside = nir.NIRGraph(
+        nodes={"w": nir.Linear(np.ones((3, 4))), "n": neurons(3)},
+        edges=[("w", "n")],
+        type_check=False,
+    )
+    lacks = [
+        "subgraph 'a' has no input node: its input is in front of 'a.w'",
+        "subgraph 'a' has no output node: its output is behind 'a.n'",
+    ]
+    nodes = {
+        "input": nir.Input({"input": np.array([4])}),
+        "a": inside,
+        "output": nir.Output({"output": np.array([3])}),
+    }
+    _, network = spikes_of(nodes, [("input", "a"), ("a", "output")], SERIES[:, :, 0, 0])
+    assert [note for note in network.notes if " node: " in note] == lacks
+    _, network = spikes_of({"a": inside}, [], SERIES[:, :, 0, 0])
+    whole = [
+        "no input node: the input is in front of 'a.w'",
+        "no output node: the output is behind 'a.n'",
+    ]
+    assert [note for note in network.notes if " node: " in note] == lacks + whole
+
+
+def test_a_length_that_does_not_arrive_is_said() -> None:
+    conv = nir.Conv1d(9, np.ones((2, 1, 3)), 1, 0, 1, 1, np.zeros(2))
+    nodes = {"input": nir.Input({"input": np.array([1, 4])}), "c": conv, "n": neurons(2, 2)}
+    _, network = spikes_of(nodes, [("input", "c"), ("c", "n")], SERIES[:, :, :, 0])
+    assert "c: declares an input of (9,); takes (1, 4), what arrives" in network.notes

@@ -104,6 +104,47 @@ def test_input_weights_may_be_a_matrix(tmp_path: Path, inputs: int) -> None:
     assert f"n: w_in is a matrix (3 x {inputs}), in front of its neurons" in notes
 
 
+@pytest.mark.parametrize("columns", [1, 3])
+@pytest.mark.parametrize("first", ["Input", "Linear"])
+@pytest.mark.parametrize("axes", [0, 1])
+def test_input_weights_of_one_input_or_one_neuron_are_a_matrix(
+    tmp_path: Path, columns: int, first: str, axes: int
+) -> None:
+    """(n, 1) and (1, n) could be one number a neuron, too: what arrives and what follows tell."""
+    rows = 4 - columns
+    w_in = GENERATOR.uniform(0.3, 1.5, (rows, columns))
+    series = GENERATOR.integers(0, 2, (50, columns)).astype(float)
+    each = np.ones(rows if rows > 1 else (1,) * axes)
+    neurons = {
+        "type": "CubaLIF", "tau_syn": 2 * each, "tau_mem": 4 * each, "r": each,
+        "v_leak": 0 * each, "v_threshold": 0.2 * each, "w_in": w_in,
+    }  # fmt: skip
+    weights = {"type": "Linear", "weight": np.eye(columns)}
+    inside = {"n": neurons} if first == "Input" else {"l": weights, "n": neurons}
+    path = write(tmp_path / "a.nir", ends(inside, [columns], [rows]))
+    spikes, notes = spikes_of(path, series)
+    current, membrane, wanted = np.zeros(rows), np.zeros(rows), []
+    for arriving in series:
+        current = current + (w_in @ arriving - current) / 2
+        membrane = membrane + (current - membrane) / 4
+        wanted.append(membrane > 0.2)
+        membrane = np.where(wanted[-1], 0, membrane)
+    assert np.any(wanted)
+    np.testing.assert_array_equal(spikes, wanted)
+    assert f"n: w_in is a matrix ({rows} x {columns}), in front of its neurons" in notes
+    assert not any("holds for all" in note for note in notes)
+
+
+def test_a_row_of_input_weights_stays_one_a_neuron_where_all_are_read(tmp_path: Path) -> None:
+    neurons = {
+        "type": "CubaLIF", "tau_syn": 2.0, "tau_mem": 4.0, "r": 1.0,
+        "v_leak": 0.0, "v_threshold": 0.2, "w_in": np.array([[1.0, 2.0, 3.0]]),
+    }  # fmt: skip
+    path = write(tmp_path / "a.nir", ends({"n": neurons}, [3], [3]))
+    network = import_nir(path, ImportOptions(dt=1.0))
+    np.testing.assert_allclose(network.population("n").gain.ravel(), np.array([1, 2, 3]) / 8)
+
+
 def test_input_weights_that_are_no_matrix_stay_one_a_neuron(tmp_path: Path) -> None:
     three = np.ones((3, 1))
     neurons = {
