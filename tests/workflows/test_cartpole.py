@@ -9,13 +9,18 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 
 import mtspark
+from mtspark.convert.onnx import float_decision_model
 from mtspark.core.chip_network import INPUT
 from mtspark.core.errors import BadRequestError
+from mtspark.core.files import save_onnx
+from mtspark.deploy.formats.onnx_integer import integer_model
 from mtspark.sim.backends import ReferenceChip
+from mtspark.sim.backends.onnx import OnnxChip
 from mtspark.sim.engine import EngineChip
 from mtspark.sim.play import play
 from mtspark.sim.recording import scenery
@@ -148,6 +153,27 @@ def test_its_integer_twin_answers_as_the_chip(deployed: Deployment) -> None:
         values = Twin(agent.network)(torch.from_numpy(frames), torch.zeros(16, dtype=torch.long))
     expected = ReferenceChip(deployed.network).decide(frames, 0).values
     assert np.array_equal(values.numpy(), expected)
+
+
+def test_its_onnx_graphs_take_signed_frames(deployed: Deployment, tmp_path: Path) -> None:
+    """The float network beside torch, and the integer one beside the reference."""
+    agent = mtspark.load_agent(AGENT)
+    frames = np.random.default_rng(3).integers(-128, 128, (9, 1, 4, 1)).astype(np.int8)
+    tasks = np.zeros(9, np.int64)
+    save_onnx(float_decision_model(agent), tmp_path / "float.onnx")
+    session = onnxruntime.InferenceSession(
+        tmp_path / "float.onnx", providers=["CPUExecutionProvider"]
+    )
+    (values,) = session.run(["values"], {"frames": frames, "task": tasks})
+    with torch.no_grad():
+        expected = agent.network(torch.from_numpy(frames), torch.from_numpy(tasks)).numpy()
+    assert np.allclose(values, expected, atol=1e-4)
+    save_onnx(integer_model(deployed.network), tmp_path / "chip.onnx")
+    chip = OnnxChip(tmp_path / "chip.onnx", trust=True)
+    answer = ReferenceChip(deployed.network).decide(frames, 0)
+    assert np.array_equal(chip.decide(frames, 0).values, answer.values)
+    with pytest.raises(BadRequestError, match="this network takes int8"):
+        chip.decide(frames.view(np.uint8), 0)
 
 
 def test_a_run_counts_what_it_clips_and_says_which_environment(deployed: Deployment) -> None:

@@ -181,3 +181,21 @@ def test_input_neurons_whose_current_lasts_are_refused(tmp_path: Path) -> None:
     with pytest.raises(BadNetworkError, match="currents of pixels that outlast a step"):
         save_netx(changed(net, 0, current_decay=1637), tmp_path / "b.net")
     assert not (tmp_path / "b.net").exists()
+
+
+def test_signed_messages_are_refused_in_one_line(tmp_path: Path) -> None:
+    """Bytes may be the bias of the first neurons; what may be negative is not written so."""
+    net = network(
+        (2, 3, 4),
+        [population("in", np.full((1, 2, 3, 4), 5)), population("out", [[131071] * 2])],
+        [
+            conv(INPUT, "in", np.ones((2, 1, 1, 1)), groups=2, sign_mode=SignMode.EXCITATORY),
+            dense("in", "out", np.full((2, 24), 2)),
+        ],
+        payload_bits=8,
+    )
+    net = replace(net, populations=tuple(replace(p, bias_exponent=6) for p in net.populations))
+    save_netx(net, tmp_path / "bytes.net")
+    signed = replace(net, input=replace(net.input, signed=True))
+    with pytest.raises(BadNetworkError, match="hears graded messages"):
+        save_netx(signed, tmp_path / "signed.net")
