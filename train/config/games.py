@@ -139,6 +139,8 @@ class TrainConfig:
         operation_penalties: for each game, what 100,000 synaptic operations of a decision add to
             its loss; 0 counts operations without a price; empty: they are not counted.
         pruning: which synapses are cut, and when.
+        quiet_biases: biases stay so low that no neuron fires without input; on the chip, a layer
+            then sends nothing outside of its window, while the pipeline drains.
         start_from: an agent file of the same games and network, whose weights the run starts with.
         quantisation_aware: act and learn on the chip's integers, by
             :mod:`mtspark.train.quantised.twin`.
@@ -194,6 +196,7 @@ class TrainConfig:
     replay: ReplayConfig = field(default_factory=ReplayConfig)
     operation_penalties: tuple[float, ...] = ()
     pruning: PruningConfig = field(default_factory=PruningConfig)
+    quiet_biases: bool = False
     start_from: str = ""
     quantisation_aware: bool = False
     weight_bits: int = 8
@@ -245,6 +248,10 @@ class TrainConfig:
             raise ValueError(
                 f"operation_penalties: the neurons are {self.network.neuron}, and operations are "
                 'counted of spikes; leave the penalties out, or set network.neuron = "lif"'
+            )
+        if self.quiet_biases and self.network.neuron != "lif":
+            raise ValueError(
+                f"quiet_biases: the neurons are {self.network.neuron} and do not fire; leave it out"
             )
         unmasked = sorted(set(self.pruning.layers) - set(self.network.masked_layers))
         if unmasked:

@@ -27,7 +27,7 @@ from mtspark.train.rl.schedule import Schedule, linear_fall
 from mtspark.train.rl.start import check_actions, start_network
 from mtspark.train.rl.values import ActionValues
 from mtspark.train.runs import prepare_network, prepare_torch
-from mtspark.train.sparsity import density
+from mtspark.train.sparsity import density, quiet_biases
 
 
 @dataclass
@@ -97,6 +97,8 @@ class Trainer(ABC):
         self.network = start_network(begun, self.tasks)
         self.cuts = Cuts(config, self.network)
         prepare_network(self.network, self.device, compiled=config.compiled)
+        if config.quiet_biases:
+            quiet_biases(self.network)
         self.target = copy.deepcopy(self.network).eval()
         self.cost = (
             OperationCost(config, self.network, self.device) if config.operation_penalties else None
@@ -198,6 +200,8 @@ class Trainer(ABC):
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.config.gradient_norm)
         self.optimizer.step()
+        if self.config.quiet_biases:
+            quiet_biases(self.network)
 
     def cut_synapses(self) -> None:
         """Cut and grow the synapses that are due by now, in both networks."""

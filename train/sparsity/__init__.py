@@ -3,6 +3,7 @@
 `magnitude` cuts the synapses of least weight; `evolution` draws them at random, by `densities`,
 and exchanges the least of them; `operations` counts the synaptic operations of a
 decision, with gradients, so that a loss can hold their price.
+`quiet` keeps biases from firing alone.
 """
 
 import lazy_loader

@@ -6,3 +6,4 @@ from .magnitude import prune as prune
 from .operations import OPERATIONS_UNIT as OPERATIONS_UNIT
 from .operations import operations_of as operations_of
 from .operations import synapses_met as synapses_met
+from .quiet import quiet_biases as quiet_biases
