@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from mtspark.core.environments import NOOP, Environment, Task
+from mtspark.core.environments import NOOP, Environment, world_task
 from mtspark.core.errors import BadRequestError
+from mtspark.train.checkpoint import load_agent
 from mtspark.train.config import TrainConfig, to_config
 from mtspark.train.networks import MTSparkNetwork, NetworkConfig
 from mtspark.train.rl.collect import Games, Step, TaskGames
+from mtspark.train.rl.run import make_trainer
 from tests.support.worlds import cartpole
 
 SMALL = {"games_per_task": 4, "rollout_steps": 8, "minibatches": 2, "total_steps": 64}
@@ -76,7 +79,7 @@ def test_rewards_are_clipped_to_their_range_where_they_are_learned() -> None:
 
 
 def test_statistics_change_between_updates_only_and_are_those_of_all_that_was_seen() -> None:
-    task = Task("CartPole-v1", "CartPole-v1", (0, 1), cartpole().environment)
+    task = world_task(Environment("CartPole-v1"))
     games = TaskGames(task, config().training_protocol, 3, 1, seed=4)
     games.start()
     assert games.statistics is not None
@@ -98,6 +101,29 @@ def test_statistics_change_between_updates_only_and_are_those_of_all_that_was_se
     expected = (first * measured + new.sum(0)) / (measured + len(new))
     assert np.allclose(after.mean, expected, rtol=1e-9, atol=1e-12)
     assert games.statistics.count == measured + len(new)
+
+
+AGENT = Path(__file__).parents[2] / "examples" / "agents" / "cartpole" / "cartpole.pt"
+
+
+def test_a_run_starts_from_the_statistics_of_its_agent() -> None:
+    small = {"hidden": 128, "dendrite_segments": 0, "time_steps": 8}
+    trainer = make_trainer(config(start_from=str(AGENT), network=small))
+    known = load_agent(AGENT).tasks[0]
+    assert trainer.games.tasks == (known,)
+    trainer.update()
+    assert known.environment is not None
+    (task,) = trainer.games.tasks
+    assert task.environment is not None
+    now, before = task.environment.found, known.environment.found
+    assert now != before
+    assert np.allclose(now.mean, before.mean, atol=2e-3)
+    assert np.allclose(now.deviation, before.deviation, rtol=2e-3)
+
+
+def test_a_teacher_with_statistics_of_its_own_is_refused() -> None:
+    with pytest.raises(BadRequestError, match="statistics of its own"):
+        make_trainer(config(teachers=[str(AGENT)]))
 
 
 def test_signed_frames_are_deviations_to_the_network() -> None:

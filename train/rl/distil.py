@@ -41,6 +41,11 @@ def load_teachers(
         if not path:
             teachers.append(None)
             continue
+        if task.environment is not None and task.environment.found.graded:
+            raise BadRequestError(
+                f"teachers: {path} sees numbers relative to statistics of its own, which a student "
+                f"of {task.name} does not share; learn it from its rewards"
+            )
         agent = load_agent(Path(path))
         known = [entry.game for entry in agent.tasks]
         if task.game not in known:

@@ -51,6 +51,26 @@ def start_network(config: TrainConfig, tasks: tuple[Task, ...]) -> MTSparkNetwor
     return network
 
 
+def start_tasks(config: TrainConfig, tasks: tuple[Task, ...]) -> tuple[Task, ...]:
+    """The tasks of a run, with the statistics of the agent that it starts from.
+
+    Its weights know numbers relative to these. Call :func:`start_network` first, which checks that
+    the agent plays the same games.
+    """
+    if not config.start_from:
+        return tasks
+    known = load_agent(Path(config.start_from)).tasks
+    return tuple(
+        task
+        if task.environment is None or agent.environment is None
+        else replace(
+            task,
+            environment=replace(task.environment, observation=agent.environment.observation),
+        )
+        for task, agent in zip(tasks, known, strict=True)
+    )
+
+
 def check_actions(tasks: tuple[Task, ...], config: TrainConfig) -> None:
     """Check that the head has an output for every action of the games.
 

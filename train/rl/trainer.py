@@ -24,7 +24,7 @@ from mtspark.train.rl.cuts import Cuts
 from mtspark.train.rl.distil import load_teachers
 from mtspark.train.rl.exploration import Exploration, RandomActions
 from mtspark.train.rl.schedule import Schedule, linear_fall
-from mtspark.train.rl.start import check_actions, start_network
+from mtspark.train.rl.start import check_actions, start_network, start_tasks
 from mtspark.train.rl.values import ActionValues
 from mtspark.train.runs import prepare_network, prepare_torch
 from mtspark.train.sparsity import density, quiet_biases
@@ -95,6 +95,7 @@ class Trainer(ABC):
         # be gone by then.
         begun = replace(config, start_from="") if resumed else config
         self.network = start_network(begun, self.tasks)
+        self.tasks = start_tasks(begun, self.tasks)
         self.cuts = Cuts(config, self.network)
         prepare_network(self.network, self.device, compiled=config.compiled)
         if config.quiet_biases:

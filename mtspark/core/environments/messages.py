@@ -66,6 +66,14 @@ class RunningStatistics:
         self.count = 0
         self._mean, self._squares = np.zeros(size), np.zeros(size)
 
+    @classmethod
+    def of(cls, observation: Observation, count: int) -> RunningStatistics:
+        """Statistics that an observation has, as if of so many rows."""
+        known = cls(observation.size)
+        known.count, known._mean = count, np.array(observation.mean)
+        known._squares = np.array(observation.deviation) ** 2 * count
+        return known
+
     def add(self, values: Floats) -> None:
         """Count rows of values, (rows, size)."""
         rows = len(values)
