@@ -25,6 +25,10 @@ class BadInputError(BadNetworkError, BadRequestError):
     """A network does not run on the input that the caller asked for."""
 
 
+class DivergedError(MtsparkError):
+    """A training run came to values that are not finite, and cannot go on."""
+
+
 class BackendMissingError(MtsparkError):
     """A backend's package is not installed."""
 

@@ -100,6 +100,7 @@ def train_images(
     Raises:
         BadRequestError: the folder holds a run with another configuration.
         BadFileError: its checkpoint is damaged.
+        DivergedError: the loss or a weight is not finite; what was saved before stays.
         StoppedError: on a signal, after a checkpoint; the message says where the run resumes.
         KeyboardInterrupt: on a second one, without a checkpoint.
     """

@@ -18,7 +18,7 @@ from mtspark.train.checkpoint import Agent
 from mtspark.train.config import CLASSES, ImageConfig, check_image_config
 from mtspark.train.images.data import ImageSet
 from mtspark.train.networks import MTSparkNetwork
-from mtspark.train.runs import prepare_network, prepare_torch
+from mtspark.train.runs import check_finite, descend, prepare_network, prepare_torch
 
 SHIFT = {"cifar10": 4}
 """Largest shift of a training image in pixels; 2 where none is given."""
@@ -155,10 +155,7 @@ class ImageTrainer:
         else:
             wanted = functional.one_hot(answers, values.shape[1]).float()
             loss = functional.mse_loss(values, wanted)
-        self.optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.network.parameters(), config.gradient_norm)
-        self.optimizer.step()
+        descend(self.network, self.optimizer, loss, config.gradient_norm)
         return loss.detach()
 
     def agent(self) -> Agent:
@@ -190,6 +187,7 @@ class ImageTrainer:
 
     def restore(self, state: dict[str, Any]) -> None:
         """Resume from :meth:`state`."""
+        check_finite(state["network"])
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.epoch = int(state["epoch"])

@@ -111,6 +111,7 @@ def train(
     Raises:
         BadRequestError: the folder holds a run with another configuration, or memory is short.
         BadFileError: its checkpoint is damaged.
+        DivergedError: the loss or a weight is not finite; what was saved before stays.
         StoppedError: on a signal, after a checkpoint; the message says where the run resumes.
         KeyboardInterrupt: on a second one, without a checkpoint.
     """

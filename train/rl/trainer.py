@@ -26,7 +26,7 @@ from mtspark.train.rl.exploration import Exploration, RandomActions
 from mtspark.train.rl.schedule import Schedule, linear_fall
 from mtspark.train.rl.start import check_actions, start_network, start_tasks
 from mtspark.train.rl.values import ActionValues
-from mtspark.train.runs import prepare_network, prepare_torch
+from mtspark.train.runs import check_finite, descend, prepare_network, prepare_torch
 from mtspark.train.sparsity import density, quiet_biases
 
 
@@ -197,10 +197,7 @@ class Trainer(ABC):
 
     def step_optimizer(self, loss: Tensor) -> None:
         """Take one step down the gradient, clipped to its largest norm."""
-        self.optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.config.gradient_norm)
-        self.optimizer.step()
+        descend(self.network, self.optimizer, loss, self.config.gradient_norm)
         if self.config.quiet_biases:
             quiet_biases(self.network)
 
@@ -274,6 +271,7 @@ class Trainer(ABC):
         Returns:
             What a user should know of it, a line each; normally nothing.
         """
+        check_finite(state["network"])
         self.network.load_state_dict(state["network"])
         self.target.load_state_dict(state["target"])
         self.optimizer.load_state_dict(state["optimizer"])

@@ -10,6 +10,8 @@ from .callbacks import TensorBoard as TensorBoard
 from .callbacks import Update as Update
 from .callbacks import running as running
 from .callbacks import save_and_stop as save_and_stop
+from .descent import check_finite as check_finite
+from .descent import descend as descend
 from .early import FORMATS as FORMATS
 from .early import check_request as check_request
 from .folder import damaged_state as damaged_state

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TextIO
 
+from mtspark.core.errors import DivergedError
 from mtspark.core.progress import Progress, ProgressCallback
 from mtspark.train.checkpoint import Agent, save_agent, save_whole
 from mtspark.train.config import ImageConfig, TrainConfig, config_to_json
@@ -284,6 +285,7 @@ def running(run: Run, callbacks: Sequence[RunCallback]) -> Iterator[RunCallback]
 
     Raises:
         KeyboardInterrupt: on Ctrl-C, with a message that says where the run resumes.
+        DivergedError: the trainer raised it; the message says what is left, and what to do.
     """
     together = CallbackList(callbacks)
     try:
@@ -291,6 +293,8 @@ def running(run: Run, callbacks: Sequence[RunCallback]) -> Iterator[RunCallback]
             together.on_start(run)
             yield together
             together.on_end(run)
+    except DivergedError as error:
+        raise DivergedError(f"{run.folder}: {_diverged(run, error)}") from None
     except StoppedError:
         raise
     except KeyboardInterrupt:
@@ -310,6 +314,19 @@ def save_and_stop(run: Run, notify: RunCallback) -> None:
     if run.saved != run.reached:
         notify.on_checkpoint(run)
     raise StoppedError(_goes_on(run), run.stop.signal)
+
+
+def _diverged(run: Run, error: DivergedError) -> str:
+    """What diverged and where, which files hold sound weights, and what to do."""
+    rate = f"a learning_rate below {run.trainer.config.learning_rate:g}"
+    agent = (run.folder / AGENT_FILE).exists()
+    said = f"training diverged after {run.unit.removesuffix('s')} {run.reached:,.6g}: {error}; "
+    if run.saved is None:
+        # Without a checkpoint, the folder takes a run of another configuration.
+        kept = f"{AGENT_FILE} is as it was" if agent else "nothing was saved"
+        return f"{said}{kept}; train with {rate}"
+    kept = f"{RESUME_FILE} ({run.place})" + (f" and {AGENT_FILE} are" if agent else " is")
+    return f"{said}{kept} as before; train with {rate}, in another folder"
 
 
 def _goes_on(run: Run) -> str:
