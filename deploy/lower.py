@@ -160,7 +160,7 @@ def _refuse_what_the_chip_lacks(network: FloatNetwork) -> None:
         if np.any(population.current_keep == 1):
             raise BadNetworkError(
                 f"population {name!r}: a current that never decays does not exist on the chip; "
-                "give it a finite tau_syn (of snntorch: an alpha below 1)"
+                "give it an alpha below 1 (of snntorch), or a finite tau_syn (of NIR)"
             )
         if np.any(np.abs(population.gain) < SMALLEST_GAIN):
             raise BadNetworkError(f"population {name!r} has neurons that hear nothing (r is 0)")

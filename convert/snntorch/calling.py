@@ -242,7 +242,9 @@ def _remedy(dtype: torch.dtype, reason: str, of_shape: bool) -> str:
 
 
 def _check_numbers(module: nn.Module) -> None:
-    """Refuse weights and constants that are no numbers, which a diverged training leaves.
+    """Refuse weights and constants that are no numbers, or give such.
+
+    A diverged training leaves them.
 
     Raises:
         BadNetworkError: there are such.
@@ -252,6 +254,16 @@ def _check_numbers(module: nn.Module) -> None:
             raise BadNetworkError(
                 f"{type(module).__name__}: {name} has {int(tensor.isnan().sum())} values that are "
                 "no numbers (nan); give weights without"
+            )
+    for name, part in module.named_modules():
+        # Other kinds have no reset without delay.
+        if type(part).__name__ not in ("Leaky", "RLeaky", "Synaptic") or part.reset_delay:
+            continue
+        if (part.graded_spikes_factor == 0).any():
+            raise BadNetworkError(
+                f"{type(module).__name__}: {name or 'it'} has graded_spikes_factor 0 and "
+                "reset_delay=False, where snntorch divides by it and gets membranes that are no "
+                "numbers; leave reset_delay out, or give another factor"
             )
 
 
@@ -371,6 +383,8 @@ def _record_frames(
         )
     series = torch.stack(frames).double().numpy()
     note = "the module was run one time step a call"
+    if caller.kept:
+        note += f", its {' and '.join(caller.kept)} left at the default"
     return Recording(
         [[*calls] for calls in layers], time_steps, series, outputs, note, recorder, resolver
     )
@@ -461,11 +475,14 @@ class _Caller:
             p.name
             for p in parameters
             if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
+            # A number, a text or a switch sets how forward runs, and keeps its default.
+            and not isinstance(p.default, (bool, int, float, str))
         ]
         self._needed = {p.name for p in parameters if p.default is p.empty}
         self._tensors: dict[str, Tensor] = {}
         self._last: Any = None
         self._packed = False
+        self.kept: list[str] = []
 
     def first(self, values: Tensor) -> Any:
         """The first step: states of no size, which snntorch takes as zeros."""
@@ -494,8 +511,18 @@ class _Caller:
             self._last = self._module(values)
         elif self._packed:
             rest = self._last[1:] if isinstance(self._last, tuple) else ()
-            states = rest if len(self._names) == len(rest) else (rest,)
-            self._last = self._module(values, **dict(zip(self._names, states, strict=True)))
+            states = rest if len(rest) <= len(self._names) else (rest,)
+            # What gets no state that was returned, such as a second input, keeps its default.
+            handed = dict(zip(self._names, states, strict=False))
+            self.kept = [name for name in self._names if name not in handed]
+            try:
+                self._last = self._module(values, **handed)
+            except MtsparkError:
+                raise
+            except Exception as error:
+                if not handed:
+                    raise
+                raise no_state(type(self._module).__name__, next(iter(handed))) from error
         else:
             following = {name: self._returned(name) for name in self._names}
             self._last = self._module(values, **following)

@@ -232,7 +232,10 @@ class Recorder(TorchFunctionMode):
         if _called_from(ENCODERS, sys._getframe(1)):
             raise encodes(self.where(), "the input is encoded")
         if name == "__getitem__" and isinstance(args[1], str):
-            raise no_state(self.where(), args[1])
+            raise BadNetworkError(
+                f"{self.where()}: the input is asked for its entry {args[1]!r}, as a dict of "
+                f"several is, and a chip has one; {JOIN}"
+            )
         if name in SHAPED_LIKE:
             return func(*args, **kwargs)
         if name in TO_PYTHON:
@@ -386,6 +389,10 @@ def encodes(where: str, what: str) -> BadNetworkError:
     )
 
 
+JOIN = "join them before the network, torch.cat([x, y], 1), and split them in forward"
+"""How a network of several inputs gets one."""
+
+
 def no_state(where: str, name: str) -> BadNetworkError:
     """Explain that a network has one input, and that its other arguments are states of neurons.
 
@@ -398,8 +405,8 @@ def no_state(where: str, name: str) -> BadNetworkError:
     """
     return BadNetworkError(
         f"{where}: {name!r} is no state of a spiking neuron, so it is an input beside the first, "
-        "and a chip has one; join them before the network, torch.cat([x, y], 1), and split them in "
-        "forward (states that are packed together, and numbers as of steps, need a default: "
+        f"and a chip has one; {JOIN} "
+        "(states that are packed together, and numbers as of steps, need a default: "
         "states=None, num_steps=25)"
     )
 

@@ -214,7 +214,8 @@ class Resolver:
         if index.ndim < 1 or index.shape[0] != self.batch:
             raise MixedInputError(
                 f"{node.where}: the input is used across samples or time steps; use one time "
-                "step at a time, samples first"
+                "step at a time, samples first (of several inputs in a list: "
+                "torch.cat([x, y], 1) before the network, split in forward)"
             )
         flat = index.reshape(self.batch, -1)
         step, rest = np.divmod(flat, self.batch * self.size)
@@ -227,7 +228,8 @@ class Resolver:
         if not good:
             raise MixedInputError(
                 f"{node.where}: several samples or time steps of the input are mixed; use one "
-                "time step at a time, samples first"
+                "time step at a time, samples first (of several inputs in a list: "
+                "torch.cat([x, y], 1) before the network, split in forward)"
             )
         at = int(step.flat[0]) if self.series else None
         if view.call >= 0:
@@ -431,7 +433,10 @@ class Resolver:
         array = torch.as_tensor(value).detach().double().numpy()
         if array.ndim == len(shape) + 1:
             if not (array == array[:1]).all():
-                raise BadNetworkError(f"{node.where}: a constant differs between samples")
+                raise BadNetworkError(
+                    f"{node.where}: a constant differs between samples, as numbers drawn at random "
+                    "do; a chip adds the same to all: make it a weight, or a part of the input"
+                )
             array = array[0]
         return np.broadcast_to(array, shape).astype(np.float64)
 

@@ -8,8 +8,11 @@ with the recorded run, spike by spike (:mod:`~mtspark.convert.snntorch.verify`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import random
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -154,9 +157,41 @@ def trace_module(
         return _network_of(recording, name, shape, steps, readout)
 
     try:
-        return attempt(False)
+        with _drawing_named():
+            return attempt(False)
     except NeedsSpikesError:
-        return attempt(True)
+        with _drawing_named():
+            return attempt(True)
+
+
+@contextmanager
+def _drawing_named() -> Iterator[None]:
+    """Have a refusal say that forward draws random numbers which torch does not see.
+
+    Raises:
+        BadNetworkError: that of the block, with who drew numbers meanwhile.
+    """
+    before = _drawn()
+    try:
+        yield
+    except BadNetworkError as error:
+        now = _drawn()
+        names = " and ".join(name for name in now if now[name] != before[name])
+        if not names or isinstance(error, NeedsSpikesError):
+            raise
+        raise type(error)(
+            f"{error}; {names} draws random numbers inside forward, which no chip does: draw them "
+            "before the network, as a part of its input"
+        ) from error
+
+
+def _drawn() -> dict[str, Any]:
+    """The states of the generators that torch's functions do not use."""
+    _, keys, place, *_ = np.random.get_state()
+    return {
+        "Python's random": random.getstate(),
+        "numpy.random": (np.asarray(keys).tobytes(), place),
+    }
 
 
 def _network_of(

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import torch
 
 from mtspark.convert.agreement import TraceAgreement
 from mtspark.convert.compare import TIE
@@ -120,9 +121,12 @@ def _compare_pool(
 
 def fired_in(call: NeuronCall) -> Floats:
     """Which neurons fired in a call, (batch, *shape), 0 or 1."""
-    spikes = call.spikes.double().numpy()
-    value = call.module.graded_spikes_factor.detach().double().numpy()
-    return (spikes != 0).astype(np.float64) if np.all(value != 0) else (spikes > 0).astype(float)
+    fired = call.spikes != 0
+    worthless = call.module.graded_spikes_factor.detach() == 0
+    if worthless.any():
+        # Their spikes are sent as 0; a delayed reset leaves the membrane that fired.
+        fired = torch.where(worthless, call.membrane > call.module.threshold.detach(), fired)
+    return np.asarray(fired.double().numpy())
 
 
 def _compare_layer(

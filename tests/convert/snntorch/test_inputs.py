@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import snntorch as snn
 import torch
@@ -180,3 +182,111 @@ def test_a_number_of_steps_needs_a_default() -> None:
     with pytest.raises(BadNetworkError, match=r"numbers as of steps, need a default.*num_steps=25"):
         trace_module(Counted(), name="net", input_shape=(3,))
     assert trace_module(CountedByDefault(), name="net", input_shape=(3,)).network.time_steps == 5
+
+
+class Options(Two):
+    """What has a default, and is no state of a neuron."""
+
+    def forward(  # type: ignore[override]
+        self, x: Tensor, y: Tensor | None = None, twice: bool = False, mode: str = "plain"
+    ) -> Any:
+        drive = self.a(x) if y is None else self.a(x) + self.b(y)
+        return self.lif(drive * 2 if twice or mode != "plain" else drive)
+
+
+class OptionsAndState(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc, self.lif = positive(nn.Linear(3, 4)), snn.Leaky(0.9, threshold=0.2)
+
+    def forward(self, x: Tensor, state: Any = None, y: Any = None) -> Any:
+        (mem,) = (self.lif.init_leaky(),) if state is None else state
+        spikes, mem = self.lif(self.fc(x if y is None else y), mem)
+        return spikes, (mem,)
+
+
+@pytest.mark.parametrize(("make", "left"), [(lambda: Options(None), "y"), (OptionsAndState, "y")])
+def test_arguments_with_a_default_keep_it(make: Callable[[], nn.Module], left: str) -> None:
+    torch.manual_seed(3)
+    module = make()
+    traced = trace(module, (3,), steps=6)
+    series, state, theirs = drive((3,), 6), None, []
+    for part in module.modules():
+        if isinstance(part, snn.Leaky):
+            part.reset_mem()
+    for frame in series:
+        answer = module(frame, state) if isinstance(module, OptionsAndState) else module(frame)
+        spikes, state = answer if isinstance(answer, tuple) else (answer, None)
+        theirs.append(spikes.detach())
+    assert torch.stack(theirs).any()
+    assert differing(float_spikes(traced, series)["lif"], torch.stack(theirs)) == 0
+    assert f"one time step a call, its {left} left at the default" in traced.network.notes[0]
+
+
+@pytest.mark.parametrize(
+    "take",
+    [
+        lambda net, x: net.a(x["a"]) + net.b(x["b"]),
+        lambda net, x: net.a(x[0]) - net.a(x[1]),
+        lambda net, x: sum(map(net.a, x)),
+    ],
+)
+def test_inputs_in_a_list_or_a_dict_say_how_they_are_joined(take: Any) -> None:
+    class Packed(Two):
+        def forward(self, x: Any) -> Any:  # type: ignore[override]
+            return self.lif(take(self, x))
+
+    with pytest.raises(BadNetworkError, match=r"torch.cat\(\[x, y\], 1\).*split"):
+        trace_module(Packed(None), name="net", input_shape=(3,), time_steps=4)
+
+
+@pytest.mark.parametrize(
+    ("draw", "who"),
+    [
+        (lambda x: x + torch.tensor(np.random.normal(size=3)).float(), "numpy.random draws"),
+        (lambda x: x + torch.tensor(np.random.rand(*x.shape)).float(), "numpy.random draws"),
+        (lambda x: (torch.tensor(np.random.rand(*x.shape)) < x).float(), "numpy.random draws"),
+        (lambda x: x * random.random(), "Python's random draws"),
+        (
+            lambda x: x + torch.tensor(np.random.default_rng().random(x.shape)).float(),
+            "as numbers drawn at random do",
+        ),
+    ],
+)
+def test_random_numbers_that_torch_does_not_see_are_named(draw: Any, who: str) -> None:
+    class Noisy(Two):
+        def forward(self, x: Any) -> Any:  # type: ignore[override]
+            return self.lif(self.a(draw(x)))
+
+    with pytest.raises(BadNetworkError, match=who):
+        trace_module(Noisy(None), name="net", input_shape=(3,), time_steps=4)
+
+
+@pytest.mark.parametrize("factor", [0.0, [0.0, 1.0, 2.0, -1.0]])
+@pytest.mark.parametrize("reset", ["subtract", "zero", "none"])
+def test_spikes_that_are_worth_nothing(factor: Any, reset: str) -> None:
+    torch.manual_seed(3)
+    first = snn.Leaky(
+        0.9, threshold=0.2, init_hidden=True, reset_mechanism=reset,
+        graded_spikes_factor=torch.tensor(factor),
+    )  # fmt: skip
+    module = nn.Sequential(
+        positive(nn.Linear(3, 4)), first, nn.Linear(4, 2), snn.Leaky(0.9, threshold=0.1,
+        init_hidden=True),
+    )  # fmt: skip
+    with torch.no_grad():
+        module[2].bias[:] = 0.05
+    traced = trace(module, (3,), steps=8)
+    series = drive((3,), 8)
+    for neurons in (module[1], module[3]):
+        neurons.reset_mem()
+    theirs = torch.stack([module(frame) for frame in series]).detach()
+    assert theirs.any()
+    assert differing(float_spikes(traced, series)["3"], theirs) == 0
+
+
+def test_spikes_that_are_worth_nothing_and_divide_are_refused() -> None:
+    neurons = snn.Leaky(0.9, init_hidden=True, reset_delay=False, graded_spikes_factor=0.0)
+    module = nn.Sequential(nn.Linear(3, 4), neurons)
+    with pytest.raises(BadNetworkError, match="graded_spikes_factor 0 and reset_delay=False"):
+        trace_module(module, name="net", input_shape=(3,), time_steps=4)
