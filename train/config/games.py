@@ -121,6 +121,9 @@ class TrainConfig:
             `final_exploration` (Horgan et al. 2018, arXiv:1803.00933). Empty: no game has one.
         exploration_longest: a random action is held for up to this many decisions, n of them with
             a chance proportional to 1 / n^2 (Dabney et al. 2020, arXiv:2006.01782); 1: for one.
+        favoured_action: index of an action that the untrained network prefers; None: none. Of one
+            game. Where rewards come only after seconds of one action, as in Enduro, whose car
+            stands until FIRE (1) accelerates it, random actions seldom meet any.
         target_rate: share of the online network mixed into the target after each rollout (pqn).
         rescale_values: learn h(Q), h(x) = sign(x)(sqrt(|x|+1)-1) + 0.001x (Pohlen et al.
             2018, arXiv:1805.11593), so that games with large returns do not dominate the loss.
@@ -183,6 +186,7 @@ class TrainConfig:
     exploration_fraction: float = 0.15
     exploration_ladder: tuple[float, ...] = ()
     exploration_longest: int = 1
+    favoured_action: int | None = None
     target_rate: float = 0.2
     rescale_values: bool = False
     reward_clipping: bool | tuple[bool, ...] = True
@@ -249,6 +253,7 @@ class TrainConfig:
                 f"operation_penalties: the neurons are {self.network.neuron}, and operations are "
                 'counted of spikes; leave the penalties out, or set network.neuron = "lif"'
             )
+        self._check_favoured_action()
         if self.quiet_biases and self.network.neuron != "lif":
             raise ValueError(
                 f"quiet_biases: the neurons are {self.network.neuron} and do not fire; leave it out"
@@ -292,6 +297,25 @@ class TrainConfig:
             seen = "pixels" if self.network.input != "pixels" else "values or spikes"
             raise ValueError(
                 f"network.input is {self.network.input!r}, {self.games[0]} is seen as {seen}"
+            )
+
+    def _check_favoured_action(self) -> None:
+        if self.favoured_action is None:
+            return
+        if len(self.games) > 1 or self.start_from:
+            raise ValueError(
+                f"favoured_action is {self.favoured_action}, but this run "
+                + (
+                    "starts from a trained network"
+                    if self.start_from
+                    else f"has {len(self.games)} games, whose actions share a head"
+                )
+                + "; leave it out"
+            )
+        if not 0 <= self.favoured_action < self.network.actions:
+            raise ValueError(
+                f"favoured_action is {self.favoured_action}, must be from 0 to "
+                f"{self.network.actions - 1}"
             )
 
     def _check_rollout(self) -> None:
