@@ -31,8 +31,18 @@ CLOCK_FACTOR = 4
 ENDING = (signal.SIGINT, signal.SIGTERM)
 """Signals that end the process that reads without a word; its parent says what there is to say."""
 
+CRASHES = tuple(
+    getattr(signal, name)
+    for name in ("SIGSEGV", "SIGBUS", "SIGABRT", "SIGFPE", "SIGILL", "SIGSYS", "SIGTRAP")
+    if hasattr(signal, name)
+)
+"""Signals that a process gets of its own doing."""
+
 _confined = False
 """Whether this process is the child: it reads what it is asked to without another one."""
+
+NO_MEMORY = 71
+"""Exit code of the child where its memory did not suffice even for an answer."""
 
 BUG = "its reader failed"
 """Stands in the message of an error that no check foresaw."""
@@ -161,12 +171,12 @@ def _in_a_child(what: str, read: Callable[[FileLimits], Any], limits: FileLimits
         if not isinstance(error, OSError):
             raise
         raise BackendFailedError(f"{what}: no process to read it in: {one_line(error)}") from error
-    data, late = bytearray(), False
+    data, late, large = bytearray(), False, False
     status = 0
     try:
         os.close(send)
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        data, late = _receive(receive, limits)
+        data, late, large = _receive(receive, limits)
     finally:
         os.close(receive)
         # Its group, if it has one yet, and itself.
@@ -181,6 +191,8 @@ def _in_a_child(what: str, read: Callable[[FileLimits], Any], limits: FileLimits
             f"{what}: took more than {limits.seconds} s to read; if you trust the file, raise it "
             "with `mtspark --limit seconds=N ...`"
         )
+    if large:
+        raise _unforeseen(what, MemoryError(), limits)
     if not data:
         raise _ended(what, status, limits)
     try:
@@ -204,13 +216,22 @@ def _ended(what: str, status: int, limits: FileLimits) -> MtsparkError:
             f"{what}: took more than {limits.seconds} s to read; if you trust the file, raise it "
             "with `mtspark --limit seconds=N ...`"
         )
-    if number == signal.SIGKILL or not number:
+    code = os.WEXITSTATUS(status) if os.WIFEXITED(status) else 0
+    if code == NO_MEMORY:
         return _unforeseen(what, MemoryError(), limits)
-    return BadFileError(f"{what}: damaged so that reading it crashes (signal {number})")
+    if number in CRASHES:
+        return BadFileError(f"{what}: damaged so that reading it crashes (signal {number})")
+    if number == signal.SIGKILL:
+        return BadFileError(
+            f"{what}: the process that reads it was killed, by somebody or by a system that is "
+            "short of memory; try again"
+        )
+    how = f"was ended by signal {number}" if number else f"ended without an answer ({code})"
+    return BadFileError(f"{what}: the process that reads it {how}; try again")
 
 
-def _receive(receive: int, limits: FileLimits) -> tuple[bytearray, bool]:
-    """Everything that the child sends until it closes its end; True where it is late.
+def _receive(receive: int, limits: FileLimits) -> tuple[bytearray, bool, bool]:
+    """Everything that the child sends until it closes its end; whether it is late, or too large.
 
     One array of bytes, in which the arrays of the answer stay: nothing is held twice.
     """
@@ -219,13 +240,13 @@ def _receive(receive: int, limits: FileLimits) -> tuple[bytearray, bool]:
     while True:
         left = deadline - time.monotonic()
         if left <= 0 or not select.select([receive], [], [], left)[0]:
-            return bytearray(), True
+            return bytearray(), True, False
         piece = os.read(receive, 2**20)
         if not piece:
-            return data, False
+            return data, False, False
         data += piece
         if len(data) > limits.memory_bytes:
-            return bytearray(), False
+            return bytearray(), False, True
 
 
 def _work(
@@ -253,8 +274,10 @@ def _work(
             while view:
                 view = view[os.write(send, view) :]
         code = 0
+    except MemoryError:
+        code = NO_MEMORY
     except BaseException:
-        # Out of memory even for the answer: the parent sees an end without one.
+        # The parent sees an end without an answer.
         code = 1
     finally:
         os._exit(code)

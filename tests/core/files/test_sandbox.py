@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from mtspark.core.errors import BackendFailedError, BadFileError, BadNetworkError, MtsparkError
+from mtspark.core.files import sandbox
 from mtspark.core.files.limits import FileLimits
 from mtspark.core.files.sandbox import BUG, read_guarded
 
@@ -194,3 +195,31 @@ def test_a_system_without_fork_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(BackendFailedError, match="--trust"):
         read_guarded("f", lambda limits: 1, LIMITS)
     assert read_guarded("f", lambda limits: 1, LIMITS, trust=True) == 1
+
+
+@pytest.mark.parametrize(
+    ("end", "says"),
+    [
+        (lambda: os.kill(os.getpid(), signal.SIGKILL), "was killed, by somebody or by a system"),
+        (lambda: os.kill(os.getpid(), signal.SIGTERM), "was ended by signal 15"),
+        (lambda: os._exit(1), r"ended without an answer \(1\)"),
+    ],
+)
+def test_an_end_for_another_reason_is_not_called_one_of_memory(end: Any, says: str) -> None:
+    with pytest.raises(BadFileError, match=f"a.nir: the process that reads it {says}") as got:
+        read_guarded("a.nir", lambda limits: end())
+    assert "memory_bytes" not in str(got.value)
+
+
+def test_a_child_without_memory_for_an_answer_says_memory() -> None:
+    def read(limits: Any) -> Any:
+        raise SystemExit from None
+
+    with pytest.raises(BadFileError, match="without an answer"):
+        read_guarded("a.nir", read)
+
+    def short(limits: Any) -> Any:
+        os._exit(sandbox.NO_MEMORY)
+
+    with pytest.raises(BadFileError, match="bytes of memory to read"):
+        read_guarded("a.nir", short)
