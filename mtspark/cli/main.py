@@ -60,6 +60,18 @@ class LazyCommands(TyperGroup):
         single.command(cmd_name)(getattr(importlib.import_module(module), function))
         return typer.main.get_command(single)
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Refuse an empty argument: as a path it would be the folder that the user stands in."""
+        for before, word in zip(["", *args], args, strict=False):
+            if not word or (word.startswith("--") and word.endswith("=")):
+                name = word.rstrip("=") or (before if before.startswith("-") else "")
+                raise typer.BadParameter(
+                    "is empty, perhaps a variable that is not set; leave it out or give it a value",
+                    ctx=ctx,
+                    param_hint=repr(name) if name else "an argument",
+                )
+        return list(super().parse_args(ctx, args))
+
     def invoke(self, ctx: Any) -> Any:
         """Load and run the command that was named."""
         with errors_as_one_line():

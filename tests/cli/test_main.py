@@ -242,3 +242,17 @@ def test_a_shell_in_a_replaced_folder_is_told_so(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(bundle.folder)
     assert run(monkeypatch, "map", "other") == 2
     assert "enter it" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "what"),
+    [
+        (("train", "-o", ""), "'-o'"),
+        (("train", "pong", "--output="), "'--output'"),
+        (("export", "", "--force"), "an argument"),
+    ],
+)
+def test_an_empty_argument_is_not_the_folder_one_stands_in(monkeypatch, capsys, arguments, what):
+    """A variable of the shell that is not set; a run would be trained among one's own files."""
+    assert run(monkeypatch, *arguments) == 2
+    assert f"invalid value for {what}: is empty" in capsys.readouterr().err

@@ -218,6 +218,17 @@ def test_a_corrupt_resume_file_is_one_line_and_code_2(
     assert not trained
 
 
+def test_an_agent_of_something_else_is_not_overwritten(
+    tmp_path: Path, trained: list[Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "agent.pt").write_bytes(b"precious")
+    assert call(tmp_path) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"{tmp_path / 'agent.pt'}: an agent without the run that trained it" in line
+    assert not trained
+    assert (tmp_path / "agent.pt").read_bytes() == b"precious"
+
+
 def test_a_second_run_in_a_folder_is_refused_while_the_first_is_there(
     tmp_path: Path, trained: list[Any], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -51,6 +51,7 @@ def check_writable(folder: Path) -> None:
 
     Raises:
         BadFileError: it is a file or cannot be written, or its resume.pt is no checkpoint.
+        BadRequestError: it holds an agent of something else than a run.
     """
     whole = folder.absolute()
     nearest = next(path for path in (whole, *whole.parents) if path.exists())
@@ -58,7 +59,12 @@ def check_writable(folder: Path) -> None:
         raise BadFileError(f"{nearest}: a file, not a folder; choose another folder")
     if not os.access(nearest, os.W_OK | os.X_OK):
         raise BadFileError(f"{nearest}: no permission to write there; choose another folder")
-    resume = folder / "resume.pt"
+    resume, agent = folder / "resume.pt", folder / "agent.pt"
+    if os.path.lexists(agent) and not resume.exists():
+        raise BadRequestError(
+            f"{agent}: an agent without the run that trained it (resume.pt), which a new run would "
+            "overwrite; move it elsewhere, or choose another folder"
+        )
     if resume.is_file():
         with resume.open("rb") as file:
             begins = file.read(len(ARCHIVE))

@@ -12,8 +12,10 @@ import hashlib
 import itertools
 import json
 import os
+import re
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -29,6 +31,9 @@ _NUMBERS = itertools.count()
 _LONGEST_NAME, _LONGEST_MARK, _START = 150, 100, 30
 """Bytes that are kept of a name and of what stands behind it, together less than the 255 that file
 systems allow; letters of either where it is longer, of 4 bytes at most."""
+
+_ABANDONED_S = 3600.0
+"""Seconds after which nobody still writes a file."""
 
 _NO_SECOND_NAMES = frozenset({errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK})
 """What a file system answers that gives no file a second name, or not this one."""
@@ -70,6 +75,7 @@ def replacing(path: AnyPath) -> Iterator[Path]:
             target = behind_links(path)
             target.parent.mkdir(parents=True, exist_ok=True)
             mark = f"{os.getpid()}.{next(_NUMBERS)}.tmp"
+            _remove_leftovers(target)
             temporary = target.with_name(hidden_name(target, f"{mark}{target.suffix}"))
             yield temporary
             _flush(temporary)
@@ -115,6 +121,7 @@ def write_unused(path: Path, data: bytes) -> Path:
         OSError: it cannot be written.
     """
     mark = f"{os.getpid()}.{next(_NUMBERS)}.tmp"
+    _remove_leftovers(path, others=True)
     temporary = path.with_name(hidden_name(path, f"{mark}{path.suffix}"))
     try:
         temporary.write_bytes(data)
@@ -142,6 +149,38 @@ def hidden_name(target: Path, mark: str) -> str:
         name = f"{name[:_START]}.{hashlib.sha256(os.fsencode(name)).hexdigest()[:16]}"
     # An ending of such a length says nothing of a format.
     return f".{name}.{mark if len(os.fsencode(mark)) <= _LONGEST_MARK else mark[:_START]}"
+
+
+def _remove_leftovers(target: Path, *, others: bool = False) -> None:
+    """Remove what killed writers of a file left beside it, or of others of its ending, too.
+
+    A number that is a process's is left alone, also where it is another's by now, and so is a
+    young file: its writer may be in another container, or on another computer.
+    """
+    start, end = re.escape(hidden_name(target, "")), re.escape(f".tmp{target.suffix}")
+    if others:
+        start = r"\..+\."
+    mark = re.compile(rf"{start}(\d{{1,9}})\.\d+{end}")
+    with suppress(OSError), os.scandir(target.parent) as entries:
+        for entry in entries:
+            found = mark.fullmatch(entry.name)
+            if found is None or not entry.is_file(follow_symlinks=False) or _alive(int(found[1])):
+                continue
+            with suppress(OSError):
+                if time.time() - entry.stat(follow_symlinks=False).st_mtime > _ABANDONED_S:
+                    Path(entry.path).unlink()
+
+
+def _alive(process: int) -> bool:
+    if os.name != "posix":
+        return True  # Signal 0 would end it there.
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True
 
 
 def rename_new(source: Path, target: Path) -> None:

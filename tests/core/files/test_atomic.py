@@ -10,7 +10,9 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,6 +25,7 @@ from mtspark.core.files.atomic import (
     write_bytes,
     write_json,
     write_text,
+    write_unused,
 )
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="links, devices and pipes of POSIX")
@@ -274,3 +277,26 @@ def test_the_refusal_survives_a_change_of_process(tmp_path: Path) -> None:
         write_text(tmp_path, "x")
     again = pickle.loads(pickle.dumps(caught.value))
     assert (str(again), again.reason) == (str(caught.value), "is a directory")
+
+
+@pytest.mark.parametrize("write", [write_bytes, write_unused])
+def test_what_killed_writers_left_is_removed(tmp_path: Path, write: Any) -> None:
+    """A killed `mtspark run` leaves .run.json.PID.N.tmp.json."""
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    hour_ago = time.time() - 4000
+    names = {
+        f".run.json.{ended.pid}.0.tmp.json": False,
+        f".run.json.{os.getpid()}.99.tmp.json": True,
+        # Names of runs are never used again, so nobody would write that one.
+        f".other.json.{ended.pid}.0.tmp.json": write is write_bytes,
+        ".run.json.mine.0.tmp.json": True,
+    }
+    for name in names:
+        (tmp_path / name).write_text("{")
+        os.utime(tmp_path / name, (hour_ago, hour_ago))
+    young = tmp_path / f".run.json.{ended.pid}.1.tmp.json"
+    young.write_text("{")
+    write(tmp_path / "run.json", b"{}")
+    assert young.exists()
+    assert {name: (tmp_path / name).exists() for name in names} == names
