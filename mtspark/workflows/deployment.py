@@ -502,6 +502,8 @@ class Deployment:
         chip: AnyPath = "loihi2",
         *,
         task: str | None = None,
+        seed: int = 0,
+        max_decisions: int | None = None,
         progress: ProgressCallback = no_progress,
     ) -> MapResult:
         """Divide the network over the cores of a chip.
@@ -509,6 +511,8 @@ class Deployment:
         Args:
             chip: loihi1, loihi2, or the path of a description.
             task: game to play first, to count messages and model the time of a decision.
+            seed: of that game.
+            max_decisions: of that game; None for all of it.
             progress: reports the game.
 
         Returns:
@@ -520,7 +524,7 @@ class Deployment:
         """
         from mtspark.workflows.map import MapRequest, map_bundle
 
-        request = MapRequest(chip=os.fspath(chip), task=task)
+        request = MapRequest(chip=os.fspath(chip), task=task, seed=seed, decisions=max_decisions)
         return map_bundle(self.bundle, request, progress=progress)
 
     @with_python_names

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mtspark.core.chip_network import INPUT, ChipNetwork, Encoder
+from mtspark.core.chip_network import INPUT, ChipNetwork, Encoder, fan_out
 from mtspark.core.environments import environment_to_json, protocol_to_json
 from mtspark.sim.counts import (
     DeepCounts,
@@ -364,6 +364,7 @@ class ReportData:
     def to_json(self) -> dict[str, Any]:
         """Return the content of the file beside the page."""
         network = self.network
+        weights = sum(link.weights.size for link in network.connections)
         protocol = network.protocol
         return {
             "format": FORMAT,
@@ -393,7 +394,13 @@ class ReportData:
                 for population in network.populations
             ],
             "neurons": sum(population.size for population in network.populations),
-            "synapses": sum(link.weights.size for link in network.connections),
+            # The earlier name of stored weights, of which a kernel shares each among synapses.
+            "synapses": weights,
+            "stored_weights": weights,
+            "every_synapse": sum(
+                int(fan_out(link, network.shape_of(link.source))[0].sum())
+                for link in network.connections
+            ),
             "memory_bits": memory(network).to_json(),
             "head_synapses": head_synapses(network).to_json(),
             "task_switches": [switch.to_json() for switch in self.task_switches],

@@ -306,4 +306,4 @@ def test_the_table_says_which_games_are_not_whole(
     assert "full episodes" not in output
     assert "episodes cut off after 30 decisions" in output
     assert "2 of 4 episodes were cut off by --max-decisions" in output
-    assert "1 of 4 episodes ended by the frame limit of the protocol" in output
+    assert "1 of 4 episodes ended by a limit of time (frames of the protocol, or" in output

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 import mtspark
+from mtspark.cli.show import print_hil
 from mtspark.convert.onnx import float_decision_model
 from mtspark.core.chip_network import INPUT
 from mtspark.core.errors import BadRequestError
@@ -218,6 +219,37 @@ def test_hardware_in_the_loop_plays_the_same_game_at_the_environment_s_rate(
     assert point["episodes"][0]["in_time"] == 0
 
 
+def test_outputs_tell_the_time_limit_from_a_cut_and_from_the_end_of_a_game(
+    deployed: Deployment, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = deployed.hil("CartPole-v1", seed=2)
+    (episode,) = whole.to_json()["points"][0]["episodes"]
+    # The environment's own limit: 500 steps.
+    assert (episode["decisions"], episode["finished"], episode["truncated"]) == (500, True, True)
+    assert deployed.play("CartPole-v1", seed=2).run.episodes[0].truncated
+    print_hil(whole, None, None)
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "1 of 1 episodes ended by the time limit" in printed
+    assert "cut off" not in printed
+    cut = deployed.hil("CartPole-v1", seed=2, max_decisions=3)
+    (episode,) = cut.to_json()["points"][0]["episodes"]
+    assert (episode["finished"], "truncated" in episode) == (False, False)
+    print_hil(cut, None, None)
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "1 of 1 episodes were cut off by --max-decisions" in printed
+    assert "limit" not in printed
+    # A pole that falls: nothing is said.
+    fallen = deployed.hil("CartPole-v1", seed=2, latency_ms=400.0)
+    (episode,) = fallen.to_json()["points"][0]["episodes"]
+    assert (episode["finished"], "truncated" in episode) == (True, False)
+    print_hil(fallen, None, None)
+    assert " of 1 episodes" not in capsys.readouterr().out
+    deployed.report(tmp_path / "page.html", seed=2, cards="loihi2_pilotnet")
+    page = (tmp_path / "page.html").read_text()
+    assert "ended by the time limit" in page
+    assert "frame limit" not in page
+
+
 @pytest.mark.parametrize(
     ("options", "problem"),
     [
@@ -267,6 +299,11 @@ def test_explanations_and_mappings_take_signed_frames(deployed: Deployment) -> N
     explained = deployed.explain("CartPole-v1", decisions=20, episodes=0)
     assert explained.to_json()["task"] == "CartPole-v1"
     assert deployed.map("loihi2").to_json()
+    cut = {"seed": 2, "max_decisions": 3}
+    mapped = deployed.map("loihi2", task="CartPole-v1", **cut).to_json()
+    modelled = deployed.hil("CartPole-v1", chip="loihi2", **cut).to_json()["modelled"]
+    assert mapped["traffic"]["decisions"] == modelled["decisions"] == 3
+    assert mapped["decision_time"]["total_us"] == modelled["decision_time_us"]
     assert deployed.diff(against="reference", decisions=10).to_json()
 
 

@@ -8,7 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from mtspark.cli._console import console
-from mtspark.cli.show.runs import print_bill, print_counts
+from mtspark.cli.show.runs import print_bill, print_counts, print_ends
 
 if TYPE_CHECKING:
     from mtspark.sim.energy import Bill
@@ -46,13 +46,10 @@ def _print_games(agent: str, rows: list[dict[str, Any]]) -> None:
         )
     console.print(table)
     played = sum(row["episodes"] for row in rows)
-    for name, how in (
-        ("unfinished_episodes", "were cut off by --max-decisions"),
-        ("truncated_episodes", "ended by the frame limit of the protocol"),
-    ):
-        count = sum(row.get(name, 0) for row in rows)
-        if count:
-            console.print(f"{count:,} of {played:,} episodes {how}")
+    ends = ("unfinished_episodes", "truncated_episodes")
+    cut, limited = (sum(row.get(name, 0) for row in rows) for name in ends)
+    limit = "a limit of time (frames of the protocol, or the environment's own), not by its rules"
+    print_ends(played, cut, limited, limit)
     compared = sum(row["decisions_compared"] or 0 for row in rows)
     if compared:
         console.print(

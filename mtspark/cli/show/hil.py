@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 
 from mtspark.cli._console import console
+from mtspark.cli.show.runs import print_ends
 from mtspark.sim.hil import DIFFERING, REFRESH
 
 if TYPE_CHECKING:
@@ -96,6 +97,11 @@ def _print_points(result: dict[str, Any]) -> None:
             cells.append(f"{sum(responses) / len(responses):.1f}" if responses else "none")
         table.add_row(*cells)
     console.print(table)
+    played = [episode for point in points for episode in point["episodes"]]
+    cut = sum(not episode["finished"] for episode in played)
+    limited = sum(episode.get("truncated", False) for episode in played)
+    in_environment = result["decision_delay"] is None
+    print_ends(len(played), cut, limited, f"the {'time' if in_environment else 'frame'} limit")
     names = {point["backend"] for point in points}
     console.print(
         f"chip: {', '.join(sorted(names))}; {points[0]['clock']} time; late: answered after "

@@ -25,6 +25,20 @@ def short(value: float) -> str:
     return f"{value:.0f}" if value >= 100 or value == int(value) else f"{value:.1f}"
 
 
+def print_ends(played: int, cut: int, limited: int, limit: str) -> None:
+    """Say which of the episodes did not end by the rules of their game.
+
+    Args:
+        played: episodes in all.
+        cut: those that the user cut off.
+        limited: those that ended by a limit of their protocol or environment.
+        limit: what it is.
+    """
+    for count, how in ((cut, "were cut off by --max-decisions"), (limited, f"ended by {limit}")):
+        if count:
+            console.print(f"{count:,} of {played:,} episodes {how}")
+
+
 def print_run(result: dict[str, Any], network: ChipNetwork) -> None:
     """Scores, counts of a mean decision, and its bill."""
     episodes = result["episodes"]

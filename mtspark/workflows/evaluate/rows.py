@@ -273,4 +273,5 @@ def wilson_interval(right: int, asked: int) -> tuple[float, float]:
     share = right / asked
     centre = (share + z * z / (2 * asked)) / (1 + z * z / asked)
     half = z / (1 + z * z / asked) * math.sqrt(share * (1 - share) / asked + (z / (2 * asked)) ** 2)
-    return centre - half, centre + half
+    # Rounding must not leave the shares that there are.
+    return max(0.0, centre - half), min(1.0, centre + half)

@@ -213,6 +213,11 @@ def test_the_data_say_what_was_counted(report: Made, network: ChipNetwork, study
     assert sum(episode["synops"] for episode in task["episodes"]) == counts.synops_structural
     assert len({row["encoder"] for row in task["encoders"]}) == 3
     assert "ESTIMATE" in data["note"]
+    # A kernel of 3 x 2 x 5 x 5 weights is met at each of 6 x 6 places.
+    others = 10 * 108 + 18 * 10
+    assert data["synapses"] == data["stored_weights"] == 3 * 2 * 5 * 5 + others
+    assert data["every_synapse"] == 6 * 6 * 3 * 2 * 5 * 5 + others
+    assert data["memory_bits"]["synapses"] == 8 * data["every_synapse"]
 
 
 def test_energy_of_single_decisions_has_the_bills_mean(
