@@ -107,6 +107,7 @@ def quantise_layer(
     fine = _Rounding(population, links, input_scale, options)
     notes: list[str] = []
     decays = _decays(population, notes)
+    notes += _ties(population)
 
     def search(rounding: _Rounding) -> QuantisedLayer | None:
         return _with_largest_exponent(population, rounding, tasks, decays, given, steps, notes)
@@ -547,6 +548,23 @@ def _mantissas(thresholds: Floats, whole: Flags, *, lower: bool) -> tuple[Floats
         return below, whole & (below >= 0)
     below = np.where(whole & ~on_grid, np.floor(thresholds), nearest)
     return below, on_grid | whole
+
+
+def _ties(population: FloatPopulation) -> list[str]:
+    """Say that neurons fire at their threshold, where a mantissa less is not the same.
+
+    The chip fires above a threshold, also with a reset to zero or none. Membranes that decay lie
+    between whole mantissas, so that a lower threshold takes in more than the tie.
+    """
+    subtracts = population.reset not in (FloatReset.ZERO, FloatReset.NONE)
+    told = population.spiking and population.fires_at_threshold and not subtracts
+    if not told or _sums_only(population):
+        return []
+    partly = np.isin(population.membrane_keep, (0.0, 1.0)) & (population.current_keep == 0)
+    return [
+        f"{population.name}: {int((~partly).sum())} neurons fire at their threshold and decay, so "
+        "the chip, which fires above it, may differ where a membrane meets it"
+    ]
 
 
 def _decays_exact(population: FloatPopulation, decays: tuple[Decay, Decay]) -> Flags:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from typing import Any
 
 import nir
@@ -233,6 +234,12 @@ def test_leaky_neurons_fire_at_their_threshold(reset: str) -> None:
     assert ties > 5
     assert np.array_equal(ours, wanted)
     assert np.array_equal(chip, wanted)
+    options = ImportOptions(dt=1.0, time_steps=STEPS, reset=FloatReset(reset))
+    for at in (True, False):
+        network = import_graph(graph, replace(options, fires_at_threshold=at))
+        chip_network = quantise(network, payload_bits=0, held=False)
+        told = "40 neurons fire at their threshold and decay" in chip_network.provenance["notes"]
+        assert told == (at and reset != "subtract")
 
 
 @pytest.mark.parametrize("share", [1.0, 1 / 3, np.float32(0.7)])
