@@ -72,6 +72,7 @@ def test_what_is_assumed_of_time_and_resets() -> None:
         "if_gain_dt": None,
         "fires_at_threshold": False,
         "input_scale": 1.0,
+        "input_signed": None,
         "time_steps": 0,
         "resets": {},
     }
