@@ -29,6 +29,7 @@ COMMANDS = {
     "diff": "mtspark.cli.diff:diff_command",
     "explain": "mtspark.cli.explain:explain_command",
     "eval": "mtspark.cli.evaluate:evaluate_command",
+    "plasticity": "mtspark.cli.plasticity:plasticity_command",
     "doctor": "mtspark.cli.doctor:doctor_command",
     "install-lava": "mtspark.cli.install:install_lava_command",
     "install-lava-dl": "mtspark.cli.install:install_lava_dl_command",

@@ -83,6 +83,15 @@ def train_command(
     be too large to train.
 
     static: sparse from the start at random places; the baseline that the others have to beat.
+
+    Plasticity, --set plasticity.NAME=N:
+
+    measure_every: updates between two measurements in the log; to see whether a long run can still
+    learn.
+
+    redo_every: updates between two renewals of dormant neurons (ReDo); where that log shows many.
+
+    weight_decay: shrinks all weights; where the log shows weight norms that grow without end.
     """
     from mtspark.core.errors import BadRequestError
     from mtspark.train.config import TrainConfig, override, read_recipe, to_config

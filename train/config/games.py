@@ -16,6 +16,7 @@ from mtspark.train.config.checks import (
     check_finite,
     check_seed,
 )
+from mtspark.train.config.plasticity import PlasticityConfig
 from mtspark.train.config.pruning import PruningConfig
 from mtspark.train.networks import NetworkConfig
 
@@ -144,6 +145,7 @@ class TrainConfig:
         pruning: which synapses are cut, and when.
         quiet_biases: biases stay so low that no neuron fires without input; on the chip, a layer
             then sends nothing outside of its window, while the pipeline drains.
+        plasticity: what is measured of it, and done for it.
         start_from: an agent file of the same games and network, whose weights the run starts with.
         quantisation_aware: act and learn on the chip's integers, by
             :mod:`mtspark.train.quantised.twin`.
@@ -201,6 +203,7 @@ class TrainConfig:
     operation_penalties: tuple[float, ...] = ()
     pruning: PruningConfig = field(default_factory=PruningConfig)
     quiet_biases: bool = False
+    plasticity: PlasticityConfig = field(default_factory=PlasticityConfig)
     start_from: str = ""
     quantisation_aware: bool = False
     weight_bits: int = 8
@@ -319,6 +322,12 @@ class TrainConfig:
             )
 
     def _check_rollout(self) -> None:
+        cared = self.plasticity.measure_every or self.plasticity.redo_every
+        if cared and self.rollout_steps < 2:
+            raise ValueError(
+                "rollout_steps is 1: plasticity is measured on pairs of decisions; at least 2 are "
+                "needed"
+            )
         together = sum(self.copies) if self.schedule == "interleaved" else min(self.copies)
         decisions = together * self.rollout_steps
         if decisions > LARGEST_ROLLOUT:

@@ -64,6 +64,16 @@ def _without_effect(config: TrainConfig) -> list[tuple[list[str], str]]:
             "static synapses stay as they were drawn",
         ),
         (
+            not config.plasticity.measure_every and not config.plasticity.redo_every,
+            ("plasticity.samples", "plasticity.dormant_threshold"),
+            "neither measure_every nor redo_every is set",
+        ),
+        (
+            not config.plasticity.measure_every,
+            ("plasticity.rank_delta",),
+            "measure_every is not set",
+        ),
+        (
             not pruning.layers,
             tuple(f"pruning.{entry.name}" for entry in fields(PruningConfig)),
             "pruning.layers names none",

@@ -9,7 +9,8 @@ from mtspark.train.config.games import TrainConfig
 from mtspark.train.config.images import ImageConfig
 
 YOUNG = {"pruning": ("method", "drop_fraction")}
-"""Fields of tables that a file names only where they differ from their default.
+YOUNG_TABLES = ("plasticity",)
+"""Fields of tables, and tables, that a file names only where they differ from their default.
 
 Files of runs without them are those of before they existed.
 """
@@ -23,4 +24,7 @@ def config_to_json(config: TrainConfig | ImageConfig) -> dict[str, Any]:
         for name in names:
             if table in content and content[table][name] == standard[table][name]:
                 del content[table][name]
+    for table in YOUNG_TABLES:
+        if table in content and content[table] == standard[table]:
+            del content[table]
     return content

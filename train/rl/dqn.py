@@ -13,7 +13,8 @@ from torch.nn import functional
 from mtspark.train.config import TrainConfig, replay_places
 from mtspark.train.rl.distil import advice, divergence
 from mtspark.train.rl.replay import Replay
-from mtspark.train.rl.trainer import Trainer, Turn
+from mtspark.train.rl.trainer import Trainer
+from mtspark.train.rl.turn import Turn
 from mtspark.train.rl.values import rescale, unscale
 
 
@@ -43,7 +44,7 @@ class DqnTrainer(Trainer):
         ready = all(len(self.replays[index]) >= self.config.replay.warmup for index in active)
         steps = decisions // self.config.replay.update_every if ready else 0
         losses = [self.learn(active) for _ in range(steps)]
-        self.cut_synapses()
+        self.tend_network()
         return float(torch.stack(losses).mean()) if losses else 0.0
 
     def _store(self, turns: list[Turn], active: tuple[int, ...]) -> None:

@@ -47,7 +47,7 @@ class PqnTrainer(Trainer):
         with torch.no_grad():
             for slow, fast in zip(self.target.parameters(), self.network.parameters(), strict=True):
                 slow.lerp_(fast, self.config.target_rate)
-        self.cut_synapses()
+        self.tend_network()
         return loss
 
     def roll_out(self) -> dict[str, Tensor]:

@@ -18,13 +18,15 @@ from mtspark.core.environments import Task, task_for_game, world_task
 from mtspark.train.checkpoint import Agent
 from mtspark.train.config import TrainConfig, config_to_json
 from mtspark.train.networks import MTSparkNetwork
-from mtspark.train.rl.collect import Games, Step
+from mtspark.train.rl.care import Care
+from mtspark.train.rl.collect import Games
 from mtspark.train.rl.cost import OperationCost
 from mtspark.train.rl.cuts import Cuts
 from mtspark.train.rl.distil import load_teachers
 from mtspark.train.rl.exploration import Exploration, RandomActions
 from mtspark.train.rl.schedule import Schedule, linear_fall
 from mtspark.train.rl.start import check_actions, start_network, start_tasks
+from mtspark.train.rl.turn import Turn
 from mtspark.train.rl.values import ActionValues
 from mtspark.train.runs import check_finite, descend, prepare_network, prepare_torch
 from mtspark.train.sparsity import density, quiet_biases
@@ -36,29 +38,6 @@ class TrainingProgress:
 
     steps: int = 0
     updates: int = 0
-
-
-@dataclass(frozen=True)
-class Turn:
-    """One decision of all active games, as tensors and arrays over all their copies.
-
-    Attributes:
-        frames: uint8 (copies, stack, height, width), before the decision.
-        greedy: (copies,) best actions.
-        actions: (copies,) played actions.
-        rewards: (copies,) as they are learned.
-        steps: the outcome for each active game.
-    """
-
-    frames: Tensor
-    greedy: Tensor
-    actions: Tensor
-    rewards: Tensor
-    steps: tuple[Step, ...]
-
-    def joined(self, name: str) -> Tensor:
-        """A field of all steps, concatenated over games."""
-        return torch.from_numpy(np.concatenate([getattr(step, name) for step in self.steps]))
 
 
 class Trainer(ABC):
@@ -80,6 +59,7 @@ class Trainer(ABC):
         generator: random numbers of exploration and minibatches.
         cuts: which synapses are cut and grown.
         cost: of synaptic operations; None where they are not counted.
+        care: measures plasticity, and renews dormant neurons.
     """
 
     def __init__(self, config: TrainConfig, *, resumed: bool = False) -> None:
@@ -105,7 +85,13 @@ class Trainer(ABC):
             OperationCost(config, self.network, self.device) if config.operation_penalties else None
         )
         self.values = ActionValues(config, self.tasks, (self.network, self.target), self.device)
-        self.optimizer = torch.optim.RAdam(self.network.parameters(), lr=config.learning_rate)
+        self.optimizer = torch.optim.RAdam(
+            self.network.parameters(),
+            lr=config.learning_rate,
+            weight_decay=config.plasticity.weight_decay,
+            decoupled_weight_decay=config.plasticity.weight_decay > 0,
+        )
+        self.care = Care(config, self.values)
         self.teachers = load_teachers(config.teachers, self.tasks, config.network, config.protocol)
         for teacher in self.teachers:
             if teacher is not None:
@@ -167,7 +153,9 @@ class Trainer(ABC):
         )
         steps = self.games.step(active, actions)
         rewards = self.games.learned_rewards(active, steps)
-        return Turn(frames, greedy, torch.from_numpy(actions), torch.from_numpy(rewards), steps)
+        turn = Turn(frames, greedy, torch.from_numpy(actions), torch.from_numpy(rewards), steps)
+        self.care.see(turn, task, self.progress.updates)
+        return turn
 
     def count(self, decisions: int, episodes_before: int) -> None:
         """Record an update of so many decisions; `episodes_before` were finished before it."""
@@ -201,8 +189,12 @@ class Trainer(ABC):
         if self.config.quiet_biases:
             quiet_biases(self.network)
 
-    def cut_synapses(self) -> None:
-        """Cut and grow the synapses that are due by now, in both networks."""
+    def tend_network(self) -> None:
+        """End an update: cut and grow the synapses that are due, then care for plasticity."""
+        self._cut_synapses()
+        self.care.after_update(self.network, self.target, self.optimizer, self.progress.updates)
+
+    def _cut_synapses(self) -> None:
         pruning = self.config.pruning
         if not pruning.layers or self.progress.updates % pruning.every_updates:
             return
@@ -220,6 +212,7 @@ class Trainer(ABC):
                 name: round(density(self.network, name), 4)
                 for name in self.config.network.masked_layers
             }
+        measured |= self.care.measurements()
         exchanged = self.cuts.exchanged()
         if exchanged:
             measured["exchanged"] = {name: float(count) for name, count in exchanged.items()}

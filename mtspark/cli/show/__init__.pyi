@@ -7,6 +7,7 @@ from .export import print_export as print_export
 from .hil import print_hil as print_hil
 from .mapping import print_map as print_map
 from .mapping import print_pilotnet as print_pilotnet
+from .plasticity import print_plasticity as print_plasticity
 from .recorded import print_recorded as print_recorded
 from .report import print_page as print_page
 from .report import print_stored as print_stored

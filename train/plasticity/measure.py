@@ -1,0 +1,192 @@
+"""Plasticity of a network on transitions of its own games."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mtspark.train.networks import MTSparkNetwork, NetworkTrace, mask_illegal
+from mtspark.train.plasticity.metrics import (
+    activity_scores,
+    dormant,
+    effective_rank,
+    fisher_trace,
+    gradient_cosines,
+)
+
+FISHER_SAMPLES = 32
+"""Each takes one backward pass for every action."""
+
+
+@dataclass(frozen=True)
+class Transitions:
+    """Decisions of some tasks, and the values that the network should have for them.
+
+    Attributes:
+        frames: (samples, stack, height, width).
+        task: (samples,) task indices.
+        actions: (samples,) played actions.
+        goals: (samples,) r + gamma max Q(next), on the scale on which values are learned.
+        legal: (tasks, actions) True for legal actions.
+    """
+
+    frames: Tensor
+    task: Tensor
+    actions: Tensor
+    goals: Tensor
+    legal: Tensor
+
+    def thinned(self, samples: int) -> Transitions:
+        """At most so many samples, spread evenly over these."""
+        count = len(self.task)
+        if count <= samples:
+            return self
+        chosen = torch.linspace(0, count - 1, samples).long().to(self.task.device)
+        return Transitions(
+            self.frames[chosen],
+            self.task[chosen],
+            self.actions[chosen],
+            self.goals[chosen],
+            self.legal,
+        )
+
+
+@dataclass(frozen=True)
+class Plasticity:
+    """What was measured.
+
+    Attributes:
+        samples: transitions.
+        dormant_ratio: share of dormant neurons of all spiking layers.
+        dormant: the same of each layer.
+        effective_rank: of the activity of the last spiking layer.
+        fisher_trace: of the softmax policy of the action values.
+        weight_norm: of each layer's weights, as they are learned, and of the head's.
+        gradient_norm: of each task's loss.
+        gradient_cosine: mean over the pairs of tasks; None for one task.
+        conflicts: share of pairs of tasks whose gradients are in conflict; None for one task.
+    """
+
+    samples: int
+    dormant_ratio: float
+    dormant: dict[str, float]
+    effective_rank: int
+    fisher_trace: float
+    weight_norm: dict[str, float]
+    gradient_norm: dict[str, float]
+    gradient_cosine: float | None
+    conflicts: float | None
+
+    def to_json(self) -> dict[str, Any]:
+        """The result as JSON holds it."""
+        return asdict(self)
+
+
+def layer_activity(
+    network: MTSparkNetwork, frames: Tensor, task: Tensor
+) -> dict[str, tuple[Tensor, Tensor]]:
+    """Measure how active neurons are; the channel of a convolution counts as one neuron.
+
+    Args:
+        network: spiking or not.
+        frames: (samples, stack, height, width).
+        task: (samples,) task indices.
+
+    Returns:
+        For each layer the mean activity, (samples, neurons), over the steps of a decision and the
+        places of a channel; and which neurons count, (neurons,): those with a synapse left.
+    """
+    trace = NetworkTrace()
+    with torch.no_grad():
+        network(frames, task, trace)
+    found = {}
+    for name, layer in trace.layers.items():
+        mask = network.layer(name).mask
+        activity = layer.spikes.float().abs().mean(0)
+        activity = activity.flatten(2).mean(2) if activity.dim() == 4 else activity
+        counted = torch.ones(activity.shape[1], dtype=torch.bool, device=activity.device)
+        found[name] = activity, counted if mask is None else mask.flatten(1).any(1)
+    return found
+
+
+def measure(
+    network: MTSparkNetwork,
+    transitions: Transitions,
+    names: tuple[str, ...],
+    *,
+    threshold: float = 0.001,
+    delta: float = 0.01,
+) -> Plasticity:
+    """Measure a network's plasticity; neither its weights nor random numbers change.
+
+    Args:
+        network: in float32.
+        transitions: of its tasks.
+        names: of the tasks, by index.
+        threshold: a neuron is dormant if its score is at most this.
+        delta: share of the singular values' sum that the effective rank leaves out.
+    """
+    layers = layer_activity(network, transitions.frames, transitions.task)
+    asleep = {
+        name: dormant(activity_scores(*of_layer), of_layer[1], threshold)
+        for name, of_layer in layers.items()
+    }
+    counts = {name: int(counted.sum()) for name, (_, counted) in layers.items()}
+    sleeping = {name: int(which.sum()) for name, which in asleep.items()}
+    features, _ = layers[network.layer_names[-1]]
+    gradients = {
+        names[int(index)]: _loss_gradient(network, transitions, int(index))
+        for index in transitions.task.unique()
+    }
+    cosines = (
+        gradient_cosines(torch.stack(list(gradients.values()))) if len(gradients) > 1 else None
+    )
+    weights = {name: network.layer(name).synapses.weight for name in network.layer_names}
+    weights["advantage"] = network.advantage.weight
+    if network.value is not None:
+        weights["value"] = network.value.weight
+    return Plasticity(
+        samples=len(transitions.task),
+        dormant_ratio=sum(sleeping.values()) / max(1, sum(counts.values())),
+        dormant={name: sleeping[name] / max(1, counts[name]) for name in layers},
+        effective_rank=effective_rank(features, delta),
+        fisher_trace=fisher_trace(_policies(network, transitions.thinned(FISHER_SAMPLES))),
+        weight_norm={name: float(weight.detach().norm()) for name, weight in weights.items()},
+        gradient_norm={name: float(gradient.norm()) for name, gradient in gradients.items()},
+        gradient_cosine=None if cosines is None else float(cosines.mean()),
+        conflicts=None if cosines is None else float((cosines < 0).double().mean()),
+    )
+
+
+def _loss_gradient(network: MTSparkNetwork, transitions: Transitions, index: int) -> Tensor:
+    """Gradient of a task's mean loss 0.5 (Q - goal)^2, all parameters in one row."""
+    own = transitions.task == index
+    values = network(transitions.frames[own], transitions.task[own])
+    chosen = values.gather(1, transitions.actions[own][:, None]).squeeze(1)
+    error = chosen - transitions.goals[own]
+    return _flat_gradient(network, (0.5 * error * error).mean())
+
+
+def _policies(network: MTSparkNetwork, transitions: Transitions) -> list[tuple[Tensor, Tensor]]:
+    """Chances of the legal actions of each sample, and the gradients of their logarithms."""
+    found = []
+    for sample in range(len(transitions.task)):
+        one = slice(sample, sample + 1)
+        task = transitions.task[one]
+        legal = transitions.legal[task]
+        values = mask_illegal(network(transitions.frames[one], task), legal)
+        logarithms = values.log_softmax(1)[legal]
+        rows = [_flat_gradient(network, entry, keep=True) for entry in logarithms]
+        found.append((logarithms.detach().exp(), torch.stack(rows)))
+    return found
+
+
+def _flat_gradient(network: MTSparkNetwork, value: Tensor, *, keep: bool = False) -> Tensor:
+    parameters = [entry for entry in network.parameters() if entry.requires_grad]
+    gradients = torch.autograd.grad(
+        value, parameters, retain_graph=keep, allow_unused=True, materialize_grads=True
+    )
+    return torch.cat([gradient.flatten() for gradient in gradients])
