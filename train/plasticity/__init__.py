@@ -1,6 +1,6 @@
 """How much a network can still learn: what of it is in use, and how its tasks pull at it.
 
-`metrics` has the equations on plain tensors; `measure` applies them to a network on transitions,
+`metrics` has the equations on plain tensors; `measures` applies them to a network on transitions,
 which `experience` plays with an agent; `renewal` gives dormant neurons new weights (ReDo).
 """
 

@@ -1,6 +1,6 @@
 from .experience import play_transitions as play_transitions
-from .measure import Plasticity as Plasticity
-from .measure import Transitions as Transitions
-from .measure import layer_activity as layer_activity
-from .measure import measure as measure
+from .measures import Plasticity as Plasticity
+from .measures import Transitions as Transitions
+from .measures import layer_activity as layer_activity
+from .measures import measure as measure
 from .renewal import renew_dormant as renew_dormant

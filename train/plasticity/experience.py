@@ -12,7 +12,7 @@ from mtspark.core.errors import BadRequestError
 from mtspark.core.progress import Progress, ProgressCallback, no_progress
 from mtspark.train.checkpoint import Agent
 from mtspark.train.networks import legal_action_mask, mask_illegal
-from mtspark.train.plasticity.measure import Transitions
+from mtspark.train.plasticity.measures import Transitions
 
 COPIES, RANDOM_ACTIONS, DISCOUNT = 4, 0.05, 0.99
 

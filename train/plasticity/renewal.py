@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mtspark.train.networks import MTSparkNetwork, SpikingLayer
-from mtspark.train.plasticity.measure import layer_activity
+from mtspark.train.plasticity.measures import layer_activity
 from mtspark.train.plasticity.metrics import activity_scores, dormant
 
 BIAS = 0.3

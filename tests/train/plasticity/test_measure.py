@@ -15,7 +15,7 @@ from mtspark.train.config.plasticity import PlasticityConfig
 from mtspark.train.config.stored import config_to_json
 from mtspark.train.networks.config import ConvSize, NetworkConfig
 from mtspark.train.networks.network import MTSparkNetwork, NetworkTrace
-from mtspark.train.plasticity.measure import Transitions, layer_activity, measure
+from mtspark.train.plasticity.measures import Transitions, layer_activity, measure
 from mtspark.train.plasticity.renewal import renew_dormant
 from mtspark.train.rl.dqn import DqnTrainer
 from mtspark.train.rl.pqn import PqnTrainer
