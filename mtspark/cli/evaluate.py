@@ -113,16 +113,21 @@ def _evaluate_data(
     from mtspark.cli.show import print_data_evaluation
     from mtspark.core.errors import BadRequestError
     from mtspark.core.files import write_json
-    from mtspark.workflows.deployment import load_bundle
-    from mtspark.workflows.evaluate import load_labelled
+    from mtspark.deploy.bundle import load_bundle
+    from mtspark.workflows.evaluate import evaluate_data, float_network_of, load_labelled
 
     if len(tasks) > 1:
         raise BadRequestError(f"--task: {len(tasks)} are given; data belong to one task")
-    chip = load_bundle(folder)
+    bundle = load_bundle(folder)
     with progress_bar() as progress:
-        loaded = load_labelled(data, labels, chip.network.input.shape)
-        result = chip.evaluate(
-            loaded.x, loaded.y, task=tasks[0] if tasks else None, progress=progress
+        loaded = load_labelled(data, labels, bundle.network.input.shape)
+        result = evaluate_data(
+            bundle,
+            float_network_of(bundle),
+            loaded.x,
+            loaded.y,
+            task=tasks[0] if tasks else None,
+            progress=progress,
         )
     bill = result.energy()
     if json_out is not None:

@@ -188,10 +188,12 @@ def test_requests_that_cannot_work(
     bundle: Path, tmp_path: Path, call: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     x, y = saved(tmp_path / "x.npy", X), saved(tmp_path / "y.npy", Y + 5)
+    half = saved(tmp_path / "half.npy", X / 2)
     for arguments, words in (
         (("--labels", y), "give them, too: --data FILE.npy"),
-        ((), "give inputs with labels, --data"),
+        ((), "score it on your own: mtspark eval BUNDLE --data x.npy"),
         (("--data", x, "--labels", y), "has the label 6; the network has 2 outputs"),
+        (("--data", half, "--labels", y), "export with --input-bits and --input-scale"),
         (("--data", x, "--labels", y, "--task", "a", "--task", "b"), "data belong to one task"),
     ):
         assert call("eval", bundle, *arguments) == 2

@@ -3,6 +3,7 @@ from .bundle import evaluate_bundle as evaluate_bundle
 from .checkpoint import evaluate_checkpoint as evaluate_checkpoint
 from .data import DataEvaluation as DataEvaluation
 from .data import evaluate_data as evaluate_data
+from .data import float_network_of as float_network_of
 from .images import load_test_images as load_test_images
 from .labelled import LabelledData as LabelledData
 from .labelled import is_labelled as is_labelled

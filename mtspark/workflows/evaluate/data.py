@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from mtspark.core.arrays import Integers
 from mtspark.core.chip_network import ChipNetwork
-from mtspark.core.errors import BadRequestError
+from mtspark.core.errors import BadFileError, BadRequestError
 from mtspark.core.files import AnyPath
 from mtspark.core.float_network import FloatNetwork, run_float
 from mtspark.core.progress import ProgressCallback, no_progress
@@ -23,6 +24,8 @@ from mtspark.sim.results import DEFAULT_CARD
 from mtspark.workflows.backends import BackendName
 from mtspark.workflows.evaluate.rows import wilson_interval
 from mtspark.workflows.run import BATCH, Answer, answers
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,17 @@ class DataEvaluation:
             "input_events": self.counts.input_events.to_json(),
             "layers": [layer.to_json() for layer in self.counts.layers],
         }
+
+
+def float_network_of(bundle: Bundle) -> FloatNetwork | None:
+    """Return the network that a bundle was made of; None, and a warning, where it is not there."""
+    from mtspark.workflows.explain import float_side
+
+    try:
+        return float_side(bundle)[0]
+    except BadFileError as error:
+        log.warning("the chip is evaluated alone: %s", error)
+        return None
 
 
 def evaluate_data(

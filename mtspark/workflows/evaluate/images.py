@@ -106,7 +106,8 @@ def load_test_images(
     if task not in OPENML:
         raise BadRequestError(
             f"task {task!r} is neither a game nor an image set ({', '.join(OPENML)}); its inputs "
-            "are not known here: give inputs with labels, --data x.npy --labels y.npy"
+            "are not known here; score it on your own: mtspark eval BUNDLE --data x.npy --labels "
+            "y.npy"
         )
     folder = None if data is None else Path(data)
     test = load_images(task, "test", folder).subset(images, seed=0)
