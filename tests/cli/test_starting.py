@@ -67,7 +67,7 @@ LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:aa\nsize 3\n"
 REFUSED: dict[str, str] = {
     "export missing.pt": "no such file; give the path of a checkpoint",
     "export text.pt": "no zip archive",
-    "export empty.pt": "no zip archive",
+    "export empty.pt": "an empty file",
     "export pointer.pt": "a Git LFS pointer",
     "export graph.pt": "an HDF5 file",
     "export pointer.nir": "a Git LFS pointer",

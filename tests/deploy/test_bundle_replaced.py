@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from mtspark.core.errors import BadFileError, BadRequestError, MtsparkError
-from mtspark.core.files import folders, write_json
+from mtspark.core.files import folders, set_policy, write_json
 from mtspark.deploy import bundle as bundles
 from mtspark.deploy.bundle import add_run, check_bundle_target, load_bundle, write_bundle
 from mtspark.sim.results import latest_runs
@@ -225,6 +225,8 @@ def test_what_cannot_be_read_back_replaces_nothing(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = load_bundle(folder).network_hash
+    # A command that ran in this process before has set the limits.
+    set_policy(None)
     monkeypatch.setenv("MTSPARK_LIMIT_FILE_BYTES", "100K")
     with pytest.raises(BadFileError, match=r"/a/large.onnx: .* file bytes") as caught:
         write_bundle(folder, AFTER, lambda path: large(path / "large.onnx"), replace=True)

@@ -483,6 +483,8 @@ def test_what_cannot_work_is_refused_before_pytorch_is_loaded(tmp_path: Path) ->
 def test_ctrl_c_while_libraries_load_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "slow.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
     code = (
+        # In the background of a script, Ctrl-C is ignored.
+        "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "from mtspark.cli.start import quiet_interrupts\n"
         "with quiet_interrupts():\n"
         "    import slow\n"

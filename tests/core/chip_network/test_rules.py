@@ -12,6 +12,7 @@ import pytest
 from mtspark.core.chip_network import rules
 from mtspark.core.chip_network.encoding import Encoder
 from mtspark.core.chip_network.network import ChipNetwork, SignMode
+from mtspark.core.environments.environment import Environment, Observation
 from mtspark.core.environments.protocol import Task
 
 Change = Callable[[ChipNetwork], ChipNetwork]
@@ -208,6 +209,22 @@ CASES: list[tuple[Callable[..., Any], Change, str]] = [
         rules.tasks_differ_by_name_and_have_actions_of_the_readout,
         network(tasks=lambda old: (replace(old[0], legal_actions=(0, 17)), *old[1:])),
         "task 'pong' has action 17, the readout has 4 outputs",
+    ),
+    (
+        rules.environments_show_what_the_input_takes,
+        network(
+            tasks=lambda old: (
+                replace(
+                    old[0],
+                    game="",
+                    environment=Environment(
+                        "CartPole-v1", observation=Observation("box", 4, (0.0,) * 4, (1.0,) * 4)
+                    ),
+                ),
+                *old[1:],
+            )
+        ),
+        r"task '\w+' shows \(1, 4, 1\) of kind box, which the input of shape \(.*\) does not take",
     ),
     (
         rules.scales_are_finite,

@@ -86,7 +86,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(saved: Path) ->
 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     assert "no such file" in refused(tmp_path / "none.pt")
-    assert "no such file" in refused(tmp_path)
+    assert "a folder, no file" in refused(tmp_path)
 
 
 @pytest.mark.parametrize("content", [b"", b"hello\nworld\n", b"PK\x03\x04 and then\nno zip"])

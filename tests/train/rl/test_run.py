@@ -337,8 +337,11 @@ def in_a_child(work: Callable[[], None]) -> None:
     if child == 0:
         code = 1
         try:
-            # In the background of a script, Ctrl-C is ignored.
+            # In the background of a script, Ctrl-C is ignored; a command that ran in this process
+            # before may have left handlers.
             signal.signal(signal.SIGINT, signal.default_int_handler)
+            for ending in (signal.SIGTERM, signal.SIGHUP):
+                signal.signal(ending, signal.SIG_DFL)
             work()
             code = 0
         except BaseException:
