@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import json
 import mmap
 import os
@@ -112,6 +113,7 @@ def mechanisms_here() -> tuple[Mechanism, ...]:
     parent = os.getpid()
     child = os.fork()
     if child == 0:
+        gc.freeze()
         try:
             found = [Mechanism.PARENT] if detach(parent, send) else []
             found += confine(Bounds(2**28, 10))

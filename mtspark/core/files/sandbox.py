@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
+import gc
 import os
 import select
 import signal
@@ -162,6 +163,9 @@ def _in_a_child(what: str, read: Callable[[FileLimits], Any], limits: FileLimits
             warnings.simplefilter("ignore", DeprecationWarning)
             child = os.fork()
         if child == 0:
+            # What the caller has left to collect is not this process's to destroy: libraries in
+            # C++ end objects with the help of threads, which a fork does not have.
+            gc.freeze()
             os.close(receive)
             _work(send, parent, what, read, limits)
     except BaseException as error:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import signal
 import time
@@ -223,3 +224,27 @@ def test_a_child_without_memory_for_an_answer_says_memory() -> None:
 
     with pytest.raises(BadFileError, match="bytes of memory to read"):
         read_guarded("a.nir", short)
+
+
+class EndsElsewhere:
+    """An object in a circle that, collected in another process than its own, crashes that."""
+
+    def __init__(self) -> None:
+        self.circle, self.process = self, os.getpid()
+
+    def __del__(self) -> None:
+        if os.getpid() != self.process:
+            os.kill(os.getpid(), signal.SIGSEGV)
+
+
+def test_the_child_does_not_collect_what_its_parent_left() -> None:
+    """As the objects of PyTorch that end with the help of threads, which a fork does not have."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        EndsElsewhere()
+        assert read_guarded("a file", lambda limits: bool(gc.collect()) or True) is True
+    finally:
+        if collecting:
+            gc.enable()
+        gc.collect()
