@@ -7,6 +7,7 @@ holds the chip's integers, in float64, where its sums stay exact.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ from mtspark.core.chip_network import (
     ChipNetwork,
     Connection,
     ConnectionKind,
+    Encoder,
     Population,
     Reset,
     fan_out,
@@ -81,7 +83,8 @@ class SecondOpinion:
         """Return one line for a report."""
         line = (
             f"{self.equal} of {len(self.ours)} recorded decisions agree exactly in effective "
-            f"synaptic operations ({self.operations:,} in all) and activation sparsity"
+            f"synaptic operations within the windows ({self.operations:,} in all) and activation "
+            "sparsity"
         )
         place = self.first_difference
         if place is None:
@@ -117,29 +120,45 @@ def check_with_neurobench(
     task = network.task_index(study.task)
     chosen = np.linspace(0, len(study.shots) - 1, decisions).round().astype(int)
     frames = np.stack([study.shots[index].observation for index in chosen])
-    theirs = count_with_neurobench(network, frames, task)
-    ours = [count_ours(backend, network, frame, task) for frame in frames]
+    before = [study.shots[index - 1].observation if index else None for index in chosen]
+    theirs = count_with_neurobench(network, frames, task, before)
+    ours = [
+        count_ours(backend, network, frame, task, earlier)
+        for frame, earlier in zip(frames, before, strict=True)
+    ]
     return SecondOpinion(tuple(ours), tuple(theirs), _counter())
 
 
 def count_ours(
-    backend: AgentBackend, network: ChipNetwork, frame: NDArray[np.uint8], task: int
+    backend: AgentBackend,
+    network: ChipNetwork,
+    frame: NDArray[Any],
+    task: int,
+    before: NDArray[Any] | None = None,
 ) -> SecondCount:
     """Count what the chip did within its windows, from its activity and the fan-outs.
 
     Args:
         backend: that answers the frame.
         network: that it runs.
-        frame: uint8 (*input shape), or (T, *input shape).
+        frame: uint8 or int8 (*input shape), or (T, *input shape).
         task: row of the task.
+        before: the frame that was shown last, from which an encoder of changes counts; None: it
+            sends the whole frame.
     """
+    sent = frame.astype(np.int64)
+    if network.input.encoder is Encoder.CHANGES:
+        backend.start(1)
+        if before is not None:
+            backend.decide(before[None], task)
+            sent = sent - before
     window = backend.decide(frame[None], task).activity.window
+    # NeuroBench goes by the values that it sees: a frame of zeros and ones is binary to it.
+    binary = np.abs(sent).max() <= 1
     operations = {True: 0, False: 0}
     for link in network.connections:
         fans = fan_out(link, network.shape_of(link.source))[1]
         effective = int((window[link.source][0] * fans).sum())
-        # NeuroBench goes by the values that it sees: a frame of zeros and ones is binary to it.
-        binary = np.abs(frame.astype(np.int64)).max() <= 1
         graded = link.source == INPUT and network.input.payload_bits > 0 and not binary
         operations[graded] += effective
     spikes = sum(int(window[population.name].sum()) for population in network.populations)
@@ -148,14 +167,19 @@ def count_ours(
 
 
 def count_with_neurobench(
-    network: ChipNetwork, frames: NDArray[np.uint8], task: int
+    network: ChipNetwork,
+    frames: NDArray[Any],
+    task: int,
+    before: Sequence[NDArray[Any] | None] = (),
 ) -> list[SecondCount]:
     """Count with NeuroBench on the twin, one decision at a time.
 
     Args:
         network: of the chip.
-        frames: uint8 (decisions, *input shape), or (decisions, T, *input shape).
+        frames: uint8 or int8 (decisions, *input shape), or (decisions, T, *input shape).
         task: row of the task.
+        before: for each of them the frame that was shown last, as for :func:`count_ours`; empty:
+            none was.
 
     Raises:
         BackendMissingError: NeuroBench is not installed.
@@ -189,9 +213,12 @@ def count_with_neurobench(
     if (len(model.connection_hooks), len(model.activation_hooks)) != (layers, layers):
         raise BadNetworkError(f"NeuroBench hooked {len(model.connection_hooks)} of {layers} layers")
     counts = []
-    for frame in frames:
-        steps = frame if not network.input.held else np.stack([frame] * network.time_steps)
-        batch = torch.from_numpy(steps[None].astype(np.float64))
+    for frame, earlier in zip(frames, before or [None] * len(frames), strict=True):
+        twin.forget()
+        if earlier is not None and network.input.encoder is Encoder.CHANGES:
+            twin(_steps(network, earlier))
+            model.reset_hooks()
+        batch = _steps(network, frame)
         operations, sparsity = SynapticOperations(), ActivationSparsity()
         with torch.no_grad():
             answer = model(batch)
@@ -211,6 +238,12 @@ def count_with_neurobench(
     return counts
 
 
+def _steps(network: ChipNetwork, frame: NDArray[Any]) -> Tensor:
+    """The frame of each step, (1, T, *input shape)."""
+    steps = frame if not network.input.held else np.stack([frame] * network.time_steps)
+    return torch.from_numpy(steps[None].astype(np.float64))
+
+
 class ChipTwin(nn.Module):
     """A chain of layers with the chip's integers; layers work in the same step, not in turn.
 
@@ -222,6 +255,7 @@ class ChipTwin(nn.Module):
     def __init__(self, network: ChipNetwork, task: int) -> None:
         super().__init__()
         self.binary = network.input.payload_bits == 0
+        self.encoder = network.input.encoder
         source = INPUT
         layers: list[_Layer] = []
         for population in network.populations:
@@ -239,13 +273,26 @@ class ChipTwin(nn.Module):
             source = population.name
         self.layers = nn.ModuleList(layers)
         self.neurons = [layer.neurons for layer in layers]
+        self.neurons[0].sums = self.encoder is not Encoder.EVERY_STEP
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin a game: no frame was shown yet, which an encoder of changes would count from."""
+        self.shown: Tensor | None = None
+        self.neurons[0].sum = None
 
     def forward(self, frames: Tensor) -> Tensor:
         """Membranes of the last layer after T steps; frames are (1, T, *input shape)."""
         for neurons in self.neurons:
             neurons.rest()
+        if self.encoder is Encoder.HELD:
+            self.forget()
         for step in range(frames.shape[1]):
             sent = frames[:, step]
+            if self.encoder is not Encoder.EVERY_STEP:
+                # Once a decision: the frame, or what has changed of it; then nothing.
+                sent = sent if self.shown is None else sent - self.shown
+                self.shown = frames[:, step]
             if self.binary:
                 sent = (sent != 0).to(sent.dtype)
             for layer in self.layers:
@@ -273,6 +320,10 @@ class ChipNeurons(nn.Module):
         self.membrane_keep = DECAY_ONE - _integers(population.membrane_decay)
         self.threshold = _integers(population.thresholds[task]) << STATE_SHIFT
         self.bias = _integers(population.bias_mantissa) << population.bias_exponent
+        self.sums = False
+        """Whether what arrives is added to what has arrived before, as behind a frame that is sent
+        once."""
+        self.sum: Tensor | None = None
         self.rest()
 
     def rest(self) -> None:
@@ -283,6 +334,8 @@ class ChipNeurons(nn.Module):
     def forward(self, arriving: Tensor) -> Tensor:
         """Spikes (0 or 1) of one step."""
         total = arriving.to(torch.int64).reshape(1, *self.shape)
+        if self.sums:
+            self.sum = total = total if self.sum is None else self.sum + total
         total = total << self.exponent if self.exponent >= 0 else total >> -self.exponent
         current = _decayed(self.current, self.current_keep) + (total << STATE_SHIFT)
         current = torch.where(current > CURRENT_LIMIT, current - 2 * CURRENT_LIMIT, current)
