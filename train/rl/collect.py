@@ -167,7 +167,7 @@ class TaskGames:
     def _take(self, statistics: RunningStatistics) -> None:
         assert self.task.environment is not None
         seen = self.task.environment.found
-        seen = replace(seen, mean=statistics.mean, deviation=statistics.deviation)
+        seen = seen.with_statistics(statistics.mean, statistics.deviation)
         environment = replace(self.task.environment, observation=seen)
         self.task = replace(self.task, environment=environment)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal, NamedTuple
 
 from mtspark.core.errors import BadRequestError, one_line
@@ -36,7 +36,28 @@ LARGEST_NUMBER = 1e18
 SPREAD = 1e-6
 """A value of a smaller deviation counts as constant."""
 
-ObservationKind = Literal["box", "discrete", "multibinary"]
+PartKind = Literal["box", "discrete", "multibinary", "multidiscrete"]
+ObservationKind = Literal["box", "discrete", "multibinary", "parts"]
+
+
+@dataclass(frozen=True)
+class Part:
+    """An entry of an observation, with messages of its own.
+
+    Attributes:
+        name: the way to it through Dict and Tuple spaces, ``image`` or ``arm.0``; empty where the
+            space is neither.
+        kind: box (numbers), discrete (one of `size`), multibinary (`size` flags) or multidiscrete
+            (several numbers, each one of its `choices`).
+        size: its messages.
+        choices: of a multidiscrete one, the possible values of each number, all one-hot; they
+            repeat where there are more numbers, as in an array of symbols.
+    """
+
+    name: str
+    kind: PartKind
+    size: int
+    choices: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -44,22 +65,34 @@ class Observation:
     """What an agent is told of an environment's state.
 
     Attributes:
-        kind: box (numbers, sent as signed messages), discrete (one of `size`, sent as one spike)
-            or multibinary (`size` flags, each a spike).
+        kind: box (numbers, sent as signed messages), discrete (one of `size`, sent as one spike),
+            multibinary (`size` flags, each a spike) or parts (several of these, or MultiDiscrete).
         size: messages of a frame.
         mean, deviation: of each number of a box, which is sent relative to them; fixed when an
             agent is exported. Empty where nothing has been measured yet.
+        parts: in the order in which they are sent. Where one of them is a box, all are sent as
+            signed messages, and a flag is the number 0 or 1.
     """
 
     kind: ObservationKind
     size: int
     mean: tuple[float, ...] = ()
     deviation: tuple[float, ...] = ()
+    parts: tuple[Part, ...] = ()
 
     @property
     def graded(self) -> bool:
         """Whether it is sent as signed messages, otherwise as spikes."""
-        return self.kind == "box"
+        return self.kind == "box" or any(part.kind == "box" for part in self.parts)
+
+    def with_statistics(self, mean: tuple[float, ...], deviation: tuple[float, ...]) -> Observation:
+        """The observation with the mean and the deviation of its numbers; flags have none."""
+        measured = [self.kind == "box"] * (0 if self.parts else self.size)
+        for part in self.parts:
+            measured += [part.kind == "box"] * part.size
+        means = (value if own else 0.0 for value, own in zip(mean, measured, strict=True))
+        spreads = (value if own else 1.0 for value, own in zip(deviation, measured, strict=True))
+        return replace(self, mean=tuple(means), deviation=tuple(spreads))
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -90,8 +123,17 @@ class Environment:
         max_steps: decisions after which an episode is cut off; 0: the environment's own limit.
         reward_range: rewards are clipped to it where they are learned, never in a score.
         decisions_per_s: how often it is asked in real time; 0: its own control or picture rate.
+        entries: of a Dict or Tuple observation, those that are sent, in this order, by their
+            names (:class:`Part`); empty: all, as the space has them.
+        symbols: kinds of symbols along the last axis of an array of integers with three axes,
+            which is sent one-hot; empty: MiniGrid's own there, and none elsewhere.
         observation: found in its observation space; None before it was looked at.
         actions: found likewise.
+        choices: found likewise, of a MultiDiscrete or MultiBinary action: the possible values of
+            its numbers. An action stands for one combination, of which the last number changes
+            fastest.
+        masked: found likewise: it says with every observation which actions it allows, as
+            ``action_mask`` of its information or by a method ``action_masks``.
     """
 
     __pydantic_config__: ClassVar = {"extra": "forbid"}
@@ -102,8 +144,12 @@ class Environment:
     max_steps: int = 0
     reward_range: tuple[float, float] | None = None
     decisions_per_s: float = 0.0
+    entries: tuple[str, ...] = ()
+    symbols: tuple[int, ...] = ()
     observation: Observation | None = None
     actions: int = 0
+    choices: tuple[int, ...] = ()
+    masked: bool = False
 
     @property
     def found(self) -> Observation:
@@ -137,7 +183,8 @@ def check_environment(environment: Environment, where: str) -> None:
         BadRequestError: a field out of its range.
     """
     wrong = first_wrong(environment)
-    if wrong is None and (environment.observation is not None or environment.actions):
+    found = (environment.observation, environment.actions, environment.choices, environment.masked)
+    if wrong is None and any(found):
         wrong = FieldProblem("observation", "given", "left out: it follows from the environment")
     if wrong is not None:
         shown = one_line(repr(wrong.value), 80)
@@ -162,6 +209,11 @@ def first_wrong(environment: Environment) -> FieldProblem | None:
         return FieldProblem("max_steps", environment.max_steps, "0 to 10,000,000")
     if not 0 <= environment.decisions_per_s <= 10_000:
         return FieldProblem("decisions_per_s", environment.decisions_per_s, "0 to 10,000")
+    unnamed = [name for name in environment.entries if not name.isprintable()]
+    if unnamed or len(set(environment.entries)) < len(environment.entries):
+        return FieldProblem("entries", list(environment.entries), "names, each once")
+    if not all(1 <= kinds <= MOST_VALUES for kinds in (*environment.symbols, *environment.choices)):
+        return FieldProblem("symbols", list(environment.symbols), f"1 to {MOST_VALUES:,} kinds")
     bounds = environment.reward_range
     if bounds is not None and not -LARGEST_NUMBER <= bounds[0] < bounds[1] <= LARGEST_NUMBER:
         return FieldProblem("reward_range", list(bounds), "a lower and a higher number")

@@ -14,40 +14,17 @@ from numpy.typing import NDArray
 
 from mtspark.core.arrays import Floats
 from mtspark.core.environments.environment import SPREAD, Observation
-from mtspark.core.errors import BackendFailedError
 
 MESSAGES_PER_DEVIATION = 32
 LARGEST_MESSAGE = 127
 """A message at this end of the range stands for a value there or beyond it."""
 
 
-def flat_values(observations: Any, observation: Observation, first: int = 0) -> Floats:
-    """Return what an environment showed as rows of numbers, (copies, size); indices as one-hot.
-
-    Args:
-        observations: of a vector environment, (copies, ...).
-        observation: what they are.
-        first: of a discrete one, its smallest value.
-
-    Raises:
-        BackendFailedError: a number that is not finite.
-    """
-    values = np.asarray(observations)
-    if observation.kind == "discrete":
-        rows = np.zeros((len(values), observation.size))
-        rows[np.arange(len(values)), values.astype(np.int64) - first] = 1
-        return rows
-    rows = values.reshape(len(values), -1).astype(np.float64)
-    if not np.isfinite(rows).all():
-        raise BackendFailedError("the environment showed a number that is not finite")
-    return rows
-
-
 def as_messages(values: Floats, observation: Observation) -> NDArray[Any]:
     """Return frames of messages, (copies, 1, size, 1): int8 of a box, otherwise uint8 spikes.
 
     Args:
-        values: (copies, size) of :func:`flat_values`.
+        values: (copies, size) numbers; flags are 0 or 1.
         observation: with the statistics of a box.
     """
     if observation.graded:

@@ -13,14 +13,28 @@ from mtspark.core.files import Count, Entry, Number, Text, VersionOne
 STRICT = ConfigDict(extra="forbid")
 
 
+Size = Annotated[int, Strict(), Ge(1), Le(MOST_VALUES)]
+
+
+class PartEntry(Entry):
+    """As :class:`mtspark.core.environments.environment.Part`."""
+
+    model_config = STRICT
+    name: Annotated[Text, MaxLen(LONGEST_ID)]
+    kind: Literal["box", "discrete", "multibinary", "multidiscrete"]
+    size: Size
+    choices: Annotated[list[Size], MaxLen(MOST_VALUES)]
+
+
 class ObservationEntry(Entry):
     """As :class:`mtspark.core.environments.environment.Observation`."""
 
     model_config = STRICT
-    kind: Literal["box", "discrete", "multibinary"]
-    size: Annotated[int, Strict(), Ge(1), Le(MOST_VALUES)]
+    kind: Literal["box", "discrete", "multibinary", "parts"]
+    size: Size
     mean: Annotated[list[Number], MaxLen(MOST_VALUES)]
     deviation: Annotated[list[Number], MaxLen(MOST_VALUES)]
+    parts: Annotated[list[PartEntry], MaxLen(MOST_VALUES)] = Field(default_factory=list)
 
 
 class WrapperEntry(Entry):
@@ -42,5 +56,9 @@ class EnvironmentEntry(Entry):
     max_steps: Count = 0
     reward_range: Annotated[list[Number], MaxLen(2), Field(min_length=2)] | None = None
     decisions_per_s: Number
+    entries: Annotated[list[Text], MaxLen(MOST_VALUES)] = Field(default_factory=list)
+    symbols: Annotated[list[Size], MaxLen(16)] = Field(default_factory=list)
     observation: ObservationEntry
     actions: Annotated[int, Strict(), Ge(1), Le(MOST_ACTIONS)]
+    choices: Annotated[list[Size], MaxLen(MOST_ACTIONS)] = Field(default_factory=list)
+    masked: Annotated[bool, Strict()] = False

@@ -1,59 +1,239 @@
-"""What of Gymnasium's spaces an agent on the chip can see and do."""
+"""What of Gymnasium's spaces an agent on the chip can see and do, and how it is read.
+
+An observation is read as one row of numbers, part after part: the numbers of a box as they are,
+everything that is chosen or set as flags, 0 or 1.
+"""
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mtspark.core.environments.environment import MOST_ACTIONS, MOST_VALUES, Observation
-from mtspark.core.errors import BadRequestError, one_line
+import numpy as np
+
+from mtspark.core.arrays import Floats
+from mtspark.core.environments.environment import (
+    MOST_ACTIONS,
+    MOST_VALUES,
+    Environment,
+    Observation,
+    Part,
+)
+from mtspark.core.errors import BackendFailedError, BadRequestError, one_line
 
 if TYPE_CHECKING:
     from gymnasium import Space
 
+MINIGRID_SYMBOLS = (11, 6, 3)
+"""Objects, colours and states of minigrid.core.constants."""
+MOST_MISSIONS = 10_000
 
-def observation_of(space: Space[Any], where: str) -> Observation:
-    """Describe what an environment shows; a box still lacks its statistics.
+
+@dataclass(frozen=True)
+class SeenPart:
+    """A part of an observation, and how it is read.
+
+    Attributes:
+        part: its description.
+        path: keys of the Dict and Tuple spaces that lead to it.
+        read: turns what the environment shows there into `part.size` numbers.
+    """
+
+    part: Part
+    path: tuple[Any, ...]
+    read: Callable[[Any], Floats]
+
+
+def seen_parts(space: Space[Any], environment: Environment) -> tuple[SeenPart, ...]:
+    """Describe the parts of what an environment shows, in the order in which they are sent.
 
     Args:
         space: its observation space.
-        where: names the environment in errors.
+        environment: names itself in errors, and says which entries are sent, and the symbols.
 
     Raises:
         BadRequestError: a space that cannot be sent as a frame; one line with its limit.
     """
+    leaves = dict(_leaves(space))
+    names = {".".join(map(str, path)): path for path in leaves}
+    chosen = environment.entries or tuple(names)
+    unknown = [name for name in chosen if name not in names]
+    if unknown:
+        raise BadRequestError(
+            f"{environment.id}.entries: {unknown[0]!r}; must be of "
+            f"{one_line(', '.join(names) or 'a Dict or Tuple space', 200)}"
+        )
+    parts: list[SeenPart] = []
+    size = 0
+    for name in chosen:
+        part = _seen_part(name, leaves[names[name]], names[name], environment, space)
+        size += part.part.size
+        # A text without gaps says nothing.
+        parts += [part] if part.part.size else []
+    if not 1 <= size <= MOST_VALUES:
+        raise _refused(environment.id, "observation", space, f"{MOST_VALUES:,} values is the limit")
+    return tuple(parts)
+
+
+def observation_of(space: Space[Any], environment: Environment) -> Observation:
+    """Describe what an environment shows; numbers still lack their statistics.
+
+    Args:
+        space: its observation space.
+        environment: see :func:`seen_parts`.
+
+    Raises:
+        BadRequestError: a space that cannot be sent as a frame; one line with its limit.
+    """
+    parts = tuple(seen.part for seen in seen_parts(space, environment))
+    size = sum(part.size for part in parts)
+    (alone,) = parts if len(parts) == 1 else (None,)
+    if alone is not None and not alone.name and alone.kind != "multidiscrete":
+        return Observation(alone.kind, size)
+    return Observation("parts", size, parts=parts)
+
+
+def _leaves(space: Space[Any], path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, Space[Any]]]:
+    """The spaces inside of Dict and Tuple, by their path."""
+    from gymnasium import spaces
+
+    if isinstance(space, spaces.Dict):
+        for key, inner in space.spaces.items():
+            yield from _leaves(inner, (*path, key))
+    elif isinstance(space, spaces.Tuple):
+        for place, inner in enumerate(space.spaces):
+            yield from _leaves(inner, (*path, place))
+    else:
+        yield path, space
+
+
+def _seen_part(
+    name: str, space: Space[Any], path: tuple[Any, ...], environment: Environment, whole: Any
+) -> SeenPart:
     from gymnasium import spaces
 
     if isinstance(space, spaces.Discrete):
-        seen = Observation("discrete", int(space.n))
-    elif isinstance(space, spaces.MultiBinary):
-        seen = Observation("multibinary", math.prod(space.shape))
-    elif isinstance(space, spaces.Box) and space.dtype is not None and space.dtype.kind in "fiu":
-        if len(space.shape) == 3:
-            raise _refused(where, "observation", space, "of pictures, ALE's games alone are read")
-        seen = Observation("box", math.prod(space.shape))
-    else:
-        raise _refused(
-            where, "observation", space, "Box of numbers, Discrete or MultiBinary can be sent"
+        kinds = int(space.n)
+        read = _one_hot((kinds,), int(space.start))
+        return SeenPart(Part(name, "discrete", kinds), path, read)
+    if isinstance(space, spaces.MultiBinary):
+        return SeenPart(Part(name, "multibinary", math.prod(space.shape)), path, _flags)
+    if isinstance(space, spaces.MultiDiscrete):
+        choices = tuple(map(int, space.nvec.reshape(-1)))
+        return _chosen(name, path, choices, 1, space.start.reshape(-1))
+    if isinstance(space, spaces.Box) and space.dtype is not None and space.dtype.kind in "fiu":
+        symbols = environment.symbols
+        if len(space.shape) < 3:
+            return SeenPart(Part(name, "box", math.prod(space.shape)), path, _numbers)
+        if len(space.shape) == 3 and space.dtype.kind in "iu" and space.shape[2] == len(symbols):
+            return _chosen(name, path, symbols, space.shape[0] * space.shape[1], 0)
+        limit = "of pictures, ALE's games alone are read"
+        raise _refused(environment.id, "observation", whole, _entry(name, space) + limit)
+    if type(space).__module__ == "minigrid.core.mission" and type(space).__name__ == "MissionSpace":
+        return _mission(name, path, space, environment.id)
+    limit = "Box of numbers, Discrete, MultiDiscrete or MultiBinary can be sent"
+    if name:
+        limit += "; name those of its entries in `entries`"
+    raise _refused(environment.id, "observation", whole, _entry(name, space) + limit)
+
+
+def _entry(name: str, space: Space[Any]) -> str:
+    return f"entry {one_line(name, 40)} is {one_line(str(space), 60)}; " if name else ""
+
+
+def _numbers(shown: Any) -> Floats:
+    values = np.asarray(shown, dtype=np.float64).reshape(-1)
+    if not np.isfinite(values).all():
+        raise BackendFailedError("the environment showed a number that is not finite")
+    return values
+
+
+def _flags(shown: Any) -> Floats:
+    return (np.asarray(shown).reshape(-1) != 0).astype(np.float64)
+
+
+def _chosen(
+    name: str, path: tuple[Any, ...], choices: tuple[int, ...], repeats: int, first: Any
+) -> SeenPart:
+    """Numbers, each one of its choices; the choices repeat."""
+    size = sum(choices) * repeats
+    read = _one_hot(choices * repeats if size <= MOST_VALUES else (), first)
+    return SeenPart(Part(name, "multidiscrete", size, choices), path, read)
+
+
+def _one_hot(choices: tuple[int, ...], first: Any) -> Callable[[Any], Floats]:
+    """Read whole numbers, each as flags of its choices, of which `first` is the smallest."""
+    most = np.array(choices, dtype=np.int64)
+    starts, size = np.cumsum(most) - most, int(most.sum())
+
+    def read(shown: Any) -> Floats:
+        indices = np.asarray(shown, dtype=np.int64).reshape(-1) - first
+        if indices.shape != most.shape or (indices < 0).any() or (indices >= most).any():
+            raise BackendFailedError(
+                f"the environment showed {one_line(str(shown), 80)}, which is not in its space"
+            )
+        row = np.zeros(size)
+        row[starts + indices] = 1
+        return row
+
+    return read
+
+
+def _mission(name: str, path: tuple[Any, ...], space: Any, where: str) -> SeenPart:
+    """MiniGrid's text: what stands in its gaps, each gap one of its words."""
+    gaps: list[list[str]] = space.ordered_placeholders or []
+    choices = tuple(map(len, gaps))
+    if math.prod(choices) > MOST_MISSIONS:
+        raise _refused(where, "observation", space, f"{MOST_MISSIONS:,} missions is the limit")
+    places = itertools.product(*(range(count) for count in choices))
+    known = {
+        space.mission_func(*(words[place] for words, place in zip(gaps, chosen, strict=True))): (
+            chosen
         )
-    if not 1 <= seen.size <= MOST_VALUES:
-        raise _refused(where, "observation", space, f"{MOST_VALUES:,} values is the limit")
-    return seen
+        for chosen in places
+    }
+    one_hot = _one_hot(choices, 0)
+
+    def read(shown: Any) -> Floats:
+        if shown not in known:
+            raise BackendFailedError(
+                f"the environment showed {one_line(repr(shown), 80)}, which is not in its space"
+            )
+        return one_hot(known[shown])
+
+    return SeenPart(Part(name, "multidiscrete", sum(choices), choices), path, read)
 
 
-def actions_of(space: Space[Any], where: str) -> int:
-    """Return the number of actions of an environment.
+def actions_of(space: Space[Any], where: str) -> tuple[int, tuple[int, ...]]:
+    """Return the number of actions of an environment, and of what they are combinations.
+
+    Returns:
+        Actions; choices of each number of a MultiDiscrete or MultiBinary action, otherwise none.
 
     Raises:
         BadRequestError: a space whose actions are not chosen from a list; one line with its limit.
     """
     from gymnasium import spaces
 
-    if not isinstance(space, spaces.Discrete):
-        raise _refused(where, "action", space, "Discrete is needed, one action a decision")
-    if space.n > MOST_ACTIONS:
-        raise _refused(where, "action", space, f"{MOST_ACTIONS} actions is the limit")
-    return int(space.n)
+    choices: tuple[int, ...] = ()
+    if isinstance(space, spaces.Discrete):
+        actions = int(space.n)
+    elif isinstance(space, spaces.MultiDiscrete):
+        choices = tuple(map(int, space.nvec.reshape(-1)))
+        actions = math.prod(choices)
+    elif isinstance(space, spaces.MultiBinary):
+        choices = (2,) * math.prod(space.shape)
+        actions = math.prod(choices)
+    else:
+        limit = "Discrete, MultiDiscrete or MultiBinary is needed, one action a decision"
+        raise _refused(where, "action", space, limit)
+    if actions > MOST_ACTIONS:
+        many = f" (here {actions:,} combinations)" if choices else ""
+        raise _refused(where, "action", space, f"{MOST_ACTIONS} actions is the limit{many}")
+    return actions, choices
 
 
 def _refused(where: str, kind: str, space: Space[Any], limit: str) -> BadRequestError:

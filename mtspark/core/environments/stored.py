@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict
 from typing import Any
 
@@ -12,13 +13,17 @@ from mtspark.core.environments.environment import (
     Environment,
     FieldProblem,
     Observation,
+    Part,
     Wrapper,
     first_wrong,
 )
 from mtspark.core.errors import BadFileError, one_line
 
 VERSION = 1
-OPTIONAL = ("arguments", "wrappers", "max_steps", "reward_range")
+OPTIONAL = (
+    *("arguments", "wrappers", "max_steps", "reward_range", "entries", "symbols", "choices"),
+    "masked",
+)
 """Fields that are not written at their default."""
 
 
@@ -30,6 +35,8 @@ def environment_to_json(environment: Environment) -> dict[str, Any]:
         for name, value in values.items()
         if name not in OPTIONAL or getattr(environment, name) != getattr(default, name)
     }
+    if environment.observation is not None and not environment.observation.parts:
+        del content["observation"]["parts"]
     return {"version": VERSION, **json.loads(json.dumps(content))}
 
 
@@ -50,9 +57,14 @@ def environment_from_json(data: Any, where: str) -> Environment:
         raise BadFileError(f"{where}: Environment.{problem.place} is {shown}, not {problem.wanted}")
     content = {key: value for key, value in data.items() if key != "version"}
     seen = content["observation"]
-    content["observation"] = Observation(
-        seen["kind"], seen["size"], tuple(seen["mean"]), tuple(seen["deviation"])
+    parts = tuple(
+        Part(**{**part, "choices": tuple(part["choices"])}) for part in seen.get("parts", ())
     )
+    content["observation"] = Observation(
+        seen["kind"], seen["size"], tuple(seen["mean"]), tuple(seen["deviation"]), parts
+    )
+    for name in ("entries", "symbols", "choices"):
+        content[name] = tuple(content.get(name, ()))
     content["wrappers"] = tuple(Wrapper(**entry) for entry in content.get("wrappers", ()))
     if content.get("reward_range") is not None:
         content["reward_range"] = tuple(content["reward_range"])
@@ -69,6 +81,12 @@ def _unplayable(environment: Environment) -> FieldProblem | None:
     seen = environment.found
     if not environment.decisions_per_s > 0:
         return FieldProblem("decisions_per_s", environment.decisions_per_s, "above 0")
+    sizes = [part.size for part in seen.parts]
+    if (seen.kind == "parts") != bool(sizes) or (sizes and sum(sizes) != seen.size):
+        return FieldProblem("observation.parts", sizes[:4], f"parts of {seen.size} messages")
+    if environment.choices and math.prod(environment.choices) != environment.actions:
+        wanted_product = f"of {environment.actions} combinations"
+        return FieldProblem("choices", list(environment.choices)[:4], wanted_product)
     wanted = seen.size if seen.graded else 0
     for name, values in (("mean", seen.mean), ("deviation", seen.deviation)):
         if len(values) != wanted:

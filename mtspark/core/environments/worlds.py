@@ -9,31 +9,36 @@ import importlib
 import os
 import sys
 from dataclasses import replace
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mtspark.core.arrays import Floats
+from mtspark.core.arrays import Booleans, Floats
 from mtspark.core.environments.environment import (
     ENVIRONMENT_ID,
     Environment,
     Observation,
     check_environment,
 )
-from mtspark.core.environments.messages import as_messages, flat_values
+from mtspark.core.environments.messages import as_messages
 from mtspark.core.environments.protocol import Task
-from mtspark.core.environments.spaces import actions_of, observation_of
+from mtspark.core.environments.spaces import MINIGRID_SYMBOLS, actions_of, observation_of
 from mtspark.core.errors import BackendFailedError, BackendMissingError, BadRequestError, one_line
 
 if TYPE_CHECKING:
     import gymnasium
+
+    from mtspark.core.environments.flat import FlatWorld
 
 USUAL_RATE = 30.0
 """Decisions a second of an environment that states no rate."""
 FASTEST_RATE = 10_000.0
 EXTRAS = {"box2d": "box2d", "swig": "box2d", "pygame": "classic"}
 """What brings a package that an environment needs: mtspark[EXTRA]."""
+PACKAGES = {"MiniGrid-": "minigrid", "BabyAI-": "minigrid"}
+"""Packages, and extras of the same name, that register the environments whose names begin so."""
 
 
 def world_task(environment: Environment) -> Task:
@@ -47,14 +52,47 @@ def world_task(environment: Environment) -> Task:
     check_environment(environment, environment.id)
     made = make_environment(environment)
     try:
-        seen = observation_of(made.observation_space, environment.id)
-        actions = actions_of(made.action_space, environment.id)
+        if _is_minigrid(made) and not environment.symbols:
+            environment = replace(environment, symbols=MINIGRID_SYMBOLS)
+        seen = observation_of(made.observation_space, environment)
+        actions, choices = actions_of(made.action_space, environment.id)
+        masked = _gives_masks(environment, made)
         rate = environment.decisions_per_s or float(made.metadata.get("render_fps") or USUAL_RATE)
     finally:
         made.close()
     rate = rate if 0 < rate <= FASTEST_RATE else USUAL_RATE
-    found = replace(environment, observation=seen, actions=actions, decisions_per_s=rate)
+    found = replace(
+        environment,
+        observation=seen,
+        actions=actions,
+        choices=choices,
+        masked=masked,
+        decisions_per_s=rate,
+    )
     return Task(environment.task_name, environment.id, tuple(range(actions)), found)
+
+
+def _is_minigrid(made: gymnasium.Env[Any, Any]) -> bool:
+    """Whether an environment is MiniGrid's, without importing it."""
+    names = {f"{kind.__module__}.{kind.__name__}" for kind in type(made.unwrapped).__mro__}
+    return "minigrid.minigrid_env.MiniGridEnv" in names
+
+
+def _gives_masks(environment: Environment, made: gymnasium.Env[Any, Any]) -> bool:
+    """Whether an environment says which actions it allows; its first information shows it.
+
+    Raises:
+        BadRequestError: it cannot be reset.
+    """
+    from mtspark.core.environments.flat import gives_masks
+
+    try:
+        _, info = made.reset(seed=0)
+        return gives_masks(made, info)
+    except Exception as error:
+        raise BadRequestError(
+            f"{environment.id}: cannot be reset: {one_line(error, 200)}"
+        ) from error
 
 
 def make_environment(environment: Environment, *, render: bool = False) -> gymnasium.Env[Any, Any]:
@@ -126,8 +164,17 @@ def _not_made(environment: Environment, error: Exception) -> Exception:
         remedy = f'; pip install "mtspark[{extra}]"' if extra else ""
         return BackendMissingError(f"{name}: a package is missing ({reason}){remedy}")
     if isinstance(error, gymnasium.error.UnregisteredEnv):
+        package = next((PACKAGES[start] for start in PACKAGES if name.startswith(start)), None)
+        if package is not None and find_spec(package) is None:
+            return BackendMissingError(f"{name}: {_missing_package(package)}")
         return BadRequestError(f"unknown environment {name!r}: {reason}")
     return BadRequestError(f"{name}: cannot be made: {reason}")
+
+
+def _missing_package(package: str) -> str:
+    if package == "minigrid" and sys.version_info < (3, 11):
+        return "minigrid has no release for Python 3.10; use Python 3.11 or later"
+    return f'a package is missing ({package}); pip install "mtspark[{package}]"'
 
 
 class WorldGames:
@@ -147,19 +194,23 @@ class WorldGames:
 
         self.num_envs = count
         self.observation: Observation = environment.found
-        self._name = environment.id
         self._games = SyncVectorEnv(
-            [lambda: make_environment(environment)] * count,
+            [lambda: _flat(environment)] * count,
             copy=False,
             autoreset_mode=AutoresetMode.NEXT_STEP,
         )
-        _check_same(environment, self._games.single_observation_space, self._games)
-        space: Any = self._games.single_observation_space
-        self._first_value = int(getattr(space, "start", 0))
-        self._first_action = int(cast(Any, self._games.single_action_space).start)
+        self._copies = cast("list[FlatWorld]", self._games.envs)
+        self._masked = environment.masked
         self._lives = np.zeros(count, dtype=np.int64)
         self._actions = np.zeros(count, dtype=np.int64)
         self.values: Floats = np.zeros((count, self.observation.size))
+
+    @property
+    def masks(self) -> Booleans | None:
+        """(copies, actions) which actions the environments allow now; None where all."""
+        if not self._masked:
+            return None
+        return np.array([copy.mask for copy in self._copies], dtype=bool)
 
     @property
     def frames(self) -> NDArray[Any]:
@@ -188,7 +239,7 @@ class WorldGames:
 
     def recv(self) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         """End the step: frames, rewards, terminated, truncated, information."""
-        shown, rewards, ended, cut, _ = self._games.step(self._actions + self._first_action)
+        shown, rewards, ended, cut, _ = self._games.step(self._actions)
         self._see(shown)
         return self.frames, rewards, ended, cut, {"lives": self._lives}
 
@@ -202,7 +253,7 @@ class WorldGames:
         self._games.close()
 
     def _see(self, shown: Any) -> None:
-        self.values = flat_values(shown, self.observation, self._first_value)
+        self.values = np.array(shown)
 
 
 class World:
@@ -215,11 +266,8 @@ class World:
 
     def __init__(self, environment: Environment, *, render: bool = False) -> None:
         self.environment = environment
-        self._made = make_environment(environment, render=render)
-        _check_same(environment, self._made.observation_space, self._made)
-        self._first_value = int(getattr(self._made.observation_space, "start", 0))
-        self._first_action = int(cast(Any, self._made.action_space).start)
-        self._shown: Any = None
+        self._made = _flat(environment, render=render)
+        self._shown: Floats = np.zeros(environment.found.size)
         self.truncated = False
 
     def reset(self, seed: int) -> None:
@@ -233,15 +281,18 @@ class World:
         Returns:
             Reward, and whether the episode ended with it.
         """
-        self._shown, reward, ended, cut, _ = self._made.step(action + self._first_action)
+        self._shown, reward, ended, cut, _ = self._made.step(action)
         self.truncated = bool(cut and not ended)
         return float(reward), bool(ended or cut)
 
     def observe(self) -> NDArray[Any]:
         """What the agent sees now, (1, size, 1) messages."""
-        seen = self.environment.found
-        values = flat_values(np.asarray(self._shown)[None], seen, self._first_value)
-        return np.asarray(as_messages(values, seen)[0])
+        return np.asarray(as_messages(self._shown[None], self.environment.found)[0])
+
+    @property
+    def mask(self) -> Booleans | None:
+        """(actions,) which actions the environment allows now; None where all."""
+        return self._made.mask
 
     def picture(self) -> NDArray[np.uint8]:
         """What people are shown now, uint8 (height, width, 3), by the environment's own renderer.
@@ -265,13 +316,31 @@ class World:
         self._made.close()
 
 
-def _check_same(environment: Environment, space: Any, made: Any) -> None:
-    """Refuse an environment that is another one here than where its agent comes from."""
-    actions = actions_of(getattr(made, "single_action_space", made.action_space), environment.id)
-    seen, known = observation_of(space, environment.id), environment.found
-    if (seen.kind, seen.size, actions) != (known.kind, known.size, environment.actions):
+def _flat(environment: Environment, *, render: bool = False) -> FlatWorld:
+    """Make an environment as an agent meets it.
+
+    Raises:
+        BadRequestError: it is another one here than where its agent comes from.
+    """
+    from mtspark.core.environments.flat import FlatWorld
+
+    made = make_environment(environment, render=render)
+    try:
+        seen, known = observation_of(made.observation_space, environment), environment.found
+        actions, _ = actions_of(made.action_space, environment.id)
+        same = seen == replace(known, mean=(), deviation=())
+        if not same or actions != environment.actions:
+            parts = "" if seen.size != known.size else f" of {seen.kind} {_kinds(seen)}"
+            raise BadRequestError(
+                f"{environment.id}: shows {seen.size} values{parts} and takes {actions} actions "
+                f"here, its agent was trained with {known.size}"
+                f"{parts and f' of {known.kind} {_kinds(known)}'} and {environment.actions}"
+            )
+        return FlatWorld(made, environment)
+    except BadRequestError:
         made.close()
-        raise BadRequestError(
-            f"{environment.id}: shows {seen.size} values and takes {actions} actions here, its "
-            f"agent was trained with {known.size} and {environment.actions}"
-        )
+        raise
+
+
+def _kinds(seen: Observation) -> str:
+    return one_line("(" + ", ".join(f"{part.name} {part.size}" for part in seen.parts) + ")", 120)

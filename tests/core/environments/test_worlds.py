@@ -23,11 +23,18 @@ from mtspark.core.environments import (
     tasks_from_json,
     tasks_to_json,
     world_task,
+    worlds,
 )
 from mtspark.core.environments.messages import as_messages
 from mtspark.core.environments.worlds import make_environment
-from mtspark.core.errors import BackendFailedError, BadFileError, BadRequestError, MtsparkError
-from tests.support.worlds import SPREAD, box, cartpole, register
+from mtspark.core.errors import (
+    BackendFailedError,
+    BackendMissingError,
+    BadFileError,
+    BadRequestError,
+    MtsparkError,
+)
+from tests.support.worlds import SPREAD, Shows, box, cartpole, register
 
 
 @pytest.fixture
@@ -193,6 +200,177 @@ def test_indices_and_flags_are_spikes(named: Any) -> None:
     assert set(np.unique(shown)) <= {0, 1}
 
 
+DICT = spaces.Dict(
+    {
+        "arm": spaces.Tuple((spaces.MultiBinary(2), spaces.Box(-9.0, 9.0, (2, 1)))),
+        "board": spaces.Box(0, 255, (2, 1, 2), np.uint8),
+        "cards": spaces.MultiDiscrete([2, 3], start=[5, 0]),
+        "place": spaces.Discrete(4, start=1),
+        "words": spaces.Text(5),
+    }
+)
+
+
+def test_parts_of_an_observation_are_sent_in_the_order_that_is_stated(named: Any) -> None:
+    """Every value worked out by hand from what gymnasium shows."""
+
+    class Board(spaces.Box):
+        def sample(self, *_: Any, **__: Any) -> Any:
+            return np.array([[[1, 0]], [[0, 2]]], np.uint8)
+
+    DICT.spaces["board"] = Board(0, 255, (2, 1, 2), np.uint8)
+    name = named("Parts-v0", DICT)
+    order = ("place", "arm.1", "board", "cards", "arm.0")
+    task = world_task(Environment(name, entries=order, symbols=(2, 3)))
+    assert task.environment is not None
+    seen = task.environment.found
+    assert [(part.name, part.kind, part.size) for part in seen.parts] == [
+        ("place", "discrete", 4),
+        ("arm.1", "box", 2),
+        ("board", "multidiscrete", 10),
+        ("cards", "multidiscrete", 5),
+        ("arm.0", "multibinary", 2),
+    ]
+    assert (seen.kind, seen.size, seen.graded) == ("parts", 23, True)
+    means = (9.0,) * 4 + (1.0, -1.0) + (9.0,) * 17
+    seen = seen.with_statistics(means, (2.0,) * 23)
+    assert (seen.mean[:6], seen.deviation[:6]) == (
+        (0.0,) * 4 + (1.0, -1.0),
+        (1.0,) * 4 + (2.0, 2.0),
+    )
+    task = replace(task, environment=replace(task.environment, observation=seen))
+    assert tasks_from_json([stored(task)], "a file") == (task,)
+    games = make_games(task, None, 2)
+    frames, _ = games.reset(seed=3)
+    assert frames.dtype == np.int8
+    for copy in range(2):
+        shown, _ = make_environment(task.environment).reset(seed=3 + copy)
+        numbers = shown["arm"][1].reshape(-1).astype(np.float64)
+        expected = [
+            *[32 * (shown["place"] - 1 == place) for place in range(4)],
+            *np.clip(np.rint((numbers - [1.0, -1.0]) / 2 * 32), -127, 127),
+            *[0, 32, 32, 0, 0, 32, 0, 0, 0, 32],
+            *[32 * (shown["cards"][0] - 5 == card) for card in range(2)],
+            *[32 * (shown["cards"][1] == card) for card in range(3)],
+            *(32 * shown["arm"][0]),
+        ]
+        assert frames[copy, 0, :, 0].tolist() == expected
+    alone = World(task.environment)
+    alone.reset(3)
+    assert np.array_equal(alone.observe(), frames[0])
+    with pytest.raises(BadRequestError, match=r"entries: 'leg'; must be of arm.0, arm.1, board, "):
+        world_task(Environment(name, entries=("leg",)))
+    with pytest.raises(BackendFailedError, match="which is not in its space"):
+        make_games(
+            world_task(Environment(name, entries=("board",), symbols=(2, 2))), None, 1
+        ).reset(seed=0)
+
+
+def test_tuples_of_choices_are_spikes() -> None:
+    """Blackjack: the player's sum, the dealer's card, a usable ace."""
+    task = world_task(Environment("Blackjack-v1"))
+    assert task.environment is not None
+    seen = task.environment.found
+    assert ([part.size for part in seen.parts], seen.graded) == ([32, 11, 2], False)
+    frames, _ = make_games(task, None, 3).reset(seed=1)
+    assert (frames.dtype, frames.shape) == (np.uint8, (3, 1, 45, 1))
+    for copy in range(3):
+        own = gymnasium.make("Blackjack-v1")
+        total, card, ace = own.reset(seed=1 + copy)[0]
+        assert np.flatnonzero(frames[copy]).tolist() == [total, 32 + card, 43 + ace]
+
+
+@pytest.mark.parametrize(
+    ("taken", "expected"),
+    [
+        (spaces.MultiDiscrete([2, 3], start=[0, 4]), [[0, 4], [0, 5], [0, 6], [1, 4], [1, 5]]),
+        (spaces.MultiBinary((2, 1)), [[[0], [0]], [[0], [1]], [[1], [0]], [[1], [1]]]),
+    ],
+)
+def test_a_combination_of_choices_is_one_action(named: Any, taken: Any, expected: Any) -> None:
+    task = world_task(Environment(named("Combined-v0", spaces.Discrete(2), taken)))
+    assert task.environment is not None
+    assert tasks_from_json([stored(task)], "a file") == (task,)
+    world = World(task.environment)
+    world.reset(0)
+    for action in range(len(expected)):
+        world.act(action)  # the environment checks that its space contains it
+    made: Any = world._made.unwrapped
+    assert [np.asarray(own).tolist() for own in made.taken] == expected
+
+
+def test_masks_are_those_that_the_environment_gives() -> None:
+    task = world_task(Environment("Taxi-v4"))
+    assert task.environment is not None
+    assert task.environment.masked
+    assert tasks_from_json([stored(task)], "a file") == (task,)
+    games, own = make_games(task, None, 2), gymnasium.make("Taxi-v4")
+    games.reset(seed=4)
+    _, info = own.reset(seed=5)
+    for action in (0, 1, 2, 3, 3, 1):
+        assert games.masks is not None
+        assert games.masks[1].tolist() == info["action_mask"].astype(bool).tolist()
+        games.step(np.array([0, action]))
+        *_, info = own.step(action)
+    assert make_games(cartpole(), None, 1).masks is None
+
+
+def test_masks_of_a_method_may_be_of_each_number(named: Any) -> None:
+    class Masked(Shows):
+        given: Any = (1, 0, 0, 1, 1)
+
+        def action_masks(self) -> Any:
+            return self.given
+
+    taken = spaces.MultiDiscrete([2, 3])
+    gymnasium.register(
+        "Masked-v0", lambda: Masked(spaces.Discrete(2), taken), disable_env_checker=True
+    )
+    task = world_task(Environment("Masked-v0"))
+    assert task.environment is not None
+    world = World(task.environment)
+    world.reset(0)
+    assert world.mask is not None
+    # Combinations in order: (0, 0), (0, 1), (0, 2), (1, 0), ...
+    assert world.mask.tolist() == [False, True, True, False, False, False]
+    Masked.given = [0] * 6
+    with pytest.raises(BackendFailedError, match="must allow one or more of 6 actions"):
+        world.act(1)
+    gymnasium.registry.pop("Masked-v0")
+
+
+def test_minigrid_shows_symbols_and_the_words_of_its_mission() -> None:
+    pytest.importorskip("minigrid")
+    task = world_task(Environment("MiniGrid-Fetch-5x5-N2-v0"))
+    assert task.environment is not None
+    assert task.environment.symbols == (11, 6, 3)
+    parts = {part.name: part.size for part in task.environment.found.parts}
+    assert parts == {"direction": 4, "image": 980, "mission": 13}
+    frames, _ = make_games(task, None, 1).reset(seed=2)
+    own: Any = gymnasium.make("MiniGrid-Fetch-5x5-N2-v0")
+    shown, _ = own.reset(seed=2)
+    flags = frames[0, 0, :, 0]
+    assert flags[:4].argmax() == shown["direction"]
+    symbols = flags[4:984].reshape(7, 7, 20)
+    for axis, (start, end) in enumerate(((0, 11), (11, 17), (17, 20))):
+        assert np.array_equal(symbols[..., start:end].argmax(2), shown["image"][..., axis])
+    spaces_ = own.observation_space["mission"].ordered_placeholders
+    words = [spaces_[0][:5].index(next(w for w in spaces_[0] if shown["mission"].startswith(w)))]
+    assert flags[984:989].argmax() == words[0]
+    assert flags.sum() == 1 + 3 * 49 + 3
+    with pytest.raises(BadRequestError, match="entry mission is "):
+        world_task(Environment("BabyAI-GoToRedBall-v0"))
+
+
+def test_a_missing_package_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worlds, "find_spec", lambda name: None)
+    with pytest.raises(BackendMissingError, match=r'pip install "mtspark\[minigrid\]"'):
+        world_task(Environment("MiniGrid-NoSuch-v0"))
+    monkeypatch.setattr(worlds.sys, "version_info", (3, 10))
+    with pytest.raises(BackendMissingError, match=r"no release for Python 3.10"):
+        world_task(Environment("MiniGrid-NoSuch-v0"))
+
+
 def test_the_first_action_of_a_space_is_0_for_an_agent(named: Any) -> None:
     taken = spaces.Discrete(3, start=-1)
     task = world_task(Environment(named("Shifted-v0", spaces.Discrete(2), taken)))
@@ -213,6 +391,21 @@ def test_the_first_action_of_a_space_is_0_for_an_agent(named: Any) -> None:
         (spaces.Discrete(5000), None, "Discrete(5000); 1,024 values is the limit"),
         (spaces.Box(0, 255, (8, 8, 3), np.uint8), None, "(8, 8, 3), uint8); of pictures"),
         (
+            spaces.Dict({"a": spaces.Discrete(2), "words": spaces.Text(5)}),
+            None,
+            "entry words is Text(1, 5, charset=",
+        ),
+        (
+            spaces.Dict({"a": spaces.Discrete(600), "b": spaces.MultiDiscrete([300, 300])}),
+            None,
+            "; 1,024 values is the limit",
+        ),
+        (
+            spaces.Discrete(2),
+            spaces.MultiDiscrete([7, 7, 7]),
+            "MultiDiscrete([7 7 7]); 256 actions is the limit (here 343 combinations)",
+        ),
+        (
             spaces.Discrete(2),
             spaces.Discrete(10**6),
             "action space Discrete(1000000); 256 actions is the limit",
@@ -220,7 +413,8 @@ def test_the_first_action_of_a_space_is_0_for_an_agent(named: Any) -> None:
         (
             spaces.Discrete(2),
             spaces.Box(-1.0, 1.0, (2,)),
-            "action space Box(-1.0, 1.0, (2,), float32); Discrete is needed",
+            "action space Box(-1.0, 1.0, (2,), float32); Discrete, MultiDiscrete or "
+            "MultiBinary is needed",
         ),
     ],
 )

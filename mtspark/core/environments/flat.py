@@ -1,0 +1,98 @@
+"""An environment as an agent meets it: it shows a row of numbers and takes an action's number."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+
+from mtspark.core.arrays import Booleans, Floats
+from mtspark.core.environments.environment import Environment
+from mtspark.core.environments.spaces import seen_parts
+from mtspark.core.errors import BackendFailedError, one_line
+
+
+class FlatWorld(gymnasium.Wrapper[Any, Any, Any, Any]):
+    """Reads what an environment shows part after part, and gives it its own form of an action.
+
+    Args:
+        made: the environment.
+        environment: its description, that was looked at.
+
+    Attributes:
+        mask: (actions,) which actions it allows now; None where it does not say.
+    """
+
+    def __init__(self, made: gymnasium.Env[Any, Any], environment: Environment) -> None:
+        super().__init__(made)
+        self._parts = seen_parts(made.observation_space, environment)
+        self._described = environment
+        size = environment.found.size
+        self.observation_space = spaces.Box(-np.inf, np.inf, (size,), np.float64)
+        self.action_space = spaces.Discrete(environment.actions)
+        own: Any = made.action_space
+        self._first = getattr(own, "start", 0)
+        self._shape = own.shape
+        self.mask: Booleans | None = None
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Floats, dict[str, Any]]:
+        """Start an episode."""
+        shown, info = self.env.reset(seed=seed, options=options)
+        return self._seen(shown, info), info
+
+    def step(self, action: Any) -> tuple[Floats, Any, bool, bool, dict[str, Any]]:
+        """Take the action of a number."""
+        shown, reward, ended, cut, info = self.env.step(self._own(int(action)))
+        return self._seen(shown, info), reward, ended, cut, info
+
+    def _own(self, action: int) -> Any:
+        """An action in the environment's own form."""
+        choices = self._described.choices
+        if not choices:
+            return action + self._first
+        numbers = np.array(np.unravel_index(action, choices)).reshape(self._shape)
+        return (numbers + self._first).astype(self.env.action_space.dtype)
+
+    def _seen(self, shown: Any, info: dict[str, Any]) -> Floats:
+        if self._described.masked:
+            self.mask = self._allowed(info)
+        rows = []
+        for part in self._parts:
+            inner = shown
+            for key in part.path:
+                inner = inner[key]
+            rows.append(part.read(inner))
+        return rows[0] if len(rows) == 1 else np.concatenate(rows)
+
+    def _allowed(self, info: dict[str, Any]) -> Booleans:
+        """The mask that the environment gives.
+
+        Of combinations it may be one flag for each choice of each number, one number after the
+        other, as sb3-contrib has it.
+
+        Raises:
+            BackendFailedError: it has another form, or allows nothing.
+        """
+        given = info.get("action_mask")
+        if given is None and self.env.has_wrapper_attr("action_masks"):
+            given = self.env.get_wrapper_attr("action_masks")()
+        actions, choices = self._described.actions, self._described.choices
+        mask = np.ones(actions, bool) if given is None else np.asarray(given).reshape(-1) != 0
+        if choices and mask.size == sum(choices) != actions:
+            of_numbers = np.split(mask, np.cumsum(choices)[:-1])
+            mask = np.array(np.meshgrid(*of_numbers, indexing="ij")).all(0).reshape(-1)
+        if mask.shape != (actions,) or not mask.any():
+            raise BackendFailedError(
+                f"{self._described.id}: gave the action mask {one_line(str(given), 80)}; must "
+                f"allow one or more of {actions} actions"
+            )
+        return mask
+
+
+def gives_masks(made: gymnasium.Env[Any, Any], info: dict[str, Any]) -> bool:
+    """Whether an environment says which actions it allows; `info` came with a reset."""
+    return "action_mask" in info or made.has_wrapper_attr("action_masks")
