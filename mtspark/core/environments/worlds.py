@@ -130,7 +130,7 @@ def make_environment(environment: Environment, *, render: bool = False) -> gymna
 
 
 def _import_module(environment: Environment) -> None:
-    """Import what registers an environment of the user's own.
+    """Import what registers an environment: a package that is known, or the user's own.
 
     Raises:
         BadRequestError: it is not trusted, or cannot be imported.
@@ -140,6 +140,10 @@ def _import_module(environment: Environment) -> None:
     given = ENVIRONMENT_ID.fullmatch(environment.id)
     module = None if given is None else given["module"]
     if module is None:
+        package = _package_of(environment.id)
+        if package is not None and find_spec(package) is not None:
+            os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
+            importlib.import_module(package)
         return
     if not current_policy().trust:
         raise BadRequestError(
@@ -164,11 +168,15 @@ def _not_made(environment: Environment, error: Exception) -> Exception:
         remedy = f'; pip install "mtspark[{extra}]"' if extra else ""
         return BackendMissingError(f"{name}: a package is missing ({reason}){remedy}")
     if isinstance(error, gymnasium.error.UnregisteredEnv):
-        package = next((PACKAGES[start] for start in PACKAGES if name.startswith(start)), None)
+        package = _package_of(name)
         if package is not None and find_spec(package) is None:
             return BackendMissingError(f"{name}: {_missing_package(package)}")
         return BadRequestError(f"unknown environment {name!r}: {reason}")
     return BadRequestError(f"{name}: cannot be made: {reason}")
+
+
+def _package_of(name: str) -> str | None:
+    return next((PACKAGES[start] for start in PACKAGES if name.startswith(start)), None)
 
 
 def _missing_package(package: str) -> str:

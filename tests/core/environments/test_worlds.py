@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import replace
+from importlib.util import find_spec
 from typing import Any
 
 import gymnasium
@@ -339,8 +340,8 @@ def test_masks_of_a_method_may_be_of_each_number(named: Any) -> None:
     gymnasium.registry.pop("Masked-v0")
 
 
+@pytest.mark.skipif(find_spec("minigrid") is None, reason="the extra minigrid is not installed")
 def test_minigrid_shows_symbols_and_the_words_of_its_mission() -> None:
-    pytest.importorskip("minigrid")
     task = world_task(Environment("MiniGrid-Fetch-5x5-N2-v0"))
     assert task.environment is not None
     assert task.environment.symbols == (11, 6, 3)
