@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from mtspark.core.float_network.simulator import run_float
 from mtspark.deploy.bundle import load_bundle
 from mtspark.sim.recording.inputs import as_messages, load_recording
 from mtspark.workflows.backends import BackendName
+from mtspark.workflows.export import comparing
 from mtspark.workflows.export.pipeline import ExportResult, export_to
 from mtspark.workflows.export.request import ExportRequest
 from mtspark.workflows.run.inputs import run_recording, save_archive
@@ -175,6 +177,8 @@ def test_pilotnet_exports(golden: Path, tmp_path: Path) -> None:
     [
         # 1 of 10 is lost with 2 bits and held with 8.
         (10.0, {"weight_bits": 2}, "; 8 weight bits mend it (tried on the same inputs)"),
+        # 1 of 300 is lost with 8 bits, and held where the recording shows that 300 is not needed.
+        (300.0, {}, "; --calibrate mse mends it (tried on the same inputs)"),
         # 1 of 1000 is lost with 8 bits, and nothing that is tried mends it.
         (1000.0, {}, ""),
         # Half of all neurons never fire with the other half's threshold.
@@ -203,6 +207,57 @@ def test_advice_is_what_was_tried_and_helps(
     (warning,) = export_to(request, tmp_path / "net.deploy").to_json()["warnings"]
     assert warning.startswith("layer 'n'")
     assert warning.endswith("on the chip" + advice)
+
+
+def test_currents_bounded_by_a_recording_are_named_where_membranes_then_saturate(
+    tmp_path: Path,
+) -> None:
+    """One of 1000 inputs inhibits for 200 steps; exponents for one current alone are too large."""
+    one = np.ones(1)
+    weights = np.ones((1, 1000))
+    weights[0, 0] = -1
+    nodes = {
+        "input": nir.Input(input_type={"input": np.array([1000])}),
+        "w": nir.Linear(weights),
+        "n": nir.IF(r=one, v_threshold=one / 2, v_reset=0 * one),
+        "output": nir.Output(output_type={"output": np.array([1])}),
+    }
+    edges = [("input", "w"), ("w", "n"), ("n", "output")]
+    nir.write(str(tmp_path / "net.nir"), nir.NIRGraph(nodes=nodes, edges=edges))
+    series = np.zeros((1, 220, 1000), np.uint8)
+    series[0, :200, 0] = series[0, 200:, 1] = 1
+    np.save(tmp_path / "x.npy", series)
+    request = ExportRequest(
+        source=tmp_path / "net.nir", dt=1.0, time_steps=220, recording=tmp_path / "x.npy"
+    )
+    assert not any(
+        "bound-currents" in text
+        for text in export_to(request, tmp_path / "a.deploy").to_json()["warnings"]
+    )
+    bounded = replace(request, bound_currents=True, calibrate="percentile")
+    warnings = export_to(bounded, tmp_path / "b.deploy").to_json()["warnings"]
+    (said,) = [text for text in warnings if "end of their range" in text]
+    assert said.endswith("; without --bound-currents it is gone (tried on the same inputs)")
+
+
+def test_what_was_not_given_or_needs_a_recording_is_not_advised(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever is tried seems to help here: 1 of 300 is lost, and nothing was recorded."""
+    monkeypatch.setattr(comparing, "mends", lambda *_: True)
+    one = np.ones(1)
+    nodes = {
+        "input": nir.Input(input_type={"input": np.array([2])}),
+        "w": nir.Linear(np.array([[-300.0, 1.0]])),
+        "n": nir.LIF(tau=one, r=one, v_leak=0 * one, v_threshold=one / 2, v_reset=0 * one),
+        "output": nir.Output(output_type={"output": np.array([1])}),
+    }
+    edges = [("input", "w"), ("w", "n"), ("n", "output")]
+    nir.write(str(tmp_path / "net.nir"), nir.NIRGraph(nodes=nodes, edges=edges))
+    request = ExportRequest(source=tmp_path / "net.nir", dt=1.0, time_steps=20)
+    (warning,) = export_to(request, tmp_path / "net.deploy").to_json()["warnings"]
+    assert warning.startswith("layer 'n' has gone silent")
+    assert warning.endswith("on the chip")
 
 
 def test_an_export_says_how_many_neurons_are_exact(

@@ -10,6 +10,11 @@ import numpy as np
 import pytest
 
 import mtspark
+from mtspark.convert.nir.neurons import ImportOptions, Start
+from mtspark.convert.nir.reader import import_graph
+from mtspark.deploy.quantise.network import quantise
+from mtspark.deploy.quantise.options import QuantiseOptions
+from mtspark.sim.backends.reference import ReferenceChip
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -45,3 +50,35 @@ def test_a_negative_r_turns_weights_and_bias_alike(seed: int, tmp_path: Path) ->
     np.testing.assert_array_equal(result.spikes["n"][:, 0], wanted)
     if seed < 2:
         assert np.flatnonzero(wanted[:, 0]).tolist() == [3, 7, 11, 15, 19, 23]
+
+
+@pytest.mark.parametrize("start", list(Start))
+def test_a_negative_r_turns_neither_the_leak_nor_the_start(start: Start) -> None:
+    """LIF by its equation: v += (v_leak - v + r (W x + b)) / 2, halves of whole numbers."""
+    draw = np.random.default_rng(0)
+    neurons, steps = 9, 6
+    ones = np.ones(neurons)
+    r, leak = 2 * draw.choice([-1.0, 1.0], neurons), draw.integers(-4, 5, neurons) * 1.0
+    weights, bias = draw.integers(-4, 5, (neurons, 3)) * 1.0, draw.integers(-3, 4, neurons) * 1.0
+    frames = draw.integers(0, 2, (steps, 3))
+    frames[0], threshold = 0, 3 + 1 / 128
+    nodes = {
+        "input": nir.Input({"input": np.array([3])}),
+        "w": nir.Affine(weights, bias),
+        "n": nir.LIF(
+            tau=2 * ones, r=r, v_leak=leak, v_reset=0 * ones, v_threshold=threshold * ones
+        ),
+        "output": nir.Output({"output": np.array([neurons])}),
+    }
+    membrane, wanted = leak * (start is Start.REST), np.zeros((steps, neurons), dtype=bool)
+    for step in range(steps):
+        membrane = membrane + (leak - membrane + r * (weights @ frames[step] + bias)) / 2
+        wanted[step] = membrane > threshold
+        membrane = np.where(wanted[step], 0.0, membrane)
+    assert wanted[:, r < 0].any()
+    options = ImportOptions(dt=1.0, time_steps=steps, start=start)
+    network = import_graph(nir.NIRGraph(nodes, list(itertools.pairwise(nodes))), options)
+    chip = quantise(network, payload_bits=0, held=False, options=QuantiseOptions(may_saturate=True))
+    trace = ReferenceChip(chip).decide(frames[None].astype(np.uint8), 0, trace=True).trace
+    assert trace is not None
+    np.testing.assert_array_equal(trace.spikes["n"][chip.window("n")][:, 0], wanted)

@@ -134,3 +134,22 @@ def test_time_constants_in_float32_are_the_steps_that_they_stand_for(
     np.testing.assert_array_equal(run.spikes["n"].ravel(), np.array(wanted) > 1.5)
     _, exactness = quantise_exactly(network, payload_bits=0, held=False)
     assert exactness[0].neurons.all()
+
+
+@pytest.mark.parametrize("steps", [3, 5, 7, 11, 49])
+@pytest.mark.parametrize("dt", [1e-4, 1e-3])
+def test_tau_and_r_in_float32_that_cancel_leave_ties(dt: float, steps: int) -> None:
+    """tau = n dt and r = n: a step counts its whole input, so that 1 equals a threshold of 1."""
+    node = nir.LIF(
+        tau=np.array([steps * dt], np.float32),
+        r=np.array([steps], np.float32),
+        v_leak=np.zeros(1, np.float32),
+        v_reset=np.zeros(1, np.float32),
+        v_threshold=np.ones(1, np.float32),
+    )
+    series = np.zeros((STEPS, 1, 1))
+    series[0] = 1.0
+    for at in (False, True):
+        run = run_float(one_neuron(node, dt=dt, fires_at_threshold=at), series)
+        assert run.membranes["n"][0] == 1
+        assert bool(run.spikes["n"][0]) == at

@@ -286,3 +286,35 @@ def test_a_bias_of_parts_of_the_weights_step_keeps_ties(
     fired = trace.spikes["n1"][chip.window("n1")][:, 0]
     assert exactness[-1].neurons.all()
     assert np.array_equal(fired, wanted)
+
+
+@pytest.mark.parametrize("reset", ["zero", "subtract"])
+def test_a_bias_of_a_third_of_the_weights_step_is_exact(reset: str) -> None:
+    """The finest step of weights and thresholds alone is no multiple of the biases' step."""
+    generator = np.random.default_rng(7)
+    weights, threshold = 3 * generator.integers(-4, 6, (20, 5)), 3 * generator.integers(1, 8, 20)
+    weights[:, 0], bias = 15, generator.integers(-2, 3, 20)
+    spikes = generator.random((STEPS, 5)) < 0.4
+    wanted, ties = integrate(spikes @ weights.T + bias, threshold, reset, at=False)
+    assert ties > 2
+    graph = chain((5,), nir.Affine(0.1 * weights, 0.1 * bias), neurons((20,), 0.1 * threshold))
+    _, chip, exact = both(graph, spikes, reset=FloatReset(reset))
+    assert np.array_equal(chip, wanted)
+    assert exact == [20]
+
+
+@pytest.mark.parametrize("at", [False, True])
+def test_a_threshold_a_hair_from_a_sum_is_told_from_it(at: bool) -> None:
+    """Nearer to the sum than half a unit of the chip, the threshold must not become the sum."""
+    generator = np.random.default_rng(8)
+    weights = generator.integers(-2, 4, (40, 6))
+    hair = np.where(np.arange(40) % 2, 1e-3, -1e-3)
+    threshold = generator.integers(1, 6, 40) + hair
+    spikes = generator.random((STEPS, 6)) < 0.4
+    wanted, _ = integrate(spikes @ weights.T, threshold, "zero", at)
+    _, ties = integrate(spikes @ weights.T, np.round(threshold), "zero", at)
+    assert ties > 20
+    graph = chain((6,), nir.Linear(weights.astype(float)), neurons((40,), threshold))
+    ours, chip, _ = both(graph, spikes, fires_at_threshold=at)
+    assert np.array_equal(ours, wanted)
+    assert np.array_equal(chip, wanted)
