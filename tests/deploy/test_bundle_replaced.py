@@ -155,6 +155,17 @@ def test_a_replacement_interrupted_at_any_step_leaves_nothing_behind(
     assert names(tmp_path) == ["a", "elsewhere"]
 
 
+def test_a_bundle_without_its_name_gets_it_back_when_it_is_read(
+    tmp_path: Path, folder: Path
+) -> None:
+    """Killed between two renames, where folders cannot be exchanged."""
+    folder.rename(tmp_path / ".a.1234.0.old")
+    (tmp_path / ".a.1234.0.mtspark-tmp").mkdir()
+    assert load_bundle(folder).network.time_steps == BEFORE.time_steps
+    own_things_are_there(folder)
+    assert names(tmp_path) == ["a", "elsewhere"]
+
+
 def test_what_an_older_version_left_is_recovered(tmp_path: Path, folder: Path) -> None:
     """Killed between its two renames: no bundle, only `.a.PID.old` and `.a.PID.tmp`."""
     folder.rename(tmp_path / ".a.1234.old")
@@ -341,6 +352,32 @@ def test_runs_stored_during_replacements_are_all_there(folder: Path, way: str) -
     expected = [data for _, data in stored] + [b"child %d" % number for number in range(50)]
     assert contents == sorted([*expected, b"{}"])
     own_things_are_there(folder)
+
+
+def test_a_run_stored_while_its_folder_is_emptied_moves_too(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One run is stored in the new bundle, one in the old one just before its folder goes."""
+    bundle, late = load_bundle(folder), []
+    place, flush = folders._place, folders.flush_folder
+
+    def placed(fresh: Path, target: Path) -> None:
+        place(fresh, target)
+        add_run(bundle, "new.json", b"new")
+
+    def flushed(path: Path) -> None:
+        old = folders.leftovers(folder, ".old")
+        if path.name == "runs" and old and not (old[0] / "runs" / "run.json").exists() and not late:
+            late.append(old[0] / "runs" / "late.json")
+            late[0].write_text("late")
+        flush(path)
+
+    monkeypatch.setattr(folders, "_place", placed)
+    monkeypatch.setattr(folders, "flush_folder", flushed)
+    write_bundle(folder, AFTER, replace=True)
+    assert late
+    found = {path.name: path.read_text() for path in (folder / "runs").iterdir()}
+    assert found == {"run.json": "{}", "new.json": "new", "late.json": "late"}
 
 
 def test_a_bundle_that_is_replaced_while_it_is_read_is_read(

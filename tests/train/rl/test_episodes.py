@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from mtspark.core.environments.atari import make_games, task_for_game
-from mtspark.core.environments.protocol import GameProtocol
+from mtspark.core.environments.protocol import GameProtocol, Task
 from mtspark.train.checkpoint.agent import load_agent
 from mtspark.train.config.games import ReplayConfig, TrainConfig
 from mtspark.train.networks.config import ConvSize, NetworkConfig
@@ -20,6 +20,7 @@ from mtspark.train.rl import collect
 from mtspark.train.rl.collect import TaskGames
 from mtspark.train.rl.run import train
 from mtspark.train.rl.trainer import Trainer
+from tests.support.scripted import script_games
 
 # A game is cut off after 10 decisions at most, so a run of 12 updates sees many of them. Without
 # NOOPs at its start and with sticky actions, each would otherwise take a course of its own.
@@ -190,6 +191,28 @@ def test_a_seed_lasts_for_many_decisions(
         games.receive(life_loss_is_terminal=False)
     assert games.episodes >= 7
     assert (games._begun[0] > 1) == several
+
+
+def test_a_copy_whose_game_ends_starts_alone_and_from_a_seed_of_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of two scripted copies the first ends at its third step, the second at its fourth."""
+    script_games(monkeypatch)
+    monkeypatch.setattr(collect, "SEED_LASTS", 1)
+    games = TaskGames(Task("pong", "pong", (0, 3)), PROTOCOL, 2, 1, seed=5)
+    games.start()
+    played: Any = games._games
+    ages, seeds = [], [played.seeds.tolist()]
+    for _ in range(6):
+        games.send(np.zeros(2, dtype=np.int64))
+        games.receive(life_loss_is_terminal=False)
+        ages.append(played.age.tolist())
+        seeds.append(played.seeds.tolist())
+    assert ages == [[1, 1], [2, 2], [3, 3], [0, 4], [1, 0], [2, 1]]
+    first, second = zip(*seeds, strict=True)
+    assert first == (first[0],) * 4 + (first[-1],) * 3
+    assert second == (second[0],) * 5 + (second[-1],) * 2
+    assert len({*first, *second}) == 4
 
 
 def test_a_checkpoint_without_running_games_restarts_them(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from mtspark.train.config.recipe import override, read_recipe, shipped_recipes, 
 from mtspark.train.networks.config import ConvSize, NetworkConfig
 from mtspark.train.networks.variants import with_variant
 from mtspark.train.rl.pqn import PqnTrainer
+from mtspark.train.rl.run import TrainingResult
 from mtspark.train.runs.setup import STATE
 from tests.support.train_commands import call
 
@@ -45,6 +46,19 @@ def test_the_options_reach_the_run(
     said = capsys.readouterr().out.splitlines()
     assert said[0].startswith("finished: 7 decisions")
     assert said[1:] == [f"wrote {tmp_path / 'agent.pt'}"]
+
+
+def test_a_run_that_was_finished_before_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "agent.pt"
+    result = TrainingResult(path, 48, 3, {"pong": 1.5}, (), started_at=48)
+    monkeypatch.setattr(training, "train", lambda *_, **__: result)
+    assert call(tmp_path) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        f"{tmp_path}: this run was finished before: 48 decisions, 3 games; mean return of the last "
+        "games: pong 1.5; a larger --steps makes it longer"
+    ]
 
 
 def test_the_recipe_can_be_shown(
