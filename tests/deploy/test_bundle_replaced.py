@@ -107,13 +107,16 @@ def interrupt() -> None:
 
 
 @pytest.mark.usefixtures("unflushed")
+@pytest.mark.parametrize(
+    "stride", [pytest.param(1, marks=pytest.mark.slow), pytest.param(5, id="each-fifth")]
+)
 def test_a_replacement_killed_at_any_step_loses_nothing(
-    tmp_path: Path, folder: Path, way: str
+    tmp_path: Path, folder: Path, way: str, stride: int
 ) -> None:
     kept = tmp_path / "kept"
     shutil.copytree(tmp_path / "a", kept, symlinks=True)
     seen = set()
-    for step in count():
+    for step in count(0, stride):
         shutil.rmtree(folder)
         shutil.copytree(kept, folder, symlinks=True)
         code = in_a_child(
@@ -216,7 +219,7 @@ def test_of_two_exports_with_force_both_are_done(folder: Path, way: str) -> None
 
     def export(steps: int) -> None:
         try:
-            for _ in range(12):
+            for _ in range(4):
                 made = write_bundle(folder, replace(BEFORE, time_steps=steps), replace=True)
                 assert made.network.time_steps == steps
                 assert made.folder == folder

@@ -195,6 +195,7 @@ def test_a_checkpoint_from_before_is_exported_and_scored(workshop: Workshop) -> 
     assert {row["network_sha256"] for row in rows} == {golden("export-tiny")["network_sha256"]}
 
 
+@pytest.mark.slow
 def test_a_stored_evaluation_goes_on_and_comes_into_the_checkpoint(workshop: Workshop) -> None:
     stored = json.loads((workshop.folder / workshop.scored()).read_text())
     # A row that is played anew would lose this; the mean return is that of the stored returns.

@@ -303,6 +303,7 @@ def call() -> Callable[..., int]:
     return run
 
 
+@pytest.mark.slow
 def test_the_door_makes_the_network_of_the_command_line(
     call: Callable[..., int], tmp_path: Path, make_agent: Callable[..., Any]
 ) -> None:

@@ -146,7 +146,8 @@ class TrainConfig:
         quiet_biases: biases stay so low that no neuron fires without input; on the chip, a layer
             then sends nothing outside of its window, while the pipeline drains.
         plasticity: what is measured of it, and done for it.
-        start_from: an agent file of the same games and network, whose weights the run starts with.
+        start_from: an agent file of the same games and network, whose weights the run starts with;
+            its number of steps may differ.
         quantisation_aware: act and learn on the chip's integers, by
             :mod:`mtspark.train.quantised.twin`.
         weight_bits: of these integers, 2 to 8.

@@ -45,12 +45,19 @@ def start_network(config: TrainConfig, tasks: tuple[Task, ...]) -> MTSparkNetwor
             f"start_from: {config.start_from} has cut synapses in "
             f"{', '.join(agent.network.config.masked_layers)}; set network.masked_layers so"
         )
-    if replace(agent.network.config, masked_layers=config.network.masked_layers) != config.network:
+    sizes = agent.network.config
+    # Weights hold for any number of steps; a run may learn to decide in fewer.
+    resized = replace(
+        sizes,
+        masked_layers=config.network.masked_layers,
+        time_steps=config.network.time_steps,
+    )
+    if resized != config.network:
         raise BadRequestError(
             f"start_from: the network of {config.start_from} has other sizes than this run's; "
             "copy its [network] fields"
         )
-    if agent.network.config == config.network:
+    if sizes == config.network:
         return agent.network
     # Masks that the agent lacks start without a cut.
     network = MTSparkNetwork(config.network)

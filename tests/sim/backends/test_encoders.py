@@ -209,6 +209,7 @@ def test_the_default_is_not_written() -> None:
     assert network_from_json(data, arrays, "x").input.encoder is Encoder.CHANGES
 
 
+@pytest.mark.slow
 def test_an_agent_plays_the_same_games_for_fewer_messages(
     make_agent: Callable[..., Any], tmp_path: Path
 ) -> None:

@@ -116,6 +116,7 @@ def changing(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     return write_bundle(folder, changes_network())
 
 
+@pytest.mark.slow
 def test_lost_changes_are_curves_against_the_rate_for_each_refresh(
     changing: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -179,6 +179,12 @@ def test_a_run_starts_from_the_weights_of_an_agent(scripted: None, tmp_path: Pat
     second = PqnTrainer(replace(SMALL, seed=9, start_from=str(path)))
     for name, value in first.network.state_dict().items():
         assert torch.equal(value, second.network.state_dict()[name])
+    steps = SMALL.network.time_steps + 1
+    longer = replace(SMALL, start_from=str(path), network=replace(SMALL.network, time_steps=steps))
+    third = PqnTrainer(longer)
+    assert third.network.config.time_steps == steps
+    for name, value in first.network.state_dict().items():
+        assert torch.equal(value, third.network.state_dict()[name])
     other = replace(SMALL, start_from=str(path), network=replace(SMALL.network, hidden=6))
     with pytest.raises(BadRequestError, match="has other sizes than this run's"):
         PqnTrainer(other)
