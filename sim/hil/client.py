@@ -6,12 +6,14 @@ import errno
 import json
 import math
 import select
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from mtspark.core.errors import BackendFailedError
@@ -44,6 +46,9 @@ from mtspark.sim.hil.stream import (
 SLICE_S = 0.1
 """How often it is looked whether a chip of our own is still alive, and dialled for one that is not
 there."""
+
+SILENCE_S = 5.0
+"""After this time without an answer it is said that there is none."""
 
 HANG_UP_LIMIT_S = 1.0
 """For a chip of our own to end after we hung up, before it gets a signal."""
@@ -125,9 +130,14 @@ class ChipLink:
     Args:
         connect: gives a new connection, while there is none.
         alive: asked while waiting; no use to wait on when it says False.
+
+    Attributes:
+        silent: called once for a question that waits longer than :data:`SILENCE_S`, with the
+            seconds that it will wait at most.
     """
 
     def __init__(self, connect: Dialled | Paired, alive: Callable[[], bool] = lambda: True) -> None:
+        self.silent: Callable[[float], None] = lambda limit_s: None
         self.endpoint = connect.name
         self._connect = connect
         self._alive = alive
@@ -214,7 +224,11 @@ class ChipLink:
     def _ask(self, question: Hello | Decide | Change, limit_s: float) -> Any:
         deadline = time.monotonic() + limit_s
         sent: socket.socket | None = None
+        said = limit_s <= SILENCE_S
         while (left := deadline - time.monotonic()) > 0 and self._alive():
+            if not said and limit_s - left > SILENCE_S:
+                said = True
+                self.silent(limit_s)
             if sent is None and self.send(question):
                 sent = self._socket
             answer = self.receive(min(left, SLICE_S if sent else 0.0))
@@ -338,6 +352,16 @@ class ChipProcess:
         """Whether it runs."""
         return self._process.poll() is None
 
+    @property
+    def stopped(self) -> bool:
+        """Whether it was stopped (SIGSTOP, Ctrl-Z) and would go on; False where nobody knows."""
+        try:
+            # The name before the state is in brackets and may hold anything.
+            words = Path(f"/proc/{self.pid}/stat").read_bytes().rpartition(b")")[2].split()
+        except OSError:
+            return False
+        return words[:1] in ([b"T"], [b"t"])
+
     def ends(self, limit_s: float) -> bool:
         """Whether it runs no more, or not for long."""
         try:
@@ -365,6 +389,8 @@ class ChipProcess:
         if self._ready and not self.ends(HANG_UP_LIMIT_S):
             # In the middle of a long decision it does not see that we hung up.
             self._process.terminate()
+            # One that is stopped would not heed the signal.
+            self._process.send_signal(signal.SIGCONT)
             self.ends(END_LIMIT_S)
         self._process.kill()
         self._release()

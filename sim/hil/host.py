@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 
 import numpy as np
@@ -9,12 +10,14 @@ from numpy.typing import NDArray
 
 from mtspark.core.chip_network import Encoder
 from mtspark.core.errors import BackendFailedError, BadRequestError
-from mtspark.sim.hil.client import ChipGoneError, ChipLink, ChipProcess, Dialled
+from mtspark.sim.hil.client import SILENCE_S, ChipGoneError, ChipLink, ChipProcess, Dialled
 from mtspark.sim.hil.order import ChipOrder
 from mtspark.sim.hil.protocol import BadPeerError, Decided, Unknown, Welcome
 from mtspark.sim.hil.sender import Sending, whole
 from mtspark.sim.hil.stream import key_bytes
 from mtspark.sim.hil.timing import Reply
+
+log = logging.getLogger(__name__)
 
 START_LIMIT_S = 600.0
 """For a chip's process to be ready: the engine may have to be compiled, on a busy machine."""
@@ -106,6 +109,7 @@ class HostedChip:
                     return None
                 raise BackendFailedError(f"the chip did not start within {limit:g} s")
             self._link = self._process.link
+            self._link.silent = self.say_silent
             limit = ANSWER_LIMIT_S
         try:
             welcome = self._link.greet(FAR_LIMIT_S if limit is None else limit)
@@ -118,6 +122,8 @@ class HostedChip:
                 f"{self._link.endpoint}: runs another network ({welcome.network[:16]!r}, not "
                 f"{self._hash[:16]!r}); serve the same bundle"
             )
+        if self._away_since is not None and self._address:
+            log.warning("%s: answers again", self._address)
         self._away_since = None
         return welcome
 
@@ -191,6 +197,19 @@ class HostedChip:
         self.die()
         return True
 
+    def state(self) -> str:
+        """What is known of a chip that does not answer, for the end of a sentence."""
+        if self._process is None or not self._process.stopped:
+            return ""
+        pid = self._process.pid
+        return f"; its process {pid} is stopped, `kill -CONT {pid}` lets it go on"
+
+    def say_silent(self, limit_s: float) -> None:
+        """Say that a chip does not answer, and how long it gets in all."""
+        log.warning(
+            "the chip has not answered for %g s, and gets %g s%s", SILENCE_S, limit_s, self.state()
+        )
+
     def die(self) -> None:
         """Kill a chip of our own; the next question finds a new one.
 
@@ -241,9 +260,12 @@ class HostedChip:
         self.lost += 1
         self._away_since = time.monotonic()
         if self._process is None:
+            log.warning(
+                "%s; the game goes on without it, and is given up after %g s", error, GIVE_UP_S
+            )
             return
-        if not self._process.ends(END_LIMIT_S):
-            raise error
+        if self._process.stopped or not self._process.ends(END_LIMIT_S):
+            raise ChipGoneError(f"{error}{self.state()}") from error
         self._unanswered_deaths += 1
         if self._unanswered_deaths >= MOST_DEATHS:
             raise BackendFailedError(

@@ -52,6 +52,7 @@ class RealTransport:
         self._answers: list[Answer] = []
         self._back_s = 0.0
         self._answered_s = 0.0
+        self._said_silent = False
         self._started = time.perf_counter()
         self.overrun_s = 0.0
 
@@ -107,7 +108,7 @@ class RealTransport:
                 continue
             if not isinstance(reply, Decided):
                 continue
-            self._answered_s = self.now_s()
+            self._answered_s, self._said_silent = self.now_s(), False
             if self._schedule.answer_is_lost(question.decision):
                 self._miss()
                 continue
@@ -119,8 +120,13 @@ class RealTransport:
             if self.now_s() - asked.asked_s > FAR_LIMIT_S:
                 del self._asked[number]
                 self._miss()
+                if not self._said_silent:
+                    self._said_silent = True
+                    self._chip.say_silent(GIVE_UP_S)
         if self.now_s() - self._answered_s > GIVE_UP_S:
-            raise ChipGoneError(f"no answer from a chip for {GIVE_UP_S:g} s of real time")
+            raise ChipGoneError(
+                f"no answer from a chip for {GIVE_UP_S:g} s of real time{self._chip.state()}"
+            )
 
     def _stamped(self, question: Question, sending: Sending, reply: Decided) -> Answer:
         timing, decision = self._timing, question.decision
