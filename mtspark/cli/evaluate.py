@@ -114,12 +114,17 @@ def _evaluate_data(
     from mtspark.core.errors import BadRequestError
     from mtspark.core.files import write_json
     from mtspark.deploy.bundle import load_bundle
-    from mtspark.workflows.evaluate import evaluate_data, float_network_of, load_labelled
+    from mtspark.workflows.evaluate import (
+        evaluate_data,
+        float_network_of,
+        load_labelled,
+        named_after,
+    )
 
     if len(tasks) > 1:
         raise BadRequestError(f"--task: {len(tasks)} are given; data belong to one task")
     bundle = load_bundle(folder)
-    with progress_bar() as progress:
+    with progress_bar() as progress, named_after(data, labels):
         loaded = load_labelled(data, labels, bundle.network.input.shape)
         result = evaluate_data(
             bundle,

@@ -58,12 +58,11 @@ def map_command(
     task: Annotated[
         str | None, typer.Option(help="Play this game first: counts messages, models the time.")
     ] = None,
-    decisions: Annotated[
+    max_decisions: Annotated[
         int | None,
-        typer.Option(
-            min=1, max=MOST, help="Of that game, from its start (default: the whole game)."
-        ),
+        typer.Option(min=1, max=MOST, help="Cut that game off after this many decisions."),
     ] = None,
+    decisions: Annotated[int | None, typer.Option(min=1, max=MOST, hidden=True)] = None,
     seed: Annotated[int, typer.Option(help="Of that game.")] = 0,
     times: Annotated[
         str | None, typer.Option(help="Which of the chip's sets of times (default: its first).")
@@ -82,6 +81,8 @@ def map_command(
     one_thread_each()
     if (folder is None) == (pilotnet is None):
         raise BadRequestError("name either a bundle or --pilotnet FOLDER")
+    if None not in (decisions, max_decisions) and decisions != max_decisions:
+        raise BadRequestError("--decisions is the former name of --max-decisions; give the latter")
     from mtspark.workflows.map import check_picture
 
     check_target(json_out)
@@ -100,7 +101,7 @@ def map_command(
         input_place=None if input_from is None else input_from.value,
         spread_thresholds=spread_thresholds,
         task=task,
-        decisions=decisions,
+        decisions=decisions if max_decisions is None else max_decisions,
         seed=seed,
         times=times,
     )

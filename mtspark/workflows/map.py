@@ -126,6 +126,12 @@ def map_bundle(
     sent, decisions = None, 0
     if asked.task is not None:
         asked = replace(asked, task=bundle.network.task_name(asked.task))
+        assert asked.task is not None
+        if not bundle.network.tasks[bundle.network.task_index(asked.task)].game:
+            raise BadRequestError(
+                f"{bundle.network.name}: task {asked.task!r} is no game, and only a game's "
+                "messages can be counted here; leave --task out"
+            )
         sent, decisions = _play(bundle, asked, progress)
     mapping = map_network(
         bundle.network,

@@ -49,7 +49,8 @@ class DeepCounts:
         spikes_window, spikes_drain: int64 (decisions, populations).
         operations: int64 (decisions, connections), structural, window and drain.
         steps: by chip step; None where nothing was traced.
-        silent: by population, neurons without a spike within the window of any decision.
+        silent: by population, neurons without a spike within the window of any decision; 0 where
+            membranes are read instead.
         unceasing: by population, neurons that spiked in every step of the window of every one.
         nonzero: by source, of its shape: in how many decisions it sent within its window; of the
             input: had a value that is not 0.
@@ -263,7 +264,10 @@ class ActivityRecorder:
             spikes_drain=drain,
             operations=operations,
             steps=traced if self._traced else None,
-            silent={name: int((self._window[name] == 0).sum()) for name in self._names},
+            silent={
+                name: int((self._window[name] == 0).sum()) if self.network.fires(name) else 0
+                for name in self._names
+            },
             unceasing={name: int((self._window[name] == most).sum()) for name in self._names},
             nonzero={name: count.copy() for name, count in self._nonzero.items()},
             sent={name: self._window[name] + self._drain[name] for name in self._window},

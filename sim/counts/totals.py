@@ -73,7 +73,8 @@ class LayerCounts:
         synops_structural: on its incoming synapses, zero weights included.
         synops_effective: on its incoming synapses with nonzero weights.
         neuron_updates: every neuron at every step.
-        silent_neurons: neurons that never spiked within the window; the readout's never do.
+        silent_neurons: neurons that could have spiked within the window and never did; 0 of a
+            readout whose membranes are read.
     """
 
     name: str
@@ -212,7 +213,11 @@ class Counter:
                     synops_structural=_sum([link.synops_structural for link in incoming]),
                     synops_effective=_sum([link.synops_effective for link in incoming]),
                     neuron_updates=Split(updates * network.time_steps, updates * drain_steps),
-                    silent_neurons=int((window[population.name] == 0).sum()),
+                    silent_neurons=(
+                        int((window[population.name] == 0).sum())
+                        if network.fires(population.name)
+                        else 0
+                    ),
                 )
             )
         events = Split(int(window[INPUT].sum()), int(drain[INPUT].sum()))

@@ -189,7 +189,9 @@ def game_protocol(network: ChipNetwork, task: str, sticky: float | None) -> Game
     """
     known = network.tasks[network.task_index(task)]
     if not known.game or not known.legal_actions:
-        raise BadNetworkError(f"{network.name}: task {task!r} is no game; name one that is")
+        games = [one.name for one in network.tasks if one.game and one.legal_actions]
+        remedy = f"name one that is: {', '.join(games)}" if games else "none of its tasks is"
+        raise BadNetworkError(f"{network.name}: task {task!r} is no game; {remedy}")
     protocol = protocol_with_sticky(network.protocol, sticky)
     if known.environment is not None or protocol is None:
         return None

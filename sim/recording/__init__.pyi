@@ -1,6 +1,7 @@
 from .film import FilmRecorder as FilmRecorder
 from .film import Shot as Shot
 from .inputs import as_messages as as_messages
+from .inputs import check_one_frame as check_one_frame
 from .inputs import load_array as load_array
 from .inputs import load_recording as load_recording
 from .pictures import raster as raster

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mtspark.core.chip_network import ChipNetwork
+from mtspark.core.chip_network import ChipNetwork, FrameInput
 from mtspark.core.errors import BadFileError, BadRequestError
 from mtspark.core.files import AnyPath, current_policy, map_npy, over
 
+TOLERANCE = 1e-3
+"""Of a message, which is a whole number."""
 BLOCK = 2**20
 """Values that are converted together: in float64, they take eight times a message."""
 
@@ -87,24 +90,65 @@ def as_messages(series: NDArray[Any], network: ChipNetwork, path: AnyPath) -> ND
     messages = np.empty(values.shape, network.input.dtype)
     for start in range(0, len(values), BLOCK):
         part = slice(start, start + BLOCK)
-        messages[part] = _messages_of_block(values[part], network, path)
+        whole = np.round(np.asarray(values[part], np.float64) / network.input.scale)
+        odd = _no_messages(values[part], network.input)
+        if odd.any():
+            value = np.asarray(values[part])[odd][0]
+            raise BadRequestError(_refusal(float(value), values, network.input, path))
+        messages[part] = whole
     return messages.reshape(np.shape(series))
 
 
-def _messages_of_block(
-    values: NDArray[Any], network: ChipNetwork, path: AnyPath
-) -> NDArray[np.float64]:
-    scale, graded = network.input.scale, bool(network.input.payload_bits)
-    messages = np.asarray(values, np.float64) / scale
-    whole = np.round(messages)
-    low, high = (-128, 127) if network.input.signed else (0, network.input.largest_message)
-    allowed = whole.min() >= low and whole.max() <= high
-    if not allowed or np.abs(messages - whole).max() > 1e-3:
-        odd = messages[(np.abs(messages - whole) > 1e-3) | (whole < low) | (whole > max(high, 127))]
-        value = (odd if odd.size else messages[whole > 1]).flat[0] * scale
-        kind = f"{low} to {high} times {scale:g}" if graded else f"0 or {scale:g} (spikes)"
+def check_one_frame(series: NDArray[Any], shape: tuple[int, ...], path: AnyPath) -> None:
+    """Refuse recorded inputs that change in time, for a network that holds one frame.
+
+    Args:
+        series: (batch, T, *shape).
+        shape: of one frame.
+        path: of their file, for errors.
+
+    Raises:
+        BadRequestError: a frame differs from the first one of its sample.
+    """
+    if (series == series[:, :1]).all():
+        return
+    wanted = ", ".join(map(str, shape))
+    if len(series) == 1:
         raise BadRequestError(
-            f"{path}: has the value {value:g}, this network's input takes {kind}; export with "
-            "--input-bits and --input-scale that suit it"
+            f"{path}: is read as one sample of {series.shape[1]} steps (T, {wanted}), which "
+            "change, but this network holds one frame over all its steps; give samples as "
+            f"(batch, 1, {wanted}), x[:, None]"
         )
-    return whole
+    raise BadRequestError(
+        f"{path}: changes from step to step, but this network holds one frame over all its steps; "
+        f"give one frame a sample, (batch, 1, {wanted})"
+    )
+
+
+def _range(entry: FrameInput) -> tuple[int, int]:
+    return (-128, 127) if entry.signed else (0, entry.largest_message)
+
+
+def _no_messages(values: NDArray[Any], entry: FrameInput) -> NDArray[np.bool_]:
+    """Where values are no whole numbers of messages, or out of their range."""
+    messages = np.asarray(values, np.float64) / entry.scale
+    whole, (low, high) = np.round(messages), _range(entry)
+    out: NDArray[np.bool_] = (np.abs(messages - whole) > TOLERANCE) | (whole < low) | (whole > high)
+    return out
+
+
+def _refusal(value: float, values: NDArray[Any], entry: FrameInput, path: AnyPath) -> str:
+    """What an input is told that has a value no message stands for, and what helps it."""
+    scale, (low, high) = entry.scale, _range(entry)
+    graded = bool(entry.payload_bits)
+    kind = f"{low} to {high} times {scale:g}" if graded else f"0 or {scale:g} (spikes)"
+    blocks = [values[start : start + BLOCK] for start in range(0, len(values), BLOCK)]
+    if not any(_no_messages(block, replace(entry, scale=1.0)).any() for block in blocks):
+        remedy = f"if these are the messages themselves, multiply them by {scale:g}"
+    elif graded and all(
+        low * scale <= block.min() and block.max() <= high * scale for block in blocks
+    ):
+        remedy = f"round them, np.round(x / {scale:g}) * {scale:g}"
+    else:
+        remedy = "export with --input-bits and --input-scale that suit it"
+    return f"{path}: has the value {value:g}, this network's input takes {kind}; {remedy}"

@@ -118,7 +118,7 @@ class LayerReport:
         graded: whether values of the input, not spikes, reach it.
         synops_structural, synops_effective: operations on all weights, on nonzero ones.
         neuron_updates: of all its neurons.
-        silent_neurons: neurons that never fired in the window of any decision.
+        silent_neurons: neurons that never fired in the window of any decision; 0 of a readout.
         unceasing_neurons: neurons that fired in every step of the window of every decision.
         dynamic_j: energy under the main card; None where it prices nothing of it.
     """

@@ -103,7 +103,7 @@ def test_a_decision_takes_one_time_in_page_map_and_hil(
 ) -> None:
     page = outputs.chip(task, "loihi2")
     words = ("--task", task, "--seed", SEED)
-    mapped = outputs.json("map", *words, "--decisions", DECISIONS)
+    mapped = outputs.json("map", *words, "--max-decisions", DECISIONS)
     hil = outputs.json(
         "hil", *words, "--max-decisions", DECISIONS, "--chip", "loihi2", "--backend", "reference"
     )

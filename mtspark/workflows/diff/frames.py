@@ -13,7 +13,7 @@ from mtspark.core.chip_network import ChipNetwork
 from mtspark.core.errors import BadFileError, BadRequestError
 from mtspark.core.files import AnyPath
 from mtspark.core.progress import Progress, ProgressCallback, no_progress
-from mtspark.sim.recording import load_array
+from mtspark.sim.recording import as_messages, check_one_frame, load_array
 
 if TYPE_CHECKING:
     from mtspark.core.backend import Moment
@@ -161,12 +161,14 @@ def recorded_frames(
         network: that the inputs are for.
         task: by name.
         decisions: number of frames; fewer where the file holds fewer.
-        inputs: a .npy file, uint8 (decisions, *input shape), or (decisions, T, *input shape).
+        inputs: a .npy file of (decisions, *input shape), or (decisions, T, *input shape): messages
+            (uint8, or int8 of a signed input), or real numbers in the network's own values, as
+            ``mtspark run --input`` takes them.
         seed: of the game.
         progress: receives the frames recorded so far.
 
     Raises:
-        BadRequestError: no file, and the task is no game.
+        BadRequestError: no file, and the task is no game; or values that no message stands for.
         BadFileError: the file holds no array of the network's inputs.
     """
     if inputs is None:
@@ -176,9 +178,15 @@ def recorded_frames(
     frames = load_array(Path(inputs))
     series = () if network.input.held else (network.time_steps,)
     wanted = (*series, *network.input.shape)
-    if frames.dtype != network.input.dtype or frames.shape[1:] != wanted or not len(frames):
+    if network.input.held and frames.shape[2:] == wanted and frames.shape[1]:
+        # As a recording of `mtspark run`: what is held does not change.
+        check_one_frame(frames, network.input.shape, inputs)
+        frames = frames[:, 0]
+    messages = frames.dtype == network.input.dtype
+    if frames.shape[1:] != wanted or not len(frames) or not (messages or frames.dtype.kind == "f"):
         raise BadFileError(
-            f"{inputs}: {frames.dtype} {frames.shape}, {network.input.dtype} (decisions, "
-            f"{', '.join(map(str, wanted))}) is needed"
+            f"{inputs}: has {frames.dtype} {frames.shape}; {network.input.dtype} messages or real "
+            f"numbers of shape (decisions, {', '.join(map(str, wanted))}) are needed"
         )
-    return np.asarray(frames[:decisions])
+    frames = frames[:decisions]
+    return np.asarray(frames) if messages else as_messages(frames, network, inputs)

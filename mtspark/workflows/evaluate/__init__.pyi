@@ -8,5 +8,6 @@ from .images import load_test_images as load_test_images
 from .labelled import LabelledData as LabelledData
 from .labelled import is_labelled as is_labelled
 from .labelled import load_labelled as load_labelled
+from .labelled import named_after as named_after
 from .rows import Evaluation as Evaluation
 from .rows import confidence_interval as confidence_interval

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,19 @@ def is_labelled(data: AnyPath) -> bool:
     if _names_python(str(data)) or path.suffix in (".npy", ".npz"):
         return True
     return path.is_dir() and bool(_class_folders(path))
+
+
+@contextmanager
+def named_after(data: AnyPath, labels: AnyPath | None) -> Iterator[None]:
+    """Let errors about the arguments x and y name the files that they come from."""
+    try:
+        yield
+    except BadRequestError as error:
+        argument, colon, rest = str(error).partition(": ")
+        files = {"x": data, "y": data if labels is None else labels}
+        if not colon or argument not in files:
+            raise
+        raise BadRequestError(f"{files[argument]}: {rest}") from error
 
 
 def load_labelled(data: AnyPath, labels: AnyPath | None, shape: tuple[int, ...]) -> LabelledData:

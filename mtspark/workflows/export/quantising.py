@@ -19,7 +19,7 @@ from mtspark.deploy.quantise import (
     headroom,
     quantise_exactly,
 )
-from mtspark.sim.recording import load_recording
+from mtspark.sim.recording import check_one_frame, load_recording
 from mtspark.workflows.export.agent import (
     CALIBRATION_MOMENTS,
     frames_of,
@@ -154,7 +154,11 @@ def recorded_series(export: Export) -> NDArray[Any] | None:
     if recording is None:
         return None
     assert export.float_network is not None
-    return load_recording(recording, export.float_network.input.shape).swapaxes(0, 1)
+    shape = export.float_network.input.shape
+    series = load_recording(recording, shape)
+    if export.one_frame:
+        check_one_frame(series, shape, recording)
+    return series.swapaxes(0, 1)
 
 
 def compared_inputs(export: Export) -> tuple[NDArray[Any], str]:

@@ -22,7 +22,7 @@ from mtspark.deploy.bundle import Bundle
 from mtspark.sim.counts import Counter, RunCounts
 from mtspark.sim.device import mean_bill
 from mtspark.sim.energy import Bill, load_card
-from mtspark.sim.recording import as_messages, load_recording
+from mtspark.sim.recording import as_messages, check_one_frame, load_recording
 from mtspark.sim.results import DEFAULT_CARD
 from mtspark.workflows.backends import BackendName, open_backend
 from mtspark.workflows.run.data import (
@@ -90,14 +90,21 @@ class InputsResult:
         return mean_bill(self.counts, self.network, load_card(card), self.sent)
 
     def to_json(self) -> dict[str, Any]:
-        """Return totals of spikes, and all values."""
+        """Return totals of spikes, and all values.
+
+        ``spikes`` are those of ``spikes_window`` in ``layers``, and ``network_hash`` is
+        ``network_sha256``, as they were called first.
+        """
         return {
             "network_hash": self.network_sha256,
+            "network_sha256": self.network_sha256,
             "backend": self.backend,
             "task": self.task,
             "samples": self.samples,
             "time_steps": self.network.time_steps,
             "spikes": {name: int(count.sum()) for name, count in self.spike_counts.items()},
+            "input_events": self.counts.input_events.to_json(),
+            "layers": [layer.to_json() for layer in self.counts.layers],
             "values": self.values.tolist(),
         }
 
@@ -289,8 +296,7 @@ def run_recording(
     # Checked here once more, for an error that names the file.
     messages = as_messages(series, network, path)
     if network.input.held:
-        if not (messages == messages[:, :1]).all():
-            raise _changing(path, series, network)
+        check_one_frame(messages, network.input.shape, path)
         series = series[:, 0]
     steps = network.time_steps if network.input.held else series.shape[1]
     _check_memory(network, len(series), steps, path)
@@ -316,21 +322,6 @@ def _check_memory(network: ChipNetwork, samples: int, steps: int, path: Path) ->
             f"steps take {needed / 2**30:,.1f} GiB, this computer has {memory / 2**30:.1f} GiB; "
             "run it in shorter parts"
         )
-
-
-def _changing(path: Path, series: NDArray[Any], network: ChipNetwork) -> BadRequestError:
-    """What a network that holds one frame is given instead of a series of frames."""
-    shape = ", ".join(map(str, network.input.shape))
-    if len(series) == 1:
-        return BadRequestError(
-            f"{path}: is read as one sample of {series.shape[1]} steps (T, {shape}), which change, "
-            f"but this network holds one frame over all its steps; give samples as (batch, 1, "
-            f"{shape}), x[:, None]"
-        )
-    return BadRequestError(
-        f"{path}: changes from step to step, but this network holds one frame over all its steps; "
-        f"give one frame a sample, (batch, 1, {shape})"
-    )
 
 
 def check_archive_target(path: AnyPath | None) -> None:

@@ -45,7 +45,7 @@ def test_three_neurons_and_two_unequal_samples_by_hand() -> None:
     assert deep.steps.decisions == 2
     assert deep.steps.spikes.tolist() == [[0, 0], [2, 0], [2, 0], [0, 0]]
     assert deep.steps.operations.tolist() == [[6, 0], [6, 2], [0, 2], [0, 0]]
-    assert (deep.silent, deep.unceasing) == ({"hidden": 0, "out": 1}, {"hidden": 0, "out": 0})
+    assert (deep.silent, deep.unceasing) == ({"hidden": 0, "out": 0}, {"hidden": 0, "out": 0})
     assert {name: count.tolist() for name, count in deep.nonzero.items()} == {
         INPUT: [1, 2],
         "hidden": [1, 1],

@@ -32,7 +32,8 @@ def test_three_neurons_and_two_unequal_samples_by_hand() -> None:
     assert (out.synops_structural, out.synops_effective) == (Split(4, 0), Split(2, 0))
     # Two samples, two steps of window and two of pipeline each.
     assert (hidden.neuron_updates, out.neuron_updates) == (Split(8, 8), Split(4, 4))
-    assert (hidden.silent_neurons, out.silent_neurons) == (0, 1)
+    # The readout has no spikes that could be missing.
+    assert (hidden.silent_neurons, out.silent_neurons) == (0, 0)
     assert (result.synops_structural, result.neuron_updates) == (16, 24)
 
 
