@@ -54,7 +54,16 @@ def test_settings_of_an_environment_reach_its_spaces() -> None:
         ({"environments": [{"id": "Acrobot-v1"}]}, "environments has ['Acrobot-v1']"),
         ({"environments": [{"id": "CartPole-v1", "gravity": 3}]}, "gravity: no such field"),
         ({"environments": [{"id": "CartPole-v1", "actions": 2}]}, "must be left out"),
-        ({"games": ["Pendulum-v1"]}, "action space Box"),
+        ({"games": ["Pendulum-v1"]}, "takes numbers (a Box of actions), algorithm pqn"),
+        ({"algorithm": "sac"}, "takes one of a list of actions, algorithm sac"),
+        (
+            {"games": ["Pendulum-v1"], "algorithm": "sac", "quantisation_aware": True},
+            "quantisation_aware: is of action values",
+        ),
+        (
+            {"games": ["Pendulum-v1"], "algorithm": "sac", "sac": {"target_rate": 2.0}},
+            "target_rate is 2.0, must be at most 1",
+        ),
         ({"games": ["NoSuchThing-v1"]}, "unknown environment 'NoSuchThing-v1'"),
     ],
 )

@@ -18,6 +18,7 @@ from .recipe import config_of as config_of
 from .recipe import override as override
 from .recipe import read_recipe as read_recipe
 from .recipe import to_config as to_config
+from .sac import why_not_learned as why_not_learned
 from .sizes import check_sizes as check_sizes
 from .sizes import replay_places as replay_places
 from .stored import config_to_json as config_to_json

@@ -18,6 +18,7 @@ from mtspark.train.config.checks import (
 )
 from mtspark.train.config.plasticity import PlasticityConfig
 from mtspark.train.config.pruning import PruningConfig
+from mtspark.train.config.sac import SacConfig
 from mtspark.train.networks import NetworkConfig
 
 PER_GAME = (
@@ -94,7 +95,8 @@ class TrainConfig:
     """One training run on games.
 
     Attributes:
-        algorithm: pqn (vectorised games, no replay) or dqn (double DQN, a replay a task).
+        algorithm: pqn (vectorised games, no replay) or dqn (double DQN, a replay a task) where an
+            action is one of a list; sac (soft actor-critic, a replay) where it is numbers.
         schedule: interleaved, sequential, interval or performance, see
             :class:`mtspark.train.rl.schedule.Schedule`.
         switch_every_steps: of the schedule interval.
@@ -139,7 +141,8 @@ class TrainConfig:
         final_distillation_fraction: the weight falls linearly to this fraction.
         taught_from_rewards: a taught game is learned from its rewards, too, so that the
             student can surpass its teacher (Schmitt et al. 2018, arXiv:1803.03835).
-        replay: of dqn.
+        replay: of dqn and sac; targets of sac follow `sac.target_rate`.
+        sac: of sac.
         operation_penalties: for each game, what 100,000 synaptic operations of a decision add to
             its loss; 0 counts operations without a price; empty: they are not counted.
         pruning: which synapses are cut, and when.
@@ -170,7 +173,7 @@ class TrainConfig:
 
     games: tuple[str, ...] = ("pong",)
     environments: tuple[Environment, ...] = ()
-    algorithm: Literal["pqn", "dqn"] = "pqn"
+    algorithm: Literal["pqn", "dqn", "sac"] = "pqn"
     schedule: Literal["interleaved", "sequential", "interval", "performance"] = "interleaved"
     switch_every_steps: int = 100_000
     switch_episodes: int = 25
@@ -201,6 +204,7 @@ class TrainConfig:
     final_distillation_fraction: float = 1.0
     taught_from_rewards: bool = False
     replay: ReplayConfig = field(default_factory=ReplayConfig)
+    sac: SacConfig = field(default_factory=SacConfig)
     operation_penalties: tuple[float, ...] = ()
     pruning: PruningConfig = field(default_factory=PruningConfig)
     quiet_biases: bool = False
@@ -360,12 +364,33 @@ class TrainConfig:
                 f"weight_bits is {self.weight_bits}, but the run learns on floats; set "
                 "quantisation_aware = true or leave it out"
             )
-        if self.algorithm == "dqn" and self.decisions_of_a_game < self.replay.warmup:
+        self._check_sac()
+        if self.algorithm != "pqn" and self.decisions_of_a_game < self.replay.warmup:
             raise ValueError(
                 f"replay.warmup is {self.replay.warmup}, total_steps {self.total_steps} gives a "
                 f"game {self.decisions_of_a_game} decisions: nothing would be learned; lower one "
                 "or raise the other"
             )
+
+    def _check_sac(self) -> None:
+        """Check for what only learners of action values have."""
+        if self.algorithm != "sac":
+            return
+        standard = PlasticityConfig()
+        given = {
+            "teachers": any(self.teachers),
+            "operation_penalties": bool(self.operation_penalties),
+            "quantisation_aware": self.quantisation_aware,
+            "rescale_values": self.rescale_values,
+            "favoured_action": self.favoured_action is not None,
+            "plasticity": self.plasticity != standard,
+            "network.dueling": self.network.dueling,
+        }
+        for name, is_given in given.items():
+            if is_given:
+                raise ValueError(
+                    f"{name}: is of action values, which algorithm sac does not learn; leave it out"
+                )
 
     @property
     def worlds(self) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import fields
 from mtspark.train.config.games import ReplayConfig, TrainConfig
 from mtspark.train.config.images import ImageConfig
 from mtspark.train.config.pruning import PruningConfig
+from mtspark.train.config.sac import SacConfig
 from mtspark.train.networks import why_not_deployable
 
 
@@ -33,11 +34,24 @@ def _without_effect(config: TrainConfig) -> list[tuple[list[str], str]]:
     taught, pruning = any(config.teachers), config.pruning
     replay = tuple(f"replay.{entry.name}" for entry in fields(ReplayConfig))
     unused = (
-        (config.algorithm != "dqn", replay, "the algorithm is pqn"),
+        (config.algorithm == "pqn", replay, "the algorithm is pqn"),
         (
             config.algorithm != "pqn",
             ("trace", "epochs", "minibatches", "target_rate"),
-            "the algorithm is dqn",
+            f"the algorithm is {config.algorithm}",
+        ),
+        (
+            config.algorithm == "sac",
+            (
+                *("final_exploration", "exploration_fraction", "exploration_ladder"),
+                *("exploration_longest", "gradient_norm", "replay.target_every"),
+            ),
+            "the algorithm is sac",
+        ),
+        (
+            config.algorithm != "sac",
+            tuple(f"sac.{entry.name}" for entry in fields(SacConfig)),
+            f"the algorithm is {config.algorithm}",
         ),
         (config.schedule != "interval", ("switch_every_steps",), "the schedule is not interval"),
         (

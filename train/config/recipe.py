@@ -25,6 +25,7 @@ from mtspark.core.files import AnyPath, current_policy, parse_toml, read_toml
 from mtspark.train.config.ablation import AblationSettings, grid, run_config
 from mtspark.train.config.games import TrainConfig
 from mtspark.train.config.images import ImageConfig, check_image_config
+from mtspark.train.config.sac import why_not_learned
 from mtspark.train.networks import (
     HIDDEN,
     NEURONS,
@@ -209,7 +210,8 @@ def _implied(fields: dict[str, Any], schema: type[RunConfig], where: str) -> dic
         return {**asdict(standard.network), "tasks": len(fields.get("tasks", standard.tasks))}
     games = fields.get("games", ())
     if games and all(isinstance(name, str) and is_world(name) for name in games):
-        return _implied_by_worlds(games, fields.get("environments", ()), where)
+        settings, algorithm = fields.get("environments", ()), fields.get("algorithm", "pqn")
+        return _implied_by_worlds(games, settings, str(algorithm), where)
     protocol = fields.get("protocol", {})
     if not isinstance(protocol, dict):
         protocol = {}
@@ -218,12 +220,12 @@ def _implied(fields: dict[str, Any], schema: type[RunConfig], where: str) -> dic
     return {"tasks": len(fields.get("games", TrainConfig.games)), "observation_shape": shape}
 
 
-def _implied_by_worlds(games: Any, settings: Any, where: str) -> dict[str, Any]:
+def _implied_by_worlds(games: Any, settings: Any, algorithm: str, where: str) -> dict[str, Any]:
     """Fields of a network for environments, by what is found in their spaces.
 
     Raises:
-        BadRequestError: no such environment, settings that it has not, or environments that one
-            network cannot see.
+        BadRequestError: no such environment, settings that it has not, environments that one
+            network cannot see, or that the algorithm cannot learn.
     """
     try:
         environments = TypeAdapter(tuple[Environment, ...]).validate_python(settings)
@@ -232,8 +234,13 @@ def _implied_by_worlds(games: Any, settings: Any, where: str) -> dict[str, Any]:
         raise BadRequestError(f"{where}: environments: " + "; ".join(problems)) from error
     known = {one.id: one for one in environments}
     tasks = [world_task(known.get(name, Environment(name))) for name in games]
+    for task in tasks:
+        problem = why_not_learned(task, algorithm)
+        if problem is not None:
+            raise BadRequestError(f"{where}: {problem}")
     found = [task.environment.found for task in tasks if task.environment is not None]
     shapes = {(seen.shape, seen.graded) for seen in found}
+    boxes = {None if task.environment is None else task.environment.box for task in tasks}
     if len(shapes) > 1:
         sizes = ", ".join(
             f"{name} {seen.size} ({seen.kind})" for name, seen in zip(games, found, strict=True)
@@ -247,6 +254,8 @@ def _implied_by_worlds(games: Any, settings: Any, where: str) -> dict[str, Any]:
         "convolutions": (),
         "actions": max(len(task.legal_actions) for task in tasks),
         "input": "values" if found[0].graded else "spikes",
+        # Of numbers there is no best one, so no advantage over a mean.
+        **({} if boxes == {None} else {"dueling": False}),
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from mtspark.core.errors import BadRequestError
@@ -13,8 +14,13 @@ from mtspark.train.networks import weight_shapes
 
 BYTES_BESIDE_FRAME = 8 + 4 + 1 + 8
 """Of a stored decision: action, reward, end, order."""
+BYTES_OF_A_NUMBER = 4
 STATE_COPIES = 4
 """Of the weights, in a checkpoint: both networks, and two moments of the optimizer."""
+
+
+CRITICS = 2
+"""Of sac."""
 
 
 @dataclass(frozen=True)
@@ -61,12 +67,25 @@ def run_sizes(config: TrainConfig) -> RunSizes:
     replay = 0
     if config.algorithm == "dqn":
         replay = sum(replay_places(config)) * (frame + BYTES_BESIDE_FRAME)
+    if config.algorithm == "sac":
+        places = min(config.replay.capacity, sum(replay_places(config)))
+        numbers = 2 * (frame + config.network.tasks) + config.network.actions + 2
+        replay = places * numbers * BYTES_OF_A_NUMBER
     playing = sum(config.copies) if config.schedule == "interleaved" else max(config.copies)
     # PQN keeps the frames before and after every decision.
     stacks = 2 if config.algorithm == "pqn" else 1
     rollout = stacks * config.rollout_steps * playing * stack * frame
     weights = 4 * sum(math.prod(shape) for shape in weight_shapes(config.network).values())
+    if config.algorithm == "sac":
+        weights += CRITICS * 4 * _weights_of_critic(config)
     return RunSizes(replay, rollout, (STATE_COPIES + 1) * weights)
+
+
+def _weights_of_critic(config: TrainConfig) -> int:
+    """Weights and biases of one of the networks that values a decision."""
+    seen = math.prod(config.network.observation_shape) + config.network.tasks
+    widths = (seen + config.network.actions, *config.sac.critic_layers, 1)
+    return sum((own + 1) * following for own, following in pairwise(widths))
 
 
 def check_sizes(config: TrainConfig, folder: Path) -> None:

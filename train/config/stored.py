@@ -9,7 +9,7 @@ from mtspark.train.config.games import TrainConfig
 from mtspark.train.config.images import ImageConfig
 
 YOUNG = {"pruning": ("method", "drop_fraction")}
-YOUNG_TABLES = ("plasticity",)
+YOUNG_TABLES = ("plasticity", "sac")
 """Fields of tables, and tables, that a file names only where they differ from their default.
 
 Files of runs without them are those of before they existed.

@@ -15,9 +15,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from mtspark.core.arrays import Booleans, Floats, Integers, Pixels, Singles
+from mtspark.core.arrays import AnyArray, Booleans, Floats, Integers, Singles
 from mtspark.core.environments import (
     EMULATOR_ACTIONS,
     NOOP,
@@ -25,7 +26,10 @@ from mtspark.core.environments import (
     RunningStatistics,
     Task,
     WorldGames,
+    box_of,
     make_games,
+    random_actions,
+    resting_actions,
 )
 from mtspark.train.config import TrainConfig
 
@@ -72,7 +76,7 @@ def random_frames(task: Task, protocol: GameProtocol, seed: int, decisions: int 
     frames = []
     for _ in range(decisions):
         frames.append(games.frames)
-        games.send(generator.choice(task.legal_actions, size=games.copies))
+        games.send(random_actions(task, games.copies, generator))
         games.receive(life_loss_is_terminal=False)
     return torch.cat(frames)
 
@@ -142,7 +146,8 @@ class TaskGames:
         self._begun = np.zeros(copies, dtype=np.int64)
         self._seeds = np.zeros(copies, dtype=np.int64)
         self._actions = [bytearray() for _ in range(copies)]
-        self._sent: Integers = np.zeros(copies, dtype=np.int64)
+        self._resting = _resting(task, copies)
+        self._sent: AnyArray = self._resting
 
     def _measured(self) -> RunningStatistics | None:
         """First statistics, of random play; the task takes them."""
@@ -159,7 +164,7 @@ class TaskGames:
         games.reset(seed=int(generator.integers(0, 2**30)))
         for _ in range(MEASURED_DECISIONS):
             statistics.add(games.values)
-            games.step(generator.choice(self.task.legal_actions, size=MEASURED_COPIES))
+            games.step(random_actions(self.task, MEASURED_COPIES, generator))
         games.close()
         self._take(statistics)
         return statistics
@@ -196,7 +201,13 @@ class TaskGames:
         self._running_return = np.zeros(self.copies)
         self._see(frames, info)
 
-    def send(self, actions: Integers) -> None:
+    @property
+    def values(self) -> Floats:
+        """(copies, numbers) what an environment shows now, before it becomes messages."""
+        assert isinstance(self._games, WorldGames)
+        return self._games.values
+
+    def send(self, actions: AnyArray) -> None:
         """Begin a step; other games may begin theirs before :meth:`receive`."""
         self._sent = actions
         self._games.send(actions)
@@ -209,7 +220,7 @@ class TaskGames:
         seeded = self._was_done & self._at_end_of_seed()
         # The games have started the others again by themselves, whatever their action.
         for copy in np.flatnonzero(~seeded):
-            self._actions[copy].append(self._sent[copy])
+            self._actions[copy] += self._recorded(self._sent[copy])
         if seeded.any():
             self._note_starts(seeded)
             frames, info = self._games.reset(
@@ -236,7 +247,35 @@ class TaskGames:
 
     def _at_end_of_seed(self) -> Booleans:
         """(copies,) whether the next episode gets a seed of its own."""
-        return np.array([len(actions) >= self._seed_lasts for actions in self._actions])
+        lasts = self._seed_lasts * self._width
+        return np.array([len(actions) >= lasts for actions in self._actions])
+
+    def _recorded(self, action: Any) -> bytes:
+        """A decision's action: a byte, or the float32 of its numbers."""
+        return action.tobytes() if self._resting.ndim > 1 else bytes([action])
+
+    @property
+    def _width(self) -> int:
+        """Bytes of a decision's action."""
+        return self._resting[:1].nbytes if self._resting.ndim > 1 else 1
+
+    def _read(self, recorded: NDArray[np.uint8]) -> AnyArray:
+        """Actions of :meth:`_recorded`.
+
+        Raises:
+            ValueError: one that no game has.
+        """
+        box = box_of(self.task)
+        if box is None:
+            known = self.task.environment
+            if recorded.max(initial=0) >= (EMULATOR_ACTIONS if known is None else known.actions):
+                raise ValueError("an action that no game has")
+            return recorded
+        actions = np.frombuffer(recorded.tobytes(), np.float32).reshape(-1, box.size)
+        # A comparison with what is no number is false.
+        if not ((actions >= np.array(box.low)) & (actions <= np.array(box.high))).all():
+            raise ValueError("an action that no game has")
+        return actions
 
     def _note_starts(self, copies: Booleans) -> None:
         """Give these copies their next seeds."""
@@ -253,7 +292,7 @@ class TaskGames:
         return {
             "begun": torch.from_numpy(self._begun.copy()),
             "seeds": torch.from_numpy(self._seeds.copy()),
-            "lengths": torch.tensor([len(actions) for actions in self._actions]),
+            "lengths": torch.tensor([len(one) // self._width for one in self._actions]),
             "actions": torch.from_numpy(np.frombuffer(played, dtype=np.uint8).copy()),
             "checksum": self._checksum(),
         }
@@ -276,33 +315,33 @@ class TaskGames:
             ValueError: a state of another number of copies, or a damaged one.
         """
         begun, seeds, lengths = (state[name].numpy() for name in ("begun", "seeds", "lengths"))
-        actions = state["actions"].numpy()
+        recorded, width = state["actions"].numpy(), self._width
         if not begun.shape == seeds.shape == lengths.shape == (self.copies,):
             raise ValueError(f"episodes of {len(seeds)} copies, {self.copies} play")
-        if lengths.min() < 0 or lengths.sum() != len(actions):
-            raise ValueError(f"{len(actions)} actions for episodes of {lengths.sum()} decisions")
-        known = self.task.environment
-        most = EMULATOR_ACTIONS if known is None else known.actions
-        if actions.max(initial=0) >= most or min(seeds.min(), begun.min()) < 0:
-            raise ValueError("an action, seed or number of an episode that no game has")
-        played = np.split(actions, np.cumsum(lengths)[:-1])
+        if lengths.min() < 0 or lengths.sum() * width != len(recorded):
+            raise ValueError(
+                f"{len(recorded) // width} actions for episodes of {lengths.sum()} decisions"
+            )
+        if min(seeds.min(), begun.min()) < 0:
+            raise ValueError("a seed or number of an episode that no game has")
+        played = np.split(self._read(recorded), np.cumsum(lengths)[:-1])
         self._play_again(seeds, played, on_step)
         self._begun = begun.copy()
-        self._actions = [bytearray(own) for own in played]
+        self._actions = [bytearray(own.tobytes()) for own in played]
         if self._checksum() != state["checksum"]:
             self.start()
             return False
         return True
 
     def _play_again(
-        self, seeds: Integers, played: list[Pixels], on_step: Callable[[int], None]
+        self, seeds: Integers, played: list[AnyArray], on_step: Callable[[int], None]
     ) -> None:
         """Play these actions from these seeds."""
         lengths = np.array([len(actions) for actions in played])
         longest = int(lengths.max())
         starts = longest - lengths
-        # NOOP until a copy starts: these steps are of no episode.
-        schedule = np.full((longest, self.copies), NOOP, dtype=np.int64)
+        # Nothing until a copy starts: these steps are of no episode.
+        schedule = np.tile(self._resting, (longest, *(1 for _ in self._resting.shape)))
         for copy, own in enumerate(played):
             schedule[starts[copy] :, copy] = own
         self.start(seeds)
@@ -333,6 +372,13 @@ class TaskGames:
     def mean_return(self) -> float | None:
         """Mean unclipped return of the last episodes, None before the first."""
         return round(float(np.mean(self.returns)), 2) if self.returns else None
+
+
+def _resting(task: Task, copies: int) -> AnyArray:
+    """(copies,) NOOP, or what a world starts with."""
+    if task.environment is None:
+        return np.full(copies, NOOP, dtype=np.int64)
+    return resting_actions(task.environment, copies)
 
 
 class Games:
@@ -392,12 +438,12 @@ class Games:
         copies = torch.tensor([self.of_tasks[index].copies for index in active])
         return torch.tensor(active).repeat_interleave(copies)
 
-    def step(self, active: tuple[int, ...], actions: Integers) -> tuple[Step, ...]:
+    def step(self, active: tuple[int, ...], actions: AnyArray) -> tuple[Step, ...]:
         """Play one decision of every copy of the active tasks, which step at the same time.
 
         Args:
             active: task indices.
-            actions: (copies,).
+            actions: (copies,), or (copies, numbers).
 
         Returns:
             A step of each active task.

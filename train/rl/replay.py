@@ -134,12 +134,7 @@ class Replay:
         """
         folder.mkdir(parents=True)
         for name, values in self._stored.items():
-            filled = values[: len(self)].numpy()
-            with replacing(folder / f"{name}.npy") as path, path.open("wb") as file:
-                header = np.lib.format.header_data_from_array_1_0(filled)
-                np.lib.format.write_array_header_1_0(file, header)
-                # Not numpy's tofile, which does not say that the disk is full.
-                file.write(filled.data)
+            write_npy(folder / f"{name}.npy", values[: len(self)])
         write_json(folder / "replay.json", {"added": self._added})
 
     def load(self, folder: Path) -> None:
@@ -152,9 +147,9 @@ class Replay:
         if (folder / "storage").is_dir():
             self._load_torchrl(folder)
         else:
-            added = _count(_read_json(folder / "replay.json")["added"])
-            shape, _ = _header(folder / "frame.npy", torch.uint8)
-            self._fill(shape, added, lambda name, values: _read_npy(folder / f"{name}.npy", values))
+            added = count_of(read_json(folder / "replay.json")["added"])
+            shape, _ = header_of(folder / "frame.npy", torch.uint8)
+            self._fill(shape, added, lambda name, values: read_npy(folder / f"{name}.npy", values))
         self._find_starts()
 
     def _load_torchrl(self, folder: Path) -> None:
@@ -164,10 +159,10 @@ class Replay:
             with (folder / "storage" / f"{name}.memmap").open("rb") as file:
                 _read_exactly(file, values)
 
-        length = _count(_read_json(folder / "storage" / "storage_metadata.json")["len"])
-        cursor = _count(_read_json(folder / "writer" / "metadata.json")["cursor"])
-        meta = _read_json(folder / "storage" / "meta.json")
-        shape = tuple(_count(size) for size in meta["frame"]["shape"])
+        length = count_of(read_json(folder / "storage" / "storage_metadata.json")["len"])
+        cursor = count_of(read_json(folder / "writer" / "metadata.json")["cursor"])
+        meta = read_json(folder / "storage" / "meta.json")
+        shape = tuple(count_of(size) for size in meta["frame"]["shape"])
         full = length == shape[0]
         self._fill((length, *shape[1:]), self._capacity + cursor if full else length, read)
 
@@ -215,18 +210,38 @@ class Replay:
         self._starts = (order.roll(-reach) - order == reach).nonzero().squeeze(1)
 
 
-def _read_json(path: Path) -> Any:
+def write_npy(path: Path, values: Tensor) -> None:
+    """Write a tensor as NumPy does.
+
+    Raises:
+        UnwritableError: the disk is full, or the folder cannot be written.
+    """
+    filled = values.numpy()
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        header = np.lib.format.header_data_from_array_1_0(filled)
+        np.lib.format.write_array_header_1_0(file, header)
+        # Not numpy's tofile, which does not say that the disk is full.
+        file.write(filled.data)
+
+
+def read_json(path: Path) -> Any:
+    """Read a short file of JSON."""
     with path.open() as file:
         return json.loads(file.read(10_000))
 
 
-def _count(value: Any) -> int:
+def count_of(value: Any) -> int:
+    """Return what must be a whole number of 0 or more.
+
+    Raises:
+        ValueError: it is not.
+    """
     if type(value) is not int or value < 0:
         raise ValueError(f"{str(value)[:40]} is not a count")
     return value
 
 
-def _header(path: Path, kind: torch.dtype) -> tuple[tuple[int, ...], int]:
+def header_of(path: Path, kind: torch.dtype) -> tuple[tuple[int, ...], int]:
     """Shape of a .npy file's array and where its values begin."""
     with path.open("rb") as file:
         if np.lib.format.read_magic(file) != (1, 0):
@@ -237,8 +252,13 @@ def _header(path: Path, kind: torch.dtype) -> tuple[tuple[int, ...], int]:
         return shape, file.tell()
 
 
-def _read_npy(path: Path, values: Tensor) -> None:
-    shape, start = _header(path, values.dtype)
+def read_npy(path: Path, values: Tensor) -> None:
+    """Fill a tensor with what :func:`write_npy` wrote.
+
+    Raises:
+        ValueError: an array of another shape or kind.
+    """
+    shape, start = header_of(path, values.dtype)
     if shape != tuple(values.shape):
         raise ValueError(f"{path.name}: an array of {shape}, not {tuple(values.shape)}")
     with path.open("rb") as file:

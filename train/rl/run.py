@@ -18,6 +18,7 @@ from mtspark.train.checkpoint import load_plain, save_agent
 from mtspark.train.config import TrainConfig, notes
 from mtspark.train.rl.dqn import DqnTrainer
 from mtspark.train.rl.pqn import PqnTrainer
+from mtspark.train.rl.sac import SacTrainer
 from mtspark.train.rl.trainer import Trainer
 from mtspark.train.runs import (
     AGENT_FILE,
@@ -41,6 +42,7 @@ from mtspark.train.runs import (
 
 RUN_FORMAT = FORMATS[TrainConfig]
 AGENT_EVERY_S = 300
+TRAINERS: dict[str, type[Trainer]] = {"pqn": PqnTrainer, "dqn": DqnTrainer, "sac": SacTrainer}
 DAMAGED = (*(KeyError, IndexError, TypeError, ValueError, RuntimeError, AttributeError, OSError),)
 """Errors of a state that does not fit its run."""
 
@@ -180,8 +182,7 @@ def make_trainer(config: TrainConfig, *, resumed: bool = False) -> Trainer:
         config: of the run.
         resumed: its state will be restored.
     """
-    trainer = PqnTrainer if config.algorithm == "pqn" else DqnTrainer
-    return trainer(config, resumed=resumed)
+    return TRAINERS[config.algorithm](config, resumed=resumed)
 
 
 class ReplayCheckpoints(Checkpoints):

@@ -10,7 +10,7 @@ import torch
 from mtspark.core.environments import Task
 from mtspark.core.errors import BadRequestError
 from mtspark.train.checkpoint import load_agent
-from mtspark.train.config import TrainConfig
+from mtspark.train.config import TrainConfig, why_not_learned
 from mtspark.train.networks import MTSparkNetwork
 from mtspark.train.rl.collect import random_frames
 
@@ -95,12 +95,15 @@ def start_tasks(config: TrainConfig, tasks: tuple[Task, ...]) -> tuple[Task, ...
 
 
 def check_actions(tasks: tuple[Task, ...], config: TrainConfig) -> None:
-    """Check that the head has an output for every action of the games.
+    """Check that the algorithm learns such actions, and that the head has outputs for all.
 
     Raises:
-        BadRequestError: it has not.
+        BadRequestError: it does not, or has not.
     """
     for task in tasks:
+        problem = why_not_learned(task, config.algorithm)
+        if problem is not None:
+            raise BadRequestError(problem)
         needed = max(task.legal_actions) + 1
         if needed > config.network.actions:
             raise BadRequestError(

@@ -85,7 +85,7 @@ class Trainer(ABC):
             OperationCost(config, self.network, self.device) if config.operation_penalties else None
         )
         self.values = ActionValues(config, self.tasks, (self.network, self.target), self.device)
-        self.optimizer = torch.optim.RAdam(
+        self.optimizer: torch.optim.Optimizer = torch.optim.RAdam(
             self.network.parameters(),
             lr=config.learning_rate,
             weight_decay=config.plasticity.weight_decay,

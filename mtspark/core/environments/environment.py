@@ -112,6 +112,25 @@ class Wrapper:
 
 
 @dataclass(frozen=True)
+class ActionBox:
+    """Numbers that an environment takes at each decision.
+
+    Attributes:
+        low, high: bounds of each number; the tanh of an agent's value is stretched between them.
+        deviation: of each value as the agent was trained, before the tanh; empty: not known.
+    """
+
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    deviation: tuple[float, ...] = ()
+
+    @property
+    def size(self) -> int:
+        """Numbers of a decision."""
+        return len(self.low)
+
+
+@dataclass(frozen=True)
 class Environment:
     """How an environment of Gymnasium is made and played.
 
@@ -123,15 +142,18 @@ class Environment:
         max_steps: decisions after which an episode is cut off; 0: the environment's own limit.
         reward_range: rewards are clipped to it where they are learned, never in a score.
         decisions_per_s: how often it is asked in real time; 0: its own control or picture rate.
+        decision_delay: 1 where an action acts from the next decision on, as in a world that does
+            not wait; what is pressed then stands at the end of each observation.
         entries: of a Dict or Tuple observation, those that are sent, in this order, by their
             names (:class:`Part`); empty: all, as the space has them.
         symbols: kinds of symbols along the last axis of an array of integers with three axes,
             which is sent one-hot; empty: MiniGrid's own there, and none elsewhere.
         observation: found in its observation space; None before it was looked at.
-        actions: found likewise.
+        actions: found likewise: how many there are, or numbers of a box.
         choices: found likewise, of a MultiDiscrete or MultiBinary action: the possible values of
             its numbers. An action stands for one combination, of which the last number changes
             fastest.
+        box: found likewise; None where an action is one of a list.
         masked: found likewise: it says with every observation which actions it allows, as
             ``action_mask`` of its information or by a method ``action_masks``.
     """
@@ -144,11 +166,13 @@ class Environment:
     max_steps: int = 0
     reward_range: tuple[float, float] | None = None
     decisions_per_s: float = 0.0
+    decision_delay: int = 0
     entries: tuple[str, ...] = ()
     symbols: tuple[int, ...] = ()
     observation: Observation | None = None
     actions: int = 0
     choices: tuple[int, ...] = ()
+    box: ActionBox | None = None
     masked: bool = False
 
     @property
@@ -156,6 +180,11 @@ class Environment:
         """The observation, of an environment that was looked at."""
         assert self.observation is not None
         return self.observation
+
+    @property
+    def shown_actions(self) -> int:
+        """Values at the end of an observation that tell what is being pressed."""
+        return self.actions if self.decision_delay else 0
 
     @property
     def task_name(self) -> str:
@@ -183,7 +212,10 @@ def check_environment(environment: Environment, where: str) -> None:
         BadRequestError: a field out of its range.
     """
     wrong = first_wrong(environment)
-    found = (environment.observation, environment.actions, environment.choices, environment.masked)
+    found = (
+        *(environment.observation, environment.actions, environment.choices),
+        *(environment.box, environment.masked),
+    )
     if wrong is None and any(found):
         wrong = FieldProblem("observation", "given", "left out: it follows from the environment")
     if wrong is not None:
@@ -214,6 +246,8 @@ def first_wrong(environment: Environment) -> FieldProblem | None:
         return FieldProblem("entries", list(environment.entries), "names, each once")
     if not all(1 <= kinds <= MOST_VALUES for kinds in (*environment.symbols, *environment.choices)):
         return FieldProblem("symbols", list(environment.symbols), f"1 to {MOST_VALUES:,} kinds")
+    if environment.decision_delay not in (0, 1):
+        return FieldProblem("decision_delay", environment.decision_delay, "0 or 1")
     bounds = environment.reward_range
     if bounds is not None and not -LARGEST_NUMBER <= bounds[0] < bounds[1] <= LARGEST_NUMBER:
         return FieldProblem("reward_range", list(bounds), "a lower and a higher number")

@@ -29,9 +29,14 @@ class FlatWorld(gymnasium.Wrapper[Any, Any, Any, Any]):
         super().__init__(made)
         self._parts = seen_parts(made.observation_space, environment)
         self._described = environment
-        size = environment.found.size
+        size = environment.found.size - environment.shown_actions
         self.observation_space = spaces.Box(-np.inf, np.inf, (size,), np.float64)
-        self.action_space = spaces.Discrete(environment.actions)
+        box = environment.box
+        self.action_space = (
+            spaces.Discrete(environment.actions)
+            if box is None
+            else spaces.Box(np.array(box.low), np.array(box.high), dtype=np.float64)
+        )
         own: Any = made.action_space
         self._first = getattr(own, "start", 0)
         self._shape = own.shape
@@ -45,13 +50,16 @@ class FlatWorld(gymnasium.Wrapper[Any, Any, Any, Any]):
         return self._seen(shown, info), info
 
     def step(self, action: Any) -> tuple[Floats, Any, bool, bool, dict[str, Any]]:
-        """Take the action of a number."""
-        shown, reward, ended, cut, info = self.env.step(self._own(int(action)))
+        """Take the action of a number, or the numbers of a box."""
+        shown, reward, ended, cut, info = self.env.step(self._own(action))
         return self._seen(shown, info), reward, ended, cut, info
 
-    def _own(self, action: int) -> Any:
+    def _own(self, action: Any) -> Any:
         """An action in the environment's own form."""
-        choices = self._described.choices
+        if self._described.box is not None:
+            numbers = np.array(action, dtype=self.env.action_space.dtype)
+            return numbers.reshape(self._shape)
+        action, choices = int(action), self._described.choices
         if not choices:
             return action + self._first
         numbers = np.array(np.unravel_index(action, choices)).reshape(self._shape)

@@ -45,6 +45,15 @@ class WrapperEntry(Entry):
     arguments: dict[Text, Any] = Field(default_factory=dict)
 
 
+class BoxEntry(Entry):
+    """As :class:`mtspark.core.environments.environment.ActionBox`."""
+
+    model_config = STRICT
+    low: Annotated[list[Number], MaxLen(MOST_ACTIONS)]
+    high: Annotated[list[Number], MaxLen(MOST_ACTIONS)]
+    deviation: Annotated[list[Number], MaxLen(MOST_ACTIONS)] = Field(default_factory=list)
+
+
 class EnvironmentEntry(Entry):
     """As :class:`mtspark.core.environments.environment.Environment`."""
 
@@ -56,9 +65,11 @@ class EnvironmentEntry(Entry):
     max_steps: Count = 0
     reward_range: Annotated[list[Number], MaxLen(2), Field(min_length=2)] | None = None
     decisions_per_s: Number
+    decision_delay: Count = 0
     entries: Annotated[list[Text], MaxLen(MOST_VALUES)] = Field(default_factory=list)
     symbols: Annotated[list[Size], MaxLen(16)] = Field(default_factory=list)
     observation: ObservationEntry
     actions: Annotated[int, Strict(), Ge(1), Le(MOST_ACTIONS)]
     choices: Annotated[list[Size], MaxLen(MOST_ACTIONS)] = Field(default_factory=list)
+    box: BoxEntry | None = None
     masked: Annotated[bool, Strict()] = False

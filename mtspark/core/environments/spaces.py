@@ -16,8 +16,10 @@ import numpy as np
 
 from mtspark.core.arrays import Floats
 from mtspark.core.environments.environment import (
+    LARGEST_NUMBER,
     MOST_ACTIONS,
     MOST_VALUES,
+    ActionBox,
     Environment,
     Observation,
     Part,
@@ -207,18 +209,22 @@ def _mission(name: str, path: tuple[Any, ...], space: Any, where: str) -> SeenPa
     return SeenPart(Part(name, "multidiscrete", sum(choices), choices), path, read)
 
 
-def actions_of(space: Space[Any], where: str) -> tuple[int, tuple[int, ...]]:
-    """Return the number of actions of an environment, and of what they are combinations.
+def actions_of(space: Space[Any], where: str) -> tuple[int, tuple[int, ...], ActionBox | None]:
+    """Describe what an environment takes.
 
     Returns:
-        Actions; choices of each number of a MultiDiscrete or MultiBinary action, otherwise none.
+        The number of actions, or of numbers; choices of each number of a MultiDiscrete or
+        MultiBinary action, otherwise none; and the box of an environment that takes numbers.
 
     Raises:
-        BadRequestError: a space whose actions are not chosen from a list; one line with its limit.
+        BadRequestError: a space that an agent cannot act in; one line with its limit.
     """
     from gymnasium import spaces
 
     choices: tuple[int, ...] = ()
+    if isinstance(space, spaces.Box):
+        box = _box(space, where)
+        return box.size, (), box
     if isinstance(space, spaces.Discrete):
         actions = int(space.n)
     elif isinstance(space, spaces.MultiDiscrete):
@@ -228,12 +234,26 @@ def actions_of(space: Space[Any], where: str) -> tuple[int, tuple[int, ...]]:
         choices = (2,) * math.prod(space.shape)
         actions = math.prod(choices)
     else:
-        limit = "Discrete, MultiDiscrete or MultiBinary is needed, one action a decision"
+        limit = "Discrete, MultiDiscrete, MultiBinary or Box of floats is needed"
         raise _refused(where, "action", space, limit)
     if actions > MOST_ACTIONS:
         many = f" (here {actions:,} combinations)" if choices else ""
         raise _refused(where, "action", space, f"{MOST_ACTIONS} actions is the limit{many}")
-    return actions, choices
+    return actions, choices, None
+
+
+def _box(space: Any, where: str) -> ActionBox:
+    """Describe a box of actions."""
+    if space.dtype.kind != "f":
+        raise _refused(where, "action", space, "a Box of floats is needed, or MultiDiscrete")
+    size = math.prod(space.shape)
+    if not 1 <= size <= MOST_ACTIONS:
+        raise _refused(where, "action", space, f"1 to {MOST_ACTIONS} numbers can be sent")
+    low, high = (bound.astype(np.float64).reshape(-1) for bound in (space.low, space.high))
+    if not (np.abs([low, high]) <= LARGEST_NUMBER).all() or not (low < high).all():
+        limit = "each number needs a lower and a higher bound, between which it is stretched"
+        raise _refused(where, "action", space, limit)
+    return ActionBox(tuple(low.tolist()), tuple(high.tolist()))
 
 
 def _refused(where: str, kind: str, space: Space[Any], limit: str) -> BadRequestError:

@@ -10,6 +10,7 @@ from typing import Any
 from mtspark.core.environments.environment import (
     LARGEST_NUMBER,
     SPREAD,
+    ActionBox,
     Environment,
     FieldProblem,
     Observation,
@@ -22,7 +23,7 @@ from mtspark.core.errors import BadFileError, one_line
 VERSION = 1
 OPTIONAL = (
     *("arguments", "wrappers", "max_steps", "reward_range", "entries", "symbols", "choices"),
-    "masked",
+    *("masked", "decision_delay", "box"),
 )
 """Fields that are not written at their default."""
 
@@ -65,6 +66,8 @@ def environment_from_json(data: Any, where: str) -> Environment:
     )
     for name in ("entries", "symbols", "choices"):
         content[name] = tuple(content.get(name, ()))
+    if content.get("box") is not None:
+        content["box"] = ActionBox(**{key: tuple(row) for key, row in content["box"].items()})
     content["wrappers"] = tuple(Wrapper(**entry) for entry in content.get("wrappers", ()))
     if content.get("reward_range") is not None:
         content["reward_range"] = tuple(content["reward_range"])
@@ -95,4 +98,23 @@ def _unplayable(environment: Environment) -> FieldProblem | None:
             return FieldProblem(f"observation.{name}", list(values)[:4], "of moderate size")
     if min(seen.deviation, default=1.0) < SPREAD:
         return FieldProblem("observation.deviation", min(seen.deviation), f"{SPREAD:g} or more")
+    if environment.shown_actions >= seen.size:
+        return FieldProblem("observation.size", seen.size, "room for the pressed action")
+    return None if environment.box is None else _wrong_box(environment.box, environment.actions)
+
+
+def _wrong_box(box: ActionBox, numbers: int) -> FieldProblem | None:
+    """What no box of so many numbers can have."""
+    lengths = {"low": box.low, "high": box.high}
+    if box.deviation:
+        lengths["deviation"] = box.deviation
+    for name, values in lengths.items():
+        if len(values) != numbers:
+            return FieldProblem(f"box.{name}", list(values)[:4], f"{numbers} numbers")
+        if not all(abs(value) <= LARGEST_NUMBER for value in values):
+            return FieldProblem(f"box.{name}", list(values)[:4], "of moderate size")
+    if not all(low < high for low, high in zip(box.low, box.high, strict=True)):
+        return FieldProblem("box.high", list(box.high)[:4], "above box.low")
+    if min(box.deviation, default=1.0) < 0:
+        return FieldProblem("box.deviation", min(box.deviation), "0 or more")
     return None

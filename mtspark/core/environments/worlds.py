@@ -16,10 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtspark.core.arrays import Booleans, Floats
+from mtspark.core.environments.actions import resting_actions, shown_actions
 from mtspark.core.environments.environment import (
     ENVIRONMENT_ID,
+    MOST_VALUES,
     Environment,
     Observation,
+    Part,
     check_environment,
 )
 from mtspark.core.environments.messages import as_messages
@@ -35,7 +38,10 @@ if TYPE_CHECKING:
 USUAL_RATE = 30.0
 """Decisions a second of an environment that states no rate."""
 FASTEST_RATE = 10_000.0
-EXTRAS = {"box2d": "box2d", "swig": "box2d", "pygame": "classic"}
+EXTRAS = {
+    **{"box2d": "box2d", "swig": "box2d", "pygame": "classic"},
+    **{"mujoco": "mujoco", "imageio": "mujoco"},
+}
 """What brings a package that an environment needs: mtspark[EXTRA]."""
 PACKAGES = {"MiniGrid-": "minigrid", "BabyAI-": "minigrid"}
 """Packages, and extras of the same name, that register the environments whose names begin so."""
@@ -55,7 +61,7 @@ def world_task(environment: Environment) -> Task:
         if _is_minigrid(made) and not environment.symbols:
             environment = replace(environment, symbols=MINIGRID_SYMBOLS)
         seen = observation_of(made.observation_space, environment)
-        actions, choices = actions_of(made.action_space, environment.id)
+        actions, choices, box = actions_of(made.action_space, environment.id)
         masked = _gives_masks(environment, made)
         rate = environment.decisions_per_s or float(made.metadata.get("render_fps") or USUAL_RATE)
     finally:
@@ -66,9 +72,11 @@ def world_task(environment: Environment) -> Task:
         observation=seen,
         actions=actions,
         choices=choices,
+        box=box,
         masked=masked,
         decisions_per_s=rate,
     )
+    found = replace(found, observation=_with_pressed(found))
     return Task(environment.task_name, environment.id, tuple(range(actions)), found)
 
 
@@ -93,6 +101,29 @@ def _gives_masks(environment: Environment, made: gymnasium.Env[Any, Any]) -> boo
         raise BadRequestError(
             f"{environment.id}: cannot be reset: {one_line(error, 200)}"
         ) from error
+
+
+def _with_pressed(environment: Environment) -> Observation:
+    """The observation with what is being pressed at its end, where there is a decision delay.
+
+    Raises:
+        BadRequestError: it is too long.
+    """
+    seen, more = environment.found, environment.shown_actions
+    if not more:
+        return seen
+    if seen.size + more > MOST_VALUES:
+        raise BadRequestError(
+            f"{environment.id}: decision_delay 1 shows {seen.size + more:,} values, "
+            f"{MOST_VALUES:,} is the limit; set decision_delay = 0"
+        )
+    if seen.kind == "box":
+        return replace(seen, size=seen.size + more)
+    pressed = Part("pressed", "discrete" if environment.box is None else "box", more)
+    parts = seen.parts
+    if seen.kind != "parts":
+        parts = (Part("", seen.kind, seen.size),)
+    return Observation("parts", seen.size + more, parts=(*parts, pressed))
 
 
 def make_environment(environment: Environment, *, render: bool = False) -> gymnasium.Env[Any, Any]:
@@ -209,8 +240,11 @@ class WorldGames:
         )
         self._copies = cast("list[FlatWorld]", self._games.envs)
         self._masked = environment.masked
+        self._environment = environment
         self._lives = np.zeros(count, dtype=np.int64)
-        self._actions = np.zeros(count, dtype=np.int64)
+        # What acts next; with a decision delay, it was chosen a decision ago.
+        self._pressed = self._acting = resting_actions(environment, count)
+        self._was_done = np.zeros(count, dtype=bool)
         self.values: Floats = np.zeros((count, self.observation.size))
 
     @property
@@ -238,16 +272,22 @@ class WorldGames:
         for copy, one in zip(np.flatnonzero(starting), given.tolist(), strict=True):
             seeds[copy] = one
         shown, _ = self._games.reset(seed=seeds, options={"reset_mask": np.array(starting)})
+        self._was_done[starting] = False
+        self._rest(starting)
         self._see(shown)
         return self.frames, {"lives": self._lives}
 
     def send(self, actions: Any) -> None:
         """Begin a step."""
-        self._actions = np.asarray(actions, dtype=np.int64)
+        given = np.array(actions, dtype=self._pressed.dtype)
+        delayed = self._environment.decision_delay
+        self._acting, self._pressed = (self._pressed if delayed else given), given
 
     def recv(self) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         """End the step: frames, rewards, terminated, truncated, information."""
-        shown, rewards, ended, cut, _ = self._games.step(self._actions)
+        shown, rewards, ended, cut, _ = self._games.step(self._acting)
+        self._rest(self._was_done)
+        self._was_done = np.asarray(ended | cut)
         self._see(shown)
         return self.frames, rewards, ended, cut, {"lives": self._lives}
 
@@ -260,8 +300,16 @@ class WorldGames:
         """Release the environments."""
         self._games.close()
 
+    def _rest(self, copies: Booleans) -> None:
+        """Press nothing that was chosen in an episode before."""
+        self._pressed = self._pressed.copy()
+        self._pressed[copies] = resting_actions(self._environment, self.num_envs)[copies]
+
     def _see(self, shown: Any) -> None:
         self.values = np.array(shown)
+        if self._environment.decision_delay:
+            pressed = shown_actions(self._pressed, self._environment)
+            self.values = np.concatenate([self.values, pressed], axis=1)
 
 
 class World:
@@ -283,8 +331,13 @@ class World:
         self._shown, _ = self._made.reset(seed=seed)
         self.truncated = False
 
-    def act(self, action: int) -> tuple[float, bool]:
-        """Let one decision pass with an action.
+    @property
+    def resting(self) -> Any:
+        """What is pressed before the first decision has acted."""
+        return resting_actions(self.environment, 1)[0]
+
+    def act(self, action: Any) -> tuple[float, bool]:
+        """Let one decision pass while an action is pressed.
 
         Returns:
             Reward, and whether the episode ended with it.
@@ -293,9 +346,19 @@ class World:
         self.truncated = bool(cut and not ended)
         return float(reward), bool(ended or cut)
 
-    def observe(self) -> NDArray[Any]:
-        """What the agent sees now, (1, size, 1) messages."""
-        return np.asarray(as_messages(self._shown[None], self.environment.found)[0])
+    def observe(self, pressed: Any = None) -> NDArray[Any]:
+        """What the agent sees now, (1, size, 1) messages.
+
+        Args:
+            pressed: action that is being pressed, which an agent with a decision delay sees; None:
+                the one before the first decision.
+        """
+        values = self._shown[None]
+        if self.environment.decision_delay:
+            given = self.resting if pressed is None else pressed
+            shown = shown_actions(np.asarray(given)[None], self.environment)
+            values = np.concatenate([values, shown], axis=1)
+        return np.asarray(as_messages(values, self.environment.found)[0])
 
     @property
     def mask(self) -> Booleans | None:
@@ -335,7 +398,8 @@ def _flat(environment: Environment, *, render: bool = False) -> FlatWorld:
     made = make_environment(environment, render=render)
     try:
         seen, known = observation_of(made.observation_space, environment), environment.found
-        actions, _ = actions_of(made.action_space, environment.id)
+        seen = _with_pressed(replace(environment, observation=seen))
+        actions, _, box = actions_of(made.action_space, environment.id)
         same = seen == replace(known, mean=(), deviation=())
         if not same or actions != environment.actions:
             parts = "" if seen.size != known.size else f" of {seen.kind} {_kinds(seen)}"
@@ -343,6 +407,11 @@ def _flat(environment: Environment, *, render: bool = False) -> FlatWorld:
                 f"{environment.id}: shows {seen.size} values{parts} and takes {actions} actions "
                 f"here, its agent was trained with {known.size}"
                 f"{parts and f' of {known.kind} {_kinds(known)}'} and {environment.actions}"
+            )
+        if box != (None if environment.box is None else replace(environment.box, deviation=())):
+            raise BadRequestError(
+                f"{environment.id}: takes other actions here than its agent was trained with; "
+                "other bounds, or numbers instead of a list"
             )
         return FlatWorld(made, environment)
     except BadRequestError:

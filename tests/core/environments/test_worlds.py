@@ -413,10 +413,25 @@ def test_the_first_action_of_a_space_is_0_for_an_agent(named: Any) -> None:
         ),
         (
             spaces.Discrete(2),
-            spaces.Box(-1.0, 1.0, (2,)),
-            "action space Box(-1.0, 1.0, (2,), float32); Discrete, MultiDiscrete or "
-            "MultiBinary is needed",
+            spaces.Box(-np.inf, np.inf, (2,)),
+            "action space Box(-inf, inf, (2,), float32); each number needs a lower and a higher",
         ),
+        (
+            spaces.Discrete(2),
+            spaces.Box(np.array([0.0, 1.0]), np.array([1.0, 1.0])),
+            "each number needs a lower and a higher bound",
+        ),
+        (
+            spaces.Discrete(2),
+            spaces.Box(-1.0, 1.0, (40, 25_000)),
+            "(40, 25000), float32); 1 to 256 numbers can be sent",
+        ),
+        (
+            spaces.Discrete(2),
+            spaces.Box(0, 9, (2,), np.int32),
+            "int32); a Box of floats is needed, or MultiDiscrete",
+        ),
+        (spaces.Discrete(2), spaces.Text(5), "MultiBinary or Box of floats is needed"),
     ],
 )
 def test_spaces_that_do_not_fit_are_refused_in_one_line(

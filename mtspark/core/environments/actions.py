@@ -1,0 +1,118 @@
+"""What an agent does with the values of its readout: the best of a list, or numbers of a box.
+
+A number of a box is the tanh of its value, stretched from low to high: the readout's integer times
+its scale, in float64, rounded to float32 once. So it follows from the chip's integers alone.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mtspark.core.arrays import Floats
+from mtspark.core.backend import greedy_actions
+from mtspark.core.environments.environment import ActionBox, Environment
+from mtspark.core.environments.protocol import Task
+
+EQUAL_SHARE = 0.05
+"""Numbers of a box that are no further apart than this share of its range count as the same."""
+
+
+def chosen_actions(values: Floats, task: Task) -> NDArray[Any]:
+    """Return what an agent does, without chance.
+
+    Args:
+        values: (batch, outputs) of the readout.
+        task: that is played.
+
+    Returns:
+        (batch,) int64, the best legal action, the first one of a tie; or float32 (batch, numbers)
+        of a box.
+    """
+    box = box_of(task)
+    if box is None:
+        return greedy_actions(values, task.legal_actions)
+    return stretched(np.tanh(values[:, : box.size]), box)
+
+
+def box_of(task: Task) -> ActionBox | None:
+    """The box that a task's actions are of; None where they are of a list."""
+    return None if task.environment is None else task.environment.box
+
+
+def stretched(squashed: NDArray[np.floating[Any]], box: ActionBox) -> NDArray[np.float32]:
+    """Return numbers from low to high, float32 (batch, numbers), of numbers from -1 to 1."""
+    low, high = np.array(box.low), np.array(box.high)
+    numbers = low + (np.asarray(squashed, np.float64) + 1) / 2 * (high - low)
+    # Rounding to float32 may not lead out of bounds that were stated in float32.
+    return np.clip(numbers, low, high).astype(np.float32)
+
+
+def same_actions(
+    one: NDArray[Any], other: NDArray[Any], box: ActionBox | None
+) -> NDArray[np.bool_]:
+    """Which decisions of two agents are the same, (batch,).
+
+    Args:
+        one, other: of :func:`chosen_actions`.
+        box: that they are of; its numbers count as the same where all are within
+            :data:`EQUAL_SHARE` of its range.
+    """
+    if box is None:
+        return np.asarray(one == other)
+    apart = np.abs(one.astype(np.float64) - other)
+    within = apart <= EQUAL_SHARE * (np.array(box.high) - np.array(box.low))
+    return np.asarray(within.all(axis=1))
+
+
+def resting_actions(environment: Environment, count: int) -> NDArray[Any]:
+    """What is pressed before a first decision, and where nobody plays: the first, or the middle."""
+    if environment.box is None:
+        return np.zeros(count, dtype=np.int64)
+    return stretched(np.zeros((count, environment.box.size)), environment.box)
+
+
+def random_actions(task: Task, count: int, generator: np.random.Generator) -> NDArray[Any]:
+    """Draw actions of a task with equal chances, as :func:`chosen_actions` returns them."""
+    box = box_of(task)
+    if box is None:
+        return generator.choice(task.legal_actions, size=count)
+    return stretched(generator.uniform(-1, 1, (count, box.size)), box)
+
+
+def shown_actions(actions: NDArray[Any], environment: Environment) -> Floats:
+    """Return pressed actions as an observation holds them, (count, shown_actions).
+
+    Args:
+        actions: as :func:`chosen_actions` returns them.
+        environment: with a decision delay. Its list of actions is one-hot, a box is -1 to 1.
+    """
+    box = environment.box
+    if box is None:
+        return np.eye(environment.actions)[np.asarray(actions, np.int64)]
+    low, high = np.array(box.low), np.array(box.high)
+    return (np.asarray(actions, np.float64) - low) / (high - low) * 2 - 1
+
+
+def as_plain(action: Any) -> int | tuple[float, ...]:
+    """One decision's action as plain values: its number, or the numbers of a box."""
+    given = np.asarray(action)
+    if given.ndim == 0:
+        return int(given)
+    # The float64 of a float32, which has the same shortest text there.
+    return tuple(float(number) for number in given)
+
+
+def action_text(action: int | tuple[float, ...]) -> str:
+    """Write an action as stored runs hold it, without a space; it reads back as the same."""
+    if isinstance(action, tuple):
+        return ",".join(str(np.float32(number)) for number in action)
+    return str(action)
+
+
+def action_bytes(action: Any) -> bytes:
+    """An action for hashes of games: int64, or the float32 of a box."""
+    given = np.asarray(action)
+    return given.astype("<i8" if given.ndim == 0 else "<f4").tobytes()
