@@ -154,6 +154,19 @@ def number_of(name: str) -> int:
     return number
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux has these rules")
+def test_every_rule_of_this_kernel_is_in_force() -> None:
+    """Else the tests below would be left out, one and all."""
+    status = read_guarded("f", lambda _: Path("/proc/self/status").read_text(), LIMITS, trust=False)
+    found, here = dict(line.split(":\t", 1) for line in status.splitlines()), mechanisms_here()
+    assert found["NoNewPrivs"] == "1"
+    assert {Mechanism.LIMITS, Mechanism.PARENT, Mechanism.PRIVILEGES} <= set(here)
+    assert (Mechanism.LANDLOCK in here) == (landlock_version() > 0)
+    if processor() is not None and "Seccomp" in found:
+        assert found["Seccomp"] == "2"
+        assert Mechanism.SECCOMP in here
+
+
 def test_the_reading_child_changes_no_file(victim: Path) -> None:
     if not {Mechanism.LANDLOCK, Mechanism.SECCOMP} & set(mechanisms_here()):
         pytest.skip("this machine has neither Landlock nor seccomp: `mtspark doctor` says so")

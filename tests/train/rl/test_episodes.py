@@ -215,6 +215,34 @@ def test_a_copy_whose_game_ends_starts_alone_and_from_a_seed_of_its_own(
     assert len({*first, *second}) == 4
 
 
+def test_running_games_of_unequal_age_are_played_again_to_the_same_step(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The scripted copies are 2 and 1 decisions into their second games after six steps."""
+    script_games(monkeypatch)
+    monkeypatch.setattr(collect, "SEED_LASTS", 1)
+
+    def made() -> TaskGames:
+        return TaskGames(Task("pong", "pong", (0, 3)), PROTOCOL, 2, 1, seed=5)
+
+    games, again = made(), made()
+    games.start()
+    for step in range(6):
+        games.send(np.array([0, 3]) if step % 2 else np.array([3, 0]))
+        games.receive(life_loss_is_terminal=False)
+    state = games.state()
+    assert state["lengths"].tolist() == [2, 1]
+    assert again.replay(state, lambda _: None)
+    assert torch.equal(again.frames, games.frames)
+    assert {name: str(value) for name, value in again.state().items()} == {
+        name: str(value) for name, value in state.items()
+    }
+    # The second copy waits for a step in which only the first one plays.
+    sent: Any = again._games
+    assert [actions.tolist()[0] for actions in sent.actions] == [3, 0]
+    assert sent.actions[-1].tolist() == [0, 3]
+
+
 def test_a_checkpoint_without_running_games_restarts_them(tmp_path: Path) -> None:
     train(replace(ONE_GAME, total_steps=48), tmp_path)
     content = torch.load(tmp_path / "resume.pt", weights_only=True)

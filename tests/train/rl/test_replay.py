@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import resource
 from collections.abc import Callable
 from dataclasses import astuple
@@ -202,6 +203,17 @@ def test_only_what_is_filled_is_written_and_read(tmp_path: Path) -> None:
     assert np.array_equal(np.load(tmp_path / "replay" / "action.npy"), np.arange(6))
 
 
+def test_a_replay_is_written_and_read_without_memory_maps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a full disk a memory map ends the process, SIGBUS, without a word."""
+    monkeypatch.setattr(mmap, "mmap", lambda *_, **__: pytest.fail("a memory map"))
+    filled().save(tmp_path / "replay")
+    again = Replay(capacity=500, stack=STACK, batch_size=256)
+    again.load(tmp_path / "replay")
+    assert len(again) == 2 * STEPS * COPIES
+
+
 def test_a_disk_that_fills_up_is_one_line_and_leaves_no_half(tmp_path: Path) -> None:
     replay = filled()
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -212,6 +224,17 @@ def test_a_disk_that_fills_up_is_one_line_and_leaves_no_half(tmp_path: Path) -> 
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert not list((tmp_path / "replay").glob("*.tmp*"))
+
+
+def test_a_replay_larger_than_memory_is_one_line() -> None:
+    """A petabyte, of one pixel a frame: no system promises that."""
+    replay = Replay(capacity=2**50, stack=1, batch_size=4)
+    with pytest.raises(BadRequestError, match=r"replay\.capacity: .* take .* GiB.* lower it$"):
+        replay.add(
+            torch.zeros(1, 1, 1, 1, dtype=torch.uint8),
+            *[torch.zeros(1, 1)] * 3,
+            torch.ones(1, 1) > 0,
+        )
 
 
 def damage_length(folder: Path) -> None:

@@ -19,6 +19,7 @@ from mtspark.core.errors import BadFileError, BadRequestError
 from mtspark.train.checkpoint.agent import load_agent, save_agent
 from mtspark.train.config.games import ReplayConfig, TrainConfig
 from mtspark.train.networks.config import ConvSize, NetworkConfig
+from mtspark.train.rl import run as run_module
 from mtspark.train.rl.pqn import PqnTrainer
 from mtspark.train.rl.run import RUN_FORMAT, ReplayCheckpoints, train
 from mtspark.train.rl.trainer import Trainer
@@ -320,15 +321,19 @@ def test_the_agent_that_a_run_started_from_may_be_gone_when_it_resumes(
 
 
 class Kill(RunCallback):
-    """Sends this process a signal within the second update."""
+    """Sends this process a signal within the third update; notes all checkpoints."""
 
     def __init__(self, number: int) -> None:
         self.number, self.updates = number, 0
+        self.checkpoints: list[float] = []
 
     def on_update(self, run: Run, update: Update) -> None:
         self.updates += 1
-        if self.updates == 2:
+        if self.updates == 3:
             os.kill(os.getpid(), self.number)
+
+    def on_checkpoint(self, run: Run) -> None:
+        self.checkpoints.append(run.reached)
 
 
 def in_a_child(work: Callable[[], None]) -> None:
@@ -359,17 +364,18 @@ def test_a_signal_saves_the_run_and_the_same_call_goes_on(
     number = signal.Signals[name]
 
     def stop() -> None:
-        before = signal.getsignal(number)
-        # After 8 decisions comes the first checkpoint by itself, the next one after 32.
-        with pytest.raises(StoppedError, match="goes on from decision 16") as stopped:
-            train(config, tmp_path, callbacks=[Kill(number)])
+        before, kill = signal.getsignal(number), Kill(number)
+        with pytest.raises(StoppedError, match="goes on from decision 24") as stopped:
+            train(config, tmp_path, callbacks=[kill])
         assert stopped.value.signal == number
+        # After 8 decisions comes the first checkpoint by itself, then where they have doubled.
+        assert kill.checkpoints == [8, 16, 24]
         assert signal.getsignal(number) == before
 
     in_a_child(stop)
-    assert torch.load(tmp_path / "resume.pt", weights_only=True)["state"]["steps"] == 16
+    assert torch.load(tmp_path / "resume.pt", weights_only=True)["state"]["steps"] == 24
     events = b"".join(path.read_bytes() for path in (tmp_path / "tensorboard").iterdir())
-    assert events.count(b"training/loss") == 2
+    assert events.count(b"training/loss") == 3
     assert same(weights(train(config, tmp_path).path), weights(whole))
 
 
@@ -380,6 +386,26 @@ def test_tensorboard_has_everything_up_to_the_checkpoint_of_a_killed_run(tmp_pat
             assert events.count(b"training/loss") == run.reached // 8
 
     train(SMALL, tmp_path, callbacks=[Look()])
+
+
+@pytest.mark.parametrize(
+    ("error", "refusal"),
+    [
+        (MemoryError(), BadRequestError),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), BadRequestError),
+        (RuntimeError("a mistake of ours"), RuntimeError),
+    ],
+)
+def test_memory_that_ends_in_the_middle_is_one_line(
+    error: Exception, refusal: type[Exception], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def short(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(run_module, "_train", short)
+    says = "needs more memory than there is; lower" if refusal is BadRequestError else "of ours"
+    with pytest.raises(refusal, match=says):
+        train(SMALL, tmp_path)
 
 
 def test_a_folder_with_another_run_is_refused(tmp_path: Path) -> None:
