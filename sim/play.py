@@ -18,6 +18,7 @@ from mtspark.core.environments import (
     Games,
     Task,
     make_games,
+    masks_of,
     protocol_with_sticky,
 )
 from mtspark.core.errors import BadRequestError
@@ -250,14 +251,16 @@ def _play_group(
         # A copy: the games reuse their memory.
         frames = following[running]
         decision = backend.decide(frames, row, trace=trace)
-        chosen = greedy_actions(decision.values, legal)
+        masks = masks_of(games)
+        allowed = None if masks is None else masks[running]
+        chosen = greedy_actions(decision.values, legal, allowed)
         # A game that has ended goes on, with actions that nobody counts.
-        actions = np.full(count, legal[0])
+        actions = np.full(count, legal[0]) if masks is None else np.array(legal)[masks.argmax(1)]
         actions[running] = chosen
         following, given, ended, cut, _ = games.step(actions)
         rewards = np.asarray(given, dtype=np.float64)[running]
         if observe is not None:
-            observe(Moment(frames, episode[running], chosen, rewards, decision))
+            observe(Moment(frames, episode[running], chosen, rewards, decision, allowed))
         score[running] += rewards
         decisions[running] += 1
         for index, action, reward in zip(running, chosen.tolist(), rewards.tolist(), strict=True):

@@ -62,6 +62,7 @@ class Moment:
         actions: (games,) what it chose.
         rewards: (games,) what the game gave for it.
         decision: the backend's answer.
+        masks: (games, legal actions) which the environments allowed; None where all.
     """
 
     frames: NDArray[np.uint8]
@@ -69,6 +70,7 @@ class Moment:
     actions: NDArray[np.int64]
     rewards: NDArray[np.float64]
     decision: Decision
+    masks: NDArray[np.bool_] | None = None
 
 
 class Decider(Protocol):
@@ -115,8 +117,19 @@ class Memoryless:
 
 
 def greedy_actions(
-    values: NDArray[np.float64], legal_actions: tuple[int, ...]
+    values: NDArray[np.float64],
+    legal_actions: tuple[int, ...],
+    masks: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.int64]:
-    """Best legal action of each row; the first one wins a tie."""
+    """Best legal action of each row; the first one wins a tie.
+
+    Args:
+        values: (rows, actions).
+        legal_actions: of the task.
+        masks: (rows, legal actions) which of them an environment allows now; None where all.
+    """
     legal = np.asarray(legal_actions)
-    return legal[np.argmax(values[:, legal], axis=1)].astype(np.int64)
+    of_legal = values[:, legal]
+    if masks is not None:
+        of_legal = np.where(masks, of_legal, -np.inf)
+    return legal[np.argmax(of_legal, axis=1)].astype(np.int64)

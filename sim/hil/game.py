@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mtspark.core.arrays import Pixels
+from mtspark.core.arrays import Booleans, Pixels
 from mtspark.core.environments import (
     FRAME_RATE_HZ,
     NOOP,
@@ -15,7 +15,7 @@ from mtspark.core.environments import (
     World,
 )
 
-__all__ = ["FRAME_RATE_HZ", "AreaResize", "FrameGame", "Pace", "open_game", "pace_of"]
+__all__ = ["FRAME_RATE_HZ", "AreaResize", "FrameGame", "Pace", "allowed_in", "open_game", "pace_of"]
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,12 @@ class WorldGame(World):
     def observe(self, pressed: int = NOOP) -> Pixels:
         """What the agent sees now; what is pressed is not shown."""
         return super().observe()
+
+
+def allowed_in(game: FrameGame | WorldGame) -> Booleans | None:
+    """(1, legal actions) which of them a game allows now; None where all."""
+    mask = game.mask if isinstance(game, WorldGame) else None
+    return None if mask is None else mask[None]
 
 
 def open_game(task: Task, protocol: GameProtocol | None) -> FrameGame | WorldGame:

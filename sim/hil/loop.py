@@ -26,7 +26,7 @@ from mtspark.core.chip_network import ChipNetwork, Encoder
 from mtspark.core.environments import NOOP, GameProtocol, Task, protocol_with_sticky
 from mtspark.core.errors import BadNetworkError, BadRequestError
 from mtspark.sim.hil.faults import Faults
-from mtspark.sim.hil.game import FrameGame, Pace, WorldGame, open_game, pace_of
+from mtspark.sim.hil.game import FrameGame, Pace, WorldGame, allowed_in, open_game, pace_of
 from mtspark.sim.hil.host import HostedChip
 from mtspark.sim.hil.options import Hold
 from mtspark.sim.hil.realtime import RealTransport
@@ -314,12 +314,14 @@ def _play(
             decision += 1
             if not delay:
                 seen = game.observe()
+                button.allow(allowed_in(game))
                 send(decision, now, seen & kept.view(seen.dtype))
         if border or not delay:
             button.press(transport.collect(now), frames)
             if loop.hold is Hold.NOOP and frames - button.since >= skip:
                 button.action = NOOP
         if border and delay:
+            button.allow(allowed_in(game))
             seen = game.observe(button.action)
             send(decision, now, seen & kept.view(seen.dtype))
         if seen is not None and observe is not None:
@@ -358,16 +360,16 @@ class _Judge:
         self._backend = backend
         self._row = row
         self._legal = legal
-        self._actions: dict[int, int] = {}
+        self._values: dict[int, NDArray[np.float64]] = {}
 
     def see(self, decision: int, frame: Pixels) -> None:
-        """Decide, and keep the action until an answer is there to compare."""
-        values = self._backend.decide(frame[None], self._row).values
-        self._actions[decision] = int(greedy_actions(values, self._legal)[0])
+        """Decide, and keep the values until an answer is there to compare."""
+        self._values[decision] = self._backend.decide(frame[None], self._row).values
 
-    def differs(self, decision: int, action: int) -> bool:
-        """Whether another action was chosen than here."""
-        return self._actions.pop(decision) != action
+    def differs(self, decision: int, action: int, allowed: NDArray[np.bool_] | None) -> bool:
+        """Whether another action was chosen than here, of those that are allowed then."""
+        values = self._values.pop(decision)
+        return int(greedy_actions(values, self._legal, allowed)[0]) != action
 
 
 @dataclass
@@ -382,6 +384,8 @@ class _Button:
         action: held now.
         newest: decision whose answer it is; -1 before the first.
         since: emulator frame from which it is held.
+        allowed: (1, legal actions) which of them the environment allows now; None: all.
+        values: of the newest answer.
     """
 
     legal: tuple[int, ...]
@@ -391,19 +395,32 @@ class _Button:
     action: int = NOOP
     newest: int = -1
     since: int = 0
+    allowed: NDArray[np.bool_] | None = None
+    values: NDArray[np.float64] | None = None
+
+    def allow(self, allowed: NDArray[np.bool_] | None) -> None:
+        """Hold an action that is allowed from now on: the next best of the newest answer."""
+        self.allowed = allowed
+        if allowed is None or allowed[0, self.legal.index(self.action)]:
+            return
+        values = np.zeros(max(self.legal) + 1) if self.values is None else self.values
+        self.action = self._best(values)
+
+    def _best(self, values: NDArray[np.float64]) -> int:
+        return int(greedy_actions(values[None], self.legal, self.allowed)[0])
 
     def press(self, answers: list[Answer], frame: int) -> None:
         """Count answers that have arrived, and hold the action of the newest from a frame on."""
         for answer in answers:
             self.tally.answered(answer, self.deadline_s)
-            chosen = int(greedy_actions(answer.values[None], self.legal)[0])
+            chosen = self._best(answer.values)
             if self.judge is not None and self.tally.differing is not None:
-                self.tally.differing += self.judge.differs(answer.decision, chosen)
+                self.tally.differing += self.judge.differs(answer.decision, chosen, self.allowed)
             if answer.decision < self.newest:
                 self.tally.overtaken += 1
                 continue
             self.newest, self.since = answer.decision, frame
-            self.action = chosen
+            self.action, self.values = chosen, answer.values
 
 
 def _transport(

@@ -50,5 +50,33 @@ def register(name: str, seen: spaces.Space[Any], taken: spaces.Space[Any] | None
     )
 
 
+class Door(gymnasium.Env[Any, Any]):
+    """Allows the actions of its state only, none at its end, and fails at others."""
+
+    observation_space = spaces.Discrete(4)
+    action_space = spaces.Discrete(3)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.state = int(self.np_random.integers(4))
+        return self.state, {"action_mask": self.mask}
+
+    @property
+    def mask(self) -> Any:
+        return np.array([(self.state + action) % 3 != 0 for action in range(3)], np.int8)
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        assert self.mask[action], "an action that was not allowed"
+        self.state = int(self.np_random.integers(4))
+        over = bool(self.np_random.random() < 0.2)
+        given = self.mask * 0 if over else self.mask
+        return self.state, float(action), over, False, {"action_mask": given}
+
+
+def register_door() -> None:
+    """Give :class:`Door` a name; a test removes it again."""
+    gymnasium.register("Door-v0", Door, disable_env_checker=True, max_episode_steps=12)
+
+
 def box(low: float, high: float, *shape: int) -> spaces.Box:
     return spaces.Box(np.full(shape, low, np.float32), np.full(shape, high, np.float32))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import gymnasium
 import numpy as np
 import pytest
 import torch
@@ -13,10 +15,11 @@ from mtspark.core.environments import NOOP, Environment, world_task
 from mtspark.core.errors import BadRequestError
 from mtspark.train.checkpoint import load_agent
 from mtspark.train.config import TrainConfig, to_config
+from mtspark.train.config.games import ReplayConfig
 from mtspark.train.networks import MTSparkNetwork, NetworkConfig
 from mtspark.train.rl.collect import Games, Step, TaskGames
 from mtspark.train.rl.run import make_trainer
-from tests.support.worlds import cartpole
+from tests.support.worlds import cartpole, register_door
 
 SMALL = {"games_per_task": 4, "rollout_steps": 8, "minibatches": 2, "total_steps": 64}
 
@@ -162,6 +165,30 @@ def test_signed_frames_are_deviations_to_the_network() -> None:
         values = network(frames.view(3, 1, 4, 1), torch.zeros(3, dtype=torch.long))
     # Only the second frame's current, 1.5, is above the threshold of 1.
     assert values[:, 0].tolist() == pytest.approx([0.0, 0.5, 0.0])
+
+
+def test_masked_actions_are_never_played_also_when_a_run_goes_on() -> None:
+    """The environment fails at an action that it did not allow."""
+    register_door()
+    fields = {"games": ["Door-v0"], **SMALL, "final_exploration": 0.5, "exploration_longest": 4}
+    made = to_config(fields, "recipe")
+    assert isinstance(made, TrainConfig)
+    trainer = make_trainer(made)
+    allowed = []
+    for _ in range(4):
+        rollout = trainer.roll_out()  # type: ignore[attr-defined]
+        # A state's best next action is one of those that it allows.
+        states = rollout["next_frames"].flatten(0, 1)[:, 0, :, 0].argmax(1)
+        allowed.append((states + rollout["next_greedy"].flatten()) % 3 != 0)
+    state = trainer.state()
+    again = make_trainer(made)
+    assert again.restore(state) == ()
+    assert torch.equal(again.observe(), trainer.observe())
+    again.update()
+    with pytest.raises(BadRequestError, match="Door-v0 allows some of its actions at a time"):
+        make_trainer(replace(made, algorithm="dqn", replay=ReplayConfig(warmup=8)))
+    gymnasium.registry.pop("Door-v0")
+    assert torch.cat(allowed).float().mean() > 0.7  # all but the last states of episodes
 
 
 def test_an_environment_has_an_action_that_fills_replays() -> None:

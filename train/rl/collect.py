@@ -28,6 +28,7 @@ from mtspark.core.environments import (
     WorldGames,
     box_of,
     make_games,
+    masks_of,
     random_actions,
     resting_actions,
 )
@@ -76,7 +77,7 @@ def random_frames(task: Task, protocol: GameProtocol, seed: int, decisions: int 
     frames = []
     for _ in range(decisions):
         frames.append(games.frames)
-        games.send(random_actions(task, games.copies, generator))
+        games.send(games.random_actions(generator))
         games.receive(life_loss_is_terminal=False)
     return torch.cat(frames)
 
@@ -149,6 +150,15 @@ class TaskGames:
         self._resting = _resting(task, copies)
         self._sent: AnyArray = self._resting
 
+    @property
+    def allowed(self) -> Booleans | None:
+        """(copies, legal actions) which of them an environment allows now; None where all."""
+        return masks_of(self._games)
+
+    def random_actions(self, generator: np.random.Generator) -> AnyArray:
+        """Draw an action of every copy, of those that are allowed."""
+        return random_actions(self.task, self.copies, generator, self.allowed)
+
     def _measured(self) -> RunningStatistics | None:
         """First statistics, of random play; the task takes them."""
         environment = self.task.environment
@@ -164,7 +174,8 @@ class TaskGames:
         games.reset(seed=int(generator.integers(0, 2**30)))
         for _ in range(MEASURED_DECISIONS):
             statistics.add(games.values)
-            games.step(random_actions(self.task, MEASURED_COPIES, generator))
+            actions = random_actions(self.task, MEASURED_COPIES, generator, masks_of(games))
+            games.step(actions)
         games.close()
         self._take(statistics)
         return statistics
@@ -349,6 +360,9 @@ class TaskGames:
             if step:
                 self._start_again(starts == step, seeds)
             running = starts <= step
+            if self.allowed is not None:
+                first = np.array(self.task.legal_actions)[self.allowed.argmax(1)]
+                actions = np.where(running, actions, first)
             self._games.send(actions)
             frames, rewards, ended, cut, info = self._games.recv()
             valid = running & ~self._was_done
@@ -437,6 +451,20 @@ class Games:
         """(copies,) task index of every copy of the active tasks."""
         copies = torch.tensor([self.of_tasks[index].copies for index in active])
         return torch.tensor(active).repeat_interleave(copies)
+
+    def allowed(self, active: tuple[int, ...]) -> Tensor | None:
+        """(copies, outputs) which actions of the active tasks are allowed now; None: all legal."""
+        masks = [self.of_tasks[index].allowed for index in active]
+        if all(mask is None for mask in masks):
+            return None
+        parts = []
+        for index, mask in zip(active, masks, strict=True):
+            game = self.of_tasks[index]
+            legal = list(game.task.legal_actions)
+            part = torch.zeros(game.copies, self.config.network.actions, dtype=torch.bool)
+            part[:, legal] = True if mask is None else torch.from_numpy(mask)
+            parts.append(part)
+        return torch.cat(parts)
 
     def step(self, active: tuple[int, ...], actions: AnyArray) -> tuple[Step, ...]:
         """Play one decision of every copy of the active tasks, which step at the same time.

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
-from mtspark.core.arrays import Floats, Integers
+from mtspark.core.arrays import Booleans, Floats, Integers
 from mtspark.core.environments import Task
 from mtspark.train.config import TrainConfig
 from mtspark.train.rl.schedule import Schedule
@@ -71,6 +72,7 @@ class RandomActions:
         rates: Floats,
         active: tuple[int, ...],
         generator: np.random.Generator,
+        allowed: Sequence[Booleans | None] = (),
     ) -> Integers:
         """Return the actions to play.
 
@@ -79,25 +81,31 @@ class RandomActions:
             rates: (copies,) chance that a random action begins.
             active: task indices.
             generator: of the random numbers.
+            allowed: for each active task, (copies, legal actions) which of them its environment
+                allows now; None: all.
 
         Returns:
-            (copies,) actions.
+            (copies,) actions; where a held one is not allowed any more, the best one.
         """
         chosen = greedy.copy()
         begins = generator.random(len(chosen)) < rates
         start = 0
-        for index in active:
+        for index, masks in zip(active, allowed or [None] * len(active), strict=True):
             held, left = self._held[index], self._left[index]
             legal = self._tasks[index].legal_actions
             for copy in np.flatnonzero(begins[start : start + len(held)] & (left == 0)):
-                held[copy] = generator.choice(legal)
+                free = legal if masks is None else np.array(legal)[masks[copy]]
+                held[copy] = generator.choice(free)
                 # One draw less where durations are all 1: runs of before durations stay as they
                 # were.
                 once = self._longest == 1
                 left[copy] = 1 if once else 1 + generator.choice(self._longest, p=self._chances)
             playing = left > 0
+            if masks is not None:
+                known = np.array(legal) == held[:, None]
+                playing = playing & (known & masks).any(1)
             chosen[start : start + len(held)][playing] = held[playing]
-            left[playing] -= 1
+            left[left > 0] -= 1
             start += len(held)
         return chosen
 

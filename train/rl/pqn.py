@@ -56,7 +56,7 @@ class PqnTrainer(Trainer):
         with torch.no_grad(), self.network.weights_kept():
             turns = [self.play() for _ in range(self.config.rollout_steps)]
             last_frames = self.observe()
-            last_greedy = self.values(self.network, last_frames, task).argmax(1)
+            last_greedy = self.greedy(last_frames, task)
 
         def joined(name: str) -> Tensor:
             return torch.stack([turn.joined(name) for turn in turns]).to(self.device)

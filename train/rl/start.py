@@ -110,6 +110,11 @@ def check_actions(tasks: tuple[Task, ...], config: TrainConfig) -> None:
                 f"network.actions is {config.network.actions}, {task.name} needs {needed}; "
                 "18 serve every game of ALE"
             )
+        if config.algorithm == "dqn" and task.environment is not None and task.environment.masked:
+            raise BadRequestError(
+                f"algorithm dqn: {task.name} allows some of its actions at a time, which a replay "
+                "does not keep; use pqn"
+            )
         seen = None if task.environment is None else task.environment.found
         if seen is not None and seen.shape != config.network.observation_shape:
             raise BadRequestError(

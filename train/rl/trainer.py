@@ -17,7 +17,7 @@ from torch import Tensor
 from mtspark.core.environments import Task, task_for_game, world_task
 from mtspark.train.checkpoint import Agent
 from mtspark.train.config import TrainConfig, config_to_json
-from mtspark.train.networks import MTSparkNetwork
+from mtspark.train.networks import MTSparkNetwork, mask_illegal
 from mtspark.train.rl.care import Care
 from mtspark.train.rl.collect import Games
 from mtspark.train.rl.cost import OperationCost
@@ -138,18 +138,26 @@ class Trainer(ABC):
         """uint8 (copies, stack, height, width) frames of every copy that plays now."""
         return self.games.frames(self.active).to(self.device)
 
+    def greedy(self, frames: Tensor, task: Tensor) -> Tensor:
+        """(copies,) best allowed actions of the games that play now, on what they show."""
+        values, allowed = self.values(self.network, frames, task), self.games.allowed(self.active)
+        if allowed is not None:
+            values = mask_illegal(values, allowed.to(self.device))
+        return values.argmax(1)
+
     @torch.no_grad()
     def play(self) -> Turn:
         """Play one epsilon-greedy decision of every active game."""
         self.network.eval()
         active = self.active
         frames, task = self.observe(), self.task_of_copy()
-        greedy = self.values(self.network, frames, task).argmax(1)
+        greedy = self.greedy(frames, task)
         actions = self.random_actions(
             greedy.cpu().numpy(),
             self.exploration.rates(self.progress.steps),
             active,
             self.generator,
+            [self.games[index].allowed for index in active],
         )
         steps = self.games.step(active, actions)
         rewards = self.games.learned_rewards(active, steps)

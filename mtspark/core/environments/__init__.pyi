@@ -43,4 +43,5 @@ from .stored import environment_to_json as environment_to_json
 from .vector import Games as Games
 from .worlds import World as World
 from .worlds import WorldGames as WorldGames
+from .worlds import masks_of as masks_of
 from .worlds import world_task as world_task

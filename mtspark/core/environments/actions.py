@@ -74,9 +74,24 @@ def resting_actions(environment: Environment, count: int) -> NDArray[Any]:
     return stretched(np.zeros((count, environment.box.size)), environment.box)
 
 
-def random_actions(task: Task, count: int, generator: np.random.Generator) -> NDArray[Any]:
-    """Draw actions of a task with equal chances, as :func:`chosen_actions` returns them."""
+def random_actions(
+    task: Task,
+    count: int,
+    generator: np.random.Generator,
+    masks: NDArray[np.bool_] | None = None,
+) -> NDArray[Any]:
+    """Draw actions of a task with equal chances, as :func:`chosen_actions` returns them.
+
+    Args:
+        task: that is played.
+        count: how many.
+        generator: of the random numbers.
+        masks: (count, legal actions) which of them an environment allows now; None: all.
+    """
     box = box_of(task)
+    if masks is not None:
+        legal = np.array(task.legal_actions)
+        return np.array([generator.choice(legal[mask]) for mask in masks])
     if box is None:
         return generator.choice(task.legal_actions, size=count)
     return stretched(generator.uniform(-1, 1, (count, box.size)), box)

@@ -52,7 +52,7 @@ class FlatWorld(gymnasium.Wrapper[Any, Any, Any, Any]):
     def step(self, action: Any) -> tuple[Floats, Any, bool, bool, dict[str, Any]]:
         """Take the action of a number, or the numbers of a box."""
         shown, reward, ended, cut, info = self.env.step(self._own(action))
-        return self._seen(shown, info), reward, ended, cut, info
+        return self._seen(shown, info, over=ended or cut), reward, ended, cut, info
 
     def _own(self, action: Any) -> Any:
         """An action in the environment's own form."""
@@ -65,9 +65,11 @@ class FlatWorld(gymnasium.Wrapper[Any, Any, Any, Any]):
         numbers = np.array(np.unravel_index(action, choices)).reshape(self._shape)
         return (numbers + self._first).astype(self.env.action_space.dtype)
 
-    def _seen(self, shown: Any, info: dict[str, Any]) -> Floats:
+    def _seen(self, shown: Any, info: dict[str, Any], *, over: bool = False) -> Floats:
         if self._described.masked:
-            self.mask = self._allowed(info)
+            # Nothing may be allowed after the end, where nothing is chosen.
+            ended = np.ones(self._described.actions, bool)
+            self.mask = ended if over else self._allowed(info)
         rows = []
         for part in self._parts:
             inner = shown

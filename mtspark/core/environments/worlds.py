@@ -62,7 +62,7 @@ def world_task(environment: Environment) -> Task:
             environment = replace(environment, symbols=MINIGRID_SYMBOLS)
         seen = observation_of(made.observation_space, environment)
         actions, choices, box = actions_of(made.action_space, environment.id)
-        masked = _gives_masks(environment, made)
+        masked = _gives_masks(environment, made) and box is None
         rate = environment.decisions_per_s or float(made.metadata.get("render_fps") or USUAL_RATE)
     finally:
         made.close()
@@ -76,6 +76,11 @@ def world_task(environment: Environment) -> Task:
         masked=masked,
         decisions_per_s=rate,
     )
+    if masked and environment.decision_delay:
+        raise BadRequestError(
+            f"{environment.id}: allows some of its actions at a time, and with decision_delay 1 "
+            "they would act a decision later; set decision_delay = 0"
+        )
     found = replace(found, observation=_with_pressed(found))
     return Task(environment.task_name, environment.id, tuple(range(actions)), found)
 
@@ -310,6 +315,11 @@ class WorldGames:
         if self._environment.decision_delay:
             pressed = shown_actions(self._pressed, self._environment)
             self.values = np.concatenate([self.values, pressed], axis=1)
+
+
+def masks_of(games: Any) -> Booleans | None:
+    """(copies, actions) which actions the environments allow now; None where all, as ALE's do."""
+    return games.masks if isinstance(games, WorldGames) else None
 
 
 class World:

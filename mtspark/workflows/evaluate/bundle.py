@@ -206,7 +206,8 @@ def pair_of_rows(
         def ask_torch(moment: Moment) -> None:
             nonlocal same, asked
             answer = torch_agent.decide(moment.frames, index)
-            agree = greedy_actions(answer.values, legal) == moment.actions
+            chosen = greedy_actions(answer.values, legal, moment.masks)
+            agree = chosen == moment.actions
             same += int(agree.sum())
             asked += len(agree)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mtspark.core.environments import make_games
+from mtspark.core.environments import make_games, masks_of, random_actions
 from mtspark.workflows.export.request import WEIGHT_BITS
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def frames_of(agent: Agent, task: Task, moments: int = MOMENTS) -> NDArray[np.ui
         games.reset(seed=0)
         kept = []
         for step in range(1, RANDOM_STEPS + 1):
-            frames = games.step(generator.choice(task.legal_actions, size=GAMES))[0]
+            frames = games.step(random_actions(task, GAMES, generator, masks_of(games)))[0]
             if step % (RANDOM_STEPS // moments) == 0:
                 kept.append(frames.copy())
     finally:
