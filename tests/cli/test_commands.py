@@ -61,6 +61,7 @@ def test_export_writes_graphs_network_and_the_checkpoint(bundle: Path) -> None:
     assert all(room["membrane"] < 1 for room in fidelity["headroom"])
 
 
+@pytest.mark.slow
 def test_mtspark_export_is_the_same_command(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -59,6 +59,7 @@ def test_bundles_without_a_twin_are_refused(played: Path, tmp_path: Path) -> Non
         twin_of(replace(bundle, network=fewer))
 
 
+@pytest.mark.slow
 def test_image_tasks_are_scored_by_accuracy(call: Call, tmp_path: Path) -> None:
     """A network whose tasks are image sets exports, compares and is scored by the same commands."""
     sizes = NetworkConfig(

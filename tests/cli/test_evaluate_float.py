@@ -70,6 +70,7 @@ def test_an_agent_that_no_chip_can_run_is_scored(
     assert "chip" not in shown
 
 
+@pytest.mark.slow
 def test_it_goes_on_with_the_rows_that_it_has(
     short: Path, call: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

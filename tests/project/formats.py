@@ -282,7 +282,7 @@ def _export_options(at: Workshop) -> Any:
     return {**summary, "onnx": onnx_metadata(at.folder / "options.deploy" / "network.onnx")}
 
 
-@case()
+@case(slow=True)
 def _export_encoder(at: Workshop) -> Any:
     """What the encoder of a game's frames adds to a bundle, and to the ONNX graph in it."""
     at.call("export", TINY, "-o", "changes.deploy", "--formats", "onnx")
@@ -331,7 +331,7 @@ def onnx_metadata(path: Path) -> Any:
 # Play
 
 
-@case()
+@case(slow=True)
 def _run_pong(at: Workshop) -> Any:
     words = ("--task", "pong", "--episodes", 2, "--max-decisions", 60)
     return at.json("run", at.bundle("pong"), *words)

@@ -93,6 +93,7 @@ def test_the_hash_that_runs_carry_is_that_of_the_files(name: str, workshop: Work
     assert workshop.json("map", folder, code=(0, 1))["network_sha256"] == hashed
 
 
+@pytest.mark.slow
 def test_a_run_is_stored_as_it_is_written(workshop: Workshop) -> None:
     folder = workshop.bundle("pong")
     before = set((workshop.folder / folder / "runs").glob("*"))
@@ -167,6 +168,7 @@ def test_a_bundle_from_before_plays_the_games_of_its_stored_run(
     assert all("1 of 1 episodes took every action" in check["text"] for check in replays)
 
 
+@pytest.mark.slow
 def test_a_bundle_from_before_is_explained_and_compared(
     workshop: Workshop, bundle_before: str
 ) -> None:

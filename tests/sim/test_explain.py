@@ -142,6 +142,7 @@ def membranes(case: EffectChip) -> np.ndarray:
     return np.concatenate([values.ravel() for values in trace.membranes.values()])
 
 
+@pytest.mark.slow
 def test_each_effect_alone_does_what_it_says() -> None:
     """Every effect moves some membrane, but for those that this network cannot have."""
     network = random_network(3, FloatReset.SUBTRACT, 0.6)

@@ -113,6 +113,7 @@ def test_games_are_trained_and_resumed_by_one_call(
     assert printed.out + printed.err == ""
 
 
+@pytest.mark.slow
 def test_a_run_of_an_older_version_resumes(tmp_path: Path) -> None:
     class Stop(RunCallback):
         def on_update(self, run: Run, update: Update) -> None:
@@ -161,6 +162,7 @@ def test_images_are_trained_by_the_same_call(data: Path) -> None:
     assert [report.done for report in reports if report.stage == "images"][-1] == 2
 
 
+@pytest.mark.slow
 def test_the_grid_is_run_by_the_same_call(data: Path) -> None:
     settings = AblationSettings(seeds=1, images=12, epochs=1, test_images=6, hidden=4)
     result = train_agent(settings, data / "grid", data=data)

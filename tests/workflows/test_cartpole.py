@@ -70,6 +70,7 @@ class _Stop(RunCallback):
             raise ZeroDivisionError
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(tmp_path: Path) -> None:
     """Statistics, running episodes and weights are those of a run in one go."""
     recipe = {**read_recipe("cartpole"), "total_steps": 5_000}
@@ -219,6 +220,7 @@ def test_hardware_in_the_loop_plays_the_same_game_at_the_environment_s_rate(
     assert point["episodes"][0]["in_time"] == 0
 
 
+@pytest.mark.slow
 def test_outputs_tell_the_time_limit_from_a_cut_and_from_the_end_of_a_game(
     deployed: Deployment, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -295,6 +297,7 @@ def test_pictures_are_those_of_the_episode(deployed: Deployment) -> None:
     assert not np.array_equal(first, last)
 
 
+@pytest.mark.slow
 def test_explanations_and_mappings_take_signed_frames(deployed: Deployment) -> None:
     explained = deployed.explain("CartPole-v1", decisions=20, episodes=0)
     assert explained.to_json()["task"] == "CartPole-v1"

@@ -85,6 +85,7 @@ def wide(make_agent: MakeAgent) -> Agent:
 REASON = "frames are sent at every step, not as changes: connection 'input->conv1': a frame's"
 
 
+@pytest.mark.slow
 def test_sums_that_do_not_fit_are_sent_at_every_step_and_said_so(
     wide: Agent, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -112,6 +113,7 @@ def test_the_export_says_how_frames_are_sent(
         assert words in line
 
 
+@pytest.mark.slow
 def test_the_demo_exports_what_stock_lava_runs(make_agent: MakeAgent, tmp_path: Path) -> None:
     save_agent(make_agent(), tmp_path / "a.pt")
     bundle = demo.export_agent(tmp_path / "a.pt", tmp_path).bundle

@@ -49,6 +49,7 @@ def test_a_game_is_stored_and_drawn(bundle: Bundle, tmp_path: Path) -> None:
     assert (reports[-1].done, reports[-1].total) == (2, 2)
 
 
+@pytest.mark.slow
 def test_a_difference_is_shown_before_it_ends_the_demo(
     bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -352,6 +352,7 @@ def test_a_recording_gives_the_same_values(call: Callable[..., int], tmp_path: P
     assert {key: wanted[key] for key in result} == result
 
 
+@pytest.mark.slow
 def test_an_agent_is_scored_as_by_the_command_line(
     call: Callable[..., int], tmp_path: Path, make_agent: Callable[..., Any]
 ) -> None:

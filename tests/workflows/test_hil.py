@@ -81,6 +81,7 @@ def test_a_request_that_cannot_be_is_refused_before_any_work(
 # The door
 
 
+@pytest.mark.slow
 def test_the_door_plays_what_the_command_plays(bundle: Bundle, tmp_path: Path) -> None:
     deployment = mtspark.load_bundle(bundle.folder)
     options: dict[str, Any] = {"backend": "reference", "max_decisions": 4, "seed": 3}

@@ -54,6 +54,7 @@ def test_observations_have_the_protocols_shape(pong: Task) -> None:
     assert games.single_action_space == Discrete(ALL_ACTIONS)
 
 
+@pytest.mark.slow
 def test_a_group_equals_single_games_of_following_seeds(pong: Task) -> None:
     seed, count, rng = 40, 3, np.random.default_rng(0)
     group = make_games(pong, SMALL, count)

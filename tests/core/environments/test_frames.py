@@ -49,7 +49,7 @@ def played(games: Any, actions: Any, seed: int) -> list[tuple[Any, ...]]:
             {"frame_skip": 3, "max_pool": False, "fire_on_reset": False},
             marks=pytest.mark.slow,
         ),
-        ("pong", {"decision_delay": 1}),
+        pytest.param("pong", {"decision_delay": 1}, marks=pytest.mark.slow),
         pytest.param("pong", {"max_frames_per_episode": 41}, marks=pytest.mark.slow),
     ],
 )

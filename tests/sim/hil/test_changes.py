@@ -163,7 +163,9 @@ def check_games(make: Any, backend: ChipBackend, decisions: int, together: int) 
     return kinds
 
 
-@pytest.mark.parametrize("backend", [ChipBackend.ENGINE, ChipBackend.REFERENCE])
+@pytest.mark.parametrize(
+    "backend", [ChipBackend.ENGINE, pytest.param(ChipBackend.REFERENCE, marks=pytest.mark.slow)]
+)
 def test_changes_over_the_wire_give_the_spikes_and_membranes_of_whole_frames(
     hosted: Any, backend: ChipBackend
 ) -> None:
@@ -634,7 +636,7 @@ def test_in_real_time_changes_are_those_of_whole_frames_too(
     # The whole frame of the start takes up to 14 ms to write, changes next to nothing.
     [
         (0.0, (0.0, 20.0, 50.0, 66.0, 66.6), Hold.LAST),
-        (0.5, (0.0, 20.0, 50.0, 52.0), Hold.NOOP),
+        pytest.param(0.5, (0.0, 20.0, 50.0, 52.0), Hold.NOOP, marks=pytest.mark.slow),
     ],
 )
 def test_with_a_decision_delay_every_latency_below_it_gives_one_game(

@@ -87,6 +87,7 @@ def test_a_latency_sweep_writes_its_curve_and_repeats(
     assert "latency" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_fault_sweep_starts_a_chip_for_every_rate(bundle: Bundle, tmp_path: Path) -> None:
     out, picture = tmp_path / "curve.json", tmp_path / "curve.png"
     sweep = ("--fault-sweep", "stuck-0=0,1", "--fault", "lost-messages=0.2", "--fault-seed", 5)
@@ -159,6 +160,7 @@ def test_lost_changes_are_curves_against_the_rate_for_each_refresh(
     assert "refresh_every" not in other
 
 
+@pytest.mark.slow
 def test_a_sweep_that_was_stopped_goes_on(
     bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any
 ) -> None:
@@ -235,6 +237,7 @@ def test_latency_modelled_for_a_chip(
     assert "host output values not modelled" in printed
 
 
+@pytest.mark.slow
 def test_the_host_takes_the_time_of_the_messages_that_it_sends(
     changing: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any
 ) -> None:

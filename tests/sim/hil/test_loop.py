@@ -133,7 +133,8 @@ def real_time(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("real_time")
-@pytest.mark.parametrize("hold", [Hold.LAST, pytest.param(Hold.NOOP, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("hold", [Hold.LAST, Hold.NOOP])
 def test_with_a_decision_delay_every_latency_below_it_gives_one_game(hold: Hold) -> None:
     decisions = 250
     seen: list[Moment] = []

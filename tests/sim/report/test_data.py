@@ -162,6 +162,7 @@ def test_several_tasks_stand_side_by_side_with_the_dearest_switch() -> None:
     assert found[1].switch.time_us is None
 
 
+@pytest.mark.slow
 def test_the_page_of_two_tasks_begins_with_a_table(report: Made, study: Study) -> None:
     data, one = report
     assert '<table class="tasks">' not in one

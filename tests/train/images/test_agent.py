@@ -55,7 +55,9 @@ def test_twin_and_engine_give_the_same_values(agent: Agent, chip: ChipNetwork) -
         np.testing.assert_array_equal(engine.decide(frames, row).values, values.numpy())
 
 
-@pytest.mark.parametrize("task", TARGETS)
+@pytest.mark.parametrize(
+    "task", [pytest.param(name, marks=[pytest.mark.slow] * (name == "cifar10")) for name in TARGETS]
+)
 def test_the_chip_names_real_images(agent: Agent, chip: ChipNetwork, task: str) -> None:
     """The images that `mtspark eval --images 200` asks about."""
     data = Path(os.environ.get("MTSPARK_IMAGES") or ROOT.parent / "shared" / "data")

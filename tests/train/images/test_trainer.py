@@ -259,6 +259,7 @@ def test_the_grid_has_every_cell_once_and_cells_differ_as_named() -> None:
         assert config.schedule == cell.schedule
 
 
+@pytest.mark.slow
 def test_a_stopped_ablation_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = AblationSettings(seeds=1, images=20, epochs=1, test_images=10, hidden=8)
     ran: list[Cell] = []

@@ -112,6 +112,7 @@ def test_pqn_learns_on_the_device_what_it_learns_on_the_cpu(
         torch.testing.assert_close(there[name], value)
 
 
+@pytest.mark.slow
 def test_dqn_learns_on_the_device(named: list[str]) -> None:
     config = replace(CONFIG, algorithm="dqn")
     here = trained(replace(config, device="cpu")).agent().network.state_dict()

@@ -177,7 +177,9 @@ def test_play_is_a_function_of_a_seed_and_the_actions_since(
     assert len(set(seeds.tolist())) == 3
 
 
-@pytest.mark.parametrize(("mode", "several"), [(None, False), (0, True)])
+@pytest.mark.parametrize(
+    ("mode", "several"), [(None, False), pytest.param(0, True, marks=pytest.mark.slow)]
+)
 def test_a_seed_lasts_for_many_decisions(
     mode: int | None, several: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -243,6 +245,7 @@ def test_running_games_of_unequal_age_are_played_again_to_the_same_step(
     assert sent.actions[-1].tolist() == [0, 3]
 
 
+@pytest.mark.slow
 def test_a_checkpoint_without_running_games_restarts_them(tmp_path: Path) -> None:
     train(replace(ONE_GAME, total_steps=48), tmp_path)
     content = torch.load(tmp_path / "resume.pt", weights_only=True)
@@ -255,6 +258,7 @@ def test_a_checkpoint_without_running_games_restarts_them(tmp_path: Path) -> Non
     assert any("no running games" in note for note in result.notes)
 
 
+@pytest.mark.slow
 def test_games_that_take_another_course_start_afresh_and_it_is_said(tmp_path: Path) -> None:
     train(replace(ONE_GAME, total_steps=48), tmp_path)
     content = torch.load(tmp_path / "resume.pt", weights_only=True)

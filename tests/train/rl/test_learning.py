@@ -101,6 +101,7 @@ def test_pqn_learns_to_catch(catch: None) -> None:
     assert mean_return_after(PqnTrainer(CATCH)) > 0.5
 
 
+@pytest.mark.slow
 def test_without_learning_it_does_not_catch(catch: None) -> None:
     assert mean_return_after(PqnTrainer(replace(CATCH, learning_rate=1e-12))) < 0
 

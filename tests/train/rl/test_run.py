@@ -83,7 +83,14 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 # After 0: before any checkpoint; 2: right after one; 3 and 5: between two, twice.
-@pytest.mark.parametrize("stops", [(0,), pytest.param((2,), marks=pytest.mark.slow), (3, 5)])
+@pytest.mark.parametrize(
+    "stops",
+    [
+        pytest.param((0,), marks=pytest.mark.slow),
+        pytest.param((2,), marks=pytest.mark.slow),
+        (3, 5),
+    ],
+)
 def test_a_resumed_run_equals_an_uninterrupted_one(
     whole: Path, tmp_path: Path, stops: tuple[int, ...]
 ) -> None:
@@ -96,6 +103,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
     assert logged(tmp_path) == [8, 16, 24, 32, 40, 48]
 
 
+@pytest.mark.slow
 def test_sticky_actions_may_be_of_the_training_games_only() -> None:
     frames = []
     for sticky in (None, 0.0, 0.9):
@@ -246,6 +254,7 @@ def test_the_agent_file_carries_tasks_protocol_and_training(whole: Path) -> None
     assert agent.training["steps"] == 48
 
 
+@pytest.mark.slow
 def test_games_in_sequence_leave_the_agent_of_each_end(tmp_path: Path) -> None:
     network = replace(SMALL.network, tasks=2)
     games = ("pong", "breakout")
@@ -279,6 +288,7 @@ def test_scores_in_the_agent_file_of_a_finished_run_stay(tmp_path: Path) -> None
     assert load_agent(path).training["steps"] == 16
 
 
+@pytest.mark.slow
 def test_what_does_not_change_what_is_learned_may_change(whole: Path, tmp_path: Path) -> None:
     train_and_stop(SMALL, tmp_path, 3)
     other = replace(SMALL, checkpoint_every_steps=7, compiled=True)
@@ -309,6 +319,7 @@ def test_a_run_that_is_made_longer_keeps_its_falls(tmp_path: Path) -> None:
     assert not same(weights(tmp_path / "agent.pt"), first)
 
 
+@pytest.mark.slow
 def test_the_agent_that_a_run_started_from_may_be_gone_when_it_resumes(
     whole: Path, tmp_path: Path
 ) -> None:
@@ -356,7 +367,10 @@ def in_a_child(work: Callable[[], None]) -> None:
     assert os.waitpid(child, 0)[1] == 0
 
 
-@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+@pytest.mark.parametrize(
+    "name",
+    ["SIGTERM", *(pytest.param(name, marks=pytest.mark.slow) for name in ("SIGINT", "SIGHUP"))],
+)
 def test_a_signal_saves_the_run_and_the_same_call_goes_on(
     name: str, whole: Path, tmp_path: Path
 ) -> None:

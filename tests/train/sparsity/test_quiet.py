@@ -43,6 +43,7 @@ def test_no_neuron_fires_without_input(beta: float, drive: float, limit: float) 
     assert fired(torch.tensor([0.1, limit, limit + 0.01]) * drive)[2] > 0
 
 
+@pytest.mark.slow
 def test_the_chip_sends_nothing_while_it_drains(make_agent: Callable[..., Any]) -> None:
     agent = make_agent()
     for name in agent.network.layer_names:
