@@ -10,18 +10,24 @@ from typing import Any
 import numpy as np
 
 from mtspark.core.arrays import Integers
-from mtspark.core.backend import AgentBackend, Moment, greedy_actions
+from mtspark.core.backend import AgentBackend, Moment
 from mtspark.core.chip_network import ChipNetwork
 from mtspark.core.environments import (
     LARGEST_MESSAGE,
+    Action,
     GameProtocol,
     Games,
     Task,
+    action_text,
+    as_plain,
+    chosen_actions,
+    idle_actions,
     make_games,
     masks_of,
     protocol_with_sticky,
 )
 from mtspark.core.errors import BadRequestError
+from mtspark.core.files import LONGEST_TEXT
 from mtspark.sim.counts import Counter, RunCounts
 
 MAX_GAMES_AT_ONCE = 32
@@ -39,7 +45,8 @@ class Episode:
         decisions: the agent's decisions in it.
         finished: False where it was cut off by the decision limit of whoever asked for it.
         trajectory: hash of all actions and rewards, to tell distinct episodes apart.
-        actions: all actions, as indices of ALE's 18, or of an environment's.
+        actions: all actions, as indices of ALE's 18, or of an environment's; of an environment
+            that takes numbers, those of each decision.
         truncated: a finished one did not end by the game's rules but by the protocol's limit of
             emulator frames.
     """
@@ -49,11 +56,11 @@ class Episode:
     decisions: int
     finished: bool
     trajectory: str
-    actions: tuple[int, ...]
+    actions: tuple[Action, ...]
     truncated: bool = False
 
     def to_json(self) -> dict[str, Any]:
-        """Return JSON values; actions as one text of numbers."""
+        """Return JSON values; actions as one text of numbers, as many as a file may hold."""
         return {
             "seed": self.seed,
             "return": self.score,
@@ -61,7 +68,7 @@ class Episode:
             "finished": self.finished,
             **({"truncated": True} if self.truncated else {}),
             "trajectory": self.trajectory,
-            "actions": " ".join(map(str, self.actions)),
+            "actions": actions_text(self.actions),
         }
 
 
@@ -91,6 +98,13 @@ class Run:
     def mean_return(self) -> float:
         """Mean unclipped return of the episodes."""
         return sum(episode.score for episode in self.episodes) / len(self.episodes)
+
+
+def actions_text(actions: tuple[Action, ...]) -> str:
+    """Write actions of an episode with a space between decisions; the last ones may not fit."""
+    words = list(map(action_text, actions))
+    ends = np.cumsum([len(word) + 1 for word in words])
+    return " ".join(words[: int((ends <= LONGEST_TEXT).sum())])
 
 
 def distinct(episodes: tuple[Episode, ...]) -> int:
@@ -214,7 +228,7 @@ def play_task(
                 games,
                 backend,
                 row,
-                task.legal_actions,
+                task,
                 trace,
                 len(played),
                 count,
@@ -231,7 +245,7 @@ def _play_group(
     games: Games,
     backend: AgentBackend,
     row: int,
-    legal: tuple[int, ...],
+    task: Task,
     trace: bool,
     first: int,
     count: int,
@@ -243,7 +257,8 @@ def _play_group(
     seed, episode = run_seed + first, np.arange(first, first + count)
     score, decisions = np.zeros(count), np.zeros(count, dtype=np.int64)
     finished, truncated = np.zeros((2, count), dtype=bool)
-    played: list[list[tuple[float, float]]] = [[] for _ in range(count)]
+    played: list[list[Action]] = [[] for _ in range(count)]
+    course: list[list[float]] = [[] for _ in range(count)]
     running = np.arange(count)
     following, _ = games.reset(seed=seed)
     backend.start(count)
@@ -253,9 +268,9 @@ def _play_group(
         decision = backend.decide(frames, row, trace=trace)
         masks = masks_of(games)
         allowed = None if masks is None else masks[running]
-        chosen = greedy_actions(decision.values, legal, allowed)
+        chosen = chosen_actions(decision.values, task, allowed)
         # A game that has ended goes on, with actions that nobody counts.
-        actions = np.full(count, legal[0]) if masks is None else np.array(legal)[masks.argmax(1)]
+        actions = idle_actions(task, count, masks)
         actions[running] = chosen
         following, given, ended, cut, _ = games.step(actions)
         rewards = np.asarray(given, dtype=np.float64)[running]
@@ -263,8 +278,9 @@ def _play_group(
             observe(Moment(frames, episode[running], chosen, rewards, decision, allowed))
         score[running] += rewards
         decisions[running] += 1
-        for index, action, reward in zip(running, chosen.tolist(), rewards.tolist(), strict=True):
-            played[index].append((action, reward))
+        for index, action, reward in zip(running, chosen, rewards.tolist(), strict=True):
+            played[index].append(as_plain(action))
+            course[index] += [*action.reshape(-1).tolist(), reward]
         over = (ended | cut)[running]
         finished[running] = over
         truncated[running] = (cut & ~ended)[running]
@@ -280,8 +296,8 @@ def _play_group(
             score=float(score[index]),
             decisions=int(decisions[index]),
             finished=bool(finished[index]),
-            trajectory=hashlib.sha256(np.array(played[index]).tobytes()).hexdigest()[:16],
-            actions=tuple(int(action) for action, _ in played[index]),
+            trajectory=hashlib.sha256(np.array(course[index]).tobytes()).hexdigest()[:16],
+            actions=tuple(played[index]),
             truncated=bool(truncated[index]),
         )
         for index in range(count)

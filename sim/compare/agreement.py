@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from mtspark.core.backend import Activity, ChipTrace, Decider, greedy_actions
 from mtspark.core.chip_network import INPUT
+from mtspark.core.environments import ActionBox, boxed_actions, same_actions
 from mtspark.core.progress import Progress, ProgressCallback, no_progress
 from mtspark.sim.compare.divergence import (
     MEMBRANE,
@@ -74,7 +75,8 @@ class Agreement:
         layers: by population, in the order of the first backend's layers.
         first: the first difference of spikes and membranes.
         values_compared, values_different: action values.
-        actions_compared, actions_equal: greedy actions.
+        actions_compared, actions_equal: greedy actions; numbers of a box are equal within
+            :data:`mtspark.core.environments.actions.EQUAL_SHARE` of its range.
     """
 
     decisions: int
@@ -246,12 +248,14 @@ class Comparison:
         expected: NDArray[np.float64],
         got: NDArray[np.float64],
         legal_actions: tuple[int, ...],
+        box: ActionBox | None = None,
     ) -> None:
         """Compare the values of all actions, and the best legal action.
 
         Args:
             expected, got: (batch, *shape of the readout).
             legal_actions: of the task; all where empty.
+            box: of a task that takes numbers, which are compared in place of the best action.
 
         Raises:
             ValueError: other decisions or actions on the other side.
@@ -261,17 +265,22 @@ class Comparison:
         legal = legal_actions or tuple(range(one.shape[1]))
         self._values[0] += one.size
         self._values[1] += int((one != other).sum())
-        self.add_actions(greedy_actions(one, legal), greedy_actions(other, legal))
+        if box is None:
+            self.add_actions(greedy_actions(one, legal), greedy_actions(other, legal))
+        else:
+            self.add_actions(boxed_actions(one, box), boxed_actions(other, box), box)
 
-    def add_actions(self, expected: NDArray[np.int64], got: NDArray[np.int64]) -> None:
-        """Compare chosen actions, (batch,).
+    def add_actions(
+        self, expected: NDArray[Any], got: NDArray[Any], box: ActionBox | None = None
+    ) -> None:
+        """Compare chosen actions, (batch,), or numbers of a box, (batch, numbers).
 
         Raises:
             ValueError: other decisions on the other side.
         """
         other = _like(expected, got, "actions", axes=1)
         self._actions[0] += len(expected)
-        self._actions[1] += int((expected == other).sum())
+        self._actions[1] += int(same_actions(expected, other, box).sum())
 
     def result(self) -> Agreement:
         """Return what was compared so far."""
@@ -327,6 +336,7 @@ def compare_activity(
     row: int,
     legal_actions: tuple[int, ...],
     *,
+    box: ActionBox | None = None,
     batch: int = BATCH,
     progress: ProgressCallback = no_progress,
 ) -> Agreement:
@@ -337,6 +347,7 @@ def compare_activity(
         frames: uint8 (decisions, *input shape), or (decisions, T, *input shape) of a series.
         row: of the task.
         legal_actions: of the task; all where empty.
+        box: of a task that takes numbers.
         batch: decisions that are asked for at once.
         progress: receives the decisions compared so far.
     """
@@ -346,7 +357,7 @@ def compare_activity(
         progress(Progress(stage, start, len(frames), "decisions"))
         part = frames[start : start + batch]
         one, two = expected.decide(part, row), got.decide(part, row)
-        comparison.add_values(one.values, two.values, legal_actions)
+        comparison.add_values(one.values, two.values, legal_actions, box)
         comparison.add_activity(one.activity, two.activity)
     progress(Progress(stage, len(frames), len(frames), "decisions"))
     return comparison.result()

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from mtspark.core.arrays import Booleans, Pixels
 from mtspark.core.environments import (
     FRAME_RATE_HZ,
-    NOOP,
     AreaResize,
     FrameGame,
     GameProtocol,
@@ -41,7 +41,7 @@ class Pace:
 def pace_of(task: Task, protocol: GameProtocol | None) -> Pace:
     """How time passes in a task that is played."""
     if task.environment is not None:
-        return Pace(task.environment.decisions_per_s)
+        return Pace(task.environment.decisions_per_s, delay=task.environment.decision_delay)
     assert protocol is not None
     return Pace(FRAME_RATE_HZ, protocol.frame_skip, protocol.decision_delay)
 
@@ -49,9 +49,9 @@ def pace_of(task: Task, protocol: GameProtocol | None) -> Pace:
 class WorldGame(World):
     """An environment whose every frame is a decision."""
 
-    def observe(self, pressed: int = NOOP) -> Pixels:
-        """What the agent sees now; what is pressed is not shown."""
-        return super().observe()
+    def observe(self, pressed: Any = None) -> Pixels:
+        """What the agent sees now, and with a decision delay what is pressed."""
+        return super().observe(pressed)
 
 
 def allowed_in(game: FrameGame | WorldGame) -> Booleans | None:

@@ -21,9 +21,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtspark.core.arrays import Pixels
-from mtspark.core.backend import AgentBackend, greedy_actions
+from mtspark.core.backend import AgentBackend
 from mtspark.core.chip_network import ChipNetwork, Encoder
-from mtspark.core.environments import NOOP, GameProtocol, Task, protocol_with_sticky
+from mtspark.core.environments import (
+    NOOP,
+    GameProtocol,
+    Task,
+    action_bytes,
+    chosen_actions,
+    protocol_with_sticky,
+)
 from mtspark.core.errors import BadNetworkError, BadRequestError
 from mtspark.sim.hil.faults import Faults
 from mtspark.sim.hil.game import FrameGame, Pace, WorldGame, allowed_in, open_game, pace_of
@@ -172,12 +179,12 @@ class FrameMoment:
     Attributes:
         decision: its number.
         frame: uint8 or int8 (stack, height, width), before pixels are cut to fewer bits.
-        action: what is held when the frames after it begin.
+        action: what is held when the frames after it begin: its number, or float32 numbers.
     """
 
     decision: int
     frame: NDArray[np.uint8]
-    action: int
+    action: Any
 
 
 def game_protocol(network: ChipNetwork, task: str, sticky: float | None) -> GameProtocol | None:
@@ -268,11 +275,7 @@ def play_hil(
     game, pace = open_game(known, protocol), pace_of(known, protocol)
     try:
         for number in range(seed, seed + episodes):
-            judging = (
-                None
-                if judge is None
-                else _Judge(judge, network.task_index(task), known.legal_actions)
-            )
+            judging = None if judge is None else _Judge(judge, network.task_index(task), known)
             yield _play(chip, network, game, pace, task, loop, number, observe, judging)
     finally:
         game.close()
@@ -289,13 +292,14 @@ def _play(
     observe: Callable[[FrameMoment], None] | None,
     judge: _Judge | None,
 ) -> HilEpisode:
-    legal = network.tasks[network.task_index(task)].legal_actions
+    known = network.tasks[network.task_index(task)]
     skip, delay = pace.skip, pace.delay
     kept = np.uint8(256 - 2 ** (8 - loop.pixel_bits))
     game.reset(seed)
     tally = Tally(differing=None if judge is None else 0)
     transport = _transport(chip, network, task, loop, seed, tally)
-    button = _Button(legal, tally, pace.decision_s, judge)
+    resting = game.resting if isinstance(game, WorldGame) else NOOP
+    button = _Button(known, tally, pace.decision_s, resting, judge)
     digest = hashlib.sha256()
 
     def send(number: int, now_s: float, frame: Pixels) -> None:
@@ -328,7 +332,7 @@ def _play(
             observe(FrameMoment(decision, seen, button.action))
         stale += button.newest < decision - delay
         reward, ended = game.act(button.action)
-        digest.update(struct.pack("<qd", button.action, reward))
+        digest.update(action_bytes(button.action) + struct.pack("<d", reward))
         score += reward
         frames += 1
     tally.pending = transport.unfinished()
@@ -352,24 +356,24 @@ class _Judge:
     Args:
         backend: it, at rest from here on.
         row: of the task.
-        legal: actions of the game.
+        task: that is played.
     """
 
-    def __init__(self, backend: AgentBackend, row: int, legal: tuple[int, ...]) -> None:
+    def __init__(self, backend: AgentBackend, row: int, task: Task) -> None:
         backend.start(1)
         self._backend = backend
         self._row = row
-        self._legal = legal
+        self._task = task
         self._values: dict[int, NDArray[np.float64]] = {}
 
     def see(self, decision: int, frame: Pixels) -> None:
         """Decide, and keep the values until an answer is there to compare."""
         self._values[decision] = self._backend.decide(frame[None], self._row).values
 
-    def differs(self, decision: int, action: int, allowed: NDArray[np.bool_] | None) -> bool:
+    def differs(self, decision: int, action: Any, allowed: NDArray[np.bool_] | None) -> bool:
         """Whether another action was chosen than here, of those that are allowed then."""
         values = self._values.pop(decision)
-        return int(greedy_actions(values, self._legal, allowed)[0]) != action
+        return not np.array_equal(chosen_actions(values, self._task, allowed)[0], action)
 
 
 @dataclass
@@ -377,22 +381,22 @@ class _Button:
     """What the game gets: the action of the newest answer.
 
     Attributes:
-        legal: actions of the game.
+        task: that is played.
         tally: counts the answers.
         deadline_s: an answer that took longer is late.
+        action: held now; at first what is pressed before any decision.
         judge: compares them, if anybody does.
-        action: held now.
         newest: decision whose answer it is; -1 before the first.
         since: emulator frame from which it is held.
         allowed: (1, legal actions) which of them the environment allows now; None: all.
         values: of the newest answer.
     """
 
-    legal: tuple[int, ...]
+    task: Task
     tally: Tally
     deadline_s: float
+    action: Any = NOOP
     judge: _Judge | None = None
-    action: int = NOOP
     newest: int = -1
     since: int = 0
     allowed: NDArray[np.bool_] | None = None
@@ -401,13 +405,14 @@ class _Button:
     def allow(self, allowed: NDArray[np.bool_] | None) -> None:
         """Hold an action that is allowed from now on: the next best of the newest answer."""
         self.allowed = allowed
-        if allowed is None or allowed[0, self.legal.index(self.action)]:
+        legal = self.task.legal_actions
+        if allowed is None or allowed[0, legal.index(self.action)]:
             return
-        values = np.zeros(max(self.legal) + 1) if self.values is None else self.values
+        values = np.zeros(max(legal) + 1) if self.values is None else self.values
         self.action = self._best(values)
 
-    def _best(self, values: NDArray[np.float64]) -> int:
-        return int(greedy_actions(values[None], self.legal, self.allowed)[0])
+    def _best(self, values: NDArray[np.float64]) -> Any:
+        return chosen_actions(values[None], self.task, self.allowed)[0]
 
     def press(self, answers: list[Answer], frame: int) -> None:
         """Count answers that have arrived, and hold the action of the newest from a frame on."""

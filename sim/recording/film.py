@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from mtspark.core.backend import Moment
 from mtspark.core.chip_network import ChipNetwork, ReadoutKind, fan_out
+from mtspark.core.environments import Action, as_plain
 
 AFTER_A_POINT = 12
 """Decisions that are still shown after a scored point."""
@@ -33,7 +34,8 @@ class Shot:
         rasters: by population, bool (steps, shown neurons); none without a trace.
         spikes: by population, all spikes of each step, (steps,); none without a trace.
         values: of all actions.
-        action, reward, score: chosen, received, and the score so far.
+        action: chosen: its number, or the numbers of a box.
+        reward, score: received, and the score so far.
     """
 
     number: int
@@ -44,7 +46,7 @@ class Shot:
     rasters: dict[str, NDArray[np.bool_]]
     spikes: dict[str, NDArray[np.int64]]
     values: NDArray[np.float64]
-    action: int
+    action: Action
     reward: float
     score: float
 
@@ -113,7 +115,7 @@ class FilmRecorder:
                 rasters={name: spikes[:, self.shown[name]] for name, spikes in flat.items()},
                 spikes={name: spikes.sum(1) for name, spikes in flat.items()},
                 values=moment.decision.values[0].copy(),
-                action=int(moment.actions[0]),
+                action=as_plain(moment.actions[0]),
                 reward=reward,
                 score=self._score,
             )

@@ -56,10 +56,12 @@ def drawn(
         MtsparkError: it cannot draw here.
     """
     world, wanted = World(environment, render=True), set(numbers)
+    # With a decision delay an action acts in the decision after it was chosen.
+    acting = (world.resting, *episode.actions) if environment.decision_delay else episode.actions
     pictures = []
     try:
         world.reset(episode.seed)
-        for number, action in enumerate(episode.actions):
+        for number, action in enumerate(acting):
             if number in wanted:
                 pictures.append(_small(world.picture()))
             if number >= max(wanted, default=-1):

@@ -87,7 +87,8 @@ def _stage(recorder: FilmRecorder, task: str) -> tuple[Any, Callable[[int], None
     from matplotlib.figure import Figure
 
     network, shots = recorder.network, recorder.latest
-    legal = next(t.legal_actions for t in network.tasks if t.name == task)
+    known = network.tasks[network.task_index(task)]
+    legal = known.legal_actions
     layers = list(shots[0].counts)
     figure = Figure(figsize=(10.6, 5.4), facecolor="#101418")
     FigureCanvasAgg(figure)
@@ -125,7 +126,7 @@ def _stage(recorder: FilmRecorder, task: str) -> tuple[Any, Callable[[int], None
     all_values = np.array([shot.values[list(legal)] for shot in shots])
     margin = 0.05 * max(float(np.ptp(all_values)), 1e-6)
     floor, ceiling = float(all_values.min()) - margin, float(all_values.max()) + margin
-    names = [ACTION_NAMES[action] for action in legal]
+    names = [ACTION_NAMES[action] if known.is_ale else str(action) for action in legal]
     bars = values_axis.bar(names, np.zeros(len(legal)), bottom=floor)
     values_axis.set_ylim(floor, ceiling)
     values_axis.set_xlim(-1.2, len(legal) - 0.4)  # room for the labels inside

@@ -9,6 +9,7 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 from mtspark.core.chip_network import ChipNetwork, Encoder
+from mtspark.core.environments import ActionBox, box_of
 from mtspark.sim.device import Devices
 from mtspark.sim.recording import ACTION_NAMES, Shot, Study, raster, sprite_sheet, video
 from mtspark.sim.report.data import ReportData, TaskReport
@@ -134,11 +135,11 @@ def _film(network: ChipNetwork, study: Study) -> dict[str, Any]:
             }
             for name, rows in study.shown.items()
         ],
-        "data": _player(study, legal),
+        "data": _player(study, legal, box_of(kind)),
     }
 
 
-def _player(study: Study, legal: list[int]) -> dict[str, Any]:
+def _player(study: Study, legal: list[int], box: ActionBox | None) -> dict[str, Any]:
     """Return what the page's script shows of every decision, as JSON values."""
     shots = study.shots
     height, width = shots[0].frame.shape[:2]
@@ -154,8 +155,13 @@ def _player(study: Study, legal: list[int]) -> dict[str, Any]:
         "scored": "score" if study.interval_ms else "named rightly so far:",
         "shots": [
             {
-                "action": legal.index(shot.action),
-                "values": _scaled([float(shot.values[action]) for action in legal]),
+                # Of numbers no one is chosen: they are shown all.
+                "action": legal.index(shot.action) if shot.action in legal else -1,
+                "values": (
+                    _shares(shot.action, box)
+                    if box is not None and isinstance(shot.action, tuple)
+                    else _scaled([float(shot.values[action]) for action in legal])
+                ),
                 "score": f"{shot.score:g}",
                 "reward": shot.reward,
                 "spikes": [int(shot.spikes[name].sum()) for name in study.shown],
@@ -200,6 +206,12 @@ def _poster(shots: Sequence[Shot]) -> int:
     """Return the decision that is shown first: a little before a point, if there is one."""
     points = [index for index, shot in enumerate(shots) if shot.reward > 0]
     return max((points[0] if points else len(shots) // 2) - 3, 0)
+
+
+def _shares(numbers: tuple[float, ...], box: ActionBox) -> list[float]:
+    """Place numbers between their lowest (0) and their highest (1)."""
+    bounds = zip(numbers, box.low, box.high, strict=True)
+    return [round((number - low) / (high - low), 3) for number, low, high in bounds]
 
 
 def _scaled(values: list[float]) -> list[float]:

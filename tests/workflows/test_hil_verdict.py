@@ -51,13 +51,14 @@ def point(place: float | None, stale: float, score: float, **changes: Any) -> di
             "every answer was there when the next frame began, so waiting for answers costs it "
             "nothing.",
         ),
-        # An environment of one's own knows no delay, so none is advised.
+        # The delay of an environment stands in its own table of a recipe.
         (
             [point(None, 0.9, -20)],
             {"decision_delay": None},
             "The agent has no decision delay: it learned in a game that waits for each answer; "
             "90% of the frames passed under an action that was chosen on an older frame (answers "
-            "took 54.0 ms on average), which it has not learned to expect.",
+            "took 54.0 ms on average), which it has not learned to expect; `decision_delay = 1` of "
+            "an environment in a recipe teaches it.",
         ),
         ([], {"decision_delay": 0}, ""),
     ],

@@ -7,7 +7,7 @@ from contextlib import closing
 import numpy as np
 import torch
 
-from mtspark.core.environments import make_games
+from mtspark.core.environments import box_of, make_games
 from mtspark.core.errors import BadRequestError
 from mtspark.core.progress import Progress, ProgressCallback, no_progress
 from mtspark.train.checkpoint import Agent
@@ -32,13 +32,19 @@ def play_transitions(
         progress: called at every decision.
 
     Raises:
-        BadRequestError: a task is an image set.
+        BadRequestError: a task is an image set, or takes numbers.
     """
     strangers = [task.name for task in agent.tasks if not task.game]
     if strangers:
         raise BadRequestError(
             f"{', '.join(strangers)}: plasticity is measured on frames of games; "
             "give an agent that plays games"
+        )
+    numbers = [task.name for task in agent.tasks if box_of(task) is not None]
+    if numbers:
+        raise BadRequestError(
+            f"{', '.join(numbers)}: takes numbers; plasticity is measured of the values of a list "
+            "of actions; give an agent that learned with pqn or dqn"
         )
     legal = legal_action_mask(
         [task.legal_actions for task in agent.tasks], agent.network.config.actions

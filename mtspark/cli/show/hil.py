@@ -100,7 +100,7 @@ def _print_points(result: dict[str, Any]) -> None:
     played = [episode for point in points for episode in point["episodes"]]
     cut = sum(not episode["finished"] for episode in played)
     limited = sum(episode.get("truncated", False) for episode in played)
-    in_environment = result["decision_delay"] is None
+    in_environment = result["decision_delay"] is None or result.get("in_environment", False)
     print_ends(len(played), cut, limited, f"the {'time' if in_environment else 'frame'} limit")
     names = {point["backend"] for point in points}
     console.print(

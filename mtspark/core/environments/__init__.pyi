@@ -1,8 +1,11 @@
+from .actions import Action as Action
 from .actions import action_bytes as action_bytes
 from .actions import action_text as action_text
 from .actions import as_plain as as_plain
 from .actions import box_of as box_of
+from .actions import boxed_actions as boxed_actions
 from .actions import chosen_actions as chosen_actions
+from .actions import idle_actions as idle_actions
 from .actions import random_actions as random_actions
 from .actions import resting_actions as resting_actions
 from .actions import same_actions as same_actions

@@ -11,21 +11,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mtspark.core.arrays import Floats
+from mtspark.core.arrays import Booleans, Floats
 from mtspark.core.backend import greedy_actions
 from mtspark.core.environments.environment import ActionBox, Environment
 from mtspark.core.environments.protocol import Task
 
+Action = int | tuple[float, ...]
+"""Of one decision, as plain values: the number of an action, or the numbers of a box."""
 EQUAL_SHARE = 0.05
 """Numbers of a box that are no further apart than this share of its range count as the same."""
 
 
-def chosen_actions(values: Floats, task: Task) -> NDArray[Any]:
+def chosen_actions(values: Floats, task: Task, masks: Booleans | None = None) -> NDArray[Any]:
     """Return what an agent does, without chance.
 
     Args:
         values: (batch, outputs) of the readout.
-        task: that is played.
+        task: that is played; one without actions may use all outputs.
+        masks: (batch, legal actions) which of them an environment allows now; None: all.
 
     Returns:
         (batch,) int64, the best legal action, the first one of a tie; or float32 (batch, numbers)
@@ -33,7 +36,12 @@ def chosen_actions(values: Floats, task: Task) -> NDArray[Any]:
     """
     box = box_of(task)
     if box is None:
-        return greedy_actions(values, task.legal_actions)
+        return greedy_actions(values, task.legal_actions or tuple(range(values.shape[1])), masks)
+    return boxed_actions(values, box)
+
+
+def boxed_actions(values: Floats, box: ActionBox) -> NDArray[np.float32]:
+    """Return the numbers of values, float32 (batch, numbers): their tanh, stretched."""
     return stretched(np.tanh(values[:, : box.size]), box)
 
 
@@ -50,9 +58,7 @@ def stretched(squashed: NDArray[np.floating[Any]], box: ActionBox) -> NDArray[np
     return np.clip(numbers, low, high).astype(np.float32)
 
 
-def same_actions(
-    one: NDArray[Any], other: NDArray[Any], box: ActionBox | None
-) -> NDArray[np.bool_]:
+def same_actions(one: NDArray[Any], other: NDArray[Any], box: ActionBox | None) -> Booleans:
     """Which decisions of two agents are the same, (batch,).
 
     Args:
@@ -65,6 +71,21 @@ def same_actions(
     apart = np.abs(one.astype(np.float64) - other)
     within = apart <= EQUAL_SHARE * (np.array(box.high) - np.array(box.low))
     return np.asarray(within.all(axis=1))
+
+
+def idle_actions(task: Task, count: int, masks: Booleans | None = None) -> NDArray[Any]:
+    """What copies of a game get that nobody plays: the first action, or the middle of a box.
+
+    Args:
+        task: that is played.
+        count: copies.
+        masks: see :func:`chosen_actions`; the first that is allowed is taken.
+    """
+    if masks is not None:
+        return np.array(task.legal_actions)[masks.argmax(1)]
+    if box_of(task) is None or task.environment is None:
+        return np.full(count, task.legal_actions[0])
+    return resting_actions(task.environment, count)
 
 
 def resting_actions(environment: Environment, count: int) -> NDArray[Any]:
@@ -111,7 +132,7 @@ def shown_actions(actions: NDArray[Any], environment: Environment) -> Floats:
     return (np.asarray(actions, np.float64) - low) / (high - low) * 2 - 1
 
 
-def as_plain(action: Any) -> int | tuple[float, ...]:
+def as_plain(action: Any) -> Action:
     """One decision's action as plain values: its number, or the numbers of a box."""
     given = np.asarray(action)
     if given.ndim == 0:
@@ -120,7 +141,7 @@ def as_plain(action: Any) -> int | tuple[float, ...]:
     return tuple(float(number) for number in given)
 
 
-def action_text(action: int | tuple[float, ...]) -> str:
+def action_text(action: Action) -> str:
     """Write an action as stored runs hold it, without a space; it reads back as the same."""
     if isinstance(action, tuple):
         return ",".join(str(np.float32(number)) for number in action)

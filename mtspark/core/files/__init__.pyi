@@ -36,6 +36,7 @@ from .onnx.graph import Port as Port
 from .onnx.graph import save_onnx as save_onnx
 from .onnx.scan import OnnxFile as OnnxFile
 from .onnx.scan import read_onnx as read_onnx
+from .results import LONGEST_TEXT as LONGEST_TEXT
 from .results import Bytes as Bytes
 from .results import Count as Count
 from .results import Entry as Entry

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from mtspark.core.environments import box_of
 from mtspark.core.errors import BadRequestError
 from mtspark.core.files import AnyPath
 from mtspark.core.progress import ProgressCallback, no_progress
@@ -120,8 +121,10 @@ def _with_backend(
         # After the backends: one that is missing is an error before a long game.
         frames = task_frames(network, task, decisions, seed, progress=progress)
         if floats:
-            legal = network.tasks[row].legal_actions
-            agreement = compare_activity(one, two, frames, row, legal, progress=progress)
+            known = network.tasks[row]
+            agreement = compare_activity(
+                one, two, frames, row, known.legal_actions, box=box_of(known), progress=progress
+            )
         else:
             agreement = compare_traces(one, two, frames, row, progress=progress)
     return DiffResult(expected.value, backend.value, task, seed, agreement, exact=not floats)

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mtspark.core.backend import Moment, greedy_actions
-from mtspark.core.environments import sticky_of
+from mtspark.core.backend import Moment
+from mtspark.core.environments import box_of, chosen_actions, same_actions, sticky_of
 from mtspark.core.errors import BadRequestError
 from mtspark.core.files import AnyPath, check_checkpoint_file, check_target, writable_folder
 from mtspark.core.progress import ProgressCallback, begin, no_progress
@@ -198,7 +198,7 @@ def pair_of_rows(
     """Play float network and chip on the same starts; the chip's row has their agreement."""
     network = bundle.network
     index = network.task_index(task)
-    legal = network.tasks[index].legal_actions
+    known = network.tasks[index]
     same, asked = 0, 0
     runs: dict[str, Run] = {}
     with open_backend(BackendName.TORCH, bundle, task) as torch_agent:
@@ -206,8 +206,8 @@ def pair_of_rows(
         def ask_torch(moment: Moment) -> None:
             nonlocal same, asked
             answer = torch_agent.decide(moment.frames, index)
-            chosen = greedy_actions(answer.values, legal, moment.masks)
-            agree = chosen == moment.actions
+            chosen = chosen_actions(answer.values, known, moment.masks)
+            agree = same_actions(chosen, moment.actions, box_of(known))
             same += int(agree.sum())
             asked += len(agree)
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from mtspark.core.backend import AgentBackend, Decision
 from mtspark.core.chip_network import ChipNetwork
+from mtspark.core.environments import box_of
 from mtspark.core.float_network import FloatKind, FloatNetwork
 from mtspark.core.progress import Progress, ProgressCallback, no_progress
 from mtspark.deploy.lower import HELPERS
@@ -174,7 +175,8 @@ def _agreement(
     layers = [population.name for population in chip.populations if population.name not in silent]
     comparison = Comparison()
     for one, other in zip(expected, answers, strict=True):
-        comparison.add_values(one.values, other.values, chip.tasks[row].legal_actions)
+        task = chip.tasks[row]
+        comparison.add_values(one.values, other.values, task.legal_actions, box_of(task))
         comparison.add_activity(one.activity, other.activity, layers)
     return comparison.result()
 

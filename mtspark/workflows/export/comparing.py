@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mtspark.core.backend import greedy_actions
 from mtspark.core.chip_network import ChipNetwork
+from mtspark.core.environments import box_of, chosen_actions, same_actions
 from mtspark.core.errors import BadNetworkError
 from mtspark.core.float_network import FloatNetwork, FloatRun, run_float
 from mtspark.deploy.quantise import (
@@ -74,8 +74,8 @@ def compare_limited_thresholds(export: Export) -> Export:
     for row, task in enumerate(agent.tasks):
         frames = frames_of(agent, task)
         before, after = (ReferenceChip(net).decide(frames, row) for net in (plain, limited))
-        legal = task.legal_actions or tuple(range(plain.readout.scale.size))
-        same = greedy_actions(before.values, legal) == greedy_actions(after.values, legal)
+        one, other = (chosen_actions(chip.values, task) for chip in (before, after))
+        same = same_actions(one, other, box_of(task))
         layers = {
             name: float((counts != after.activity.window[name]).mean())
             for name, counts in before.activity.window.items()

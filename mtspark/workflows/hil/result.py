@@ -36,7 +36,8 @@ class HilResult:
         points: in the order of the sweep, those of an earlier run included.
         complete: whether these are all points of the request.
         date: when it was written, in UTC.
-        decision_delay: of the agent's protocol; None for an environment, which has none.
+        decision_delay: with which the agent learned; None: none, in an environment.
+        in_environment: of gymnasium, not in a game of ALE.
         frame_rate_hz: emulator frames, or steps of an environment, in a second.
     """
 
@@ -49,6 +50,7 @@ class HilResult:
     complete: bool
     date: str
     decision_delay: int | None = 0
+    in_environment: bool = False
     frame_rate_hz: float = FRAME_RATE_HZ
 
     @property
@@ -92,6 +94,7 @@ class HilResult:
             "connected": self.request.connect,
             "complete": self.complete,
             "decision_delay": self.decision_delay,
+            **({"in_environment": True} if self.in_environment and self.decision_delay else {}),
             "verdict": self.verdict,
             "points": [point.to_json() for point in self.points],
         }
@@ -129,6 +132,7 @@ def result_so_far(
         modelled=modelled,
         points=done,
         complete=len(done) == len(points),
-        decision_delay=pace.delay if task.environment is None else None,
+        decision_delay=pace.delay if task.environment is None else pace.delay or None,
+        in_environment=task.environment is not None,
         date=datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
     )

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+DELAY_OF_GAMES = "protocol.decision_delay = 1`"
+
 
 def verdict(
     points: Sequence[dict[str, Any]],
@@ -18,7 +20,7 @@ def verdict(
 
     Args:
         points: as of :meth:`mtspark.sim.hil.Point.to_json`.
-        decision_delay: of the agent's protocol, in decisions; None where it cannot have one.
+        decision_delay: with which the agent learned, in decisions; None: none, in an environment.
         deadline_ms: a decision of the game.
         varied: what differs between the points.
         waiting_return: of the first of the same games, where it waited for its decisions.
@@ -64,10 +66,10 @@ def _late(point: dict[str, Any], decision_delay: int | None) -> str:
             f"{share} began before the answer that was due{took}, and the action before it stayed "
             "pressed"
         )
-    advice = "; `protocol.decision_delay = 1` in a recipe teaches it"
+    where = "decision_delay = 1` of an environment" if decision_delay is None else DELAY_OF_GAMES
     return (
         f"{share} passed under an action that was chosen on an older frame{took}, which it has "
-        f"not learned to expect{'' if decision_delay is None else advice}"
+        f"not learned to expect; `{where} in a recipe teaches it"
     )
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from mtspark.core.backend import AgentBackend
 from mtspark.core.chip_network import ChipNetwork
+from mtspark.core.environments import action_text
 from mtspark.core.files import AnyPath
 from mtspark.sim.energy import measure_cpu
 from mtspark.sim.recording import Study
@@ -58,7 +59,7 @@ def replay_checks(study: Study, stored: dict[str, Any] | None) -> list[Fact]:
         if episode.seed in known:
             # Either may have been cut off earlier than the other.
             actions = known[episode.seed].split()
-            played = [str(action) for action in episode.actions]
+            played = [action_text(action) for action in episode.actions]
             both = min(len(actions), len(played))
             same.append(both > 0 and actions[:both] == played[:both])
     run = f"the run of {stored['date'][:16]} on {stored['backend']}"
