@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 from mtspark.core.version import __version__
 
 if TYPE_CHECKING:
+    from mtspark.core.environments.given import environment
     from mtspark.core.errors import (
         BackendFailedError,
         BackendMissingError,
@@ -53,6 +54,7 @@ __all__ = [
     "MtsparkError",
     "Progress",
     "__version__",
+    "environment",
     "evaluate",
     "export",
     "load_agent",
@@ -64,6 +66,7 @@ _HOMES = {
     **dict.fromkeys(("Deployment", "evaluate", "export", "load_bundle"), "workflows.deployment"),
     **dict.fromkeys(("Agent", "load_agent"), "train.checkpoint.agent"),
     "train_agent": "train.training",
+    "environment": "core.environments.given",
     "Progress": "core.progress",
     **dict.fromkeys((name for name in __all__ if name.endswith("Error")), "core.errors"),
 }

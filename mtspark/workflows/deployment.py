@@ -38,6 +38,7 @@ from mtspark.workflows.export import (
     fidelity_of,
     former_names,
     run_steps,
+    shown_to_module,
     write_export,
 )
 from mtspark.workflows.python_names import in_python, with_python_names
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
 
     from mtspark.core.backend import Moment
     from mtspark.core.chip_network import ChipNetwork
+    from mtspark.core.environments import Task
     from mtspark.core.float_network import FloatNetwork
     from mtspark.sim.energy import Bill
     from mtspark.sim.hil import ChipBackend, Hold, Jitter
@@ -589,6 +591,7 @@ def export(
     source: AnyPath | nn.Module | Agent,
     *,
     sample: Any = None,
+    environment: Task | None = None,
     input_shape: tuple[int, ...] | None = None,
     time_steps: int | None = None,
     name: str | None = None,
@@ -604,6 +607,9 @@ def export(
             (batch, *shape of a step), or series (T, batch, ...) or (batch, T, ...). It gives the
             shape of the input, how it is sent (`one_frame`, `input_bits`, `input_scale`, where they
             are not given), and the inputs that float network and chip are compared on.
+        environment: of :func:`mtspark.environment`, in which a module acts: its outputs are the
+            values of the actions, its input (batch, numbers) what the environment shows. Takes the
+            place of a sample.
         input_shape: of one step, without batch; where a module has no sample.
         time_steps: T, steps of one run; where the module does not say it.
         name: of the network; default: that of the file, or of the module's class.
@@ -626,12 +632,19 @@ def export(
     if name is not None and not name.isprintable():
         raise BadRequestError(f"name: {name!r} has characters that cannot be printed")
     inputs, labels = (None, None) if sample is None else first_batch(sample, "sample")
+    given = frozenset(options)
+    if environment is not None:
+        kind = ExportRequest(source=source).kind
+        asked = {*given, *(["sample"] if sample is not None else [])}
+        inputs, sent = shown_to_module(environment, kind, asked)
+        fields, given = {**fields, **sent}, given | set(sent)
     request = ExportRequest(
         source=source,
         name=name,
         sample=inputs,
         labels=labels,
-        given=frozenset(options),
+        environment=environment,
+        given=given,
         **fields,
     )
     check_given(options, request.kind)

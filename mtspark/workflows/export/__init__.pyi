@@ -1,3 +1,4 @@
+from .acting import shown_to_module as shown_to_module
 from .fidelity import Fidelity as Fidelity
 from .fidelity import fidelity_of as fidelity_of
 from .formats import chosen_formats as chosen_formats

@@ -11,7 +11,7 @@ from mtspark.core.environments import make_games, masks_of, random_actions
 from mtspark.workflows.export.request import WEIGHT_BITS
 
 if TYPE_CHECKING:
-    from mtspark.core.environments import Task
+    from mtspark.core.environments import GameProtocol, Task
     from mtspark.train.checkpoint import Agent
 
 GAMES, RANDOM_STEPS, MOMENTS = 4, 60, 4
@@ -50,7 +50,21 @@ def frames_of(agent: Agent, task: Task, moments: int = MOMENTS) -> NDArray[np.ui
         shape = (GAMES * moments, *agent.network.config.observation_shape)
         brightest = np.linspace(40, 256, shape[0])[:, None, None, None]
         return (generator.random(shape) * brightest).astype(np.uint8)
-    games = make_games(task, agent.protocol, GAMES)
+    return played_frames(task, agent.protocol, generator, moments)
+
+
+def played_frames(
+    task: Task, protocol: GameProtocol | None, generator: np.random.Generator, moments: int
+) -> NDArray[Any]:
+    """Return frames of a game or an environment that is played at random.
+
+    Args:
+        task: that is played.
+        protocol: how; None of an environment.
+        generator: of the actions.
+        moments: of each of the games.
+    """
+    games = make_games(task, protocol, GAMES)
     try:
         games.reset(seed=0)
         kept = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,9 @@ from mtspark.workflows.export.agent import (
 )
 from mtspark.workflows.export.request import WEIGHT_BITS, EncoderName, Source, check_weight_bits
 from mtspark.workflows.export.state import Export
+
+if TYPE_CHECKING:
+    from mtspark.core.environments import Task
 
 RANDOM_RATE, RANDOM_BATCH = 0.1, 2
 """Without a recording, the float network and the chip are compared on random spikes."""
@@ -73,7 +76,7 @@ def quantise_network(export: Export) -> Export:
     assert export.float_network is not None
     network, exactness = quantise_exactly(
         export.float_network,
-        None if agent is None else agent.tasks,
+        _tasks(export),
         None if agent is None else agent.protocol,
         name=export.name,
         payload_bits=payload_bits_of(agent) if agent is not None else export.input_bits,
@@ -89,6 +92,14 @@ def quantise_network(export: Export) -> Export:
         exactness=tuple(exactness),
         encoder_warning=doubt,
     )
+
+
+def _tasks(export: Export) -> tuple[Task, ...] | None:
+    """The tasks of an agent, or that in which a module acts; None of other networks."""
+    if export.agent is not None:
+        return export.agent.tasks
+    acts = export.request.environment
+    return None if acts is None else (acts,)
 
 
 def _with_encoder(network: ChipNetwork, name: EncoderName | None) -> tuple[ChipNetwork, str | None]:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from mtspark.convert.nir import ImportOptions
+    from mtspark.core.environments import Task
     from mtspark.core.files import AnyPath
     from mtspark.train.checkpoint import Agent
 
@@ -281,6 +282,7 @@ class ExportRequest(ExportOptions):
         sample: a batch of inputs in memory: frames (batch, *shape of a step), or series
             (T, batch, ...) or (batch, T, ...); takes the place of the option `recording`.
         labels: (batch,) classes of the sample, where its loader has them.
+        environment: the task in which a module acts; its frames are the sample.
         given: names of the options that the caller gave. A sample decides of the others how
             inputs are sent: `one_frame`, `input_bits` and `input_scale`.
     """
@@ -289,6 +291,7 @@ class ExportRequest(ExportOptions):
     name: str | None = None
     sample: NDArray[Any] | None = None
     labels: NDArray[Any] | None = None
+    environment: Task | None = None
     given: frozenset[str] = frozenset()
 
     @property

@@ -14,6 +14,7 @@ from mtspark.core.files import current_policy, read_whole
 from mtspark.core.version import __version__
 from mtspark.deploy.quantise import DEFAULT_STEPS
 from mtspark.sim.recording import load_recording
+from mtspark.workflows.export.acting import in_environment
 from mtspark.workflows.export.quantising import compared_inputs
 from mtspark.workflows.export.request import check_shape, import_options
 from mtspark.workflows.export.sample import Layout, layouts, sample_encoding
@@ -120,6 +121,8 @@ def trace_module(export: Export) -> Export:
         network = replace(traced.network, notes=(*traced.network.notes, *remarks))
         if request.input_scale is not None:
             network = replace(network, input=replace(network.input, scale=request.input_scale))
+        if request.environment is not None:
+            network = in_environment(network, request.environment)
         export = replace(
             export,
             float_network=network,
