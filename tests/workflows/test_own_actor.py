@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -65,8 +64,8 @@ def played_in_torch(actor: Actor, task: Task, seed: int) -> tuple[int, ...]:
 
 
 @pytest.fixture(scope="module")
-def task() -> Iterator[Task]:
-    yield mtspark.environment("CartPole-v1", mean=MEAN, deviation=DEVIATION, max_steps=60)
+def task() -> Task:
+    return mtspark.environment("CartPole-v1", mean=MEAN, deviation=DEVIATION, max_steps=60)
 
 
 def test_it_plays_on_the_chip_as_in_torch(task: Task, tmp_path: Path) -> None:
@@ -108,7 +107,9 @@ def test_statistics_that_do_not_fit_are_named(settings: dict[str, Any], problem:
 def test_settings_and_exports_that_cannot_be_are_named(task: Task) -> None:
     with pytest.raises(TypeError, match="no setting 'actions'"):
         mtspark.environment("CartPole-v1", actions=3)
-    with pytest.raises(BadRequestError, match="mean is .*; must be left out: it is sent as spikes"):
+    with pytest.raises(
+        BadRequestError, match=r"mean is .*; must be left out: it is sent as spikes"
+    ):
         mtspark.environment("Taxi-v4", mean=[0.0], deviation=[1.0])
     with pytest.raises(BadRequestError, match="sample: follows from environment"):
         mtspark.export(made(4, 2), environment=task, sample=np.zeros((2, 4)))
