@@ -142,6 +142,24 @@ def resets_exist_on_the_chip(network: ChipNetwork, chip: ChipModel) -> Iterator[
         )
 
 
+def neurons_fire_above_their_threshold(
+    network: ChipNetwork, chip: ChipModel
+) -> Iterator[Violation]:
+    """Fixed neurons compare a membrane in one way only; those that can subtract are programs."""
+    known = chip.limit("resets")
+    if known is None or not {"zero", "none"}.issuperset(known):
+        return
+    for population in network.populations:
+        if not population.fires_at_threshold or never_fires(population):
+            continue
+        yield Violation(
+            repr(population.name),
+            "fires at its threshold",
+            "neurons that fire above it",
+            "take a chip with programmable neurons (loihi2)",
+        )
+
+
 def frames_are_held_by_programs(network: ChipNetwork, chip: ChipModel) -> Iterator[Violation]:
     """Neurons that keep the sum of a frame are programs, which a chip of fixed neurons lacks."""
     known, encoder = chip.limit("encoders"), network.input.encoder.value
@@ -210,6 +228,7 @@ RULES = (
     weight_bits_are_stored_by_the_chip,
     delays_exist_on_the_chip,
     resets_exist_on_the_chip,
+    neurons_fire_above_their_threshold,
     frames_are_held_by_programs,
     neurons_hear_few_synapses,
     neurons_reach_few_synapses,

@@ -110,7 +110,9 @@ class Wanted:
         biases: in every step.
         compared: thresholds are only compared, with sums of these numbers; where the sums are
             whole, any threshold tells the same ones apart.
-        lowered: thresholds become one lower, which tells whole sums apart only.
+        lowered: thresholds become one lower, which tells whole sums apart only; where biases
+            are not whole, the chip compares with equality instead.
+        only_lowered: it cannot (netx).
     """
 
     largest: Floats
@@ -118,6 +120,20 @@ class Wanted:
     biases: Floats
     compared: bool = False
     lowered: bool = False
+    only_lowered: bool = False
+
+    def preferences(self) -> tuple[tuple[bool, bool], ...]:
+        """What shall be whole, biases or thresholds, of which one will do; the best first.
+
+        Where no refinement keeps a comparison, the weights may still be whole.
+        """
+        if not self.compared:
+            return ((False, True),)
+        if not self.lowered:
+            return ((True, True), (False, False))
+        if self.only_lowered:
+            return ((True, False), (False, False))
+        return ((True, False), (False, True), (False, False))
 
 
 def refinements(
@@ -139,12 +155,12 @@ def refinements(
         lost_bits: that the smallest exponent of a connection shifts out of a sum.
         bias_exponents: that biases may have; all groups share one.
     """
-    best, most = np.zeros(len(wanted.largest), np.int64), (0, 0)
+    preferences = wanted.preferences()
+    best, most = np.zeros(len(wanted.largest), np.int64), [0] * len(preferences)
     wished = int(np.count_nonzero(wanted.largest))
     for bias_exponent in bias_exponents if wanted.biases.any() else bias_exponents[:1]:
         chosen, found = np.zeros(len(best), np.int64), []
-        # Where no refinement keeps a comparison, the weights may still be whole.
-        for strict in (True, False) if wanted.compared else (True,):
+        for by_bias, by_threshold in preferences:
             left = np.flatnonzero((wanted.largest > 0) & (chosen == 0))
             for k in range(levels, 0, -1):
                 if not left.size:
@@ -159,16 +175,20 @@ def refinements(
                     & is_whole(counted).all(1)
                     & (np.abs(counted).max(1, initial=0) <= BIAS_LIMIT)
                 )
-                if strict:
-                    tells = is_whole(wanted.thresholds[left] * scale).all(1) & (not wanted.lowered)
-                    if wanted.compared:
+                if by_bias or by_threshold:
+                    tells = np.zeros(len(left), bool)
+                    if by_threshold:
+                        tells |= is_whole(wanted.thresholds[left] * scale).all(1)
+                    if by_bias:
                         tells |= is_whole(biases).all(1)
                     fits &= tells
                 chosen[left[fits]] = k
                 left = left[~fits]
             found.append(int(np.count_nonzero(chosen)))
-        if (found[0], found[-1]) > most:
-            best, most = chosen, (found[0], found[-1])
-        if most[0] == wished:
+        # As many exact neurons as can be, then as many as can do without comparing with equality.
+        order = [*reversed(found[:-1]), found[-1]]
+        if order > most:
+            best, most = chosen, order
+        if found[0] == wished:
             break
     return best

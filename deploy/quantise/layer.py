@@ -107,7 +107,7 @@ def quantise_layer(
     fine = _Rounding(population, links, input_scale, options)
     notes: list[str] = []
     decays = _decays(population, notes)
-    notes += _ties(population)
+    notes += _ties(population, options)
 
     def search(rounding: _Rounding) -> QuantisedLayer | None:
         return _with_largest_exponent(population, rounding, tasks, decays, given, steps, notes)
@@ -396,6 +396,7 @@ class _ExactRounding(_Rounding):
             bias.reshape(len(rows), -1) / known[:, None],
             compared=compared,
             lowered=compared and population.fires_at_threshold,
+            only_lowered=fine.options.for_netx,
         )
         return _ExactRounding(fine, steps, wanted)
 
@@ -490,13 +491,16 @@ def _candidate(
     else:
         reset = RESETS[population.reset]
         subtracts = reset not in (Reset.ZERO, Reset.NONE)
-        at_threshold = population.fires_at_threshold and subtracts
-        # Membranes in whole thresholds' units, where a threshold may lie anywhere between two.
-        whole = exact & _sums_only(population) & (whole_bias % 2**STATE_SHIFT == 0)
+        # Membranes in whole thresholds' units: there a threshold may lie anywhere between two, and
+        # one lower takes in what equals it and no more.
+        sums = _sums_only(population) & (whole_bias % 2**STATE_SHIFT == 0)
+        lowered = not subtracts and (rounding.options.for_netx or bool(np.all(sums)))
+        at_threshold = population.fires_at_threshold and not lowered
         mantissas, kept = _mantissas(
             population.thresholds / rounding.gain * gain,
-            whole & (not subtracts),
-            lower=population.fires_at_threshold and not subtracts,
+            exact & sums & (not subtracts),
+            lower=population.fires_at_threshold and lowered,
+            at=at_threshold,
         )
         exact &= kept.all(0)
     quantised = Population(
@@ -534,15 +538,20 @@ def _candidate(
     return QuantisedLayer(quantised, connections, membrane_unit, [], exact, rounding.exact)
 
 
-def _mantissas(thresholds: Floats, whole: Flags, *, lower: bool) -> tuple[Floats, Flags]:
-    """The strict thresholds of the chip, and which of them compare as the exact ones do.
+def _mantissas(thresholds: Floats, whole: Flags, *, lower: bool, at: bool) -> tuple[Floats, Flags]:
+    """The thresholds of the chip, and which of them compare as the exact ones do.
 
     Args:
         thresholds: in units of a mantissa.
         whole: neurons whose membranes are whole numbers of these.
         lower: a membrane that equals its threshold fires, though the chip fires only above one.
+        at: likewise, and the chip compares with equality.
     """
     nearest, on_grid = np.rint(thresholds), is_whole(thresholds) | np.isinf(thresholds)
+    if at:
+        # At 0 a neuron would fire without any input.
+        lifted = np.where((nearest == 0) & (thresholds > 0), 1.0, nearest)
+        return np.where(whole & ~on_grid, np.ceil(thresholds), lifted), on_grid | whole
     if lower:
         below = np.where(whole & ~on_grid, np.ceil(thresholds), nearest) - (on_grid | whole)
         return below, whole & (below >= 0)
@@ -550,20 +559,20 @@ def _mantissas(thresholds: Floats, whole: Flags, *, lower: bool) -> tuple[Floats
     return below, on_grid | whole
 
 
-def _ties(population: FloatPopulation) -> list[str]:
-    """Say that neurons fire at their threshold, where a mantissa less is not the same.
+def _ties(population: FloatPopulation, options: QuantiseOptions) -> list[str]:
+    """Say that neurons fire at their threshold, where a netx file cannot say the same.
 
-    The chip fires above a threshold, also with a reset to zero or none. Membranes that decay lie
-    between whole mantissas, so that a lower threshold takes in more than the tie.
+    Its neurons fire above a threshold. Membranes that decay lie between whole mantissas, so that a
+    threshold one lower takes in more than the tie. Elsewhere the chip compares with equality.
     """
     subtracts = population.reset not in (FloatReset.ZERO, FloatReset.NONE)
     told = population.spiking and population.fires_at_threshold and not subtracts
-    if not told or _sums_only(population):
+    if not told or not options.for_netx or _sums_only(population):
         return []
     partly = np.isin(population.membrane_keep, (0.0, 1.0)) & (population.current_keep == 0)
     return [
-        f"{population.name}: {int((~partly).sum())} neurons fire at their threshold and decay, so "
-        "the chip, which fires above it, may differ where a membrane meets it"
+        f"{population.name}: {int((~partly).sum())} neurons fire at their threshold and decay; "
+        "those of a netx file fire above it, so the chip may differ where a membrane meets it"
     ]
 
 

@@ -249,7 +249,7 @@ class ChipTwin(nn.Module):
 
     Raises:
         BadNetworkError: a population hears several connections, one that is delayed or closes a
-            loop, resets in another way than to zero, or fires at its threshold.
+            loop, or resets in another way than to zero.
     """
 
     def __init__(self, network: ChipNetwork, task: int) -> None:
@@ -261,7 +261,7 @@ class ChipTwin(nn.Module):
         for population in network.populations:
             links = [link for link in network.connections if link.target == population.name]
             plain = len(links) == 1 and links[0].source == source and not links[0].delay
-            plain = plain and population.reset is Reset.ZERO and not population.fires_at_threshold
+            plain = plain and population.reset is Reset.ZERO
             if not plain or links[0].recurrent:
                 raise BadNetworkError(
                     f"population {population.name!r}: the check with NeuroBench takes chains of "
@@ -319,6 +319,8 @@ class ChipNeurons(nn.Module):
         self.current_keep = DECAY_ONE - (_integers(population.current_decay) + 1)
         self.membrane_keep = DECAY_ONE - _integers(population.membrane_decay)
         self.threshold = _integers(population.thresholds[task]) << STATE_SHIFT
+        if population.fires_at_threshold:
+            self.threshold -= 1
         self.bias = _integers(population.bias_mantissa) << population.bias_exponent
         self.sums = False
         """Whether what arrives is added to what has arrived before, as behind a frame that is sent

@@ -70,6 +70,24 @@ def test_the_twin_equals_the_reference(seed: int, payload_bits: int) -> None:
         assert (twin(steps).numpy()[0] * net.readout.scale).tolist() == values.tolist()
 
 
+def test_the_twin_fires_at_a_threshold_that_is_met() -> None:
+    """Three neurons of weight 1 hear 1, 2 and 3; thresholds are 2."""
+    net = network(
+        (3,),
+        [population("n", [[2, 2, 2]], membrane_decay=4096, fires_at_threshold=True),
+         population("out", [[131071] * 3], membrane_decay=0)],
+        [dense(INPUT, "n", np.eye(3, dtype=int) * 2, exponent=-1),
+         dense("n", "out", np.eye(3, dtype=int) * 2)],
+        payload_bits=8,
+        time_steps=1,
+    )  # fmt: skip
+    frame = np.array([1, 2, 3], np.uint8)
+    wanted = ReferenceChip(net).decide(frame[None], 0).values[0]
+    found = ChipTwin(net, 0)(torch.from_numpy(frame[None, None].astype(np.float64)))
+    assert [value > 0 for value in wanted] == [False, True, True]
+    assert (found.numpy()[0] * net.readout.scale).tolist() == wanted.tolist()
+
+
 def test_our_counts_of_three_neurons_by_hand() -> None:
     """Sample A of test_counts: 6 effective operations of the input, 2 of spikes; 2 spikes.
 

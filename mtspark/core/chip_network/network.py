@@ -99,8 +99,8 @@ class Population:
         bias_exponent: of all biases of the population.
         reset: what a spike does to the membrane.
         fires_at_threshold: a neuron fires where its membrane equals threshold << 6, too. Loihi 1
-            and Lava's own LIF lack that; neurons that reset to zero or not at all do the same with
-            a threshold one lower, but a reset by subtraction takes the threshold itself.
+            and Lava's own LIF lack that. Where membranes are whole mantissas, neurons that reset to
+            zero or not at all do the same with a threshold one lower.
     """
 
     name: str

@@ -48,6 +48,17 @@ def test_seven_bit_weights_do_not_exist_on_loihi_1() -> None:
     assert texts(fitting(weight_bits=7), "loihi2") == []
 
 
+def test_fixed_neurons_fire_above_their_threshold() -> None:
+    plain = fitting()
+    net = replace(plain, populations=(replace(plain.populations[0], fires_at_threshold=True),))
+    (text,) = texts(net)
+    assert text == (
+        "'p': fires at its threshold, the limit is neurons that fire above it; take a chip with "
+        "programmable neurons (loihi2)"
+    )
+    assert texts(net, "loihi2") == []
+
+
 def test_delays_have_an_end() -> None:
     short = chip(largest_delay=3)
     assert chip_violations(fitting(delay=3), short) == []

@@ -17,7 +17,7 @@ from mtspark.convert.nir.reader import import_graph
 from mtspark.core.errors import BadNetworkError
 from mtspark.core.float_network.network import FloatReset
 from mtspark.core.float_network.simulator import run_float
-from mtspark.deploy.quantise.exact import ExactNeurons, common_steps
+from mtspark.deploy.quantise.exact import ExactNeurons, Wanted, common_steps, refinements
 from mtspark.deploy.quantise.network import quantise, quantise_exactly
 from mtspark.deploy.quantise.options import QuantiseOptions
 from mtspark.sim.backends.reference import ReferenceChip
@@ -235,11 +235,97 @@ def test_leaky_neurons_fire_at_their_threshold(reset: str) -> None:
     assert np.array_equal(ours, wanted)
     assert np.array_equal(chip, wanted)
     options = ImportOptions(dt=1.0, time_steps=STEPS, reset=FloatReset(reset))
-    for at in (True, False):
+    for at, for_netx in itertools.product((True, False), repeat=2):
         network = import_graph(graph, replace(options, fires_at_threshold=at))
-        chip_network = quantise(network, payload_bits=0, held=False)
+        chosen = QuantiseOptions(for_netx=for_netx, may_saturate=True)
+        chip_network = quantise(network, payload_bits=0, held=False, options=chosen)
         told = "40 neurons fire at their threshold and decay" in chip_network.provenance["notes"]
-        assert told == (at and reset != "subtract")
+        # A netx file holds neurons that fire above their threshold.
+        assert told == (at and reset != "subtract" and for_netx)
+        flag = chip_network.populations[-1].fires_at_threshold
+        assert flag == (at and (reset == "subtract" or not for_netx))
+
+
+RESETS = ["zero", "none", "subtract", "subtract_late", "subtract_guarded"]
+
+
+def hair(seed: int, reset: str, at: bool, keep: float, current_keep: float) -> Any:
+    """Neurons whose membranes meet their threshold, or lie a hair below it.
+
+    One weight of 127, which no spike meets, leaves two mantissas for a weight of 1; halved
+    membranes lie between them, and so do biases of a quarter.
+
+    Returns:
+        Float graph, chip network, its spikes, those of the equation, ties, and membranes that lie
+        within a mantissa below the threshold.
+    """
+    steps, size = 6, 200
+    generator = np.random.default_rng(seed)
+    weights = generator.integers(-4, 7, (size, 6))
+    weights[:, -1] = 127
+    bias = np.zeros(size) if keep == 0.5 else generator.integers(-1, 3, size) / 4
+    threshold = generator.integers(2, 7, size)
+    spikes = generator.random((steps, 6)) < 0.5
+    spikes[:, -1] = False
+    arriving = spikes @ weights.T + bias
+    for step in range(1, steps):
+        arriving[step] += current_keep * arriving[step - 1]
+    wanted, ties = integrate(arriving, threshold, reset, at, keep)
+    ones = np.ones(size)
+    rest = {"v_leak": 0 * ones, "v_reset": 0 * ones, "v_threshold": threshold * ones}
+    tau = ones / (1 - keep) if keep < 1 else None
+    if current_keep:
+        node: Any = nir.CubaLIF(
+            tau_syn=ones / (1 - current_keep), tau_mem=tau, r=ones / (1 - keep),
+            w_in=ones / (1 - current_keep), **rest
+        )  # fmt: skip
+    else:
+        node = neurons((size,), threshold) if tau is None else nir.LIF(tau=tau, r=tau, **rest)
+    graph = chain((6,), nir.Affine(weights.astype(float), bias), node)
+    choices = ImportOptions(
+        dt=1.0, time_steps=steps, reset=FloatReset(reset), fires_at_threshold=at
+    )
+    network = import_graph(graph, choices)
+    chip, exactness = quantise_exactly(
+        network, payload_bits=0, held=False, options=QuantiseOptions(may_saturate=True)
+    )
+    return network, chip, spikes, wanted, ties, exactness[-1].neurons
+
+
+@pytest.mark.parametrize("reset", RESETS)
+@pytest.mark.parametrize(("keep", "current_keep"), [(0.5, 0.0), (1.0, 0.0), (0.5, 0.5)])
+@pytest.mark.parametrize("at", [True, False])
+def test_membranes_a_hair_below_their_threshold_stay_silent(
+    reset: str, keep: float, current_keep: float, at: bool
+) -> None:
+    for seed in range(3):
+        network, chip, spikes, wanted, ties, exact = hair(seed, reset, at, keep, current_keep)
+        name = network.output.population
+        ours = run_float(network, spikes[:, None].astype(float)).spikes[name][:, 0]
+        trace = ReferenceChip(chip).decide(spikes[None].astype(np.uint8), 0, trace=True).trace
+        assert trace is not None
+        fired = trace.spikes[name][chip.window(name)][:, 0]
+        assert ties > 5
+        assert exact.all()
+        assert np.array_equal(ours, wanted)
+        assert np.array_equal(fired, wanted)
+
+
+def test_a_threshold_below_half_a_mantissa_needs_an_input() -> None:
+    """Compared with equality, a threshold that rounds to 0 would fire at rest."""
+    weights = np.array([[1.0, 0.3], [1.0, 0.3]])
+    ones = np.ones(2)
+    node = nir.LIF(
+        tau=2 * ones, r=2 * ones, v_leak=0 * ones, v_reset=0 * ones,
+        v_threshold=np.array([1e-4, 0.5]),
+    )  # fmt: skip
+    graph = chain((2,), nir.Linear(weights), node)
+    for reset in ("zero", "subtract"):
+        ours, chip, _ = both(
+            graph, np.zeros((STEPS, 2)), fires_at_threshold=True, reset=FloatReset(reset)
+        )
+        assert not ours.any()
+        assert not chip.any()
 
 
 @pytest.mark.parametrize("share", [1.0, 1 / 3, np.float32(0.7)])
@@ -318,3 +404,25 @@ def test_a_threshold_a_hair_from_a_sum_is_told_from_it(at: bool) -> None:
     ours, chip, _ = both(graph, spikes, fires_at_threshold=at)
     assert np.array_equal(ours, wanted)
     assert np.array_equal(chip, wanted)
+
+
+def test_where_biases_cannot_be_whole_thresholds_are() -> None:
+    """Weights up to 30 may be refined 4-fold; thresholds of 1/6 are whole under 3, on a grid of 2.
+
+    Membranes of biases of 1/16 lie between mantissas: only a comparison with equality keeps ties.
+    """
+    wanted = Wanted(
+        np.array([30.0]), np.array([[1 / 6]]), np.array([[1 / 16]]), compared=True, lowered=True
+    )
+    given: dict[str, Any] = {
+        "levels": 127,
+        "grid": 2,
+        "exponent": 0,
+        "lost_bits": 0,
+        "bias_exponents": [0],
+    }
+    assert refinements(wanted, **given).tolist() == [3]
+    assert refinements(replace(wanted, only_lowered=True), **given).tolist() == [4]
+    # Biases that can be whole come first: thresholds one lower need no program.
+    whole = replace(wanted, biases=np.array([[1 / 4]]))
+    assert refinements(whole, **given).tolist() == [4]
