@@ -21,11 +21,12 @@ from mtspark.core.errors import DivergedError
 from mtspark.core.progress import Progress, ProgressCallback
 from mtspark.train.checkpoint import Agent, save_agent, save_whole
 from mtspark.train.config import ImageConfig, TrainConfig, config_to_json
+from mtspark.train.runs.log import LOG_FILE
 from mtspark.train.runs.stopping import StoppedError, StopRequest, stop_requests
 
 _NUMBERS = itertools.count()
 """Tells event files apart that are opened within one second."""
-RESUME_FILE, LOG_FILE, AGENT_FILE = "resume.pt", "log.jsonl", "agent.pt"
+RESUME_FILE, AGENT_FILE = "resume.pt", "agent.pt"
 
 
 class Trainable(Protocol):

@@ -12,6 +12,7 @@ from mtspark.core.environments import task_for_game
 from mtspark.core.errors import BadFileError, BadRequestError, MtsparkError
 from mtspark.core.files import FileLimits, read_guarded
 from mtspark.train.config import ImageConfig, RunConfig, TrainConfig, check_sizes
+from mtspark.train.runs.log import LOG_FILE, is_log_of_another_run
 from mtspark.train.runs.same import check_same_run
 
 ARCHIVE = b"PK"
@@ -51,7 +52,7 @@ def check_writable(folder: Path) -> None:
 
     Raises:
         BadFileError: it is a file or cannot be written, or its resume.pt is no checkpoint.
-        BadRequestError: it holds an agent of something else than a run.
+        BadRequestError: it holds an agent or a log of something else than a run.
     """
     whole = folder.absolute()
     nearest = next(path for path in (whole, *whole.parents) if path.exists())
@@ -64,6 +65,12 @@ def check_writable(folder: Path) -> None:
         raise BadRequestError(
             f"{agent}: an agent without the run that trained it (resume.pt), which a new run would "
             "overwrite; move it elsewhere, or choose another folder"
+        )
+    log = folder / LOG_FILE
+    if log.is_file() and not resume.exists() and is_log_of_another_run(log):
+        raise BadRequestError(
+            f"{log}: a log without the run that wrote it (resume.pt), which a new run would "
+            "replace; move it elsewhere, or choose another folder"
         )
     if resume.is_file():
         with resume.open("rb") as file:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from mtspark.core.errors import BadFileError, MtsparkError, one_line
-from mtspark.core.files import write_text
 from mtspark.train.checkpoint import load_agent
+from mtspark.train.runs.log import trim_log
 
 UNFINISHED = (".resume.pt.*.tmp*", ".agent.*.tmp*", ".log.jsonl.*.tmp*")
 """Temporary files of a run that was killed while it wrote."""
@@ -43,20 +42,12 @@ def prepare_folder(folder: Path, count: str, reached: int) -> None:
         folder: of the run.
         count: the entry of a log line that counts progress.
         reached: where the run goes on.
+
+    Raises:
+        BadFileError: its log is no run's.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    trim_log(folder, count, reached)
     for pattern in UNFINISHED:
         for unfinished in folder.glob(pattern):
             unfinished.unlink(missing_ok=True)
-    log = folder / "log.jsonl"
-    if log.exists():
-        lines = log.read_text(errors="replace").splitlines(keepends=True)
-        write_text(log, "".join(line for line in lines if _progress_of(line, count) <= reached))
-
-
-def _progress_of(line: str, count: str) -> float:
-    """Progress that a log line records; infinite for a torn line."""
-    try:
-        return float(json.loads(line)[count])
-    except (ValueError, KeyError, TypeError):
-        return float("inf")
