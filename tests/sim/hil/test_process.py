@@ -481,7 +481,7 @@ def test_unfinished_messages_of_any_kind_fill_no_memory(bundle: Bundle) -> None:
         pushed(peers[0].socket, (2**32 - 1).to_bytes(4, "big"), bytes(2**16))
         for peer in peers[1:]:
             pushed(peer.socket, (80_000).to_bytes(4, "big"), bytes(2**16), 2**16)
-        # And one who asks and asks and reads no answer.
+        # And one who repeats a question, with a tag that is none then, and reads no answer.
         peers[-1] = Peer(address)
         peers[-1].channel.put(b"what?")
         pushed(peers[-1].socket, b"", bytes(peers[-1].channel.unsent), 2**26)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import socket
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -10,7 +13,7 @@ from hypothesis import strategies as st
 
 from mtspark.core.errors import BadRequestError
 from mtspark.sim.hil.protocol import BadPeerError
-from mtspark.sim.hil.server import Complaints
+from mtspark.sim.hil.server import Complaints, Server
 from mtspark.sim.hil.stream import (
     LENGTH_BYTES,
     MAGIC,
@@ -22,6 +25,7 @@ from mtspark.sim.hil.stream import (
     StrangerError,
     key_bytes,
     new_key,
+    write_to,
 )
 
 KEY = bytes(range(16))
@@ -171,3 +175,25 @@ def test_complaints_become_rare_where_there_are_many() -> None:
     assert said[0] == "refused: ?[2Jwhat?"
     assert said[-2] == "refused: ?[2Jwhat? (10,000 of that kind so far)"
     assert said[-1] == "another one"
+
+
+def test_who_reads_no_answer_is_asked_for_no_further_question() -> None:
+    """What it makes the chip hold is one answer, however much it asks."""
+    said: list[str] = []
+    chip = cast(Any, SimpleNamespace(largest_question=LARGEST))
+    asking = Channel(Role.HOST, None, LARGEST)
+    here, there = socket.socketpair()
+    with here, contextlib.closing(Server(chip, said.append)) as server:
+        here.setblocking(False)
+        server._add(there, None, "the host")
+        (peer,) = server._peers
+        held = []
+        for _ in range(1500):
+            if not asking.unsent:
+                asking.put(b"what?")
+            write_to(here, asking)
+            for entry, _ in server._selector.select(0):
+                server._attend(entry.data)
+            held.append(len(peer.channel.unsent))
+    assert said[0].startswith("refused: the host: ")
+    assert 0 < held[-1] == max(held) < 1000

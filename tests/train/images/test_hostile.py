@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gzip
 import io
+import os
 import random
+import re
 import resource
 import struct
 import zipfile
@@ -18,6 +20,7 @@ from numpy.typing import NDArray
 from mtspark.core.errors import BadFileError, MtsparkError
 from mtspark.core.files.limits import FileLimits, Policy, set_policy
 from mtspark.core.files.sandbox import BUG
+from mtspark.train.images import data as image_sets
 from mtspark.train.images.data import load_images
 
 IMAGES, LABELS = np.arange(4 * 28 * 28).astype(np.uint8).reshape(4, 28, 28), np.arange(4)
@@ -61,6 +64,18 @@ def refused(folder: Path, name: str = "mnist") -> str:
     assert text.isprintable()
     assert BUG not in text
     return text
+
+
+def test_files_are_read_in_another_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whose memory, time and rights are limited."""
+
+    def here(*_: object) -> None:
+        raise BadFileError(f"process {os.getpid()}")
+
+    monkeypatch.setattr(image_sets, "_from_npz", here)
+    text = refused(tmp_path)
+    assert re.search(r"process \d+$", text)
+    assert not text.endswith(f"process {os.getpid()}")
 
 
 IDX = {
@@ -135,6 +150,17 @@ def test_npz(tmp_path: Path) -> None:
     for says, data in cases.items():
         (tmp_path / "mnist_train.npz").write_bytes(data)
         assert says in refused(tmp_path), says
+
+
+def test_images_of_a_file_have_an_upper_bound(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(image_sets, "MOST_IMAGES", 3)
+    (tmp_path / "mnist_train.npz").write_bytes(npz())
+    assert "4 images, 3 is the limit" in refused(tmp_path)
+    monkeypatch.setattr(image_sets, "MOST_IMAGES", 1)
+    (tmp_path / "cifar10_jpeg.zip").write_bytes(jpegs())
+    assert "2 files, 1 is the limit" in refused(tmp_path, "cifar10")
 
 
 def test_a_header_of_python_that_nests_is_one_line(tmp_path: Path) -> None:
