@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 from mtspark.core.version import __version__
 
 if TYPE_CHECKING:
-    from mtspark.core.environments.given import environment
+    from mtspark.core.environments import environment_task
     from mtspark.core.errors import (
         BackendFailedError,
         BackendMissingError,
@@ -54,7 +54,7 @@ __all__ = [
     "MtsparkError",
     "Progress",
     "__version__",
-    "environment",
+    "environment_task",
     "evaluate",
     "export",
     "load_agent",
@@ -66,7 +66,7 @@ _HOMES = {
     **dict.fromkeys(("Deployment", "evaluate", "export", "load_bundle"), "workflows.deployment"),
     **dict.fromkeys(("Agent", "load_agent"), "train.checkpoint.agent"),
     "train_agent": "train.training",
-    "environment": "core.environments.given",
+    "environment_task": "core.environments.given",
     "Progress": "core.progress",
     **dict.fromkeys((name for name in __all__ if name.endswith("Error")), "core.errors"),
 }

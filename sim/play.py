@@ -17,10 +17,13 @@ from mtspark.core.environments import (
     Action,
     GameProtocol,
     Games,
+    Sampling,
     Task,
     action_text,
     as_plain,
+    check_sampling,
     chosen_actions,
+    drawn_actions,
     idle_actions,
     make_games,
     masks_of,
@@ -124,6 +127,7 @@ def play(
     one_at_a_time: bool = False,
     trace: bool = False,
     observe: Callable[[Moment], None] | None = None,
+    sampling: Sampling | None = None,
 ) -> Run:
     """Play whole episodes greedily; episode i is the game of seed `seed` + i.
 
@@ -138,6 +142,7 @@ def play(
         one_at_a_time: play one game after another instead of side by side.
         trace: ask the backend to record every spike and membrane, for `observe`.
         observe: called after every decision.
+        sampling: draw actions; None takes the best.
 
     Raises:
         BadRequestError: unknown task, or numbers that are not positive.
@@ -165,6 +170,7 @@ def play(
         one_at_a_time=one_at_a_time,
         trace=trace,
         observe=count,
+        sampling=sampling,
     )
     # A float network has no chip steps, and nothing between cores.
     on_chip = backend.name != "torch"
@@ -201,6 +207,7 @@ def play_task(
     one_at_a_time: bool = False,
     trace: bool = False,
     observe: Callable[[Moment], None] | None = None,
+    sampling: Sampling | None = None,
 ) -> tuple[Episode, ...]:
     """As :func:`play`, of an agent that need not be a chip's: nothing is counted.
 
@@ -209,9 +216,11 @@ def play_task(
         task: with a game.
         row: its place among the agent's tasks.
         protocol: how the agent's games are played; None of environments.
-        episodes, seed, max_decisions, sticky, one_at_a_time, trace, observe: as for :func:`play`.
+        episodes, seed, max_decisions, sticky, one_at_a_time, trace, observe, sampling: as for
+            :func:`play`.
     """
     check_length(episodes, max_decisions)
+    check_sampling(task, sampling)
     if not 0 <= seed < 2**30:
         raise BadRequestError(f"seed {seed}: must be 0 to {2**30 - 1}")
     # A lost life may end an episode in training; a score is that of the whole game.
@@ -235,6 +244,7 @@ def play_task(
                 seed,
                 max_decisions,
                 observe,
+                sampling,
             )
         finally:
             games.close()
@@ -252,6 +262,7 @@ def _play_group(
     run_seed: int,
     max_decisions: int | None,
     observe: Callable[[Moment], None] | None,
+    sampling: Sampling | None,
 ) -> list[Episode]:
     """Episodes `first` to `first` + `count` - 1 of a run, side by side."""
     seed, episode = run_seed + first, np.arange(first, first + count)
@@ -260,6 +271,7 @@ def _play_group(
     played: list[list[Action]] = [[] for _ in range(count)]
     course: list[list[float]] = [[] for _ in range(count)]
     running = np.arange(count)
+    generators = [sampling.generator(seed + copy) for copy in range(count)] if sampling else []
     following, _ = games.reset(seed=seed)
     backend.start(count)
     while len(running):
@@ -268,7 +280,13 @@ def _play_group(
         decision = backend.decide(frames, row, trace=trace)
         masks = masks_of(games)
         allowed = None if masks is None else masks[running]
-        chosen = chosen_actions(decision.values, task, allowed)
+        chosen = (
+            chosen_actions(decision.values, task, allowed)
+            if sampling is None
+            else drawn_actions(
+                decision.values, task, sampling, [generators[copy] for copy in running], allowed
+            )
+        )
         # A game that has ended goes on, with actions that nobody counts.
         actions = idle_actions(task, count, masks)
         actions[running] = chosen

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import os
 import platform
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from typing import Any, Literal
 
 from pydantic import Field
 
 from mtspark.core.chip_network import ChipNetwork
-from mtspark.core.environments import GameProtocol, environment_to_json, protocol_to_json
+from mtspark.core.environments import (
+    GameProtocol,
+    Sampling,
+    environment_to_json,
+    protocol_to_json,
+)
 from mtspark.core.errors import BadFileError
 from mtspark.core.files import (
     AnyPath,
@@ -56,6 +61,7 @@ class RunResult:
         seed: of the first episode.
         protocol: how the games were played, sticky actions included; None of an environment.
         environment: of the task, as JSON values; None of ALE's games.
+        sampling: how actions were drawn; None: the best was taken.
         time_steps, steps_per_decision: T and T + L.
         bills: energy of the mean decision, by price card, of the network alone: operations,
             updates and spikes, wherever its neurons lie.
@@ -82,6 +88,7 @@ class RunResult:
     bills_on_chip: tuple[Bill, ...] = ()
     compiled_before: bool = False
     environment: dict[str, Any] | None = None
+    sampling: Sampling | None = None
     date: str = field(
         default_factory=lambda: datetime.now(timezone.utc).isoformat(timespec="milliseconds")
     )
@@ -114,6 +121,7 @@ class RunResult:
             "seed": self.seed,
             "protocol": None if self.protocol is None else protocol_to_json(self.protocol),
             **({} if self.environment is None else {"environment": self.environment}),
+            **({} if self.sampling is None else {"sampling": asdict(self.sampling)}),
             "time_steps": self.time_steps,
             "steps_per_decision": self.steps_per_decision,
             "episodes": [episode.to_json() for episode in self.run.episodes],
@@ -146,13 +154,14 @@ def run_result(
     host_s: float,
     card: AnyPath = DEFAULT_CARD,
     compiled_before: bool = False,
+    sampling: Sampling | None = None,
 ) -> RunResult:
     """Price a run and describe how it came about.
 
     Args:
         run: of :func:`mtspark.sim.play.play`.
         network: that played.
-        backend, task, seed, compiled_before: as in :class:`RunResult`.
+        backend, task, seed, compiled_before, sampling: as in :class:`RunResult`.
         network_hash: of the bundle's network.
         sticky: probability of sticky actions where it is not the protocol's own.
         host_s: seconds.
@@ -180,11 +189,14 @@ def run_result(
         host_s=host_s,
         compiled_before=compiled_before,
         environment=None if environment is None else environment_to_json(environment),
+        sampling=sampling,
     )
 
 
 def latest_runs(bundle: Bundle) -> tuple[list[dict[str, Any]], int]:
     """Read the latest run of each task, backend and probability of sticky actions.
+
+    Runs whose actions were drawn are left out: these are what the agent does by itself.
 
     Returns:
         The runs of the bundle's network, in order of task, backend and stickiness; and how many
@@ -196,6 +208,8 @@ def latest_runs(bundle: Bundle) -> tuple[list[dict[str, Any]], int]:
     latest: dict[tuple[str, str, float], dict[str, Any]] = {}
     others = 0
     for result in _read_runs(bundle):
+        if result.get("sampling") is not None:
+            continue
         sticky = stored_sticky(result)
         key = (result["task"], result["backend"], sticky)
         if result["network_sha256"] != bundle.network_hash:

@@ -30,6 +30,13 @@ def run_command(
     sticky: Annotated[
         float | None, typer.Option(help="Sticky action probability (default: the agent's own).")
     ] = None,
+    sample: Annotated[
+        int | None,
+        typer.Option(help="Draw actions with this seed instead of taking the best."),
+    ] = None,
+    temperature: Annotated[
+        float, typer.Option(help="With --sample: values are divided by it before the softmax.")
+    ] = 1.0,
     recording: Annotated[
         Path | None,
         typer.Option(
@@ -48,10 +55,12 @@ def run_command(
     """Play games with a deployed agent and count spikes, operations and energy."""
     one_thread_each()
     from mtspark.cli.show import print_run
+    from mtspark.core.environments import sampling_of
     from mtspark.deploy.bundle import load_bundle, writable_runs
     from mtspark.workflows.run import run_games, store_run
 
     check_target(json_out)
+    sampling = sampling_of(sample, temperature)
     bundle = load_bundle(folder)
     if recording is not None:
         _run_recording(bundle, recording, task, backend, output, json_out)
@@ -75,6 +84,7 @@ def run_command(
             max_decisions=max_decisions,
             sticky=sticky,
             progress=progress,
+            sampling=sampling,
         )
     stored = store_run(bundle, result)
     if json_out is not None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
+from mtspark.core.environments import sampling_of
 from mtspark.core.errors import BadFileError, BadRequestError
 from mtspark.core.files import AnyPath, write_bytes
 from mtspark.core.progress import ProgressCallback, no_progress
@@ -290,6 +291,8 @@ class Deployment:
         seed: int = 0,
         max_decisions: int | None = None,
         sticky: float | None = None,
+        sample: int | None = None,
+        temperature: float = 1.0,
         observe: Callable[[Moment], None] | None = None,
         progress: ProgressCallback = no_progress,
     ) -> RunResult:
@@ -302,6 +305,9 @@ class Deployment:
             seed: of the first game; the next has seed + 1.
             max_decisions: cut every game off after this many.
             sticky: sticky action probability; default: the agent's own.
+            sample: seed by which actions are drawn, of a list with the softmax of their values;
+                None takes the best.
+            temperature: of the drawing; values are divided by it.
             observe: called after every decision.
             progress: called at every decision.
 
@@ -318,6 +324,7 @@ class Deployment:
             sticky=sticky,
             observe=observe,
             progress=progress,
+            sampling=sampling_of(sample, temperature),
         )
         run, network = result.run, self.network
 
@@ -607,9 +614,9 @@ def export(
             (batch, *shape of a step), or series (T, batch, ...) or (batch, T, ...). It gives the
             shape of the input, how it is sent (`one_frame`, `input_bits`, `input_scale`, where they
             are not given), and the inputs that float network and chip are compared on.
-        environment: of :func:`mtspark.environment`, in which a module acts: its outputs are the
-            values of the actions, its input (batch, numbers) what the environment shows. Takes the
-            place of a sample.
+        environment: of :func:`mtspark.environment_task`, in which a module acts: its outputs are
+            the values of the actions, its input (batch, numbers) what the environment shows. It
+            takes the place of a sample.
         input_shape: of one step, without batch; where a module has no sample.
         time_steps: T, steps of one run; where the module does not say it.
         name: of the network; default: that of the file, or of the module's class.

@@ -65,7 +65,7 @@ def played_in_torch(actor: Actor, task: Task, seed: int) -> tuple[int, ...]:
 
 @pytest.fixture(scope="module")
 def task() -> Task:
-    return mtspark.environment("CartPole-v1", mean=MEAN, deviation=DEVIATION, max_steps=60)
+    return mtspark.environment_task("CartPole-v1", mean=MEAN, deviation=DEVIATION, max_steps=60)
 
 
 def test_it_plays_on_the_chip_as_in_torch(task: Task, tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ def test_it_plays_on_the_chip_as_in_torch(task: Task, tmp_path: Path) -> None:
 
 
 def test_one_that_sees_spikes_needs_no_statistics() -> None:
-    task = mtspark.environment("Taxi-v4", max_steps=5)
+    task = mtspark.environment_task("Taxi-v4", max_steps=5)
     chip = mtspark.export(made(500, 6), environment=task)
     assert not chip.network.input.signed
     assert chip.play("Taxi-v4").decisions == 5
@@ -101,16 +101,14 @@ def test_one_that_sees_spikes_needs_no_statistics() -> None:
 )
 def test_statistics_that_do_not_fit_are_named(settings: dict[str, Any], problem: str) -> None:
     with pytest.raises(BadRequestError, match=problem):
-        mtspark.environment("CartPole-v1", **settings)
+        mtspark.environment_task("CartPole-v1", **settings)
 
 
 def test_settings_and_exports_that_cannot_be_are_named(task: Task) -> None:
     with pytest.raises(TypeError, match="no setting 'actions'"):
-        mtspark.environment("CartPole-v1", actions=3)
-    with pytest.raises(
-        BadRequestError, match=r"mean is .*; must be left out: it is sent as spikes"
-    ):
-        mtspark.environment("Taxi-v4", mean=[0.0], deviation=[1.0])
+        mtspark.environment_task("CartPole-v1", actions=3)
+    with pytest.raises(BadRequestError, match="left out: it is sent as spikes"):
+        mtspark.environment_task("Taxi-v4", mean=[0.0], deviation=[1.0])
     with pytest.raises(BadRequestError, match="sample: follows from environment"):
         mtspark.export(made(4, 2), environment=task, sample=np.zeros((2, 4)))
     with pytest.raises(BadNetworkError, match="has 1 outputs, CartPole-v1 takes 2 actions"):

@@ -1,14 +1,18 @@
 from .actions import Action as Action
+from .actions import Sampling as Sampling
 from .actions import action_bytes as action_bytes
 from .actions import action_text as action_text
 from .actions import as_plain as as_plain
 from .actions import box_of as box_of
 from .actions import boxed_actions as boxed_actions
+from .actions import check_sampling as check_sampling
 from .actions import chosen_actions as chosen_actions
+from .actions import drawn_actions as drawn_actions
 from .actions import idle_actions as idle_actions
 from .actions import random_actions as random_actions
 from .actions import resting_actions as resting_actions
 from .actions import same_actions as same_actions
+from .actions import sampling_of as sampling_of
 from .actions import stretched as stretched
 from .atari import make_games as make_games
 from .atari import task_for_game as task_for_game
@@ -22,6 +26,7 @@ from .environment import Wrapper as Wrapper
 from .environment import check_environment as check_environment
 from .frames import AreaResize as AreaResize
 from .frames import FrameGame as FrameGame
+from .given import environment_task as environment_task
 from .messages import LARGEST_MESSAGE as LARGEST_MESSAGE
 from .messages import MESSAGES_PER_DEVIATION as MESSAGES_PER_DEVIATION
 from .messages import RunningStatistics as RunningStatistics

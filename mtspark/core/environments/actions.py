@@ -6,6 +6,8 @@ its scale, in float64, rounded to float32 once. So it follows from the chip's in
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,7 @@ from mtspark.core.arrays import Booleans, Floats
 from mtspark.core.backend import greedy_actions
 from mtspark.core.environments.environment import ActionBox, Environment
 from mtspark.core.environments.protocol import Task
+from mtspark.core.errors import BadRequestError
 
 Action = int | tuple[float, ...]
 """Of one decision, as plain values: the number of an action, or the numbers of a box."""
@@ -38,6 +41,88 @@ def chosen_actions(values: Floats, task: Task, masks: Booleans | None = None) ->
     if box is None:
         return greedy_actions(values, task.legal_actions or tuple(range(values.shape[1])), masks)
     return boxed_actions(values, box)
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Actions that are drawn, where somebody asks for it.
+
+    Attributes:
+        seed: of the random numbers; an episode's follow from it and the episode's own.
+        temperature: action values are divided by it before the softmax, which gives the
+            probabilities of a list's actions; numbers of a box get their deviation times it.
+
+    Raises:
+        BadRequestError: a number that cannot be.
+    """
+
+    seed: int
+    temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Check the numbers."""
+        if not 0 <= self.seed < 2**63:
+            raise BadRequestError(f"sample {self.seed}: must be 0 to {2**63 - 1}")
+        if not 1e-6 <= self.temperature <= 1e6:
+            raise BadRequestError(f"temperature {self.temperature}: must be 1e-6 to 1e6")
+
+    def generator(self, episode_seed: int) -> np.random.Generator:
+        """Random numbers of one episode."""
+        return np.random.default_rng([self.seed, episode_seed])
+
+
+def sampling_of(seed: int | None, temperature: float) -> Sampling | None:
+    """How actions are drawn, None without a seed.
+
+    Raises:
+        BadRequestError: a temperature without a seed, or a number that cannot be.
+    """
+    if seed is None and temperature != 1:
+        raise BadRequestError(f"temperature {temperature:g}: is of drawn actions; give sample, too")
+    return None if seed is None else Sampling(seed, temperature)
+
+
+def drawn_actions(
+    values: Floats,
+    task: Task,
+    sampling: Sampling,
+    generators: Sequence[np.random.Generator],
+    masks: Booleans | None = None,
+) -> NDArray[Any]:
+    """Draw what an agent does; otherwise as :func:`chosen_actions`.
+
+    Args:
+        values: (batch, outputs) of the readout.
+        task: that is played.
+        sampling: says how.
+        generators: of each row's episode.
+        masks: (batch, legal actions) which of them an environment allows now; None: all.
+    """
+    box = box_of(task)
+    if box is None:
+        legal = np.array(task.legal_actions)
+        noise = np.stack([one.gumbel(size=len(legal)) for one in generators])
+        # The best of values with Gumbel noise has the probabilities of their softmax.
+        noisy = np.zeros_like(values)
+        noisy[:, legal] = values[:, legal] / sampling.temperature + noise
+        return greedy_actions(noisy, task.legal_actions, masks)
+    noise = np.stack([one.standard_normal(box.size) for one in generators])
+    spread = np.array(box.deviation) * sampling.temperature
+    return boxed_actions(values[:, : box.size] + spread * noise, box)
+
+
+def check_sampling(task: Task, sampling: Sampling | None) -> None:
+    """Refuse to draw what nobody knows the deviation of.
+
+    Raises:
+        BadRequestError: numbers of an agent that was not trained by drawing them.
+    """
+    box = box_of(task)
+    if sampling is not None and box is not None and not box.deviation:
+        raise BadRequestError(
+            f"sample {sampling.seed}: {task.name} takes numbers, and the agent does not say by "
+            "which deviation they were drawn in training; leave it out"
+        )
 
 
 def boxed_actions(values: Floats, box: ActionBox) -> NDArray[np.float32]:

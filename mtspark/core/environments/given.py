@@ -17,7 +17,7 @@ FOUND = ("id", "observation", "actions", "choices", "masked", "box")
 """Fields that follow from the environment itself."""
 
 
-def environment(
+def environment_task(
     id: str,
     *,
     mean: Sequence[float] | None = None,
@@ -43,7 +43,9 @@ def environment(
     known = [field.name for field in fields(Environment) if field.name not in FOUND]
     unknown = sorted(set(settings) - set(known))
     if unknown:
-        raise TypeError(f"environment: no setting {unknown[0]!r}; there are {', '.join(known)}")
+        raise TypeError(
+            f"environment_task: no setting {unknown[0]!r}; there are {', '.join(known)}"
+        )
     for name in ("entries", "symbols", "wrappers"):
         if name in settings:
             settings[name] = tuple(settings[name])

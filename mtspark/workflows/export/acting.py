@@ -25,7 +25,7 @@ def shown_to_module(task: Task, source: Source, given: set[str]) -> tuple[NDArra
     """Return a sample of what a module is shown in an environment, and how that is sent.
 
     Args:
-        task: of :func:`mtspark.environment`.
+        task: of :func:`mtspark.environment_task`.
         source: what is exported.
         given: names of the options that the caller gave.
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from mtspark.core.backend import AgentBackend, Moment
+from mtspark.core.environments import Sampling
 from mtspark.core.files import AnyPath
 from mtspark.core.progress import ProgressCallback, begin, no_progress
 from mtspark.deploy.bundle import Bundle, add_run
@@ -31,6 +32,7 @@ def run_games(
     card: AnyPath = DEFAULT_CARD,
     observe: Callable[[Moment], None] | None = None,
     progress: ProgressCallback = no_progress,
+    sampling: Sampling | None = None,
 ) -> RunResult:
     """Play a game with a deployed agent.
 
@@ -45,6 +47,7 @@ def run_games(
         card: prices of the run's bill, a name or a file.
         observe: called after every decision.
         progress: called at every decision.
+        sampling: draw actions; None takes the best.
 
     Raises:
         BadRequestError: unknown task, a network that plays no game, or numbers that cannot be.
@@ -78,6 +81,7 @@ def run_games(
             sticky=sticky,
             one_at_a_time=one_at_a_time(backend),
             observe=both,
+            sampling=sampling,
         )
         seconds = time.perf_counter() - started
     return run_result(
@@ -91,6 +95,7 @@ def run_games(
         host_s=seconds,
         card=card,
         compiled_before=backend is BackendName.ENGINE,
+        sampling=sampling,
     )
 
 
