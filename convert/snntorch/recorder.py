@@ -22,6 +22,7 @@ from snntorch import SpikingNeuron
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from mtspark.convert.snntorch.names import layer_names
 from mtspark.convert.snntorch.neurons import refuse_kind
 from mtspark.core.errors import BadNetworkError, MtsparkError
 
@@ -151,7 +152,9 @@ class Recorder(TorchFunctionMode):
         self.nodes: list[Node] = []
         self._own = {id(tensor) for tensor in network.state_dict(keep_vars=True).values()}
         self._lines = lines
-        self._names = {id(module): name for name, module in network.named_modules()}
+        names = layer_names(network)
+        self._paths = {id(module): path for path, module in network.named_modules()}
+        self._names = {key: names[path] for key, path in self._paths.items()}
         self._nodes: dict[int, tuple[Tensor, Node]] = {}
         self._active: list[nn.Module] = []
         self._paused = False
@@ -288,7 +291,7 @@ class Recorder(TorchFunctionMode):
         place = ""
         if self._active and type(self._active[-1]).__module__.startswith(("torch.", "snntorch")):
             module = self._active[-1]
-            name = self._names.get(id(module), "")
+            name = self._paths.get(id(module), "")
             place = f" (layer {name!r}, {type(module).__name__})" if name else ""
             if id(module) in self._lines:
                 return self._lines[id(module)] + place

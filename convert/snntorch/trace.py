@@ -22,6 +22,7 @@ from mtspark.convert.linear import LinearMap, Scale, add, connection, same
 from mtspark.convert.snntorch.calling import Feed, Recording, record
 from mtspark.convert.snntorch.layers import LAYERS
 from mtspark.convert.snntorch.maxima import windows
+from mtspark.convert.snntorch.names import layer_names
 from mtspark.convert.snntorch.neurons import NeuronConstants, neuron_constants
 from mtspark.convert.snntorch.pools import add_pools
 from mtspark.convert.snntorch.readout import Readout, choose_readout, returned
@@ -152,9 +153,11 @@ def trace_module(
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             recording = record(module, shape, time_steps, lines or {}, feed)
+        # A layer of nn.Sequential may also be named by its number.
+        named = readout if readout is None else layer_names(module).get(readout, readout)
         # A series of any length goes in: only the user can say how long a decision is.
         steps = recording.time_steps if recording.held else time_steps or 0
-        return _network_of(recording, name, shape, steps, readout)
+        return _network_of(recording, name, shape, steps, named)
 
     try:
         with _drawing_named():

@@ -93,16 +93,18 @@ def test_the_tutorials_network_becomes_the_one_with_pools_behind(
     agreement = compare_with_recording(traced)
     assert [one.different for one in agreement] == [0, 0, 0]
     assert [one.name for one in agreement[:2]] == [
-        f"{name}, its max pool before it" for name in ("2", "5")
+        f"{name}, its max pool before it" for name in ("lif1", "lif2")
     ]
     network = traced.network
-    assert any("--max-pool or, an approximation: '2', '5' fires" in note for note in network.notes)
+    assert any(
+        "--max-pool or, an approximation: 'lif1', 'lif2' fires" in note for note in network.notes
+    )
     sizes = {population.name: population.shape for population in network.populations}
-    assert sizes["2_unpooled"] == (4, 12, 12)
-    assert sizes["2"] == (4, 6, 6)
+    assert sizes["lif1_unpooled"] == (4, 12, 12)
+    assert sizes["lif1"] == (4, 6, 6)
     theirs, swapped = spikes_of(module, series), spikes_of(exchanged(module), series)
     ours = run_float(network, series.double().numpy())
-    for name, spikes in zip(("2", "5", "8"), swapped, strict=True):
+    for name, spikes in zip(("lif1", "lif2", "lif3"), swapped, strict=True):
         assert np.array_equal(ours.spikes[name].reshape(spikes.shape), spikes.numpy())
     # What is told of the cost is the difference between torch's two networks.
     cost = measure_exchange(module, traced, series.double().numpy(), "images")
@@ -159,7 +161,7 @@ def test_what_rises_with_the_current_may_lie_between(series: torch.Tensor) -> No
     parts = list(module)
     other = exchanged(nn.Sequential(parts[0], norm, parts[1], *parts[4:]))
     ours = run_float(traced.network, series.double().numpy())
-    for name, spikes in zip(("4", "7", "10"), spikes_of(other, series), strict=True):
+    for name, spikes in zip(("lif1", "lif2", "lif3"), spikes_of(other, series), strict=True):
         assert np.array_equal(ours.spikes[name].reshape(spikes.shape), spikes.numpy())
     with torch.no_grad():
         norm.weight[0] = -1.0
@@ -215,7 +217,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
             nn.MaxPool2d(2),
             snn.Leaky(0.9, init_hidden=True, output=True, reset_mechanism="none"),
         ),
-        "the membrane of '2' is read",
+        "the membrane of 'lif1' is read",
     ),
     "nothing behind": (
         lambda: nn.Sequential(

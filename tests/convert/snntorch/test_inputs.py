@@ -53,7 +53,7 @@ def test_modules_of_float64() -> None:
     module[1].reset_mem()
     theirs = torch.stack([module(slice_) for slice_ in series]).detach()
     assert theirs.any()
-    assert differing(float_spikes(traced, series)["1"], theirs) == 0
+    assert differing(float_spikes(traced, series)["lif1"], theirs) == 0
     trace(Loop(lambda x: [x] * 5).double(), (3,), steps=None)
     trace(States().double(), (3,), steps=6)
 
@@ -282,7 +282,7 @@ def test_spikes_that_are_worth_nothing(factor: Any, reset: str) -> None:
         neurons.reset_mem()
     theirs = torch.stack([module(frame) for frame in series]).detach()
     assert theirs.any()
-    assert differing(float_spikes(traced, series)["3"], theirs) == 0
+    assert differing(float_spikes(traced, series)["lif2"], theirs) == 0
 
 
 def test_spikes_that_are_worth_nothing_and_divide_are_refused() -> None:

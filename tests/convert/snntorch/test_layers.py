@@ -32,7 +32,7 @@ def sequential(*layers: nn.Module, shape: tuple[int, ...]) -> Any:
     ours = run_float(
         traced.network, series.double().numpy().reshape(6, BATCH, *traced.network.input.shape)
     )
-    assert differing(ours.spikes[str(len(layers))], theirs) == 0
+    assert differing(ours.spikes["lif1"], theirs) == 0
     return traced.network.connections
 
 
@@ -239,13 +239,13 @@ def test_moves_of_channels() -> None:
 def test_recurrence_in_images(neuron: Any) -> None:
     module = nn.Sequential(positive(nn.Conv2d(2, 3, 3)), neuron())
     traced = trace(module, (2, 7, 6), steps=20)
-    back = [link for link in traced.network.connections if link.source == "1"]
+    back = [link for link in traced.network.connections if link.source == "lif1"]
     assert [link.delay for link in back] == [1]
     module[1].reset_mem()
     series = drive((2, 7, 6))
     theirs = torch.stack([module(slice_) for slice_ in series]).detach()
     assert theirs.mean() > 0.02
-    assert differing(float_spikes(traced, series)["1"], theirs) == 0
+    assert differing(float_spikes(traced, series)["lif1"], theirs) == 0
 
 
 def test_a_membrane_is_read_where_nothing_resets_it() -> None:
@@ -257,8 +257,8 @@ def test_a_membrane_is_read_where_nothing_resets_it() -> None:
     )
     traced = trace(module, (6,), steps=9)
     network = traced.network
-    assert (network.output.population, network.output.kind) == ("3", OutputKind.MEMBRANE)
-    assert not network.population("3").spiking
+    assert (network.output.population, network.output.kind) == ("lif2", OutputKind.MEMBRANE)
+    assert not network.population("lif2").spiking
     for part in module:
         if isinstance(part, snn.Leaky):
             part.reset_mem()

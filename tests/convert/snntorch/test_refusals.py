@@ -131,7 +131,7 @@ def test_lapicques_replacement_is_the_same_neuron() -> None:
     series = 4 * drive((6,))
     theirs = torch.stack([lapicque(slice_) for slice_ in series]).detach()
     assert theirs.any()
-    assert differing(float_spikes(traced, series)["1"], theirs) <= theirs.sum() * 0.01
+    assert differing(float_spikes(traced, series)["lif1"], theirs) <= theirs.sum() * 0.01
 
 
 def test_a_neuron_with_a_forward_of_its_own_is_refused() -> None:

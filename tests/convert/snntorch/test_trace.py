@@ -142,12 +142,12 @@ def test_constants_of_each_neuron(kind: str) -> None:
     )
     module = nn.Sequential(nn.Conv2d(2, 4, (2, 3)), neuron)
     traced = trace(module, (2, 6, 5))
-    assert traced.network.population("1").membrane_keep.shape == (4, 5, 3)
+    assert traced.network.population("lif1").membrane_keep.shape == (4, 5, 3)
     series = drive((2, 6, 5))
     for part in (neuron,):
         part.reset_mem()
     theirs = torch.stack([module(slice_) for slice_ in series]).detach()
-    assert differing(float_spikes(traced, series)["1"], theirs) == 0
+    assert differing(float_spikes(traced, series)["lif1"], theirs) == 0
 
 
 # Styles of writing a module
