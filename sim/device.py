@@ -153,6 +153,21 @@ def on_chip(
     return OnChip(chip, mapping, traffic, time, device)
 
 
+def mean_bill_on_chip(
+    counts: RunCounts,
+    network: ChipNetwork,
+    card: PriceCard,
+    sent: Mapping[str, Integers] | None = None,
+) -> tuple[Bill, OnChip | None]:
+    """As :func:`mean_bill`, with the mapping that the bill is of; None where there is none."""
+    on = None
+    if card.chip and sent and counts.decisions:
+        chip = load_chip(card.chip)
+        mapping = map_for(network, chip, network.input.encoder, sent)
+        on = on_chip(network, chip, mapping, sent, counts.decisions)
+    return price(counts, network, card, None if on is None else on.device), on
+
+
 def mean_bill(
     counts: RunCounts,
     network: ChipNetwork,
@@ -170,12 +185,7 @@ def mean_bill(
         sent: messages by source, over all decisions; without them (a float network, which no chip
             runs) messages, hops and the neurons that hold the frame are not counted.
     """
-    device = None
-    if card.chip and sent and counts.decisions:
-        chip = load_chip(card.chip)
-        mapping = map_for(network, chip, network.input.encoder, sent)
-        device = on_chip(network, chip, mapping, sent, counts.decisions).device
-    return price(counts, network, card, device)
+    return mean_bill_on_chip(counts, network, card, sent)[0]
 
 
 def dearest_switches(

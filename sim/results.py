@@ -31,14 +31,17 @@ from mtspark.core.files import (
 )
 from mtspark.core.version import __version__
 from mtspark.deploy.bundle import Bundle, run_files
+from mtspark.sim.counts import ShareCounter
 from mtspark.sim.device import mean_bill
 from mtspark.sim.energy import Bill, load_card, price
 from mtspark.sim.play import Run
+from mtspark.sim.verdict import Cost, mean_cost
 
 FORMAT = "mtspark-run"
 VERSION = 1
 NOTE = "ESTIMATE: no neuromorphic hardware was measured"
-DEFAULT_CARD = "loihi1_davies2018"
+DEFAULT_CARD = "loihi2_pilotnet"
+"""The card that everything is priced by where no other is named; the page shows it first."""
 _ATTEMPTS = 5
 """A bundle that is replaced as often while its runs are read is rare enough."""
 
@@ -67,6 +70,7 @@ class RunResult:
             updates and spikes, wherever its neurons lie.
         bills_on_chip: the same on the card's chip, where messages cross between cores and neurons
             hold the frame; what a page shows. Empty for a float network, which no chip runs.
+        cost: the bill on the chip in short, beside a rival; None for a float network.
         host_s: seconds that the run took on this computer, game and simulation.
         compiled_before: the engine's first decision, which compiles it, is not in `host_s`.
         date: when the run ended, ISO 8601 with time zone.
@@ -86,6 +90,7 @@ class RunResult:
     bills: tuple[Bill, ...]
     host_s: float
     bills_on_chip: tuple[Bill, ...] = ()
+    cost: Cost | None = None
     compiled_before: bool = False
     environment: dict[str, Any] | None = None
     sampling: Sampling | None = None
@@ -134,6 +139,7 @@ class RunResult:
             "connections": [link.to_json() for link in counts.connections],
             "energy": [bill.to_json() for bill in self.bills],
             "energy_on_chip": [bill.to_json() for bill in self.bills_on_chip],
+            **({} if self.cost is None else {"cost": self.cost.to_json()}),
             "host_time": {
                 "seconds": round(self.host_s, 3),
                 "decisions_per_s": round(counts.decisions / self.host_s, 2),
@@ -155,6 +161,7 @@ def run_result(
     card: AnyPath = DEFAULT_CARD,
     compiled_before: bool = False,
     sampling: Sampling | None = None,
+    shares: ShareCounter | None = None,
 ) -> RunResult:
     """Price a run and describe how it came about.
 
@@ -166,6 +173,7 @@ def run_result(
         sticky: probability of sticky actions where it is not the protocol's own.
         host_s: seconds.
         card: of the bill, a name or a file.
+        shares: of the same decisions, for the networks without spikes; None prices none.
 
     Raises:
         BadFileError: no such price card.
@@ -173,7 +181,11 @@ def run_result(
     protocol = network.protocol_with(sticky)
     environment = network.tasks[network.task_index(task)].environment
     prices = load_card(card)
-    on_chip = mean_bill(run.counts, network, prices, run.sent)
+    cost = None
+    if shares is None:
+        on_chip = mean_bill(run.counts, network, prices, run.sent)
+    else:
+        on_chip, cost = mean_cost(run.counts, network, prices, run.sent, shares)
     return RunResult(
         run=run,
         agent=network.name,
@@ -186,6 +198,7 @@ def run_result(
         steps_per_decision=network.steps_per_decision,
         bills=(price(run.counts, network, prices),),
         bills_on_chip=(on_chip,) if on_chip.mapped else (),
+        cost=cost,
         host_s=host_s,
         compiled_before=compiled_before,
         environment=None if environment is None else environment_to_json(environment),
@@ -259,11 +272,15 @@ class _Episode(Entry):
     truncated: Flag = False
 
 
-class _Events(Entry):
+class EventsFile(Entry):
+    """What a file says of the messages of the input."""
+
     total: Count
 
 
-class _Layer(Entry):
+class LayerFile(Entry):
+    """What a file says of the counts of a layer."""
+
     name: Text
     neurons: Positive
     spikes: Count
@@ -283,7 +300,9 @@ class _Term(Entry):
     note: Text
 
 
-class _Bill(Entry):
+class BillFile(Entry):
+    """What a file says of a bill, of what is shown in a terminal."""
+
     card: Text
     chip: Text
     source: Text
@@ -295,6 +314,21 @@ class _Bill(Entry):
     terms: list[_Term]
     dynamic_j_per_decision: Number
     static_j_per_decision: Number | None
+
+
+class CostFile(Entry):
+    """What a file says of :class:`mtspark.sim.verdict.Cost`."""
+
+    chip: Text
+    dynamic_j_per_decision: Number
+    cheapest_baseline: Text | None
+    cheapest_baseline_j_per_decision: Number | None
+    hypothetical_because: list[Text]
+    cores: Count
+    chips: Count
+    cores_per_chip: Count | None
+    decision_time_us: Number | None
+    deadline_us: Number | None
 
 
 class _HostTime(Entry):
@@ -316,9 +350,10 @@ class RunFile(Entry):
     distinct_episodes: Positive
     mean_return: Number
     decisions: Positive
-    input_events: _Events
+    input_events: EventsFile
     clipped_values: Count | None = None
-    layers: list[_Layer] = Field(min_length=1)
-    energy: list[_Bill]
-    energy_on_chip: list[_Bill] = Field(default_factory=list)
+    layers: list[LayerFile] = Field(min_length=1)
+    energy: list[BillFile]
+    energy_on_chip: list[BillFile] = Field(default_factory=list)
+    cost: CostFile | None = None
     host_time: _HostTime

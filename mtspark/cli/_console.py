@@ -54,6 +54,9 @@ console = new_console()
 MOST, MOST_RECORDED = 10**7, 10**5
 """Upper bounds of options that count games, images or decisions, and of recorded decisions."""
 
+DETAILS = "Show all: counts, bill, sources."
+"""Help of the option that shows what stands behind the first two sentences."""
+
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
 

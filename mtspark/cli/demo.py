@@ -32,6 +32,7 @@ def demo_command(
     one_thread_each()
     from mtspark.cli.show import print_diff, print_export, print_run
     from mtspark.workflows import demo
+    from mtspark.workflows.report import run_sentences
 
     demo.require_lava()
     console.rule("1  from PyTorch to integers")
@@ -55,7 +56,8 @@ def demo_command(
             print_diff(result)
         console.rule(f"3  a game of {task} on the simulated chip")
         game = demo.film_game(bundle, task, progress=progress)
-        print_run(game.run.to_json(), bundle.network)
+        values = game.run.to_json()
+        print_run(values, run_sentences(bundle, values), bundle.network, details=True)
         console.rule("4  to look at")
         pictures = demo.draw_game(game, output, progress=progress)
     for path in (*pictures, game.stored):

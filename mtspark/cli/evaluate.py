@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
-from mtspark.cli._console import MOST, one_thread_each
+from mtspark.cli._console import DETAILS, MOST, one_thread_each
 from mtspark.cli._progress import progress_bar
 from mtspark.core.files import check_target
+from mtspark.sim.results import DEFAULT_CARD
 
 
 def evaluate_command(
@@ -51,6 +52,10 @@ def evaluate_command(
     into: Annotated[
         Path | None, typer.Option(help="Store the rows in this checkpoint, too.")
     ] = None,
+    card: Annotated[
+        str, typer.Option(help="With --data: prices, a card's name or .toml file.")
+    ] = DEFAULT_CARD,
+    details: Annotated[bool, typer.Option("--details", help=DETAILS)] = False,
     json_out: Annotated[
         Path | None,
         typer.Option(
@@ -80,7 +85,7 @@ def evaluate_command(
 
     check_target(json_out)
     if data is not None and (labels is not None or is_labelled(data)):
-        _evaluate_data(folder, data, labels, task or [], json_out)
+        _evaluate_data(folder, data, labels, task or [], card, json_out, details=details)
         return
     if labels is not None:
         raise BadRequestError("--labels: belongs to inputs; give them, too: --data FILE.npy")
@@ -103,11 +108,18 @@ def evaluate_command(
             result = evaluate_checkpoint(folder, request, progress=progress)
         else:
             result = evaluate_bundle(load_bundle(folder), request, into=into, progress=progress)
-    print_evaluation(result)
+    print_evaluation(result, details=details)
 
 
 def _evaluate_data(
-    folder: Path, data: str, labels: Path | None, tasks: list[str], json_out: Path | None
+    folder: Path,
+    data: str,
+    labels: Path | None,
+    tasks: list[str],
+    card: str,
+    json_out: Path | None,
+    *,
+    details: bool,
 ) -> None:
     """Score a bundle on data of the user's own."""
     from mtspark.cli.show import print_data_evaluation
@@ -116,10 +128,13 @@ def _evaluate_data(
     from mtspark.deploy.bundle import load_bundle
     from mtspark.workflows.evaluate import (
         evaluate_data,
+        evaluation_json,
         float_network_of,
+        keep_evaluation,
         load_labelled,
         named_after,
     )
+    from mtspark.workflows.report import data_sentences
 
     if len(tasks) > 1:
         raise BadRequestError(f"--task: {len(tasks)} are given; data belong to one task")
@@ -134,8 +149,9 @@ def _evaluate_data(
             task=tasks[0] if tasks else None,
             progress=progress,
         )
-    bill = result.energy()
+    values = evaluation_json(result, loaded.origin, card)
+    keep_evaluation(bundle, result, values)
     if json_out is not None:
-        energy = {"origin": loaded.origin, "energy": [bill.to_json()]}
-        write_json(json_out, {**result.to_json(), **energy})
-    print_data_evaluation(result, bill, loaded.origin)
+        write_json(json_out, values)
+    sentences = data_sentences(values)
+    print_data_evaluation(values, sentences, result.network, details=details)

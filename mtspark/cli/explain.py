@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mtspark.cli._console import MOST, MOST_RECORDED, one_thread_each
+from mtspark.cli._console import DETAILS, MOST, MOST_RECORDED, one_thread_each
 from mtspark.core.files import check_target, write_json
 
 
@@ -32,9 +32,15 @@ def explain_command(
     ] = False,
     inputs: Annotated[
         Path | None,
-        typer.Option(help="Recorded inputs (.npy, uint8), where the task is no game."),
+        typer.Option(
+            "--input",
+            "--inputs",
+            help="Inputs to compare on, .npy of frames (batch, ...) or series (batch, T, ...), "
+            "where the task is no game.",
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the game that gives the frames.")] = 0,
+    details: Annotated[bool, typer.Option("--details", help=DETAILS)] = False,
     json_out: Annotated[
         Path | None,
         typer.Option(
@@ -71,7 +77,7 @@ def explain_command(
             store=json_out,
             progress=progress,
         )
-    print_explanation(result)
+    print_explanation(result, details=details)
     if json_out is not None:
         write_json(json_out, result.to_json())
 

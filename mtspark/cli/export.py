@@ -19,6 +19,7 @@ from mtspark.workflows.export import (
     check_shape,
     declared_options,
     former_names,
+    plain_name,
     source_of,
 )
 
@@ -63,8 +64,8 @@ def export_command(
         and origin.name == "COMMANDLINE"
     }
     check_given(given, source)
-    request = _request(checkpoint, options)
-    folder = output or Path.cwd() / f"{checkpoint.name.split(':')[0].rsplit('.', 1)[0]}.deploy"
+    request = _request(checkpoint, options, given & set(options))
+    folder = output or Path.cwd() / f"{plain_name(checkpoint)}.deploy"
 
     from mtspark.cli._progress import as_one_stage, progress_bar
     from mtspark.cli.show import print_export
@@ -78,7 +79,7 @@ def export_command(
         write_json(json_out, {**result.to_json(), "folder": str(folder)})
 
 
-def _request(source: Path, options: dict[str, Any]) -> ExportRequest:
+def _request(source: Path, options: dict[str, Any], given: set[str]) -> ExportRequest:
     """The request that the command line makes.
 
     Raises:
@@ -96,7 +97,7 @@ def _request(source: Path, options: dict[str, Any]) -> ExportRequest:
     fields["formats"] = chosen_formats(fields["formats"])
     if fields["input_shape"] is not None:
         fields["input_shape"] = parse_shape(fields["input_shape"])
-    request = ExportRequest(source=source, **fields)
+    request = ExportRequest(source=source, given=frozenset(given), **fields)
     check_options(request)
     return request
 
@@ -138,7 +139,10 @@ def with_options(command: Callable[..., None]) -> Callable[..., None]:
 def _parameter(option: DeclaredOption) -> inspect.Parameter:
     """An option as typer reads it from the signature of a function."""
     about = option.about
+    # Two names of one value, or the two words of a switch, which typer takes as one text.
     flags = [] if about.flag is None else [about.flag]
+    if bool not in (option.type, *get_args(option.type)):
+        flags = [name for flag in flags for name in flag.split("/")]
     panel = NETWORK if about.heading else None
     info = typer.Option(
         *flags, help=about.help, rich_help_panel=panel, min=about.min, max=about.max

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mtspark.cli._console import MOST, console, one_thread_each
+from mtspark.cli._console import DETAILS, MOST, console, one_thread_each
 from mtspark.core.files import check_target
 from mtspark.sim.hil import KEY_VARIABLE, ChipBackend, Hold, Jitter
 
@@ -120,6 +120,7 @@ def hil_command(
             "needs it.",
         ),
     ] = None,
+    details: Annotated[bool, typer.Option("--details", help=DETAILS)] = False,
     json_out: Annotated[
         Path | None,
         typer.Option(
@@ -190,7 +191,7 @@ def hil_command(
         result = hil(bundle, request, into=json_out, progress=progress)
     if picture is not None:
         result.save_curve(picture)
-    print_hil(result, json_out, picture)
+    print_hil(result, json_out, picture, details=details)
 
 
 def _serve(

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from mtspark.cli._console import MOST, console, one_thread_each
+from mtspark.cli._console import DETAILS, MOST, console, one_thread_each
 from mtspark.cli._progress import progress_bar
 from mtspark.core.errors import BadRequestError
 from mtspark.core.files import check_target, write_json
@@ -36,6 +36,7 @@ def map_command(
     picture: Annotated[
         Path | None, typer.Option("-o", "--output", help="Draw the chip: .png, .svg or .pdf.")
     ] = None,
+    details: Annotated[bool, typer.Option("--details", help=DETAILS)] = False,
     json_out: Annotated[
         Path | None, typer.Option("--json", help="Write the mapping to this file.")
     ] = None,
@@ -107,7 +108,7 @@ def map_command(
     )
     with progress_bar() as progress:
         result = map_bundle(load_bundle(folder), request, progress=progress)
-    print_map(result)
+    print_map(result, details=details)
     if picture is not None:
         save_picture(result, picture)
         console.print(f"wrote {picture}", soft_wrap=True)

@@ -9,14 +9,20 @@ from typing import Annotated
 
 import typer
 
-from mtspark.cli._console import MOST, MOST_RECORDED, one_thread_each
+from mtspark.cli._console import DETAILS, MOST, MOST_RECORDED, console, one_thread_each
 from mtspark.core.chip_network import Encoder
 from mtspark.core.errors import BadRequestError
 from mtspark.core.files import check_target, write_json
 
 
 def report_command(
-    folder: Annotated[Path, typer.Argument(help="A bundle made by mtspark export.")],
+    folders: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="BUNDLE...",
+            help="A bundle made by mtspark export; several: what was measured, side by side.",
+        ),
+    ],
     page: Annotated[
         Path | None,
         typer.Option(
@@ -26,6 +32,7 @@ def report_command(
             "and its data beside it (.json).",
         ),
     ] = None,
+    details: Annotated[bool, typer.Option("--details", help=DETAILS)] = False,
     json_out: Annotated[
         Path | None,
         typer.Option("--json", help="Without -o: write the stored runs' report to this file."),
@@ -73,8 +80,15 @@ def report_command(
         ),
     ] = 0,
     data: Annotated[
-        Path | None,
-        typer.Option(help="With -o: folder of the images, for image sets (default: download)."),
+        str | None,
+        typer.Option(
+            metavar="PATH",
+            help="With -o, where the task is no game: inputs with labels as of mtspark eval --data "
+            "(default: what it kept in the bundle), or the folder of an image set.",
+        ),
+    ] = None,
+    labels: Annotated[
+        Path | None, typer.Option(help="Class of each input of --data FILE.npy, .npy.")
     ] = None,
     images: Annotated[
         int, typer.Option(min=1, max=MOST, help="With -o: test images a task that is an image set.")
@@ -83,11 +97,20 @@ def report_command(
     """Show spikes, operations and energy of the latest runs, or write a page about them."""
     one_thread_each()
     check_target(json_out)
+    folder = folders[0]
+    given = (task, seed, max_decisions, card, times, pilotnet, data, labels)
+    asked = any(value is not None for value in given) or episodes != 1 or neurobench > 0
+    if len(folders) > 1:
+        if asked:
+            raise BadRequestError(
+                "several bundles are compared by what was measured already; leave that option out"
+            )
+        _compare(folders, page, json_out)
+        return
     if page is None:
-        given = (task, seed, max_decisions, card, times, pilotnet, data)
-        if any(value is not None for value in given) or episodes != 1 or neurobench:
+        if asked:
             raise BadRequestError("that option belongs to a page: add -o report.html")
-        _report_stored(folder, json_out)
+        _report_stored(folder, json_out, details=details)
         return
     if json_out is not None:
         raise BadRequestError("-o writes its data beside the page; leave --json out")
@@ -107,6 +130,7 @@ def report_command(
         pilotnet=pilotnet,
         neurobench=neurobench,
         data=data,
+        labels=labels,
         images=images,
         command=shlex.join(["mtspark", *sys.argv[1:]]),
     )
@@ -115,12 +139,26 @@ def report_command(
     print_page(written, say_left_out=bool(card))
 
 
-def _report_stored(folder: Path, json_out: Path | None) -> None:
+def _compare(folders: list[Path], page: Path | None, json_out: Path | None) -> None:
+    """Set bundles side by side."""
+    from mtspark.cli.show import print_comparison
+    from mtspark.workflows.report import compare_bundles, write_comparison
+
+    result = compare_bundles(folders)
+    print_comparison(result)
+    if json_out is not None:
+        write_json(json_out, result.to_json())
+    if page is not None:
+        for path in write_comparison(result, page):
+            console.print(f"wrote {path}", soft_wrap=True)
+
+
+def _report_stored(folder: Path, json_out: Path | None, *, details: bool) -> None:
     """Print tables of the latest runs in a bundle."""
     from mtspark.cli.show import print_stored
     from mtspark.workflows.report import stored_report
 
     report = stored_report(folder)
-    print_stored(report)
+    print_stored(report, details=details)
     if json_out is not None:
         write_json(json_out, report.to_json())

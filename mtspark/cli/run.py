@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mtspark.cli._console import MOST, console, one_thread_each
+from mtspark.cli._console import DETAILS, MOST, console, one_thread_each
 from mtspark.cli._progress import progress_bar
 from mtspark.core.errors import BadRequestError
 from mtspark.core.files import check_target, write_json
+from mtspark.sim.results import DEFAULT_CARD
 from mtspark.workflows.backends import BackendName
 
 if TYPE_CHECKING:
@@ -41,13 +42,16 @@ def run_command(
         Path | None,
         typer.Option(
             "--input",
-            help="Instead of playing: run recorded inputs, .npy of (T, ...) or (batch, T, ...).",
+            help="Instead of playing: run inputs, .npy of frames (batch, ...) or series (batch, T, "
+            "...); of spikes also one series (T, ...).",
         ),
     ] = None,
     output: Annotated[
         Path | None,
         typer.Option("-o", "--output", help="With --input: write spikes and values, .npz."),
     ] = None,
+    card: Annotated[str, typer.Option(help="Prices, a card's name or .toml file.")] = DEFAULT_CARD,
+    details: Annotated[bool, typer.Option("--details", help=DETAILS)] = False,
     json_out: Annotated[
         Path | None, typer.Option("--json", help="Write the result to this file, too.")
     ] = None,
@@ -57,6 +61,7 @@ def run_command(
     from mtspark.cli.show import print_run
     from mtspark.core.environments import sampling_of
     from mtspark.deploy.bundle import load_bundle, writable_runs
+    from mtspark.workflows.report import run_sentences
     from mtspark.workflows.run import run_games, store_run
 
     check_target(json_out)
@@ -83,13 +88,15 @@ def run_command(
             seed=seed,
             max_decisions=max_decisions,
             sticky=sticky,
+            card=card,
             progress=progress,
             sampling=sampling,
         )
     stored = store_run(bundle, result)
     if json_out is not None:
         write_json(json_out, result.to_json())
-    print_run(result.to_json(), bundle.network)
+    sentences = run_sentences(bundle, result.to_json())
+    print_run(result.to_json(), sentences, bundle.network, details=details)
     console.print(f"wrote {stored}", soft_wrap=True)
 
 

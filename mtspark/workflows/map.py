@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,12 +13,15 @@ from mtspark.workflows.backends import BackendName, open_backend
 from mtspark.workflows.run import episode_reports
 
 if TYPE_CHECKING:
-    from mtspark.core.arrays import Integers
+    from mtspark.core.backend import Moment
     from mtspark.deploy.bundle import Bundle
     from mtspark.deploy.chips import ChipModel
     from mtspark.deploy.mapping import ChipMapping, TaskSwitch
+    from mtspark.sim.counts import ShareCounter
     from mtspark.sim.latency import DecisionTime, Traffic
+    from mtspark.sim.play import Run
     from mtspark.sim.validation import PilotNetComparison
+    from mtspark.sim.verdict import Cost
 
 PICTURES = (".png", ".svg", ".pdf")
 """Suffixes of pictures that can be drawn."""
@@ -67,6 +69,7 @@ class MapResult:
         decisions: that were played; 0 where none were.
         traffic: messages of these decisions; None where none were played.
         time: modelled time of a mean decision; None where none were played.
+        cost: of a mean decision; None where none were played, or no card is of the chip.
     """
 
     chip: ChipModel
@@ -76,6 +79,33 @@ class MapResult:
     decisions: int = 0
     traffic: Traffic | None = None
     time: DecisionTime | None = None
+    cost: Cost | None = None
+
+    @property
+    def sentences(self) -> tuple[str, str]:
+        """Say whether it fits, and what a decision costs."""
+        network, chip = self.mapping.network, self.chip
+        cores, limit = len(self.mapping.cores), chip.limit("cores_per_chip")
+        count = f"{cores:,} core" + "s" * (cores != 1)
+        place = f"one {chip.name}"
+        if self.mapping.chips > 1:
+            place = f"{self.mapping.chips:,} chips of {chip.name}"
+        elif limit:
+            count = f"{cores:,} of {limit:,} cores"
+        if self.fits:
+            first = f"{network} fits {place}: {count}."
+        else:
+            broken = [violation.text.split(";")[0] for violation in self.mapping.violations]
+            more = f", and {len(broken) - 1} more" if len(broken) > 1 else ""
+            first = f"{network} does not fit {place}: {broken[0]}{more}."
+        if self.cost is not None:
+            return first, self.cost.sentence()
+        if self.time is None:
+            return first, (
+                "Energy and time depend on what is sent: mtspark report shows both, and for games "
+                "map --task NAME."
+            )
+        return first, f"{chip.name} has no price card, so its energy is not known."
 
     @property
     def fits(self) -> bool:
@@ -111,7 +141,8 @@ def map_bundle(
     """
     from mtspark.deploy.chips import load_chip
     from mtspark.deploy.mapping import Division, InputPlace, map_network, task_switches
-    from mtspark.sim.latency import decision_time, traffic_of
+    from mtspark.sim.device import on_chip
+    from mtspark.sim.verdict import cost_on
 
     asked = request or MapRequest()
     for name, value, allowed in (
@@ -123,7 +154,7 @@ def map_bundle(
             raise BadRequestError(f"{name} {value!r}: must be one of {names}")
     chip = load_chip(asked.chip)
     chip.time_set(asked.times)
-    sent, decisions = None, 0
+    played, sent, decisions = None, None, 0
     if asked.task is not None:
         asked = replace(asked, task=bundle.network.task_name(asked.task))
         assert asked.task is not None
@@ -132,7 +163,8 @@ def map_bundle(
                 f"{bundle.network.name}: task {asked.task!r} is no game, and only a game's "
                 "messages can be counted here; leave --task out"
             )
-        sent, decisions = _play(bundle, asked, progress)
+        played = _play(bundle, asked, progress)
+        sent, decisions = played[0].sent, played[0].counts.decisions
     mapping = map_network(
         bundle.network,
         chip,
@@ -141,12 +173,12 @@ def map_bundle(
         spread_thresholds=asked.spread_thresholds,
         rates=None if sent is None else {name: count.astype(float) for name, count in sent.items()},
     )
-    traffic = time = None
-    if sent is not None:
-        traffic = traffic_of(bundle.network, mapping, chip, sent)
-        time = decision_time(
-            bundle.network, mapping, chip, sent, decisions, times=asked.times, traffic=traffic
-        )
+    traffic = time = cost = None
+    if played is not None:
+        run, shares = played
+        on = on_chip(bundle.network, chip, mapping, run.sent, decisions, times=asked.times)
+        traffic, time = on.traffic, on.time
+        cost = cost_on(on, run.counts, bundle.network, shares)
     switches = tuple(task_switches(bundle.network, mapping, chip, asked.times))
     return MapResult(
         chip,
@@ -156,6 +188,7 @@ def map_bundle(
         decisions=decisions,
         traffic=traffic,
         time=time,
+        cost=cost,
     )
 
 
@@ -204,14 +237,21 @@ def save_picture(result: MapResult | PilotNetComparison, path: AnyPath) -> None:
 
 def _play(
     bundle: Bundle, asked: MapRequest, progress: ProgressCallback
-) -> tuple[Mapping[str, Integers], int]:
-    """What every neuron sent over some decisions of a game, and how many there were."""
+) -> tuple[Run, ShareCounter]:
+    """Play some decisions of a game; how often what was not zero, and changed."""
+    from mtspark.sim.counts import ShareCounter
     from mtspark.sim.play import play
 
     assert asked.task is not None
     length = "a whole game" if asked.decisions is None else f"{asked.decisions} decisions"
     stage = f"{asked.task}, {length}"
     begin(progress, stage, "numba")
+    shares, report = ShareCounter(bundle.network), episode_reports(progress, stage, 1)
+
+    def observe(moment: Moment) -> None:
+        report(moment)
+        shares.add(moment.decision.activity.window, moment.frames, moment.episodes)
+
     with open_backend(BackendName.ENGINE, bundle, asked.task) as player:
         run = play(
             player,
@@ -220,6 +260,6 @@ def _play(
             episodes=1,
             seed=asked.seed,
             max_decisions=asked.decisions,
-            observe=episode_reports(progress, stage, 1),
+            observe=observe,
         )
-    return run.sent, run.counts.decisions
+    return run, shares

@@ -6,5 +6,6 @@ from .activity import summarise as summarise
 from .encoders import EncoderCounter as EncoderCounter
 from .encoders import EncoderCounts as EncoderCounts
 from .encoders import with_encoder as with_encoder
+from .shares import ShareCounter as ShareCounter
 from .totals import Counter as Counter
 from .totals import RunCounts as RunCounts

@@ -7,7 +7,6 @@ totals say, so that the two can be compared.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,6 +15,7 @@ from mtspark.core.arrays import Integers
 from mtspark.core.backend import Decision, Moment
 from mtspark.core.chip_network import INPUT, ChipNetwork, Encoder, fan_out
 from mtspark.core.errors import BadRequestError
+from mtspark.sim.counts.shares import ShareCounter
 
 STATE_BITS = 2 * 24
 """Of a neuron: current and membrane."""
@@ -154,10 +154,11 @@ class ActivityRecorder:
 
     Args:
         network: that plays.
+        apart: decisions have nothing to do with each other, as samples, so that all of each is new.
     """
 
-    def __init__(self, network: ChipNetwork) -> None:
-        self.network = network
+    def __init__(self, network: ChipNetwork, *, apart: bool = False) -> None:
+        self.network, self._apart = network, apart
         self._names = tuple(population.name for population in network.populations)
         self._links = [
             (
@@ -169,10 +170,8 @@ class ActivityRecorder:
         self._rows: list[tuple[Integers, ...]] = []
         shapes = {name: network.shape_of(name) for name in (INPUT, *self._names)}
         self._window = {name: np.zeros(shape, np.int64) for name, shape in shapes.items()}
-        self._nonzero = {name: np.zeros(shape, np.int64) for name, shape in shapes.items()}
+        self._shares = ShareCounter(network)
         self._drain = {name: np.zeros(shape, np.int64) for name, shape in shapes.items()}
-        self._changed = {name: np.zeros(shape, np.int64) for name, shape in shapes.items()}
-        self._last: dict[int, dict[str, NDArray[Any]]] = {}
         steps = network.steps_per_decision
         self._traced = 0
         self._step_spikes = np.zeros((steps, len(self._names)), np.int64)
@@ -193,14 +192,8 @@ class ActivityRecorder:
         window, drain = dict(decision.activity.window), dict(decision.activity.drain)
         for name, sent in window.items():
             self._window[name] += sent.sum(0)
-            if name != INPUT:
-                self._nonzero[name] += (sent != 0).sum(0)
             self._drain[name] += drain[name].sum(0)
-        # Whatever the encoder sends of a frame; a series counts once if any slice has the value.
-        slices = frames if self.network.input.held else (frames != 0).any(1)
-        self._nonzero[INPUT] += (slices != 0).sum(0)
-        sent_values = frames if self.network.input.payload_bits else frames != 0
-        self._add_changes({**window, INPUT: sent_values}, episodes)
+        self._shares.add(window, frames, None if self._apart else episodes)
         sums = [
             np.stack([_by_member(part[name]) for name in self._names], 1)
             for part in (window, drain)
@@ -212,17 +205,6 @@ class ActivityRecorder:
         self._rows.append((episodes.astype(np.int64), events, *sums, np.stack(operations, 1)))
         if decision.trace is not None:
             self._add_steps(decision, frames)
-
-    def _add_changes(self, values: dict[str, NDArray[Any]], episodes: Integers) -> None:
-        for member, episode in enumerate(episodes.tolist()):
-            before = self._last.get(episode, {})
-            now = {name: value[member].astype(np.uint16) for name, value in values.items()}
-            for name, value in now.items():
-                changed = value != before.get(name, 0)
-                # A series has its steps on the first axis: a value that changed in one of them.
-                extra = changed.ndim - self._changed[name].ndim
-                self._changed[name] += changed.any(axis=tuple(range(extra)))
-            self._last[episode] = now
 
     def _add_steps(self, decision: Decision, frames: NDArray[np.uint8]) -> None:
         assert decision.trace is not None
@@ -269,9 +251,9 @@ class ActivityRecorder:
                 for name in self._names
             },
             unceasing={name: int((self._window[name] == most).sum()) for name in self._names},
-            nonzero={name: count.copy() for name, count in self._nonzero.items()},
+            nonzero={name: count.copy() for name, count in self._shares.nonzero.items()},
             sent={name: self._window[name] + self._drain[name] for name in self._window},
-            changed={name: count.copy() for name, count in self._changed.items()},
+            changed={name: count.copy() for name, count in self._shares.changed.items()},
         )
 
 

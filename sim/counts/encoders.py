@@ -38,16 +38,21 @@ class EncoderCounts:
 
 
 class EncoderCounter:
-    """An observer of the agent loop that counts all three encoders at once.
+    """An observer of the agent loop that counts all encoders at once.
 
-    Raises:
-        BadRequestError: the input is a series; it has no frame that could be held.
+    A series has one: it is sent step by step, as it holds no frame.
+
+    Args:
+        network: that decides.
+        apart: decisions have nothing to do with each other, so that each is sent whole.
+
+    Attributes:
+        encoders: that are counted.
     """
 
-    def __init__(self, network: ChipNetwork) -> None:
-        if not network.input.held:
-            raise BadRequestError(f"{network.name}: its input is a series, not a frame to encode")
-        self.network = network
+    def __init__(self, network: ChipNetwork, *, apart: bool = False) -> None:
+        self.network, self._apart = network, apart
+        self.encoders = tuple(Encoder) if network.input.held else (Encoder.EVERY_STEP,)
         self._fans = {
             link.name: fan_out(link, network.input.shape)
             for link in network.connections
@@ -65,16 +70,22 @@ class EncoderCounter:
         """Count one decision of each member of a batch.
 
         Args:
-            frames: uint8 (batch, *input shape).
+            frames: (batch, *input shape), or (batch, T, *input shape) of a series.
             episodes: (batch,) whose frames they are; differences are to its last frame.
         """
+        self._decisions += len(frames)
+        if not self.network.input.held:
+            self._sent[Encoder.EVERY_STEP] += (frames != 0).sum((0, 1))
+            return
         nonzero = (frames != 0).sum(0)
         self._sent[Encoder.EVERY_STEP] += nonzero * self.network.time_steps
         self._sent[Encoder.HELD] += nonzero
+        if self._apart:
+            self._sent[Encoder.CHANGES] += nonzero
+            return
         for frame, episode in zip(frames, episodes.tolist(), strict=True):
             self._sent[Encoder.CHANGES] += frame != self._last.get(episode, 0)
             self._last[episode] = frame.copy()
-        self._decisions += len(frames)
 
     def result(self, encoder: Encoder) -> EncoderCounts:
         """What an encoder sent so far."""

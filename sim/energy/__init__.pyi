@@ -1,3 +1,4 @@
+from .baselines import Baseline as Baseline
 from .baselines import BaselineBill as BaselineBill
 from .baselines import BreakEven as BreakEven
 from .baselines import break_even as break_even

@@ -1,9 +1,12 @@
 from .film import FilmRecorder as FilmRecorder
 from .film import Shot as Shot
 from .inputs import as_messages as as_messages
+from .inputs import axes_before as axes_before
 from .inputs import check_one_frame as check_one_frame
 from .inputs import load_array as load_array
-from .inputs import load_recording as load_recording
+from .inputs import load_inputs as load_inputs
+from .inputs import own_values as own_values
+from .inputs import rounding as rounding
 from .pictures import raster as raster
 from .pictures import sprite_sheet as sprite_sheet
 from .pictures import video as video

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from mtspark.core.environments import Action, as_plain
 AFTER_A_POINT = 12
 """Decisions that are still shown after a scored point."""
 
+WHITE = 255
 ROWS = 96
 """Neurons of a population that a raster shows at most, evenly spaced."""
 
@@ -106,7 +107,7 @@ class FilmRecorder:
             Shot(
                 number=self._number,
                 observation=moment.frames[0].copy(),
-                frame=_picture(moment.frames[0], self._stacked),
+                frame=_picture(moment.frames[0], self.network, self._stacked),
                 counts={
                     name: activity.window[name][0].astype(np.int32)
                     for name in (self.shown if self._counts else ())
@@ -139,6 +140,19 @@ class FilmRecorder:
         return list(self._recent)
 
 
+def with_contrast(shots: list[Shot]) -> list[Shot]:
+    """Show the smallest value of all pictures black and the largest white."""
+    low = min((int(shot.frame.min()) for shot in shots), default=0)
+    high = max((int(shot.frame.max()) for shot in shots), default=0)
+    if high <= low:
+        return shots
+    scale = WHITE / (high - low)
+    return [
+        replace(shot, frame=((shot.frame - float(low)) * scale).round().astype(np.uint8))
+        for shot in shots
+    ]
+
+
 def _spiking(network: ChipNetwork) -> dict[str, int]:
     """Populations whose spikes are worth showing: a membrane readout never fires."""
     readout = network.readout
@@ -149,11 +163,27 @@ def _spiking(network: ChipNetwork) -> dict[str, int]:
     }
 
 
-def _picture(observation: NDArray[Any], stacked: bool) -> NDArray[np.uint8]:
-    """What people are shown of an observation; a row for what is no picture."""
+def _picture(observation: NDArray[Any], network: ChipNetwork, stacked: bool) -> NDArray[np.uint8]:
+    """What people are shown of an observation; a row for what is no picture.
+
+    Of a series it is the mean over its steps, of spikes their rate.
+    """
+    given = network.input
+    if not given.held:
+        mean = observation.astype(np.float64).mean(0) * (1 if given.payload_bits else 255)
+        observation = mean.round().astype(given.dtype if given.payload_bits else np.uint8)
+        if observation.ndim == 3 and observation.shape[1] == 1 and len(observation) > 1:
+            # Channels of one row each.
+            return _picture_of(observation[:, 0], False)
+    return _picture_of(observation, stacked)
+
+
+def _picture_of(observation: NDArray[Any], stacked: bool) -> NDArray[np.uint8]:
     if observation.dtype == np.int8:
         # Of an environment; it may draw a better one.
         observation = (observation.astype(np.int64) + 128).astype(np.uint8)
+    if observation.ndim == 2:
+        return observation.astype(np.uint8)
     if observation.ndim == 3:
         chosen = observation[-1] if stacked else observation.mean(0).round().astype(np.uint8)
         return chosen.copy()

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mtspark.core.chip_network import ChipNetwork, FrameInput
+from mtspark.core.chip_network import ChipNetwork
 from mtspark.core.errors import BadFileError, BadRequestError
 from mtspark.core.files import AnyPath, current_policy, map_npy, over
 
@@ -46,37 +45,69 @@ def mapped_array(path: AnyPath) -> NDArray[Any]:
     return map_npy(path, current_policy().limits)
 
 
-def load_recording(path: AnyPath, shape: tuple[int, ...]) -> NDArray[Any]:
-    """Read a series (T, *shape) or a batch of them, as (batch, T, *shape).
+def load_inputs(path: AnyPath, network: ChipNetwork) -> tuple[NDArray[Any], bool]:
+    """Read inputs of a network: frames, each of which is shown in every step, or series.
+
+    Of shape (N, *shape of a step), values are N frames and spikes one series of N steps, unless
+    the network holds a frame anyway. Axes of size 1 of the shape may be left out.
 
     Args:
         path: a .npy file without pickled objects.
-        shape: of one step.
+        network: that takes the inputs.
+
+    Returns:
+        Frames (batch, *shape) and True, or series (batch, T, *shape) and False.
 
     Raises:
-        BadFileError: no such file, or no numbers in it.
+        BadFileError: no such file, no numbers in it, or a series over the limit of steps.
         BadRequestError: another shape.
     """
-    array = load_array(path)
+    array, given = load_array(path), network.input
     if not np.isfinite(array).all():
         raise BadFileError(f"{path}: has values that are not finite")
-    for batch in ((), (None,)):
-        ndim = len(batch) + 1 + len(shape)
-        if array.ndim == ndim and array.shape[len(batch) + 1 :] == shape and array.size:
-            series = array if batch else array[None]
-            limits = current_policy().limits
-            if series.shape[1] > limits.time_steps:
-                raise over("time_steps", f"{path}", series.shape[1], limits)
-            return series
-    wanted = ", ".join(map(str, shape))
-    raise BadRequestError(f"{path}: has shape {array.shape}, (T, {wanted}) or (batch, T, {wanted})")
+    axes = axes_before(array.shape, given.shape)
+    if axes is None or not array.size:
+        wanted = ", ".join(map(str, given.shape))
+        raise BadRequestError(
+            f"{path}: has shape {array.shape}; frames (batch, {wanted}) or series (batch, T, "
+            f"{wanted}) are needed, or one series (T, {wanted}) of spikes"
+        )
+    array = array.reshape(*array.shape[:axes], *given.shape)
+    if axes == 1 and (given.held or given.payload_bits):
+        return array, True
+    series = array if axes == 2 else array[None]
+    limits = current_policy().limits
+    if series.shape[1] > limits.time_steps:
+        raise over("time_steps", f"{path}", series.shape[1], limits)
+    return series, False
+
+
+def axes_before(found: tuple[int, ...], shape: tuple[int, ...]) -> int | None:
+    """Return how many axes stand before those of a step: 1 of a batch, 2 with time; None: neither.
+
+    Args:
+        found: shape of an array.
+        shape: of a step; axes of size 1 may be missing in the array.
+    """
+    for axes in (1, 2):
+        if found[axes:] == shape and len(found) == axes + len(shape):
+            return axes
+    for axes in (1, 2):
+        if len(found) >= axes and _plain(found[axes:]) == _plain(shape):
+            return axes
+    return None
+
+
+def _plain(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(size for size in shape if size != 1)
 
 
 def as_messages(series: NDArray[Any], network: ChipNetwork, path: AnyPath) -> NDArray[Any]:
-    """Convert values to messages: spikes, or bytes of the input's scale.
+    """Convert values to messages: spikes, or bytes of the input's scale, rounded to the nearest.
 
     Args:
-        series: any shape, in the network's own values.
+        series: any shape, in the network's own values; of uint8, int8 or bool, the messages
+            themselves.
         network: says what its input sends.
         path: of their file, for errors.
 
@@ -88,13 +119,13 @@ def as_messages(series: NDArray[Any], network: ChipNetwork, path: AnyPath) -> ND
     """
     values = np.ascontiguousarray(series).reshape(-1)
     messages = np.empty(values.shape, network.input.dtype)
+    scale = _scale_of(values, network)
     for start in range(0, len(values), BLOCK):
         part = slice(start, start + BLOCK)
-        whole = np.round(np.asarray(values[part], np.float64) / network.input.scale)
-        odd = _no_messages(values[part], network.input)
-        if odd.any():
-            value = np.asarray(values[part])[odd][0]
-            raise BadRequestError(_refusal(float(value), values, network.input, path))
+        whole = np.round(np.asarray(values[part], np.float64) / scale)
+        odd = _odd(values[part], whole, scale, network)
+        if odd is not None:
+            raise BadRequestError(f"{path}: {_refusal(odd, values, network)}")
         messages[part] = whole
     return messages.reshape(np.shape(series))
 
@@ -112,43 +143,69 @@ def check_one_frame(series: NDArray[Any], shape: tuple[int, ...], path: AnyPath)
     """
     if (series == series[:, :1]).all():
         return
-    wanted = ", ".join(map(str, shape))
-    if len(series) == 1:
-        raise BadRequestError(
-            f"{path}: is read as one sample of {series.shape[1]} steps (T, {wanted}), which "
-            "change, but this network holds one frame over all its steps; give samples as "
-            f"(batch, 1, {wanted}), x[:, None]"
-        )
     raise BadRequestError(
         f"{path}: changes from step to step, but this network holds one frame over all its steps; "
-        f"give one frame a sample, (batch, 1, {wanted})"
+        f"give one frame a sample, (batch, {', '.join(map(str, shape))})"
     )
 
 
-def _range(entry: FrameInput) -> tuple[int, int]:
-    return (-128, 127) if entry.signed else (0, entry.largest_message)
+def rounding(series: NDArray[Any], network: ChipNetwork) -> float:
+    """Return how far values lie at most from what their messages stand for; 0 for none.
+
+    Args:
+        series: values that :func:`as_messages` takes.
+        network: says what its input sends.
+    """
+    values, most = np.ascontiguousarray(series).reshape(-1), 0.0
+    scale = _scale_of(values, network)
+    for start in range(0, len(values), BLOCK):
+        messages = np.asarray(values[start : start + BLOCK], np.float64) / scale
+        most = max(most, float(np.abs(messages - np.round(messages)).max(initial=0)))
+    return most * scale if most > TOLERANCE else 0.0
 
 
-def _no_messages(values: NDArray[Any], entry: FrameInput) -> NDArray[np.bool_]:
-    """Where values are no whole numbers of messages, or out of their range."""
-    messages = np.asarray(values, np.float64) / entry.scale
-    whole, (low, high) = np.round(messages), _range(entry)
-    out: NDArray[np.bool_] = (np.abs(messages - whole) > TOLERANCE) | (whole < low) | (whole > high)
-    return out
+def own_values(series: NDArray[Any], network: ChipNetwork) -> NDArray[np.float64]:
+    """Return inputs in the network's own values, which uint8, int8 and bool are not.
+
+    Args:
+        series: that :func:`as_messages` takes, any shape.
+        network: says what a message stands for.
+    """
+    values = np.asarray(series)
+    return np.asarray(values, np.float64) * (network.input.scale / _scale_of(values, network))
 
 
-def _refusal(value: float, values: NDArray[Any], entry: FrameInput, path: AnyPath) -> str:
-    """What an input is told that has a value no message stands for, and what helps it."""
-    scale, (low, high) = entry.scale, _range(entry)
-    graded = bool(entry.payload_bits)
-    kind = f"{low} to {high} times {scale:g}" if graded else f"0 or {scale:g} (spikes)"
-    blocks = [values[start : start + BLOCK] for start in range(0, len(values), BLOCK)]
-    if not any(_no_messages(block, replace(entry, scale=1.0)).any() for block in blocks):
-        remedy = f"if these are the messages themselves, multiply them by {scale:g}"
-    elif graded and all(
-        low * scale <= block.min() and block.max() <= high * scale for block in blocks
-    ):
-        remedy = f"round them, np.round(x / {scale:g}) * {scale:g}"
-    else:
-        remedy = "export with --input-bits and --input-scale that suit it"
-    return f"{path}: has the value {value:g}, this network's input takes {kind}; {remedy}"
+def _scale_of(values: NDArray[Any], network: ChipNetwork) -> float:
+    """What a message of 1 is in an array: 1 in one of messages, otherwise the input's scale."""
+    given = network.input
+    are_messages = values.dtype.kind == "b" or values.dtype in (np.uint8, np.int8)
+    if are_messages and (given.payload_bits or values.max(initial=0) <= 1):
+        return 1.0
+    return given.scale
+
+
+def _odd(
+    values: NDArray[Any], whole: NDArray[np.float64], scale: float, network: ChipNetwork
+) -> float | None:
+    """Return the first value that no message stands for; values are rounded, spikes are not."""
+    low, high = (-128, 127) if network.input.signed else (0, network.input.largest_message)
+    wrong = (whole < low) | (whole > high)
+    if not network.input.payload_bits:
+        wrong |= np.abs(values / scale - whole) > TOLERANCE
+    return float(values[wrong][0]) if wrong.any() else None
+
+
+def _refusal(odd: float, values: NDArray[Any], network: ChipNetwork) -> str:
+    given = network.input
+    scale = _scale_of(values, network)
+    low, high = (-128, 127) if given.signed else (0, given.largest_message)
+    kind = (
+        f"{low * scale:g} to {high * scale:g} (8-bit messages, {low} to {high} times {scale:g})"
+        if given.payload_bits
+        else f"0 or {scale:g} (spikes)"
+    )
+    return (
+        f"has the value {odd:g}, its values are {values.min():g} to {values.max():g}; this "
+        f"network's input takes {kind}; export again with some of these inputs (--input), which "
+        "say their kind and scale, or with --input-bits and --input-scale"
+    )

@@ -22,7 +22,7 @@ from mtspark.sim.counts import (
     EncoderCounts,
 )
 from mtspark.sim.play import MAX_GAMES_AT_ONCE, Episode, Run, play
-from mtspark.sim.recording.film import FilmRecorder, Shot
+from mtspark.sim.recording.film import FilmRecorder, Shot, with_contrast
 from mtspark.sim.recording.scenery import with_scenery
 
 
@@ -41,6 +41,7 @@ class Study:
         shots: some seconds of the first episode.
         shown: by population, indices of the neurons in the shots' rasters.
         host_s: seconds that this computer took.
+        plain: the inputs are samples of the user's own, no game and no known image set.
     """
 
     task: str
@@ -53,6 +54,7 @@ class Study:
     shots: list[Shot]
     shown: dict[str, list[int]]
     host_s: float
+    plain: bool = False
 
 
 def decision_interval_ms(network: ChipNetwork, task: Task) -> float | None:
@@ -128,7 +130,7 @@ def study_task(
         interval_ms=decision_interval_ms(network, known),
         run=run,
         deep=activity.result(),
-        encoders={encoder: encoders.result(encoder) for encoder in Encoder},
+        encoders={encoder: encoders.result(encoder) for encoder in encoders.encoders},
         shots=shots,
         shown={name: rows.tolist() for name, rows in film.shown.items()},
         host_s=time.perf_counter() - started,
@@ -143,6 +145,7 @@ def study_images(
     labels: NDArray[np.int64],
     *,
     film_decisions: int = 150,
+    plain: bool = False,
     observe: Callable[[Moment], None] | None = None,
 ) -> Study:
     """Classify images with every spike recorded: one episode, a point for each right answer.
@@ -151,30 +154,34 @@ def study_images(
         backend: a simulated chip.
         network: that it runs.
         task: name of the task.
-        images: uint8 (count, *input shape).
+        images: messages (count, *input shape), or (count, T, *input shape) of series.
         labels: (count,) the right answers, as actions.
         film_decisions: how many of the first images are kept to look at.
+        plain: each is sent whole, as samples that have nothing to do with each other.
         observe: called after every decision.
 
     Raises:
         BadRequestError: no image, or images of another shape.
     """
     row = network.task_index(task)
-    if not len(images) or images.shape[1:] != network.input.shape:
-        raise BadRequestError(
-            f"{task}: images of {images.shape[1:]}, the network takes {network.input.shape}"
-        )
+    given = network.input
+    wanted = given.shape if given.held else (network.time_steps, *given.shape)
+    if not len(images) or images.shape[1:] != wanted:
+        raise BadRequestError(f"{task}: inputs of {images.shape[1:]}, the network takes {wanted}")
     legal = network.tasks[row].legal_actions or tuple(range(network.readout.scale.size))
     activity, encoders, counter = (
-        ActivityRecorder(network),
-        EncoderCounter(network),
+        ActivityRecorder(network, apart=plain),
+        EncoderCounter(network, apart=plain),
         Counter(network),
     )
     film = FilmRecorder(network, min(film_decisions, len(images)), stacked=False)
-    whole, answers, score = np.array([0]), [], 0.0
+    whole, score = np.array([0]), 0.0
+    answers: list[int] = []
     started = time.perf_counter()
-    backend.start(1)
     for image, label in zip(images, labels, strict=True):
+        if not answers or plain:
+            # Samples are no course of a game: each is sent whole.
+            backend.start(1)
         decision = backend.decide(image[None], row, trace=True)
         actions = greedy_actions(decision.values, legal)
         points = (actions == label).astype(np.float64)
@@ -197,8 +204,9 @@ def study_images(
         interval_ms=None,
         run=Run((episode,), counter.result(), counter.sent),
         deep=activity.result(),
-        encoders={encoder: encoders.result(encoder) for encoder in Encoder},
-        shots=film.shots,
+        encoders={encoder: encoders.result(encoder) for encoder in encoders.encoders},
+        shots=with_contrast(film.shots) if plain else film.shots,
         shown={name: rows.tolist() for name, rows in film.shown.items()},
         host_s=time.perf_counter() - started,
+        plain=plain,
     )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -34,17 +35,14 @@ from mtspark.sim.energy import (
     break_even,
     cheapest,
     head_synapses,
-    incremental_network,
     price,
     price_baseline,
-    quantised_network,
     same_topology,
-    sigma_delta_network,
-    zero_skipping_incremental_network,
-    zero_skipping_network,
 )
 from mtspark.sim.recording import Study
 from mtspark.sim.report.provenance import Provenance
+from mtspark.sim.report.score import Score
+from mtspark.sim.verdict import Cost, baselines_of, cost_of
 
 FORMAT = "mtspark-report-page"
 VERSION = 1
@@ -272,6 +270,9 @@ class TaskReport:
         chips: what the network takes of each chip.
         encoders: the same task under each way of sending frames.
         film_start, film_decisions: which decisions the page shows.
+        cost: the main card's bill in short.
+        score: how well the task is done; None where nobody knows.
+        plain: as in :class:`Study`.
     """
 
     task: str
@@ -295,6 +296,16 @@ class TaskReport:
     host_s: float
     film_start: int
     film_decisions: int
+    cost: Cost
+    score: Score | None = None
+    plain: bool = False
+
+    @property
+    def kind(self) -> str:
+        """What a decision is made on: a game, images of a known set, or samples."""
+        if self.interval_ms is not None:
+            return "game"
+        return "samples" if self.plain else "images"
 
     @property
     def film_s(self) -> float | None:
@@ -309,7 +320,7 @@ class TaskReport:
             "task": self.task,
             "seed": self.seed,
             "sticky_action_probability": self.sticky,
-            "kind": "images" if self.interval_ms is None else "game",
+            "kind": self.kind,
             "decision_interval_ms": self.interval_ms,
             "decisions": self.decisions,
             "episodes": [episode.to_json() for episode in self.episodes],
@@ -327,6 +338,8 @@ class TaskReport:
             "energy": [card.to_json() for card in self.energy],
             "chips": [chip.to_json() for chip in self.chips],
             "encoders": [encoder.to_json() for encoder in self.encoders],
+            "cost": self.cost.to_json(),
+            "score": None if self.score is None else self.score.to_json(),
             "host_seconds": round(self.host_s, 2),
             "film": {
                 "first_decision": self.film_start,
@@ -418,6 +431,7 @@ def report_data(
     *,
     encoder: Encoder,
     provenance: Provenance,
+    scores: Mapping[str, Score] = MappingProxyType({}),
 ) -> ReportData:
     """Count and price some tasks of one network.
 
@@ -428,6 +442,7 @@ def report_data(
         chips: by task, what the network takes of each chip under each encoder.
         encoder: how frames are sent, in all bills.
         provenance: how, where and when the studies came about.
+        scores: of the tasks, where they are known.
     """
     switches = dearest_switches(network, [chips[study.task] for study in studies], encoder)
     return ReportData(
@@ -436,7 +451,8 @@ def report_data(
         provenance=provenance,
         task_switches=tuple(switches),
         tasks=tuple(
-            task_report(network, study, cards, chips[study.task], encoder) for study in studies
+            task_report(network, study, cards, chips[study.task], encoder, scores.get(study.task))
+            for study in studies
         ),
         cards=tuple(cards),
     )
@@ -448,6 +464,7 @@ def task_report(
     cards: Sequence[PriceCard],
     devices: Devices,
     encoder: Encoder,
+    score: Score | None = None,
 ) -> TaskReport:
     """Count and price one task.
 
@@ -457,6 +474,7 @@ def task_report(
         cards: of the bills; the first one is the main one.
         devices: what the network takes of each chip under each encoder.
         encoder: how frames are sent, in all bills.
+        score: of the task, where it is known.
     """
     deep = study.deep
     counts = with_encoder(study.run.counts, study.encoders[encoder])
@@ -486,6 +504,9 @@ def task_report(
         host_s=study.host_s,
         film_start=study.shots[0].number,
         film_decisions=len(study.shots),
+        cost=cost_of(main, energy[0].baselines, devices.get((main.card.chip, encoder))),
+        score=score,
+        plain=study.plain,
     )
 
 
@@ -508,15 +529,7 @@ def _energy(
     """Return the task under every card, beside networks that do not spike."""
     counts = with_encoder(study.run.counts, study.encoders[encoder])
     rate = mean_rate(network, study.deep)
-    nonzero, changed = study.deep.shares, study.deep.changed_shares
-    baselines = (
-        same_topology(network),
-        incremental_network(network, changed),
-        quantised_network(network),
-        zero_skipping_network(network, nonzero),
-        zero_skipping_incremental_network(network, nonzero, changed),
-        sigma_delta_network(network, changed),
-    )
+    baselines = baselines_of(network, study.deep.shares, study.deep.changed_shares)
     reports = []
     for card in cards:
         device = _device(devices, card, encoder)

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 from mtspark.core.chip_network import ChipNetwork, Encoder
 from mtspark.core.environments import ActionBox, box_of
 from mtspark.sim.device import Devices
+from mtspark.sim.energy import cheapest
 from mtspark.sim.recording import ACTION_NAMES, Shot, Study, raster, sprite_sheet, video
 from mtspark.sim.report.data import ReportData, TaskReport
 from mtspark.sim.report.figures.energy import encoders, energy_by_card, step_time
 from mtspark.sim.report.figures.episode import episode_curves
 from mtspark.sim.report.figures.mapping import chip_picture
 from mtspark.sim.report.style import colours, with_ids
+from mtspark.sim.verdict import micro_joules
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -39,11 +41,13 @@ def report_html(report: ReportData, studies: Sequence[Study], chips: Mapping[str
     environment = page_environment()
     shades = colours([population.name for population in report.network.populations])
     environment.globals.update(
-        report=report.to_json(), colours=shades, nonce=secrets.token_urlsafe(16)
+        nouns=NOUNS, report=report.to_json(), colours=shades, nonce=secrets.token_urlsafe(16)
     )
     films = [
         {
             **_film(report.network, study),
+            "verdict": _verdict(task),
+            "bars": _bars(task),
             "figures": _figures(task, chips[study.task], report.encoder, shades, f"task{number}-"),
         }
         for number, (study, task) in enumerate(zip(studies, report.tasks, strict=True))
@@ -53,6 +57,46 @@ def report_html(report: ReportData, studies: Sequence[Study], chips: Mapping[str
         style=Markup(template_text("report.css")),
         script=Markup(template_text("report.js")),
     )
+
+
+def comparison_html(data: Mapping[str, Any], scores: Sequence[tuple[str, str]]) -> str:
+    """Render a page of several bundles side by side.
+
+    Args:
+        data: JSON values of the comparison.
+        scores: of each row for people, on the chip and of the float network.
+    """
+    from markupsafe import Markup
+
+    names = _short_names([row["bundle"] for row in data["rows"]])
+    rows = [
+        {**row, "name": names[row["bundle"]], "score": chip, "float_score": beside}
+        for row, (chip, beside) in zip(data["rows"], scores, strict=True)
+    ]
+    tasks: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        tasks.setdefault(row["task"], []).append(row)
+    for own in tasks.values():
+        most = max((row["dynamic_j"] or 0.0 for row in own), default=0.0) or 1.0
+        for row in own:
+            row["share"] = 100 * (row["dynamic_j"] or 0.0) / most
+    return (
+        page_environment()
+        .get_template("comparison.html.j2")
+        .render(
+            data=data,
+            names=list(names.values()),
+            tasks=tasks,
+            style=Markup(template_text("report.css")),
+        )
+    )
+
+
+def _short_names(folders: Sequence[str]) -> dict[str, str]:
+    """Names of folders, whole where two have the same last part."""
+    last = {folder: folder.rstrip("/").rpartition("/")[2] for folder in folders}
+    known = list(last.values())
+    return {folder: name if known.count(name) == 1 else folder for folder, name in last.items()}
 
 
 def page_environment() -> Environment:
@@ -106,11 +150,39 @@ def _figures(
         mappings[on.chip.key] = markup(picture)
     return {
         "energy": markup(energy_by_card(task.energy)),
-        "encoders": markup(encoders(task.encoders, task.energy[0])),
+        "encoders": markup(encoders(task.encoders, task.energy[0]))
+        if len(task.encoders) > 1
+        else "",
         "curve": markup(episode_curves(task.curve, fires, shades)),
         "step_time": markup(_step_time(task)),
         "chips": mappings,
     }
+
+
+NOUNS = {"game": "decision", "images": "image", "samples": "sample"}
+"""What a task's decisions are called, by its kind."""
+
+
+def _verdict(task: TaskReport) -> list[str]:
+    """Return two sentences: does it work, what does it cost."""
+    score = [] if task.score is None else [task.score.sentence]
+    return [*score, task.cost.sentence(NOUNS[task.kind])]
+
+
+def _bars(task: TaskReport) -> list[dict[str, Any]]:
+    """Return the energy of the network, of its cheapest rival and of the int8 network."""
+    main = task.energy[0]
+    best = cheapest(main.baselines)
+    rows = [("this network, spiking", main.bill.dynamic_j_per_decision, True)]
+    for number, bill in enumerate(main.baselines):
+        joules = bill.energy_j_per_decision
+        if joules is not None and (bill is best or not number):
+            rows.append((bill.baseline.name, joules, False))
+    most = max(joules for _, joules, _ in rows) or 1.0
+    return [
+        {"name": name, "joules": joules, "share": 100 * joules / most, "own": own}
+        for name, joules, own in rows
+    ]
 
 
 def _film(network: ChipNetwork, study: Study) -> dict[str, Any]:
@@ -152,7 +224,7 @@ def _player(study: Study, legal: list[int], box: ActionBox | None) -> dict[str, 
         "first": shots[0].number,
         "poster": _poster(shots),
         "interval_ms": round(study.interval_ms or IMAGE_MS, 2),
-        "scored": "score" if study.interval_ms else "named rightly so far:",
+        "scored": "score" if study.interval_ms else "right so far:",
         "shots": [
             {
                 # Of numbers no one is chosen: they are shown all.
@@ -282,6 +354,7 @@ def byte_count(size: float) -> str:
 
 
 FILTERS = {
+    "micro": micro_joules,
     "thousands": thousands,
     "count_of": count_of,
     "digits": digits,

@@ -297,11 +297,11 @@ def test_the_table_says_which_games_are_not_whole(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     whole = GameRow("pong", "torch", "ab", 0.0, 0, 2, 0, (1.0, 2.0), (1.0, 2.0), 90)
-    print_evaluation(Evaluation("agent", "ab", (whole,), ()))
+    print_evaluation(Evaluation("agent", "ab", (whole,), ()), details=True)
     assert "full episodes" in capsys.readouterr().out
     limited = replace(whole, truncated_episodes=1)
     cut = replace(whole, unfinished_episodes=2, max_decisions=30)
-    print_evaluation(Evaluation("agent", "ab", (limited, cut), ()))
+    print_evaluation(Evaluation("agent", "ab", (limited, cut), ()), details=True)
     output = " ".join(capsys.readouterr().out.split())
     assert "full episodes" not in output
     assert "episodes cut off after 30 decisions" in output

@@ -27,7 +27,9 @@ def test_the_chips_row_is_what_diff_against_torch_says(
     played = tmp_path / "coarse.deploy"
     assert call("export", checkpoint, "-o", played, "--weight-bits", 3) == 0
     target = tmp_path / "explain.json"
-    assert call("explain", played, "--decisions", 10, "--json", target, "--by-layer") == 0
+    assert (
+        call("explain", played, "--decisions", 10, "--json", target, "--by-layer", "--details") == 0
+    )
     shown = capsys.readouterr().out
     result = json.loads(target.read_text())
     assert (result["task"], result["decisions"]) == ("pong", 10)
@@ -40,6 +42,11 @@ def test_the_chips_row_is_what_diff_against_torch_says(
     assert "weights of head, no value stream" in rows
     for row in rows:
         assert row.split(",")[0] in shown
+    told = " ".join(shown.split())
+    whole = f"{rows['all: the chip']['action_agreement']:.1%} of 10 decisions"
+    assert told.startswith(f"pong: the chip gives the same answer as the float network in {whole}")
+    worst = min(table["rows"][1:-1], key=lambda row: row["action_agreement"])
+    assert f"alone: {worst['effect']} ({worst['action_agreement']:.1%} stay)" in told
     # The chip as it is, and torch as it is: two other programs on the same frames.
     other = tmp_path / "diff.json"
     assert call("diff", played, "--against", "torch", "--decisions", 10, "--json", other) == 0
@@ -113,7 +120,7 @@ def test_recorded_inputs_take_the_place_of_a_game(
     assert result.decisions == 3
     np.save(tmp_path / "wrong.npy", frames[:, :2])
     assert call("explain", played, "--inputs", tmp_path / "wrong.npy") == 2
-    assert "(decisions, 4, 84, 84) is needed" in capsys.readouterr().err
+    assert "frames (batch, 4, 84, 84)" in capsys.readouterr().err
     (tmp_path / "none.npy").write_bytes(b"nothing")
     assert call("explain", played, "--inputs", tmp_path / "none.npy") == 2
     assert "no readable .npy file" in capsys.readouterr().err

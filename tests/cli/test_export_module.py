@@ -231,9 +231,9 @@ def test_a_max_pool_before_neurons_is_refused_by_name_or_exchanged_aloud(
     assert content["max_pool"]["inputs"] == inputs
     assert content["max_pool"]["samples"] == (9 if recorded else 2)
     (layer,) = content["max_pool"]["layers"]
-    assert layer["name"] == "2"
+    assert layer["name"] == "lif1"
     assert (
-        f"'2' fires before its max pool, and {layer['different'] / layer['compared']:.2%}"
+        f"'lif1' fires before its max pool, and {layer['different'] / layer['compared']:.2%}"
         in printed
     )
     assert f"{content['max_pool']['same_answer']} of" in printed

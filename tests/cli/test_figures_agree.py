@@ -160,9 +160,15 @@ def test_names_say_how_many_decisions_are_meant(
     outputs: Outputs, call: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     cut = ("--max-decisions", DECISIONS, "--seed", SEED)
-    assert call("run", outputs.folder, "--task", "pong", *cut) == 0
+    assert call("run", outputs.folder, "--task", "pong", *cut, "--details") == 0
     printed = " ".join(capsys.readouterr().out.split())
     assert f"A mean decision of {DECISIONS}" in printed
+    assert printed.startswith("pong: the chip scores")
+    assert printed.count("no neuromorphic hardware was measured") == 1
+    assert call("run", outputs.folder, "--task", "pong", *cut) == 0
+    short = " ".join(capsys.readouterr().out.split("(--details")[0].split())
+    assert printed.startswith(short)
+    assert "A mean decision of" not in short
     (bill,), (alone,) = outputs.run["pong"]["energy_on_chip"], outputs.run["pong"]["energy"]
     assert f"{bill['dynamic_j_per_decision'] * 1e6:,.2f}" in printed
     assert f"(the network alone): {alone['dynamic_j_per_decision'] * 1e6:,.2f} µJ" in printed

@@ -64,7 +64,9 @@ def test_loihi_1_says_all_that_does_not_fit_and_what_to_do(
 def test_a_played_game_gives_messages_and_time(played: Path, call: Call, tmp_path: Path) -> None:
     out = tmp_path / "m.json"
     with console.capture() as shown:
-        assert call("map", played, "--task", "pong", "--decisions", 3, "--json", out) == 0
+        assert (
+            call("map", played, "--task", "pong", "--decisions", 3, "--json", out, "--details") == 0
+        )
     text = " ".join(shown.get().split())
     data = json.loads(out.read_text())
     traffic, time = data["traffic"], data["decision_time"]
@@ -81,7 +83,9 @@ def test_a_played_game_gives_messages_and_time(played: Path, call: Call, tmp_pat
     assert time["terms"][2]["time_us"] is None
     assert "ms are left of 66.7 ms a decision" in text
     assert "not modelled, so the time is longer: " in text
-    assert "ESTIMATE" in text
+    assert text.startswith("tiny fits one Loihi 2: ")
+    assert "µJ of dynamic energy on Loihi 2 (estimate); the cheapest network without spikes" in text
+    assert text.count("no neuromorphic hardware was measured") == 1
 
 
 @pytest.mark.parametrize("ending", ["png", "svg"])

@@ -66,7 +66,7 @@ def test_report_shows_the_folder(
         capsys.readouterr()
         assert call("report", played) == 0
         output = shown(capsys)
-        assert "pong on engine: mean return" in output
+        assert "pong: the chip scores" in output
         assert f"1 runs of an earlier network in {played / 'runs'}" in output.replace("  ", " ")
     finally:
         (played / "runs" / "other.json").unlink()

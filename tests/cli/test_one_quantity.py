@@ -161,27 +161,25 @@ def test_the_bill_and_the_network_are_one(outputs: Outputs) -> None:
         assert one["network_sha256"] == chip.bundle.network_hash
 
 
-def test_a_value_that_is_no_message_is_told_what_helps(
+def test_messages_and_values_are_one_input(
     outputs: Outputs, call: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The remedy is applied, and then the same input is taken."""
+    """Bytes are messages; values in between are rounded, and it is said how far."""
     chip = mtspark.load_bundle(outputs.folder)
     raw = np.load(outputs.place / "raw.npy")
-    with pytest.raises(
-        BadRequestError, match=r"are the messages themselves, multiply them by 0.0039"
-    ):
-        chip.evaluate(raw, Y)
-    assert chip.evaluate(raw * SCALE, Y).accuracy == 11 / 12
+    assert chip.evaluate(raw, Y).to_json() == chip.evaluate(X, Y).to_json()
     between = X + SCALE / 3 * (X < 0.9)
-    with pytest.raises(BadRequestError, match=r"round them, np.round\(x / 0.00390625\) \* 0.0039"):
-        chip.run(between)
-    assert chip.run(np.round(between / 0.00390625) * 0.00390625).samples == SAMPLES
-    with pytest.raises(BadRequestError, match="export with input_bits and input_scale"):
+    assert chip.run(between).values.tolist() == chip.run(X).values.tolist()
+    assert chip.evaluate(between, Y).rounding == pytest.approx(SCALE / 3)
+    with pytest.raises(BadRequestError, match=r"export again with some of these inputs \(sample\)"):
         chip.run(X + 300.5)
+    np.save(outputs.place / "large.npy", X + 300.5)
     capsys.readouterr()
-    assert call(*outputs.eval_words("raw.npy")) == 2
+    assert call(*outputs.eval_words("large.npy")) == 2
     error = capsys.readouterr().err.splitlines()[-1]
-    assert error.startswith(f"error: {outputs.place / 'raw.npy'}: has the value")
+    assert error.startswith(f"error: {outputs.place / 'large.npy'}: has the value")
+    low, high = X.min() + 300.5, X.max() + 300.5
+    assert f"its values are {low:g} to {high:g}; this network's input takes 0 to 0.9" in error
     np.save(outputs.place / "many.npy", Y[:3])
     words = [outputs.place / "many.npy" if word == outputs.place / "y.npy" else word
              for word in outputs.eval_words("x.npy")]  # fmt: skip
@@ -197,15 +195,20 @@ def test_frames_that_change_are_refused_in_export_as_in_run(
     outputs: Outputs, call: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The float network and the chip were compared on the first frame alone, without a word."""
+    changing = outputs.place / "changing.npy"
+    np.save(changing, np.stack([X, X[::-1]], 1))
     for options in ((), ("--calibrate", "mse")):
         words = ("export", outputs.place / "net.nir", "-o", outputs.place / "other.deploy")
         held = ("--input-bits", 8, "--input-scale", SCALE, "--one-frame", "--time-steps", STEPS)
-        assert call(*words, *held, "--input", outputs.place / "x.npy", *options) == 2
+        assert call(*words, *held, "--input", changing, *options) == 2
         exported = capsys.readouterr().err.splitlines()[-1]
-        assert "is read as one sample of 12 steps (T, 4), which change" in exported
+        assert "changes from step to step" in exported
     assert not (outputs.place / "other.deploy").exists()
-    assert call("run", outputs.folder, "--input", outputs.place / "x.npy") == 2
+    assert call("run", outputs.folder, "--input", changing) == 2
     assert capsys.readouterr().err.splitlines()[-1] == exported
+    # Frames need no axis of time: run and export take those that eval takes.
+    frames = outputs.json("run", outputs.folder, "--input", outputs.place / "x.npy")
+    assert {**frames, "recording": ""} == {**outputs.run, "recording": ""}
 
 
 def test_nobody_is_sent_to_a_game_that_is_not_there(

@@ -7,12 +7,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mtspark.core.chip_network.network import FrameInput
+from mtspark.core.chip_network.network import ChipNetwork, FrameInput
 from mtspark.core.errors import BadFileError, BadRequestError
 from mtspark.deploy.bundle import write_bundle
-from mtspark.sim.recording.inputs import as_messages, load_array, load_recording
+from mtspark.sim.recording.inputs import as_messages, load_array, load_inputs, rounding
 from mtspark.workflows.run import inputs
 from tests.support.networks import three_neurons
+
+
+def series_of_one() -> ChipNetwork:
+    """A network that takes one spike a step."""
+    return replace(three_neurons(), input=FrameInput((1,), 0, held=False))
 
 
 def test_an_array_comes_back_as_it_was_saved(tmp_path: Path) -> None:
@@ -45,7 +50,9 @@ def test_a_sparse_file_is_refused_before_it_takes_memory(
         file.truncate(file.tell() + 8 * (count + 1))
     tracemalloc.start()
     with pytest.raises(BadFileError, match=over):
-        load_recording(tmp_path / "a.npy", (1,))
+        load_inputs(
+            tmp_path / "a.npy", replace(three_neurons(), input=FrameInput((1,), 0, held=False))
+        )
     assert tracemalloc.get_traced_memory()[1] < 10**7
     tracemalloc.stop()
 
@@ -53,7 +60,9 @@ def test_a_sparse_file_is_refused_before_it_takes_memory(
 def test_a_recording_has_no_more_steps_than_the_limit(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.zeros((100_001, 1), np.uint8))
     with pytest.raises(BadFileError, match="100,001 time steps, 100,000 is the limit"):
-        load_recording(tmp_path / "a.npy", (1,))
+        load_inputs(
+            tmp_path / "a.npy", replace(three_neurons(), input=FrameInput((1,), 0, held=False))
+        )
 
 
 @pytest.mark.parametrize("payload_bits", [0, 8])
@@ -71,6 +80,14 @@ def test_values_become_messages_in_little_memory(payload_bits: int) -> None:
     assert found.dtype == np.uint8
     assert np.array_equal(found, whole)
     series[0, -1, 1] = 0.3
+    if payload_bits:
+        # Values are rounded, and it is known how far.
+        assert as_messages(series, network, "a.npy")[0, -1, 1] == 1
+        assert rounding(series, network) == pytest.approx(0.2)
+        series[0, -1, 1] = 128
+        with pytest.raises(BadRequestError, match=r"0 to 128; .* takes 0 to 127\.5 \(8-bit"):
+            as_messages(series, network, "a.npy")
+        return
     with pytest.raises(BadRequestError, match=r"has the value 0\.3"):
         as_messages(series, network, "a.npy")
 

@@ -17,6 +17,7 @@ from mtspark.cli.show.runs import print_run
 from mtspark.core.errors import BadFileError
 from mtspark.deploy.bundle import load_bundle
 from mtspark.sim.results import RunFile, read_run
+from mtspark.workflows.report import run_sentences
 
 Keys = tuple[str | int, ...]
 MISSING = object()
@@ -84,7 +85,7 @@ def folder(played: Path, tmp_path: Path) -> Path:
 def test_what_the_reader_lets_through_can_be_shown(
     run: dict[str, Any], played: Path, tmp_path: Path, read_here: None
 ) -> None:
-    network = load_bundle(played).network
+    bundle = load_bundle(played)
     path, shown = tmp_path / "r.json", 0
     refusals: list[str] = []
     # Of the run itself, not of what the reader checks: a field that it forgot is found.
@@ -99,7 +100,8 @@ def test_what_the_reader_lets_through_can_be_shown(
                 refusals.append(str(error))
                 continue
             with console.capture():
-                print_run(result, network)
+                sentences = run_sentences(bundle, result)
+                print_run(result, sentences, bundle.network, details=True)
             json.dumps(result, allow_nan=False)
             shown += 1
     assert shown > 100

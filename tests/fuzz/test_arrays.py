@@ -19,7 +19,7 @@ from PIL import Image
 from mtspark.core.errors import MtsparkError
 from mtspark.core.files.limits import FileLimits, Policy, set_policy
 from mtspark.core.files.sandbox import BUG
-from mtspark.sim.recording import as_messages, load_recording
+from mtspark.sim.recording import as_messages, load_inputs
 from mtspark.train.images import load_images
 from tests.support.networks import three_neurons
 
@@ -88,7 +88,7 @@ SERIES = (np.arange(40).reshape(20, 2) % 2).astype(np.float32)
 
 def play(path: Path) -> None:
     network = three_neurons()
-    as_messages(load_recording(path, network.input.shape), network, path)
+    as_messages(load_inputs(path, network)[0], network, path)
 
 
 def images(name: str) -> Callable[[Path], Any]:

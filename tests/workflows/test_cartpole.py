@@ -229,14 +229,14 @@ def test_outputs_tell_the_time_limit_from_a_cut_and_from_the_end_of_a_game(
     # The environment's own limit: 500 steps.
     assert (episode["decisions"], episode["finished"], episode["truncated"]) == (500, True, True)
     assert deployed.play("CartPole-v1", seed=2).run.episodes[0].truncated
-    print_hil(whole, None, None)
+    print_hil(whole, None, None, details=True)
     printed = " ".join(capsys.readouterr().out.split())
     assert "1 of 1 episodes ended by the time limit" in printed
     assert "cut off" not in printed
     cut = deployed.hil("CartPole-v1", seed=2, max_decisions=3)
     (episode,) = cut.to_json()["points"][0]["episodes"]
     assert (episode["finished"], "truncated" in episode) == (False, False)
-    print_hil(cut, None, None)
+    print_hil(cut, None, None, details=True)
     printed = " ".join(capsys.readouterr().out.split())
     assert "1 of 1 episodes were cut off by --max-decisions" in printed
     assert "limit" not in printed
@@ -244,7 +244,7 @@ def test_outputs_tell_the_time_limit_from_a_cut_and_from_the_end_of_a_game(
     fallen = deployed.hil("CartPole-v1", seed=2, latency_ms=400.0)
     (episode,) = fallen.to_json()["points"][0]["episodes"]
     assert (episode["finished"], "truncated" in episode) == (True, False)
-    print_hil(fallen, None, None)
+    print_hil(fallen, None, None, details=True)
     assert " of 1 episodes" not in capsys.readouterr().out
     deployed.report(tmp_path / "page.html", seed=2, cards="loihi2_pilotnet")
     page = (tmp_path / "page.html").read_text()

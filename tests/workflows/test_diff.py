@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mtspark.core.chip_network.network import INPUT, ChipNetwork
-from mtspark.core.errors import BadFileError, BadRequestError
+from mtspark.core.errors import BadRequestError
 from mtspark.core.progress import Progress
 from mtspark.deploy.bundle import Bundle, write_bundle
 from mtspark.deploy.formats.netx import save_netx
@@ -119,7 +119,7 @@ def test_recorded_inputs_have_the_shape_of_the_input(bundle: Bundle, tmp_path: P
     frames = recorded_frames(bundle.network, bundle.network.tasks[0].name, 3, tmp_path / "x.npy", 0)
     assert np.array_equal(frames, series[:3])
     np.save(tmp_path / "y.npy", series[:, 0])
-    with pytest.raises(BadFileError, match=r"uint8 \(decisions, 5, 4\) is needed"):
+    with pytest.raises(BadRequestError, match=r"series of 7 steps; a decision has 5"):
         recorded_frames(bundle.network, bundle.network.tasks[0].name, 3, tmp_path / "y.npy", 0)
     with pytest.raises(BadRequestError, match="is no game"):
         recorded_frames(bundle.network, bundle.network.tasks[0].name, 3, None, 0)

@@ -67,7 +67,7 @@ def test_a_first_difference_is_told_by_its_cause(
     stored = json.loads(json.dumps(result.to_json()))["first_differences"]
     assert stored == [{"layer": "n", **counts}]
     text = {"ties": "at a lost tie", "signs": "by a lost sign", "rounding": "by rounding"}[cause]
-    print_explanation(result)
+    print_explanation(result, details=True)
     sentence = f"n: in 1 case a neuron's spikes differ from the float network's, at first 1 {text}"
     assert sentence in " ".join(capsys.readouterr().out.split())
 

@@ -133,18 +133,57 @@ def test_a_series_is_told_from_frames_by_its_axes() -> None:
 )
 def test_how_a_sample_is_sent(values: list[float], bits: int, scale: float | None) -> None:
     sample = np.array([values], np.float32)
-    assert sample_encoding(ExportRequest(source="a.nir", sample=sample)) == (
-        bits,
-        None if scale is None else pytest.approx(scale),
-    )
+    sent = sample_encoding(ExportRequest(source="a.nir", sample=sample))
+    assert sent == (bits, None if scale is None else pytest.approx(scale), False, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("values", "scale"),
+    [
+        # (x - 0.5) / 0.5 of sixteenths, and of bytes: 255 steps of 2/255 from -1 do not meet 0.
+        (np.arange(17) / 8 - 1, 1 / 8),
+        ((np.arange(256) / 255 - 0.5) / 0.5, 1 / 127),
+        ((np.arange(256) / 255 - 0.1307) / 0.3081, (1 - 0.1307) / 0.3081 / 127),
+    ],
+)
+def test_values_with_a_sign_are_signed_messages(values: np.ndarray, scale: float) -> None:
+    sent = sample_encoding(ExportRequest(source="a.nir", sample=values[None]))
+    assert (sent.bits, sent.signed) == (8, True)
+    assert sent.scale == pytest.approx(scale)
+    off = np.abs(values - sent.scale * np.round(values / sent.scale)).max()
+    assert sent.off == pytest.approx(off if off > 1e-9 else 0.0)
+    assert off <= sent.scale / 2 * 1.001
+    assert np.abs(np.round(values / sent.scale)).max() <= 127
+
+
+def test_what_the_caller_said_of_the_input_stays() -> None:
+    values = np.array([[0.0, 0.5, 1.0]])
+    for given, sent in (
+        ({"input_bits": 8}, (8, 0.5, False, 0.0)),
+        ({"input_scale": 0.25}, (8, 0.25, False, 0.0)),
+        ({"input_bits": 8, "input_scale": 1.0}, (8, 1.0, False, 0.5)),
+    ):
+        assert sample_encoding(ExportRequest(source="a.nir", sample=values, **given)) == sent
+    spikes = ExportRequest(source="a.nir", sample=2 * values[:, ::2], input_scale=2.0)
+    assert sample_encoding(spikes)[:2] == (0, 2.0)
+    none = ExportRequest(source="a.nir", sample=values, given=frozenset({"input_bits"}))
+    assert sample_encoding(none)[:2] == (0, None)
+
+
+def test_images_of_one_channel_are_no_series() -> None:
+    """397 images of 1 x 8 x 8 values, which a flat layer of 64 takes with and without the 1."""
+    images = (397, 1, 8, 8)
+    assert next(iter(layouts(images, None, None, graded=True))) == Layout((1, 8, 8), None, None)
+    assert next(iter(layouts(images, None, 10, graded=True))) == Layout((1, 8, 8), None, 10)
+    spikes = layouts((5, 10, 8, 8), None, None, batch_first=True)
+    assert next(iter(spikes)) == Layout((8, 8), 1, 10)
 
 
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ([0, -1.0], "the value -1"),
         ([0, np.nan], "the value nan"),
-        ([0, 300.0, 7, np.pi], "round your data"),
+        ([0, np.inf], "the value inf"),
     ],
 )
 def test_values_that_no_message_stands_for_are_refused(values: list[float], words: str) -> None:

@@ -15,7 +15,7 @@ from mtspark.convert.nir.reader import import_nir
 from mtspark.core.errors import BadFileError, BadRequestError, MtsparkError
 from mtspark.core.float_network.simulator import run_float
 from mtspark.deploy.bundle import load_bundle
-from mtspark.sim.recording.inputs import as_messages, load_recording
+from mtspark.sim.recording.inputs import as_messages, load_inputs
 from mtspark.workflows.backends import BackendName
 from mtspark.workflows.export import comparing
 from mtspark.workflows.export.pipeline import ExportResult, export_to
@@ -99,39 +99,35 @@ def test_what_the_input_does_not_take_is_refused(tmp_path: Path) -> None:
     bundle = export(tmp_path).bundle
     file = tmp_path / "x.npy"
     with pytest.raises(BadFileError, match="no such file"):
-        load_recording(file, (4,))
+        load_inputs(file, bundle.network)
     np.save(file, np.ones((3, 5)))
-    with pytest.raises(BadRequestError, match=r"\(3, 5\), \(T, 4\) or \(batch, T, 4\)"):
-        load_recording(file, (4,))
+    with pytest.raises(BadRequestError, match=r"\(3, 5\); frames \(batch, 4\) or series"):
+        load_inputs(file, bundle.network)
     np.save(file, np.array([[0, 1, 0.5, 1]]))
-    with pytest.raises(BadRequestError, match=r"0\.5, this network's input takes 0 or 1"):
-        as_messages(load_recording(file, (4,)), bundle.network, file)
+    with pytest.raises(BadRequestError, match=r"are 0 to 1; this network's input takes 0 or 1"):
+        as_messages(load_inputs(file, bundle.network)[0], bundle.network, file)
     np.save(file, np.array([[0, 1, np.nan, 1]]))
     with pytest.raises(BadFileError, match="not finite"):
-        load_recording(file, (4,))
+        load_inputs(file, bundle.network)
     np.save(file, np.array([{"a": 1}], dtype=object))
     with pytest.raises(BadFileError, match="no readable"):
-        load_recording(file, (4,))
+        load_inputs(file, bundle.network)
     file.write_bytes(b"nothing")
     with pytest.raises(BadFileError, match="no readable"):
-        load_recording(file, (4,))
+        load_inputs(file, bundle.network)
 
 
-def test_a_network_that_holds_one_frame_says_which_axis_is_missing(tmp_path: Path) -> None:
-    """Nobody gave --one-frame where the module holds its frame itself: T is what was left out."""
+def test_a_network_that_holds_one_frame_takes_frames(tmp_path: Path) -> None:
     bundle = export(tmp_path, one_frame=True).bundle
     file, frames = tmp_path / "x.npy", np.eye(4)
     np.save(file, frames)
-    with pytest.raises(BadRequestError) as caught:
-        run_recording(bundle, file, backend=BackendName.REFERENCE)
-    assert "one sample of 4 steps (T, 4), which change" in str(caught.value)
-    assert "give samples as (batch, 1, 4), x[:, None]" in str(caught.value)
-    assert "--one-frame" not in str(caught.value)
-    np.save(file, frames[:, None])
     run = run_recording(bundle, file, backend=BackendName.REFERENCE)
     assert run.to_json()["samples"] == 4
+    np.save(file, frames[:, None])
+    again = run_recording(bundle, file, backend=BackendName.REFERENCE)
+    assert again.to_json()["values"] == run.to_json()["values"]
     np.save(file, np.stack([frames, frames]))
-    with pytest.raises(BadRequestError, match=r"give one frame a sample, \(batch, 1, 4\)"):
+    with pytest.raises(BadRequestError, match=r"give one frame a sample, \(batch, 4\)"):
         run_recording(bundle, file, backend=BackendName.REFERENCE)
 
 

@@ -54,7 +54,7 @@ def test_a_hostile_row_is_played_again_or_shown_whole(tmp_path: Path, field: str
         games = tuple(read_back(tmp_path, {**ROW, field: value}))
         evaluation = Evaluation("agent", "ab", games, ())
         with shown.console.capture() as captured:
-            shown.print_evaluation(evaluation)
+            shown.print_evaluation(evaluation, details=True)
         store(tmp_path / "again.json", evaluation)
         written = json.loads((tmp_path / "again.json").read_text(encoding="utf-8"))
         for text in (captured.get().replace("\n", ""), *map(str, written["rows"])):

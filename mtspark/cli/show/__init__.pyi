@@ -9,6 +9,7 @@ from .mapping import print_map as print_map
 from .mapping import print_pilotnet as print_pilotnet
 from .plasticity import print_plasticity as print_plasticity
 from .recorded import print_recorded as print_recorded
+from .report import print_comparison as print_comparison
 from .report import print_page as print_page
 from .report import print_stored as print_stored
 from .runs import print_run as print_run

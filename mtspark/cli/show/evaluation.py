@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from rich.markup import escape
 from rich.table import Table
 
 from mtspark.cli._console import console
 from mtspark.cli.show.runs import print_bill, print_counts, print_ends
+from mtspark.cli.show.verdict import print_estimate, print_verdict
 
 if TYPE_CHECKING:
-    from mtspark.sim.energy import Bill
-    from mtspark.workflows.evaluate import DataEvaluation, Evaluation
+    from mtspark.core.chip_network import ChipNetwork
+    from mtspark.workflows.evaluate import Evaluation
 
 
-def print_evaluation(result: Evaluation) -> None:
-    """Show returns and accuracies, and how often float network and chip agree."""
+def print_evaluation(result: Evaluation, *, details: bool) -> None:
+    """Show returns and accuracies, and how often float network and chip agree.
+
+    Args:
+        result: all rows.
+        details: show them as tables, too.
+    """
+    print_verdict(result.sentences, more=not details)
+    if not details:
+        return
     if result.games:
         _print_games(result.agent, [row.to_json() for row in result.games])
     if result.images:
@@ -78,30 +87,26 @@ def _print_images(name: str, rows: list[dict[str, Any]]) -> None:
     console.print(table)
 
 
-def print_data_evaluation(result: DataEvaluation, bill: Bill, origin: str) -> None:
-    """Show accuracy of float network and chip on data, and what a sample costs."""
-    low, high = result.interval_95
-    beside = (
-        ""
-        if result.float_accuracy is None
-        else f", the float network {result.float_accuracy:.1%}; both give the same answer to "
-        f"{result.agreement:.1%}"
-    )
-    console.print(
-        f"The chip names [bold]{result.accuracy:.1%}[/bold] of {result.samples:,} samples of "
-        f"{escape(origin)} rightly (95 %: {low:.1%} to {high:.1%}){beside}.",
-        markup=True,
-    )
-    console.print(
-        f"A sample takes {bill.dynamic_j_per_decision * 1e6:,.3g} µJ of dynamic energy on "
-        f"{bill.card.name}, an estimate: no hardware was measured."
-    )
-    print_counts(
-        {
-            **result.to_json(),
-            "decisions": result.samples,
-            "steps_per_decision": result.network.steps_per_decision,
-        },
-        result.network,
-    )
-    print_bill(bill.to_json())
+def print_data_evaluation(
+    values: Mapping[str, Any], sentences: Iterable[str], network: ChipNetwork, *, details: bool
+) -> None:
+    """Show accuracy of float network and chip on data, and what a sample costs.
+
+    Args:
+        values: JSON values of the evaluation.
+        sentences: that sum it up.
+        network: that ran.
+        details: show counts and bill, too.
+    """
+    print_verdict(sentences, more=not details)
+    if values.get("rounding"):
+        console.print(
+            f"Inputs were rounded to the chip's 8-bit messages, at most {values['rounding']:.2g} "
+            "off; the float network took them as they are."
+        )
+    if not details:
+        return
+    print_counts({**values, "decisions": values["samples"]}, network)
+    for bill in values["energy"]:
+        print_bill(bill)
+    print_estimate()

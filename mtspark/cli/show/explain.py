@@ -7,13 +7,22 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 
 from mtspark.cli._console import console
+from mtspark.cli.show.verdict import print_verdict
 
 if TYPE_CHECKING:
     from mtspark.workflows.explain import EffectTable, Explanation
 
 
-def print_explanation(result: Explanation) -> None:
-    """Print a table for each number of weight bits."""
+def print_explanation(result: Explanation, *, details: bool) -> None:
+    """Print what costs most, and a table for each number of weight bits.
+
+    Args:
+        result: all effects.
+        details: show the tables, too.
+    """
+    print_verdict(result.sentences, more=not details)
+    if not details:
+        return
     for table in result.tables:
         console.print(_table(table, result))
     console.print(

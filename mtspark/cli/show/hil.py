@@ -9,21 +9,26 @@ from rich.table import Table
 
 from mtspark.cli._console import console
 from mtspark.cli.show.runs import print_ends
+from mtspark.cli.show.verdict import print_estimate, print_verdict
 from mtspark.sim.hil import DIFFERING, REFRESH
 
 if TYPE_CHECKING:
     from mtspark.workflows.hil import HilResult, ModelledTimes
 
 
-def print_hil(result: HilResult, stored: Path | None, picture: Path | None) -> None:
+def print_hil(
+    result: HilResult, stored: Path | None, picture: Path | None, *, details: bool
+) -> None:
     """Print the points of a curve, and what a reader must know about them.
 
     Args:
         result: all points.
         stored: file of the result.
         picture: file of the curve that was drawn.
+        details: show the modelled times and a table of the points, too.
     """
-    if result.modelled is not None:
+    print_verdict(result.sentences, more=not details)
+    if details and result.modelled is not None:
         _print_modelled(result.modelled)
     if result.resumed:
         console.print(f"{result.resumed} of {len(result.points)} points are in {stored}")
@@ -34,8 +39,10 @@ def print_hil(result: HilResult, stored: Path | None, picture: Path | None) -> N
         )
     if picture is not None:
         console.print(f"wrote {picture}", soft_wrap=True)
-    _print_points(result.to_json())
-    console.print(result.verdict)
+    if details or len(result.points) > 1:
+        _print_points(result.to_json())
+    if details:
+        print_estimate()
 
 
 def _print_modelled(modelled: ModelledTimes) -> None:
@@ -44,7 +51,7 @@ def _print_modelled(modelled: ModelledTimes) -> None:
         for name, us in modelled.terms_us.items()
     ]
     console.print(
-        f"ESTIMATE for {modelled.chip}, times {modelled.times!r}, a mean decision of "
+        f"Estimate for {modelled.chip}, times {modelled.times!r}, a mean decision of "
         f"{modelled.decisions}: {modelled.total_us / 1000:.3f} ms ({', '.join(terms)}); within the "
         f"steps not modelled: {', '.join(modelled.steps_lack) or 'nothing'}"
     )
@@ -55,7 +62,7 @@ def _print_modelled(modelled: ModelledTimes) -> None:
         )
     if modelled.broken_limits:
         console.print(
-            f"HYPOTHETICAL: {modelled.broken_limits} limits of {modelled.chip} are broken; see "
+            f"hypothetical: {modelled.broken_limits} limits of {modelled.chip} are broken; see "
             "mtspark map"
         )
 

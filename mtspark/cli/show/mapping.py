@@ -9,6 +9,7 @@ from rich.table import Table
 
 from mtspark.cli._console import console
 from mtspark.cli.show.runs import short
+from mtspark.cli.show.verdict import print_estimate, print_verdict
 
 if TYPE_CHECKING:
     from mtspark.deploy.chips import ChipModel
@@ -28,14 +29,25 @@ COLUMNS = (
 """Heading, use of a core, and the limit it is under."""
 
 
-def print_map(result: MapResult) -> None:
-    """Everything that a mapping says: cores, task switches, messages, time."""
+def print_map(result: MapResult, *, details: bool) -> None:
+    """Everything that a mapping says: cores, task switches, messages, time.
+
+    Args:
+        result: the mapping.
+        details: show its tables, too.
+    """
+    print_verdict(result.sentences, more=not details)
+    if not details:
+        for violation in result.mapping.violations:
+            console.print(f"does not fit: {violation.text}")
+        return
     print_mapping(result.mapping, result.chip)
     if result.switches:
         print_switches(list(result.switches), result.mapping)
     if result.traffic is not None and result.time is not None:
         print_traffic(result.traffic, result.decisions)
         print_time(result.time, result.chip)
+        print_estimate()
 
 
 def print_mapping(mapping: ChipMapping, chip: ChipModel) -> None:
@@ -104,12 +116,12 @@ def print_time(time: DecisionTime, chip: ChipModel) -> None:
         return
     busiest = f"core {time.step.busiest} ({time.step.population})"
     step = Table(
-        title=f"The busiest core, mean counts of a step, ESTIMATE: {busiest}",
+        title=f"The busiest core, mean counts of a step, estimate: {busiest}",
         caption=f"times {time.step.times!r} of {chip.name}",
         box=SIMPLE_HEAD,
         padding=0,
     )
-    decision = Table(title="A mean decision, ESTIMATE", box=SIMPLE_HEAD, padding=0)
+    decision = Table(title="A mean decision, estimate", box=SIMPLE_HEAD, padding=0)
     for table, terms, total in (
         (step, time.step.terms, time.step.total_us),
         (decision, time.terms, time.total_us),

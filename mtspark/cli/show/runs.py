@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
@@ -11,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mtspark.cli._console import console
+from mtspark.cli.show.verdict import print_estimate, print_verdict
 from mtspark.sim.results import COUNTED
 
 if TYPE_CHECKING:
@@ -39,8 +41,23 @@ def print_ends(played: int, cut: int, limited: int, limit: str) -> None:
             console.print(f"{count:,} of {played:,} episodes {how}")
 
 
-def print_run(result: dict[str, Any], network: ChipNetwork) -> None:
-    """Scores, counts of a mean decision, and its bill."""
+def print_run(
+    result: dict[str, Any], sentences: Iterable[str], network: ChipNetwork, *, details: bool
+) -> None:
+    """Scores, counts of a mean decision, and its bill.
+
+    Args:
+        result: JSON values of the run.
+        sentences: that sum it up.
+        network: that played.
+        details: show counts and bill, too.
+    """
+    print_verdict(sentences, more=not details)
+    if details:
+        _print_details(result, network)
+
+
+def _print_details(result: dict[str, Any], network: ChipNetwork) -> None:
     episodes = result["episodes"]
     scores = ", ".join(f"{episode['return']:g}" for episode in episodes)
     cut = sum(not episode["finished"] for episode in episodes)
@@ -72,6 +89,7 @@ def print_run(result: dict[str, Any], network: ChipNetwork) -> None:
     console.print(
         f"this computer (game and simulation): {host['decisions_per_s']:g} decisions a second"
     )
+    print_estimate()
 
 
 def _print_clipped(result: dict[str, Any], network: ChipNetwork) -> None:
@@ -123,8 +141,8 @@ def print_counts(result: dict[str, Any], network: ChipNetwork) -> None:
 
 def print_bill(bill: dict[str, Any]) -> None:
     """The price of a mean decision under one card."""
-    word = "ESTIMATE, HYPOTHETICAL" if bill["hypothetical"] else "ESTIMATE"
-    table = Table(title=f"Energy of a mean decision, {word}", caption=bill["card"])
+    word = ", hypothetical" if bill["hypothetical"] else ""
+    table = Table(title=f"Energy of a mean decision, estimate{word}", caption=bill["card"])
     table.add_column("term")
     for column in ("count", "price [pJ]", "energy [µJ]"):
         table.add_column(column, justify="right")

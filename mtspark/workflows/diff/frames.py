@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mtspark.core.chip_network import ChipNetwork
-from mtspark.core.errors import BadFileError, BadRequestError
+from mtspark.core.errors import BadRequestError
 from mtspark.core.files import AnyPath
 from mtspark.core.progress import Progress, ProgressCallback, no_progress
-from mtspark.sim.recording import as_messages, check_one_frame, load_array
+from mtspark.sim.recording import as_messages, check_one_frame, load_inputs
 
 if TYPE_CHECKING:
     from mtspark.core.backend import Moment
@@ -161,32 +160,31 @@ def recorded_frames(
         network: that the inputs are for.
         task: by name.
         decisions: number of frames; fewer where the file holds fewer.
-        inputs: a .npy file of (decisions, *input shape), or (decisions, T, *input shape): messages
-            (uint8, or int8 of a signed input), or real numbers in the network's own values, as
-            ``mtspark run --input`` takes them.
+        inputs: a .npy file of frames (decisions, *input shape), or series (decisions, T, *input
+            shape), in the network's own values, or messages in 8 bits.
         seed: of the game.
         progress: receives the frames recorded so far.
 
     Raises:
-        BadRequestError: no file, and the task is no game; or values that no message stands for.
+        BadRequestError: no file, and the task is no game.
         BadFileError: the file holds no array of the network's inputs.
     """
     if inputs is None:
         if not network.tasks[network.task_index(task)].game:
-            raise BadRequestError(f"task {task!r} is no game; give recorded inputs with --inputs")
+            raise BadRequestError(f"task {task!r} is no game; give some of its inputs (--inputs)")
         return task_frames(network, task, decisions, seed, progress=progress)
-    frames = load_array(Path(inputs))
-    series = () if network.input.held else (network.time_steps,)
-    wanted = (*series, *network.input.shape)
-    if network.input.held and frames.shape[2:] == wanted and frames.shape[1]:
-        # As a recording of `mtspark run`: what is held does not change.
-        check_one_frame(frames, network.input.shape, inputs)
-        frames = frames[:, 0]
-    messages = frames.dtype == network.input.dtype
-    if frames.shape[1:] != wanted or not len(frames) or not (messages or frames.dtype.kind == "f"):
-        raise BadFileError(
-            f"{inputs}: has {frames.dtype} {frames.shape}; {network.input.dtype} messages or real "
-            f"numbers of shape (decisions, {', '.join(map(str, wanted))}) are needed"
+    values, are_frames = load_inputs(inputs, network)
+    messages = as_messages(values[:decisions], network, inputs)
+    if network.input.held:
+        if not are_frames:
+            check_one_frame(messages, network.input.shape, inputs)
+        return messages if are_frames else messages[:, 0]
+    if are_frames:
+        steps = (len(messages), network.time_steps, *network.input.shape)
+        return np.broadcast_to(messages[:, None], steps).copy()
+    if messages.shape[1] != network.time_steps:
+        raise BadRequestError(
+            f"{inputs}: has series of {messages.shape[1]} steps; a decision has "
+            f"{network.time_steps}"
         )
-    frames = frames[:decisions]
-    return np.asarray(frames) if messages else as_messages(frames, network, inputs)
+    return messages

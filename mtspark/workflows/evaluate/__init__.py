@@ -2,7 +2,9 @@
 
 `rows` holds results; `bundle` plays the games and images of a deployed agent, `checkpoint` those
 of an agent's float network alone, `images` scores image sets. `data` compares any network's
-classes with labels, `labelled` loads such data.
+classes with labels, `labelled` loads such data; `stored` leaves the result and some inputs
+(`kept`) in the bundle, where a report finds them. The face has the loaders, too, which reports
+and the command line share.
 """
 
 import lazy_loader

@@ -11,3 +11,7 @@ from .labelled import load_labelled as load_labelled
 from .labelled import named_after as named_after
 from .rows import Evaluation as Evaluation
 from .rows import confidence_interval as confidence_interval
+from .stored import StoredEvaluation as StoredEvaluation
+from .stored import evaluation_json as evaluation_json
+from .stored import keep_evaluation as keep_evaluation
+from .stored import stored_evaluation as stored_evaluation

@@ -13,7 +13,11 @@ from mtspark.core.errors import BadRequestError
 from mtspark.core.files import AnyPath, check_checkpoint_file, check_target, writable_folder
 from mtspark.core.progress import ProgressCallback, begin, no_progress
 from mtspark.deploy.bundle import AGENT, Bundle
+from mtspark.sim.counts import ShareCounter
+from mtspark.sim.energy import load_card
 from mtspark.sim.play import Run, play
+from mtspark.sim.results import DEFAULT_CARD
+from mtspark.sim.verdict import Cost, mean_cost
 from mtspark.workflows.backends import BackendName, open_backend
 from mtspark.workflows.evaluate.images import image_rows
 from mtspark.workflows.evaluate.rows import (
@@ -113,10 +117,11 @@ def evaluate_bundle(
     target = None if into is None else _checked_checkpoint(bundle, into, request)
     games: list[GameRow] = []
     images: list[ImageRow] = []
+    costs: dict[str, Cost] = {}
     network, sha256 = bundle.network, bundle.network_hash
 
     def evaluation() -> Evaluation:
-        return Evaluation(network.name, sha256, tuple(games), tuple(images))
+        return Evaluation(network.name, sha256, tuple(games), tuple(images), dict(costs))
 
     known = stored_games(request.store, sha256)
     for task in network.tasks:
@@ -140,7 +145,9 @@ def evaluate_bundle(
             if len(pair) == len(PLAYERS):
                 games += pair
             else:
-                games += pair_of_rows(bundle, *question, progress=progress)
+                rows, cost = pair_of_rows(bundle, *question, progress=progress)
+                games += rows
+                costs.setdefault(task.name, cost)
             store(request.store, replace(evaluation(), images=()))
     store(request.store, evaluation())
     if target is not None:
@@ -194,17 +201,23 @@ def pair_of_rows(
     max_decisions: int | None = None,
     *,
     progress: ProgressCallback = no_progress,
-) -> list[GameRow]:
-    """Play float network and chip on the same starts; the chip's row has their agreement."""
+) -> tuple[list[GameRow], Cost]:
+    """Play float network and chip on the same starts.
+
+    Returns:
+        Rows of both, the chip's with their agreement; and what a decision costs on the main card.
+    """
     network = bundle.network
     index = network.task_index(task)
     known = network.tasks[index]
     same, asked = 0, 0
     runs: dict[str, Run] = {}
+    shares = ShareCounter(network)
     with open_backend(BackendName.TORCH, bundle, task) as torch_agent:
 
         def ask_torch(moment: Moment) -> None:
             nonlocal same, asked
+            shares.add(moment.decision.activity.window, moment.frames, moment.episodes)
             answer = torch_agent.decide(moment.frames, index)
             chosen = chosen_actions(answer.values, known, moment.masks)
             agree = same_actions(chosen, moment.actions, box_of(known))
@@ -240,4 +253,7 @@ def pair_of_rows(
         )
         for name, run in runs.items()
     )
-    return [on_torch, replace(on_chip, action_agreement=same / asked, decisions_compared=asked)]
+    played = runs[BackendName.ENGINE.value]
+    _, cost = mean_cost(played.counts, network, load_card(DEFAULT_CARD), played.sent, shares)
+    agreed = replace(on_chip, action_agreement=same / asked, decisions_compared=asked)
+    return [on_torch, agreed], cost

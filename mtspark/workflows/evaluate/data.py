@@ -17,13 +17,16 @@ from mtspark.core.files import AnyPath
 from mtspark.core.float_network import FloatNetwork, run_float
 from mtspark.core.progress import ProgressCallback, no_progress
 from mtspark.deploy.bundle import Bundle
-from mtspark.sim.counts import Counter, RunCounts
+from mtspark.sim.counts import Counter, RunCounts, ShareCounter
 from mtspark.sim.device import mean_bill
 from mtspark.sim.energy import Bill, load_card
+from mtspark.sim.recording import own_values
 from mtspark.sim.results import DEFAULT_CARD
+from mtspark.sim.verdict import Cost, mean_cost
 from mtspark.workflows.backends import BackendName
+from mtspark.workflows.evaluate.kept import Keeper, KeptInputs
 from mtspark.workflows.evaluate.rows import wilson_interval
-from mtspark.workflows.run import BATCH, Answer, answers
+from mtspark.workflows.run import BATCH, Answer, answers, sample_count
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +44,11 @@ class DataEvaluation:
         float_right: samples that the float network names rightly; None without one.
         same: samples to which both give the same name; None without a float network.
         counts: totals of the chip over all samples; a decision is one sample.
+        rounding: how far inputs lie at most from what their messages stand for.
         sent: messages by source, of its shape, over all samples; empty for a float network.
+        task: whose thresholds were used.
+        shares: how often what is not zero, and changes; None for a float network.
+        kept: some of the inputs, for a page.
     """
 
     network: ChipNetwork
@@ -53,6 +60,10 @@ class DataEvaluation:
     same: int | None
     counts: RunCounts
     sent: Mapping[str, Integers] = field(default_factory=dict, repr=False)
+    rounding: float = 0.0
+    task: str = ""
+    shares: ShareCounter | None = field(default=None, repr=False)
+    kept: KeptInputs | None = field(default=None, repr=False)
 
     @property
     def accuracy(self) -> float:
@@ -85,6 +96,20 @@ class DataEvaluation:
         """
         return mean_bill(self.counts, self.network, load_card(card), self.sent)
 
+    def cost(self, card: AnyPath = DEFAULT_CARD) -> tuple[Bill, Cost]:
+        """Price the mean sample, beside networks that do not spike.
+
+        Args:
+            card: prices, a name or a file.
+
+        Raises:
+            BadFileError: no such card.
+            BadRequestError: a float network ran, which no chip runs.
+        """
+        if self.shares is None:
+            raise BadRequestError(f"{self.backend}: is no chip, so it has no cost on one")
+        return mean_cost(self.counts, self.network, load_card(card), self.sent, self.shares)
+
     def to_json(self) -> dict[str, Any]:
         """Return accuracies and counts as JSON values."""
         return {
@@ -95,6 +120,7 @@ class DataEvaluation:
             "interval_95": list(self.interval_95),
             "float_accuracy": self.float_accuracy,
             "agreement": self.agreement,
+            **({"rounding": self.rounding} if self.rounding else {}),
             "input_events": self.counts.input_events.to_json(),
             "layers": [layer.to_json() for layer in self.counts.layers],
         }
@@ -139,6 +165,9 @@ def evaluate_data(
     row = bundle.network.task_index(task or bundle.network.tasks[0].name)
     samples = right = float_right = same = 0
     counter: Counter | None = None
+    shares: ShareCounter | None = None
+    kept = Keeper(sample_count(x))
+    rounding = 0.0
     for answer in answers(
         bundle,
         x,
@@ -153,8 +182,14 @@ def evaluate_data(
         labels = _checked_labels(answer.labels, len(values), values.shape[1])
         counter = counter or Counter(answer.network)
         counter.add(answer.decision.activity)
+        if backend is not BackendName.TORCH:
+            shares = shares or ShareCounter(answer.network)
+            window = answer.decision.activity.window
+            shares.add(window, answer.frames, None)
+        kept.add(answer.frames, labels)
         on_chip = values.argmax(1)
         samples += len(labels)
+        rounding = max(rounding, answer.rounding)
         right += int((on_chip == labels).sum())
         if float_network is not None:
             in_float = _float_classes(float_network, answer, row)
@@ -171,6 +206,10 @@ def evaluate_data(
         same=None if float_network is None else same,
         counts=counter.result(pipeline=backend is not BackendName.TORCH),
         sent={} if backend is BackendName.TORCH else counter.sent,
+        rounding=rounding,
+        task=bundle.network.tasks[row].name,
+        shares=shares,
+        kept=kept.result(),
     )
 
 
@@ -191,9 +230,16 @@ def _checked_labels(labels: NDArray[Any] | None, samples: int, classes: int) -> 
 
 
 def _float_classes(network: FloatNetwork, answer: Answer, row: int) -> NDArray[np.int64]:
-    """The largest output of the float network for each sample, on what the messages stand for."""
+    """The largest output of the float network for each sample.
+
+    On what the messages stand for, which a float network of many ties needs to the last bit; where
+    inputs are rounded, on the inputs.
+    """
     chip, frames = answer.network, answer.frames
-    values = frames.astype(np.float64) * network.input.scale
+    if answer.rounding:
+        values = own_values(answer.values, chip)
+    else:
+        values = frames.astype(np.float64) * network.input.scale
     if chip.input.held:
         values = np.broadcast_to(values, (chip.time_steps, *values.shape))
     else:

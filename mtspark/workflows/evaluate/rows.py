@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -18,11 +18,15 @@ from mtspark.core.files import (
     write_json,
 )
 from mtspark.sim.play import distinct
+from mtspark.sim.report import Score
 
 if TYPE_CHECKING:
     from mtspark.sim.play import Episode
+    from mtspark.sim.verdict import Cost
 
 FORMAT, VERSION = "mtspark-eval", 1
+FLOAT = "torch"
+"""Backend of the rows of a float network."""
 
 QUANTISATION = ("weight_bits", "weight_scale", "rounding")
 """Entries of a network's provenance that say how its weights became integers."""
@@ -174,6 +178,9 @@ class ImageRow:
         }
 
 
+Row = TypeVar("Row", GameRow, ImageRow)
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """Scores of an agent.
@@ -183,12 +190,56 @@ class Evaluation:
         network_sha256: of the bundle's network, or of the checkpoint.
         games: rows of tasks that are games.
         images: rows of tasks that are image sets.
+        costs: of a mean decision on the chip, by task, where games were played now.
     """
 
     agent: str
     network_sha256: str
     games: tuple[GameRow, ...]
     images: tuple[ImageRow, ...]
+    costs: Mapping[str, Cost] = field(default_factory=dict, compare=False)
+
+    @property
+    def sentences(self) -> list[str]:
+        """Say of each task how well it goes, and what a decision costs."""
+        texts = []
+        for rows in _by_task(self.games):
+            chip, beside = _chip_first(rows)
+            texts.append(
+                Score(
+                    kind="return",
+                    task=chip.task,
+                    chip=chip.mean_return,
+                    float_network=None if beside is None else beside.mean_return,
+                    agreement=chip.action_agreement,
+                    count=len(chip.returns),
+                    interval_95=chip.interval_95,
+                    cut_off=chip.unfinished_episodes,
+                    sticky=chip.sticky_action_probability,
+                    who="the float network" if chip.backend == FLOAT else "the chip",
+                ).sentence
+            )
+        for rows_of_images in _by_task(self.images):
+            image, other = _chip_first(rows_of_images)
+            low, high = wilson_interval(image.right, image.images)
+            texts.append(
+                Score(
+                    kind="accuracy",
+                    task=image.task,
+                    chip=image.accuracy,
+                    float_network=None if other is None else other.accuracy,
+                    agreement=image.action_agreement,
+                    count=image.images,
+                    origin=image.task,
+                    interval_95=(low, high),
+                    who="the float network" if image.backend == FLOAT else "the chip",
+                ).sentence
+            )
+        several = len(self.costs) > 1
+        costs = (
+            (f"{task}: " if several else "") + cost.sentence() for task, cost in self.costs.items()
+        )
+        return [*texts, *costs]
 
     def rows(self) -> list[dict[str, Any]]:
         """Return all rows as JSON values, games first."""
@@ -199,6 +250,22 @@ class Evaluation:
         """Return the content of the file."""
         head = {"format": FORMAT, "version": VERSION, "agent": self.agent}
         return {**head, "network_sha256": self.network_sha256, "rows": self.rows()}
+
+
+def _by_task(rows: Sequence[Row]) -> list[list[Row]]:
+    """Rows of one question together: float network and chip of a task."""
+    found: dict[tuple[str, float], list[Row]] = {}
+    for row in rows:
+        sticky = getattr(row, "sticky_action_probability", 0.0)
+        found.setdefault((row.task, sticky), []).append(row)
+    return list(found.values())
+
+
+def _chip_first(rows: list[Row]) -> tuple[Row, Row | None]:
+    """The row of the chip and that of the float network; the latter alone where no chip ran."""
+    chip = [row for row in rows if row.backend != FLOAT]
+    beside = [row for row in rows if row.backend == FLOAT]
+    return (chip[-1], beside[-1] if beside else None) if chip else (beside[-1], None)
 
 
 def game_row(

@@ -104,6 +104,28 @@ class Explanation:
     complete: bool = False
     differences: tuple[FirstDifferences, ...] = ()
 
+    @property
+    def sentences(self) -> list[str]:
+        """Say how often chip and float network agree, and which effect costs most, by bits."""
+        texts = []
+        for table in self.tables:
+            if len(table.rows) < 2:
+                continue
+            bits = f" with {table.weight_bits}-bit weights" if len(self.tables) > 1 else ""
+            texts.append(
+                f"{self.task}: the chip{bits} gives the same answer as the float network in "
+                f"{table.rows[-1].action_agreement:.1%} of {self.decisions:,} decisions."
+            )
+            alone = min(table.rows[1:-1], key=lambda row: row.action_agreement, default=None)
+            if alone is not None and alone.action_agreement < 1:
+                texts.append(
+                    f"What costs most, switched on alone: {alone.effect} "
+                    f"({alone.action_agreement:.1%} stay)."
+                )
+            elif alone is not None:
+                texts.append("No effect, switched on alone, changes an answer.")
+        return texts
+
     def to_json(self) -> dict[str, Any]:
         """Return the content of ``mtspark explain --json``."""
         found = [layer.to_json() for layer in self.differences]

@@ -14,5 +14,6 @@ from .request import check_options as check_options
 from .request import check_shape as check_shape
 from .request import declared_options as declared_options
 from .request import former_names as former_names
+from .request import plain_name as plain_name
 from .request import source_of as source_of
 from .state import Export as Export

@@ -32,7 +32,14 @@ from mtspark.workflows.export.quantising import (
     limit_thresholds,
     quantise_network,
 )
-from mtspark.workflows.export.request import ExportRequest, Source, check_options, check_source
+from mtspark.workflows.export.request import (
+    ExportRequest,
+    Source,
+    check_options,
+    check_source,
+    plain_name,
+)
+from mtspark.workflows.export.sample import with_recording
 from mtspark.workflows.export.sources import (
     GRAPH,
     NETX,
@@ -138,6 +145,7 @@ def run_steps(
     kind = request.kind
     if request.sample is not None and kind is Source.AGENT:
         raise BadRequestError("sample: an agent brings the frames of its games; leave it out")
+    request = with_recording(request)
     if request.sample is not None and not request.sample.size:
         raise BadRequestError(f"sample: has shape {request.sample.shape}; give at least one input")
     export = Export(request, kind, request.name or _name(request))
@@ -221,4 +229,4 @@ def _name(request: ExportRequest) -> str:
         return "agent" if request.kind is Source.AGENT else type(request.source).__name__
     if request.kind is Source.AGENT:
         return path.stem
-    return path.name.partition(":")[0].rsplit(".", 1)[0]
+    return plain_name(path)

@@ -19,7 +19,6 @@ from mtspark.deploy.quantise import (
     headroom,
     quantise_exactly,
 )
-from mtspark.sim.recording import check_one_frame, load_recording
 from mtspark.workflows.export.agent import (
     CALIBRATION_MOMENTS,
     frames_of,
@@ -158,35 +157,32 @@ def bound_sums(export: Export) -> Export:
 
 
 def recorded_series(export: Export) -> NDArray[Any] | None:
-    """Return recorded inputs as (T, batch, *shape), from memory or a file; None without any."""
-    if export.series is not None:
-        return export.series
-    recording = export.request.recording
-    if recording is None:
-        return None
-    assert export.float_network is not None
-    shape = export.float_network.input.shape
-    series = load_recording(recording, shape)
-    if export.one_frame:
-        check_one_frame(series, shape, recording)
-    return series.swapaxes(0, 1)
+    """Return the inputs of the user as (T, batch, *shape); None without any."""
+    return export.series
 
 
 def compared_inputs(export: Export) -> tuple[NDArray[Any], str]:
     """Return what the float network is compared on, (T, batch, *shape), and what that is.
 
-    The recorded inputs, or where there are none random spikes.
+    The user's inputs, or where there are none random ones: spikes, or values of which each is
+    shown in every step.
     """
     request, network = export.request, export.float_network
     assert network is not None
     steps = network.time_steps or DEFAULT_STEPS
     series = recorded_series(export)
-    inputs = str(request.recording) if export.series is None else "the sample"
+    inputs = "the sample" if request.recording is None else str(request.recording)
     if series is None:
+        generator, scale = np.random.default_rng(0), network.input.scale
         shape = (steps, RANDOM_BATCH, *network.input.shape)
-        spikes = np.random.default_rng(0).random(shape) < RANDOM_RATE
-        series = spikes * (network.input.scale * (255 if export.input_bits else 1))
-        inputs = f"random spikes, {RANDOM_RATE:.0%} a step"
+        if export.input_bits:
+            low, high = (-127, 127) if network.input.signed else (0, 255)
+            frames = generator.integers(low, high, shape[1:], endpoint=True) * scale
+            series = np.broadcast_to(frames, shape)
+            inputs = f"random frames of values {low * scale:g} to {high * scale:g}"
+        else:
+            series = (generator.random(shape) < RANDOM_RATE) * scale
+            inputs = f"random spikes, {RANDOM_RATE:.0%} a step"
     if export.one_frame:
         series = np.broadcast_to(series[:1], (steps, *series.shape[1:]))
     return series, inputs

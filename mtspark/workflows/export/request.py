@@ -209,10 +209,17 @@ class ExportOptions:
         ),
     ] = None
     input_bits: Annotated[
-        int, Option("Input messages: 0 (spikes) or 8 (values 0 to 255).", FLOAT, min=0, max=8)
+        int,
+        Option(
+            "Input messages: 0 (spikes) or 8 (values; default: as the inputs of --input are).",
+            FLOAT,
+            min=0,
+            max=8,
+        ),
     ] = 0
     input_scale: Annotated[
-        float | None, Option("What an input message of 1 stands for (default: 1).", FLOAT)
+        float | None,
+        Option("What an input message of 1 stands for (default: as --input says, or 1).", FLOAT),
     ] = None
     one_frame: Annotated[
         bool,
@@ -228,7 +235,13 @@ class ExportOptions:
     ] = None
     recording: Annotated[
         Path | None,
-        Option("Recorded inputs, .npy of (T, ...) or (batch, T, ...).", FLOAT, flag="--input"),
+        Option(
+            "Some of the network's inputs, .npy: frames (batch, ...), which are shown in every "
+            "step, or series (batch, T, ...). They say shape, kind and scale of the input, and "
+            "float network and chip are compared on them.",
+            FLOAT,
+            flag="--input/--sample",
+        ),
     ] = None
     calibrate: Annotated[
         CalibrationName | None,
@@ -300,6 +313,11 @@ class ExportRequest(ExportOptions):
         from os import PathLike
 
         return Path(self.source) if isinstance(self.source, (str, PathLike)) else None
+
+    @property
+    def sample_name(self) -> str:
+        """What the sample is called in messages: its file, or the argument."""
+        return "sample" if self.recording is None else str(self.recording)
 
     @property
     def kind(self) -> Source:
@@ -379,6 +397,16 @@ def _kind_in_memory(source: object) -> Source:
     )
 
 
+def plain_name(source: Path) -> str:
+    """Return the name of a network that a file or a factory in one makes: net-make of net.py:make.
+
+    Bundles of several networks in one file do not share a folder so.
+    """
+    file, _, factory = source.name.partition(":")
+    stem = file.rsplit(".", 1)[0]
+    return f"{stem}-{factory}" if factory else stem
+
+
 def check_source(request: ExportRequest) -> None:
     """Refuse what cannot work, by its files and shapes, before anything large is imported.
 
@@ -397,14 +425,15 @@ def check_source(request: ExportRequest) -> None:
         name = Path(str(path).rpartition(":")[0])
         if not name.is_file():
             raise no_file(name, "give file.py:factory")
-        if request.input_shape is None and request.sample is None:
+        if request.input_shape is None and request.sample is None and request.recording is None:
             raise BadRequestError(
-                f"{path}: give the shape of one step's input, --input-shape 2,34,34"
+                f"{path}: give some of its inputs, --input x.npy, or the shape of one step's "
+                "input, --input-shape 2,34,34"
             )
         if request.weights is not None:
             check_checkpoint_file(request.weights)
     if request.recording is not None and not Path(request.recording).is_file():
-        raise no_file(Path(request.recording), "give a .npy file of shape (T, ...)")
+        raise no_file(Path(request.recording), "give a .npy file of inputs, (batch, ...)")
 
 
 def check_given(names: Iterable[str], source: Source) -> None:

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,17 +14,21 @@ from mtspark.core.errors import BadNetworkError, BadRequestError
 from mtspark.core.files import current_policy, read_whole
 from mtspark.core.version import __version__
 from mtspark.deploy.quantise import DEFAULT_STEPS
-from mtspark.sim.recording import load_recording
+from mtspark.sim.recording import check_one_frame
 from mtspark.workflows.export.acting import in_environment
 from mtspark.workflows.export.quantising import compared_inputs
 from mtspark.workflows.export.request import check_shape, import_options
-from mtspark.workflows.export.sample import Layout, layouts, sample_encoding
+from mtspark.workflows.export.sample import Layout, is_graded, layouts, sample_encoding
 from mtspark.workflows.export.state import Export
 
 if TYPE_CHECKING:
     from torch import nn
 
     from mtspark.convert.snntorch import Traced
+    from mtspark.core.float_network import FloatNetwork
+
+MOST_VALUES, MOST_SAMPLES, LEAST_SAMPLES = 2**24, 256, 16
+"""Of a comparison: values of all layers and steps, and inputs."""
 
 GRAPH = "graph.default.nir"
 NETX = "network.net"
@@ -77,17 +82,21 @@ def read_nir(export: Export) -> Export:
     assert path is not None
     options = import_options(request)
     if request.sample is not None:
-        options = replace(options, input_scale=sample_encoding(request)[1])
+        sent = sample_encoding(request)
+        options = replace(options, input_scale=sent.scale, input_signed=sent.signed or None)
     content = _content(path)
     network = import_nir(path, options, content=content)
     layout = None
     if request.sample is not None:
-        layout = Layout.of_series(request.sample.shape, network.input.shape, network.name)
+        sample, shape = request.sample, network.input.shape
+        if request.recording is not None and sample.shape[1:] == shape and not is_graded(sample):
+            # Spikes of (T, *shape) are one series.
+            sample = sample[None]
+            request = replace(request, sample=sample)
+            export = replace(export, request=request)
+        layout = Layout.of_series(sample.shape, shape, network.name, request.sample_name)
         if layout.time_steps is not None and not network.time_steps:
             network = replace(network, time_steps=layout.time_steps)
-    elif request.recording is not None and not network.time_steps:
-        recorded = load_recording(request.recording, network.input.shape)
-        network = replace(network, time_steps=recorded.shape[1])
     graph = copy_with_choices(path, options, network, content=content)
     export = replace(
         export,
@@ -109,7 +118,8 @@ def trace_module(export: Export) -> Export:
         text = str(request.path)
         if request.input_shape is None and request.sample is None:
             raise BadRequestError(
-                f"{text}: give the shape of one step's input, --input-shape 2,34,34"
+                f"{text}: give some of its inputs, --input x.npy, or the shape of one step's "
+                "input, --input-shape 2,34,34"
             )
         built = build_module(text, request.weights)
         module, lines, remarks = built.module, built.lines, built.notes
@@ -147,6 +157,8 @@ def _with_exchange(export: Export, module: nn.Module, traced: Traced) -> Export:
         return replace(export, float_network=replace(network, notes=(*network.notes, note)))
     series, inputs = compared_inputs(export)
     labels = export.request.labels
+    if labels is not None:
+        labels = labels[: series.shape[1]]
     if labels is not None and labels.shape != series.shape[1:2]:
         labels = None
     return replace(
@@ -193,7 +205,7 @@ def _traced(
     request = export.request
     bits, scale = request.input_bits, request.input_scale
     if request.sample is not None:
-        bits, scale = sample_encoding(request)
+        bits, scale = sample_encoding(request)[:2]
 
     def attempt(shape: tuple[int, ...], time_steps: int | None) -> Traced:
         return trace_module(
@@ -217,7 +229,14 @@ def _traced(
         check_shape(request.input_shape, f"--input-shape {text}")
         return attempt(request.input_shape, request.time_steps), None
     failure: BadNetworkError | None = None
-    for layout in layouts(request.sample.shape, request.input_shape, request.time_steps):
+    known = layouts(
+        request.sample.shape,
+        request.input_shape,
+        request.time_steps,
+        graded=is_graded(request.sample),
+        batch_first=request.recording is not None,
+    )
+    for layout in known:
         try:
             traced = attempt(layout.shape, layout.time_steps)
         except BadNetworkError as error:
@@ -229,9 +248,9 @@ def _traced(
     if failure is not None:
         raise failure
     raise BadRequestError(
-        f"sample: has shape {request.sample.shape}, {export.name} takes (batch, *shape of a step), "
-        "or (T, batch, ...) or (batch, T, ...) with time_steps=T; give input_shape= to say which "
-        "axes are a step's"
+        f"{request.sample_name}: has shape {request.sample.shape}, {export.name} takes "
+        "(batch, *shape of a step), or (T, batch, ...) or (batch, T, ...) with time_steps=T; give "
+        "input_shape= to say which axes are a step's"
     )
 
 
@@ -240,17 +259,30 @@ def _with_sample(export: Export, layout: Layout | None) -> Export:
     request, network = export.request, export.float_network
     if request.sample is None or layout is None or network is None:
         return export
-    bits, scale = sample_encoding(request)
-    if scale is not None:
-        network = replace(network, input=replace(network.input, scale=scale))
+    sent = sample_encoding(request)
+    given = replace(network.input, signed=sent.signed or network.input.signed)
+    if sent.scale is not None:
+        given = replace(given, scale=sent.scale)
+    network = replace(network, input=given, notes=(*network.notes, sent.note))
     one_frame = export.one_frame
     if not layout.series and "one_frame" not in request.given:
         one_frame = True
     steps = network.time_steps or DEFAULT_STEPS
-    series = layout.series_of(request.sample, network.input.shape, steps)
+    if one_frame and layout.time_axis == 1:
+        check_one_frame(request.sample, layout.shape, request.sample_name)
+    few = _few(network, steps)
+    rows = (slice(None), slice(few)) if layout.time_axis == 0 else (slice(few),)
+    series = layout.series_of(request.sample[rows], network.input.shape, steps)
     return replace(
-        export, float_network=network, input_bits=bits, one_frame=one_frame, series=series
+        export, float_network=network, input_bits=sent.bits, one_frame=one_frame, series=series
     )
+
+
+def _few(network: FloatNetwork, steps: int) -> int:
+    """How many inputs of a sample float network and chip are compared on: a test set is long."""
+    sizes = [network.input.shape, *(population.shape for population in network.populations)]
+    values = steps * sum(prod(shape) for shape in sizes)
+    return min(max(MOST_VALUES // values, LEAST_SAMPLES), MOST_SAMPLES)
 
 
 def _module_in_memory(source: Any) -> nn.Module:

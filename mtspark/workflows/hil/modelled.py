@@ -5,14 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+from mtspark.core.backend import Moment
 from mtspark.core.chip_network import Encoder
 from mtspark.core.errors import BadRequestError
 from mtspark.core.progress import ProgressCallback, begin, no_progress
 from mtspark.deploy.bundle import Bundle
 from mtspark.deploy.chips import load_chip
+from mtspark.sim.counts import ShareCounter
 from mtspark.sim.device import map_for, on_chip
 from mtspark.sim.hil import Timing
 from mtspark.sim.play import Run, play
+from mtspark.sim.verdict import Cost, cost_on
 from mtspark.workflows.backends import BackendName, open_backend
 from mtspark.workflows.hil.request import HilRequest
 from mtspark.workflows.run import episode_reports
@@ -35,6 +38,7 @@ class ModelledTimes:
         message_us: how long the host writes one message, where each decision has as many as its
             frame needs; None where the host writes the same number in every decision.
         waiting_return: score of that game, which waited for its decisions.
+        cost: of a mean decision of that game; None where no card is of the chip.
     """
 
     chip: str
@@ -46,6 +50,7 @@ class ModelledTimes:
     broken_limits: int
     message_us: float | None = None
     waiting_return: float | None = None
+    cost: Cost | None = None
 
     @property
     def total_us(self) -> float:
@@ -108,7 +113,7 @@ def modelled_times(
         raise BadRequestError("no chip to model; name one")
     model = load_chip(request.chip)
     model.time_set(request.times)
-    run = _play(bundle, request, progress)
+    run, shares = _play(bundle, request, progress)
     decisions = run.counts.decisions
     mapping = map_for(bundle.network, model, bundle.network.input.encoder, run.sent)
     on = on_chip(bundle.network, model, mapping, run.sent, decisions, times=request.times)
@@ -129,15 +134,24 @@ def modelled_times(
         broken_limits=len(mapping.violations),
         message_us=message_us,
         waiting_return=run.episodes[0].score,
+        cost=cost_on(on, run.counts, bundle.network, shares),
     )
 
 
-def _play(bundle: Bundle, request: HilRequest, progress: ProgressCallback) -> Run:
+def _play(
+    bundle: Bundle, request: HilRequest, progress: ProgressCallback
+) -> tuple[Run, ShareCounter]:
     """Play the request's first game, waiting for every decision."""
     stage = f"{request.task}, counting messages"
     begin(progress, stage, "numba")
+    shares, report = ShareCounter(bundle.network), episode_reports(progress, stage, 1)
+
+    def observe(moment: Moment) -> None:
+        report(moment)
+        shares.add(moment.decision.activity.window, moment.frames, moment.episodes)
+
     with open_backend(BackendName.ENGINE, bundle, request.task) as player:
-        return play(
+        run = play(
             player,
             bundle.network,
             request.task,
@@ -145,5 +159,6 @@ def _play(bundle: Bundle, request: HilRequest, progress: ProgressCallback) -> Ru
             seed=request.seed,
             max_decisions=request.loop.max_decisions,
             sticky=request.loop.sticky,
-            observe=episode_reports(progress, stage, 1),
+            observe=observe,
         )
+    return run, shares

@@ -65,6 +65,24 @@ class HilResult:
         )
 
     @property
+    def sentences(self) -> tuple[str, ...]:
+        """Say how well it plays in real time and why, and what a decision costs."""
+        points = [point.to_json() for point in self.points]
+        if not points:
+            return ()
+        scores = [point["mean_return"] for point in points]
+        games = sum(len(point["episodes"]) for point in points)
+        text = f"{scores[0]:,.4g}"
+        if len(points) > 1:
+            text = f"{min(scores):,.4g} to {max(scores):,.4g} at {len(points)} points"
+        score = (
+            f"{self.request.task} in real time, the chip in the loop: scores {text} over "
+            f"{games:,} game" + "s" * (games != 1) + "."
+        )
+        cost = None if self.modelled is None else self.modelled.cost
+        return score, self.verdict, "" if cost is None else cost.sentence()
+
+    @property
     def resumed(self) -> int:
         """How many points an earlier run had played."""
         return sum(isinstance(point, StoredPoint) for point in self.points)

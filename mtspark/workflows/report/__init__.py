@@ -1,7 +1,8 @@
 """Reports: tables of the runs in a bundle (`stored`), or a page that plays once more (`page`).
 
 Read `request` (what a page is asked for), then `page` (its steps). `studies` plays and maps,
-`checks` compares the numbers with others, `provenance` tells how to write the page again.
+`scores` and `sentences` say how well it goes and what it costs, `checks` compares the numbers
+with others, `comparison` sets bundles side by side, `provenance` tells how to write the page again.
 """
 
 import lazy_loader

@@ -1,6 +1,12 @@
+from .comparison import Compared as Compared
+from .comparison import Comparison as Comparison
+from .comparison import compare_bundles as compare_bundles
+from .comparison import write_comparison as write_comparison
 from .page import ReportPage as ReportPage
 from .page import report as report
 from .page import write_page as write_page
 from .request import ReportRequest as ReportRequest
+from .sentences import data_sentences as data_sentences
+from .sentences import run_sentences as run_sentences
 from .stored import StoredReport as StoredReport
 from .stored import stored_report as stored_report

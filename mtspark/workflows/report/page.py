@@ -15,7 +15,7 @@ from mtspark.core.progress import Progress, ProgressCallback, begin, no_progress
 from mtspark.deploy.bundle import Bundle, load_bundle
 from mtspark.sim.energy import load_card
 from mtspark.sim.recording import Study
-from mtspark.sim.report import Fact, ReportData, report_data, report_html
+from mtspark.sim.report import Fact, ReportData, Score, report_data, report_html
 from mtspark.workflows.backends import BackendName, open_backend
 from mtspark.workflows.report.checks import (
     NO_NEUROBENCH,
@@ -33,6 +33,7 @@ from mtspark.workflows.report.request import (
     chosen_tasks,
     data_path,
 )
+from mtspark.workflows.report.scores import score_of
 from mtspark.workflows.report.studies import chips_of_cards, latest_chip_run, record_study
 
 
@@ -73,6 +74,7 @@ def report(
     pilotnet: AnyPath | None = None,
     neurobench: int = 0,
     data: AnyPath | None = None,
+    labels: AnyPath | None = None,
     images: int = 300,
     progress: ProgressCallback = no_progress,
 ) -> ReportPage:
@@ -82,7 +84,7 @@ def report(
         bundle: made by ``mtspark export``, or its folder.
         path: of the page, which ends in .html; its data are written beside it, as .json.
         tasks, episodes, seed, max_decisions, cards, encoder, seconds, times, pilotnet, neurobench,
-            data, images: as in :class:`ReportRequest`.
+            data, labels, images: as in :class:`ReportRequest`.
         progress: receives the episodes or images so far.
 
     Raises:
@@ -102,6 +104,7 @@ def report(
         pilotnet=pilotnet,
         neurobench=neurobench,
         data=data,
+        labels=labels,
         images=images,
     )
     return write_page(bundle, path, request, progress=progress)
@@ -134,14 +137,20 @@ def write_page(
     stored = {name: latest_chip_run(bundle, name) for name in names}
     check_request(bundle, cards, request)
     checks = silicon_checks(request.pilotnet)
-    studies, task_checks = _studies(bundle, stored, request, progress)
+    studies, task_checks, scores = _studies(bundle, stored, request, progress)
     checks += task_checks
     progress(Progress("mapping to the chips, pricing, drawing", 0, None, "tasks"))
     chips = chips_of_cards(bundle, studies, cards, request.times)
     provenance = page_provenance(bundle, studies, request.seconds, checks, request.command)
     encoder = request.encoder or bundle.network.input.encoder
     data = report_data(
-        bundle.network, studies, cards, chips, encoder=encoder, provenance=provenance
+        bundle.network,
+        studies,
+        cards,
+        chips,
+        encoder=encoder,
+        provenance=provenance,
+        scores=scores,
     )
     _write(page, report_html(data, studies, chips), data)
     return ReportPage(page, data)
@@ -152,16 +161,20 @@ def _studies(
     stored: dict[str, dict[str, Any] | None],
     request: ReportRequest,
     progress: ProgressCallback,
-) -> tuple[list[Study], list[Fact]]:
+) -> tuple[list[Study], list[Fact], dict[str, Score]]:
     """Play every task on the engine, and compare what was counted."""
     network = bundle.network
     studies: list[Study] = []
     checks: list[Fact] = []
+    scores: dict[str, Score] = {}
     for name, run in stored.items():
         begin(progress, f"{name}, everything recorded", "numba")
         with open_backend(BackendName.ENGINE, bundle, name, trace=True) as player:
-            study = record_study(player, bundle, name, run, request, progress)
+            study, evaluation = record_study(player, bundle, name, run, request, progress)
             studies.append(study)
+            score = score_of(bundle, study, evaluation)
+            if score is not None:
+                scores[name] = score
             checks += replay_checks(study, run)
             if request.neurobench:
                 checks.append(neurobench_check(player, network, study, request.neurobench))
@@ -169,7 +182,7 @@ def _studies(
                 checks.append(processor_check(player, network, study))
     if not request.neurobench:
         checks.append(NO_NEUROBENCH)
-    return studies, checks
+    return studies, checks, scores
 
 
 def _write(page: Path, text: str, data: ReportData) -> None:

@@ -51,7 +51,10 @@ class ReportRequest:
         times: set of times of the chips; None for the fitted one, if any.
         pilotnet: folder of lava-dl's PilotNet LIF, to print predicted over measured.
         neurobench: decisions a task that NeuroBench counts, too.
-        data: folder of the images of image sets; None to download them.
+        data: of a task that is no game: inputs with labels as of
+            :func:`mtspark.workflows.evaluate.load_labelled`, or the folder of an image set; None:
+            what `mtspark eval --data` kept in the bundle, else the image set is downloaded.
+        labels: a .npy file, beside a .npy file of inputs.
         images: test images of a task that is an image set.
         command: that asked for the page, which the page repeats.
     """
@@ -67,6 +70,7 @@ class ReportRequest:
     pilotnet: AnyPath | None = None
     neurobench: int = 0
     data: AnyPath | None = None
+    labels: AnyPath | None = None
     images: int = 300
     command: str = "a call from Python"
 
@@ -117,6 +121,12 @@ def check_request(bundle: Bundle, cards: Sequence[PriceCard], request: ReportReq
     if request.times is not None and request.times not in known:
         raise BadRequestError(
             f"no times {request.times!r}; the cards' chips have {', '.join(known) or 'none'}"
+        )
+    own = bundle.network.input
+    if request.encoder not in (None, Encoder.EVERY_STEP) and not own.held:
+        raise BadRequestError(
+            f"--encoder {request.encoder}: holds one frame, and {bundle.network.name} takes a "
+            "series of slices; leave it out"
         )
     kept = film_decisions(bundle, request)
     if request.neurobench > kept:

@@ -10,6 +10,8 @@ from mtspark.core.errors import BadRequestError
 from mtspark.core.files import AnyPath
 from mtspark.deploy.bundle import Bundle, load_bundle
 from mtspark.sim.results import NOTE, latest_runs
+from mtspark.workflows.evaluate import stored_evaluation
+from mtspark.workflows.report.sentences import data_sentences, run_sentences
 
 FORMAT, VERSION = "mtspark-report", 1
 
@@ -24,6 +26,9 @@ class StoredReport:
         runs: JSON values of the latest run of each task, backend and stickiness.
         other_runs: how many runs in the folder belong to another network.
         folder: of the runs.
+        sentences: that sum up each run.
+        evaluations: JSON values of the latest evaluation of each task on data.
+        evaluation_sentences: that sum up each of them.
     """
 
     network: ChipNetwork
@@ -31,6 +36,9 @@ class StoredReport:
     runs: tuple[dict[str, Any], ...]
     other_runs: int
     folder: str
+    sentences: tuple[tuple[str, str], ...] = ()
+    evaluations: tuple[dict[str, Any], ...] = ()
+    evaluation_sentences: tuple[tuple[str, str], ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the content of ``mtspark report --json``."""
@@ -41,6 +49,7 @@ class StoredReport:
             "agent": self.network.name,
             "network_sha256": self.network_sha256,
             "runs": list(self.runs),
+            **({"evaluations": list(self.evaluations)} if self.evaluations else {}),
         }
 
 
@@ -51,19 +60,20 @@ def stored_report(bundle: Bundle | AnyPath) -> StoredReport:
         bundle: made by ``mtspark export``, or its folder.
 
     Raises:
-        BadRequestError: there is no run.
+        BadRequestError: there is no run, and no evaluation on data.
         BadFileError: the bundle or a run cannot be read.
     """
     if not isinstance(bundle, Bundle):
         bundle = load_bundle(bundle)
     runs, others = latest_runs(bundle)
-    if not runs:
+    found = [stored_evaluation(bundle, task.name) for task in bundle.network.tasks]
+    evaluations = [dict(one.values) for one in found if one is not None]
+    if not runs and not evaluations:
         task = bundle.network.tasks[0]
         if not task.game:
             raise BadRequestError(
-                f"{bundle.folder}: runs of games are reported, and task {task.name!r} is none; "
-                "`mtspark run DIR --input FILE.npy` shows what it does, and for image sets "
-                "`mtspark report DIR -o report.html` what it costs"
+                f"{bundle.folder}: nothing was measured yet; score it on data with "
+                f"`mtspark eval {bundle.folder} --data x.npy --labels y.npy`"
             )
         raise BadRequestError(
             f"{bundle.folder}: no runs of this network yet; play with "
@@ -75,4 +85,7 @@ def stored_report(bundle: Bundle | AnyPath) -> StoredReport:
         runs=tuple(runs),
         other_runs=others,
         folder=str(bundle.runs),
+        sentences=tuple(run_sentences(bundle, run) for run in runs),
+        evaluations=tuple(evaluations),
+        evaluation_sentences=tuple(data_sentences(values) for values in evaluations),
     )

@@ -7,15 +7,26 @@ from typing import Any
 
 from mtspark.core.backend import AgentBackend, Moment
 from mtspark.core.chip_network import INPUT, Encoder
+from mtspark.core.errors import BadRequestError
 from mtspark.core.progress import Progress, ProgressCallback
 from mtspark.deploy.bundle import Bundle
 from mtspark.deploy.chips import load_chip
 from mtspark.sim.device import Devices, OnChip, map_for, on_chip
 from mtspark.sim.energy import PriceCard
 from mtspark.sim.recording import Study, study_images, study_task
-from mtspark.sim.results import latest_runs, stored_sticky
+from mtspark.sim.results import DEFAULT_CARD, latest_runs, stored_sticky
 from mtspark.workflows.backends import BackendName
-from mtspark.workflows.evaluate import load_test_images
+from mtspark.workflows.evaluate import (
+    StoredEvaluation,
+    evaluate_data,
+    evaluation_json,
+    float_network_of,
+    is_labelled,
+    keep_evaluation,
+    load_labelled,
+    load_test_images,
+    stored_evaluation,
+)
 from mtspark.workflows.report.request import ReportRequest, film_decisions
 from mtspark.workflows.run import episode_reports
 
@@ -49,7 +60,7 @@ def record_study(
     stored: dict[str, Any] | None,
     request: ReportRequest,
     progress: ProgressCallback,
-) -> Study:
+) -> tuple[Study, dict[str, Any] | None]:
     """Play one task with everything recorded.
 
     Args:
@@ -60,27 +71,39 @@ def record_study(
         request: what the page shows.
         progress: receives the episodes or images so far.
 
+    Returns:
+        What was recorded; of data with labels also the evaluation on all of them, as
+        :func:`mtspark.workflows.evaluate.evaluation_json` has it.
+
     Raises:
-        BadRequestError: the task is neither, or its images cannot be had.
+        BadRequestError: the task is no game, and its inputs are not known.
         BadFileError: files of images are missing or damaged.
     """
     film = film_decisions(bundle, request)
     if not bundle.network.tasks[bundle.network.task_index(task)].game:
-        test = load_test_images(task, request.data, request.images, bundle.network.input.shape)
-        return study_images(
+        evaluation = _evaluation(bundle, task, request, progress)
+        if evaluation is None:
+            test = load_test_images(task, request.data, request.images, bundle.network.input.shape)
+            images, labels, values = test.images, test.labels, None
+        else:
+            images, labels = evaluation.kept.frames, evaluation.kept.labels
+            values = dict(evaluation.values)
+        study = study_images(
             player,
             bundle.network,
             task,
-            test.images,
-            test.labels,
+            images,
+            labels,
             film_decisions=film,
-            observe=_image_reports(progress, task, len(test.labels)),
+            plain=evaluation is not None,
+            observe=_image_reports(progress, task, len(labels)),
         )
+        return study, values
     seed = request.seed
     if seed is None:
         seed = 0 if stored is None else int(stored["episodes"][0]["seed"])
     sticky = None if stored is None else stored_sticky(stored)
-    return study_task(
+    study = study_task(
         player,
         bundle.network,
         task,
@@ -91,6 +114,29 @@ def record_study(
         film_decisions=film,
         observe=episode_reports(progress, f"{task}, everything recorded", request.episodes),
     )
+    return study, None
+
+
+def _evaluation(
+    bundle: Bundle, task: str, request: ReportRequest, progress: ProgressCallback
+) -> StoredEvaluation | None:
+    """The evaluation on the user's data, or the one that the bundle keeps; None: an image set."""
+    data, labels = request.data, request.labels
+    if data is None:
+        if labels is not None:
+            raise BadRequestError("--labels: belongs to inputs; give them, too: --data FILE.npy")
+        return stored_evaluation(bundle, task)
+    if labels is None and not is_labelled(data):
+        return None
+    loaded = load_labelled(data, labels, bundle.network.input.shape)
+    result = evaluate_data(
+        bundle, float_network_of(bundle), loaded.x, loaded.y, task=task, progress=progress
+    )
+    values = evaluation_json(result, loaded.origin, DEFAULT_CARD)
+    keep_evaluation(bundle, result, values)
+    if result.kept is None:
+        raise BadRequestError(f"{data}: one input is too large for a page")
+    return StoredEvaluation(values, result.kept)
 
 
 def chips_of_cards(

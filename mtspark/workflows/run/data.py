@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from mtspark.core.chip_network import ChipNetwork
 from mtspark.core.errors import BadRequestError, one_line
-from mtspark.sim.recording import as_messages
+from mtspark.sim.recording import as_messages, axes_before
 
 BATCH = 256
 """Samples that are simulated together."""
@@ -146,28 +146,32 @@ def messages_of(values: NDArray[Any], network: ChipNetwork, name: str = "x") -> 
     Raises:
         BadRequestError: another shape, or a value that no message stands for.
     """
+    return as_messages(shown_values(values, network, name), network, Path(name))
+
+
+def shown_values(values: NDArray[Any], network: ChipNetwork, name: str = "x") -> NDArray[Any]:
+    """Return values in the shape of a decision: a frame for a series is shown in all its steps.
+
+    Args:
+        values, network, name: as for :func:`messages_of`.
+
+    Raises:
+        BadRequestError: another shape, or values that are not finite.
+    """
     shape, axes = network.input.shape, 1 if network.input.held else 2
-    if axes == 2 and _are_frames(values, shape):
-        # What does not change in time is shown in every step.
-        steps = (len(values), network.time_steps, *values.shape[1:])
-        values = np.broadcast_to(values[:, None], steps)
-    fits = values.ndim >= axes and values.size > 0
     # A module's own shape may lack the axes of size 1 that an image on the chip has.
-    if not fits or _plain(values.shape[axes:]) != _plain(shape):
-        order = "batch" if axes == 1 else "batch, T"
-        wanted = ", ".join([order, *map(str, shape)])
-        raise BadRequestError(f"{name}: has shape {values.shape}, {network.name} takes ({wanted})")
+    found = axes_before(values.shape, shape)
+    if found is None or not values.size or (found == 2 and axes == 1):
+        wanted = ", ".join(map(str, shape))
+        series = "" if axes == 1 else f" or series (batch, T, {wanted})"
+        raise BadRequestError(
+            f"{name}: has shape {values.shape}, {network.name} takes frames (batch, {wanted})"
+            f"{series}"
+        )
     if not np.isfinite(values).all():
         raise BadRequestError(f"{name}: has values that are not finite")
-    messages = as_messages(values, network, Path(name))
-    return messages.reshape(*values.shape[:axes], *shape)
-
-
-def _are_frames(values: NDArray[Any], shape: tuple[int, ...]) -> bool:
-    """Whether values have the shape of frames, and could not be series."""
-    own = _plain(shape)
-    return values.ndim > 1 and _plain(values.shape[1:]) == own != _plain(values.shape[2:])
-
-
-def _plain(shape: tuple[int, ...]) -> tuple[int, ...]:
-    return tuple(size for size in shape if size != 1)
+    shown = values.reshape(*values.shape[:found], *shape)
+    if found < axes:
+        steps = (len(shown), network.time_steps, *shape)
+        shown = np.broadcast_to(shown[:, None], steps)
+    return shown

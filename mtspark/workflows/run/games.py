@@ -14,6 +14,7 @@ from mtspark.core.environments import Sampling
 from mtspark.core.files import AnyPath
 from mtspark.core.progress import ProgressCallback, begin, no_progress
 from mtspark.deploy.bundle import Bundle, add_run
+from mtspark.sim.counts import ShareCounter
 from mtspark.sim.play import MAX_GAMES_AT_ONCE, check_length, play
 from mtspark.sim.results import DEFAULT_CARD, RunResult, run_result
 from mtspark.workflows.backends import BackendName, one_at_a_time, open_backend
@@ -59,8 +60,12 @@ def run_games(
     bundle.network.protocol_with(sticky)
     check_length(episodes, max_decisions)
 
+    shares = None if backend is BackendName.TORCH else ShareCounter(bundle.network)
+
     def both(moment: Moment) -> None:
         report(moment)
+        if shares is not None:
+            shares.add(moment.decision.activity.window, moment.frames, moment.episodes)
         if observe is not None:
             observe(moment)
 
@@ -96,6 +101,7 @@ def run_games(
         card=card,
         compiled_before=backend is BackendName.ENGINE,
         sampling=sampling,
+        shares=shares,
     )
 
 

@@ -22,7 +22,7 @@ from mtspark.deploy.bundle import Bundle
 from mtspark.sim.counts import Counter, RunCounts
 from mtspark.sim.device import mean_bill
 from mtspark.sim.energy import Bill, load_card
-from mtspark.sim.recording import as_messages, check_one_frame, load_recording
+from mtspark.sim.recording import as_messages, check_one_frame, load_inputs, rounding
 from mtspark.sim.results import DEFAULT_CARD
 from mtspark.workflows.backends import BackendName, open_backend
 from mtspark.workflows.run.data import (
@@ -31,8 +31,8 @@ from mtspark.workflows.run.data import (
     batch_first,
     batches,
     is_loader,
-    messages_of,
     sample_count,
+    shown_values,
 )
 
 BYTES_RECORDED = 9
@@ -136,6 +136,7 @@ class Answer:
         network: that answered, with the number of steps of the batch.
         values: what went in, (batch, *shape) or (batch, T, *shape).
         frames: the same as messages.
+        rounding: how far values lie at most from what their messages stand for.
         labels: of the batch, where there are any.
         decision: the answer.
     """
@@ -145,6 +146,7 @@ class Answer:
     frames: NDArray[np.uint8]
     labels: NDArray[Any] | None
     decision: Decision
+    rounding: float = 0.0
 
 
 def answers(
@@ -190,7 +192,8 @@ def answers(
             progress(Progress(stage, done, total, "samples"))
             if time_first and not network.input.held:
                 values = batch_first(values)
-            frames = messages_of(values, network)
+            values = shown_values(values, network)
+            frames = as_messages(values, network, Path("x"))
             steps = network.time_steps if network.input.held else frames.shape[1]
             if player is None:
                 network = replace(network, time_steps=steps)
@@ -207,7 +210,7 @@ def answers(
                 player.start(len(frames))
             decision = player.decide(np.ascontiguousarray(frames), row, trace=record)
             done += len(frames)
-            yield Answer(network, values, frames, labels, decision)
+            yield Answer(network, values, frames, labels, decision, rounding(values, network))
     if not done:
         raise BadRequestError("x: has no sample in it")
     progress(Progress(stage, done, done, "samples"))
@@ -281,7 +284,8 @@ def run_recording(
 
     Args:
         bundle: its network may take a series, or hold the first slice of the recording.
-        recording: .npy, (T, ...) or (batch, T, ...); its length replaces the network's T.
+        recording: .npy of frames (batch, ...) or series (batch, T, ...), whose length replaces
+            the network's T; spikes may also be one series (T, ...).
         task: default: the first.
         backend: who runs it.
         progress: called at the start and at the end.
@@ -292,13 +296,13 @@ def run_recording(
     """
     path, network = Path(recording), bundle.network
     network.task_index(task or network.tasks[0].name)
-    series = load_recording(path, network.input.shape)
+    series, frames = load_inputs(path, network)
     # Checked here once more, for an error that names the file.
     messages = as_messages(series, network, path)
-    if network.input.held:
+    if network.input.held and not frames:
         check_one_frame(messages, network.input.shape, path)
         series = series[:, 0]
-    steps = network.time_steps if network.input.held else series.shape[1]
+    steps = network.time_steps if network.input.held or frames else series.shape[1]
     _check_memory(network, len(series), steps, path)
     result = run_inputs(
         bundle,

@@ -46,3 +46,25 @@ for (const stage of document.querySelectorAll(".stage")) {
   };
   sheet.src = film.sheet;
 }
+
+// What is linked to is opened, and so is everything before it is printed.
+function reveal() {
+  const target = document.getElementById(location.hash.slice(1));
+  if (target === null) return;
+  for (let part = target; part !== null; part = part.parentElement) {
+    if (part.tagName === "DETAILS") part.open = true;
+  }
+  target.scrollIntoView();
+}
+addEventListener("hashchange", reveal);
+if (location.hash) reveal();
+const folded = [];
+addEventListener("beforeprint", () => {
+  for (const part of document.querySelectorAll("details:not([open])")) {
+    folded.push(part);
+    part.open = true;
+  }
+});
+addEventListener("afterprint", () => {
+  for (const part of folded.splice(0)) part.open = false;
+});

@@ -5,10 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mtspark.core.chip_network import Encoder
+from mtspark.core.chip_network import INPUT, Encoder
 from mtspark.core.errors import BadRequestError
 from mtspark.sim.backends.reference import ReferenceChip
 from mtspark.sim.counts.encoders import EncoderCounter, with_encoder
+from mtspark.sim.counts.shares import ShareCounter
 from mtspark.sim.counts.totals import Counter, Split
 from tests.support.networks import three_neurons
 
@@ -72,7 +73,27 @@ def test_the_frame_encoder_is_what_the_chip_was_given() -> None:
 
 
 def test_a_series_has_no_frame_to_hold() -> None:
+    """It is sent step by step: each nonzero value of each step is a message."""
     net = three_neurons()
     series = replace(net, input=replace(net.input, held=False))
-    with pytest.raises(BadRequestError, match="series"):
-        EncoderCounter(series)
+    encoders = EncoderCounter(series)
+    assert encoders.encoders == (Encoder.EVERY_STEP,)
+    frames = np.zeros((2, net.time_steps, *net.input.shape), np.uint8)
+    frames[0, 0], frames[1, :, 0] = 3, 1
+    encoders.add(frames, BOTH)
+    sent = encoders.result(Encoder.EVERY_STEP)
+    assert (sent.messages, sent.decisions) == (int((frames != 0).sum()), 2)
+
+
+def test_samples_are_each_sent_whole() -> None:
+    net = three_neurons()
+    frames = np.array([[1, 2], [1, 2], [0, 2]], np.uint8)
+    apart, course = (EncoderCounter(net, apart=apart) for apart in (True, False))
+    for one in (apart, course):
+        one.add(frames, np.zeros(3, np.int64))
+    assert apart.result(Encoder.CHANGES).messages == 5
+    assert course.result(Encoder.CHANGES).messages == 3
+    shares = ShareCounter(net)
+    window = {name.name: np.zeros((3, name.size), np.int64) for name in net.populations}
+    shares.add(window, frames, None)
+    assert shares.changed_shares[INPUT].tolist() == [2 / 3, 1.0] == shares.shares[INPUT].tolist()

@@ -224,7 +224,7 @@ def test_latency_modelled_for_a_chip(
         modelled_workflow, "open_backend", lambda name, *rest: start(reference, *rest)
     )
     out = tmp_path / "run.json"
-    assert play(bundle, "--chip", "loihi2", "--input-ms", 1, "--json", out) == 0
+    assert play(bundle, "--chip", "loihi2", "--input-ms", 1, "--json", out, "--details") == 0
     result = json.loads(out.read_text())
     terms = result["modelled"]["terms_ms"]
     timing = result["points"][0]["timing"]
@@ -233,7 +233,10 @@ def test_latency_modelled_for_a_chip(
     assert terms["host output values"] is None
     assert "host output values" in result["modelled"]["not_modelled"]
     printed = " ".join(capsys.readouterr().out.split())
-    assert "ESTIMATE for Loihi 2" in printed
+    assert "Estimate for Loihi 2" in printed
+    assert printed.startswith("pong in real time, the chip in the loop: scores ")
+    assert "µJ of dynamic energy on Loihi 2 (estimate)" in printed
+    assert printed.count("no neuromorphic hardware was measured") == 1
     assert "host output values not modelled" in printed
 
 
@@ -247,7 +250,7 @@ def test_the_host_takes_the_time_of_the_messages_that_it_sends(
         modelled_workflow, "open_backend", lambda name, *rest: start(reference, *rest)
     )
     out = tmp_path / "run.json"
-    assert play(changing, "--chip", "loihi2", "--input-ms", 1, "--json", out) == 0
+    assert play(changing, "--chip", "loihi2", "--input-ms", 1, "--json", out, "--details") == 0
     result = json.loads(out.read_text())
     modelled, (point,) = result["modelled"], result["points"]
     # 1,497 ns a value of Loihi 2's first set of times; the rest of the host's part is constant.

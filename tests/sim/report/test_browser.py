@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import html
+import json
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -70,3 +73,86 @@ def test_a_complaint_would_be_seen(browser: str, tmp_path: Path) -> None:
     page.write_text("<script>throw new Error('broken')</script>", encoding="utf-8")
     seen = opened(browser, page, "--dump-dom")
     assert any("broken" in line for line in complaints(seen.stderr))
+
+
+PROBE = """
+const seen = (part) => part !== null && part.getBoundingClientRect().height > 0;
+const bottom = (name) => {
+  const part = document.querySelector(name);
+  return seen(part) ? part.getBoundingClientRect().bottom : -1;
+};
+const light = (colour) => {
+  const parts = colour.match(/[\\d.]+/g).slice(0, 3).map((value) => {
+    const share = value / 255;
+    return share <= 0.03928 ? share / 12.92 : ((share + 0.055) / 1.055) ** 2.4;
+  });
+  return 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2];
+};
+const behind = (part) => {
+  for (; part !== null; part = part.parentElement) {
+    const colour = getComputedStyle(part).backgroundColor;
+    if (colour.startsWith("rgb(")) return colour;
+  }
+  return "rgb(255, 255, 255)";
+};
+const faint = [];
+for (const part of document.querySelectorAll("body *")) {
+  const own = [...part.childNodes].some((node) => node.nodeType === 3 && node.data.trim());
+  if (!own || part.closest("svg, script, noscript, .steps") || !seen(part)) continue;
+  const colour = getComputedStyle(part).color;
+  if (!colour.startsWith("rgb(")) continue;
+  const [high, low] = [light(colour), light(behind(part))].sort((a, b) => b - a);
+  if ((high + 0.05) / (low + 0.05) < 4.5) faint.push(part.className + ": " + part.textContent);
+}
+parent.postMessage({
+  width: innerWidth,
+  sideways: document.documentElement.scrollWidth - innerWidth,
+  bottoms: [".screen canvas", ".numbers", ".verdict", ".bars"].map(bottom),
+  height: innerHeight,
+  folded: document.querySelectorAll("details").length,
+  lost: [...document.querySelectorAll(".toc a")].filter(
+    (link) => document.getElementById(link.hash.slice(1)) === null).length,
+  faint,
+}, "*");
+"""
+SIZES = ((390, 844), (820, 1180), (1400, 900))
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_three_widths_lose_nothing_and_show_what_matters_first(
+    browser: str, tmp_path: Path, dark: bool
+) -> None:
+    network = tiny_network()
+    study = study_task(
+        EngineChip(network), network, "pong", seed=3, max_decisions=9, film_decisions=6
+    )
+    _, text = made(network, study)
+    nonce = text.split("script-src 'nonce-")[1].split("'")[0]
+    probe = f'<script nonce="{nonce}">addEventListener("load", () => {{{PROBE}}})</script></body>'
+    (tmp_path / "inner.html").write_text(text.replace("</body>", probe), encoding="utf-8")
+    frames = "".join(
+        f'<iframe src="inner.html" width="{width}" height="{height}" style="border:0"></iframe>'
+        for width, height in SIZES
+    )
+    page = tmp_path / "outer.html"
+    page.write_text(
+        "<body><script>addEventListener('message', (event) => {"
+        "const note = document.createElement('pre'); note.className = 'found';"
+        "note.textContent = JSON.stringify(event.data); document.body.append(note)})</script>"
+        f"{frames}</body>"
+    )
+    options = ("--blink-settings=preferredColorScheme=0",) if dark else ()
+    seen = opened(browser, page, "--dump-dom", *options)
+    assert complaints(seen.stderr) == []
+    notes = re.findall(r'<pre class="found">(.*?)</pre>', seen.stdout)
+    found = {one["width"]: one for one in (json.loads(html.unescape(note)) for note in notes)}
+    assert set(found) == {width for width, _ in SIZES}
+    for width, height in SIZES:
+        one = found[width]
+        assert one["sideways"] <= 0, width
+        assert one["lost"] == 0
+        assert one["folded"] >= 6
+        assert one["faint"] == [], (width, one["faint"][:5])
+        # Film and numbers are on the first screen everywhere, the rest wherever it is wider.
+        first = one["bottoms"] if width > 400 else one["bottoms"][:2]
+        assert all(0 < bottom <= height for bottom in first), (width, one["bottoms"])
