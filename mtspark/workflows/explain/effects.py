@@ -97,7 +97,9 @@ def _cases(
         if effect is not Effect.PALETTE or "palette" in chip.provenance:
             cases[effect.value] = EffectChip(explained, {effect})
     readout = chip.readout.population
-    plain = without_value_stream(network, readout)
+    numbers = any(box_of(task) is not None for task in chip.tasks)
+    # Of numbers, what all outputs share is a part of each.
+    plain = None if numbers else without_value_stream(network, readout)
     layers = [layer.chip.name for layer in explained.layers] if by_layer else []
     if plain is not None and not by_layer:
         layers = [readout]

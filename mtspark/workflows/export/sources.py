@@ -10,6 +10,7 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mtspark.core.environments import box_of
 from mtspark.core.errors import BadNetworkError, BadRequestError
 from mtspark.core.files import current_policy, read_whole
 from mtspark.core.version import __version__
@@ -56,6 +57,12 @@ def write_agent_graphs(export: Export) -> Export:
     from mtspark.convert.nir import Head, agent_to_nir, graph_bytes, load_graph
 
     assert export.agent is not None
+    numbers = [task.name for task in export.agent.tasks if box_of(task) is not None]
+    if export.request.advantage_only and numbers:
+        raise BadRequestError(
+            f"advantage-only: {numbers[0]} takes the numbers themselves, and without their mean "
+            "they are others; leave it out"
+        )
     head = Head.ADVANTAGE if export.request.advantage_only else Head.DUELING
     files, graphs = dict(export.files), {}
     for task, graph in agent_to_nir(export.agent, head).items():
