@@ -10,13 +10,18 @@ import pytest
 import torch
 
 import mtspark
+from mtspark.core.backend import Moment
 from mtspark.core.environments import World
 from mtspark.core.errors import BadRequestError
 from mtspark.sim.backends import ReferenceChip
 from mtspark.sim.engine import EngineChip
+from mtspark.sim.hil.loop import FrameMoment, Loop, play_hil
+from mtspark.sim.hil.timing import Timing
 from mtspark.sim.play import play
 from mtspark.train.config import TrainConfig, config_of
 from mtspark.workflows.deployment import Deployment
+from mtspark.workflows.evaluate.bundle import pair_of_rows
+from tests.support.hil_agent import LocalChip
 
 AGENT = Path(__file__).parents[2] / "examples" / "agents" / "pendulum" / "pendulum.pt"
 NAME = "Pendulum-v1"
@@ -74,9 +79,34 @@ def test_its_episode_is_the_environment_s_own_with_each_number_a_decision_late(
     assert [np.float32(word) for word in words] == [np.float32(one[0]) for one in episode.actions]
 
 
-def test_hardware_in_the_loop_plays_the_same_game_up_to_a_whole_decision(
-    deployed: Deployment,
+@pytest.mark.parametrize("latency_ms", [0.0, 49.0, 120.0])
+def test_a_loop_gives_the_same_game_up_to_a_whole_decision(
+    deployed: Deployment, latency_ms: float
 ) -> None:
+    network = deployed.network
+    chip = ReferenceChip(network)
+
+    def answer(frame: np.ndarray, decision: int = 0) -> np.ndarray:
+        return chip.decide(frame[None], 0).values[0].reshape(-1)
+
+    moments: list[FrameMoment] = []
+    loop = Loop(timing=Timing(chip_ms=latency_ms), max_decisions=25)
+    (looped,) = play_hil(
+        LocalChip(answer), network, NAME, loop, episodes=1, seed=2, observe=moments.append
+    )
+    seen: list[Moment] = []
+    options = {"episodes": 1, "seed": 2, "max_decisions": 25}
+    (alone,) = play(chip, network, NAME, **options, observe=seen.append).episodes
+    same = [
+        np.array_equal(one.frame, two.frames[0]) for one, two in zip(moments, seen, strict=True)
+    ]
+    assert all(same) == (latency_ms < 50)
+    assert (looped.score == pytest.approx(alone.score, abs=1e-9)) == (latency_ms < 50)
+    assert (looped.stale_frames == 0) == (latency_ms < 50)
+
+
+@pytest.mark.slow
+def test_hardware_in_the_loop_says_with_which_delay_it_learned(deployed: Deployment) -> None:
     alone = deployed.play(NAME, seed=2, max_decisions=40).run.episodes[0].score
     for latency in (0.0, 49.0):
         result = deployed.hil(NAME, seed=2, max_decisions=40, latency_ms=latency)
@@ -109,9 +139,8 @@ def test_float_beside_chip_counts_numbers_within_a_twentieth(deployed: Deploymen
     got = np.concatenate([moment.actions for moment in seen])[:, 0]
     share = float((np.abs(wanted - got) <= 0.05 * 4).mean())
     assert 0.5 < share <= 1
-    result = deployed.evaluate(episodes=1, seed=0, max_decisions=60)
-    (agreement,) = [row["action_agreement"] for row in result.rows() if row["action_agreement"]]
-    assert agreement == pytest.approx(share, abs=1e-9)
+    _, on_chip = pair_of_rows(deployed.bundle, NAME, 0.0, 0, 1, 60)
+    assert on_chip.action_agreement == pytest.approx(share, abs=1e-9)
 
 
 def test_a_head_without_its_mean_is_refused() -> None:

@@ -16,7 +16,7 @@ import torch
 from mtspark.core.environments import LARGEST_MESSAGE, MESSAGES_PER_DEVIATION
 from mtspark.core.errors import BackendMissingError
 from mtspark.train.checkpoint import load_agent
-from mtspark.train.config import TrainConfig, check_sizes, config_to_json, to_config
+from mtspark.train.config import TrainConfig, check_sizes, config_to_json, read_recipe, to_config
 from mtspark.train.rl.memory import Memory, Transitions
 from mtspark.train.rl.run import make_trainer, train
 
@@ -149,3 +149,17 @@ def test_without_the_library_the_extra_is_named(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setitem(sys.modules, "mtspark.train.rl.policy", None)
     with pytest.raises(BackendMissingError, match=r'pip install "mtspark\[sac\]"'):
         make_trainer(config())
+
+
+@pytest.mark.slow
+def test_the_recipe_learns(tmp_path: Path) -> None:
+    """Some 100 s of processor time, half of the recipe."""
+    recipe = {**read_recipe("pendulum"), "total_steps": 10_000}
+    made = to_config(recipe, "recipe")
+    assert isinstance(made, TrainConfig)
+    train(made, tmp_path / "run")
+    lines = (tmp_path / "run" / "log.jsonl").read_text().splitlines()
+    returns = [json.loads(line)["returns"]["Pendulum-v1"] for line in lines]
+    learned = [value for value in returns if value is not None]
+    # Means of 30 episodes, of which the first ones are random.
+    assert learned[-1] > learned[0] / 2
