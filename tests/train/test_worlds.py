@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 import torch
 
-from mtspark.core.environments import NOOP, Environment, world_task
+import mtspark
+from mtspark.core.environments import NOOP, Environment, World, side_by_side, world_task
 from mtspark.core.errors import BadRequestError
-from mtspark.train.checkpoint import load_agent
+from mtspark.sim.backends import ReferenceChip
+from mtspark.train.checkpoint import load_agent, save_agent
 from mtspark.train.config import TrainConfig, to_config
 from mtspark.train.config.games import ReplayConfig
 from mtspark.train.networks import MTSparkNetwork, NetworkConfig
@@ -51,7 +53,10 @@ def test_settings_of_an_environment_reach_its_spaces() -> None:
     ("changes", "problem"),
     [
         ({"games": ["CartPole-v1", "pong"]}, "ALE's games and environments see other things"),
-        ({"games": ["CartPole-v1", "FrozenLake-v1"]}, "CartPole-v1 4 (box), FrozenLake-v1 16"),
+        (
+            {"games": ["Pendulum-v1", "MountainCarContinuous-v0"], "algorithm": "sac"},
+            "of different observations where actions are numbers: Pendulum-v1 3 (box)",
+        ),
         ({"network": {"input": "pixels"}}, "CartPole-v1 is seen as values or spikes"),
         ({"network": {"input": "sounds"}}, "choose pixels, values, spikes"),
         ({"environments": [{"id": "Acrobot-v1"}]}, "environments has ['Acrobot-v1']"),
@@ -165,6 +170,45 @@ def test_signed_frames_are_deviations_to_the_network() -> None:
         values = network(frames.view(3, 1, 4, 1), torch.zeros(3, dtype=torch.long))
     # Only the second frame's current, 1.5, is above the threshold of 1.
     assert values[:, 0].tolist() == pytest.approx([0.0, 0.5, 0.0])
+
+
+def test_tasks_that_see_different_things_have_places_of_their_own(tmp_path: Path) -> None:
+    """CartPole's numbers, FrozenLake's square and Taxi's state in one network, to the chip."""
+    names = ("CartPole-v1", "FrozenLake-v1", "CliffWalking-v1")
+    made = config(games=names, final_exploration=1.0, network={"hidden": 16, "time_steps": 3})
+    assert made.network.observation_shape == (1, 4 + 16 + 48, 1)
+    assert (made.network.input, made.network.actions) == ("values", 4)
+    trainer = make_trainer(made)
+    trainer.update()
+    frames = trainer.observe().view(3, 4, 68)
+    assert frames.dtype == torch.int8
+    places = [(0, 4), (4, 20), (20, 68)]
+    for task, (start, end) in enumerate(places):
+        elsewhere = [place for place in range(68) if not start <= place < end]
+        assert not frames[task][:, elsewhere].any()
+    # One flag, the number 1: 32 messages are a deviation.
+    assert (frames[1:].abs().sum(2) == 32).all()
+    save_agent(trainer.agent(), tmp_path / "agent.pt")
+    agent = load_agent(tmp_path / "agent.pt")
+    assert [task.environment.found.start for task in agent.tasks if task.environment] == [0, 4, 20]
+    chip = mtspark.export(agent)
+    for row, name in enumerate(names):
+        played = chip.play(name, max_decisions=5, seed=3, backend="reference")
+        (task,) = [one for one in agent.tasks if one.name == name]
+        assert task.environment is not None
+        world = World(task.environment)
+        world.reset(3)
+        for action in played.run.episodes[0].actions:
+            answer = ReferenceChip(chip.network).decide(world.observe()[None], row)
+            assert int(answer.values[0, list(task.legal_actions)].argmax()) == action
+            world.act(action)
+
+
+def test_tasks_that_see_too_much_together_are_refused() -> None:
+    pole, taxi = (world_task(Environment(name)) for name in ("CartPole-v1", "Taxi-v4"))
+    assert side_by_side((taxi, taxi)) == (taxi, taxi)
+    with pytest.raises(BadRequestError, match=r"1,504 values together \(CartPole-v1 4, Taxi-v4 5"):
+        side_by_side((pole, taxi, taxi, taxi))
 
 
 def test_masked_actions_are_never_played_also_when_a_run_goes_on() -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mtspark.core.environments import Task, task_for_game, world_task
+from mtspark.core.environments import Task, side_by_side, task_for_game, world_task
 from mtspark.train.checkpoint import Agent
 from mtspark.train.config import TrainConfig, config_to_json
 from mtspark.train.networks import MTSparkNetwork, mask_illegal
@@ -66,9 +66,11 @@ class Trainer(ABC):
         self.device = prepare_torch(config.device, config.seed, config.threads)
         self.config = config
         settings = {one.id: one for one in config.environments}
-        self.tasks: tuple[Task, ...] = tuple(
-            world_task(settings[game]) if game in settings else task_for_game(game)
-            for game in config.games
+        self.tasks: tuple[Task, ...] = side_by_side(
+            tuple(
+                world_task(settings[game]) if game in settings else task_for_game(game)
+                for game in config.games
+            )
         )
         check_actions(self.tasks, config)
         # A resumed run has its weights from its checkpoint; the agent that it started from may

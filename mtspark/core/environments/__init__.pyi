@@ -52,4 +52,5 @@ from .vector import Games as Games
 from .worlds import World as World
 from .worlds import WorldGames as WorldGames
 from .worlds import masks_of as masks_of
+from .worlds import side_by_side as side_by_side
 from .worlds import world_task as world_task

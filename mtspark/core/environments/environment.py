@@ -72,6 +72,10 @@ class Observation:
             agent is exported. Empty where nothing has been measured yet.
         parts: in the order in which they are sent. Where one of them is a box, all are sent as
             signed messages, and a flag is the number 0 or 1.
+        frame: messages of the network's frame, where its tasks see different things and each has
+            a place of its own in the frame; elsewhere it is 0. 0: as many as `size`.
+        start: of this place.
+        as_numbers: flags are sent as the numbers 0 and 1, since another task shows numbers.
     """
 
     kind: ObservationKind
@@ -79,11 +83,20 @@ class Observation:
     mean: tuple[float, ...] = ()
     deviation: tuple[float, ...] = ()
     parts: tuple[Part, ...] = ()
+    frame: int = 0
+    start: int = 0
+    as_numbers: bool = False
 
     @property
     def graded(self) -> bool:
         """Whether it is sent as signed messages, otherwise as spikes."""
-        return self.kind == "box" or any(part.kind == "box" for part in self.parts)
+        boxed = self.kind == "box" or any(part.kind == "box" for part in self.parts)
+        return boxed or self.as_numbers
+
+    @property
+    def alone(self) -> Observation:
+        """As it is found in the environment: without statistics, and without other tasks."""
+        return replace(self, mean=(), deviation=(), frame=0, start=0, as_numbers=False)
 
     def with_statistics(self, mean: tuple[float, ...], deviation: tuple[float, ...]) -> Observation:
         """The observation with the mean and the deviation of its numbers; flags have none."""
@@ -97,7 +110,7 @@ class Observation:
     @property
     def shape(self) -> tuple[int, int, int]:
         """Of a frame: one channel, a row for each message."""
-        return (1, self.size, 1)
+        return (1, self.frame or self.size, 1)
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ LARGEST_MESSAGE = 127
 
 
 def as_messages(values: Floats, observation: Observation) -> NDArray[Any]:
-    """Return frames of messages, (copies, 1, size, 1): int8 of a box, otherwise uint8 spikes.
+    """Return frames of messages, (copies, *shape): int8 of a box, otherwise uint8 spikes.
 
     Args:
         values: (copies, size) numbers; flags are 0 or 1.
@@ -33,6 +33,10 @@ def as_messages(values: Floats, observation: Observation) -> NDArray[Any]:
         sent = np.clip(scaled, -LARGEST_MESSAGE, LARGEST_MESSAGE).astype(np.int8)
     else:
         sent = (values != 0).astype(np.uint8)
+    if observation.frame:
+        frames = np.zeros((len(sent), observation.frame), sent.dtype)
+        frames[:, observation.start : observation.start + observation.size] = sent
+        sent = frames
     return sent.reshape(-1, *observation.shape)
 
 

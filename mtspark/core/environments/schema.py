@@ -35,6 +35,9 @@ class ObservationEntry(Entry):
     mean: Annotated[list[Number], MaxLen(MOST_VALUES)]
     deviation: Annotated[list[Number], MaxLen(MOST_VALUES)]
     parts: Annotated[list[PartEntry], MaxLen(MOST_VALUES)] = Field(default_factory=list)
+    frame: Annotated[int, Strict(), Ge(0), Le(MOST_VALUES)] = 0
+    start: Annotated[int, Strict(), Ge(0), Le(MOST_VALUES)] = 0
+    as_numbers: Annotated[bool, Strict()] = False
 
 
 class WrapperEntry(Entry):

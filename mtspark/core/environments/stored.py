@@ -26,6 +26,7 @@ OPTIONAL = (
     *("masked", "decision_delay", "box"),
 )
 """Fields that are not written at their default."""
+OPTIONAL_OF_OBSERVATION = ("parts", "frame", "start", "as_numbers")
 
 
 def environment_to_json(environment: Environment) -> dict[str, Any]:
@@ -36,8 +37,9 @@ def environment_to_json(environment: Environment) -> dict[str, Any]:
         for name, value in values.items()
         if name not in OPTIONAL or getattr(environment, name) != getattr(default, name)
     }
-    if environment.observation is not None and not environment.observation.parts:
-        del content["observation"]["parts"]
+    for name in OPTIONAL_OF_OBSERVATION:
+        if environment.observation is not None and not getattr(environment.observation, name):
+            del content["observation"][name]
     return {"version": VERSION, **json.loads(json.dumps(content))}
 
 
@@ -61,9 +63,8 @@ def environment_from_json(data: Any, where: str) -> Environment:
     parts = tuple(
         Part(**{**part, "choices": tuple(part["choices"])}) for part in seen.get("parts", ())
     )
-    content["observation"] = Observation(
-        seen["kind"], seen["size"], tuple(seen["mean"]), tuple(seen["deviation"]), parts
-    )
+    rows = {name: tuple(seen[name]) for name in ("mean", "deviation")}
+    content["observation"] = Observation(**{**seen, **rows, "parts": parts})
     for name in ("entries", "symbols", "choices"):
         content[name] = tuple(content.get(name, ()))
     if content.get("box") is not None:
@@ -87,6 +88,8 @@ def _unplayable(environment: Environment) -> FieldProblem | None:
     sizes = [part.size for part in seen.parts]
     if (seen.kind == "parts") != bool(sizes) or (sizes and sum(sizes) != seen.size):
         return FieldProblem("observation.parts", sizes[:4], f"parts of {seen.size} messages")
+    if (seen.frame or seen.start) and seen.start + seen.size > seen.frame:
+        return FieldProblem("observation.start", seen.start, f"a place in {seen.frame} messages")
     if environment.choices and math.prod(environment.choices) != environment.actions:
         wanted_product = f"of {environment.actions} combinations"
         return FieldProblem("choices", list(environment.choices)[:4], wanted_product)

@@ -85,6 +85,35 @@ def world_task(environment: Environment) -> Task:
     return Task(environment.task_name, environment.id, tuple(range(actions)), found)
 
 
+def side_by_side(tasks: tuple[Task, ...]) -> tuple[Task, ...]:
+    """Give tasks that see different things places of their own in one frame, as they come.
+
+    Tasks that see the same share their messages, as games of ALE do.
+
+    Raises:
+        BadRequestError: together they show more than a frame can hold.
+    """
+    found = [task.environment.found for task in tasks if task.environment is not None]
+    if len(found) < len(tasks) or len({(seen.shape, seen.graded) for seen in found}) == 1:
+        return tasks
+    frame, graded = sum(seen.size for seen in found), any(seen.graded for seen in found)
+    if frame > MOST_VALUES:
+        pairs = zip(tasks, found, strict=True)
+        sizes = ", ".join(f"{task.name} {seen.size}" for task, seen in pairs)
+        raise BadRequestError(
+            f"tasks that see different things show {frame:,} values together ({sizes}); "
+            f"{MOST_VALUES:,} is the limit"
+        )
+    placed, start = [], 0
+    for task, seen in zip(tasks, found, strict=True):
+        numbers = graded and not seen.graded
+        own = replace(seen, frame=frame, start=start, as_numbers=numbers)
+        assert task.environment is not None
+        placed.append(replace(task, environment=replace(task.environment, observation=own)))
+        start += seen.size
+    return tuple(placed)
+
+
 def _is_minigrid(made: gymnasium.Env[Any, Any]) -> bool:
     """Whether an environment is MiniGrid's, without importing it."""
     names = {f"{kind.__module__}.{kind.__name__}" for kind in type(made.unwrapped).__mro__}
@@ -410,7 +439,7 @@ def _flat(environment: Environment, *, render: bool = False) -> FlatWorld:
         seen, known = observation_of(made.observation_space, environment), environment.found
         seen = _with_pressed(replace(environment, observation=seen))
         actions, _, box = actions_of(made.action_space, environment.id)
-        same = seen == replace(known, mean=(), deviation=())
+        same = seen == known.alone
         if not same or actions != environment.actions:
             parts = "" if seen.size != known.size else f" of {seen.kind} {_kinds(seen)}"
             raise BadRequestError(
