@@ -19,6 +19,7 @@ AGENTS = Path(__file__).parents[2] / "examples" / "agents"
 # Agent and recipe, task, package, mean return of 30 episodes on the chip that is promised.
 SHIPPED = [
     ("lunarlander", "LunarLander-v3", "Box2D", 200.0),
+    ("doorkey", "MiniGrid-DoorKey-5x5-v0", "minigrid", 0.9),
 ]
 shipped = pytest.mark.parametrize(("name", "task", "package", "promised"), SHIPPED)
 
