@@ -7,8 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 import mtspark
+from mtspark.cli.main import app
 from mtspark.core.environments import (
     Environment,
     Sampling,
@@ -19,8 +21,10 @@ from mtspark.core.environments import (
     world_task,
 )
 from mtspark.core.errors import BadRequestError
+from mtspark.deploy.bundle import load_bundle
 from mtspark.sim.engine import EngineChip
 from mtspark.sim.play import play
+from mtspark.sim.results import latest_runs
 
 AGENT = Path(__file__).parents[2] / "examples" / "agents" / "cartpole" / "cartpole.pt"
 
@@ -80,6 +84,14 @@ def test_a_stored_run_says_that_its_actions_were_drawn(tmp_path: Path) -> None:
     drawn = chip.play("CartPole-v1", max_decisions=20, sample=3, temperature=5.0)
     assert drawn.to_json()["sampling"] == {"seed": 3, "temperature": 5.0}
     assert "sampling" not in chip.play("CartPole-v1", max_decisions=20).to_json()
+    # A page shows what the agent does by itself.
+    runs, _ = latest_runs(load_bundle(tmp_path / "cart.deploy"))
+    assert [run.get("sampling") for run in runs] == [None]
+    done = CliRunner().invoke(
+        app,
+        ["run", str(tmp_path / "cart.deploy"), "--max-decisions", "5", "--sample", "3"],
+    )
+    assert "actions were drawn: seed 3, temperature 1" in done.output
 
 
 def test_numbers_that_cannot_be_are_named() -> None:

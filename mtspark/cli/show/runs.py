@@ -52,6 +52,11 @@ def print_run(
         network: that played.
         details: show counts and bill, too.
     """
+    drawn = result.get("sampling")
+    if drawn is not None:
+        console.print(
+            f"actions were drawn: seed {drawn['seed']}, temperature {drawn['temperature']:g}"
+        )
     print_verdict(sentences, more=not details)
     if details:
         _print_details(result, network)
