@@ -34,6 +34,7 @@ def test_the_best_action_is_one_that_is_allowed() -> None:
     assert greedy_actions(values, (0, 2, 3), masks).tolist() == [3, 2]
 
 
+@pytest.mark.slow
 def test_an_agent_takes_actions_that_are_allowed(agent: Agent) -> None:
     """The environment fails at any other; the same game on a chip in the loop."""
     chip = mtspark.export(agent)

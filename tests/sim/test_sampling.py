@@ -30,19 +30,19 @@ AGENT = Path(__file__).parents[2] / "examples" / "agents" / "cartpole" / "cartpo
 
 
 def test_actions_are_drawn_with_the_softmax_of_their_values() -> None:
-    task, rows = Task("some", "some", (0, 2, 3)), 20_000
+    task, rows = Task("some", "some", (0, 2, 3)), 3_000
     values = np.tile([1.0, 50.0, 2.0, 3.0], (rows, 1))
     sampling = Sampling(4, temperature=2.0)
     generators = [sampling.generator(seed) for seed in range(rows)]
     drawn = drawn_actions(values, task, sampling, generators)
     expected = np.exp(np.array([1.0, 2.0, 3.0]) / 2)
     shares = [(drawn == action).mean() for action in (0, 2, 3)]
-    assert np.allclose(shares, expected / expected.sum(), atol=0.012)
+    assert np.allclose(shares, expected / expected.sum(), atol=0.03)
     masks = np.tile([True, False, True], (rows, 1))
     drawn = drawn_actions(values, task, sampling, generators, masks)
     expected = np.exp(np.array([1.0, 3.0]) / 2)
     assert set(drawn.tolist()) == {0, 3}
-    assert abs((drawn == 3).mean() - expected[1] / expected.sum()) < 0.012
+    assert abs((drawn == 3).mean() - expected[1] / expected.sum()) < 0.03
 
 
 def test_numbers_are_drawn_around_their_values_before_the_tanh() -> None:
@@ -54,13 +54,14 @@ def test_numbers_are_drawn_around_their_values_before_the_tanh() -> None:
     box = replace(task.environment.box, deviation=(0.3,))
     task = replace(task, environment=replace(task.environment, box=box))
     sampling = Sampling(1)
-    generators = [sampling.generator(seed) for seed in range(20_000)]
-    drawn = drawn_actions(np.full((20_000, 1), 0.2), task, sampling, generators)
+    generators = [sampling.generator(seed) for seed in range(3_000)]
+    drawn = drawn_actions(np.full((3_000, 1), 0.2), task, sampling, generators)
     before = np.arctanh(drawn[:, 0].astype(np.float64) / 2)
-    assert abs(before.mean() - 0.2) < 0.01
-    assert abs(before.std() - 0.3) < 0.01
+    assert abs(before.mean() - 0.2) < 0.02
+    assert abs(before.std() - 0.3) < 0.02
 
 
+@pytest.mark.slow
 def test_an_episode_follows_from_its_seed_and_that_of_the_drawing() -> None:
     network = mtspark.export(AGENT).network
     options = {"episodes": 3, "seed": 2, "max_decisions": 40}
@@ -77,6 +78,7 @@ def test_an_episode_follows_from_its_seed_and_that_of_the_drawing() -> None:
     assert cold.episodes == best.episodes != first.episodes
 
 
+@pytest.mark.slow
 def test_a_stored_run_says_that_its_actions_were_drawn(tmp_path: Path) -> None:
     chip = mtspark.export(AGENT)
     chip.save(tmp_path / "cart.deploy")

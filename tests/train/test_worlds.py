@@ -172,6 +172,7 @@ def test_signed_frames_are_deviations_to_the_network() -> None:
     assert values[:, 0].tolist() == pytest.approx([0.0, 0.5, 0.0])
 
 
+@pytest.mark.slow
 def test_tasks_that_see_different_things_have_places_of_their_own(tmp_path: Path) -> None:
     """CartPole's numbers, FrozenLake's square and Taxi's state in one network, to the chip."""
     names = ("CartPole-v1", "FrozenLake-v1", "CliffWalking-v1")

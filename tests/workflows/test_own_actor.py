@@ -68,6 +68,7 @@ def task() -> Task:
     return mtspark.environment_task("CartPole-v1", mean=MEAN, deviation=DEVIATION, max_steps=60)
 
 
+@pytest.mark.slow
 def test_it_plays_on_the_chip_as_in_torch(task: Task, tmp_path: Path) -> None:
     actor = made(4, 2)
     chip = mtspark.export(actor, environment=task)
