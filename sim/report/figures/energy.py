@@ -102,14 +102,21 @@ def _shares(axis: Any, row: int, bill: Bill) -> dict[str, None]:
 
 def _log_axis(axis: Any) -> None:
     """Show few numbers, whatever the range: decades, or 1, 2 and 5 of each in less than two."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+    from matplotlib.ticker import LogLocator
 
     axis.set_xscale("log")
     low, high = axis.get_xlim()
     if high < 100 * low:
         axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axis.xaxis.set_minor_formatter(NullFormatter())
+    _plain_numbers(axis.xaxis)
+
+
+def _plain_numbers(axis: Any) -> None:
+    """Label a logarithmic axis with numbers: matplotlib's powers are mathtext, which is off."""
+    from matplotlib.ticker import FuncFormatter, NullFormatter
+
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.12g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def _totals(axis: Any, row: int, report: CardReport) -> None:
@@ -309,6 +316,8 @@ def step_time(rows: Sequence[EncoderReport], main: CardReport, static_uj_per_us:
         )
     axis.set_xscale("log")
     axis.set_yscale("log")
+    for scale in (axis.xaxis, axis.yaxis):
+        _plain_numbers(scale)
     axis.set_xlim(1, 1e4)
     axis.set_xlabel("time of a step [µs]; dot: modelled")
     axis.set_ylabel("µJ a decision, with static")

@@ -95,6 +95,9 @@ const behind = (part) => {
   }
   return "rgb(255, 255, 255)";
 };
+const bottoms = [".screen canvas", ".numbers", ".verdict", ".bars"].map(bottom);
+const folds = [...document.querySelectorAll("details")];
+for (const fold of folds) fold.open = true;
 const faint = [];
 for (const part of document.querySelectorAll("body *")) {
   const own = [...part.childNodes].some((node) => node.nodeType === 3 && node.data.trim());
@@ -107,9 +110,9 @@ for (const part of document.querySelectorAll("body *")) {
 parent.postMessage({
   width: innerWidth,
   sideways: document.documentElement.scrollWidth - innerWidth,
-  bottoms: [".screen canvas", ".numbers", ".verdict", ".bars"].map(bottom),
+  bottoms,
   height: innerHeight,
-  folded: document.querySelectorAll("details").length,
+  folded: folds.length,
   lost: [...document.querySelectorAll(".toc a")].filter(
     (link) => document.getElementById(link.hash.slice(1)) === null).length,
   faint,
@@ -141,7 +144,7 @@ def test_three_widths_lose_nothing_and_show_what_matters_first(
         "note.textContent = JSON.stringify(event.data); document.body.append(note)})</script>"
         f"{frames}</body>"
     )
-    options = ("--blink-settings=preferredColorScheme=0",) if dark else ()
+    options = ("--force-dark-mode",) if dark else ()
     seen = opened(browser, page, "--dump-dom", *options)
     assert complaints(seen.stderr) == []
     notes = re.findall(r'<pre class="found">(.*?)</pre>', seen.stdout)

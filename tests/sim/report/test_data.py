@@ -261,6 +261,7 @@ def test_the_page_asks_nothing_of_a_network_and_carries_its_pictures(report: Mad
     ids = [attributes["id"] for _, attributes in named if "id" in attributes]
     assert len(ids) == len(set(ids))
     assert "not priced" in text
+    assert "mathdefault" not in text
     assert "Hypothetical" in text or "does not fit" in text
 
 
