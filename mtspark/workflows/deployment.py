@@ -547,6 +547,7 @@ class Deployment:
         max_decisions: int | None = None,
         cards: AnyPath | Sequence[AnyPath] = (),
         data: AnyPath | None = None,
+        labels: AnyPath | None = None,
         images: int = 300,
         progress: ProgressCallback = no_progress,
     ) -> ReportPage:
@@ -559,7 +560,9 @@ class Deployment:
             seed: of the first game.
             max_decisions: cut every game off after this many.
             cards: prices, one or several, names or files; empty: those that ship.
-            data: folder with images, for image tasks; None downloads them.
+            data: where the task is no game, inputs with labels as for ``mtspark eval --data``, or
+                the folder of an image set; None: what was evaluated last, else it is downloaded.
+            labels: a .npy file, beside a .npy file of inputs.
             images: how many of them are recorded.
             progress: called at every decision.
 
@@ -584,6 +587,7 @@ class Deployment:
             max_decisions=max_decisions,
             cards=cards,
             data=data,
+            labels=labels,
             images=images,
             progress=progress,
         )

@@ -270,11 +270,12 @@ def _with_sample(export: Export, layout: Layout | None) -> Export:
     given = replace(network.input, signed=sent.signed or network.input.signed)
     if sent.scale is not None:
         given = replace(given, scale=sent.scale)
-    network = replace(network, input=given, notes=(*network.notes, sent.note))
+    steps = network.time_steps or DEFAULT_STEPS
+    shown = () if layout.series else (f"inputs are frames, each shown in all {steps} steps",)
+    network = replace(network, input=given, notes=(*network.notes, sent.note, *shown))
     one_frame = export.one_frame
     if not layout.series and "one_frame" not in request.given:
         one_frame = True
-    steps = network.time_steps or DEFAULT_STEPS
     if one_frame and layout.time_axis == 1:
         check_one_frame(request.sample, layout.shape, request.sample_name)
     few = _few(network, steps)
