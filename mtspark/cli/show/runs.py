@@ -52,12 +52,14 @@ def print_run(
         network: that played.
         details: show counts and bill, too.
     """
+    print_verdict(sentences, more=False)
     drawn = result.get("sampling")
     if drawn is not None:
         console.print(
             f"actions were drawn: seed {drawn['seed']}, temperature {drawn['temperature']:g}"
         )
-    print_verdict(sentences, more=not details)
+    if not details:
+        print_verdict((), more=True)
     if details:
         _print_details(result, network)
 
