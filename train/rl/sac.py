@@ -6,6 +6,7 @@ stable-baselines3's, see :mod:`mtspark.train.rl.policy`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -83,13 +84,34 @@ class SacTrainer(Trainer):
             return 0.0
         self._owed += decisions
         steps, self._owed = divmod(self._owed, self.config.replay.update_every)
-        loss = self.learner.learn(steps) if steps else 0.0
-        if not np.isfinite(loss):
-            raise DivergedError(f"the loss is {loss}")
-        check_finite(self.network.state_dict())
+        loss = self._learned(steps) if steps else 0.0
         if self.config.quiet_biases:
             quiet_biases(self.network)
         self.tend_network()
+        return loss
+
+    def _learned(self, steps: int) -> float:
+        """Take gradient steps; return the critics' mean loss.
+
+        Raises:
+            DivergedError: the loss was, or a weight is now, not finite.
+        """
+        problem: ValueError | None = None
+        loss = 0.0
+        try:
+            loss = self.learner.learn(steps)
+        except ValueError as error:
+            # A distribution takes no mean that is no number.
+            problem = error
+        try:
+            check_finite(self.network.state_dict())
+            check_finite(self.learner.state()["critic"])
+        except ValueError as error:
+            raise DivergedError(str(error)) from error
+        if problem is not None:
+            raise problem
+        if not math.isfinite(loss):
+            raise DivergedError(f"the loss is {loss}")
         return loss
 
     @torch.no_grad()

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from mtspark.core.environments import LARGEST_MESSAGE, MESSAGES_PER_DEVIATION
-from mtspark.core.errors import BackendMissingError
+from mtspark.core.errors import BackendMissingError, DivergedError
 from mtspark.train.checkpoint import load_agent
 from mtspark.train.config import TrainConfig, check_sizes, config_to_json, read_recipe, to_config
 from mtspark.train.rl.memory import Memory, Transitions
@@ -163,3 +163,9 @@ def test_the_recipe_learns(tmp_path: Path) -> None:
     learned = [value for value in returns if value is not None]
     # Means of 30 episodes, of which the first ones are random.
     assert learned[-1] > learned[0] / 2
+
+
+def test_a_run_that_diverges_ends_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(DivergedError, match=r"finite|the loss is") as error:
+        train(config(learning_rate=1e30, total_steps=120), tmp_path / "run")
+    assert "\n" not in str(error.value)
