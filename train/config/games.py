@@ -266,11 +266,7 @@ class TrainConfig:
             raise ValueError(
                 f"quiet_biases: the neurons are {self.network.neuron} and do not fire; leave it out"
             )
-        unmasked = sorted(set(self.pruning.layers) - set(self.network.masked_layers))
-        if unmasked:
-            raise ValueError(
-                f"pruning.layers has {', '.join(unmasked)}, network.masked_layers has not"
-            )
+        self._check_pruning()
         if not 2 <= self.weight_bits <= 8:
             raise ValueError(f"weight_bits is {self.weight_bits}, must be from 2 to 8")
         if not 0 <= (self.training_sticky_actions or 0) < 1:
@@ -326,7 +322,42 @@ class TrainConfig:
                 f"{self.network.actions - 1}"
             )
 
+    def _check_pruning(self) -> None:
+        pruning, paths = self.pruning, self.pruning.method == "pathways"
+        owner = "pathway_layers" if paths else "masked_layers"
+        missing = sorted(set(pruning.layers) - set(getattr(self.network, owner)))
+        if missing:
+            raise ValueError(f"pruning.layers has {', '.join(missing)}, network.{owner} has not")
+        if len(pruning.freeze_returns) not in (0, len(self.games)):
+            raise ValueError(
+                f"pruning.freeze_returns has {len(pruning.freeze_returns)} entries for "
+                f"{len(self.games)} games"
+            )
+        if not self.network.pathway_layers:
+            return
+        if self.schedule != "interleaved" and len(self.games) > 1:
+            raise ValueError(
+                f"schedule is {self.schedule!r}: paths are chosen for all tasks of an update; use "
+                "schedule = 'interleaved'"
+            )
+        if self.quantisation_aware:
+            raise ValueError(
+                "quantisation_aware: a chip holds one set of synapses, not a pathway for each "
+                "task; leave it out, or export one task and fine-tune that agent"
+            )
+        if self.operation_penalties:
+            raise ValueError(
+                "operation_penalties: operations are counted over one set of synapses, not over "
+                "pathways; leave them out"
+            )
+
     def _check_rollout(self) -> None:
+        paths = bool(self.pruning.layers) and self.pruning.method == "pathways"
+        if paths and self.rollout_steps < 2:
+            raise ValueError(
+                "rollout_steps is 1: pathways are scored on pairs of decisions; at least 2 are "
+                "needed"
+            )
         cared = self.plasticity.measure_every or self.plasticity.redo_every
         if cared and self.rollout_steps < 2:
             raise ValueError(

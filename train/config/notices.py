@@ -73,6 +73,11 @@ def _without_effect(config: TrainConfig) -> list[tuple[list[str], str]]:
             f"the method of pruning is {pruning.method}",
         ),
         (
+            pruning.method != "pathways",
+            ("pruning.score_window", "pruning.freeze_returns", "pruning.overlap"),
+            f"the method of pruning is {pruning.method}",
+        ),
+        (
             pruning.method == "static",
             ("pruning.start", "pruning.end", "pruning.every_updates"),
             "static synapses stay as they were drawn",

@@ -6,9 +6,12 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from mtspark.train.config.checks import MOST_STEPS, check_at_most
+from mtspark.train.networks import OVERLAP_RULES, OverlapRule
 
-PruningMethod = Literal["magnitude", "evolution", "static"]
+PruningMethod = Literal["magnitude", "evolution", "static", "pathways"]
 """Ways of making a network sparse, see :class:`PruningConfig`."""
+
+MOST_LOOKS = 100
 
 
 @dataclass(frozen=True)
@@ -22,19 +25,32 @@ class PruningConfig:
       al. 2018, arXiv:1707.04780).
     * ``static``: the layers have `density` together from the start, at random places that stay.
 
-    The last two share the synapses out among the layers by Erdős-Rényi-Kernel (Evci et al. 2020,
-    arXiv:1911.11134), see :func:`mtspark.train.sparsity.densities.erk_densities`.
+    * ``pathways``: every task has its own synapses of the shared layers, `density` of all of them:
+      those with the largest |weight times gradient| of its loss. From `start` on they are chosen
+      anew every `every_updates` updates in which the task has finished an episode since, by the
+      mean of the last `score_window` looks, until the task reaches its return or `end` has come
+      (NPF, ICLR 2023 submission; DAPD, NeurIPS 2024).
+
+    ``evolution`` and ``static`` share the synapses out among the layers by Erdős-Rényi-Kernel
+    (Evci et al. 2020, arXiv:1911.11134), see
+    :func:`mtspark.train.sparsity.densities.erk_densities`.
 
     Attributes:
         layers: whose synapses are cut: hidden, conv1, conv2, ...; empty: none. A recipe may say
             "all".
-        method: magnitude, evolution or static.
+        method: magnitude, evolution, static or pathways.
         density: share of synapses that is left in the end: of each layer's (magnitude) or of all
-            these layers' together.
+            these layers' together; of each task (pathways).
         start: share of the run's decisions before the first cut or exchange.
         end: share of the run's decisions after which no more are cut or exchanged.
         every_updates: updates between two cuts or exchanges.
         drop_fraction: share of a layer's synapses that evolution exchanges at a time.
+        score_window: looks whose scores are averaged (pathways).
+        freeze_returns: of each game, the mean return of its last episodes from which on its path
+            stays (pathways); empty: paths stay from `end` on.
+        overlap: how gradients of tasks that share a synapse are combined (pathways):
+            participants, sum, mean, euclidean or stochastic, see
+            :func:`mtspark.train.networks.paths.combined_gradient`.
 
     Raises:
         ValueError: a number out of its range, or an unknown method.
@@ -47,12 +63,24 @@ class PruningConfig:
     every_updates: int = 10
     method: PruningMethod = "magnitude"
     drop_fraction: float = 0.3
+    score_window: int = 5
+    freeze_returns: tuple[float, ...] = ()
+    overlap: OverlapRule = "participants"
 
     def __post_init__(self) -> None:
         """Check the numbers."""
         if self.method not in get_args(PruningMethod):
             known = ", ".join(get_args(PruningMethod))
             raise ValueError(f"method is {self.method!r}, must be one of {known}")
+        if self.overlap not in OVERLAP_RULES:
+            raise ValueError(
+                f"overlap is {self.overlap!r}, must be one of {', '.join(OVERLAP_RULES)}"
+            )
+        if not 1 <= self.score_window <= MOST_LOOKS:
+            raise ValueError(
+                f"score_window is {self.score_window}, must be from 1 to {MOST_LOOKS}: each look "
+                "keeps a number for every synapse and task"
+            )
         if not 0 < self.density <= 1:
             raise ValueError(f"density is {self.density}, must be above 0 and at most 1")
         if not 0 <= self.start < self.end <= 1:

@@ -265,7 +265,7 @@ def _implied_by_worlds(games: Any, settings: Any, algorithm: str, where: str) ->
 
 
 def _with_masked_layers(fields: dict[str, Any]) -> dict[str, Any]:
-    """The fields, with masks on the layers that are pruned; "all" names every spiking layer."""
+    """The fields, with masks or paths of the pruned layers; "all" names every spiking layer."""
     pruning, network = fields.get("pruning", {}), fields["network"]
     if not isinstance(pruning, dict) or "layers" not in pruning:
         return fields
@@ -274,7 +274,8 @@ def _with_masked_layers(fields: dict[str, Any]) -> dict[str, Any]:
         convolutions = network.get("convolutions", NetworkConfig.convolutions)
         count = len(convolutions) if isinstance(convolutions, (list, tuple)) else 0
         layers = (*(f"conv{index + 1}" for index in range(count)), HIDDEN)
-    network = {"masked_layers": layers, **network}
+    owner = "pathway_layers" if pruning.get("method") == "pathways" else "masked_layers"
+    network = {owner: layers, **network}
     return {**fields, "pruning": {**pruning, "layers": layers}, "network": network}
 
 

@@ -7,8 +7,12 @@ from typing import Any
 
 from mtspark.train.config.games import TrainConfig
 from mtspark.train.config.images import ImageConfig
+from mtspark.train.networks import YOUNG_FIELDS
 
-YOUNG = {"pruning": ("method", "drop_fraction")}
+YOUNG = {
+    "pruning": ("method", "drop_fraction", "score_window", "freeze_returns", "overlap"),
+    "network": YOUNG_FIELDS,
+}
 YOUNG_TABLES = ("plasticity", "sac")
 """Fields of tables, and tables, that a file names only where they differ from their default.
 

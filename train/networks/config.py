@@ -98,6 +98,7 @@ class NetworkConfig:
         context_size: length of an embedding or a prototype; one_hot has one entry a task.
         k_winners: share of the hidden neurons that may fire in a step; 0 for all of them.
         masked_layers: the layers some of whose synapses may be cut: hidden, conv1, conv2, ...
+        pathway_layers: the layers of which each task uses synapses of its own, its pathway.
         input: what a frame holds: pixels, values or spikes, see :data:`INPUTS`.
     """
 
@@ -125,6 +126,14 @@ class NetworkConfig:
     k_winners: float = 0.0
     masked_layers: tuple[str, ...] = ()
     input: str = "pixels"
+    pathway_layers: tuple[str, ...] = ()
+
+    @property
+    def by_task(self) -> str:
+        """What of the network each of several tasks has for itself, beside thresholds; or ""."""
+        if self.tasks == 1:
+            return ""
+        return "synapses of their own (pathways)" if self.pathway_layers else ""
 
     @property
     def message_value(self) -> float:
@@ -188,8 +197,12 @@ FIRST_FIELDS = tuple(entry.name for entry in fields(NetworkConfig))[:10]
 """Fields of every saved network; a file that lacks a younger field has its default."""
 
 
+YOUNG_FIELDS = ("pathway_layers",)
+"""Fields that a file names only where they differ from their default."""
+
+
 def network_to_json(config: NetworkConfig) -> dict[str, Any]:
-    """Return the fields by name; without `masked_layers` and `input` where they are as usual.
+    """Return the fields by name; without `masked_layers`, `input` and younger ones as usual.
 
     Files of such networks are those of before these fields existed.
     """
@@ -198,6 +211,9 @@ def network_to_json(config: NetworkConfig) -> dict[str, Any]:
         del content["masked_layers"]
     if config.input == NetworkConfig.input:
         del content["input"]
+    for name in YOUNG_FIELDS:
+        if content[name] == getattr(NetworkConfig, name):
+            del content[name]
     return content
 
 
@@ -223,12 +239,18 @@ def check_network_config(config: NetworkConfig) -> None:
     for name, (value, known) in choices.items():
         if value not in known:
             raise BadNetworkError(f"network {name} {value!r}: choose {', '.join(known)}")
-    for name in ("dendrite_layers", "masked_layers"):
+    for name in ("dendrite_layers", "masked_layers", "pathway_layers"):
         unknown = sorted(set(getattr(config, name)) - set(config.layer_names))
         if unknown:
             raise BadNetworkError(
                 f"{name} {', '.join(unknown)}: this network has {', '.join(config.layer_names)}"
             )
+    both = sorted(set(config.masked_layers) & set(config.pathway_layers))
+    if both:
+        raise BadNetworkError(
+            f"masked_layers and pathway_layers both have {', '.join(both)}: a layer's synapses are "
+            "cut for all tasks or for each; name it once"
+        )
     sizes = {
         "observation_shape": config.observation_shape,
         "convolutions": tuple(size for conv in config.convolutions for size in astuple(conv)),

@@ -20,7 +20,7 @@ def check_agent_limits(config: NetworkConfig, where: str, limits: FileLimits) ->
     if largest > limits.neurons:
         raise over("neurons", f"{where}: one layer of", largest, limits)
     sizes = {
-        name: math.prod(shape) * (1 if name.endswith(".mask") else 4)
+        name: math.prod(shape) * (1 if name.endswith((".mask", ".paths")) else 4)
         for name, shape in weight_shapes(config).items()
     }
     name, size = max(sizes.items(), key=lambda entry: entry[1])
@@ -42,9 +42,13 @@ def weight_shapes(config: NetworkConfig) -> dict[str, tuple[int, ...]]:
         before = config.layer_shapes[name]
         if name in config.masked_layers:
             shapes[f"convolutions.{index}.mask"] = synapses
+        if name in config.pathway_layers:
+            shapes[f"convolutions.{index}.paths"] = (config.tasks, *synapses)
     shapes["hidden.synapses.weight"] = (config.hidden, math.prod(before))
     if HIDDEN in config.masked_layers:
         shapes["hidden.mask"] = shapes["hidden.synapses.weight"]
+    if HIDDEN in config.pathway_layers:
+        shapes["hidden.paths"] = (config.tasks, *shapes["hidden.synapses.weight"])
     for layer, segments in config.segment_shapes.items():
         owner = "dendrites" if layer == HIDDEN else f"conv_dendrites.{layer}"
         shapes[f"{owner}.segments"] = segments

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mtspark.core.errors import BadRequestError
 from mtspark.train.networks.config import (
     HIDDEN,
     NetworkConfig,
@@ -19,6 +20,7 @@ from mtspark.train.networks.config import (
 )
 from mtspark.train.networks.dendrites import ActiveDendrites, TaskContext
 from mtspark.train.networks.neurons import DeployableLeaky, run_layer
+from mtspark.train.networks.paths import OverlapRule, weights_of_tasks
 
 ILLEGAL_ACTION_VALUE = -1e9
 
@@ -57,9 +59,12 @@ class SpikingLayer(nn.Module):
 
     Attributes:
         mask: False where a synapse is cut, in the shape of the weights; None without cuts.
+        paths: (tasks, *weights) True where a task uses a synapse; None where all use all.
+        trial: weights that act in every task instead, while paths are scored; None otherwise.
     """
 
     mask: Tensor | None
+    paths: Tensor | None
 
     def __init__(
         self,
@@ -69,6 +74,7 @@ class SpikingLayer(nn.Module):
         *,
         masked: bool = False,
         centred: bool = True,
+        paths: int = 0,
     ) -> None:
         super().__init__()
         self.synapses = synapses
@@ -78,11 +84,26 @@ class SpikingLayer(nn.Module):
         self.kept: Tensor | None = None
         uncut = torch.ones_like(synapses.weight, dtype=torch.bool) if masked else None
         self.register_buffer("mask", uncut)
+        shape = (paths, *synapses.weight.shape)
+        self.register_buffer("paths", torch.ones(shape, dtype=torch.bool) if paths else None)
+        self.trial: Tensor | None = None
         assert synapses.bias is not None
         nn.init.constant_(synapses.bias, 0.3)
 
-    def folded_weight(self) -> Tensor:
-        """The weights that act: standardisation and drive folded in, cut synapses 0."""
+    @property
+    def there(self) -> Tensor | None:
+        """True where some task uses a synapse, in the shape of the weights; None: everywhere."""
+        return self.mask if self.paths is None else self.paths.any(0)
+
+    def row_density(self) -> Tensor:
+        """Share of each row's synapses that are there, (channels,); the mean over tasks."""
+        if self.paths is not None:
+            return self.paths.flatten(2).float().mean((0, 2))
+        there = torch.ones_like(self.synapses.weight) if self.mask is None else self.mask
+        return there.flatten(1).float().mean(1)
+
+    def shared_weight(self) -> Tensor:
+        """Standardisation and drive folded in, cut synapses 0; not yet masked for a task."""
         if self.kept is not None:
             return self.kept
         weight: Tensor = self.standardise(self.synapses.weight)
@@ -90,25 +111,72 @@ class SpikingLayer(nn.Module):
         weight = weight if self.mask is None else weight * self.mask
         return weight if self.drive == 1 else weight * self.drive
 
+    def folded_weight(self, task: int | None = None) -> Tensor:
+        """The weights that act in a task; without one, those that act in any."""
+        weight = self.shared_weight()
+        if self.paths is None:
+            return weight
+        return weight * (self.paths.any(0) if task is None else self.paths[task])
+
     def folded_bias(self) -> Tensor:
         """The biases that act, drive folded in."""
         bias = self.synapses.bias
         assert bias is not None
         return bias if self.drive == 1 else bias * self.drive
 
-    def current(self, spikes: Tensor, unit: float = 1.0) -> Tensor:
+    def current(
+        self,
+        spikes: Tensor,
+        unit: float = 1.0,
+        tasks: TaskGroups | None = None,
+        rule: OverlapRule = "participants",
+    ) -> Tensor:
         """Input current of every neuron.
 
         Args:
             spikes: with a plain batch axis first.
             unit: value of a spike of 1; it goes into the weights.
+            tasks: of the samples, for a layer with paths; None: all synapses of all tasks act.
+            rule: how the gradients of tasks that share a weight are combined.
         """
-        weight, bias = self.folded_weight(), self.folded_bias()
-        if unit != 1:
-            weight = weight * unit
+        if self.paths is None or self.trial is not None or tasks is None:
+            weight = self.folded_weight() if self.trial is None else self.trial
+            return self._driven(spikes, weight * unit if unit != 1 else weight)
+        weights = weights_of_tasks(self.shared_weight() * unit, self.paths, tasks.present, rule)
+        # (T * batch) with the samples of a task side by side within each step.
+        samples = spikes.unflatten(0, (-1, sum(tasks.sizes)))
+        parts = [
+            self._driven(part.flatten(0, 1), weight).unflatten(0, (len(samples), -1))
+            for part, weight in zip(samples.split(tasks.sizes, 1), weights, strict=True)
+        ]
+        return torch.cat(parts, 1).flatten(0, 1)
+
+    def _driven(self, spikes: Tensor, weight: Tensor) -> Tensor:
+        bias = self.folded_bias()
         if isinstance(self.synapses, nn.Conv2d):
             return functional.conv2d(spikes, weight, bias, stride=self.synapses.stride)
         return functional.linear(spikes, weight, bias)
+
+
+@dataclass(frozen=True)
+class TaskGroups:
+    """The samples of a batch by task.
+
+    Attributes:
+        order: (batch,) indices that put the samples of a task side by side.
+        present: (groups,) indices of the tasks that have any.
+        sizes: samples of each of these.
+    """
+
+    order: Tensor
+    present: Tensor
+    sizes: list[int]
+
+    @staticmethod
+    def of(task: Tensor) -> TaskGroups:
+        """Sort a batch of task indices."""
+        present, counts = task.unique(return_counts=True)
+        return TaskGroups(task.argsort(stable=True), present, counts.tolist())
 
 
 @dataclass
@@ -132,6 +200,9 @@ class MTSparkNetwork(nn.Module):
     State starts at rest for every decision. Only mean spikes of the last spiking layer reach
     the head, so Q is linear in the spikes: a rate readout.
 
+    Attributes:
+        overlap: how the gradients of tasks whose paths share a weight are combined.
+
     Raises:
         BadNetworkError: an unknown choice in the configuration.
     """
@@ -141,17 +212,22 @@ class MTSparkNetwork(nn.Module):
         check_network_config(config)
         self.config = config
         self.compiled = False
+        self.overlap: OverlapRule = "participants"
         channels, height, width = config.observation_shape
         self.layer_shapes = config.layer_shapes
         self.convolutions = nn.ModuleList()
         for name, size in zip(config.layer_names, config.convolutions, strict=False):
             synapses = nn.Conv2d(channels, size.channels, size.kernel, size.stride)
             constants = config.neuron_constants(name)
-            options = {
-                "masked": name in config.masked_layers,
-                "centred": bool(self.convolutions) or config.input == "pixels",
-            }
-            self.convolutions.append(SpikingLayer(synapses, constants, config.drive, **options))
+            layer = SpikingLayer(
+                synapses,
+                constants,
+                config.drive,
+                masked=name in config.masked_layers,
+                centred=bool(self.convolutions) or config.input == "pixels",
+                paths=config.tasks if name in config.pathway_layers else 0,
+            )
+            self.convolutions.append(layer)
             channels, height, width = self.layer_shapes[name]
         self.hidden = SpikingLayer(
             nn.Linear(channels * height * width, config.hidden),
@@ -159,6 +235,7 @@ class MTSparkNetwork(nn.Module):
             config.drive,
             masked=HIDDEN in config.masked_layers,
             centred=bool(config.convolutions) or config.input == "pixels",
+            paths=config.tasks if HIDDEN in config.pathway_layers else 0,
         )
         self.context = TaskContext(config.context, config.tasks, config.context_size)
         dendrites = {
@@ -229,7 +306,32 @@ class MTSparkNetwork(nn.Module):
 
         Returns:
             (batch, actions) values of all actions, legal or not.
+
+        Raises:
+            BadRequestError: context vectors, where tasks have synapses of their own.
         """
+        if self.config.by_task and task.is_floating_point():
+            raise BadRequestError(
+                f"task: context vectors, but tasks have {self.config.by_task}; give task indices"
+            )
+        if not self.config.pathway_layers:
+            return self._values(frames, task, trace, None)
+        groups = TaskGroups.of(task)
+        values = self._values(frames[groups.order], task[groups.order], trace, groups)
+        back = groups.order.argsort()
+        if trace is not None:
+            for layer in trace.layers.values():
+                layer.current, layer.spikes = layer.current[:, back], layer.spikes[:, back]
+        return values[back]
+
+    def _values(
+        self,
+        frames: Tensor,
+        task: Tensor,
+        trace: NetworkTrace | None,
+        groups: TaskGroups | None,
+    ) -> Tensor:
+        """As :meth:`forward`; with groups, of samples in their order."""
         spiking = self.config.neuron == "lif"
         steps, batch = self.config.time_steps if spiking else 1, frames.shape[0]
         pixels, unit = self._pixels(frames)
@@ -240,7 +342,7 @@ class MTSparkNetwork(nn.Module):
             drive = pixels if spikes is None else spikes.flatten(0, 1)
             if name == HIDDEN:
                 drive = drive.flatten(1)
-            current = layer.current(drive, unit if spikes is None else 1.0)
+            current = layer.current(drive, unit if spikes is None else 1.0, groups, self.overlap)
             current = _time_major(current.float(), batch)
             gains = self._gains_of_samples(name, task)
             if gains is not None:
@@ -284,7 +386,7 @@ class MTSparkNetwork(nn.Module):
         layers = [self.layer(name) for name in self.layer_names]
         try:
             for layer in layers:
-                layer.kept = layer.folded_weight().detach()
+                layer.kept = layer.shared_weight().detach()
             yield
         finally:
             for layer in layers:

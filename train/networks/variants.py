@@ -68,8 +68,12 @@ def decided_fields(variant: str | None, neuron: str | None) -> dict[str, Any]:
     return {**NEURONS.get(neuron or "", {}), **VARIANTS.get(variant or "", {})}
 
 
+ONE_TASK = "export one task at a time: mtspark export AGENT --task NAME"
+"""What helps where tasks differ in more than thresholds."""
+
+
 def why_not_deployable(config: NetworkConfig) -> str | None:
-    """Why a chip cannot run such a network; None where it can.
+    """Why a chip cannot run such a network, with what helps; None where it can.
 
     Any dendrites can be deployed: for a given task their gain is one number a neuron, and a gain
     is a threshold.
@@ -91,6 +95,11 @@ def why_not_deployable(config: NetworkConfig) -> str | None:
         )
     if not 0 <= config.beta < 1:
         return f"beta {config.beta:g}: a leaky neuron needs 0 <= beta < 1; change beta"
+    if config.by_task:
+        return (
+            f"its {config.tasks} tasks have {config.by_task}, and a chip changes task by "
+            f"thresholds alone; {ONE_TASK}"
+        )
     if not config.threshold > 0:
         return f"threshold {config.threshold:g}: a neuron at rest would fire; use one above 0"
     return None

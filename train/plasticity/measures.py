@@ -39,6 +39,13 @@ class Transitions:
     goals: Tensor
     legal: Tensor
 
+    def of_task(self, index: int) -> Transitions:
+        """Those of one task."""
+        own = self.task == index
+        return Transitions(
+            self.frames[own], self.task[own], self.actions[own], self.goals[own], self.legal
+        )
+
     def thinned(self, samples: int) -> Transitions:
         """At most so many samples, spread evenly over these."""
         count = len(self.task)
@@ -104,7 +111,7 @@ def layer_activity(
         network(frames, task, trace)
     found = {}
     for name, layer in trace.layers.items():
-        mask = network.layer(name).mask
+        mask = network.layer(name).there
         activity = layer.spikes.float().abs().mean(0)
         activity = activity.flatten(2).mean(2) if activity.dim() == 4 else activity
         counted = torch.ones(activity.shape[1], dtype=torch.bool, device=activity.device)
@@ -163,10 +170,9 @@ def measure(
 
 def _loss_gradient(network: MTSparkNetwork, transitions: Transitions, index: int) -> Tensor:
     """Gradient of a task's mean loss 0.5 (Q - goal)^2, all parameters in one row."""
-    own = transitions.task == index
-    values = network(transitions.frames[own], transitions.task[own])
-    chosen = values.gather(1, transitions.actions[own][:, None]).squeeze(1)
-    error = chosen - transitions.goals[own]
+    own = transitions.of_task(index)
+    values = network(own.frames, own.task)
+    error = values.gather(1, own.actions[:, None]).squeeze(1) - own.goals
     return _flat_gradient(network, (0.5 * error * error).mean())
 
 

@@ -70,9 +70,9 @@ def _renew(layer: SpikingLayer, which: Tensor, optimizer: torch.optim.Optimizer 
     bias[which] = BIAS
     gain = layer.standardise.gain
     gain[which] = 1.0
-    if layer.mask is not None:
+    if layer.there is not None:
         # As of a layer that begins sparse: its currents vary as those of a dense one.
-        gain[which] = layer.mask.flatten(1).float().mean(1)[which].rsqrt()
+        gain[which] = layer.row_density()[which].rsqrt()
     for parameter in (weight, bias, gain):
         _forget(optimizer, parameter, which)
 

@@ -20,15 +20,15 @@ class Cuts:
 
     Args:
         config: of the run.
-        network: whose synapses they are; where the method is not magnitude, its sparse layers
-            get their synapses now.
+        network: whose synapses they are; where the method is evolution or static, its sparse
+            layers get their synapses now.
     """
 
     def __init__(self, config: TrainConfig, network: MTSparkNetwork) -> None:
         self._pruning = config.pruning
         self._generator = np.random.default_rng([config.seed, STREAM])
         self._exchanged: dict[str, int] = {}
-        if self._pruning.layers and self._pruning.method != "magnitude":
+        if self._pruning.layers and self._pruning.method in ("evolution", "static"):
             shapes = {
                 name: tuple(network.layer(name).synapses.weight.shape)
                 for name in self._pruning.layers

@@ -50,6 +50,7 @@ def start_network(config: TrainConfig, tasks: tuple[Task, ...]) -> MTSparkNetwor
     resized = replace(
         sizes,
         masked_layers=config.network.masked_layers,
+        pathway_layers=sizes.pathway_layers or config.network.pathway_layers,
         time_steps=config.network.time_steps,
     )
     if resized != config.network:

@@ -24,6 +24,8 @@ from mtspark.train.rl.cost import OperationCost
 from mtspark.train.rl.cuts import Cuts
 from mtspark.train.rl.distil import load_teachers
 from mtspark.train.rl.exploration import Exploration, RandomActions
+from mtspark.train.rl.pathways import Pathways
+from mtspark.train.rl.recent import RecentPlay
 from mtspark.train.rl.schedule import Schedule, linear_fall
 from mtspark.train.rl.start import check_actions, start_network, start_tasks
 from mtspark.train.rl.turn import Turn
@@ -59,7 +61,9 @@ class Trainer(ABC):
         generator: random numbers of exploration and minibatches.
         cuts: which synapses are cut and grown.
         cost: of synaptic operations; None where they are not counted.
+        pathways: choose the synapses of each task; None without.
         care: measures plasticity, and renews dormant neurons.
+        recent: the decisions of the last update, for these two.
     """
 
     def __init__(self, config: TrainConfig, *, resumed: bool = False) -> None:
@@ -79,6 +83,8 @@ class Trainer(ABC):
         self.network = start_network(begun, self.tasks)
         self.tasks = start_tasks(begun, self.tasks)
         self.cuts = Cuts(config, self.network)
+        paths = config.pruning.layers and config.pruning.method == "pathways"
+        self.pathways = Pathways(config, self.network) if paths else None
         prepare_network(self.network, self.device, compiled=config.compiled)
         if config.quiet_biases:
             quiet_biases(self.network)
@@ -93,7 +99,8 @@ class Trainer(ABC):
             weight_decay=config.plasticity.weight_decay,
             decoupled_weight_decay=config.plasticity.weight_decay > 0,
         )
-        self.care = Care(config, self.values)
+        self.care = Care(config)
+        self.recent = RecentPlay(config, self.values, self._looks_at)
         self.teachers = load_teachers(config.teachers, self.tasks, config.network, config.protocol)
         for teacher in self.teachers:
             if teacher is not None:
@@ -164,7 +171,7 @@ class Trainer(ABC):
         steps = self.games.step(active, actions)
         rewards = self.games.learned_rewards(active, steps)
         turn = Turn(frames, greedy, torch.from_numpy(actions), torch.from_numpy(rewards), steps)
-        self.care.see(turn, task, self.progress.updates)
+        self.recent.see(turn, task, self.progress.updates)
         return turn
 
     def count(self, decisions: int, episodes_before: int) -> None:
@@ -200,15 +207,36 @@ class Trainer(ABC):
             quiet_biases(self.network)
 
     def tend_network(self) -> None:
-        """End an update: cut and grow the synapses that are due, then care for plasticity."""
-        self._cut_synapses()
-        self.care.after_update(self.network, self.target, self.optimizer, self.progress.updates)
+        """End an update: cut, grow and choose the synapses that are due, then care for plasticity.
 
-    def _cut_synapses(self) -> None:
-        pruning = self.config.pruning
-        if not pruning.layers or self.progress.updates % pruning.every_updates:
+        Networks are scored and measured in float32, also where a run learns in bfloat16.
+        """
+        share = self.progress.steps / self.schedule.planned
+        self._cut_synapses(share)
+        updates = self.progress.updates
+        if not self._looks_at(updates):
             return
-        self.cuts.make(self.network, self.target, self.progress.steps / self.schedule.planned)
+        seen = self.recent.transitions(self.target)
+        self.recent.forget()
+        if seen is None:
+            return
+        if self.pathways is not None and self.pathways.due(updates):
+            self.pathways.after_update(self.network, self.target, seen, self.games, share)
+        if self.care.due(updates):
+            self.care.after_update(self.network, seen, self.optimizer, updates)
+
+    def _looks_at(self, updates: int) -> bool:
+        """Whether the decisions of the update with this number, from 1, are looked at."""
+        scored = self.pathways is not None and self.pathways.due(updates)
+        return scored or self.care.due(updates)
+
+    def _cut_synapses(self, share: float) -> None:
+        pruning = self.config.pruning
+        if self.pathways is not None or not pruning.layers:
+            return
+        if self.progress.updates % pruning.every_updates:
+            return
+        self.cuts.make(self.network, self.target, share)
         if self.cost is not None:
             self.cost.recount(self.network)
 
@@ -222,6 +250,8 @@ class Trainer(ABC):
                 name: round(density(self.network, name), 4)
                 for name in self.config.network.masked_layers
             }
+        if self.pathways is not None:
+            measured |= self.pathways.measurements(self.network)
         measured |= self.care.measurements()
         exchanged = self.cuts.exchanged()
         if exchanged:
@@ -255,6 +285,7 @@ class Trainer(ABC):
             "generator": json.dumps(self.generator.bit_generator.state),
             "torch_generator": torch.get_rng_state(),
             **self.cuts.state(),
+            **({} if self.pathways is None else self.pathways.state()),
             **self.random_actions.state(),
             **self.games.state(),
         }
@@ -282,6 +313,8 @@ class Trainer(ABC):
         self.progress.steps = state["steps"]
         self.progress.updates = state["updates"]
         self.cuts.restore(state)
+        if self.pathways is not None:
+            self.pathways.restore(state, self.device)
         if self.cost is not None:
             self.cost.recount(self.network)
         self._learned_task = self.active[0]

@@ -37,8 +37,10 @@ def prepare_torch(device: str, seed: int, threads: int) -> torch.device:
 def prepare_network(network: MTSparkNetwork, device: torch.device, *, compiled: bool) -> None:
     """Lay out a network for training and move it to the device."""
     for convolution in network.convolutions:
+        # Paths have an axis too many for this layout.
+        part = convolution.synapses if convolution.paths is not None else convolution
         # Module.to(memory_format) is missing from torch's type stubs.
-        convolution.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        part.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     network.compiled = compiled
     network.to(device)
 

@@ -10,10 +10,12 @@ import pytest
 
 from mtspark.core.environments.protocol import GameProtocol, Task
 from mtspark.train.config.games import ReplayConfig, TrainConfig
+from mtspark.train.config.pruning import PruningConfig
 from mtspark.train.networks.config import ConvSize, NetworkConfig
 from mtspark.train.rl import collect as games
 from mtspark.train.rl import trainer as trainer_module
 from mtspark.train.rl.pqn import PqnTrainer
+from mtspark.train.rl.run import make_trainer
 from mtspark.train.rl.trainer import Trainer
 
 SIZE, LEFT, STAY, RIGHT = 5, 4, 0, 3
@@ -22,8 +24,8 @@ SIZE, LEFT, STAY, RIGHT = 5, 4, 0, 3
 class Catch:
     """Vectorised games: a block falls down 5 rows, the paddle must be under it: +1, else -1."""
 
-    def __init__(self, copies: int) -> None:
-        self.copies = copies
+    def __init__(self, copies: int, *, mirrored: bool = False) -> None:
+        self.copies, self.mirrored = copies, mirrored
 
     def reset(
         self, seed: Any, options: dict[str, Any] | None = None
@@ -43,7 +45,8 @@ class Catch:
 
     def recv(self) -> tuple[Any, ...]:
         again = self.done
-        moved = self.paddle + (self.actions == RIGHT) * 1 - (self.actions == LEFT) * 1
+        move = (self.actions == RIGHT) * 1 - (self.actions == LEFT) * 1
+        moved = self.paddle + (-move if self.mirrored else move)
         self.paddle = np.where(again, SIZE // 2, moved.clip(0, SIZE - 1))
         self.block = np.where(again, self.noise.integers(0, SIZE, self.copies), self.block)
         self.row = np.where(again, 0, self.row + 1)
@@ -88,12 +91,29 @@ def catch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(games, "make_games", lambda task, protocol, copies, **_: Catch(copies))
 
 
+@pytest.fixture
+def catch_and_mirror(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two tasks that look alike and whose actions are each other's opposite."""
+
+    def made(task: Task, protocol: Any, copies: int, **_: Any) -> Catch:
+        return Catch(copies, mirrored=task.name == "mirror")
+
+    monkeypatch.setattr(
+        trainer_module, "task_for_game", lambda name: Task(name, name, (STAY, RIGHT, LEFT))
+    )
+    monkeypatch.setattr(games, "make_games", made)
+
+
 def mean_return_after(trainer: Trainer) -> float:
+    return float(np.mean(mean_returns_after(trainer)))
+
+
+def mean_returns_after(trainer: Trainer) -> list[float]:
     for game in trainer.games:
         game.returns = type(game.returns)(maxlen=300)
     while not trainer.finished:
         trainer.update()
-    return float(np.mean(trainer.games[0].returns))
+    return [float(np.mean(game.returns)) for game in trainer.games]
 
 
 def test_pqn_learns_to_catch(catch: None) -> None:
@@ -121,3 +141,43 @@ def test_dqn_learns_to_catch(catch: None) -> None:
         ),
     )
     assert mean_return_after(DqnTrainer(config)) > 0.3
+
+
+BOTH = replace(
+    CATCH,
+    games=("catch", "mirror"),
+    total_steps=40_000,
+    network=replace(CATCH.network, tasks=2, dendrite_segments=0),
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("algorithm", ["pqn", "dqn"])
+def test_pathways_learn_opposite_tasks_that_a_shared_network_cannot(
+    catch_and_mirror: None, algorithm: str
+) -> None:
+    """Without dendrites, only its synapses tell a network which of two tasks it plays."""
+    paths = PruningConfig(
+        ("conv1", "hidden"), 0.3, start=0.0, end=0.2, every_updates=2, method="pathways"
+    )
+    config = replace(
+        BOTH,
+        pruning=paths,
+        network=replace(BOTH.network, pathway_layers=("conv1", "hidden")),
+    )
+    if algorithm == "dqn":
+        replay = ReplayConfig(
+            capacity=8_000, warmup=1_000, batch_size=64, update_every=16, target_every=25
+        )
+        config = replace(config, algorithm="dqn", rollout_steps=32, replay=replay)
+    trainer = make_trainer(config, resumed=False)
+    assert min(mean_returns_after(trainer)) > 0.5
+    assert all(
+        layer.paths is not None and float(layer.paths.float().mean()) < 0.6
+        for layer in (*trainer.network.convolutions, trainer.network.hidden)
+    )
+
+
+@pytest.mark.slow
+def test_a_shared_network_does_not_learn_opposite_tasks(catch_and_mirror: None) -> None:
+    assert min(mean_returns_after(PqnTrainer(BOTH))) < 0.3

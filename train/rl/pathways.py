@@ -1,0 +1,171 @@
+"""The paths of a run's tasks through its shared layers: when they are chosen, when they stay."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mtspark.train.config import TrainConfig
+from mtspark.train.networks import MTSparkNetwork
+from mtspark.train.plasticity import Transitions
+from mtspark.train.rl.collect import Games
+from mtspark.train.sparsity import (
+    choose_path,
+    follow_path,
+    mean_scores,
+    path_density,
+    path_overlap,
+    path_scores,
+    raise_gains,
+)
+
+SCORED = 1024
+"""Transitions of a task on which its synapses are scored, at most."""
+
+
+class Pathways:
+    """Chooses each task's synapses during a run's warm-up, see `PruningConfig`.
+
+    Args:
+        config: of the run.
+        network: with paths.
+    """
+
+    def __init__(self, config: TrainConfig, network: MTSparkNetwork) -> None:
+        self._config, self._pruning = config, config.pruning
+        network.overlap = config.pruning.overlap
+        tasks = len(config.games)
+        window = config.pruning.score_window
+        self._history: list[deque[dict[str, Tensor]]] = [deque(maxlen=window) for _ in range(tasks)]
+        self._begun = False
+        self._frozen = [False] * tasks
+        self._episodes = [0] * tasks
+
+    def due(self, updates: int) -> bool:
+        """Whether paths may be chosen after so many updates."""
+        return not all(self._frozen) and updates % self._pruning.every_updates == 0
+
+    def after_update(
+        self,
+        network: MTSparkNetwork,
+        target: MTSparkNetwork,
+        transitions: Transitions,
+        games: Games,
+        share: float,
+    ) -> None:
+        """Choose the paths that are due.
+
+        Args:
+            network: is scored; its paths change.
+            target: follows them.
+            transitions: of the last update.
+            games: say which tasks finished an episode, and how well they play.
+            share: of the run's planned decisions that are over.
+        """
+        if share < self._pruning.start:
+            return
+        tasks = range(len(self._frozen))
+        present = set(transitions.task.unique().tolist())
+        if not self._begun:
+            if len(present) == len(self._frozen):
+                self._begin(network, target, transitions, games)
+            return
+        for task in tasks:
+            if self._frozen[task] or task not in present:
+                continue
+            if games[task].episodes > self._episodes[task]:
+                self._choose(network, task, transitions)
+                self._episodes[task] = games[task].episodes
+        self._copy(network, target)
+        self._freeze(games, share)
+
+    def _begin(
+        self,
+        network: MTSparkNetwork,
+        target: MTSparkNetwork,
+        transitions: Transitions,
+        games: Games,
+    ) -> None:
+        """Choose the first path of every task, and raise gains to what sparse layers need."""
+        for task in range(len(self._frozen)):
+            self._choose(network, task, transitions)
+            self._episodes[task] = games[task].episodes
+        self._copy(network, target)
+        raise_gains(network, self._pruning.layers)
+        raise_gains(target, self._pruning.layers)
+        self._begun = True
+
+    def _choose(self, network: MTSparkNetwork, task: int, transitions: Transitions) -> None:
+        own = transitions.of_task(task).thinned(SCORED)
+        scales = {
+            name: math.sqrt(path_density(network, name)) if self._begun else 1.0
+            for name in self._pruning.layers
+        }
+
+        def loss() -> Tensor:
+            values = network(own.frames, own.task)
+            error = values.gather(1, own.actions[:, None]).squeeze(1) - own.goals
+            return (0.5 * error * error).mean()
+
+        history = self._history[task]
+        history.append(path_scores(network, loss, scales))
+        path = choose_path(mean_scores(history), self._pruning.density)
+        if path is not None:
+            follow_path(network, task, path)
+
+    def _copy(self, network: MTSparkNetwork, target: MTSparkNetwork) -> None:
+        for name in self._pruning.layers:
+            fast, slow = network.layer(name).paths, target.layer(name).paths
+            assert fast is not None
+            assert slow is not None
+            slow.copy_(fast)
+
+    def _freeze(self, games: Games, share: float) -> None:
+        wanted = self._pruning.freeze_returns or (math.inf,) * len(self._frozen)
+        for task, least in enumerate(wanted):
+            reached = games[task].mean_return()
+            if share >= self._pruning.end or (reached is not None and reached >= least):
+                self._frozen[task] = True
+                self._history[task].clear()
+
+    def measurements(self, network: MTSparkNetwork) -> dict[str, dict[str, float | None]]:
+        """Density of each layer and task, how paths overlap, and which paths stay."""
+        names = self._config.games
+        density: dict[str, float | None] = {
+            f"{layer}.{name}": round(path_density(network, layer, task), 4)
+            for layer in self._pruning.layers
+            for task, name in enumerate(names)
+        }
+        overlap: dict[str, float | None] = {
+            pair: round(share, 4) for pair, share in path_overlap(network, names).items()
+        }
+        frozen: dict[str, float | None] = {
+            name: float(stays) for name, stays in zip(names, self._frozen, strict=True)
+        }
+        return {"path_density": density, "path_overlap": overlap, "path_frozen": frozen}
+
+    def state(self) -> dict[str, Any]:
+        """Return what a resumed run needs beside the paths themselves."""
+        return {
+            "pathways": {
+                "begun": self._begun,
+                "frozen": list(self._frozen),
+                "episodes": list(self._episodes),
+                "history": [list(history) for history in self._history],
+            }
+        }
+
+    def restore(self, state: dict[str, Any], device: torch.device) -> None:
+        """Resume from :meth:`state`."""
+        saved = state["pathways"]
+        self._begun, self._frozen = bool(saved["begun"]), [bool(one) for one in saved["frozen"]]
+        self._episodes = [int(count) for count in saved["episodes"]]
+        for history, looks in zip(self._history, saved["history"], strict=True):
+            history.clear()
+            history.extend(
+                {name: scores.to(device) for name, scores in look.items()} for look in looks
+            )

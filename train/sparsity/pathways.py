@@ -1,0 +1,139 @@
+"""Neural pathways: for each task the synapses that its loss is most sensitive to.
+
+NPF (ICLR 2023 submission) and DAPD (NeurIPS 2024).
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from mtspark.train.networks import MTSparkNetwork
+
+COLLAPSE_SHARE = 0.1
+"""Each layer keeps at least this share of the density, whatever its scores."""
+
+
+def path_scores(
+    network: MTSparkNetwork, loss: Callable[[], Tensor], scales: Mapping[str, float]
+) -> dict[str, Tensor]:
+    """Score every synapse by |w dL/dw| with all synapses in place, normalised over all layers.
+
+    That is |dL/dm| at a mask m of ones (SNIP: Lee et al. 2019, arXiv:1810.02340). The weights that
+    act count, with standardisation folded in.
+
+    Args:
+        network: neither its weights nor their gradients change.
+        loss: computes a task's loss with the network.
+        scales: of each layer, its name with a factor on its weights. Gains of sparse layers are
+            high: with all synapses in place, their neurons would only ever fire.
+
+    Returns:
+        Scores in the shape of each layer's weights; they sum to 1 over the layers, or are 0.
+    """
+    layers = {name: network.layer(name) for name in scales}
+    try:
+        for name, layer in layers.items():
+            weight = layer.shared_weight().detach() * scales[name]
+            layer.trial = weight.requires_grad_()
+        trials = [layer.trial for layer in layers.values() if layer.trial is not None]
+        gradients = torch.autograd.grad(loss(), trials, allow_unused=True, materialize_grads=True)
+        raw = [(one.detach() * slope).abs() for one, slope in zip(trials, gradients, strict=True)]
+    finally:
+        for layer in layers.values():
+            layer.trial = None
+    total = torch.stack([score.sum() for score in raw]).sum()
+    return {
+        name: score / total if float(total) > 0 else score
+        for name, score in zip(layers, raw, strict=True)
+    }
+
+
+def mean_scores(history: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """Average the scores of several looks, layer by layer."""
+    return {name: torch.stack([scores[name] for scores in history]).mean(0) for name in history[-1]}
+
+
+def choose_path(scores: Mapping[str, Tensor], density: float) -> dict[str, Tensor] | None:
+    """Keep the synapses of the highest scores over all layers together.
+
+    So that no layer collapses, each keeps its best synapses up to a tenth of the density, at
+    least one; the others are chosen from all layers. Equal scores go in the order of layers and
+    places.
+
+    Args:
+        scores: of each layer, by its name.
+        density: share of all synapses that is kept, rounded to whole ones.
+
+    Returns:
+        Masks by layer; None where fewer scores than that are above 0: the old path then stays.
+    """
+    names = list(scores)
+    sizes = [scores[name].numel() for name in names]
+    flat = torch.cat([scores[name].flatten() for name in names])
+    kept = max(1, round(density * sum(sizes)))
+    if int((flat > 0).sum()) < kept:
+        return None
+    chosen = torch.zeros_like(flat, dtype=torch.bool)
+    for part, taken, size in zip(flat.split(sizes), chosen.split(sizes), sizes, strict=True):
+        least = min(size, max(1, math.floor(COLLAPSE_SHARE * density * size)))
+        taken[part.argsort(descending=True, stable=True)[:least]] = True
+    left = kept - int(chosen.sum())
+    if left > 0:
+        order = flat.masked_fill(chosen, -1.0).argsort(descending=True, stable=True)
+        chosen[order[:left]] = True
+    parts = chosen.split(sizes)
+    return {name: part.view_as(scores[name]) for name, part in zip(names, parts, strict=True)}
+
+
+@torch.no_grad()
+def follow_path(network: MTSparkNetwork, task: int, path: Mapping[str, Tensor]) -> None:
+    """Let a task use these synapses, by layer, and no others."""
+    for name, mask in path.items():
+        paths = network.layer(name).paths
+        assert paths is not None
+        paths[task].copy_(mask)
+
+
+@torch.no_grad()
+def raise_gains(network: MTSparkNetwork, layers: Iterable[str]) -> None:
+    """Raise the gains of layers by 1 / sqrt(density), when their first paths are chosen.
+
+    How currents vary then stays; see :func:`mtspark.train.sparsity.evolution.draw_synapses`.
+    """
+    for name in layers:
+        layer = network.layer(name)
+        layer.standardise.gain.mul_(1 / math.sqrt(path_density(network, name)))
+
+
+def path_density(network: MTSparkNetwork, layer: str, task: int | None = None) -> float:
+    """Return the share of a layer's synapses in a task's path; without one, the mean of tasks."""
+    paths = network.layer(layer).paths
+    assert paths is not None
+    return float((paths if task is None else paths[task]).float().mean())
+
+
+def path_overlap(network: MTSparkNetwork, names: Sequence[str]) -> dict[str, float]:
+    """Measure how tasks share their synapses, over all layers with paths.
+
+    Args:
+        network: with paths.
+        names: of the tasks.
+
+    Returns:
+        `union`: share of synapses in any path. `A/B`: of each pair, the synapses in both paths
+        over those of the smaller one.
+    """
+    layers = [network.layer(name).paths for name in network.config.pathway_layers]
+    flat = torch.cat([paths.flatten(1) for paths in layers if paths is not None], 1)
+    counts = flat.sum(1)
+    found = {"union": float(flat.any(0).float().mean())}
+    for (one, first), (other, second) in itertools.combinations(enumerate(names), 2):
+        shared = int((flat[one] & flat[other]).sum())
+        smaller = max(1, int(torch.minimum(counts[one], counts[other])))
+        found[f"{first}/{second}"] = shared / smaller
+    return found
