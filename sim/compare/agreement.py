@@ -338,6 +338,7 @@ def compare_activity(
     *,
     box: ActionBox | None = None,
     batch: int = BATCH,
+    pruned: bool = False,
     progress: ProgressCallback = no_progress,
 ) -> Agreement:
     """Compare actions and spike counts of two backends, of which one may be a float network.
@@ -349,6 +350,7 @@ def compare_activity(
         legal_actions: of the task; all where empty.
         box: of a task that takes numbers.
         batch: decisions that are asked for at once.
+        pruned: one of the two lacks neurons; only layers of equal size are compared.
         progress: receives the decisions compared so far.
     """
     comparison = Comparison()
@@ -358,7 +360,15 @@ def compare_activity(
         part = frames[start : start + batch]
         one, two = expected.decide(part, row), got.decide(part, row)
         comparison.add_values(one.values, two.values, legal_actions, box)
-        comparison.add_activity(one.activity, two.activity)
+        layers = None
+        if pruned:
+            ours, theirs = one.activity.window, two.activity.window
+            layers = [
+                name
+                for name in theirs
+                if name != INPUT and ours[name][0].size == theirs[name][0].size
+            ]
+        comparison.add_activity(one.activity, two.activity, layers)
     progress(Progress(stage, len(frames), len(frames), "decisions"))
     return comparison.result()
 

@@ -1,6 +1,7 @@
 """Agent files and other PyTorch files of training runs, also untrusted ones.
 
-`agent` reads and writes agents; `archive` checks a file before anything in it is read.
+`agent` reads and writes agents; `archive` checks a file before anything in it is read; `single`
+takes one task out of an agent.
 """
 
 import lazy_loader

@@ -7,3 +7,4 @@ from .agent import save_whole as save_whole
 from .archive import read_tensors as read_tensors
 from .archive import weights_in as weights_in
 from .archive import with_tensors as with_tensors
+from .single import single_task as single_task

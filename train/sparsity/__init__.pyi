@@ -6,11 +6,13 @@ from .magnitude import prune as prune
 from .operations import OPERATIONS_UNIT as OPERATIONS_UNIT
 from .operations import operations_of as operations_of
 from .operations import synapses_met as synapses_met
+from .pathways import PathSharing as PathSharing
 from .pathways import choose_path as choose_path
 from .pathways import follow_path as follow_path
 from .pathways import mean_scores as mean_scores
 from .pathways import path_density as path_density
 from .pathways import path_overlap as path_overlap
 from .pathways import path_scores as path_scores
+from .pathways import path_sharing as path_sharing
 from .pathways import raise_gains as raise_gains
 from .quiet import quiet_biases as quiet_biases

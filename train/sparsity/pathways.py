@@ -8,11 +8,48 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from mtspark.train.networks import MTSparkNetwork
+
+
+@dataclass(frozen=True)
+class PathSwitch:
+    """What a change to a task's path writes into a chip that holds one path at a time.
+
+    Attributes:
+        written: synapses that the new path has and the old one has not.
+        removed: synapses that only the old one has.
+    """
+
+    written: int
+    removed: int
+
+
+@dataclass(frozen=True)
+class PathSharing:
+    """A task's path beside those of the other tasks, over all layers with paths.
+
+    Attributes:
+        synapses: in these layers.
+        own: in the task's path.
+        union: in any path.
+        switches: from each other task to this one.
+    """
+
+    synapses: int
+    own: int
+    union: int
+    switches: Mapping[str, PathSwitch]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values, a field each."""
+        return asdict(self)
+
 
 COLLAPSE_SHARE = 0.1
 """Each layer keeps at least this share of the density, whatever its scores."""
@@ -128,8 +165,7 @@ def path_overlap(network: MTSparkNetwork, names: Sequence[str]) -> dict[str, flo
         `union`: share of synapses in any path. `A/B`: of each pair, the synapses in both paths
         over those of the smaller one.
     """
-    layers = [network.layer(name).paths for name in network.config.pathway_layers]
-    flat = torch.cat([paths.flatten(1) for paths in layers if paths is not None], 1)
+    flat = _all_paths(network)
     counts = flat.sum(1)
     found = {"union": float(flat.any(0).float().mean())}
     for (one, first), (other, second) in itertools.combinations(enumerate(names), 2):
@@ -137,3 +173,27 @@ def path_overlap(network: MTSparkNetwork, names: Sequence[str]) -> dict[str, flo
         smaller = max(1, int(torch.minimum(counts[one], counts[other])))
         found[f"{first}/{second}"] = shared / smaller
     return found
+
+
+def path_sharing(network: MTSparkNetwork, names: Sequence[str], task: int) -> PathSharing:
+    """Count the synapses of a task's path, those of all tasks, and those that a switch writes.
+
+    Args:
+        network: with paths.
+        names: of the tasks.
+        task: index of the task.
+    """
+    flat = _all_paths(network)
+    own = flat[task]
+    switches = {
+        name: PathSwitch(int((own & ~flat[other]).sum()), int((flat[other] & ~own).sum()))
+        for other, name in enumerate(names)
+        if other != task
+    }
+    return PathSharing(flat.shape[1], int(own.sum()), int(flat.any(0).sum()), switches)
+
+
+def _all_paths(network: MTSparkNetwork) -> Tensor:
+    """Paths of all layers side by side, (tasks, synapses)."""
+    layers = [network.layer(name).paths for name in network.config.pathway_layers]
+    return torch.cat([paths.flatten(1) for paths in layers if paths is not None], 1)

@@ -58,6 +58,7 @@ def _print_agent(bundle: Bundle, fidelity: Fidelity) -> None:
             "(stock Lava needs --encoder every-step)",
             soft_wrap=True,
         )
+    _print_pruned(fidelity)
     for warning in fidelity.warnings:
         console.print(f"warning: {warning}", markup=False, soft_wrap=True)
     for task, layers in fidelity.graph_against_torch.items():
@@ -145,3 +146,38 @@ def _print_exact(fidelity: Fidelity) -> None:
             f"exact in integers: {exact} of {neurons} neurons (weights, biases, thresholds and "
             "decays)"
         )
+
+
+def _print_pruned(fidelity: Fidelity) -> None:
+    """Say what was removed, and what a change to this task's pathway writes."""
+    pruned, pathway = fidelity.pruned, fidelity.pathway
+    if pruned is not None:
+        for part in pruned.populations:
+            if part.kept < part.neurons:
+                console.print(
+                    f"pruned {part.population}: {part.kept} of {part.neurons} neurons stay; no "
+                    f"input makes {part.never_fire} fire, nobody hears {part.unheard} others",
+                    markup=False,
+                    soft_wrap=True,
+                )
+        before = sum(link.synapses for link in pruned.connections)
+        after = sum(link.kept for link in pruned.connections)
+        console.print(
+            f"pruned synapses: {after:,} of {before:,} stay; {pruned.inputs_unused:,} of "
+            f"{pruned.inputs:,} inputs meet none; no spike of {pruned.spikes_compared:,} compared "
+            "changed",
+            soft_wrap=True,
+        )
+    if pathway is not None:
+        console.print(
+            f"pathway: {pathway['own']:,} of {pathway['synapses']:,} synapses; all tasks together "
+            f"use {pathway['union']:,}",
+            soft_wrap=True,
+        )
+        for task, switch in pathway["switches"].items():
+            console.print(
+                f"a change from {task} writes {switch['written']:,} synapses and clears "
+                f"{switch['removed']:,}",
+                markup=False,
+                soft_wrap=True,
+            )

@@ -10,6 +10,7 @@ from mtspark.core.errors import BadRequestError
 from mtspark.core.files import AnyPath
 from mtspark.core.progress import ProgressCallback, no_progress
 from mtspark.deploy.bundle import Bundle, load_bundle
+from mtspark.deploy.prune import PRUNED
 from mtspark.sim.backends import ReferenceChip
 from mtspark.sim.compare import compare_activity, compare_traces
 from mtspark.workflows.backends import BackendName, open_backend
@@ -123,7 +124,14 @@ def _with_backend(
         if floats:
             known = network.tasks[row]
             agreement = compare_activity(
-                one, two, frames, row, known.legal_actions, box=box_of(known), progress=progress
+                one,
+                two,
+                frames,
+                row,
+                known.legal_actions,
+                box=box_of(known),
+                pruned=PRUNED in network.provenance,
+                progress=progress,
             )
         else:
             agreement = compare_traces(one, two, frames, row, progress=progress)

@@ -12,6 +12,7 @@ from mtspark.core.chip_network import ChipNetwork
 from mtspark.core.errors import BadRequestError
 from mtspark.core.progress import Progress, ProgressCallback, no_progress
 from mtspark.deploy.bundle import AGENT, Bundle
+from mtspark.deploy.prune import check_whole
 from mtspark.deploy.quantise import options_of
 from mtspark.sim.backends import ReferenceChip
 from mtspark.sim.compare import Agreement, Comparison
@@ -86,6 +87,7 @@ def twin_of(bundle: Bundle) -> Twin:
         raise BadRequestError(
             f"{bundle.folder}: holds no checkpoint ({AGENT}), so it has no twin; export it from one"
         )
+    check_whole(bundle.network, "the twin of its checkpoint")
     quantised = options_of(bundle)
     options = TwinOptions(
         weight_bits=quantised.weight_bits,

@@ -12,6 +12,7 @@ from mtspark.core.files import AnyPath, write_json
 from mtspark.core.float_network import FloatNetwork
 from mtspark.core.progress import ProgressCallback, begin, no_progress
 from mtspark.deploy.bundle import Bundle, load_bundle
+from mtspark.deploy.prune import check_whole
 from mtspark.deploy.quantise import QuantiseOptions, quantise
 from mtspark.workflows.diff import recorded_frames
 from mtspark.workflows.explain.differences import first_differences
@@ -56,6 +57,7 @@ def explain(
     if not isinstance(bundle, Bundle):
         bundle = load_bundle(Path(bundle))
     chip = bundle.network
+    check_whole(chip, "the float network that it is explained by")
     task = chip.tasks[0].name if task is None else chip.task_name(task)
     begin(progress, f"{chip.name}: reading the float network", "nir")
     network, options = float_side(bundle)

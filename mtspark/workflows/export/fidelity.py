@@ -14,6 +14,7 @@ from mtspark.convert.agreement import LayerAgreement, PoolExchange, TraceAgreeme
 from mtspark.core.errors import BadFileError, one_line
 from mtspark.core.files import read_text_guarded
 from mtspark.deploy.bundle import FIDELITY, Bundle
+from mtspark.deploy.prune import Pruning
 from mtspark.deploy.quantise import (
     CalibrationReport,
     ExactNeurons,
@@ -30,6 +31,8 @@ OF_AGENTS_IF_ASKED = (
     "palette_tasks",
     "calibration",
     "quantise_options",
+    "pruned",
+    "pathway",
     "warnings",
 )
 OF_NETWORKS = (
@@ -80,6 +83,9 @@ class Fidelity:
         import_notes: what was assumed, a sentence each.
         compared_on: the inputs of the comparison in `layers`, in a few words.
         layers: each spiking layer of the chip beside the float network.
+        pruned: agents: what was removed because no input makes it matter.
+        pathway: agents: the synapses of the exported task, of all tasks, and those that a change
+            from another task writes; see :class:`mtspark.train.sparsity.PathSharing`.
         warnings: what went badly wrong, a sentence each.
     """
 
@@ -95,6 +101,8 @@ class Fidelity:
     import_notes: tuple[str, ...] = ()
     compared_on: str = ""
     layers: tuple[LayerFidelity, ...] = ()
+    pruned: Pruning | None = None
+    pathway: Mapping[str, Any] | None = None
     warnings: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from mtspark.workflows.export.comparing import (
     compare_limited_thresholds,
 )
 from mtspark.workflows.export.formats import FLOAT_DECISION, FLOAT_STEP, INTEGER_STEP, write_formats
+from mtspark.workflows.export.pruning import prune_agent
 from mtspark.workflows.export.quantising import (
     bound_sums,
     choose_options,
@@ -81,6 +82,7 @@ STEPS: dict[Source, tuple[Step, ...]] = {
         Step("joining the graphs in a float network", join_agent_graphs),
         *QUANTISE,
         Step("comparing answers with limited thresholds", compare_limited_thresholds),
+        Step("removing what no input makes matter", prune_agent),
         Step("comparing the graphs with torch", compare_graphs),
     ),
     Source.NIR: (

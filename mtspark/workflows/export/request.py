@@ -120,6 +120,25 @@ class ExportOptions:
         bool,
         Option("Leave out the value stream: same greedy actions.", (Source.AGENT,), heading=False),
     ] = False
+    task: Annotated[
+        str | None,
+        Option(
+            "Export this task's network alone: its pathway, experts and head. Needed where tasks "
+            "differ in more than thresholds.",
+            (Source.AGENT,),
+            heading=False,
+        ),
+    ] = None
+    prune: Annotated[
+        bool,
+        Option(
+            "Remove neurons that no input makes fire, and those without a synapse to a neuron that "
+            "matters; every spike that remains is proven to stay.",
+            (Source.AGENT,),
+            flag="--prune",
+            heading=False,
+        ),
+    ] = False
     palette: Annotated[
         int | None,
         Option(

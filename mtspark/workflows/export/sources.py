@@ -38,7 +38,8 @@ NETX = "network.net"
 def read_agent(export: Export) -> Export:
     """Load the checkpoint, or save the agent and load that: what is exported is what is kept."""
     from mtspark.deploy.bundle import AGENT
-    from mtspark.train.checkpoint import agent_bytes, load_agent
+    from mtspark.train.checkpoint import agent_bytes, load_agent, single_task
+    from mtspark.train.sparsity import path_sharing
 
     path = export.request.path
     source: Any = export.request.source
@@ -49,7 +50,21 @@ def read_agent(export: Export) -> Export:
         "checkpoint_sha256": hashlib.sha256(content).hexdigest(),
         "mtspark": __version__,
     }
-    return replace(export, agent=agent, provenance=provenance, files={AGENT: content})
+    task = export.request.task
+    if task is None:
+        return replace(export, agent=agent, provenance=provenance, files={AGENT: content})
+    whole, agent = agent, single_task(agent, task)
+    index = whole.tasks.index(agent.tasks[0])
+    sharing = None
+    if whole.network.config.pathway_layers:
+        sharing = path_sharing(whole.network, [one.name for one in whole.tasks], index)
+    return replace(
+        export,
+        agent=agent,
+        provenance={**provenance, "task": agent.tasks[0].name},
+        files={AGENT: agent_bytes(agent)},
+        sharing=sharing,
+    )
 
 
 def write_agent_graphs(export: Export) -> Export:

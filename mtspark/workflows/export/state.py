@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mtspark.convert.agreement import LayerAgreement, PoolExchange, TraceAgreement
+    from mtspark.deploy.prune import Pruning
     from mtspark.train.checkpoint import Agent
+    from mtspark.train.sparsity import PathSharing
 
 NETX_NOTE = "weight exponents 0 and biases in steps of 64, for the netx file"
 
@@ -73,6 +75,8 @@ class Export:
         exactness: which neurons lost nothing on the way to integers.
         palette: what fewer distinct thresholds change in each population.
         palette_tasks: what they change in the answers, by task.
+        pruning: what was removed because no input makes it matter.
+        sharing: the exported task's pathway beside those of the agent's other tasks.
         headroom: how much of the range of sums each population can use.
         graph_agreement: how the NIR graph of each task agrees with torch.
         comparison: float network and chip side by side.
@@ -100,6 +104,8 @@ class Export:
     exactness: tuple[LayerExactness, ...] = ()
     palette: tuple[PaletteCost, ...] = ()
     palette_tasks: Mapping[str, TaskCost] = field(default_factory=dict)
+    pruning: Pruning | None = None
+    sharing: PathSharing | None = None
     headroom: tuple[Headroom, ...] = ()
     graph_agreement: Mapping[str, tuple[LayerAgreement, ...]] = field(default_factory=dict)
     comparison: Comparison | None = None
@@ -156,6 +162,8 @@ class Export:
             palette=self.palette,
             palette_tasks=self.palette_tasks,
             calibration=self.calibration,
+            pruned=self.pruning,
+            pathway=None if self.sharing is None else self.sharing.to_json(),
             quantise_options={"weight_limits": _plain(options.weight_limits)}
             if self.request.calibrate is not None and options is not None
             else {},

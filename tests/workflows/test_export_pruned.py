@@ -1,0 +1,184 @@
+"""One task's network and pruned bundles: chip, engine, graph and torch give the same spikes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from mtspark.core.chip_network import ConnectionKind
+from mtspark.core.errors import BadNetworkError, BadRequestError
+from mtspark.deploy.bundle import load_bundle
+from mtspark.sim.backends.reference import ReferenceChip
+from mtspark.sim.engine.chip import EngineChip
+from mtspark.train.checkpoint.agent import Agent, load_agent, save_agent
+from mtspark.train.checkpoint.single import single_task
+from mtspark.train.networks.network import NetworkTrace
+from mtspark.workflows.diff import diff
+from mtspark.workflows.explain import explain
+from mtspark.workflows.export.fidelity import fidelity_of
+from mtspark.workflows.export.pipeline import export_to
+from mtspark.workflows.export.request import ExportRequest
+
+MakeAgent = Callable[..., Agent]
+
+
+@pytest.fixture
+def pathways(make_agent: MakeAgent) -> Agent:
+    """Two tasks with a fifth of the synapses of two layers each, and few neurons that fire."""
+    agent = make_agent(pathway_layers=("conv2", "hidden"), hidden=24)
+    generator = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for name in ("conv2", "hidden"):
+            layer = agent.network.layer(name)
+            assert layer.paths is not None
+            layer.paths.copy_(torch.rand(layer.paths.shape, generator=generator) < 0.2)
+            layer.synapses.bias.mul_(0.4)
+        paths = agent.network.hidden.paths
+        assert paths is not None
+        # In the first task, nothing arrives at neuron 3, and conv2's channel 1 reaches nobody.
+        paths[0, 3] = False
+        per_channel = paths.shape[2] // 4
+        paths[0, :, per_channel : 2 * per_channel] = False
+    return agent
+
+
+def frames_of(agent: Agent, count: int = 12) -> np.ndarray:
+    generator = np.random.default_rng(5)
+    shape = (count, *agent.network.config.observation_shape)
+    return generator.integers(0, 256, shape, dtype=np.uint8)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"pathway_layers": ("conv1", "hidden")},
+        {"context": "embedding", "context_size": 4, "dendrite_layers": ("conv1", "hidden")},
+        {"context": "prototype", "context_size": 4, "masked_layers": ("hidden",)},
+        {"dendrite_segments": 0, "dueling": False, "pathway_layers": ("conv2",)},
+    ],
+)
+def test_one_task_alone_computes_what_it_computed_among_others(
+    make_agent: MakeAgent, changes: dict[str, Any], tmp_path: Path
+) -> None:
+    agent = make_agent(**changes)
+    with torch.no_grad():
+        for name in agent.network.config.pathway_layers:
+            paths = agent.network.layer(name).paths
+            assert paths is not None
+            paths.copy_(torch.rand(paths.shape) < 0.3)
+        if agent.network.config.context == "prototype":
+            agent.network.context.vectors.copy_(torch.rand(2, 4))
+    frames = torch.from_numpy(frames_of(agent))
+    for index, task in enumerate(agent.tasks):
+        one = single_task(agent, task.name)
+        assert one.tasks == (task,)
+        save_agent(one, tmp_path / f"{index}.pt")
+        one = load_agent(tmp_path / f"{index}.pt")
+        before, after = NetworkTrace(), NetworkTrace()
+        own = torch.full((len(frames),), index)
+        values = agent.network(frames, own, before)
+        torch.testing.assert_close(one.network(frames, own * 0, after), values)
+        for name, layer in before.layers.items():
+            assert torch.equal(after.layers[name].spikes, layer.spikes)
+            assert layer.spikes.any()
+
+
+@pytest.mark.slow
+def test_a_pathway_goes_to_the_chip_pruned_and_no_spike_changes(
+    pathways: Agent, tmp_path: Path, read_here: None
+) -> None:
+    save_agent(pathways, tmp_path / "agent.pt")
+    source, task = tmp_path / "agent.pt", pathways.tasks[0].name
+    whole = export_to(ExportRequest(source=source, task=task), tmp_path / "whole").bundle
+    request = ExportRequest(source=source, task=task, prune=True)
+    result = export_to(request, tmp_path / "pruned")
+    small = load_bundle(tmp_path / "pruned")
+    assert [one.name for one in small.network.tasks] == [task]
+    sizes = {one.name: one.size for one in whole.network.populations}
+    fewer = {one.name: one.size for one in small.network.populations}
+    assert fewer["hidden"] < sizes["hidden"] == 24
+    assert small.network.population("conv2").shape[0] == 3
+    links = {link.target: link for link in small.network.connections}
+    assert links["hidden"].kind is ConnectionKind.SPARSE
+    # Reference and engine of both bundles, beside the float masks.
+    frames = frames_of(pathways, 40)
+    chips = [ReferenceChip(whole.network), ReferenceChip(small.network), EngineChip(small.network)]
+    answers = [chip.decide(frames, 0, trace=True) for chip in chips]
+    for answer in answers[1:]:
+        np.testing.assert_array_equal(answers[0].values, answer.values)
+    assert answers[0].activity.window["hidden"].sum() == answers[1].activity.window["hidden"].sum()
+    assert answers[0].activity.window["hidden"].any()
+    values = pathways.network(torch.from_numpy(frames), torch.zeros(40, dtype=torch.long))
+    same = answers[1].values.argmax(1) == values.detach().numpy().argmax(1)
+    assert same.mean() > 0.8
+    # What was removed and what a switch writes stands in fidelity.json.
+    stored = json.loads((tmp_path / "pruned" / "fidelity.json").read_text())
+    report = {one["population"]: one for one in stored["pruned"]["populations"]}
+    assert report["hidden"]["kept"] == fewer["hidden"]
+    assert report["hidden"]["never_fire"] > 0
+    assert stored["pruned"]["spikes_compared"] > 0
+    assert stored["graph_against_torch"].keys() == {task}
+    layers = [pathways.network.layer(name) for name in ("conv2", "hidden")]
+    mine, other = (torch.cat([layer.paths[row].flatten() for layer in layers]) for row in (0, 1))
+    assert stored["pathway"]["own"] == int(mine.sum())
+    assert stored["pathway"]["union"] == int((mine | other).sum())
+    assert stored["pathway"]["switches"] == {
+        pathways.tasks[1].name: {
+            "written": int((mine & ~other).sum()),
+            "removed": int((other & ~mine).sum()),
+        }
+    }
+    assert fidelity_of(small).pruned == result.export.pruning
+
+
+@pytest.mark.slow
+def test_what_compares_all_neurons_says_why_it_cannot(
+    pathways: Agent, tmp_path: Path, read_here: None
+) -> None:
+    request = ExportRequest(source=pathways, task=pathways.tasks[0].name, prune=True)
+    bundle = export_to(request, tmp_path / "pruned").bundle
+    for refused in (lambda: diff(bundle, "twin"), lambda: explain(bundle)):
+        with pytest.raises(BadRequestError, match="export without --prune"):
+            refused()
+    # Torch's actions and its layers that lost no neuron are still compared.
+    assert diff(bundle, "torch", decisions=5).agreement.compared > 0
+    assert diff(bundle, "engine", decisions=5).agreement.equal
+
+
+def test_tasks_with_synapses_of_their_own_are_refused_with_what_helps(
+    pathways: Agent, tmp_path: Path
+) -> None:
+    with pytest.raises(BadNetworkError, match=r"2 tasks have synapses of their own.*--task NAME"):
+        export_to(ExportRequest(source=pathways), tmp_path / "all")
+    assert not (tmp_path / "all").exists()
+    with pytest.raises(BadRequestError, match="tennis"):
+        export_to(ExportRequest(source=pathways, task="tennis"), tmp_path / "one")
+
+
+@pytest.mark.slow
+def test_a_dense_agent_may_be_pruned_for_all_its_tasks(
+    make_agent: MakeAgent, tmp_path: Path
+) -> None:
+    agent = make_agent(hidden=24)
+    with torch.no_grad():
+        # Two neurons whose membranes cannot reach their thresholds.
+        agent.network.hidden.standardise.gain[[2, 7]] = 0.0
+        agent.network.hidden.synapses.bias[[2, 7]] = 0.1
+        agent.network.advantage.weight[:, 5] = 0.0
+        agent.network.value.weight[:, 5] = 0.0
+    export = export_to(ExportRequest(source=agent, prune=True), tmp_path / "pruned").export
+    assert export.network is not None
+    assert export.plain_network is not None
+    assert export.network.population("hidden").size == 21
+    frames = frames_of(agent)
+    for row in range(2):
+        one, other = (
+            ReferenceChip(net).decide(frames, row) for net in (export.plain_network, export.network)
+        )
+        np.testing.assert_array_equal(one.values, other.values)
