@@ -140,7 +140,7 @@ def dendritic_gains(agent: Agent, task: int, layer: str = HIDDEN) -> NDArray[np.
     """
     network = agent.network
     with torch.no_grad():
-        rows = network.gains(layer, network.context()[task : task + 1])
+        rows = network.gains_of_tasks(layer, slice(task, task + 1))
     if rows is None:
         return np.ones(network.layer_shapes[layer])
     gains: NDArray[np.float64] = rows[0].double().numpy()

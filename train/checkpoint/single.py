@@ -33,7 +33,9 @@ def single_task(agent: Agent, task: str) -> Agent:
         tasks=1,
         masked_layers=(*old.config.masked_layers, *old.config.pathway_layers),
         pathway_layers=(),
+        heads="shared",
     )
+    own_head = old.config.heads == "task"
     with torch.random.fork_rng(devices=[]):
         network = MTSparkNetwork(config)
     state: dict[str, Tensor] = {}
@@ -43,8 +45,10 @@ def single_task(agent: Agent, task: str) -> Agent:
             state[f"{owner}.mask"] = value[index]
         elif last == "segments" and config.context == "one_hot":
             state[name] = value[:, :, index : index + 1]
-        elif last == "vectors":
+        elif last in ("vectors", "expert_gate"):
             state[name] = value[index : index + 1]
+        elif own_head and owner in ("advantage", "value"):
+            state[name] = value.unflatten(0, (old.config.tasks, -1))[index]
         else:
             state[name] = value
     network.load_state_dict(state)

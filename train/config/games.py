@@ -323,6 +323,11 @@ class TrainConfig:
             )
 
     def _check_pruning(self) -> None:
+        if self.network.experts and self.plasticity.redo_every:
+            raise ValueError(
+                "plasticity.redo_every: a neuron shares its weights of the head with those of the "
+                "other experts, so they cannot be set to 0 for it; leave one out"
+            )
         pruning, paths = self.pruning, self.pruning.method == "pathways"
         owner = "pathway_layers" if paths else "masked_layers"
         missing = sorted(set(pruning.layers) - set(getattr(self.network, owner)))

@@ -19,6 +19,9 @@ class PlasticityConfig:
         rank_delta: share of the singular values' sum that the effective rank leaves out.
         redo_every: updates between two renewals of dormant neurons (ReDo: Sokar et al. 2023,
             arXiv:2302.12902); 0: none.
+        reset_every: updates between two resets of the head, whose weights are drawn anew (Nikishin
+            et al. 2022, arXiv:2205.07802); 0: none.
+        reset_most: resets in a run.
         weight_decay: share of the learning rate by which all parameters shrink at a step
             (Loshchilov and Hutter 2019, arXiv:1711.05101).
 
@@ -32,17 +35,22 @@ class PlasticityConfig:
     rank_delta: float = 0.01
     redo_every: int = 0
     weight_decay: float = 0.0
+    reset_every: int = 0
+    reset_most: int = 2
 
     def __post_init__(self) -> None:
         """Check the numbers."""
-        for name in ("measure_every", "redo_every"):
+        for name in ("measure_every", "redo_every", "reset_every", "reset_most"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}, must be at least 0")
         if self.samples < 1:
             raise ValueError(f"samples is {self.samples}, must be at least 1")
         check_at_most(
             self,
-            {"measure_every": MOST_STEPS, "redo_every": MOST_STEPS, "samples": LARGEST_BATCH},
+            {
+                **dict.fromkeys(("measure_every", "redo_every", "reset_every"), MOST_STEPS),
+                **{"reset_most": MOST_STEPS, "samples": LARGEST_BATCH},
+            },
         )
         if not 0 <= self.rank_delta < 1:
             raise ValueError(f"rank_delta is {self.rank_delta}, must be from 0 up to below 1")

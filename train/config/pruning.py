@@ -51,6 +51,8 @@ class PruningConfig:
         overlap: how gradients of tasks that share a synapse are combined (pathways):
             participants, sum, mean, euclidean or stochastic, see
             :func:`mtspark.train.networks.paths.combined_gradient`.
+        scope: all: of both networks of a run; actor: of the one that plays and is exported, while
+            its target, which values the next states, keeps all synapses (magnitude).
 
     Raises:
         ValueError: a number out of its range, or an unknown method.
@@ -66,12 +68,20 @@ class PruningConfig:
     score_window: int = 5
     freeze_returns: tuple[float, ...] = ()
     overlap: OverlapRule = "participants"
+    scope: Literal["all", "actor"] = "all"
 
     def __post_init__(self) -> None:
         """Check the numbers."""
         if self.method not in get_args(PruningMethod):
             known = ", ".join(get_args(PruningMethod))
             raise ValueError(f"method is {self.method!r}, must be one of {known}")
+        if self.scope not in ("all", "actor"):
+            raise ValueError(f"scope is {self.scope!r}, must be all or actor")
+        if self.scope == "actor" and self.method != "magnitude":
+            raise ValueError(
+                f"scope is 'actor', method {self.method!r}: only magnitude cuts a network that has "
+                "learned with all synapses; set method = 'magnitude' or leave scope out"
+            )
         if self.overlap not in OVERLAP_RULES:
             raise ValueError(
                 f"overlap is {self.overlap!r}, must be one of {', '.join(OVERLAP_RULES)}"

@@ -10,8 +10,9 @@ from mtspark.train.config.images import ImageConfig
 from mtspark.train.networks import YOUNG_FIELDS
 
 YOUNG = {
-    "pruning": ("method", "drop_fraction", "score_window", "freeze_returns", "overlap"),
+    "pruning": ("method", "drop_fraction", "score_window", "freeze_returns", "overlap", "scope"),
     "network": YOUNG_FIELDS,
+    "plasticity": ("reset_every", "reset_most"),
 }
 YOUNG_TABLES = ("plasticity", "sac")
 """Fields of tables, and tables, that a file names only where they differ from their default.
@@ -24,11 +25,11 @@ def config_to_json(config: TrainConfig | ImageConfig) -> dict[str, Any]:
     """Return the fields by name, for checkpoints and agent files."""
     content = asdict(config)
     standard = asdict(type(config)())
+    for table in YOUNG_TABLES:
+        if table in content and content[table] == standard[table]:
+            del content[table]
     for table, names in YOUNG.items():
         for name in names:
             if table in content and content[table][name] == standard[table][name]:
                 del content[table][name]
-    for table in YOUNG_TABLES:
-        if table in content and content[table] == standard[table]:
-            del content[table]
     return content

@@ -8,6 +8,7 @@ from .config import check_network_config as check_network_config
 from .config import network_to_json as network_to_json
 from .limits import check_agent_limits as check_agent_limits
 from .limits import weight_shapes as weight_shapes
+from .network import HEAD_SPREAD as HEAD_SPREAD
 from .network import MTSparkNetwork as MTSparkNetwork
 from .network import NetworkTrace as NetworkTrace
 from .network import SpikingLayer as SpikingLayer

@@ -14,6 +14,9 @@ HIDDEN = "hidden"
 
 SELECTIONS = ("absolute_max", "max")
 """Rules that choose the dendritic segment that counts."""
+EXPERT_GATES = ("current", "output", "orthogonal")
+"""What the weights of experts act on."""
+HEADS = ("shared", "task")
 CONTEXTS = ("one_hot", "embedding", "prototype")
 """Kinds of context vectors."""
 SURROGATES = {
@@ -99,6 +102,15 @@ class NetworkConfig:
         k_winners: share of the hidden neurons that may fire in a step; 0 for all of them.
         masked_layers: the layers some of whose synapses may be cut: hidden, conv1, conv2, ...
         pathway_layers: the layers of which each task uses synapses of its own, its pathway.
+        experts: groups of equal size into which the hidden neurons are divided, the experts of a
+            mixture; their sum goes to the head. 0: one group.
+        expert_gate: what a task's weights of the experts act on. current: their input, by factors
+            below 1, so that they are thresholds on a chip; output: their mean spikes, so that they
+            are weights of the head; orthogonal: the same, after the experts are made orthonormal
+            for every sample (Hendawy et al. 2024, arXiv:2311.11385), which no chip does.
+        layer_norm: the currents of each place and step are normalised over channels or neurons
+            (Ba et al. 2016, arXiv:1607.06450), which no chip does.
+        heads: shared: all tasks have one head; task: each has its own.
         input: what a frame holds: pixels, values or spikes, see :data:`INPUTS`.
     """
 
@@ -127,13 +139,28 @@ class NetworkConfig:
     masked_layers: tuple[str, ...] = ()
     input: str = "pixels"
     pathway_layers: tuple[str, ...] = ()
+    experts: int = 0
+    expert_gate: str = "current"
+    heads: str = "shared"
+    layer_norm: bool = False
 
     @property
     def by_task(self) -> str:
         """What of the network each of several tasks has for itself, beside thresholds; or ""."""
         if self.tasks == 1:
             return ""
-        return "synapses of their own (pathways)" if self.pathway_layers else ""
+        own = {
+            "synapses (pathways)": bool(self.pathway_layers),
+            "weights of experts in the head": self.experts and self.expert_gate != "current",
+            "heads": self.heads == "task",
+        }
+        names = [name for name, present in own.items() if present]
+        return f"{' and '.join(names)} of their own" if names else ""
+
+    @property
+    def head_inputs(self) -> int:
+        """Width of what reaches the head."""
+        return self.hidden // max(1, self.experts)
 
     @property
     def message_value(self) -> float:
@@ -158,16 +185,18 @@ class NetworkConfig:
 
     @property
     def gated_layers(self) -> tuple[str, ...]:
-        """Names of the layers that carry dendrites, input side first."""
-        if not self.dendrite_segments:
-            return ()
-        return tuple(name for name in self.layer_names if name in self.dendrite_layers)
+        """Layers whose input has gains of each task, by dendrites or experts, input side first."""
+        segments = self.segment_shapes
+        experts = (HIDDEN,) if self.experts and self.expert_gate == "current" else ()
+        return tuple(name for name in self.layer_names if name in segments or name in experts)
 
     @property
     def segment_shapes(self) -> dict[str, tuple[int, int, int]]:
-        """Dendritic segments of every gated layer: (neurons or channels, K, context size)."""
-        shapes = {}
-        for name in self.gated_layers:
+        """Segments of every layer with dendrites: (neurons or channels, K, context size)."""
+        shapes: dict[str, tuple[int, int, int]] = {}
+        if not self.dendrite_segments:
+            return shapes
+        for name in (name for name in self.layer_names if name in self.dendrite_layers):
             shape = self.layer_shapes[name]
             shared = len(shape) > 1 and self.conv_gate == "channel"
             shapes[name] = (
@@ -197,7 +226,7 @@ FIRST_FIELDS = tuple(entry.name for entry in fields(NetworkConfig))[:10]
 """Fields of every saved network; a file that lacks a younger field has its default."""
 
 
-YOUNG_FIELDS = ("pathway_layers",)
+YOUNG_FIELDS = ("pathway_layers", "experts", "expert_gate", "heads", "layer_norm")
 """Fields that a file names only where they differ from their default."""
 
 
@@ -234,6 +263,8 @@ def check_network_config(config: NetworkConfig) -> None:
         "conv_gate": (config.conv_gate, ("neuron", "channel")),
         "dendrite_selection": (config.dendrite_selection, SELECTIONS),
         "context": (config.context, CONTEXTS),
+        "expert_gate": (config.expert_gate, EXPERT_GATES),
+        "heads": (config.heads, HEADS),
         "input": (config.input, tuple(INPUTS)),
     }
     for name, (value, known) in choices.items():
@@ -281,6 +312,11 @@ def check_network_config(config: NetworkConfig) -> None:
             f"{config.time_steps} time steps, {config.tasks} tasks, {config.dendrite_segments} "
             "segments: at least 1, 1 and 0 are needed"
         )
+    if config.experts < 0 or config.hidden % max(1, config.experts):
+        raise BadNetworkError(
+            f"experts {config.experts} of {config.hidden} hidden neurons: 0, or a divisor of them, "
+            "is needed"
+        )
     if not 0 <= config.k_winners <= 1 or not config.surrogate_slope >= 0 or not config.drive > 0:
         raise BadNetworkError(
             f"k_winners {config.k_winners}, surrogate_slope {config.surrogate_slope}, drive "
@@ -292,6 +328,8 @@ def _check_types(config: NetworkConfig) -> None:
     """Check that integers are integers and floats finite, since a file may hold anything."""
     for entry in fields(config):
         value = getattr(config, entry.name)
+        if entry.name == "layer_norm" and type(value) is not bool:
+            raise BadNetworkError(f"network.{entry.name} is {value!r}, must be true or false")
         if entry.type == "int" and type(value) is not int:
             raise BadNetworkError(f"network.{entry.name} is {value!r}, must be a whole number")
         number = type(value) in (int, float) and math.isfinite(value)

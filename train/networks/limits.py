@@ -52,5 +52,8 @@ def weight_shapes(config: NetworkConfig) -> dict[str, tuple[int, ...]]:
     for layer, segments in config.segment_shapes.items():
         owner = "dendrites" if layer == HIDDEN else f"conv_dendrites.{layer}"
         shapes[f"{owner}.segments"] = segments
-    shapes["advantage.weight"] = (config.actions, config.hidden)
+    heads = config.tasks if config.heads == "task" else 1
+    shapes["advantage.weight"] = (config.actions * heads, config.head_inputs)
+    if config.experts:
+        shapes["expert_gate"] = (config.tasks, config.experts)
     return shapes

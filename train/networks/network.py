@@ -19,10 +19,13 @@ from mtspark.train.networks.config import (
     check_network_config,
 )
 from mtspark.train.networks.dendrites import ActiveDendrites, TaskContext
+from mtspark.train.networks.experts import orthonormal
 from mtspark.train.networks.neurons import DeployableLeaky, run_layer
 from mtspark.train.networks.paths import OverlapRule, weights_of_tasks
 
 ILLEGAL_ACTION_VALUE = -1e9
+HEAD_SPREAD = 0.01
+"""Standard deviation of the weights of a new head."""
 
 
 class ScaledStandardisation(nn.Module):
@@ -244,12 +247,24 @@ class MTSparkNetwork(nn.Module):
         }
         self.dendrites = dendrites.pop(HIDDEN, None)
         self.conv_dendrites = nn.ModuleDict(dendrites)
-        self.advantage = nn.Linear(config.hidden, config.actions)
-        self.value = nn.Linear(config.hidden, 1) if config.dueling else None
+        heads, width = config.tasks if config.heads == "task" else 1, config.head_inputs
+        self.advantage = nn.Linear(width, config.actions * heads)
+        self.value = nn.Linear(width, heads) if config.dueling else None
         for head in (self.advantage, self.value):
             if head is not None:
-                nn.init.normal_(head.weight, std=0.01)
+                nn.init.normal_(head.weight, std=HEAD_SPREAD)
                 nn.init.zeros_(head.bias)
+        self.norms: nn.ModuleDict | None = None
+        if config.layer_norm:
+            self.norms = nn.ModuleDict(
+                {name: nn.LayerNorm(shape[0]) for name, shape in self.layer_shapes.items()}
+            )
+        self.expert_gate: nn.Parameter | None = None
+        if config.experts:
+            # Factors of currents are logistic functions of it; other weights begin as a mean.
+            begin = 0.0 if config.expert_gate == "current" else 1 / config.experts
+            spread = 0.5 * torch.randn(config.tasks, config.experts)
+            self.expert_gate = nn.Parameter(begin + spread * (begin or 1.0))
 
     @property
     def layer_names(self) -> list[str]:
@@ -266,6 +281,8 @@ class MTSparkNetwork(nn.Module):
     def gains(self, name: str, contexts: Tensor) -> Tensor | None:
         """Dendritic gain of every neuron of a layer, None where it has no dendrites.
 
+        Gains of tasks, with those of experts, are :meth:`gains_of_tasks`.
+
         Args:
             name: of the layer.
             contexts: (batch, context size); of the tasks: ``network.context()``.
@@ -273,7 +290,7 @@ class MTSparkNetwork(nn.Module):
         Returns:
             (batch, *shape of the layer).
         """
-        if name not in self.config.gated_layers:
+        if name not in self.config.segment_shapes:
             return None
         dendrites = self.dendrites if name == HIDDEN else self.conv_dendrites[name]
         assert dendrites is not None
@@ -283,17 +300,42 @@ class MTSparkNetwork(nn.Module):
             return gains[:, :, None, None].expand(-1, *shape)
         return gains.view(-1, *shape)
 
+    def gains_of_tasks(self, name: str, tasks: slice) -> Tensor | None:
+        """Factors on the input of every neuron in some tasks, by dendrites and by experts.
+
+        Args:
+            name: of the layer.
+            tasks: indices.
+
+        Returns:
+            (tasks, *shape of the layer); None where it has none.
+        """
+        gains = self.gains(name, self.context()[tasks])
+        if name != HIDDEN or self.expert_gate is None or self.config.expert_gate != "current":
+            return gains
+        share = self.config.head_inputs
+        factors = torch.sigmoid(self.expert_gate[tasks]).repeat_interleave(share, 1)
+        return factors if gains is None else gains * factors
+
     def folded_head(self, *, with_value: bool = True) -> tuple[Tensor, Tensor]:
         """Value and advantage streams as one affine layer: float64 weight and bias.
 
         W = 1 W_V + (I - 11'/n) W_A and likewise for the biases; V + A - mean A is then one
-        product. Without the value stream it is A - mean A, which picks the same actions.
+        product. Without the value stream it is A - mean A, which picks the same actions. It reads
+        every hidden neuron: weights of experts are folded in. Where tasks have heads or weights of
+        their own, it is that of the first.
         """
-        weight, bias = self.advantage.weight.double(), self.advantage.bias.double()
+        actions = self.config.actions
+        weight, bias = self.advantage.weight[:actions].double(), self.advantage.bias[:actions]
+        bias = bias.double()
         if self.value is not None:
             weight, bias = weight - weight.mean(0), bias - bias.mean()
             if with_value:
-                weight, bias = weight + self.value.weight, bias + self.value.bias
+                weight, bias = weight + self.value.weight[:1], bias + self.value.bias[:1]
+        if self.expert_gate is not None:
+            summed = self.config.expert_gate == "current"
+            factors = torch.ones_like(self.expert_gate[0]) if summed else self.expert_gate[0]
+            weight = torch.cat([weight * factor for factor in factors.double()], 1)
         return weight, bias
 
     def forward(self, frames: Tensor, task: Tensor, trace: NetworkTrace | None = None) -> Tensor:
@@ -310,10 +352,9 @@ class MTSparkNetwork(nn.Module):
         Raises:
             BadRequestError: context vectors, where tasks have synapses of their own.
         """
-        if self.config.by_task and task.is_floating_point():
-            raise BadRequestError(
-                f"task: context vectors, but tasks have {self.config.by_task}; give task indices"
-            )
+        own = self.config.by_task or ("gates of experts" if self.config.experts else "")
+        if own and task.is_floating_point():
+            raise BadRequestError(f"task: context vectors, but tasks have {own}; give task indices")
         if not self.config.pathway_layers:
             return self._values(frames, task, trace, None)
         groups = TaskGroups.of(task)
@@ -344,6 +385,8 @@ class MTSparkNetwork(nn.Module):
                 drive = drive.flatten(1)
             current = layer.current(drive, unit if spikes is None else 1.0, groups, self.overlap)
             current = _time_major(current.float(), batch)
+            if self.norms is not None:
+                current = self.norms[name](current)
             gains = self._gains_of_samples(name, task)
             if gains is not None:
                 current = current * gains
@@ -359,12 +402,30 @@ class MTSparkNetwork(nn.Module):
         assert spikes is not None
         # Action values differ in the third digit, which bfloat16 products would drown.
         with torch.autocast(spikes.device.type, enabled=False):
-            rate = spikes.mean(0)
-            advantage: Tensor = self.advantage(rate)
+            rate = self._mixed(spikes.mean(0), task)
+            advantage = self._of_task(self.advantage(rate), task)
             if self.value is None:
                 return advantage
-            value: Tensor = self.value(rate)
+            value = self._of_task(self.value(rate), task)
             return value + advantage - advantage.mean(1, keepdim=True)
+
+    def _mixed(self, rate: Tensor, task: Tensor) -> Tensor:
+        """What reaches the head: the experts of each sample, weighed by its task."""
+        if self.expert_gate is None:
+            return rate
+        experts = rate.unflatten(1, (self.config.experts, -1))
+        if self.config.expert_gate == "current":
+            return experts.sum(1)
+        if self.config.expert_gate == "orthogonal":
+            experts = orthonormal(experts)
+        return torch.einsum("be,ben->bn", self.expert_gate[_index(task)], experts)
+
+    def _of_task(self, outputs: Tensor, task: Tensor) -> Tensor:
+        """The outputs of each sample's own head."""
+        if self.config.heads != "task":
+            return outputs
+        heads = outputs.unflatten(1, (self.config.tasks, -1))
+        return heads[torch.arange(len(heads), device=heads.device), _index(task)]
 
     def _pixels(self, frames: Tensor) -> tuple[Tensor, float]:
         """Frames with channels last, and the value of a pixel of 1 in them.
@@ -396,7 +457,7 @@ class MTSparkNetwork(nn.Module):
         """Gains of each sample's task, laid out as :func:`_time_major` lays out currents."""
         known = not task.is_floating_point()
         with torch.autocast(task.device.type, enabled=False):
-            gains = self.gains(name, self.context() if known else task)
+            gains = self.gains_of_tasks(name, slice(None)) if known else self.gains(name, task)
         if gains is None:
             return None
         gains = gains[task] if known else gains
@@ -410,6 +471,11 @@ class MTSparkNetwork(nn.Module):
             least = active.topk(winners, dim=-1).values[..., -1:]
             active = torch.where(active >= least, active, torch.zeros_like(active))
         return active
+
+
+def _index(task: Tensor) -> Tensor:
+    """Task indices; of context vectors, which only a network of one task takes, zeros."""
+    return torch.zeros_like(task[:, 0]).long() if task.is_floating_point() else task
 
 
 def _time_major(current: Tensor, batch: int) -> Tensor:

@@ -95,6 +95,17 @@ def why_not_deployable(config: NetworkConfig) -> str | None:
         )
     if not 0 <= config.beta < 1:
         return f"beta {config.beta:g}: a leaky neuron needs 0 <= beta < 1; change beta"
+    if config.experts and config.expert_gate == "orthogonal":
+        return (
+            "its experts are made orthonormal for every sample, by products and a division of "
+            "spike rates that no neuron of a chip computes; train experts with expert_gate "
+            "'current' or 'output', or pathways"
+        )
+    if config.layer_norm:
+        return (
+            "layer_norm divides by how the currents of a whole layer spread in every step, and a "
+            "chip's neuron sees only its own; train without it: the weights are standardised anyway"
+        )
     if config.by_task:
         return (
             f"its {config.tasks} tasks have {config.by_task}, and a chip changes task by "

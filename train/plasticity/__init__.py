@@ -1,7 +1,8 @@
 """How much a network can still learn: what of it is in use, and how its tasks pull at it.
 
 `metrics` has the equations on plain tensors; `measures` applies them to a network on transitions,
-which `experience` plays with an agent; `renewal` gives dormant neurons new weights (ReDo).
+which `experience` plays with an agent; `renewal` gives new weights to dormant neurons (ReDo) and
+to heads.
 """
 
 import lazy_loader

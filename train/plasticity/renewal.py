@@ -1,4 +1,4 @@
-"""New weights for dormant neurons (ReDo)."""
+"""New weights: for dormant neurons (ReDo), and for the heads (reset)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from mtspark.train.networks import MTSparkNetwork, SpikingLayer
+from mtspark.train.networks import HEAD_SPREAD, MTSparkNetwork, SpikingLayer
 from mtspark.train.plasticity.measures import layer_activity
 from mtspark.train.plasticity.metrics import activity_scores, dormant
 
@@ -61,6 +61,29 @@ def renew_dormant(
     return {name: int(which.sum()) for name, which in asleep.items()}
 
 
+@torch.no_grad()
+def reset_heads(
+    network: MTSparkNetwork, target: MTSparkNetwork, optimizer: torch.optim.Optimizer | None = None
+) -> None:
+    """Draw the weights of the heads as those of a new network; layers before them stay.
+
+    Nikishin et al. 2022, arXiv:2205.07802.
+
+    Args:
+        network: its random numbers are PyTorch's.
+        target: gets the same heads, or it would teach the old values.
+        optimizer: its running means of the heads are set to 0.
+    """
+    for head, slow in ((network.advantage, target.advantage), (network.value, target.value)):
+        if head is None or slow is None:
+            continue
+        head.weight.normal_(std=HEAD_SPREAD)
+        head.bias.zero_()
+        slow.load_state_dict(head.state_dict())
+        for parameter in (head.weight, head.bias):
+            _forget(optimizer, parameter, slice(None))
+
+
 def _renew(layer: SpikingLayer, which: Tensor, optimizer: torch.optim.Optimizer | None) -> None:
     """Draw the weights of some neurons as PyTorch draws those of a new layer."""
     weight, bias = layer.synapses.weight, layer.synapses.bias
@@ -94,7 +117,7 @@ def _silence(layer: SpikingLayer, which: Tensor, optimizer: torch.optim.Optimize
 def _forget(
     optimizer: torch.optim.Optimizer | None,
     parameter: Tensor,
-    places: Tensor | tuple[slice, Tensor],
+    places: Tensor | slice | tuple[slice, Tensor],
 ) -> None:
     """Set an optimizer's running means at some places of a parameter to 0."""
     state = {} if optimizer is None else optimizer.state.get(parameter, {})

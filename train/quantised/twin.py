@@ -106,10 +106,11 @@ class Twin(nn.Module):
     def _gains(self, name: str) -> Tensor:
         """Gains of a layer's neurons under every task, float64 (tasks, *shape)."""
         network = self.network
-        contexts = network.context()
         # One task at a time, as the export asks: a product's last bit may depend on its batch.
-        gains_of_tasks = [network.gains(name, contexts[i : i + 1]) for i in range(len(contexts))]
-        ones = torch.ones(1, *network.layer_shapes[name], device=contexts.device)
+        tasks = range(network.config.tasks)
+        gains_of_tasks = [network.gains_of_tasks(name, slice(i, i + 1)) for i in tasks]
+        device = network.advantage.weight.device
+        ones = torch.ones(1, *network.layer_shapes[name], device=device)
         gains = torch.cat([ones if gain is None else gain for gain in gains_of_tasks])
         return gains.double().clamp(min=SMALLEST_GAIN)
 

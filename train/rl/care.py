@@ -6,7 +6,7 @@ import torch
 
 from mtspark.train.config import TrainConfig
 from mtspark.train.networks import MTSparkNetwork
-from mtspark.train.plasticity import Plasticity, Transitions, measure, renew_dormant
+from mtspark.train.plasticity import Plasticity, Transitions, measure, renew_dormant, reset_heads
 
 
 class Care:
@@ -22,6 +22,7 @@ class Care:
         self._config = config
         self._measured: Plasticity | None = None
         self._renewed: dict[str, int] | None = None
+        self._reset = False
 
     def due(self, updates: int) -> bool:
         """Whether it looks at the decisions of an update after so many updates."""
@@ -62,6 +63,19 @@ class Care:
                 optimizer,
             )
 
+    def reset(
+        self,
+        network: MTSparkNetwork,
+        target: MTSparkNetwork,
+        optimizer: torch.optim.Optimizer,
+        updates: int,
+    ) -> None:
+        """Draw the weights of the heads anew, where that is due after so many updates."""
+        wanted = self._config.plasticity
+        if _due(wanted.reset_every, updates) and updates // wanted.reset_every <= wanted.reset_most:
+            reset_heads(network, target, optimizer)
+            self._reset = True
+
     def measurements(self) -> dict[str, dict[str, float | None]]:
         """What was measured and done since the last call, by name and then by layer or game."""
         found: dict[str, dict[str, float | None]] = {}
@@ -79,7 +93,10 @@ class Care:
             found["gradient_norm"] = {**one.gradient_norm}
         if self._renewed is not None:
             found["renewed"] = {name: float(count) for name, count in self._renewed.items()}
+        if self._reset:
+            found["reset"] = {"heads": 1.0}
         self._measured = self._renewed = None
+        self._reset = False
         return found
 
 

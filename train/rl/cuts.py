@@ -37,7 +37,7 @@ class Cuts:
             draw_synapses(network, densities, self._generator)
 
     def make(self, network: MTSparkNetwork, target: MTSparkNetwork, share: float) -> None:
-        """Make the cuts that are due after a share of the run; both networks have the same.
+        """Make the cuts that are due after a share of the run, of both networks or the actor's.
 
         Args:
             network: decides which synapses go.
@@ -51,11 +51,18 @@ class Cuts:
             self._exchanged = exchange_synapses(
                 network, pruning.layers, pruning.drop_fraction, self._generator
             )
-        for name in pruning.layers:
+        for name in () if pruning.scope == "actor" else pruning.layers:
             fast, slow = network.layer(name).mask, target.layer(name).mask
             assert fast is not None
             assert slow is not None
             slow.copy_(fast)
+
+    def restore_target(self, target: MTSparkNetwork) -> None:
+        """Give a target that was copied from the actor all its synapses, where it keeps them."""
+        for name in self._pruning.layers if self._pruning.scope == "actor" else ():
+            mask = target.layer(name).mask
+            assert mask is not None
+            mask.fill_(True)
 
     def exchanged(self) -> dict[str, int]:
         """Synapses of each layer that were exchanged since the last call; empty without any."""

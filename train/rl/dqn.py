@@ -97,6 +97,7 @@ class DqnTrainer(Trainer):
         self._gradient_steps += 1
         if self._gradient_steps % config.replay.target_every == 0:
             self.target.load_state_dict(self.network.state_dict())
+            self.cuts.restore_target(self.target)
         return loss.detach()
 
     @torch.no_grad()

@@ -89,6 +89,7 @@ class Trainer(ABC):
         if config.quiet_biases:
             quiet_biases(self.network)
         self.target = copy.deepcopy(self.network).eval()
+        self.cuts.restore_target(self.target)
         self.cost = (
             OperationCost(config, self.network, self.device) if config.operation_penalties else None
         )
@@ -214,6 +215,7 @@ class Trainer(ABC):
         share = self.progress.steps / self.schedule.planned
         self._cut_synapses(share)
         updates = self.progress.updates
+        self.care.reset(self.network, self.target, self.optimizer, updates)
         if not self._looks_at(updates):
             return
         seen = self.recent.transitions(self.target)

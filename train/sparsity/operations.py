@@ -41,7 +41,8 @@ def synapses_met(network: MTSparkNetwork) -> dict[str, Tensor]:
         met[name] = functional.pad(reached, (0, rest[2], 0, rest[1]))
     last = names[-1]
     head = network.advantage.weight
-    met[last] = torch.full(shapes[last], float(len(head)), dtype=head.dtype, device=head.device)
+    count = float(network.config.actions)
+    met[last] = torch.full(shapes[last], count, dtype=head.dtype, device=head.device)
     return met
 
 
