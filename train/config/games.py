@@ -421,6 +421,7 @@ class TrainConfig:
             "favoured_action": self.favoured_action is not None,
             "plasticity": self.plasticity != standard,
             "network.dueling": self.network.dueling,
+            "pruning.method 'pathways'": bool(self.network.pathway_layers),
         }
         for name, is_given in given.items():
             if is_given:
