@@ -21,8 +21,8 @@ def train_command(
         str,
         typer.Argument(
             help="A TOML file or a shipped recipe: cartpole, pong, pong-dqn, breakout-teacher, "
-            "realtime-teacher, three-games, three-games-taught, dendrites (Atari); images (MNIST "
-            "and CIFAR-10); ablation (a grid of networks on images)."
+            "realtime-teacher, three-games, three-games-taught, three-games-pathways, dendrites "
+            "(Atari); images (MNIST and CIFAR-10); ablation (a grid of networks on images)."
         ),
     ] = "pong",
     folder: Annotated[
@@ -84,6 +84,18 @@ def train_command(
 
     static: sparse from the start at random places; the baseline that the others have to beat.
 
+    pathways: a share of the synapses for each task; where a chip plays one task at a time.
+
+    With magnitude, pruning.scope=actor leaves the target network whole; where cuts make the
+    learned values unstable.
+
+    What tasks share, --set network.NAME=VALUE:
+
+    experts: groups of hidden neurons that each task weighs; for tasks that need different features.
+    expert_gate=current deploys as thresholds, output one task at a time, orthogonal not at all.
+
+    heads: task gives each task a head; where the same action means different things.
+
     Plasticity, --set plasticity.NAME=N:
 
     measure_every: updates between two measurements in the log; to see whether a long run can still
@@ -91,7 +103,11 @@ def train_command(
 
     redo_every: updates between two renewals of dormant neurons (ReDo); where that log shows many.
 
+    reset_every: updates between two resets of the head; where values stopped following the games.
+
     weight_decay: shrinks all weights; where the log shows weight norms that grow without end.
+
+    network.layer_norm (true or false): as a comparison only, since no chip computes it.
     """
     from mtspark.core.errors import BadRequestError
     from mtspark.train.config import TrainConfig, override, read_recipe, to_config

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 
 from mtspark.train.config.games import ReplayConfig, TrainConfig
 from mtspark.train.config.images import ImageConfig
@@ -15,7 +15,12 @@ def notes(config: TrainConfig | ImageConfig) -> list[str]:
     """List what a user should know of a run, a line each; default values never give a note."""
     lines = []
     reason = why_not_deployable(config.network)
-    if reason is not None:
+    if reason is not None and why_not_deployable(replace(config.network, tasks=1)) is None:
+        lines.append(
+            f"mtspark export takes one task at a time (--task NAME): {config.network.tasks} tasks "
+            f"have {config.network.by_task}"
+        )
+    elif reason is not None:
         lines.append(f"mtspark export will refuse this network: {reason}")
     if config.compiled and config.network.neuron == "relu":
         lines.append("compiled has no effect: only the steps of spiking neurons are compiled")
