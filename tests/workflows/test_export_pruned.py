@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from mtspark.convert.nir.agent import agent_to_nir
 from mtspark.core.chip_network import ConnectionKind
 from mtspark.core.errors import BadNetworkError, BadRequestError
 from mtspark.deploy.bundle import load_bundle
@@ -18,12 +19,14 @@ from mtspark.sim.backends.reference import ReferenceChip
 from mtspark.sim.engine.chip import EngineChip
 from mtspark.train.checkpoint.agent import Agent, load_agent, save_agent
 from mtspark.train.checkpoint.single import single_task
+from mtspark.train.checkpoint.union import side_by_side
 from mtspark.train.networks.network import NetworkTrace
+from mtspark.train.networks.variants import why_not_deployable
 from mtspark.workflows.diff import diff
 from mtspark.workflows.explain import explain
 from mtspark.workflows.export.fidelity import fidelity_of
 from mtspark.workflows.export.pipeline import export_to
-from mtspark.workflows.export.request import ExportRequest
+from mtspark.workflows.export.request import ExportRequest, check_options
 
 MakeAgent = Callable[..., Agent]
 
@@ -48,6 +51,20 @@ def pathways(make_agent: MakeAgent) -> Agent:
     return agent
 
 
+def with_random_paths(agent: Agent, share: float = 0.3) -> Agent:
+    """The agent with other paths for each task, and currents that make all its layers fire."""
+    generator = torch.Generator().manual_seed(7)
+    network = agent.network
+    with torch.no_grad():
+        for name in network.config.pathway_layers:
+            paths = network.layer(name).paths
+            assert paths is not None
+            paths.copy_(torch.rand(paths.shape, generator=generator) < share)
+        for name in network.layer_names:
+            network.layer(name).standardise.gain.mul_(4)
+    return agent
+
+
 def frames_of(agent: Agent, count: int = 12) -> np.ndarray:
     generator = np.random.default_rng(5)
     shape = (count, *agent.network.config.observation_shape)
@@ -66,12 +83,8 @@ def frames_of(agent: Agent, count: int = 12) -> np.ndarray:
 def test_one_task_alone_computes_what_it_computed_among_others(
     make_agent: MakeAgent, changes: dict[str, Any], tmp_path: Path
 ) -> None:
-    agent = make_agent(**changes)
+    agent = with_random_paths(make_agent(**changes))
     with torch.no_grad():
-        for name in agent.network.config.pathway_layers:
-            paths = agent.network.layer(name).paths
-            assert paths is not None
-            paths.copy_(torch.rand(paths.shape) < 0.3)
         if agent.network.config.context == "prototype":
             agent.network.context.vectors.copy_(torch.rand(2, 4))
     frames = torch.from_numpy(frames_of(agent))
@@ -137,6 +150,73 @@ def test_a_pathway_goes_to_the_chip_pruned_and_no_spike_changes(
     assert fidelity_of(small).pruned == result.export.pruning
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"pathway_layers": ("conv1", "hidden")},
+        {"pathway_layers": ("hidden",), "dendrite_layers": ("conv2", "hidden")},
+        {"pathway_layers": ("conv2", "hidden"), "context": "embedding", "context_size": 4},
+        {"experts": 2, "expert_gate": "output", "dendrite_segments": 0},
+        {"pathway_layers": ("hidden",), "experts": 5, "dueling": False},
+    ],
+)
+def test_tasks_side_by_side_compute_what_they_computed_and_switch_by_thresholds(
+    make_agent: MakeAgent, changes: dict[str, Any]
+) -> None:
+    agent = with_random_paths(make_agent(**changes))
+    union = side_by_side(agent)
+    assert why_not_deployable(union.network.config) is None
+    frames = torch.from_numpy(frames_of(agent))
+    for index in range(2):
+        own = torch.full((len(frames),), index)
+        before, after = NetworkTrace(), NetworkTrace()
+        values = agent.network(frames, own, before)
+        torch.testing.assert_close(union.network(frames, own, after), values, atol=1e-4, rtol=1e-4)
+        for name, layer in before.layers.items():
+            spikes = after.layers[name].spikes
+            if spikes.shape == layer.spikes.shape:
+                assert torch.equal(spikes, layer.spikes)
+                continue
+            # (T, batch, tasks * channels, ...): this task's, and none of the other's.
+            parts = spikes.unflatten(2, (2, -1))
+            assert torch.equal(parts[:, :, index], layer.spikes)
+            assert layer.spikes.any()
+            assert not parts[:, :, 1 - index].any()
+    # The export checks that nothing but thresholds differs between the tasks.
+    assert agent_to_nir(union).keys() == {task.name for task in agent.tasks}
+
+
+def test_side_by_side_is_refused_where_it_cannot_help(make_agent: MakeAgent) -> None:
+    with pytest.raises(BadRequestError, match="thresholds alone"):
+        side_by_side(make_agent())
+    heads = make_agent(heads="task")
+    with pytest.raises(BadRequestError, match="--task NAME"):
+        side_by_side(heads)
+    assert "--side-by-side" not in str(why_not_deployable(heads.network.config))
+    both = ExportRequest(source=heads, task="pong", side_by_side=True)
+    with pytest.raises(BadRequestError, match="leave it or --task out"):
+        check_options(both)
+
+
+@pytest.mark.slow
+def test_a_union_goes_to_the_chip_pruned_and_each_task_gives_the_values_of_its_own_bundle(
+    pathways: Agent, tmp_path: Path, read_here: None
+) -> None:
+    request = ExportRequest(source=pathways, side_by_side=True, prune=True)
+    union = export_to(request, tmp_path / "union").bundle.network
+    assert union.population("hidden").size < 48
+    links = {link.target: link for link in union.connections}
+    assert links["hidden"].kind is ConnectionKind.SPARSE
+    frames = frames_of(pathways, 40)
+    for row, task in enumerate(pathways.tasks):
+        values = pathways.network(torch.from_numpy(frames), torch.full((40,), row)).detach().numpy()
+        chip = ReferenceChip(union).decide(frames, row)
+        np.testing.assert_array_equal(EngineChip(union).decide(frames, row).values, chip.values)
+        legal = list(task.legal_actions)
+        same = chip.values[:, legal].argmax(1) == values[:, legal].argmax(1)
+        assert same.mean() > 0.8
+
+
 @pytest.mark.slow
 def test_what_compares_all_neurons_says_why_it_cannot(
     pathways: Agent, tmp_path: Path, read_here: None
@@ -154,7 +234,7 @@ def test_what_compares_all_neurons_says_why_it_cannot(
 def test_tasks_with_synapses_of_their_own_are_refused_with_what_helps(
     pathways: Agent, tmp_path: Path
 ) -> None:
-    with pytest.raises(BadNetworkError, match=r"2 tasks have synapses of their own.*--task NAME"):
+    with pytest.raises(BadNetworkError, match=r"2 tasks have synapses .*of their own.*--task NAME"):
         export_to(ExportRequest(source=pathways), tmp_path / "all")
     assert not (tmp_path / "all").exists()
     with pytest.raises(BadRequestError, match="tennis"):

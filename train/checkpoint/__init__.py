@@ -1,7 +1,7 @@
 """Agent files and other PyTorch files of training runs, also untrusted ones.
 
 `agent` reads and writes agents; `archive` checks a file before anything in it is read; `single`
-takes one task out of an agent.
+takes one task out of an agent, and `union` puts all of them side by side.
 """
 
 import lazy_loader

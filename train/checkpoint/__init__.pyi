@@ -8,3 +8,4 @@ from .archive import read_tensors as read_tensors
 from .archive import weights_in as weights_in
 from .archive import with_tensors as with_tensors
 from .single import single_task as single_task
+from .union import side_by_side as side_by_side

@@ -69,7 +69,8 @@ def decided_fields(variant: str | None, neuron: str | None) -> dict[str, Any]:
 
 
 ONE_TASK = "export one task at a time: mtspark export AGENT --task NAME"
-"""What helps where tasks differ in more than thresholds."""
+ALL_TASKS = "or all with neurons of their own: --side-by-side"
+"""What helps where tasks differ in more than thresholds; the second, where they share a head."""
 
 
 def why_not_deployable(config: NetworkConfig) -> str | None:
@@ -107,9 +108,10 @@ def why_not_deployable(config: NetworkConfig) -> str | None:
             "chip's neuron sees only its own; train without it: the weights are standardised anyway"
         )
     if config.by_task:
+        together = "" if config.heads == "task" else f"; {ALL_TASKS}"
         return (
             f"its {config.tasks} tasks have {config.by_task}, and a chip changes task by "
-            f"thresholds alone; {ONE_TASK}"
+            f"thresholds alone; {ONE_TASK}{together}"
         )
     if not config.threshold > 0:
         return f"threshold {config.threshold:g}: a neuron at rest would fire; use one above 0"

@@ -129,6 +129,16 @@ class ExportOptions:
             heading=False,
         ),
     ] = None
+    side_by_side: Annotated[
+        bool,
+        Option(
+            "Of tasks with synapses of their own, give each neurons of its own, too: one network, "
+            "and a task switch writes thresholds alone.",
+            (Source.AGENT,),
+            flag="--side-by-side",
+            heading=False,
+        ),
+    ] = False
     prune: Annotated[
         bool,
         Option(
@@ -516,6 +526,8 @@ def check_options(options: ExportOptions) -> None:
         check_shape(options.input_shape, f"--input-shape {','.join(map(str, options.input_shape))}")
     if options.weight_bits is not None:
         check_weight_bits(options.weight_bits)
+    if options.side_by_side and options.task is not None:
+        raise BadRequestError("--side-by-side is for all tasks; leave it or --task out")
     if options.palette_chip is not None and options.palette is None:
         raise BadRequestError("--palette-chip says whose cores get a palette; add --palette N")
     if options.input_bits not in (0, 8):

@@ -38,7 +38,7 @@ NETX = "network.net"
 def read_agent(export: Export) -> Export:
     """Load the checkpoint, or save the agent and load that: what is exported is what is kept."""
     from mtspark.deploy.bundle import AGENT
-    from mtspark.train.checkpoint import agent_bytes, load_agent, single_task
+    from mtspark.train.checkpoint import agent_bytes, load_agent, side_by_side, single_task
     from mtspark.train.sparsity import path_sharing
 
     path = export.request.path
@@ -51,6 +51,11 @@ def read_agent(export: Export) -> Export:
         "mtspark": __version__,
     }
     task = export.request.task
+    if export.request.side_by_side:
+        agent = side_by_side(agent)
+        provenance["side_by_side"] = f"{len(agent.tasks)} tasks"
+        files = {AGENT: agent_bytes(agent)}
+        return replace(export, agent=agent, provenance=provenance, files=files)
     if task is None:
         return replace(export, agent=agent, provenance=provenance, files={AGENT: content})
     whole, agent = agent, single_task(agent, task)
