@@ -20,9 +20,10 @@ def train_command(
     recipe: Annotated[
         str,
         typer.Argument(
-            help="A TOML file or a shipped recipe: cartpole, pong, pong-dqn, breakout-teacher, "
-            "realtime-teacher, three-games, three-games-taught, three-games-pathways, dendrites "
-            "(Atari); images (MNIST and CIFAR-10); ablation (a grid of networks on images)."
+            help="A TOML file or a shipped recipe: cartpole, lunarlander, pendulum, halfcheetah "
+            "(Gymnasium); doorkey (MiniGrid); pong, pong-dqn, breakout-teacher, realtime-teacher, "
+            "three-games, three-games-taught, three-games-pathways, dendrites (Atari); images "
+            "(MNIST and CIFAR-10); ablation (a grid of networks on images)."
         ),
     ] = "pong",
     folder: Annotated[
@@ -109,19 +110,46 @@ def train_command(
 
     network.layer_norm (true or false): as a comparison only, since no chip computes it.
     """
-    from mtspark.core.errors import BadRequestError
-    from mtspark.train.config import TrainConfig, override, read_recipe, to_config
+    given = {"total_steps": steps, "seed": seed, "device": device, "compiled": compiled}
+    changed = {key: value for key, value in given.items() if value is not None}
+    fields, dropped = _fields(recipe, game, variant, changed, assignments or [])
+    _start(fields, recipe, folder, data, dropped, shown=list_fields)
+
+
+def _fields(
+    recipe: str,
+    games: list[str] | None,
+    variant: str | None,
+    changed: dict[str, Any],
+    assignments: list[str],
+) -> tuple[dict[str, Any], str]:
+    """The fields of a recipe with what the options change; a note on what was dropped."""
+    from mtspark.train.config import override, read_recipe
 
     fields, dropped = read_recipe(recipe), ""
-    if game:
-        fields, dropped = _with_games(fields, game)
+    if games:
+        fields, dropped = _with_games(fields, games)
     if variant is not None:
         fields = override(fields, [f"network.variant={variant}"])
-    given = {"total_steps": steps, "seed": seed, "device": device, "compiled": compiled}
-    fields.update({key: value for key, value in given.items() if value is not None})
-    fields = override(fields, assignments or [])
+    fields.update(changed)
+    return override(fields, assignments), dropped
+
+
+def _start(
+    fields: dict[str, Any],
+    recipe: str,
+    folder: Path | None,
+    data: Path | None,
+    dropped: str,
+    *,
+    shown: bool,
+) -> None:
+    """Show the configuration, or train by it."""
+    from mtspark.core.errors import BadRequestError
+    from mtspark.train.config import TrainConfig, to_config
+
     config = to_config(fields, recipe)
-    if list_fields:
+    if shown:
         import json
         from dataclasses import asdict
 

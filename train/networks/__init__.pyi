@@ -1,9 +1,11 @@
 from .config import FIRST_FIELDS as FIRST_FIELDS
 from .config import HIDDEN as HIDDEN
+from .config import OVERLAP_RULES as OVERLAP_RULES
 from .config import YOUNG_FIELDS as YOUNG_FIELDS
 from .config import ConvSize as ConvSize
 from .config import NetworkConfig as NetworkConfig
 from .config import NeuronConstants as NeuronConstants
+from .config import OverlapRule as OverlapRule
 from .config import check_network_config as check_network_config
 from .config import network_to_json as network_to_json
 from .dendrites import ActiveDendrites as ActiveDendrites
@@ -16,8 +18,6 @@ from .network import SpikingLayer as SpikingLayer
 from .network import legal_action_mask as legal_action_mask
 from .network import mask_illegal as mask_illegal
 from .neurons import spike_with_surrogate as spike_with_surrogate
-from .paths import OVERLAP_RULES as OVERLAP_RULES
-from .paths import OverlapRule as OverlapRule
 from .paths import combined_gradient as combined_gradient
 from .variants import NEURONS as NEURONS
 from .variants import VARIANTS as VARIANTS

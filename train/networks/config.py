@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, astuple, dataclass, fields
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 from mtspark.core.environments import MESSAGES_PER_DEVIATION
 from mtspark.core.errors import BadNetworkError, one_line
 
 HIDDEN = "hidden"
 """Name of the fully connected layer; the convolutions are conv1, conv2 and so on."""
+
+OverlapRule = Literal["participants", "sum", "mean", "euclidean", "stochastic"]
+"""How the gradients of tasks that share a weight are combined, see
+:func:`mtspark.train.networks.paths.combined_gradient`."""
+OVERLAP_RULES: tuple[OverlapRule, ...] = get_args(OverlapRule)
 
 SELECTIONS = ("absolute_max", "max")
 """Rules that choose the dendritic segment that counts."""

@@ -16,12 +16,13 @@ from mtspark.train.networks.config import (
     HIDDEN,
     NetworkConfig,
     NeuronConstants,
+    OverlapRule,
     check_network_config,
 )
 from mtspark.train.networks.dendrites import ActiveDendrites, TaskContext
 from mtspark.train.networks.experts import orthonormal
 from mtspark.train.networks.neurons import DeployableLeaky, run_layer
-from mtspark.train.networks.paths import OverlapRule, weights_of_tasks
+from mtspark.train.networks.paths import weights_of_tasks
 
 ILLEGAL_ACTION_VALUE = -1e9
 HEAD_SPREAD = 0.01

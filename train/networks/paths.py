@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, get_args
+from typing import Any
 
 import torch
 from torch import Tensor
 
-OverlapRule = Literal["participants", "sum", "mean", "euclidean", "stochastic"]
-"""How the gradients of tasks that share a weight are combined, see :func:`combined_gradient`."""
-OVERLAP_RULES: tuple[OverlapRule, ...] = get_args(OverlapRule)
+from mtspark.train.networks.config import OverlapRule
 
 
-def combined_gradient(gradients: Tensor, paths: Tensor, present: Tensor, rule: str) -> Tensor:
+def combined_gradient(
+    gradients: Tensor, paths: Tensor, present: Tensor, rule: OverlapRule
+) -> Tensor:
     """Combine the gradients of the tasks that use a weight (NPF and DAPD, NeurIPS 2024, code).
 
     With m_n the mask of task n and g_n its gradient:
@@ -29,7 +29,7 @@ def combined_gradient(gradients: Tensor, paths: Tensor, present: Tensor, rule: s
         gradients: (present tasks, *weights).
         paths: (tasks, *weights) True where a task uses a weight.
         present: indices of the present tasks in `paths`.
-        rule: one of :data:`OVERLAP_RULES`.
+        rule: one of these.
 
     Returns:
         A gradient in the shape of the weights; 0 where no present task uses one.
@@ -54,7 +54,9 @@ class _WeightsOfTasks(torch.autograd.Function):
     """Mask shared weights for every present task; backward by a rule of overlapping paths."""
 
     @staticmethod
-    def forward(ctx: Any, weight: Tensor, paths: Tensor, present: Tensor, rule: str) -> Tensor:
+    def forward(
+        ctx: Any, weight: Tensor, paths: Tensor, present: Tensor, rule: OverlapRule
+    ) -> Tensor:
         ctx.save_for_backward(paths, present)
         ctx.rule = rule
         return weight * paths[present]
@@ -65,7 +67,7 @@ class _WeightsOfTasks(torch.autograd.Function):
         return combined_gradient(grad_outputs[0], paths, present, ctx.rule), None, None, None
 
 
-def weights_of_tasks(weight: Tensor, paths: Tensor, present: Tensor, rule: str) -> Tensor:
+def weights_of_tasks(weight: Tensor, paths: Tensor, present: Tensor, rule: OverlapRule) -> Tensor:
     """Return the weights of each present task, (present tasks, *weights).
 
     Args:
