@@ -133,7 +133,8 @@ class Tutorial(nn.Module):
 
 
 def make_tutorial() -> nn.Module:
-    torch.manual_seed(1)
+    # Weights with which some answers change.
+    torch.manual_seed(5)
     return Tutorial()
 
 
@@ -154,7 +155,7 @@ def test_the_approximation_is_measured_on_the_sample_and_never_silent(
     # The network's own answers beside the module's.
     theirs = module(images).sum(0).detach().numpy().argmax(1)
     ours = chip.evaluate(images.numpy(), theirs).float_accuracy
-    assert cost.same_answer == round(ours * 40)
+    assert cost.same_answer == round(ours * 40) < 40
     assert 0 < cost.layers[0].different < cost.layers[0].compared
     for sentence in cost.sentences:
         assert sentence.replace("--max-pool or", "max_pool='or'") in caplog.text
@@ -170,13 +171,13 @@ def test_the_approximation_is_measured_on_the_sample_and_never_silent(
 def test_labels_of_a_loader_give_the_accuracy_of_both() -> None:
     module = make_tutorial()
     images = (torch.rand(12, 1, 8, 8, generator=torch.Generator().manual_seed(2)) < 0.5).float()
-    labels = torch.arange(12) % 4
+    labels = module(images).sum(0).argmax(1)
     pairs = torch.utils.data.TensorDataset(images, labels)
     loader = torch.utils.data.DataLoader(pairs, batch_size=12)
     chip = mtspark.export(module, sample=loader, max_pool="or")
-    cost, answers = chip.fidelity.max_pool, module(images).sum(0).argmax(1)
-    assert cost.right == (answers == labels).sum()
-    assert cost.right_exchanged == round(chip.evaluate(images, labels).float_accuracy * 12)
+    cost = chip.fidelity.max_pool
+    assert cost.right == 12
+    assert cost.right_exchanged == round(chip.evaluate(images, labels).float_accuracy * 12) < 12
     accuracies = f"(accuracy {cost.right_exchanged / 12:.1%}, of the module {cost.right / 12:.1%})"
     assert accuracies in cost.sentences[-1]
 

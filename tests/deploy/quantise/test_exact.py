@@ -426,3 +426,56 @@ def test_where_biases_cannot_be_whole_thresholds_are() -> None:
     # Biases that can be whole come first: thresholds one lower need no program.
     whole = replace(wanted, biases=np.array([[1 / 4]]))
     assert refinements(whole, **given).tolist() == [4]
+
+
+def test_a_threshold_that_rounds_to_nothing_is_not_met_by_silence() -> None:
+    """v <- v / 2 + W x / 2, a spike where v >= 1e-4: far below a step of the weights."""
+    one = np.ones(1)
+    node = nir.LIF(tau=2 * one, r=one, v_leak=0 * one, v_threshold=1e-4 * one, v_reset=0 * one)
+    graph = chain((1,), nir.Linear(np.array([[1e3 * np.pi]])), node)
+    spikes = np.zeros((STEPS, 1))
+    spikes[3] = 1
+    ours, chip, _ = both(graph, spikes, fires_at_threshold=True)
+    assert np.flatnonzero(ours).tolist() == [3]
+    assert np.array_equal(chip, ours)
+
+
+def test_sums_a_hair_below_a_threshold_by_their_biases_do_not_meet_it() -> None:
+    """Biases are 1/4096 of a weight's step, less than a mantissa: it must not be given away."""
+    generator = np.random.default_rng(9)
+    weights = generator.integers(-2, 4, (40, 6))
+    weights[:, 0] = 100
+    bias, threshold = generator.integers(-1, 2, 40) / 4096, generator.integers(1, 6, 40)
+    spikes = generator.random((STEPS, 6)) < 0.4
+    spikes[:, 0] = 0
+    wanted, ties = integrate(spikes @ weights.T + bias, threshold, "zero", at=True)
+    assert ties > 5
+    graph = chain((6,), nir.Affine(weights.astype(float), bias), neurons((40,), threshold))
+    ours, chip, exact = both(graph, spikes, fires_at_threshold=True)
+    assert np.array_equal(ours, wanted)
+    assert np.array_equal(chip, wanted)
+    assert exact == [40]
+
+
+def test_a_threshold_a_hair_above_a_sum_beside_a_neuron_that_needs_equality() -> None:
+    generator = np.random.default_rng(8)
+    weights = generator.integers(-2, 4, (40, 6))
+    threshold = generator.integers(1, 6, 40) + 1e-3
+    bias = np.zeros(40)
+    bias[0] = np.pi / 10
+    spikes = generator.random((STEPS, 6)) < 0.4
+    wanted, _ = integrate(spikes @ weights.T, threshold, "zero", at=True)
+    graph = chain((6,), nir.Affine(weights.astype(float), bias), neurons((40,), threshold))
+    _, chip, _ = both(graph, spikes, fires_at_threshold=True)
+    assert np.array_equal(chip[:, 1:], wanted[:, 1:])
+
+
+@pytest.mark.parametrize(("tau", "exact"), [(2.0, 3), (4.0, 3), (3.0, 0)])
+def test_neurons_whose_decay_is_rounded_are_not_counted_as_exact(tau: float, exact: int) -> None:
+    """Of 4096 parts, a half and three quarters are whole, two thirds are not."""
+    ones = np.ones(3)
+    node = nir.LIF(
+        tau=tau * ones, r=tau * ones, v_leak=0 * ones, v_threshold=ones, v_reset=0 * ones
+    )
+    graph = chain((2,), nir.Linear(np.ones((3, 2))), node)
+    assert both(graph, np.ones((STEPS, 2)))[2] == [exact]
