@@ -80,6 +80,10 @@ def test_it_plays_on_the_chip_as_in_torch(task: Task, tmp_path: Path) -> None:
     chip.save(tmp_path / "own.deploy")
     saved = mtspark.load_bundle(tmp_path / "own.deploy")
     assert saved.play("CartPole-v1", seed=7).run.episodes[0] == played.run.episodes[0]
+    (row,) = mtspark.evaluate(saved, episodes=2, seed=7).games
+    assert row.backend == "engine"
+    assert row.returns[0] == played.run.episodes[0].score
+    assert saved.explain("CartPole-v1", decisions=8, episodes=0).to_json()["task"] == "CartPole-v1"
     looped = saved.hil("CartPole-v1", seed=7).to_json()["points"][0]["episodes"][0]
     assert looped["return"] == played.run.episodes[0].score
 

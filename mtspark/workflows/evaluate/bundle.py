@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
 Observers = tuple[Callable[[Moment], None], ...]
 
-PLAYERS = (BackendName.TORCH.value, BackendName.ENGINE.value)
+PLAYERS = (BackendName.TORCH, BackendName.ENGINE)
 """Who plays, in the order of the rows."""
 SEEDS = 2**30
 """Games can be seeded with 0 to one less."""
@@ -141,8 +142,9 @@ def evaluate_bundle(
                 request.max_decisions,
             )
             stored = {row.backend: row for row in known if row.question == question}
-            pair = [stored[name] for name in PLAYERS if name in stored]
-            if len(pair) == len(PLAYERS):
+            players = [player.value for player in _players(bundle)]
+            pair = [stored[name] for name in players if name in stored]
+            if len(pair) == len(players):
                 games += pair
             else:
                 rows, cost = pair_of_rows(bundle, *question, progress=progress)
@@ -202,7 +204,7 @@ def pair_of_rows(
     *,
     progress: ProgressCallback = no_progress,
 ) -> tuple[list[GameRow], Cost]:
-    """Play float network and chip on the same starts.
+    """Play float network and chip on the same starts; the chip alone where there is no agent.
 
     Returns:
         Rows of both, the chip's with their agreement; and what a decision costs on the main card.
@@ -213,18 +215,22 @@ def pair_of_rows(
     same, asked = 0, 0
     runs: dict[str, Run] = {}
     shares = ShareCounter(network)
-    with open_backend(BackendName.TORCH, bundle, task) as torch_agent:
+    players = _players(bundle)
+    floats = BackendName.TORCH in players
+    with open_backend(BackendName.TORCH, bundle, task) if floats else nullcontext() as torch_agent:
 
         def ask_torch(moment: Moment) -> None:
             nonlocal same, asked
             shares.add(moment.decision.activity.window, moment.frames, moment.episodes)
+            if torch_agent is None:
+                return
             answer = torch_agent.decide(moment.frames, index)
             chosen = chosen_actions(answer.values, known, moment.masks)
             agree = same_actions(chosen, moment.actions, box_of(known))
             same += int(agree.sum())
             asked += len(agree)
 
-        for name in (BackendName.TORCH, BackendName.ENGINE):
+        for name in players:
             with open_backend(name, bundle, task) as player:
                 stage = f"{task}, sticky {sticky:g}, {name.value}"
                 observers = [episode_reports(progress, stage, episodes)]
@@ -246,7 +252,7 @@ def pair_of_rows(
                     observe=observe,
                 )
     notes = {key: network.provenance.get(key) for key in QUANTISATION}
-    on_torch, on_chip = (
+    *on_torch, on_chip = (
         replace(
             game_row(run.episodes, task, name, sticky, seed, bundle.network_hash, max_decisions),
             quantisation=notes,
@@ -255,5 +261,11 @@ def pair_of_rows(
     )
     played = runs[BackendName.ENGINE.value]
     _, cost = mean_cost(played.counts, network, load_card(DEFAULT_CARD), played.sent, shares)
-    agreed = replace(on_chip, action_agreement=same / asked, decisions_compared=asked)
-    return [on_torch, agreed], cost
+    if floats:
+        on_chip = replace(on_chip, action_agreement=same / asked, decisions_compared=asked)
+    return [*on_torch, on_chip], cost
+
+
+def _players(bundle: Bundle) -> tuple[BackendName, ...]:
+    """Who plays: the chip alone where the bundle has no agent, as of a module of the user's own."""
+    return PLAYERS if AGENT in bundle.files else PLAYERS[1:]

@@ -204,7 +204,9 @@ def write_module_graph(export: Export) -> Export:
         graph = network_to_nir(export.float_network)
     except BadNetworkError as error:
         return replace(export, graph_warning=f"no NIR graph was written: {error}")
-    files = {**export.files, GRAPH: graph_bytes(graph)}
+    acts = export.request.environment
+    name = GRAPH if acts is None else f"graph.{acts.name}.nir"
+    files = {**export.files, name: graph_bytes(graph)}
     return replace(export, files=files)
 
 
