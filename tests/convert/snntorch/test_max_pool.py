@@ -327,6 +327,25 @@ def test_a_max_of_anything_else_is_refused(name: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+class OfMembranes(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.lif1 = snn.Leaky(0.5, threshold=0.5)
+        self.lif2 = snn.Leaky(0.5, threshold=0.5, init_hidden=True)
+
+    def forward(self, x: Any) -> Any:
+        mem, out = self.lif1.init_leaky(), []
+        for frame in x:
+            _, mem = self.lif1(frame, mem)
+            out.append(self.lif2(functional.max_pool2d(mem, 2)))
+        return torch.stack(out)
+
+
+def test_a_max_of_membranes_is_refused() -> None:
+    with pytest.raises(BadNetworkError, match="max_pool2d of a membrane is not linear"):
+        trace_module(OfMembranes(), name="net", input_shape=(1, 4, 4), time_steps=4)
+
+
 def test_the_refusal_of_a_max_of_currents_names_the_approximation() -> None:
     module = nn.Sequential(
         nn.Conv2d(1, 2, 3), nn.MaxPool2d(2), snn.Leaky(0.9, init_hidden=True), nn.Flatten()
