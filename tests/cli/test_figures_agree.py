@@ -59,6 +59,9 @@ def test_a_run_and_the_page_have_one_bill(outputs: Outputs, task: str) -> None:
     (run,), (alone,) = outputs.run[task]["energy_on_chip"], outputs.run[task]["energy"]
     page = next(one for one in outputs.page[task]["energy"] if one["card_key"] == run["card_key"])
     assert {name: page[name] for name in run} == run
+    # The first sentences are of one cost, rival, mapping and time.
+    assert outputs.run[task]["cost"] == outputs.page[task]["cost"]
+    assert outputs.run[task]["cost"]["dynamic_j_per_decision"] == page["dynamic_j_per_decision"]
     # The sum is that of its lines, by plain arithmetic.
     spent = [term["count_per_decision"] * (term["price_pj"] or 0.0) for term in run["terms"]]
     assert sum(spent) * 1e-12 == pytest.approx(run["dynamic_j_per_decision"], rel=1e-12)
@@ -103,10 +106,9 @@ def test_a_decision_takes_one_time_in_page_map_and_hil(
 ) -> None:
     page = outputs.chip(task, "loihi2")
     words = ("--task", task, "--seed", SEED)
-    mapped = outputs.json("map", *words, "--max-decisions", DECISIONS)
-    hil = outputs.json(
-        "hil", *words, "--max-decisions", DECISIONS, "--chip", "loihi2", "--backend", "reference"
-    )
+    words += ("--max-decisions", DECISIONS, "--details")
+    mapped = outputs.json("map", *words)
+    hil = outputs.json("hil", *words, "--chip", "loihi2", "--backend", "reference")
     assert f"a mean decision of {DECISIONS}" in " ".join(capsys.readouterr().out.split())
     modelled, time = hil["modelled"], mapped["decision_time"]
     assert time["total_us"] == page["decision_time_us"] == modelled["decision_time_us"]
