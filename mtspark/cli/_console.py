@@ -4,18 +4,29 @@ from __future__ import annotations
 
 import codecs
 import errno
+import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
 from rich.console import Console, ConsoleOptions, RenderHook
+from rich.measure import Measurement
 from rich.segment import Segment
+from rich.table import Table
 
 from mtspark.core.errors import MtsparkError
 from mtspark.core.interrupts import heeded_interrupts, patient_imports
 from mtspark.core.process import one_thread_each as one_thread_each
+
+WIDEST = 10_000
+"""Columns of a console on which the words of a table are measured."""
+NARROW = 60
+"""Columns below which a table of options leaves no room for their words."""
+LONGEST_WORD = 20
+"""That a table keeps whole on a narrow terminal."""
 
 
 def printable(text: str) -> str:
@@ -30,8 +41,26 @@ class _Printable:
         self._content = content
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Segment]:
+        if isinstance(self._content, Table):
+            options = _wide_enough(console, options, self._content)
         for text, style, control in console.render(self._content, options):
             yield Segment(text if control else printable(text), style, control)
+
+
+def _wide_enough(console: Console, options: ConsoleOptions, table: Table) -> ConsoleOptions:
+    """Keep words whole: half of a number says nothing, and the terminal breaks longer lines.
+
+    What is longer than :data:`LONGEST_WORD`, as a path, is broken within its column.
+    """
+    unbounded = options.update(width=WIDEST)
+    least = Measurement.get(console, unbounded, table).minimum
+    for column in table.columns:
+        parts = (column.header, *column.cells)
+        word = max(Measurement.get(console, unbounded, part).minimum for part in parts)
+        column.min_width = max(column.min_width or 0, min(word, LONGEST_WORD))
+        column.overflow = "fold"
+        least -= max(0, word - LONGEST_WORD)
+    return options.update(width=max(options.max_width, least))
 
 
 class _OnlyPrintable(RenderHook):
@@ -39,17 +68,30 @@ class _OnlyPrintable(RenderHook):
         return [_Printable(content) for content in renderables]
 
 
+class _Uncropped(Console):
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Print; lines that are longer than the terminal is wide are not cut off."""
+        super().print(*objects, **{"crop": False, **options})
+
+
 def new_console(**options: Any) -> Console:
     """Make a console that prints what it is given: names may look like markup, or hold escapes.
 
     A line with styles asks for `markup=True` and escapes every name in it.
     """
-    made = Console(markup=False, emoji=False, **options)
+    made = _Uncropped(markup=False, emoji=False, **options)
     made.push_render_hook(_OnlyPrintable())
     return made
 
 
 console = new_console()
+
+
+def help_style() -> Literal["rich"] | None:
+    """How typer lays out help: tables, or plain text where a terminal is too narrow for them."""
+    narrow = shutil.get_terminal_size().columns < NARROW
+    return None if narrow or os.environ.get("TERM") == "dumb" else "rich"
+
 
 MOST, MOST_RECORDED = 10**7, 10**5
 """Upper bounds of options that count games, images or decisions, and of recorded decisions."""

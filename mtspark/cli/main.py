@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from mtspark.cli._console import errors_as_one_line, run_program
+from mtspark.cli._console import errors_as_one_line, help_style, run_program
 from mtspark.core.version import __version__
 
 COMMANDS = {
@@ -57,7 +57,7 @@ class LazyCommands(TyperGroup):
         if cmd_name not in COMMANDS:
             return None
         module, function = COMMANDS[cmd_name].split(":")
-        single = typer.Typer(add_completion=False)
+        single = typer.Typer(add_completion=False, rich_markup_mode=help_style())
         single.command(cmd_name)(getattr(importlib.import_module(module), function))
         return typer.main.get_command(single)
 
@@ -82,6 +82,7 @@ class LazyCommands(TyperGroup):
 app = typer.Typer(
     cls=LazyCommands,
     no_args_is_help=True,
+    rich_markup_mode=help_style(),
     epilog=EPILOG,
     # What is not one of our errors is a bug: the plain traceback is what a report needs.
     pretty_exceptions_enable=False,

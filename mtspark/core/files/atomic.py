@@ -272,7 +272,7 @@ def writable_folder(folder: AnyPath) -> Path:
         probe.unlink()
     except OSError as error:
         raise BadFileError(
-            f"{folder}: cannot be written ({(error.strerror or str(error)).lower()}); "
+            f"{folder.absolute()}: cannot be written ({(error.strerror or str(error)).lower()}); "
             "choose another folder"
         ) from error
     return folder
