@@ -33,15 +33,13 @@ from mtspark.core.version import __version__
 from mtspark.deploy.bundle import Bundle, run_files
 from mtspark.sim.counts import ShareCounter
 from mtspark.sim.device import mean_bill
-from mtspark.sim.energy import Bill, load_card, price
+from mtspark.sim.energy import DEFAULT_CARD, Bill, load_card, price
 from mtspark.sim.play import Run
 from mtspark.sim.verdict import Cost, mean_cost
 
 FORMAT = "mtspark-run"
 VERSION = 1
 NOTE = "ESTIMATE: no neuromorphic hardware was measured"
-DEFAULT_CARD = "loihi2_pilotnet"
-"""The card that everything is priced by where no other is named; the page shows it first."""
 _ATTEMPTS = 5
 """A bundle that is replaced as often while its runs are read is rare enough."""
 

@@ -10,7 +10,7 @@ import typer
 from mtspark.cli._console import DETAILS, MOST, one_thread_each
 from mtspark.cli._progress import progress_bar
 from mtspark.core.files import check_target
-from mtspark.sim.results import DEFAULT_CARD
+from mtspark.sim.energy import DEFAULT_CARD
 
 
 def evaluate_command(

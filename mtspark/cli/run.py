@@ -11,7 +11,7 @@ from mtspark.cli._console import DETAILS, MOST, console, one_thread_each
 from mtspark.cli._progress import progress_bar
 from mtspark.core.errors import BadRequestError
 from mtspark.core.files import check_target, write_json
-from mtspark.sim.results import DEFAULT_CARD
+from mtspark.sim.energy import DEFAULT_CARD
 from mtspark.workflows.backends import BackendName
 
 if TYPE_CHECKING:

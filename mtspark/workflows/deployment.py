@@ -20,7 +20,7 @@ from mtspark.core.errors import BadFileError, BadRequestError
 from mtspark.core.files import AnyPath, write_bytes
 from mtspark.core.progress import ProgressCallback, no_progress
 from mtspark.deploy import bundle as bundles
-from mtspark.sim.results import DEFAULT_CARD
+from mtspark.sim.energy import DEFAULT_CARD
 from mtspark.workflows.backends import BackendName
 from mtspark.workflows.evaluate import (
     DataEvaluation,

@@ -15,6 +15,7 @@ from .cards import OPERATIONS as OPERATIONS
 from .cards import PriceCard as PriceCard
 from .cards import known_cards as known_cards
 from .cards import load_card as load_card
+from .main_card import DEFAULT_CARD as DEFAULT_CARD
 from .pricing import Bill as Bill
 from .pricing import Device as Device
 from .pricing import price as price

@@ -14,7 +14,7 @@ from mtspark.cli._console import LONGEST_WORD, help_style, new_console
 
 WIDTHS = (1, 20, 40, 79)
 NUMBERS = ("11,123.5", "-0.25", "100.0%", "16.9 k", "4,294,967,296")
-PATH = "/home/somebody/a/very/long/path/that/fits/nowhere/network.deploy"
+PATH = "/data/somebody/a/very/long/path/that/fits/nowhere/network.deploy"
 
 
 def printed(width: int, *objects: object) -> str:

@@ -139,7 +139,7 @@ def test_float_beside_chip_counts_numbers_within_a_twentieth(deployed: Deploymen
     got = np.concatenate([moment.actions for moment in seen])[:, 0]
     share = float((np.abs(wanted - got) <= 0.05 * 4).mean())
     assert 0.5 < share <= 1
-    _, on_chip = pair_of_rows(deployed.bundle, NAME, 0.0, 0, 1, 60)
+    (_, on_chip), _ = pair_of_rows(deployed.bundle, NAME, 0.0, 0, 1, 60)
     assert on_chip.action_agreement == pytest.approx(share, abs=1e-9)
 
 

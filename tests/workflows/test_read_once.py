@@ -225,9 +225,9 @@ def test_scores_are_not_stored_in_a_checkpoint_that_was_swapped_meanwhile(
     bundle, _ = pair
     into, other = tmp_path / "0.pt", (tmp_path / "1.pt").read_bytes()
 
-    def played(*_: Any, **__: Any) -> list[Any]:
+    def played(*_: Any, **__: Any) -> tuple[list[Any], None]:
         into.write_bytes(other)
-        return []
+        return [], None
 
     monkeypatch.setattr("mtspark.workflows.evaluate.bundle.pair_of_rows", played)
     monkeypatch.setattr("mtspark.workflows.evaluate.bundle.store", lambda *_: None)

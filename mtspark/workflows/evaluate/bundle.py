@@ -15,9 +15,8 @@ from mtspark.core.files import AnyPath, check_checkpoint_file, check_target, wri
 from mtspark.core.progress import ProgressCallback, begin, no_progress
 from mtspark.deploy.bundle import AGENT, Bundle
 from mtspark.sim.counts import ShareCounter
-from mtspark.sim.energy import load_card
+from mtspark.sim.energy import DEFAULT_CARD, load_card
 from mtspark.sim.play import Run, play
-from mtspark.sim.results import DEFAULT_CARD
 from mtspark.sim.verdict import Cost, mean_cost
 from mtspark.workflows.backends import BackendName, open_backend
 from mtspark.workflows.evaluate.images import image_rows

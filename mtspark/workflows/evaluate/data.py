@@ -19,9 +19,8 @@ from mtspark.core.progress import ProgressCallback, no_progress
 from mtspark.deploy.bundle import Bundle
 from mtspark.sim.counts import Counter, RunCounts, ShareCounter
 from mtspark.sim.device import mean_bill
-from mtspark.sim.energy import Bill, load_card
+from mtspark.sim.energy import DEFAULT_CARD, Bill, load_card
 from mtspark.sim.recording import own_values
-from mtspark.sim.results import DEFAULT_CARD
 from mtspark.sim.verdict import Cost, mean_cost
 from mtspark.workflows.backends import BackendName
 from mtspark.workflows.evaluate.kept import Keeper, KeptInputs

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mtspark.core.environments import box_of
-from mtspark.core.errors import BadNetworkError, BadRequestError
+from mtspark.core.errors import BadInputError, BadNetworkError, BadRequestError
 from mtspark.core.files import current_policy, read_whole
 from mtspark.core.version import __version__
 from mtspark.deploy.quantise import DEFAULT_STEPS
@@ -269,7 +269,9 @@ def _traced(
         try:
             traced = attempt(layout.shape, layout.time_steps)
         except BadNetworkError as error:
-            failure = error
+            # What a layout that runs meets in the network tells more than that another does not.
+            if failure is None or isinstance(failure, BadInputError):
+                failure = error
             continue
         if layout.series and traced.recording.held:
             continue

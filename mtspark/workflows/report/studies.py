@@ -12,9 +12,9 @@ from mtspark.core.progress import Progress, ProgressCallback
 from mtspark.deploy.bundle import Bundle
 from mtspark.deploy.chips import load_chip
 from mtspark.sim.device import Devices, OnChip, map_for, on_chip
-from mtspark.sim.energy import PriceCard
+from mtspark.sim.energy import DEFAULT_CARD, PriceCard
 from mtspark.sim.recording import Study, study_images, study_task
-from mtspark.sim.results import DEFAULT_CARD, latest_runs, stored_sticky
+from mtspark.sim.results import latest_runs, stored_sticky
 from mtspark.workflows.backends import BackendName
 from mtspark.workflows.evaluate import (
     StoredEvaluation,

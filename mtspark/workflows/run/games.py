@@ -15,8 +15,9 @@ from mtspark.core.files import AnyPath
 from mtspark.core.progress import ProgressCallback, begin, no_progress
 from mtspark.deploy.bundle import Bundle, add_run
 from mtspark.sim.counts import ShareCounter
+from mtspark.sim.energy import DEFAULT_CARD
 from mtspark.sim.play import MAX_GAMES_AT_ONCE, check_length, play
-from mtspark.sim.results import DEFAULT_CARD, RunResult, run_result
+from mtspark.sim.results import RunResult, run_result
 from mtspark.workflows.backends import BackendName, one_at_a_time, open_backend
 from mtspark.workflows.run.progress import episode_reports
 

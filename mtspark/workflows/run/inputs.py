@@ -21,9 +21,8 @@ from mtspark.core.progress import Progress, ProgressCallback, no_progress
 from mtspark.deploy.bundle import Bundle
 from mtspark.sim.counts import Counter, RunCounts
 from mtspark.sim.device import mean_bill
-from mtspark.sim.energy import Bill, load_card
+from mtspark.sim.energy import DEFAULT_CARD, Bill, load_card
 from mtspark.sim.recording import as_messages, check_one_frame, load_inputs, rounding
-from mtspark.sim.results import DEFAULT_CARD
 from mtspark.workflows.backends import BackendName, open_backend
 from mtspark.workflows.run.data import (
     BATCH,

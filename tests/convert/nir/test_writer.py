@@ -175,7 +175,7 @@ def test_betas_clamped_to_one_have_a_graph() -> None:
     beta = torch.tensor([0.5, 1.2, 1.0, -0.1])
     module = nn.Sequential(nn.Linear(3, 4), snn.Leaky(beta, threshold=0.4, init_hidden=True))
     network = trace_module(module, name="net", input_shape=(3,), time_steps=30).network
-    node = network_to_nir(network).nodes["1"]
+    node = network_to_nir(network).nodes["lif1"]
     assert isinstance(node, nir.LIF)
     ratio = (np.float32(network.dt) / node.tau.astype(np.float32)).astype(np.float32)
     np.testing.assert_allclose(1 - ratio, [0.5, 1, 1, 0], atol=1e-7)

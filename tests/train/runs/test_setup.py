@@ -15,7 +15,7 @@ import pytest
 
 from mtspark.cli.train import train_command
 from mtspark.core.environments.protocol import GameProtocol
-from mtspark.core.errors import BadFileError, BadRequestError
+from mtspark.core.errors import BackendMissingError, BadFileError, BadRequestError
 from mtspark.train import training
 from mtspark.train.checkpoint.agent import load_agent
 from mtspark.train.config.ablation import AblationSettings
@@ -72,7 +72,10 @@ def test_the_recipe_can_be_shown(
 
 @pytest.mark.parametrize("name", shipped_recipes())
 def test_every_shipped_recipe_is_a_whole_configuration(name: str) -> None:
-    config = to_config(read_recipe(name), name)
+    try:
+        config = to_config(read_recipe(name), name)
+    except BackendMissingError as error:
+        pytest.skip(str(error))
     if isinstance(config, AblationSettings):
         assert config == AblationSettings()
     elif isinstance(config, ImageConfig):
@@ -298,9 +301,13 @@ def test_ctrl_c_before_a_run_begins_is_one_line_and_leaves_nothing(
 def test_configurations_need_no_torch() -> None:
     code = (
         "import sys\n"
+        "from mtspark.core.errors import BackendMissingError\n"
         "from mtspark.train.config.recipe import config_of, shipped_recipes\n"
         "for name in shipped_recipes():\n"
-        "    config_of(name)\n"
+        "    try:\n"
+        "        config_of(name)\n"
+        "    except BackendMissingError as error:\n"
+        "        print(error)\n"
         "assert 'torch' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
