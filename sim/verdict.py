@@ -64,9 +64,10 @@ class Cost:
         Args:
             what: is priced: a decision, a sample.
         """
+        article = "An" if what[0] in "aeiou" else "A"
         parts = [
-            f"A {what} costs {micro_joules(self.dynamic_j)} of dynamic energy on {self.chip} "
-            f"(estimate){self._beside()}"
+            f"{article} {what} costs {micro_joules(self.dynamic_j)} of dynamic energy on "
+            f"{self.chip} (estimate){self._beside()}"
         ]
         place = self._place()
         return ". ".join([*parts, *([place] if place else [])]) + "."

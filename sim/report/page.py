@@ -41,7 +41,11 @@ def report_html(report: ReportData, studies: Sequence[Study], chips: Mapping[str
     environment = page_environment()
     shades = colours([population.name for population in report.network.populations])
     environment.globals.update(
-        nouns=NOUNS, report=report.to_json(), colours=shades, nonce=secrets.token_urlsafe(16)
+        nouns=NOUNS,
+        articles={kind: "an" if noun[0] in "aeiou" else "a" for kind, noun in NOUNS.items()},
+        report=report.to_json(),
+        colours=shades,
+        nonce=secrets.token_urlsafe(16),
     )
     films = [
         {

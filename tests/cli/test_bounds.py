@@ -13,6 +13,7 @@ from mtspark.cli.main import COMMANDS
 CHECKED_LATER = {
     ("export", "weight_bits"),  # against the chip's
     ("export", "time_steps"),  # against the limit of files
+    ("run", "sample"),  # as a seed
     *((command, "seed") for command in COMMANDS),  # by the game, or the generator of frames
 }
 
@@ -33,6 +34,8 @@ def test_every_whole_number_has_an_upper_bound(name: str) -> None:
         ("run", ("--episodes", 10**9), "10000000"),
         ("run", ("--max-decisions", 10**12), "10000000"),
         ("run", ("--task", "pong", "--seed", 10**12), "seed 1000000000000: must be 0 to"),
+        ("run", ("--task", "pong", "--sample", 2**63), f"sample {2**63}: must be 0 to"),
+        ("run", ("--task", "pong", "--sample", -1), "sample -1: must be 0 to"),
         ("diff", ("--decisions", 10**9), "100000"),
         ("diff", ("--seed", -1), "seed -1: must be 0 to"),
         ("explain", ("--decisions", 10**9), "100000"),

@@ -90,12 +90,30 @@ def test_run_writes_its_result_in_the_bundle_and_where_asked(bundle: Path, tmp_p
         # T = 3 and depth 4: seven steps a decision, ten decisions.
         assert layer["neuron_updates"] == layer["neurons"] * 7 * 10
     (bill,) = result["energy"]
-    assert bill["card"] == "Loihi 1 (Davies 2018)"
-    assert bill["hypothetical"]
+    assert bill["card"] == "Loihi 2 (fitted to PilotNet)"
+    # The frame's 8-bit values are what Loihi 1 cannot send.
+    assert not bill["hypothetical"]
     assert bill["dynamic_j_per_decision"] > 0
+    (on_chip,) = (one for one in result["energy_on_chip"] if one["card"] == bill["card"])
+    assert result["cost"]["dynamic_j_per_decision"] == on_chip["dynamic_j_per_decision"] > 0
     stored = [json.loads(path.read_text()) for path in (bundle / "runs").glob("*.json")]
     assert result in stored
     load_bundle(bundle)
+
+
+def test_a_bill_of_a_chip_that_the_network_does_not_fit_is_hypothetical(
+    bundle: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run.json"
+    code = mtspark(
+        *("run", str(bundle), "--task", "pong", "--max-decisions", "1"),
+        *("--card", "loihi1_davies2018", "--json", str(out)),
+    )
+    assert code == 0
+    (bill,) = json.loads(out.read_text())["energy"]
+    assert bill["card"] == "Loihi 1 (Davies 2018)"
+    assert bill["hypothetical"]
+    assert bill["dynamic_j_per_decision"] > 0
 
 
 def test_the_same_seed_plays_the_same_game(bundle: Path, tmp_path: Path) -> None:

@@ -226,7 +226,7 @@ def test_a_report_without_a_game_is_one_line(
 ) -> None:
     assert call("report", folder / name) == 2
     error = capsys.readouterr().err
-    assert "--input" in error
+    assert f"`mtspark eval {folder / name} --data x.npy --labels y.npy`" in error
     assert error.count("\n") == 1
     assert call("report", folder / name, "-o", tmp_path / "page.html") == 2
     error = capsys.readouterr().err

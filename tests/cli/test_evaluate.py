@@ -21,6 +21,7 @@ from mtspark.core.environments.protocol import GameProtocol
 from mtspark.deploy.bundle import Bundle, load_bundle
 from mtspark.sim.engine.chip import EngineChip
 from mtspark.sim.play import play
+from mtspark.sim.verdict import Cost
 from mtspark.train.checkpoint.agent import Agent, load_agent, save_agent
 from mtspark.workflows.backends import BackendName
 from mtspark.workflows.evaluate import bundle as evaluate
@@ -216,7 +217,8 @@ def test_rows_are_stored_in_the_checkpoint_and_in_json_even_if_the_first_fails(
 
     planted = GameRow("pong", "torch", "0", 0.0, 0, 2, 0, (0.0, 2.0), (0.0, 2.0), 9)
     row = planted.to_json()
-    monkeypatch.setattr(evaluate, "pair_of_rows", lambda *arguments, **more: [planted])
+    cost = Cost("Loihi 2", 2e-6)
+    monkeypatch.setattr(evaluate, "pair_of_rows", lambda *arguments, **more: ([planted], cost))
     target, link, out = tmp_path / "a.pt", tmp_path / "link.pt", tmp_path / "eval.json"
     shutil.copy(short.parent / "short.pt", target)
     link.symlink_to(target)
@@ -239,9 +241,9 @@ def test_only_the_asked_tasks_are_played(
 ) -> None:
     played: list[str] = []
 
-    def note(bundle: Bundle, task: str, *rest: Any, **more: Any) -> list[GameRow]:
+    def note(bundle: Bundle, task: str, *rest: Any, **more: Any) -> tuple[list[GameRow], Cost]:
         played.append(task)
-        return []
+        return [], Cost("Loihi 2", 2e-6)
 
     monkeypatch.setattr(evaluate, "pair_of_rows", note)
     assert call("eval", short, "--task", "breakout", "--sticky", 0) == 0
@@ -270,7 +272,9 @@ def test_a_stopped_evaluation_goes_on_with_the_rows_that_it_has(
     played: list[float] = []
     plain = evaluate.pair_of_rows
 
-    def pair(bundle: Bundle, task: str, sticky: float, *rest: Any, **more: Any) -> list[GameRow]:
+    def pair(
+        bundle: Bundle, task: str, sticky: float, *rest: Any, **more: Any
+    ) -> tuple[list[GameRow], Cost]:
         played.append(sticky)
         if len(played) == 2:
             raise KeyboardInterrupt

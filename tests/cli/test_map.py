@@ -21,10 +21,13 @@ def test_a_mapping_is_shown_written_and_can_be_read_again(
 ) -> None:
     out = tmp_path / "m.json"
     with console.capture() as shown:
-        assert call("map", played, "--json", out) == 0
+        assert call("map", played) == 0
+        assert call("map", played, "--json", out, "--details") == 0
     text = " ".join(shown.get().split())
     network = load_bundle(played).network
     mapping = map_network(network, load_chip("loihi2"))
+    assert text.count(f"tiny fits one Loihi 2: {len(mapping.cores)} of 128 cores.") == 2
+    assert text.count("(--details: ") == 1
     assert f"{len(mapping.cores)} cores on 1 chip of 128" in text
     assert "HYPOTHETICAL" not in text
     found = load_mapping(out)
@@ -48,12 +51,18 @@ def test_loihi_1_says_all_that_does_not_fit_and_what_to_do(
     with console.capture() as shown:
         assert call("map", played, "--chip", "loihi1", "--json", out) == 1
     text = " ".join(shown.get().split())
-    assert "HYPOTHETICAL" in text
     data = json.loads(out.read_text())
     assert data["hypothetical"]
     assert text.count("does not fit: ") == len(data["violations"]) >= 2
     by_subject = {found["subject"]: found for found in data["violations"]}
     assert by_subject["input"]["actual"] == "sends 8-bit payloads"
+    assert text.startswith("tiny does not fit one Loihi 1: input: sends 8-bit payloads, ")
+    assert f", and {len(data['violations']) - 1} more. " in text
+    with console.capture() as shown:
+        assert call("map", played, "--chip", "loihi1", "--details") == 1
+    text = " ".join(shown.get().split())
+    assert "HYPOTHETICAL" in text
+    assert text.count("does not fit: ") == len(data["violations"])
     (thresholds,) = [v for v in data["violations"] if v["limit"] == "8 a core"][:1]
     assert "--palette 8 --palette-chip loihi1" in thresholds["remedy"]
     with console.capture() as shown:
@@ -132,14 +141,17 @@ def test_a_chip_of_ones_own_with_two_chips_and_no_times(
     with console.capture() as shown:
         done = call(
             "map", played, "--chip", path, "--task", "pong", "--decisions", 1, "--json", out,
-            "-o", tmp_path / "two.png",
+            "-o", tmp_path / "two.png", "--details",
         )  # fmt: skip
     assert done == 0
     data = json.loads(out.read_text())
     assert data["chips"] == 2
     assert data["chip_name"] == "Mine"
-    assert "on 2 chips of 60" in " ".join(shown.get().split())
-    assert "Mine has no times: nothing is modelled" in " ".join(shown.get().split())
+    text = " ".join(shown.get().split())
+    assert text.startswith(f"tiny fits 2 chips of Mine: {len(data['cores'])} cores. ")
+    assert "Mine has no price card, so its energy is not known." in text
+    assert "on 2 chips of 60" in text
+    assert "Mine has no times: nothing is modelled" in text
     assert data["decision_time"]["total_us"] is None
     assert (tmp_path / "two.png").stat().st_size > 1000
 

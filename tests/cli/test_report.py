@@ -7,6 +7,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import UnionType
 from typing import Any, get_args, get_origin
 
 import pytest
@@ -45,6 +46,9 @@ def schema_paths(schema: Any, keys: Keys = ()) -> Iterator[Keys]:
             yield from schema_paths(field.annotation, (*keys, field.alias or name))
     elif get_origin(schema) is list:
         yield from schema_paths(get_args(schema)[0], (*keys, 0))
+    elif get_origin(schema) is UnionType:
+        for one in get_args(schema):
+            yield from schema_paths(one, keys)
 
 
 def damaged(run: dict[str, Any], keys: Keys, value: Any) -> dict[str, Any]:
@@ -67,8 +71,14 @@ def first_run(bundle: Path) -> Path:
 @pytest.fixture(scope="module")
 def run(played: Path) -> dict[str, Any]:
     content = dict(read_run(first_run(played)))
-    # All bills have the same fields: two stand for the rest.
-    return {**content, **{key: content[key][:2] for key in ("energy", "energy_on_chip")}}
+    # All bills have the same fields: two stand for the rest. The chip's limits hold; say of each
+    # that one is broken, so that this field has an item, too.
+    why = {"hypothetical_because": ["a limit"]}
+    bills = {
+        key: [{**bill, "hypothetical": True, **why} for bill in content[key][:2]]
+        for key in ("energy", "energy_on_chip")
+    }
+    return {**content, **bills, "cost": {**content["cost"], **why}}
 
 
 @pytest.fixture
@@ -121,9 +131,10 @@ def test_every_field_is_checked(
             except BadFileError:
                 refused.append(value)
     always = [HUGE, NAN, [[]]]
-    # Runs of earlier versions had no bill on a chip; games that end say nothing of a limit, and
-    # only environments show numbers that may be clipped.
-    younger = keys in (("energy_on_chip",), ("clipped_values",)) or keys[-1] == "truncated"
+    # Runs of earlier versions had no bill on a chip and no cost in short, nor has a float network;
+    # games that end say nothing of a limit, and only environments show numbers that may be clipped.
+    optional = (("energy_on_chip",), ("cost",), ("clipped_values",))
+    younger = keys in optional or keys[-1] == "truncated"
     if not isinstance(keys[-1], int) and not younger:
         always.append(MISSING)
     assert all(any(value is bad or value == bad for bad in refused) for value in always)

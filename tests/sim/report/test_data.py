@@ -38,6 +38,7 @@ from mtspark.sim.report.page import (
     time_of,
 )
 from mtspark.sim.report.provenance import Fact, Provenance
+from mtspark.sim.report.score import Score
 from tests.support import networks
 from tests.support.networks import three_neurons
 
@@ -88,7 +89,9 @@ def study(network: ChipNetwork) -> Study:
 Made = tuple[ReportData, str]
 
 
-def made(network: ChipNetwork, study: Study, checks: str = "fine") -> Made:
+def made(
+    network: ChipNetwork, study: Study, checks: str = "fine", score: Score | None = None
+) -> Made:
     cards = [load_card(name) for name in CARDS]
     devices = {}
     for name in ("loihi2", "loihi1"):
@@ -117,6 +120,7 @@ def made(network: ChipNetwork, study: Study, checks: str = "fine") -> Made:
             checks=(Fact("check", checks),),
             repeat=(Fact("command", checks),),
         ),
+        scores={} if score is None else {study.task: score},
     )
     return data, report_html(data, [study], {study.task: devices})
 
@@ -315,9 +319,13 @@ def test_images_are_one_episode_with_a_point_for_each_right_answer(network: Chip
     assert [shot.reward for shot in study.shots] == [1, 0, 1, 1]
     assert study.deep.operations.sum() == study.run.counts.synops_structural
     assert study.shots[0].frame.tolist() == images[0].mean(0).round().astype(int).tolist()
-    data, text = made(network, study)
+    score = Score("accuracy", "pong", 3 / 5, None, None, 5, "mnist")
+    data, text = made(network, study, score=score)
     assert data.to_json()["tasks"][0]["kind"] == "images"
-    assert "60 %</b><span>of 5 images named rightly" in text
+    assert "60 %</b><span>right on the chip" in text
+    assert "The chip names 60.0% of 5 samples of mnist rightly. An image costs " in text
+    assert "<span>an image on Loihi 2, estimate" in text
+    assert "60 %</b><span>right, of the 5 images on this page" in text
     with pytest.raises(BadRequestError, match="the network takes"):
         study_images(chip, network, "pong", images[:, :1], labels)
 
