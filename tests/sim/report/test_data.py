@@ -167,7 +167,9 @@ def test_several_tasks_stand_side_by_side_with_the_dearest_switch() -> None:
 
 
 @pytest.mark.slow
-def test_the_page_of_two_tasks_begins_with_a_table(report: Made, study: Study) -> None:
+def test_the_page_of_two_tasks_has_one_table_behind_the_first_verdict(
+    report: Made, study: Study
+) -> None:
     data, one = report
     assert '<table class="tasks">' not in one
     (task,) = data.tasks
@@ -182,7 +184,9 @@ def test_the_page_of_two_tasks_begins_with_a_table(report: Made, study: Study) -
     devices: dict[str, Devices] = {study.task: {}}
     text = report_html(both, [study, study], devices)
     table = text[text.index('<table class="tasks">') :]
-    table = table[: table.index("</header>")]
+    assert text.index('<p class="verdict">') < text.index('<table class="tasks">')
+    assert text.count('<table class="tasks">') == 1
+    table = table[: table.index('<h2 id="counts-1">')]
     assert '<a href="#task-2">chess</a>' in table
     for row in task.encoders:
         assert joules(row.bill(load_card("loihi2_pilotnet")).dynamic_j_per_decision) in table
