@@ -17,7 +17,25 @@ from mtspark.deploy.bundle import load_bundle
 from mtspark.workflows.explain.effects import without_value_stream
 from mtspark.workflows.explain.explanation import explain
 from mtspark.workflows.explain.inputs import float_side
-from mtspark.workflows.explain.result import stored_rows
+from mtspark.workflows.explain.result import EffectRow, EffectTable, Explanation, stored_rows
+
+
+def test_the_effect_that_costs_most_is_named_first() -> None:
+    """The float network's row and the whole chip's are no effects, whatever they lose."""
+    shares = {"float network": 1.0, "weights": 0.9, "biases": 0.625, "all: the chip": 0.5}
+    rows = tuple(EffectRow(name, share, {}) for name, share in shares.items())
+    few = EffectTable(3, rows)
+    found = Explanation("", "", "", "pong", 1000, 0, 0, (few,))
+    assert found.sentences == [
+        "pong: the chip gives the same answer as the float network in 50.0% of 1,000 decisions.",
+        "What costs most, switched on alone: biases (62.5% stay).",
+    ]
+    same = EffectTable(8, tuple(replace(row, action_agreement=1.0) for row in rows))
+    assert replace(found, tables=(few, same)).sentences[2:] == [
+        "pong: the chip with 8-bit weights gives the same answer as the float network in 100.0% "
+        "of 1,000 decisions.",
+        "No effect, switched on alone, changes an answer.",
+    ]
 
 
 @pytest.mark.slow
@@ -27,6 +45,7 @@ def test_the_chips_row_is_what_diff_against_torch_says(
     played = tmp_path / "coarse.deploy"
     assert call("export", checkpoint, "-o", played, "--weight-bits", 3) == 0
     target = tmp_path / "explain.json"
+    capsys.readouterr()
     assert (
         call("explain", played, "--decisions", 10, "--json", target, "--by-layer", "--details") == 0
     )
@@ -46,7 +65,10 @@ def test_the_chips_row_is_what_diff_against_torch_says(
     whole = f"{rows['all: the chip']['action_agreement']:.1%} of 10 decisions"
     assert told.startswith(f"pong: the chip gives the same answer as the float network in {whole}")
     worst = min(table["rows"][1:-1], key=lambda row: row["action_agreement"])
-    assert f"alone: {worst['effect']} ({worst['action_agreement']:.1%} stay)" in told
+    costs = f"alone: {worst['effect']} ({worst['action_agreement']:.1%} stay)"
+    if worst["action_agreement"] == 1:
+        costs = "No effect, switched on alone, changes an answer."
+    assert costs in told
     # The chip as it is, and torch as it is: two other programs on the same frames.
     other = tmp_path / "diff.json"
     assert call("diff", played, "--against", "torch", "--decisions", 10, "--json", other) == 0

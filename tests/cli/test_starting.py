@@ -78,7 +78,7 @@ REFUSED: dict[str, str] = {
     "export agent.onnx": "folders and ONNX graphs are what an export makes",
     "export missing.py:make --input-shape 2": "no such file; give file.py:factory",
     "export net.py": "name the function",
-    "export net.py:make": "give the shape of one step's input",
+    "export net.py:make": "give some of its inputs, --input x.npy, or the shape of one step's",
     "export net.py:make --input-shape 2,x": "numbers with commas",
     "export net.py:make --input-shape 2 --input no.npy": "no such file; give a .npy file",
     "export net.py:make --input-shape 2 --weights no.pt": "no such file",
