@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from torch.nn import functional
 from mtspark.core.arrays import Integers
 from mtspark.core.environments import Task
 from mtspark.train.checkpoint import Agent
-from mtspark.train.config import CLASSES, ImageConfig, check_image_config
+from mtspark.train.config import CLASSES, ImageConfig, check_image_config, config_to_json
 from mtspark.train.images.data import ImageSet
 from mtspark.train.networks import MTSparkNetwork
 from mtspark.train.runs import check_finite, descend, prepare_network, prepare_torch
@@ -164,7 +163,7 @@ class ImageTrainer:
         network.load_state_dict(self.network.state_dict())
         tasks = tuple(Task(name, "", tuple(range(CLASSES))) for name in self.config.tasks)
         training = {
-            "config": asdict(self.config),
+            "config": config_to_json(self.config),
             "epochs": self.epoch,
             "images": {part.name: part.origin for part in self.training},
         }
