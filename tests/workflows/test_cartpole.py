@@ -220,6 +220,19 @@ def test_hardware_in_the_loop_plays_the_same_game_at_the_environment_s_rate(
     assert point["episodes"][0]["in_time"] == 0
 
 
+@pytest.mark.parametrize(("episodes", "says"), [(1, "decision"), (2, "decision of the first game")])
+def test_the_loop_says_of_which_games_a_decision_is_priced(
+    deployed: Deployment, episodes: int, says: str
+) -> None:
+    """`eval` prices the decisions of all games."""
+    result = deployed.hil("CartPole-v1", max_decisions=3, chip="loihi2", episodes=episodes)
+    deployed.play("CartPole-v1", max_decisions=3)
+    bill = deployed.energy(card="loihi2_pilotnet")
+    cost = result.sentences[2]
+    assert cost.startswith(f"A {says} costs ")
+    assert cost.startswith(f"A {says} costs {bill.dynamic_j_per_decision * 1e6:.3g} µJ")
+
+
 @pytest.mark.slow
 def test_outputs_tell_the_time_limit_from_a_cut_and_from_the_end_of_a_game(
     deployed: Deployment, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -80,7 +80,9 @@ class HilResult:
             f"{games:,} game" + "s" * (games != 1) + "."
         )
         cost = None if self.modelled is None else self.modelled.cost
-        return score, self.verdict, "" if cost is None else cost.sentence()
+        # Messages were counted, and priced, in the first game; `eval` prices all of them.
+        what = "decision" if games == 1 else "decision of the first game"
+        return score, self.verdict, "" if cost is None else cost.sentence(what)
 
     @property
     def resumed(self) -> int:
