@@ -54,6 +54,8 @@ AGENT, FIDELITY, RUNS = "agent.pt", "fidelity.json", "runs"
 
 _ATTEMPTS = 5
 """A folder that is exchanged as often while it is read, or a run is stored, is rare enough."""
+_ELSEWHERE = "runs are kept in the bundle: copy it to where you may write, and use the copy"
+"""What helps where a folder of runs cannot be written."""
 _RUNS_WAIT_S, _RUNS_POLL_S = 10.0, 0.005
 """Longest wait for runs that are being moved, which takes milliseconds, and between two looks."""
 
@@ -305,7 +307,7 @@ def add_run(bundle: Bundle, name: str, data: bytes) -> Path:
 
 def _unwritable_runs(bundle: Bundle, error: OSError) -> BadFileError:
     reason = (error.strerror or str(error)).lower()
-    return BadFileError(f"{bundle.runs}: cannot be written ({reason})")
+    return BadFileError(f"{bundle.runs}: cannot be written ({reason}); {_ELSEWHERE}")
 
 
 def writable_runs(bundle: Bundle) -> Path:
@@ -315,7 +317,7 @@ def writable_runs(bundle: Bundle) -> Path:
         BadFileError: it cannot be written, or is a link.
     """
     _check_runs(bundle)
-    return writable_folder(bundle.runs)
+    return writable_folder(bundle.runs, _ELSEWHERE)
 
 
 def _check_runs(bundle: Bundle) -> None:

@@ -574,6 +574,22 @@ def test_links_inside_a_bundle_are_not_followed(folder: Path, secret: Path) -> N
     assert (folder / "runs").is_symlink()
 
 
+def test_a_bundle_that_cannot_take_runs_is_to_be_copied(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another folder for the output would change nothing: runs go into the bundle."""
+    bundle = load_bundle(folder)
+
+    def readonly(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(Path, "touch", readonly)
+    monkeypatch.setattr(bundles, "write_unused", readonly)
+    for write in (lambda: bundles.writable_runs(bundle), lambda: add_run(bundle, "x.json", b"{}")):
+        with pytest.raises(BadFileError, match=r"runs: cannot be written \(read-only.*copy it to"):
+            write()
+
+
 def test_a_half_written_run_is_none(folder: Path) -> None:
     """Of a writer that was killed."""
     (folder / "runs" / ".x.json.1.0.tmp.json").write_text("{")

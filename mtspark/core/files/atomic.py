@@ -258,8 +258,12 @@ def check_target(path: AnyPath | None) -> None:
     writable_folder(parent)
 
 
-def writable_folder(folder: AnyPath) -> Path:
+def writable_folder(folder: AnyPath, remedy: str = "choose another folder") -> Path:
     """Make a folder and prove that files can be written there, before long work starts.
+
+    Args:
+        folder: to write in.
+        remedy: what its user can do where it cannot be written.
 
     Raises:
         BadFileError: it cannot be made or written.
@@ -273,7 +277,7 @@ def writable_folder(folder: AnyPath) -> Path:
     except OSError as error:
         raise BadFileError(
             f"{folder.absolute()}: cannot be written ({(error.strerror or str(error)).lower()}); "
-            "choose another folder"
+            f"{remedy}"
         ) from error
     return folder
 
