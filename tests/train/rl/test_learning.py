@@ -172,7 +172,8 @@ def test_pathways_learn_opposite_tasks_that_a_shared_network_cannot(
         )
         config = replace(config, algorithm="dqn", rollout_steps=32, replay=replay)
     trainer = make_trainer(config, resumed=False)
-    assert min(mean_returns_after(trainer)) > 0.5
+    # A network whose tasks share all synapses stays below 0.3, see the next test.
+    assert min(mean_returns_after(trainer)) > 0.4
     layers = [trainer.network.convolutions[0].paths, trainer.network.hidden.paths]
     kept = [paths.float() for paths in layers if isinstance(paths, torch.Tensor)]
     share = sum(float(paths.sum()) for paths in kept) / sum(paths.numel() for paths in kept)
