@@ -85,7 +85,6 @@ def test_a_shipped_agent_is_small_and_carries_its_scores(path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", AGENTS, ids=lambda path: path.stem)
-@pytest.mark.slow
 def test_a_shipped_agent_plays_the_game_that_it_claims(path: Path) -> None:
     """The first episode of every row without sticky actions comes out again, to the point."""
     agent = load_agent(path)

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from mtspark.core.errors import BadRequestError
-from mtspark.core.files import write_json
-from mtspark.train.rl.replay import count_of, read_json, read_npy, write_npy
+from mtspark.train.rl.replay import count_of, read_json, read_npy, write_stored
 
 FIELDS = ("seen", "next_seen", "action", "reward", "terminal")
 
@@ -86,10 +85,7 @@ class Memory:
         Raises:
             UnwritableError: the disk is full, or the folder cannot be written.
         """
-        folder.mkdir(parents=True)
-        for name, values in self._stored.items():
-            write_npy(folder / f"{name}.npy", values[: len(self)])
-        write_json(folder / "replay.json", {"added": self._added})
+        write_stored(folder, self._stored, len(self), self._added)
 
     def load(self, folder: Path) -> None:
         """Read what :meth:`save` wrote.

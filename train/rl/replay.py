@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from io import BufferedIOBase
 from pathlib import Path
@@ -132,10 +132,7 @@ class Replay:
         Raises:
             UnwritableError: the disk is full, or the folder cannot be written.
         """
-        folder.mkdir(parents=True)
-        for name, values in self._stored.items():
-            write_npy(folder / f"{name}.npy", values[: len(self)])
-        write_json(folder / "replay.json", {"added": self._added})
+        write_stored(folder, self._stored, len(self), self._added)
 
     def load(self, folder: Path) -> None:
         """Read what :meth:`save` wrote, or what versions before it did with torchrl.
@@ -208,6 +205,18 @@ class Replay:
             self._starts = torch.empty(0, dtype=torch.long)
             return
         self._starts = (order.roll(-reach) - order == reach).nonzero().squeeze(1)
+
+
+def write_stored(folder: Path, stored: Mapping[str, Tensor], count: int, added: int) -> None:
+    """Write the first `count` values of every field into a new folder, and what was added ever.
+
+    Raises:
+        UnwritableError: the disk is full, or the folder cannot be written.
+    """
+    folder.mkdir(parents=True)
+    for name, values in stored.items():
+        write_npy(folder / f"{name}.npy", values[:count])
+    write_json(folder / "replay.json", {"added": added})
 
 
 def write_npy(path: Path, values: Tensor) -> None:
