@@ -147,7 +147,7 @@ def test_dqn_learns_to_catch(catch: None) -> None:
 BOTH = replace(
     CATCH,
     games=("catch", "mirror"),
-    total_steps=40_000,
+    total_steps=60_000,
     network=replace(CATCH.network, tasks=2, dendrite_segments=0),
 )
 
@@ -172,8 +172,7 @@ def test_pathways_learn_opposite_tasks_that_a_shared_network_cannot(
         )
         config = replace(config, algorithm="dqn", rollout_steps=32, replay=replay)
     trainer = make_trainer(config, resumed=False)
-    # A network whose tasks share all synapses stays below 0.3, see the next test.
-    assert min(mean_returns_after(trainer)) > 0.4
+    assert min(mean_returns_after(trainer)) > 0.5
     layers = [trainer.network.convolutions[0].paths, trainer.network.hidden.paths]
     kept = [paths.float() for paths in layers if isinstance(paths, torch.Tensor)]
     share = sum(float(paths.sum()) for paths in kept) / sum(paths.numel() for paths in kept)
