@@ -19,7 +19,7 @@ from mtspark.train.checkpoint.agent import load_agent
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 IMAGES = EXAMPLES / "agents" / "images" / "images.pt"
-NEEDS = {"lunarlander": "Box2D", "doorkey": "minigrid"}
+NEEDS = {"lunarlander": "Box2D", "doorkey": "minigrid", "halfcheetah": "mujoco"}
 """Packages without which an agent's environment cannot be made."""
 AGENTS = sorted(path for path in EXAMPLES.glob("agents/*/*.pt") if path != IMAGES)
 """Those that play games."""
