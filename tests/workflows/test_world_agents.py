@@ -20,6 +20,7 @@ AGENTS = Path(__file__).parents[2] / "examples" / "agents"
 SHIPPED = [
     ("lunarlander", "LunarLander-v3", "Box2D", 200.0),
     ("doorkey", "MiniGrid-DoorKey-5x5-v0", "minigrid", 0.9),
+    ("halfcheetah", "HalfCheetah-v5", "mujoco", 3000.0),
 ]
 shipped = pytest.mark.parametrize(("name", "task", "package", "promised"), SHIPPED)
 
