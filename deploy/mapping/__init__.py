@@ -2,7 +2,10 @@
 
 Read :mod:`~mtspark.deploy.mapping.mapper` first. It divides populations over cores (``divide``, by
 the memory and axons that ``synapses`` counts) and places the cores on the mesh (``place``).
-``limits``, ``task_switch`` and ``serialise`` work on the finished mapping.
+``limits``, ``task_switch``, ``tasks`` (cores of each task, where tasks have neurons of their own)
+and ``serialise`` work on the finished mapping.
+
+More than a dozen names stand on this face because the report shows every view of a mapping.
 """
 
 import lazy_loader

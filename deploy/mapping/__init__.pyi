@@ -8,3 +8,8 @@ from .synapses import Part as Part
 from .synapses import synapses_per_axon as synapses_per_axon
 from .task_switch import TaskSwitch as TaskSwitch
 from .task_switch import task_switches as task_switches
+from .tasks import Packing as Packing
+from .tasks import TaskCores as TaskCores
+from .tasks import idle_cores as idle_cores
+from .tasks import pack_tasks as pack_tasks
+from .tasks import weights_of as weights_of

@@ -174,6 +174,60 @@ class Divider:
         assert self.population is not None, "the input has no thresholds"
         return distinct_thresholds(self.population, np.arange(self.size))
 
+    def by_groups(self, groups: list[Integers]) -> list[Part] | None:
+        """Parts that hold neurons of one group each, on as few cores as the limits allow.
+
+        Args:
+            groups: flat indices, rising; of images, whole channels side by side.
+
+        Returns:
+            None where one neuron does not fit, or a group of an image is no run of channels.
+        """
+        if not self.fits(self.hardest_neuron()):
+            return None
+        parts: list[Part] = []
+        for group in groups:
+            own = self._boxes(group) if len(self.shape) == 3 else self._lists(group)
+            if own is None:
+                return None
+            parts += own
+        return parts
+
+    def _lists(self, group: Integers) -> list[Part] | None:
+        limit = self.chip.limit("neurons_per_core")
+        for cores in range(ceil(len(group) / limit), len(group) + 1):
+            parts = [Part(self.name, chunk) for chunk in np.array_split(group, cores)]
+            if all(map(self.fits, parts)):
+                return parts
+        return None
+
+    def _boxes(self, group: Integers) -> list[Part] | None:
+        plane = prod(self.shape[1:])
+        first, stop = int(group[0]) // plane, int(group[-1]) // plane + 1
+        if len(group) != (stop - first) * plane:
+            return None
+        shape = (stop - first, *self.shape[1:])
+        limit = self.chip.limit("neurons_per_core")
+        for cores in range(ceil(len(group) / limit), min(len(group), self.cores_there_are) + 1):
+            fitting = []
+            for counts in _factors(cores, shape):
+                cuts = [_cuts(length, count) for length, count in zip(shape, counts, strict=True)]
+                parts = [
+                    box_part(
+                        self.name,
+                        self.shape,
+                        ((first + channels[0], first + channels[1]), rows, columns),
+                    )
+                    for channels in cuts[0]
+                    for rows in cuts[1]
+                    for columns in cuts[2]
+                ]
+                if all(map(self.fits, parts)):
+                    fitting.append(parts)
+            if fitting:
+                return min(fitting, key=self._heard)
+        return None
+
     def by_neurons(self) -> list[Part]:
         """Parts by the limit of neurons alone, for a population that does not fit."""
         cores = ceil(self.size / self.chip.limit("neurons_per_core"))

@@ -26,6 +26,7 @@ from mtspark.deploy.chips import ChipModel, Violation, chip_violations
 from mtspark.deploy.mapping.divide import Divider, Use
 from mtspark.deploy.mapping.place import placed_cores
 from mtspark.deploy.mapping.synapses import Box, Part, distinct_thresholds, synapses_per_axon
+from mtspark.deploy.pathways import task_parts, users
 
 FORMAT, VERSION = "mtspark-mapping", 1
 """Of a mapping as JSON."""
@@ -212,6 +213,8 @@ def map_network(
             divided = _sorted_where_that_suffices(network, chip, divided)
         parts[name] = divided
     if division is Division.FEWEST:
+        if not spread_thresholds:
+            _pack_tasks(network, dividers, parts)
         _divide_for_out_axons(network, chip, dividers, parts)
     flat = [part for name in names for part in parts[name]]
     traffic = expected_traffic(network, flat, rates)
@@ -263,6 +266,30 @@ def expected_traffic(
 
 def _out_axons(network: ChipNetwork, parts: list[Part]) -> NDArray[np.float64]:
     return expected_traffic(network, parts).sum(1)
+
+
+def _pack_tasks(
+    network: ChipNetwork, dividers: dict[str, Divider], parts: dict[str, list[Part]]
+) -> None:
+    """Give the tasks cores of their own where tasks have neurons of their own.
+
+    A core whose neurons are all off in a task could sleep in it. Only divisions over no more
+    cores are taken.
+    """
+    tasks = task_parts(network)
+    if not tasks:
+        return
+    for name in parts:
+        if name == INPUT:
+            continue
+        wanted = users(tasks, name)
+        kinds = np.unique(wanted)
+        if len(kinds) == 1:
+            continue
+        groups = [np.flatnonzero(wanted == kind) for kind in kinds]
+        packed = dividers[name].by_groups(groups)
+        if packed is not None and len(packed) <= len(parts[name]):
+            parts[name] = packed
 
 
 def _divide_for_out_axons(
