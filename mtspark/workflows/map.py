@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from mtspark.core.backend import Moment
     from mtspark.deploy.bundle import Bundle
     from mtspark.deploy.chips import ChipModel
-    from mtspark.deploy.mapping import ChipMapping, TaskSwitch
+    from mtspark.deploy.mapping import ChipMapping, Packing, TaskSwitch
     from mtspark.sim.counts import ShareCounter
     from mtspark.sim.latency import DecisionTime, Traffic
     from mtspark.sim.play import Run
@@ -66,6 +66,7 @@ class MapResult:
         mapping: what each core holds, and the limits that are broken.
         network_sha256: of the network that was mapped.
         switches: what each switch between two tasks writes.
+        packing: cores of each task; of no tasks where all use the same neurons.
         decisions: that were played; 0 where none were.
         traffic: messages of these decisions; None where none were played.
         time: modelled time of a mean decision; None where none were played.
@@ -76,6 +77,7 @@ class MapResult:
     mapping: ChipMapping
     network_sha256: str
     switches: tuple[TaskSwitch, ...]
+    packing: Packing
     decisions: int = 0
     traffic: Traffic | None = None
     time: DecisionTime | None = None
@@ -119,6 +121,8 @@ class MapResult:
         data = {**self.mapping.to_json(), "network_sha256": self.network_sha256}
         if self.switches:
             data["task_switches"] = [switch.to_json() for switch in self.switches]
+        if self.packing.tasks:
+            data["tasks_on_cores"] = self.packing.to_json()
         if self.traffic is not None and self.time is not None:
             data["traffic"] = traffic_to_json(self.traffic, self.decisions)
             data["decision_time"] = decision_to_json(self.time)
@@ -140,7 +144,13 @@ def map_bundle(
         BadRequestError: an unknown task, division or place.
     """
     from mtspark.deploy.chips import load_chip
-    from mtspark.deploy.mapping import Division, InputPlace, map_network, task_switches
+    from mtspark.deploy.mapping import (
+        Division,
+        InputPlace,
+        map_network,
+        pack_tasks,
+        task_switches,
+    )
     from mtspark.sim.device import on_chip
     from mtspark.sim.verdict import cost_on
 
@@ -185,6 +195,7 @@ def map_bundle(
         mapping,
         bundle.network_hash,
         switches,
+        pack_tasks(bundle.network, mapping, chip),
         decisions=decisions,
         traffic=traffic,
         time=time,

@@ -14,6 +14,7 @@ from mtspark.sim.device import Devices
 from mtspark.sim.energy import cheapest
 from mtspark.sim.recording import ACTION_NAMES, Shot, Study, raster, sprite_sheet, video
 from mtspark.sim.report.data import ReportData, TaskReport
+from mtspark.sim.report.figures.density import DensityPoint, density_curves
 from mtspark.sim.report.figures.energy import encoders, energy_by_card, step_time
 from mtspark.sim.report.figures.episode import episode_curves
 from mtspark.sim.report.figures.mapping import chip_picture
@@ -91,9 +92,31 @@ def comparison_html(data: Mapping[str, Any], scores: Sequence[tuple[str, str]]) 
             data=data,
             names=list(names.values()),
             tasks=tasks,
+            curves={
+                task: Markup(_density_figure(own, f"density{number}"))
+                for number, (task, own) in enumerate(tasks.items())
+                if len({row["weights"] for row in own}) > 1
+            },
             style=Markup(template_text("report.css")),
         )
     )
+
+
+def _density_figure(rows: Sequence[Mapping[str, Any]], name: str) -> str:
+    """Draw the rows of a task against the share of weights that each network kept."""
+    most = max(row["weights"] for row in rows)
+    points = [
+        DensityPoint(
+            name=row["name"],
+            density=row["weights"] / most,
+            score=row["chip"] * (100 if row["kind"] == "accuracy" else 1),
+            energy_uj=None if row["dynamic_j"] is None else row["dynamic_j"] * 1e6,
+            memory_kib=row["memory_bits"] / 8192,
+            cores=row["cores"],
+        )
+        for row in rows
+    ]
+    return density_curves(points, name)
 
 
 def _short_names(folders: Sequence[str]) -> dict[str, str]:

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from mtspark.cli._console import console
-from mtspark.deploy.bundle import load_bundle
+from mtspark.deploy.bundle import load_bundle, write_bundle
 from mtspark.deploy.chips.model import load_chip
 from mtspark.deploy.mapping.mapper import check_same_network, map_network
 from mtspark.deploy.mapping.serialise import load_mapping
+from tests.deploy.mapping.test_tasks import own_neurons
 
 Call = Callable[..., int]
 
@@ -205,3 +206,29 @@ def test_pilotnets_folder_may_be_another(
     assert call("map", "--pilotnet", tmp_path) == 2
     assert "network.net: no such file" in capsys.readouterr().err
     assert call("map") == 2
+
+
+def test_tasks_with_neurons_of_their_own_are_shown_on_their_cores(
+    call: Call, tmp_path: Path
+) -> None:
+    """Each task needs 2 of 3 neurons; by default all are on as few cores as fit, so none idles."""
+    folder, out = tmp_path / "own.deploy", tmp_path / "m.json"
+    write_bundle(folder, own_neurons())
+    with console.capture() as shown:
+        assert call("map", folder, "--details", "--json", out) == 0
+    text = " ".join(shown.get().split())
+    data = json.loads(out.read_text())["tasks_on_cores"]
+    assert data["union_neurons"] == 3
+    assert [(task["task"], task["neurons"]) for task in data["tasks"]] == [
+        ("pong", 2),
+        ("breakout", 2),
+    ]
+    assert f"Tasks with neurons of their own, on {data['cores']} cores" in text
+    for task in data["tasks"]:
+        assert f"{task['cores']} ({task['shared']} shared)" in text
+
+
+def test_tasks_that_share_all_neurons_have_no_table(played: Path, call: Call) -> None:
+    with console.capture() as shown:
+        assert call("map", played, "--details") == 0
+    assert "neurons of their own" not in shown.get()

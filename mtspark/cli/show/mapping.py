@@ -13,7 +13,7 @@ from mtspark.cli.show.verdict import print_estimate, print_verdict
 
 if TYPE_CHECKING:
     from mtspark.deploy.chips import ChipModel
-    from mtspark.deploy.mapping import ChipMapping, TaskSwitch
+    from mtspark.deploy.mapping import ChipMapping, Packing, TaskSwitch
     from mtspark.sim.latency import DecisionTime, TimeTerm, Traffic
     from mtspark.sim.validation import PilotNetComparison
     from mtspark.workflows.map import MapResult
@@ -44,6 +44,8 @@ def print_map(result: MapResult, *, details: bool) -> None:
     print_mapping(result.mapping, result.chip)
     if result.switches:
         print_switches(list(result.switches), result.mapping)
+    if result.packing.tasks:
+        print_packing(result.packing)
     if result.traffic is not None and result.time is not None:
         print_traffic(result.traffic, result.decisions)
         print_time(result.time, result.chip)
@@ -94,6 +96,34 @@ def print_switches(switches: list[TaskSwitch], mapping: ChipMapping) -> None:
         f"task switch, the dearest: {worst.source} to {worst.target}: {worst.writes:,} register "
         f"writes, up to {worst.writes_per_core[busiest]:,} on one core "
         f"({mapping.cores[busiest].population}); {time}{worst.time_source}"
+    )
+
+
+def print_packing(packing: Packing) -> None:
+    """Cores and memory that each task uses, and what a switch would write on a chip of one."""
+    table = Table(
+        title=f"Tasks with neurons of their own, on {packing.cores} cores",
+        box=SIMPLE_HEAD,
+        padding=0,
+    )
+    table.add_column("task", overflow="fold")
+    for heading in ("cores", "idle", "memory", "idle memory", "alone", "switch"):
+        table.add_column(heading, justify="right")
+    for task in packing.tasks:
+        table.add_row(
+            task.task,
+            f"{task.cores} ({task.shared} shared)",
+            f"{task.idle} ({task.idle / packing.cores:.0%})",
+            f"{short(task.memory_bits / 8192)} KiB",
+            f"{short(task.idle_memory_bits / 8192)} KiB",
+            f"{task.alone_cores} cores",
+            f"{short(task.switch_threshold_bytes)} B for {short(task.switch_weight_bytes)} B",
+        )
+    console.print(table)
+    console.print(
+        "idle: cores that only other tasks need, powered all the same; alone: cores of the task's "
+        "part by itself; switch: bytes of thresholds in place of the synapses that a chip of one "
+        "part at a time would write"
     )
 
 

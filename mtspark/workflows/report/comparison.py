@@ -8,10 +8,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from mtspark.core.errors import BadRequestError
 from mtspark.core.files import AnyPath, replacing
 from mtspark.core.version import __version__
 from mtspark.deploy.bundle import Bundle, load_bundle
+from mtspark.sim.counts import memory
 from mtspark.sim.report import comparison_html
 from mtspark.workflows.report.request import check_page_target, data_path
 from mtspark.workflows.report.scores import float_return
@@ -36,6 +39,8 @@ class Compared:
         cores, decision_us: on the card's chip; None likewise.
         spikes, synops: of a mean decision.
         neurons, weight_bits, encoder: of the network.
+        weights: of the network, other than 0; a kernel's are counted once.
+        memory_bits: of its synapses, at the bits of each layer's weights.
     """
 
     bundle: str
@@ -53,6 +58,8 @@ class Compared:
     neurons: int
     weight_bits: str
     encoder: str
+    weights: int
+    memory_bits: int
 
     @property
     def score(self) -> str:
@@ -145,4 +152,6 @@ def _row(bundle: Bundle, values: dict[str, Any], kind: str) -> Compared:
         neurons=sum(population.size for population in network.populations),
         weight_bits=str(network.provenance.get("weight_bits", "")),
         encoder=network.input.encoder.value,
+        weights=sum(int(np.count_nonzero(link.weights)) for link in network.connections),
+        memory_bits=memory(network).synapses,
     )
