@@ -67,7 +67,7 @@ def density_curves(points: Sequence[DensityPoint], name: str) -> str:
             continue
         across, up = zip(*known, strict=True)
         axis.plot(across, up, color=shade, marker="o", markersize=5, linewidth=1.6)
-        axis.set_ylim(min(0.0, min(up) * 1.15), max(max(up) * 1.15, 1e-9))
+        axis.set_ylim(min(0.0, min(up) * 1.15), max(up) * 1.15 if max(up) > 0 else 1.0)
         axis.grid(axis="y", color=RULE, linewidth=0.6)
         axis.set_axisbelow(True)
     return svg(figure, name)
