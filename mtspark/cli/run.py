@@ -50,6 +50,10 @@ def run_command(
         Path | None,
         typer.Option("-o", "--output", help="With --input: write spikes and values, .npz."),
     ] = None,
+    video: Annotated[
+        Path | None,
+        typer.Option(help="Write a film of the first game, .gif or .webp: picture and spikes."),
+    ] = None,
     card: Annotated[str, typer.Option(help="Prices, a card's name or .toml file.")] = DEFAULT_CARD,
     details: Annotated[bool, typer.Option("--details", help=DETAILS)] = False,
     json_out: Annotated[
@@ -58,16 +62,20 @@ def run_command(
 ) -> None:
     """Play games with a deployed agent and count spikes, operations and energy."""
     one_thread_each()
-    from mtspark.cli.show import print_run
+    from mtspark.cli.show import print_film, print_run
     from mtspark.core.environments import sampling_of
     from mtspark.deploy.bundle import load_bundle, writable_runs
+    from mtspark.sim.recording import Reel, check_film_target
     from mtspark.workflows.report import run_sentences
     from mtspark.workflows.run import run_games, store_run
 
     check_target(json_out)
+    check_film_target(video)
     sampling = sampling_of(sample, temperature)
     bundle = load_bundle(folder)
     if recording is not None:
+        if video is not None:
+            raise BadRequestError("--video: films a game, and with --input none is played")
         _run_recording(bundle, recording, task, backend, output, json_out)
         return
     if not bundle.network.plays:
@@ -79,6 +87,7 @@ def run_command(
         raise BadRequestError(f"{folder}: name the game to play, --task NAME; it knows {known}")
     bundle.network.task_index(task)
     writable_runs(bundle)
+    reel = None if video is None else Reel(bundle.network, task, sticky=sticky)
     with progress_bar() as progress:
         result = run_games(
             bundle,
@@ -89,6 +98,7 @@ def run_command(
             max_decisions=max_decisions,
             sticky=sticky,
             card=card,
+            observe=reel,
             progress=progress,
             sampling=sampling,
         )
@@ -98,6 +108,10 @@ def run_command(
     sentences = run_sentences(bundle, result.to_json())
     print_run(result.to_json(), sentences, bundle.network, details=details)
     console.print(f"wrote {stored}", soft_wrap=True)
+    if video is not None and reel is not None:
+        with progress_bar() as progress:
+            film = reel.save(video, result.run.episodes[0], progress=progress)
+        print_film(film)
 
 
 def _run_recording(

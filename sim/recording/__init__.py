@@ -1,8 +1,8 @@
 """Recorded play and recorded inputs.
 
 :mod:`.study` plays a task with everything recorded; :mod:`.film` keeps some seconds of it,
-:mod:`.pictures` encodes them, :mod:`.stage` draws the demo's pictures. :mod:`.inputs` reads inputs
-from files.
+:mod:`.pictures` encodes them, :mod:`.stage` draws the demo's pictures. :mod:`.reel` films a whole
+game, and :mod:`.twin` draws what people look at meanwhile. :mod:`.inputs` reads inputs from files.
 
 More than a dozen names stand on this face because a study is recorded once and then drawn as film,
 still and raster.

@@ -10,6 +10,9 @@ from .inputs import rounding as rounding
 from .pictures import raster as raster
 from .pictures import sprite_sheet as sprite_sheet
 from .pictures import video as video
+from .reel import Film as Film
+from .reel import Reel as Reel
+from .reel import check_film_target as check_film_target
 from .stage import ACTION_NAMES as ACTION_NAMES
 from .stage import save_still as save_still
 from .stage import save_video as save_video
@@ -17,3 +20,4 @@ from .study import Study as Study
 from .study import decision_interval_ms as decision_interval_ms
 from .study import study_images as study_images
 from .study import study_task as study_task
+from .twin import Twin as Twin

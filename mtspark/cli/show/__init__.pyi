@@ -4,6 +4,7 @@ from .evaluation import print_data_evaluation as print_data_evaluation
 from .evaluation import print_evaluation as print_evaluation
 from .explain import print_explanation as print_explanation
 from .export import print_export as print_export
+from .film import print_film as print_film
 from .hil import print_hil as print_hil
 from .mapping import print_map as print_map
 from .mapping import print_pilotnet as print_pilotnet

@@ -146,6 +146,10 @@ class FrameGame:
         self._stack.append(frame)
         return np.stack(self._stack)
 
+    def picture(self) -> Pixels:
+        """What people see now, uint8 (height, width, 3): a frame in the console's colours."""
+        return np.asarray(self._emulator.getScreenRGB())
+
     def close(self) -> None:
         """Release the emulator; safe to call twice."""
         self._starts.close()
