@@ -128,6 +128,7 @@ def play(
     trace: bool = False,
     observe: Callable[[Moment], None] | None = None,
     sampling: Sampling | None = None,
+    counter: Counter | None = None,
 ) -> Run:
     """Play whole episodes greedily; episode i is the game of seed `seed` + i.
 
@@ -143,11 +144,14 @@ def play(
         trace: ask the backend to record every spike and membrane, for `observe`.
         observe: called after every decision.
         sampling: draw actions; None takes the best.
+        counter: of the network, that counts these decisions, too; None: a new one.
 
     Raises:
         BadRequestError: unknown task, or numbers that are not positive.
     """
-    counter, clipped = Counter(network), 0
+    clipped = 0
+    if counter is None:
+        counter = Counter(network)
 
     def count(moment: Moment) -> None:
         nonlocal clipped
@@ -172,13 +176,25 @@ def play(
         observe=count,
         sampling=sampling,
     )
-    # A float network has no chip steps, and nothing between cores.
-    on_chip = backend.name != "torch"
+    return counted_run(played, counter, clipped, on_chip=backend.name != "torch")
+
+
+def counted_run(
+    episodes: tuple[Episode, ...], counter: Counter, clipped: int, *, on_chip: bool
+) -> Run:
+    """Put games and what was counted in them together.
+
+    Args:
+        episodes: in order of their seeds.
+        counter: of all their decisions.
+        clipped: see :class:`Run`.
+        on_chip: False for a float network, which has no chip steps, and nothing between cores.
+    """
     return Run(
-        played,
+        episodes,
         counter.result(pipeline=on_chip),
         counter.sent if on_chip else {},
-        clipped if network.input.signed else None,
+        clipped if counter.network.input.signed else None,
     )
 
 

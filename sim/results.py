@@ -71,6 +71,7 @@ class RunResult:
         cost: the bill on the chip in short, beside a rival; None for a float network.
         host_s: seconds that the run took on this computer, game and simulation.
         compiled_before: the engine's first decision, which compiles it, is not in `host_s`.
+        executor: workers that played, as the user named them; None: this process.
         date: when the run ended, ISO 8601 with time zone.
         version: of mtspark.
         machine, python: of this computer.
@@ -90,6 +91,7 @@ class RunResult:
     bills_on_chip: tuple[Bill, ...] = ()
     cost: Cost | None = None
     compiled_before: bool = False
+    executor: str | None = None
     environment: dict[str, Any] | None = None
     sampling: Sampling | None = None
     date: str = field(
@@ -110,6 +112,8 @@ class RunResult:
         includes = "game and simulation on this computer, not the chip"
         if self.compiled_before:
             includes += "; without the engine's first decision, which compiles"
+        if self.executor is not None:
+            includes = f"game and simulation by --executor {self.executor}, with its start"
         return {
             "format": FORMAT,
             "version": VERSION,
@@ -158,6 +162,7 @@ def run_result(
     host_s: float,
     card: AnyPath = DEFAULT_CARD,
     compiled_before: bool = False,
+    executor: str | None = None,
     sampling: Sampling | None = None,
     shares: ShareCounter | None = None,
 ) -> RunResult:
@@ -166,7 +171,7 @@ def run_result(
     Args:
         run: of :func:`mtspark.sim.play.play`.
         network: that played.
-        backend, task, seed, compiled_before, sampling: as in :class:`RunResult`.
+        backend, task, seed, compiled_before, executor, sampling: as in :class:`RunResult`.
         network_hash: of the bundle's network.
         sticky: probability of sticky actions where it is not the protocol's own.
         host_s: seconds.
@@ -199,6 +204,7 @@ def run_result(
         cost=cost,
         host_s=host_s,
         compiled_before=compiled_before,
+        executor=executor,
         environment=None if environment is None else environment_to_json(environment),
         sampling=sampling,
     )

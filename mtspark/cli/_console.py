@@ -99,6 +99,12 @@ MOST, MOST_RECORDED = 10**7, 10**5
 DETAILS = "Show all: counts, bill, sources."
 """Help of the option that shows what stands behind the first two sentences."""
 
+EXECUTOR = (
+    "Who works: processes, processes:N, ray, ray:HOST:PORT, ray://HOST:PORT, slurm, "
+    "slurm:NAME=VALUE,... (default: this process). The results are the same; docs/cluster.md."
+)
+"""Help of the option that hands work to other processes or machines."""
+
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
 

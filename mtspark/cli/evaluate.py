@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mtspark.cli._console import DETAILS, MOST, one_thread_each
+from mtspark.cli._console import DETAILS, EXECUTOR, MOST, one_thread_each
 from mtspark.cli._progress import progress_bar
 from mtspark.core.files import check_target
 from mtspark.sim.energy import DEFAULT_CARD
@@ -55,6 +55,7 @@ def evaluate_command(
     card: Annotated[
         str, typer.Option(help="With --data: prices, a card's name or .toml file.")
     ] = DEFAULT_CARD,
+    executor: Annotated[str | None, typer.Option(metavar="WHERE", help=EXECUTOR)] = None,
     details: Annotated[bool, typer.Option("--details", help=DETAILS)] = False,
     json_out: Annotated[
         Path | None,
@@ -85,6 +86,8 @@ def evaluate_command(
 
     check_target(json_out)
     if data is not None and (labels is not None or is_labelled(data)):
+        if executor is not None:
+            raise BadRequestError("--executor: plays games; leave it out of --data with labels")
         _evaluate_data(folder, data, labels, task or [], card, json_out, details=details)
         return
     if labels is not None:
@@ -98,6 +101,7 @@ def evaluate_command(
         images=images,
         store=json_out,
         max_decisions=max_decisions,
+        executor=executor,
     )
     request.check()
     is_agent_file = folder.is_file() or (folder.suffix == ".pt" and not folder.exists())

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mtspark.cli._console import DETAILS, MOST, console, one_thread_each
+from mtspark.cli._console import DETAILS, EXECUTOR, MOST, console, one_thread_each
 from mtspark.core.files import check_target
 from mtspark.sim.hil import KEY_VARIABLE, ChipBackend, Hold, Jitter
 
@@ -120,6 +120,7 @@ def hil_command(
             "needs it.",
         ),
     ] = None,
+    executor: Annotated[str | None, typer.Option(metavar="WHERE", help=EXECUTOR)] = None,
     details: Annotated[bool, typer.Option("--details", help=DETAILS)] = False,
     json_out: Annotated[
         Path | None,
@@ -153,12 +154,11 @@ def hil_command(
     bundle = load_bundle(folder)
     faults = parse_faults(fault or [], fault_seed)
     if serve is not None:
+        if executor is not None:
+            raise BadRequestError("--executor: plays games, --serve does not; leave one out")
         _serve(bundle, backend, faults, serve, task, key)
         return
-    if task is None and len(bundle.network.tasks) == 1:
-        task = bundle.network.tasks[0].name
-    if task is None:
-        raise BadRequestError("name the game with --task, or serve the chip with --serve")
+    task = _game_of(bundle, task)
     sweep = parse_sweep(latency_sweep, fault_sweep)
     if picture is not None and sweep is None:
         raise BadRequestError("--picture draws a curve; add --latency-sweep or --fault-sweep")
@@ -188,10 +188,21 @@ def hil_command(
         task, loop, episodes, seed, backend, chip, times, sweep, connect, key, refreshes
     )
     with progress_bar() as progress:
-        result = hil(bundle, request, into=json_out, progress=progress)
+        result = hil(bundle, request, into=json_out, executor=executor, progress=progress)
     if picture is not None:
         result.save_curve(picture)
     print_hil(result, json_out, picture, details=details)
+
+
+def _game_of(bundle: Bundle, task: str | None) -> str:
+    """The game that was named, or the only one."""
+    from mtspark.core.errors import BadRequestError
+
+    if task is None and len(bundle.network.tasks) == 1:
+        return bundle.network.tasks[0].name
+    if task is None:
+        raise BadRequestError("name the game with --task, or serve the chip with --serve")
+    return task
 
 
 def _serve(

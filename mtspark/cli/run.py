@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mtspark.cli._console import DETAILS, MOST, console, one_thread_each
+from mtspark.cli._console import DETAILS, EXECUTOR, MOST, console, one_thread_each
 from mtspark.cli._progress import progress_bar
 from mtspark.core.errors import BadRequestError
 from mtspark.core.files import check_target, write_json
@@ -55,6 +55,7 @@ def run_command(
         typer.Option(help="Write a film of the first game, .gif or .webp: picture and spikes."),
     ] = None,
     card: Annotated[str, typer.Option(help="Prices, a card's name or .toml file.")] = DEFAULT_CARD,
+    executor: Annotated[str | None, typer.Option(metavar="WHERE", help=EXECUTOR)] = None,
     details: Annotated[bool, typer.Option("--details", help=DETAILS)] = False,
     json_out: Annotated[
         Path | None, typer.Option("--json", help="Write the result to this file, too.")
@@ -64,6 +65,7 @@ def run_command(
     one_thread_each()
     from mtspark.cli.show import print_film, print_run
     from mtspark.core.environments import sampling_of
+    from mtspark.core.executor import check_executor
     from mtspark.deploy.bundle import load_bundle, writable_runs
     from mtspark.sim.recording import Reel, check_film_target
     from mtspark.workflows.report import run_sentences
@@ -72,12 +74,17 @@ def run_command(
     check_target(json_out)
     check_film_target(video)
     sampling = sampling_of(sample, temperature)
+    check_executor(executor)
     bundle = load_bundle(folder)
     if recording is not None:
         if video is not None:
             raise BadRequestError("--video: films a game, and with --input none is played")
+        if executor is not None:
+            raise BadRequestError("--executor: plays games; leave it out of --input")
         _run_recording(bundle, recording, task, backend, output, json_out)
         return
+    if video is not None and executor is not None:
+        raise BadRequestError("--video: films a game of this process; leave --executor out")
     if not bundle.network.plays:
         raise BadRequestError(f"{folder}: plays no game; give it recorded inputs, --input FILE.npy")
     if task is None and len(bundle.network.tasks) == 1:
@@ -101,6 +108,7 @@ def run_command(
             observe=reel,
             progress=progress,
             sampling=sampling,
+            executor=executor,
         )
     stored = store_run(bundle, result)
     if json_out is not None:

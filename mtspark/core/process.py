@@ -46,6 +46,12 @@ def one_thread_of_numpy() -> None:
                     getattr(library, name)(1)
 
 
+def processors() -> int:
+    """Number of processors that this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
 def main_memory_bytes() -> int | None:
     """Return this computer's memory; None where the system does not say."""
     try:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum
 from typing import TYPE_CHECKING
 
 from mtspark.core.errors import BadRequestError
+from mtspark.core.process import processors
 
 if TYPE_CHECKING:
     from mtspark.core.backend import AgentBackend
@@ -25,15 +25,14 @@ class BackendName(str, Enum):
     TORCH = "torch"
 
 
-def processors() -> int:
-    """Number of processors that this process may use."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
-
-
 @contextmanager
 def open_backend(
-    name: BackendName, bundle: Bundle, task: str, *, trace: bool = False
+    name: BackendName,
+    bundle: Bundle,
+    task: str,
+    *,
+    trace: bool = False,
+    threads: int | None = None,
 ) -> Iterator[AgentBackend]:
     """Start a backend on a bundle and release it at the end, whatever happens.
 
@@ -42,25 +41,28 @@ def open_backend(
         bundle: whose network it runs.
         task: the task that Lava is started with.
         trace: whether Lava records spikes and membranes; the others do so when they are asked.
+        threads: of the engine; None: as many as there are processors.
 
     Raises:
         BadRequestError: unknown task, or torch for a network that is no agent.
         BackendMissingError: Lava is not installed.
     """
-    backend = _start(name, bundle, task, trace)
+    backend = _start(name, bundle, task, trace, threads)
     try:
         yield backend
     finally:
         backend.close()
 
 
-def _start(name: BackendName, bundle: Bundle, task: str, trace: bool) -> AgentBackend:
+def _start(
+    name: BackendName, bundle: Bundle, task: str, trace: bool, threads: int | None
+) -> AgentBackend:
     network = bundle.network
     row = network.task_index(task)
     if name is BackendName.ENGINE:
         from mtspark.sim.engine import EngineChip
 
-        return EngineChip(network, threads=processors())
+        return EngineChip(network, threads=threads or processors())
     if name is BackendName.REFERENCE:
         from mtspark.sim.backends import ReferenceChip
 

@@ -294,6 +294,7 @@ class Deployment:
         sample: int | None = None,
         temperature: float = 1.0,
         observe: Callable[[Moment], None] | None = None,
+        executor: str | None = None,
         progress: ProgressCallback = no_progress,
     ) -> RunResult:
         """Play whole games; a saved bundle keeps the run in its folder, for :meth:`report`.
@@ -309,6 +310,8 @@ class Deployment:
                 None takes the best.
             temperature: of the drawing; values are divided by it.
             observe: called after every decision.
+            executor: workers that play: processes, processes:N, ray, ray:HOST:PORT, ray://HOST:PORT,
+                slurm or slurm:NAME=VALUE,...; None: this process. The results are the same.
             progress: called at every decision.
 
         Raises:
@@ -323,6 +326,7 @@ class Deployment:
             max_decisions=max_decisions,
             sticky=sticky,
             observe=observe,
+            executor=executor,
             progress=progress,
             sampling=sampling_of(sample, temperature),
         )
@@ -369,6 +373,7 @@ class Deployment:
         connect: str | None = None,
         key: str | None = None,
         into: AnyPath | None = None,
+        executor: str | None = None,
         progress: ProgressCallback = no_progress,
     ) -> HilResult:
         """Play with the chip in another process, in the game's own time, with latency and faults.
@@ -403,6 +408,7 @@ class Deployment:
             key: of that chip.
             into: file of the result, written point by point; points that it has are not played
                 again.
+            executor: workers that play a point each, as for :meth:`play`; None: this process.
             progress: called at every decision.
 
         Returns:
@@ -453,7 +459,7 @@ class Deployment:
             key=key,
             refreshes=refreshes_of(refresh_every),
         )
-        return hil(self.bundle, request, into=into, progress=progress)
+        return hil(self.bundle, request, into=into, executor=executor, progress=progress)
 
     @with_python_names
     def diff(
@@ -690,6 +696,7 @@ def evaluate(
     images: int = 0,
     store: AnyPath | None = None,
     max_decisions: int | None = None,
+    executor: str | None = None,
     progress: ProgressCallback = no_progress,
 ) -> Evaluation:
     """Score an agent in its games and image sets: float network and chip on the same starts.
@@ -704,6 +711,7 @@ def evaluate(
         images: test images of each task; 0: all.
         store: file that gets the rows as they come; a run that was stopped goes on with it.
         max_decisions: cut every game off after this many.
+        executor: workers that play, as for :meth:`Deployment.play`; None: this process.
         progress: called at every decision.
 
     Raises:
@@ -711,7 +719,9 @@ def evaluate(
         BadFileError: a file that cannot be read or written.
     """
     names = (tasks,) if isinstance(tasks, str) else tuple(tasks)
-    request = EvaluationRequest(names, episodes, seed, sticky, data, images, store, max_decisions)
+    request = EvaluationRequest(
+        names, episodes, seed, sticky, data, images, store, max_decisions, executor
+    )
     if isinstance(agent, Deployment):
         return evaluate_bundle(agent.bundle, request, progress=progress)
     if not isinstance(agent, (str, os.PathLike)):

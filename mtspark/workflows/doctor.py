@@ -19,7 +19,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
-from mtspark.workflows.backends import processors
+from mtspark.core.process import processors
 
 Status = Literal["ok", "missing", "too old", "broken"]
 

@@ -66,6 +66,25 @@ class ShareCounter:
             self._last[episode] = now
 
     @property
+    def decisions(self) -> int:
+        """How many were counted."""
+        return self._decisions
+
+    def add_totals(
+        self, decisions: int, nonzero: Mapping[str, Integers], changed: Mapping[str, Integers]
+    ) -> None:
+        """Add what another counter of the same network has counted, in other episodes.
+
+        Args:
+            decisions: how many it has counted.
+            nonzero, changed: its counts by source, of its shape.
+        """
+        for name in self.nonzero:
+            self.nonzero[name] += nonzero[name]
+            self.changed[name] += changed[name]
+        self._decisions += decisions
+
+    @property
     def shares(self) -> dict[str, NDArray[np.float64]]:
         """Share of decisions in which each source sent something within its window."""
         return {name: count / max(self._decisions, 1) for name, count in self.nonzero.items()}

@@ -7,6 +7,7 @@ hardware that stores zeros spends them; effective ones count nonzero weights onl
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -165,6 +166,20 @@ class Counter:
                 batch = len(messages)
                 self._totals[number][name] += messages.sum(0)
         self.decisions += batch
+
+    def add_totals(
+        self, decisions: int, window: Mapping[str, Integers], drain: Mapping[str, Integers]
+    ) -> None:
+        """Add what another counter of the same network has counted.
+
+        Args:
+            decisions: how many it has counted.
+            window, drain: its messages by source, of its shape.
+        """
+        for number, counts in enumerate((window, drain)):
+            for name, messages in counts.items():
+                self._totals[number][name] += messages
+        self.decisions += decisions
 
     def _add_lanes(self, number: int, counts: LaneCounts) -> None:
         """Add what the engine counted, as it stands there: 39,000 neurons in 10 microseconds."""

@@ -34,4 +34,6 @@ from .server import end_on_sigterm as end_on_sigterm
 from .server import serve as serve
 from .stream import key_bytes as key_bytes
 from .stream import new_key as new_key
+from .timing import Sent as Sent
+from .timing import Tally as Tally
 from .timing import Timing as Timing

@@ -15,6 +15,8 @@ from .folders import folder_lock as folder_lock
 from .folders import leftovers as leftovers
 from .folders import recover_folder as recover_folder
 from .folders import replacing_folder as replacing_folder
+from .handover import decode as decode
+from .handover import encode as encode
 from .hdf5 import hdf5_bytes as hdf5_bytes
 from .hdf5 import read_hdf5 as read_hdf5
 from .kinds import check_checkpoint_file as check_checkpoint_file

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mtspark.core.backend import Moment
-from mtspark.core.environments import box_of, chosen_actions, same_actions, sticky_of
+from mtspark.core.environments import (
+    GameProtocol,
+    Task,
+    box_of,
+    chosen_actions,
+    same_actions,
+    sticky_of,
+)
 from mtspark.core.errors import BadRequestError
+from mtspark.core.executor import Job, check_executor, finished_jobs
 from mtspark.core.files import AnyPath, check_checkpoint_file, check_target, writable_folder
 from mtspark.core.progress import ProgressCallback, begin, no_progress
 from mtspark.deploy.bundle import AGENT, Bundle
@@ -25,11 +33,13 @@ from mtspark.workflows.evaluate.rows import (
     Evaluation,
     GameRow,
     ImageRow,
+    Question,
     game_row,
     store,
     stored_games,
 )
 from mtspark.workflows.run import episode_reports
+from mtspark.workflows.workers import GameQuestion, PlayedParts, game_jobs, package_of
 
 if TYPE_CHECKING:
     from mtspark.train.checkpoint import Agent
@@ -55,6 +65,8 @@ class EvaluationRequest:
         images: test images of each task; 0: all.
         store: file that gets the rows as they come; a run that was stopped goes on with it.
         max_decisions: cut every game off after this many; None for whole games.
+        executor: workers that play, as of :func:`mtspark.core.executor.parse_executor`; None:
+            this process. The rows are the same.
     """
 
     tasks: tuple[str, ...] = ()
@@ -65,6 +77,7 @@ class EvaluationRequest:
     images: int = 0
     store: AnyPath | None = None
     max_decisions: int | None = None
+    executor: str | None = None
 
     def check(self) -> None:
         """Refuse numbers that cannot be, and a file that cannot be written.
@@ -72,8 +85,10 @@ class EvaluationRequest:
         Raises:
             BadRequestError: there is one.
             BadFileError: the rows could not be stored.
+            BackendMissingError: the executor's package is not installed.
         """
         check_target(self.store)
+        check_executor(self.executor)
         if not 0 <= self.sticky < 1:
             raise BadRequestError(
                 f"--sticky {self.sticky:g}: 0 up to below 1 is a probability; change it"
@@ -115,40 +130,38 @@ def evaluate_bundle(
         check_checkpoint_file(into)
     begin(progress, f"{bundle.network.name}: reading float network and chip", "torch")
     target = None if into is None else _checked_checkpoint(bundle, into, request)
-    games: list[GameRow] = []
-    images: list[ImageRow] = []
-    costs: dict[str, Cost] = {}
     network, sha256 = bundle.network, bundle.network_hash
+    images: list[ImageRow] = []
+    chosen = [task for task in network.tasks if not request.tasks or task.name in request.tasks]
+    questions = [
+        question for task in chosen for question in questions_of(task, network.protocol, request)
+    ]
+    pairs = _stored_pairs(bundle, questions, request.store)
+    costs: dict[Question, Cost] = {}
 
     def evaluation() -> Evaluation:
-        return Evaluation(network.name, sha256, tuple(games), tuple(images), dict(costs))
+        games = [row for question in questions for row in pairs.get(question, ())]
+        by_task: dict[str, Cost] = {}
+        for question in questions:
+            if question in costs:
+                by_task.setdefault(question[0], costs[question])
+        return Evaluation(network.name, sha256, tuple(games), tuple(images), by_task)
 
-    known = stored_games(request.store, sha256)
-    for task in network.tasks:
-        if request.tasks and task.name not in request.tasks:
-            continue
+    if request.executor is not None:
+        if not questions:
+            raise BadRequestError("--executor: plays games; leave it out for image sets")
+        left = [question for question in questions if question not in pairs]
+        for question, rows, cost in pairs_elsewhere(bundle, left, request.executor, progress):
+            pairs[question], costs[question] = rows, cost
+            store(request.store, evaluation())
+    for task in chosen:
         if not task.game:
             notes = {key: network.provenance.get(key) for key in QUANTISATION}
             images += image_rows(bundle, task.name, request.data, request.images, notes, progress)
-            continue
-        usual = sticky_of(network.protocol)
-        for sticky in dict.fromkeys((usual, request.sticky if task.is_ale else usual)):
-            question = (
-                task.name,
-                sticky,
-                request.seed,
-                request.episodes,
-                request.max_decisions,
-            )
-            stored = {row.backend: row for row in known if row.question == question}
-            players = [player.value for player in _players(bundle)]
-            pair = [stored[name] for name in players if name in stored]
-            if len(pair) == len(players):
-                games += pair
-            else:
+        for question in questions_of(task, network.protocol, request):
+            if question not in pairs:
                 rows, cost = pair_of_rows(bundle, *question, progress=progress)
-                games += rows
-                costs.setdefault(task.name, cost)
+                pairs[question], costs[question] = rows, cost
             store(request.store, replace(evaluation(), images=()))
     store(request.store, evaluation())
     if target is not None:
@@ -160,6 +173,20 @@ def evaluate_bundle(
         agent.evaluations = evaluation().rows()
         save_agent(agent, target)
     return evaluation()
+
+
+def _stored_pairs(
+    bundle: Bundle, questions: Sequence[Question], path: AnyPath | None
+) -> dict[Question, list[GameRow]]:
+    """Rows of the questions whose players an earlier run has all asked."""
+    known = stored_games(path, bundle.network_hash)
+    players = [player.value for player in _players(bundle)]
+    pairs = {}
+    for question in questions:
+        stored = {row.backend: row for row in known if row.question == question}
+        if all(name in stored for name in players):
+            pairs[question] = [stored[name] for name in players]
+    return pairs
 
 
 def _checked_checkpoint(bundle: Bundle, into: AnyPath, request: EvaluationRequest) -> Path:
@@ -212,7 +239,7 @@ def pair_of_rows(
     index = network.task_index(task)
     known = network.tasks[index]
     same, asked = 0, 0
-    runs: dict[str, Run] = {}
+    runs: dict[BackendName, Run] = {}
     shares = ShareCounter(network)
     players = _players(bundle)
     floats = BackendName.TORCH in players
@@ -240,7 +267,7 @@ def pair_of_rows(
                     for one in observers:
                         one(moment)
 
-                runs[name.value] = play(
+                runs[name] = play(
                     player,
                     network,
                     task,
@@ -250,19 +277,79 @@ def pair_of_rows(
                     sticky=sticky,
                     observe=observe,
                 )
+    question = (task, sticky, seed, episodes, max_decisions)
+    return _rows(bundle, question, runs, shares, same, asked)
+
+
+def pairs_elsewhere(
+    bundle: Bundle, questions: Sequence[Question], executor: str, progress: ProgressCallback
+) -> Iterator[tuple[Question, list[GameRow], Cost]]:
+    """Let workers play what :func:`pair_of_rows` plays; yield each pair when it is complete."""
+    package, players = package_of(bundle), _players(bundle)
+    jobs: list[Job] = []
+    owners: list[tuple[Question, BackendName]] = []
+    parts: dict[Question, dict[BackendName, PlayedParts]] = {}
+    for question in questions:
+        task, sticky, seed, episodes, most = question
+        parts[question] = {}
+        for name in players:
+            judged = name is BackendName.ENGINE and len(players) > 1
+            asked = GameQuestion(task, name, episodes, seed, most, sticky, judged=judged)
+            parts[question][name] = PlayedParts(bundle.network, asked)
+            made = game_jobs(asked, package, f"{task}, sticky {sticky:g}, {name.value}")
+            jobs += made
+            owners += [(question, name)] * len(made)
+    stage = f"{bundle.network.name}: games"
+    for index, part in finished_jobs(
+        executor, jobs, stage=stage, unit="episodes", progress=progress
+    ):
+        question, name = owners[index]
+        mine = parts[question]
+        mine[name].add(part)
+        if all(one.complete for one in mine.values()):
+            chip = mine[BackendName.ENGINE]
+            assert chip.shares is not None
+            runs = {player: mine[player].run() for player in players}
+            yield question, *_rows(bundle, question, runs, chip.shares, chip.same, chip.asked)
+
+
+def _rows(
+    bundle: Bundle,
+    question: Question,
+    runs: Mapping[BackendName, Run],
+    shares: ShareCounter,
+    same: int,
+    asked: int,
+) -> tuple[list[GameRow], Cost]:
+    """Rows of the players of a question, the chip last, and what a decision costs."""
+    task, sticky, seed, _, most = question
+    network = bundle.network
     notes = {key: network.provenance.get(key) for key in QUANTISATION}
     *on_torch, on_chip = (
         replace(
-            game_row(run.episodes, task, name, sticky, seed, bundle.network_hash, max_decisions),
+            game_row(run.episodes, task, name.value, sticky, seed, bundle.network_hash, most),
             quantisation=notes,
         )
         for name, run in runs.items()
     )
-    played = runs[BackendName.ENGINE.value]
+    played = runs[BackendName.ENGINE]
     _, cost = mean_cost(played.counts, network, load_card(DEFAULT_CARD), played.sent, shares)
-    if floats:
+    if on_torch:
         on_chip = replace(on_chip, action_agreement=same / asked, decisions_compared=asked)
     return [*on_torch, on_chip], cost
+
+
+def questions_of(
+    task: Task, protocol: GameProtocol | None, request: EvaluationRequest
+) -> list[Question]:
+    """What is asked of a task: without sticky actions and with them; nothing of an image set."""
+    if not task.game:
+        return []
+    usual = sticky_of(protocol)
+    return [
+        (task.name, sticky, request.seed, request.episodes, request.max_decisions)
+        for sticky in dict.fromkeys((usual, request.sticky if task.is_ale else usual))
+    ]
 
 
 def _players(bundle: Bundle) -> tuple[BackendName, ...]:

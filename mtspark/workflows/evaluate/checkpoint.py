@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from mtspark.core.environments import Task, named_task, sticky_of
+from mtspark.core.environments import Task, named_task
+from mtspark.core.errors import BadRequestError
+from mtspark.core.executor import Job, Package, finished_jobs
 from mtspark.core.files import AnyPath, check_checkpoint_file, current_policy, read_whole
 from mtspark.core.progress import ProgressCallback, begin, no_progress
-from mtspark.sim.play import play_task
+from mtspark.deploy.bundle import AGENT
+from mtspark.sim.play import MAX_GAMES_AT_ONCE, Episode, play_task
 from mtspark.workflows.backends import BackendName
-from mtspark.workflows.evaluate.bundle import EvaluationRequest
+from mtspark.workflows.evaluate.bundle import EvaluationRequest, questions_of
 from mtspark.workflows.evaluate.images import float_image_row
 from mtspark.workflows.evaluate.rows import (
     Evaluation,
     GameRow,
     ImageRow,
+    Question,
     game_row,
     store,
     stored_games,
 )
 from mtspark.workflows.run import episode_reports
+from mtspark.workflows.workers import episode_of, episode_values, seeds_text
 
 if TYPE_CHECKING:
     from mtspark.train.checkpoint import Agent
@@ -61,38 +67,113 @@ def evaluate_checkpoint(
     names = tuple(named_task(agent.tasks, name) for name in request.tasks)
     request = replace(request, tasks=names)
     digest = hashlib.sha256(content).hexdigest()
-    known = stored_games(request.store, digest)
-    games: list[GameRow] = []
     images: list[ImageRow] = []
+    chosen = [
+        (row, task)
+        for row, task in enumerate(agent.tasks)
+        if not request.tasks or task.name in request.tasks
+    ]
+    questions = {
+        question: row
+        for row, task in chosen
+        for question in questions_of(task, agent.protocol, request)
+    }
+    known = {
+        one.question: one
+        for one in reversed(stored_games(request.store, digest))
+        if one.question in questions and one.backend == BackendName.TORCH.value
+    }
 
     def evaluation() -> Evaluation:
+        games = [known[question] for question in questions if question in known]
         return Evaluation(path.stem, digest, tuple(games), tuple(images))
 
-    for row, task in enumerate(agent.tasks):
-        if request.tasks and task.name not in request.tasks:
-            continue
+    if request.executor is not None:
+        if not questions:
+            raise BadRequestError("--executor: plays games; leave it out for image sets")
+        left = {one: row for one, row in questions.items() if one not in known}
+        for game in _rows_elsewhere(content, left, request.executor, digest, progress):
+            known[game.question] = game
+            store(request.store, evaluation())
+    for row, task in chosen:
         if not task.game:
             data, count = request.data, request.images
             images.append(float_image_row(agent, row, data, count, digest, progress))
-            continue
-        usual = sticky_of(agent.protocol)
-        for sticky in dict.fromkeys((usual, request.sticky if task.is_ale else usual)):
-            question = (
-                task.name,
-                sticky,
-                request.seed,
-                request.episodes,
-                request.max_decisions,
-            )
-            same = [
-                one
-                for one in known
-                if one.question == question and one.backend == BackendName.TORCH.value
-            ][:1]
-            games += same or [float_game_row(agent, task, row, sticky, request, digest, progress)]
+        for question in questions_of(task, agent.protocol, request):
+            if question not in known:
+                sticky = question[1]
+                known[question] = float_game_row(
+                    agent, task, row, sticky, request, digest, progress
+                )
             store(request.store, replace(evaluation(), images=()))
     store(request.store, evaluation())
     return evaluation()
+
+
+def _rows_elsewhere(
+    content: bytes,
+    questions: Mapping[Question, int],
+    executor: str,
+    digest: str,
+    progress: ProgressCallback,
+) -> Iterator[GameRow]:
+    """Let workers play what :func:`float_game_row` plays; yield each row when it is complete."""
+    package = Package({AGENT: content})
+    name = BackendName.TORCH.value
+    jobs, owners = [], []
+    for (task, sticky, seed, episodes, most), row in questions.items():
+        for first in range(0, episodes, MAX_GAMES_AT_ONCE):
+            count = min(MAX_GAMES_AT_ONCE, episodes - first)
+            arguments = {
+                "row": row,
+                "episodes": count,
+                "seed": seed + first,
+                "max_decisions": most,
+                "sticky": sticky,
+            }
+            text = f"{task}, sticky {sticky:g}, {name}, {seeds_text(seed + first, count)}"
+            jobs.append(Job(text, play_float_games, arguments, package, weight=count))
+            owners.append((task, sticky, seed, episodes, most))
+    played: dict[Question, list[Episode]] = {question: [] for question in questions}
+    for index, part in finished_jobs(
+        executor, jobs, stage="games on torch", unit="episodes", progress=progress
+    ):
+        question = task, sticky, seed, episodes, most = owners[index]
+        played[question] += [episode_of(values) for values in part]
+        if len(played[question]) == episodes:
+            games = sorted(played[question], key=lambda episode: episode.seed)
+            yield game_row(games, task, name, sticky, seed, digest, most)
+
+
+def play_float_games(
+    folder: Path, row: int, episodes: int, seed: int, max_decisions: int | None, sticky: float
+) -> list[dict[str, Any]]:
+    """Play games with the float network of an agent's file; runs on a worker.
+
+    Args:
+        folder: of the file.
+        row: of the task.
+        episodes, seed, max_decisions, sticky: as for :func:`mtspark.sim.play.play_task`.
+
+    Returns:
+        The episodes, as plain values.
+    """
+    from mtspark.train.backend import TorchBackend
+    from mtspark.train.checkpoint import load_agent
+
+    agent = load_agent(folder / AGENT)
+    with closing(TorchBackend(agent)) as player:
+        played = play_task(
+            player,
+            agent.tasks[row],
+            row,
+            agent.protocol,
+            episodes=episodes,
+            seed=seed,
+            max_decisions=max_decisions,
+            sticky=sticky,
+        )
+    return [episode_values(episode) for episode in played]
 
 
 def float_game_row(

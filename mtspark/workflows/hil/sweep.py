@@ -2,39 +2,29 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from mtspark.core.backend import AgentBackend
-from mtspark.core.errors import BackendFailedError
+from mtspark.core.errors import BadRequestError
+from mtspark.core.executor import Job, check_executor, finished_jobs
 from mtspark.core.files import AnyPath, write_json
-from mtspark.core.progress import Progress, ProgressCallback, no_progress
+from mtspark.core.progress import ProgressCallback, no_progress
 from mtspark.deploy.bundle import Bundle
 from mtspark.sim.hil import (
-    CHIP_KINDS,
     ChipBackend,
-    ChipOrder,
-    FaultKind,
-    FrameMoment,
-    HilEpisode,
-    HostedChip,
     Point,
     Setting,
     StoredPoint,
     check_sender,
     game_protocol,
-    play_hil,
     stored_points,
 )
-from mtspark.workflows.backends import BackendName, open_backend
-from mtspark.workflows.evaluate import confidence_interval
+from mtspark.workflows.hil.elsewhere import point_job, point_of
 from mtspark.workflows.hil.modelled import modelled_times
+from mtspark.workflows.hil.playing import play_points
 from mtspark.workflows.hil.request import HilRequest
 from mtspark.workflows.hil.result import HilResult, result_so_far
-
-FEWEST_FOR_INTERVAL = 5
-"""An interval from fewer games would promise too much."""
+from mtspark.workflows.workers import package_of
 
 
 def hil(
@@ -42,6 +32,7 @@ def hil(
     request: HilRequest,
     *,
     into: AnyPath | None = None,
+    executor: str | None = None,
     progress: ProgressCallback = no_progress,
 ) -> HilResult:
     """Play with the chip in another process, in the game's own time, with latency and faults.
@@ -51,6 +42,9 @@ def hil(
         request: what is played.
         into: file of the result, written after every point; points that it already has are not
             played again.
+        executor: workers that play a point each, as of
+            :func:`mtspark.core.executor.parse_executor`; None: this process. In simulated time the
+            points are the same.
         progress: receives the games played so far.
 
     Raises:
@@ -60,6 +54,7 @@ def hil(
         BackendMissingError: the backend is not installed.
         BackendFailedError: the chip is gone for good.
     """
+    _check_executor(request, executor)
     request = replace(request, task=bundle.network.task_name(request.task))
     game_protocol(bundle.network, request.task, request.loop.sticky)
     for setting in request.settings(request.loop):
@@ -71,9 +66,14 @@ def hil(
     settings = request.settings(loop)
     points = _played_before(bundle, request, settings, into)
     left = [at for at, point in enumerate(points) if point is None]
-    new = _play_points(bundle, request, [settings[at] for at in left], progress)
-    for at, point in zip(left, new, strict=True):
-        points[at] = point
+    chosen = [settings[at] for at in left]
+    new: Iterator[tuple[int, Point]] = (
+        enumerate(play_points(bundle, request, chosen, progress))
+        if executor is None
+        else _points_elsewhere(bundle, request, chosen, executor, progress)
+    )
+    for number, point in new:
+        points[left[number]] = point
         # A sweep takes long: what was played stays, whatever happens later.
         if into is not None:
             write_json(into, result_so_far(bundle, request, modelled, points).to_json())
@@ -96,121 +96,42 @@ def _played_before(
     ]
 
 
-def _play_points(
+def _check_executor(request: HilRequest, executor: str | None) -> None:
+    """Refuse an executor for what only this computer and this moment can play.
+
+    Raises:
+        BadRequestError: it is none, or the games do not follow from the request alone.
+        BackendMissingError: its package is not installed.
+    """
+    if executor is None:
+        return
+    check_executor(executor)
+    reasons = {
+        "--connect": request.connect is not None,
+        "--realtime": request.loop.realtime,
+        "--measured": request.loop.timing.measured,
+        "--backend loihi2": request.backend is ChipBackend.LOIHI2,
+    }
+    for flag, given in reasons.items():
+        if given:
+            raise BadRequestError(
+                f"--executor: with {flag} a game depends on where and when it is played; leave one "
+                "of both out"
+            )
+
+
+def _points_elsewhere(
     bundle: Bundle,
     request: HilRequest,
     settings: Sequence[Setting],
+    executor: str,
     progress: ProgressCallback,
-) -> Iterator[Point]:
-    """Play every setting; a chip is started again where its faults change."""
-    if not settings:
-        return
-    reports = _Reports(progress, request.task, len(settings) * request.episodes)
-    chip: HostedChip | None = None
-    running: object = None
-    with contextlib.ExitStack() as stack:
-        judge: AgentBackend | None = None
-        if any(FaultKind.LOST_CHANGES in setting.loop.faults.rates for setting in settings):
-            # A faultless chip in this process, the equal of the one that is played with.
-            slow = request.connect is None and request.backend is not ChipBackend.ENGINE
-            name = BackendName.REFERENCE if slow else BackendName.ENGINE
-            judge = stack.enter_context(open_backend(name, bundle, request.task))
-        for setting in settings:
-            on_chip = {kind: setting.loop.faults.rate(kind) for kind in CHIP_KINDS}
-            if chip is None or on_chip != running:
-                if chip is not None:
-                    chip.close()
-                chip = _open_chip(bundle, request, setting)
-                stack.callback(chip.close)
-                running = on_chip
-            yield _play_point(chip, bundle, request, setting, reports, judge)
-
-
-def _open_chip(bundle: Bundle, request: HilRequest, setting: Setting) -> HostedChip:
-    """Start a chip with the faults of a setting, or connect to the one of the request.
-
-    Raises:
-        BackendFailedError: no chip, or one that knows another network or other tasks.
-    """
-    faults = setting.loop.faults
-    order = None
-    if request.connect is None:
-        order = ChipOrder(
-            bundle=str(bundle.folder.resolve()),
-            network=bundle.network_hash,
-            task=request.task,
-            backend=request.backend,
-            faults=faults,
-        )
-    chip = HostedChip(
-        bundle.network_hash, order=order, address=request.connect or "", key=request.key or ""
-    )
-    if request.task not in chip.welcome.tasks:
-        chip.close()
-        raise BackendFailedError(f"{request.connect}: its chip does not know task {request.task!r}")
-    return chip
-
-
-def _play_point(
-    chip: HostedChip,
-    bundle: Bundle,
-    request: HilRequest,
-    setting: Setting,
-    reports: _Reports,
-    judge: AgentBackend | None,
-) -> Point:
-    watched = FaultKind.LOST_CHANGES in setting.loop.faults.rates
-    lost_before = chip.lost
-    episodes = []
-    for episode in play_hil(
-        chip,
-        bundle.network,
-        request.task,
-        setting.loop,
-        episodes=request.episodes,
-        seed=request.seed,
-        observe=reports.decision,
-        judge=judge if watched else None,
+) -> Iterator[tuple[int, Point]]:
+    """Let workers play a setting each; yield its number and its point as they come."""
+    package = package_of(bundle)
+    jobs: list[Job] = [point_job(request, setting, package) for setting in settings]
+    stage = f"{request.task}, chip in the loop"
+    for number, values in finished_jobs(
+        executor, jobs, stage=stage, unit="games", progress=progress
     ):
-        episodes.append(episode)
-        reports.game(episode)
-    scores = [episode.score for episode in episodes]
-    return Point(
-        setting=setting,
-        backend=chip.welcome.backend,
-        episodes=tuple(episodes),
-        interval_95=confidence_interval(scores) if len(scores) >= FEWEST_FOR_INTERVAL else None,
-        losses=chip.lost - lost_before,
-    )
-
-
-class _Reports:
-    """Progress over the games of all points.
-
-    Args:
-        progress: called at once, at every decision, and at the end of every game.
-        task: name of the game.
-        games: of all points.
-    """
-
-    def __init__(self, progress: ProgressCallback, task: str, games: int) -> None:
-        self._progress = progress
-        self._stage = f"{task}, chip in the loop"
-        self._games = games
-        self._played = self._decisions = 0
-        self._last = ""
-        self._report("starting the chip (an engine is compiled once on a machine)")
-
-    def decision(self, _: FrameMoment) -> None:
-        """Report a decision."""
-        self._decisions += 1
-        self._report(f"{self._decisions} decisions{self._last}")
-
-    def game(self, episode: HilEpisode) -> None:
-        """Report the end of a game."""
-        self._played += 1
-        self._last = f", last game {episode.score:+g}"
-        self._report(f"{self._decisions} decisions{self._last}")
-
-    def _report(self, detail: str) -> None:
-        self._progress(Progress(self._stage, self._played, self._games, "games", detail))
+        yield number, point_of(settings[number], values)

@@ -10,16 +10,19 @@ from pathlib import Path
 import numpy as np
 
 from mtspark.core.backend import AgentBackend, Moment
-from mtspark.core.environments import Sampling
+from mtspark.core.environments import Sampling, check_sampling
+from mtspark.core.errors import BadRequestError
+from mtspark.core.executor import finished_jobs, parse_executor
 from mtspark.core.files import AnyPath
-from mtspark.core.progress import ProgressCallback, begin, no_progress
+from mtspark.core.progress import Progress, ProgressCallback, begin, no_progress
 from mtspark.deploy.bundle import Bundle, add_run
 from mtspark.sim.counts import ShareCounter
-from mtspark.sim.energy import DEFAULT_CARD
+from mtspark.sim.energy import DEFAULT_CARD, load_card
 from mtspark.sim.play import MAX_GAMES_AT_ONCE, check_length, play
 from mtspark.sim.results import RunResult, run_result
 from mtspark.workflows.backends import BackendName, one_at_a_time, open_backend
 from mtspark.workflows.run.progress import episode_reports
+from mtspark.workflows.workers import GameQuestion, PlayedParts, game_jobs, package_of
 
 
 def run_games(
@@ -35,6 +38,7 @@ def run_games(
     observe: Callable[[Moment], None] | None = None,
     progress: ProgressCallback = no_progress,
     sampling: Sampling | None = None,
+    executor: str | None = None,
 ) -> RunResult:
     """Play a game with a deployed agent.
 
@@ -50,9 +54,12 @@ def run_games(
         observe: called after every decision.
         progress: called at every decision.
         sampling: draw actions; None takes the best.
+        executor: workers that play, as of :func:`mtspark.core.executor.parse_executor`; None:
+            this process. Episodes and counts are the same.
 
     Raises:
-        BadRequestError: unknown task, a network that plays no game, or numbers that cannot be.
+        BadRequestError: unknown task, a network that plays no game, numbers that cannot be, or an
+            observer, which workers cannot call.
         BackendMissingError, BackendFailedError: see the backend.
     """
 
@@ -60,6 +67,9 @@ def run_games(
     # A network that plays no game is refused before anything starts.
     bundle.network.protocol_with(sticky)
     check_length(episodes, max_decisions)
+    if executor is not None:
+        question = GameQuestion(task, backend, episodes, seed, max_decisions, sticky, sampling)
+        return _run_elsewhere(bundle, question, executor, card, observe, progress)
 
     shares = None if backend is BackendName.TORCH else ShareCounter(bundle.network)
 
@@ -103,6 +113,45 @@ def run_games(
         compiled_before=backend is BackendName.ENGINE,
         sampling=sampling,
         shares=shares,
+    )
+
+
+def _run_elsewhere(
+    bundle: Bundle,
+    question: GameQuestion,
+    executor: str,
+    card: AnyPath,
+    observe: Callable[[Moment], None] | None,
+    progress: ProgressCallback,
+) -> RunResult:
+    """Let workers play."""
+    if observe is not None:
+        raise BadRequestError("--executor: workers call no observer; leave one of both out")
+    check_sampling(
+        bundle.network.tasks[bundle.network.task_index(question.task)], question.sampling
+    )
+    load_card(card)
+    where = parse_executor(executor).text
+    started = time.perf_counter()
+    stage = f"{question.task} on {question.backend.value}"
+    progress(Progress(stage, 0, question.episodes, "episodes"))
+    jobs = game_jobs(question, package_of(bundle), question.task)
+    parts = PlayedParts(bundle.network, question)
+    for _, part in finished_jobs(executor, jobs, stage=stage, unit="episodes", progress=progress):
+        parts.add(part)
+    return run_result(
+        parts.run(),
+        bundle.network,
+        backend=question.backend.value,
+        task=question.task,
+        seed=question.seed,
+        network_hash=bundle.network_hash,
+        sticky=question.sticky,
+        host_s=time.perf_counter() - started,
+        card=card,
+        executor=where,
+        sampling=question.sampling,
+        shares=parts.shares,
     )
 
 

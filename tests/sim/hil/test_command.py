@@ -180,7 +180,7 @@ def test_a_sweep_that_was_stopped_goes_on(
             )
             yield Point(setting, request.backend.value, tuple(games), None)
 
-    monkeypatch.setattr(sweep_workflow, "_play_points", made_up)
+    monkeypatch.setattr(sweep_workflow, "play_points", made_up)
     assert play(bundle, "--fault-sweep", "lost-messages=0,0.5", "--json", out) == 0
     before = json.loads(out.read_text())["points"]
     sweep = ("--fault-sweep", "lost-messages=0,0.2,0.5")

@@ -1,0 +1,149 @@
+"""The games of the points, played by this process with a chip in another one."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+
+from mtspark.core.backend import AgentBackend
+from mtspark.core.errors import BackendFailedError
+from mtspark.core.progress import Progress, ProgressCallback
+from mtspark.deploy.bundle import Bundle
+from mtspark.sim.hil import (
+    CHIP_KINDS,
+    ChipBackend,
+    ChipOrder,
+    FaultKind,
+    FrameMoment,
+    HilEpisode,
+    HostedChip,
+    Point,
+    Setting,
+    play_hil,
+)
+from mtspark.workflows.backends import BackendName, open_backend
+from mtspark.workflows.evaluate import confidence_interval
+from mtspark.workflows.hil.request import HilRequest
+
+FEWEST_FOR_INTERVAL = 5
+"""An interval from fewer games would promise too much."""
+
+
+def play_points(
+    bundle: Bundle,
+    request: HilRequest,
+    settings: Sequence[Setting],
+    progress: ProgressCallback,
+) -> Iterator[Point]:
+    """Play every setting; a chip is started again where its faults change."""
+    if not settings:
+        return
+    reports = _Reports(progress, request.task, len(settings) * request.episodes)
+    chip: HostedChip | None = None
+    running: object = None
+    with contextlib.ExitStack() as stack:
+        judge: AgentBackend | None = None
+        if any(FaultKind.LOST_CHANGES in setting.loop.faults.rates for setting in settings):
+            # A faultless chip in this process, the equal of the one that is played with.
+            slow = request.connect is None and request.backend is not ChipBackend.ENGINE
+            name = BackendName.REFERENCE if slow else BackendName.ENGINE
+            judge = stack.enter_context(open_backend(name, bundle, request.task))
+        for setting in settings:
+            on_chip = {kind: setting.loop.faults.rate(kind) for kind in CHIP_KINDS}
+            if chip is None or on_chip != running:
+                if chip is not None:
+                    chip.close()
+                chip = _open_chip(bundle, request, setting)
+                stack.callback(chip.close)
+                running = on_chip
+            yield _play_point(chip, bundle, request, setting, reports, judge)
+
+
+def _open_chip(bundle: Bundle, request: HilRequest, setting: Setting) -> HostedChip:
+    """Start a chip with the faults of a setting, or connect to the one of the request.
+
+    Raises:
+        BackendFailedError: no chip, or one that knows another network or other tasks.
+    """
+    faults = setting.loop.faults
+    order = None
+    if request.connect is None:
+        order = ChipOrder(
+            bundle=str(bundle.folder.resolve()),
+            network=bundle.network_hash,
+            task=request.task,
+            backend=request.backend,
+            faults=faults,
+        )
+    chip = HostedChip(
+        bundle.network_hash, order=order, address=request.connect or "", key=request.key or ""
+    )
+    if request.task not in chip.welcome.tasks:
+        chip.close()
+        raise BackendFailedError(f"{request.connect}: its chip does not know task {request.task!r}")
+    return chip
+
+
+def _play_point(
+    chip: HostedChip,
+    bundle: Bundle,
+    request: HilRequest,
+    setting: Setting,
+    reports: _Reports,
+    judge: AgentBackend | None,
+) -> Point:
+    watched = FaultKind.LOST_CHANGES in setting.loop.faults.rates
+    lost_before = chip.lost
+    episodes = []
+    for episode in play_hil(
+        chip,
+        bundle.network,
+        request.task,
+        setting.loop,
+        episodes=request.episodes,
+        seed=request.seed,
+        observe=reports.decision,
+        judge=judge if watched else None,
+    ):
+        episodes.append(episode)
+        reports.game(episode)
+    scores = [episode.score for episode in episodes]
+    return Point(
+        setting=setting,
+        backend=chip.welcome.backend,
+        episodes=tuple(episodes),
+        interval_95=confidence_interval(scores) if len(scores) >= FEWEST_FOR_INTERVAL else None,
+        losses=chip.lost - lost_before,
+    )
+
+
+class _Reports:
+    """Progress over the games of all points.
+
+    Args:
+        progress: called at once, at every decision, and at the end of every game.
+        task: name of the game.
+        games: of all points.
+    """
+
+    def __init__(self, progress: ProgressCallback, task: str, games: int) -> None:
+        self._progress = progress
+        self._stage = f"{task}, chip in the loop"
+        self._games = games
+        self._played = self._decisions = 0
+        self._last = ""
+        self._report("starting the chip (an engine is compiled once on a machine)")
+
+    def decision(self, _: FrameMoment) -> None:
+        """Report a decision."""
+        self._decisions += 1
+        self._report(f"{self._decisions} decisions{self._last}")
+
+    def game(self, episode: HilEpisode) -> None:
+        """Report the end of a game."""
+        self._played += 1
+        self._last = f", last game {episode.score:+g}"
+        self._report(f"{self._decisions} decisions{self._last}")
+
+    def _report(self, detail: str) -> None:
+        self._progress(Progress(self._stage, self._played, self._games, "games", detail))
