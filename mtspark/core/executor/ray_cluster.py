@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
+import socket
 from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Any
@@ -18,6 +20,9 @@ from mtspark.core.executor.job import Job
 from mtspark.core.executor.pool import Deaths
 from mtspark.core.executor.work import perform
 from mtspark.core.interrupts import heeded_interrupts
+
+KNOCK_S = 5.0
+"""For a cluster to take a connection."""
 
 
 class RayPool:
@@ -51,15 +56,18 @@ class RayPool:
             )
 
     def _connect(self, cluster: str | None) -> None:
+        address = cluster or os.environ.get("RAY_ADDRESS")
         options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
         try:
+            if address is not None:
+                _knock(address)
             self._ray.init(address=cluster, **options)
         except ImportError as error:
             raise missing("ray", "Ray") from error
         except (ConnectionError, RuntimeError, ValueError, OSError) as error:
             self._leave()
             raise BackendFailedError(
-                f"--executor ray: no cluster answers at {cluster or 'this computer'} "
+                f"--executor ray: no cluster answers at {address or 'this computer'} "
                 f"({one_line(error, 100)}); start one with `ray start --head`"
             ) from error
 
@@ -133,3 +141,15 @@ class RayPool:
             deaths.add(index, job, one_line(str(error).partition("\n")[0], 100))
             return None
         return answer
+
+
+def _knock(address: str) -> None:
+    """Ask whether anybody listens; Ray itself would try for more than a minute.
+
+    Raises:
+        OSError: nobody does.
+    """
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():
+        with socket.create_connection((host.strip("[]"), int(port)), KNOCK_S):
+            return

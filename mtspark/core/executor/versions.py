@@ -11,7 +11,10 @@ from pathlib import Path
 
 from mtspark.core.version import __version__
 
-PACKAGES = ("numpy", "torch", "gymnasium", "ale-py")
+PACKAGES = (
+    *("numpy", "torch", "snntorch", "gymnasium", "ale-py"),
+    *("mujoco", "metaworld", "box2d", "box2d-py", "minigrid"),
+)
 """Whose versions change what a game shows, or how a float network rounds."""
 CODE = "code"
 """Names the sum of mtspark's own files: engine, rules, everything."""
