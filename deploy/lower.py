@@ -4,6 +4,8 @@ Weights stay float. A connection of delay D (in layer time) from depth s to dept
 connection of delay t - s - 1 + D, so depths must satisfy t >= s + 1 - D; the smallest ones are
 taken. A connection with D = 0 defines depth; any other is marked recurrent, which delivers only
 what its source sent in its own window of the same decision: nothing before its first step.
+Where state survives decisions, a step of layer time is a decision of L + 1 steps, and the delay
+becomes D (L + 1) + t - s - 1: no loop is tighter than its synapses.
 
 Two helper neurons are added where they are needed. "constant" fires in every step, which brings a
 bias into a current that has memory, or a delayed bias. "onset" fires in the first step only,
@@ -101,13 +103,16 @@ def lower(network: FloatNetwork) -> Lowered:
     if unanchored and CONSTANT not in needed:
         needed.insert(0, CONSTANT)
     links += [_silent(name, network) for name in unanchored]
+    if network.stateful:
+        _refuse_what_no_episode_has(network, needed)
     depths = _depths(network, links, needed)
+    whole = max(depths.values()) + 1 if network.stateful else 1
     shapes, links = _chip_shapes(network, links)
     lowered = Lowered(shapes[INPUT], max(depths.values()))
     for population in network.populations:
         lowered.populations.append(_reshaped(population, shapes[population.name]))
         lowered.links[population.name] = [
-            _in_chip_time(link, depths) for link in links if link.target == population.name
+            _in_chip_time(link, depths, whole) for link in links if link.target == population.name
         ]
     _add_helpers(lowered, needed, len(network.tasks), int(np.prod(network.input.shape)))
     return lowered
@@ -139,6 +144,25 @@ def _raised(network: FloatNetwork, population: FloatPopulation) -> FloatPopulati
         membrane_bias=population.membrane_bias + raised,
         membrane_offset=population.membrane_offset - raised,
     )
+
+
+def _refuse_what_no_episode_has(network: FloatNetwork, helpers: list[str]) -> None:
+    """Refuse what a network whose state survives decisions cannot have."""
+    if network.output.kind is not OutputKind.MEMBRANE:
+        raise BadNetworkError(
+            f"output {network.output.population!r}: a {network.output.kind.value} over steps, "
+            "where state survives decisions of one step; read a membrane that leaks"
+        )
+    if ONSET in helpers:
+        raise BadNetworkError(
+            "a state that does not begin at 0, where state survives decisions; start it at zero"
+        )
+    for link in network.connections:
+        if link.delay and link.source == INPUT:
+            raise BadNetworkError(
+                f"connection {link.name!r} brings inputs of earlier decisions; only populations "
+                "remember where state survives decisions"
+            )
 
 
 def _refuse_what_the_chip_lacks(network: FloatNetwork) -> None:
@@ -249,6 +273,8 @@ def _depths(
     for _ in range(len(names) + 1):
         changed = None
         for link in links:
+            if network.stateful and link.delay:
+                continue
             wanted = depths[link.source] + 1 - link.delay
             if wanted > depths[link.target]:
                 depths[link.target], deeper[link.target] = wanted, link.source
@@ -261,8 +287,9 @@ def _depths(
     if network.output.kind is not OutputKind.SPIKES and all(link.source != read for link in links):
         # Membranes are read at the end of the decision, which must be the end of their window.
         depths[read] = max(depths.values())
+    whole = max(depths.values()) + 1 if network.stateful else 1
     for link in links:
-        steps = depths[link.target] - depths[link.source] - 1 + link.delay
+        steps = depths[link.target] - depths[link.source] - 1 + link.delay * whole
         if steps not in DELAYS:
             raise BadNetworkError(
                 f"connection {link.name!r} needs a delay of {steps} steps on the chip, "
@@ -358,7 +385,7 @@ def _without_diagonal(link: FloatConnection, shapes: dict[str, Shape]) -> FloatC
     return replace(link, kind=FloatKind.DENSE, weights=np.diag(link.weights))
 
 
-def _in_chip_time(link: FloatConnection, depths: dict[str, int]) -> ChipLink:
+def _in_chip_time(link: FloatConnection, depths: dict[str, int], whole: int) -> ChipLink:
     kind = ConnectionKind.CONV
     if link.kind is FloatKind.DENSE:
         # Where most weights are zero, as in a pooling laid out as a matrix, there is no synapse.
@@ -371,7 +398,7 @@ def _in_chip_time(link: FloatConnection, depths: dict[str, int]) -> ChipLink:
         kind=kind,
         weights=link.weights,
         **link.conv_fields,
-        delay=depths[link.target] - depths[link.source] - 1 + link.delay,
+        delay=depths[link.target] - depths[link.source] - 1 + link.delay * whole,
         recurrent=link.delay > 0,
     )
 

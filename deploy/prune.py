@@ -26,6 +26,7 @@ from mtspark.core.chip_network import (
     Connection,
     ConnectionKind,
     Population,
+    check_forgets,
     check_network,
     fan_out,
 )
@@ -143,6 +144,9 @@ def prune_network(network: ChipNetwork) -> Pruned:
         BadNetworkError: the network breaks a rule.
     """
     check_network(network)
+    check_forgets(
+        network, "what no input makes fire is found for one decision alone", "leave pruning out"
+    )
     fires = _may_fire(network)
     needed = _needed(network, fires)
     kept = {}

@@ -20,6 +20,7 @@ from mtspark.core.chip_network import (
     Population,
     Reset,
     SignMode,
+    check_forgets,
     check_network,
     check_sent_every_step,
 )
@@ -68,6 +69,9 @@ def netx_layers(network: ChipNetwork, task: int = 0) -> list[Layer]:
         BadRequestError: there is no such task.
     """
     check_network(network)
+    check_forgets(
+        network, "lava-dl's neurons do not hold it between two decisions", "leave netx out"
+    )
     if not 0 <= task < len(network.tasks):
         raise BadRequestError(f"task {task}: this network has tasks 0 to {len(network.tasks) - 1}")
     shape = network.input.shape

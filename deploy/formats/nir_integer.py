@@ -21,6 +21,7 @@ from mtspark.core.chip_network import (
     Decay,
     Population,
     ReadoutKind,
+    check_forgets,
 )
 from mtspark.core.float_network import (
     FloatConnection,
@@ -39,6 +40,7 @@ AS_FLOAT = {chip: as_float for as_float, chip in RESETS.items()}
 
 def in_chip_units(network: ChipNetwork) -> FloatNetwork:
     """The same network with its integers as floats, in layer-synchronous time."""
+    check_forgets(network, "NIR's graph of integers does not say so", "leave nir out")
     read = network.readout
     kind = OutputKind.SPIKES if read.kind is ReadoutKind.SPIKES else OutputKind.MEMBRANE
     return FloatNetwork(

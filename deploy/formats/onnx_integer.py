@@ -126,6 +126,7 @@ def describe(network: ChipNetwork, task: int | None) -> dict[str, Any]:
         "time_steps": network.time_steps,
         "steps_per_decision": network.steps_per_decision,
         "held": network.input.held,
+        **({"stateful": True} if network.stateful else {}),
         **(
             {}
             if encoder is Encoder.EVERY_STEP
@@ -140,7 +141,14 @@ def describe(network: ChipNetwork, task: int | None) -> dict[str, Any]:
 
 def _reach(network: ChipNetwork, source: str) -> int:
     """How many steps back the messages of a source are still needed, at least one."""
-    return 1 + max((link.delay for link in network.connections if link.source == source), default=0)
+    reach = 1 + max(
+        (link.delay for link in network.connections if link.source == source), default=0
+    )
+    if not network.stateful or source == INPUT:
+        return reach
+    # With a late reset, what it sent in its window of the decision before.
+    late = network.population(source).reset is Reset.SUBTRACT_LATE
+    return max(reach, network.steps_per_decision) if late else reach
 
 
 class _Step:
@@ -188,8 +196,13 @@ class _Step:
         graph, name = self.graph, population.name
         zero = graph.constant(0)
         first = graph.op("Equal", "step", graph.constant(self.network.depths[name]))
-        current = graph.op("Where", first, zero, f"current.{name}")
-        membrane = graph.op("Where", first, zero, f"membrane.{name}")
+        current, membrane = f"current.{name}", f"membrane.{name}"
+        stateful, last = self.network.stateful, 0
+        if stateful:
+            last = self.network.depth
+        else:
+            current = graph.op("Where", first, zero, current)
+            membrane = graph.op("Where", first, zero, membrane)
         threshold = self._thresholds(population)
         fires = "GreaterOrEqual" if population.fires_at_threshold else "Greater"
         above = graph.op(fires, membrane, threshold)
@@ -198,13 +211,18 @@ class _Step:
             if link.target == name:
                 current = graph.op("Add", current, self._arriving(link, population.shape))
         current = self._wrap(current)
-        graph.op("Identity", current, result=f"{NEXT}current.{name}")
+        if stateful:
+            graph.op("Where", first, current, f"current.{name}", result=f"{NEXT}current.{name}")
+        else:
+            graph.op("Identity", current, result=f"{NEXT}current.{name}")
         membrane = graph.op("Add", self._decay(membrane, population.membrane_decay), current)
         bias = population.bias_mantissa << population.bias_exponent
         if bias.any():
             membrane = graph.op("Add", membrane, graph.constant(bias))
         if population.reset is Reset.SUBTRACT_LATE:
-            fired = graph.op("Where", first, zero, graph.cast(f"sent.{name}.0", "int64"))
+            fired = graph.cast(f"sent.{name}.{last}", "int64")
+            if not stateful:
+                fired = graph.op("Where", first, zero, fired)
             membrane = graph.op("Sub", membrane, graph.op("Mul", fired, threshold))
         membrane = self._saturate(membrane)
         tested = membrane
@@ -221,7 +239,12 @@ class _Step:
             raise BadNetworkError(
                 f"population {name!r}: ONNX has no reset {population.reset.value}"
             )
-        graph.op("Identity", membrane, result=f"{NEXT}membrane.{name}")
+        if stateful:
+            # Outside of its window it holds, and is silent.
+            graph.op("Where", first, membrane, f"membrane.{name}", result=f"{NEXT}membrane.{name}")
+            spikes = graph.op("And", first, spikes)
+        else:
+            graph.op("Identity", membrane, result=f"{NEXT}membrane.{name}")
         self._remember(name, graph.cast(spikes, "uint8"))
 
     def _thresholds(self, population: Population) -> str:
@@ -271,7 +294,7 @@ class _Step:
         """What a connection adds to the current: (weights . messages) << exponent << 6."""
         graph = self.graph
         message = f"sent.{link.source}.{link.delay}"
-        if link.recurrent:
+        if link.recurrent and not self.network.stateful:
             own = self.network.window(link.source)
             late = 1 + link.delay
             begun = graph.op("GreaterOrEqual", "step", graph.constant(own.start + late))

@@ -25,6 +25,7 @@ from mtspark.core.chip_network import (
     Encoder,
     Population,
     Reset,
+    check_forgets,
     check_network,
     check_sent_every_step,
 )
@@ -53,6 +54,7 @@ def check_fits_lava(network: ChipNetwork, *, stock: bool = False) -> None:
     Raises:
         BadNetworkError: the network breaks a rule of its format, needs what stock parts do
             not have, or a sum or a current can leave 32 bits.
+        BadRequestError: stock parts cannot hold the state of a stateful network.
     """
     check_network(network)
     if stock:
@@ -74,7 +76,9 @@ def check_fits_lava(network: ChipNetwork, *, stock: bool = False) -> None:
         added = total << STATE_SHIFT
         # What one correction by 2^24 leaves over adds up until the next reset.
         excess = max(0, added - 2 * CURRENT_LIMIT) if np.min(population.current_decay) < 4095 else 0
-        reach = CURRENT_LIMIT + added + network.steps_per_decision * excess
+        # Where state survives decisions, no reset comes.
+        steps = INT32_LIMIT if network.stateful else network.steps_per_decision
+        reach = CURRENT_LIMIT + added + steps * excess
         if reach >= INT32_LIMIT:
             raise BadNetworkError(
                 f"population {population.name!r}: currents can reach {reach}, Lava keeps them in "
@@ -87,6 +91,7 @@ def check_fits_lava(network: ChipNetwork, *, stock: bool = False) -> None:
 
 def _check_fits_stock(network: ChipNetwork) -> None:
     remedy = "use the backend lava, whose parts are ours"
+    check_forgets(network, "Lava's own LIF does not hold it between two decisions", remedy)
     for population in network.populations:
         if population.reset is not Reset.ZERO:
             raise BadNetworkError(
@@ -262,6 +267,7 @@ class LavaChip:
             task=self.task,
             reset_interval=self.network.steps_per_decision,
             reset_offset=self.network.depths[population.name] + 1,
+            stateful=self.network.stateful,
         )
 
     def _build_stock_neurons(self, population: Population) -> Any:
@@ -291,6 +297,8 @@ class LavaChip:
 
         geometry = {"kernel": link.weights.shape[2:], **link.conv_fields}
         network, own = self.network, self.network.window(link.source)
+        # State that survives decisions is silent outside of windows by itself.
+        gated = link.recurrent and not network.stateful
         options: dict[str, Any] = {
             "weights": link.weights,
             "source_shape": network.shape_of(link.source),
@@ -299,7 +307,7 @@ class LavaChip:
             "conv": geometry if link.kind is ConnectionKind.CONV else None,
             "single_precision": largest_sum(network, link) < SINGLE_PRECISION_LIMIT,
             "delay": link.delay,
-            "gate": (network.steps_per_decision, own.start, own.stop) if link.recurrent else None,
+            "gate": (network.steps_per_decision, own.start, own.stop) if gated else None,
         }
         if link.source != INPUT or not self._keeps_frame:
             return Synapses(**options)

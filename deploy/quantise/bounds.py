@@ -67,14 +67,17 @@ def headroom(network: ChipNetwork) -> list[Headroom]:
             population,
             [link for link in network.connections if link.target == population.name],
             network.input,
-            network.steps_per_decision,
+            None if network.stateful else network.steps_per_decision,
         )
         for population in network.populations
     ]
 
 
 def population_headroom(
-    population: Population, incoming: Sequence[Connection], given: FrameInput, steps: int
+    population: Population,
+    incoming: Sequence[Connection],
+    given: FrameInput,
+    steps: int | None,
 ) -> Headroom:
     """Worst cases of one population.
 
@@ -82,7 +85,8 @@ def population_headroom(
         population: the neurons.
         incoming: all connections that end there.
         given: the input.
-        steps: between two resets of the state.
+        steps: between two resets of the state; None where none comes. What an addition grows to
+            is then its fixed point, addition / (1 - keep), without end where all is kept.
     """
     rising, falling = np.zeros(population.shape), np.zeros(population.shape)
     for link in incoming:
@@ -97,7 +101,11 @@ def population_headroom(
     keep_current = 1 - (np.asarray(population.current_decay) + 1) / DECAY_ONE
     keep_membrane = 1 - np.asarray(population.membrane_decay) / DECAY_ONE
     current, membrane = np.zeros(population.shape), np.zeros(population.shape)
-    for _ in range(steps):
+    if steps is None:
+        current = added / (1 - keep_current)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            membrane = np.where(current + bias > 0, (current + bias) / (1 - keep_membrane), 0.0)
+    for _ in range(steps or 0):
         current = keep_current * current + added
         membrane = keep_membrane * membrane + current + bias
     if population.reset is Reset.SUBTRACT_LATE:

@@ -87,7 +87,7 @@ def quantise_layer(
     tasks: int,
     input_scale: float,
     given: FrameInput,
-    steps: int,
+    steps: int | None,
     options: QuantiseOptions,
 ) -> QuantisedLayer:
     """Choose units, round, and take the largest exponent that the bounds allow.
@@ -98,7 +98,7 @@ def quantise_layer(
         tasks: rows of thresholds where the population never fires.
         input_scale: float value of an input message of 1.
         given: the input.
-        steps: between two resets of the state.
+        steps: between two resets of the state; None where none comes.
         options: see :class:`QuantiseOptions`.
 
     Raises:
@@ -107,6 +107,8 @@ def quantise_layer(
     fine = _Rounding(population, links, input_scale, options)
     notes: list[str] = []
     decays = _decays(population, notes)
+    if steps is None:
+        _check_forgets(population, decays[1])
     notes += _ties(population, options)
 
     def search(rounding: _Rounding) -> QuantisedLayer | None:
@@ -180,7 +182,7 @@ def _with_largest_exponent(
     tasks: int,
     decays: tuple[Decay, Decay],
     given: FrameInput,
-    steps: int,
+    steps: int | None,
     notes: list[str],
 ) -> QuantisedLayer | None:
     """The layer under the largest exponent that is proven, or may saturate; None: there is none."""
@@ -625,3 +627,14 @@ def _decays(population: FloatPopulation, notes: list[str]) -> tuple[Decay, Decay
 def _one_or_each(values: NDArray[np.int64]) -> Decay:
     first = int(values.flat[0])
     return first if np.all(values == first) else values
+
+
+def _check_forgets(population: FloatPopulation, membrane_decay: Decay) -> None:
+    """Refuse membranes that only grow, where no decision puts them to rest."""
+    if np.any(np.asarray(membrane_decay) == 0):
+        keep = float(population.membrane_keep.max())
+        raise BadNetworkError(
+            f"layer {population.name!r}: membranes keep {keep:g} of themselves from decision to "
+            "decision, which the chip takes for all, so nothing bounds them in an episode; give "
+            "them a leak (beta at most 4095/4096)"
+        )

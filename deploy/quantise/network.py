@@ -91,12 +91,12 @@ def quantise_exactly(
     frames = FrameInput(
         shape=(),
         payload_bits=(8 if tasks else 0) if payload_bits is None else payload_bits,
-        held=bool(tasks) if held is None else held,
+        held=network.stateful or bool(tasks) if held is None else held,
         # A game's frames are bytes, whatever the network took them for.
         scale=1.0 if protocol is not None else network.input.scale,
         signed=network.input.signed,
     )
-    steps = network.time_steps or DEFAULT_STEPS
+    steps = 1 if network.stateful else network.time_steps or DEFAULT_STEPS
     lowered = lower(network)
     populations, connections = [*lowered.helpers], [*lowered.helper_links]
     notes = [*network.notes, *lowered.notes]
@@ -108,7 +108,7 @@ def quantise_exactly(
             tasks=len(network.tasks),
             input_scale=network.input.scale,
             given=frames,
-            steps=steps + lowered.depth,
+            steps=None if network.stateful else steps + lowered.depth,
             options=options,
         )
         populations.append(layer.population)
@@ -140,6 +140,7 @@ def quantise_exactly(
             "rounding": KEEPS_SUMS if options.keep_sums else NEAREST,
             "notes": "; ".join(notes),
         },
+        stateful=network.stateful,
     )
     check_network(chip)
     _check_proof(chip, options)

@@ -25,6 +25,7 @@ from mtspark.core.chip_network import (
     Encoder,
     Population,
     Reset,
+    check_forgets,
     fan_out,
 )
 from mtspark.core.errors import BackendMissingError, BadNetworkError, BadRequestError
@@ -112,6 +113,7 @@ def check_with_neurobench(
         BadRequestError: fewer decisions were recorded.
         BadNetworkError: no chain of layers that reset to zero.
     """
+    check_forgets(network, "NeuroBench counts decisions alone", "leave --neurobench out")
     if decisions > len(study.shots):
         raise BadRequestError(
             f"--neurobench {decisions}: {len(study.shots)} decisions were recorded; ask for fewer, "

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtspark.core.backend import Activity, ChipTrace, Decision
-from mtspark.core.chip_network import INPUT
+from mtspark.core.chip_network import INPUT, check_batch
 from mtspark.core.errors import BadFileError, BadRequestError, MtsparkError, one_line
 from mtspark.core.files import NEXT, AnyPath, FileLimits, OnnxFile, Port, read_onnx
 from mtspark.core.version import is_version
@@ -39,6 +39,7 @@ class StepDescription:
         depths: of the populations, in their order.
         state: tensors that go in and come out.
         input_type: NumPy name of a frame's type.
+        stateful: state survives decisions.
     """
 
     name: str
@@ -52,6 +53,7 @@ class StepDescription:
     depths: dict[str, int]
     state: tuple[Port, ...]
     input_type: str
+    stateful: bool = False
 
     @property
     def input_dtype(self) -> np.dtype[np.generic]:
@@ -105,6 +107,7 @@ class OnnxChip:
         """
         about = self.description
         _check_request(about, frames, task)
+        check_batch(about, self._stepper.batch, len(frames))
         if len(frames) != self._stepper.batch:
             self.start(len(frames))
         names = list(about.depths)
@@ -233,6 +236,7 @@ def _described(path: Path, data: dict[str, Any], limits: FileLimits) -> StepDesc
             depths={str(name): int(depth) for name, depth in data["depths"].items()},
             state=state,
             input_type=str(data.get("input_type", sent)),
+            stateful=bool(data.get("stateful", False)),
         )
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise BadFileError(f"{path}: mtspark's description in it is damaged") from error
@@ -244,6 +248,7 @@ def _described(path: Path, data: dict[str, Any], limits: FileLimits) -> StepDesc
     needed |= {f"sent.{name}.0" for name in about.depths}
     sound = (
         1 <= about.time_steps <= steps <= limits.time_steps
+        and not (about.stateful and about.time_steps > 1)
         and largest <= limits.neurons
         and all(0 < depth <= steps for depth in about.depths.values())
         and needed <= states

@@ -30,6 +30,7 @@ from mtspark.core.chip_network import (
     Population,
     ReadoutKind,
     Reset,
+    check_batch,
     check_network,
 )
 from mtspark.core.errors import BadRequestError
@@ -61,6 +62,7 @@ class ReferenceChip:
         self._current: dict[str, Integers] = {}
         self._membrane: dict[str, Integers] = {}
         self._sent: dict[str, Integers] = {}
+        self._fired: dict[str, Integers] = {}
         self._frame: Integers = np.zeros(0, dtype=np.int64)
         self._frame_sum: dict[str, Integers] = {}
         self._history: list[dict[str, Integers]] = []
@@ -73,6 +75,7 @@ class ReferenceChip:
             self._current[population.name] = rest
             self._membrane[population.name] = rest
             self._sent[population.name] = rest
+            self._fired[population.name] = rest
         self._sent[INPUT] = np.zeros((batch, *self.network.input.shape), dtype=np.int64)
         # All values that a chip has been told of, and what they sum to behind each connection.
         self._frame = self._sent[INPUT]
@@ -96,10 +99,10 @@ class ReferenceChip:
         self._batch = len(members)
         self._frame = self._frame[members]
         # New dictionaries: what was sent last is part of the history, too.
-        self._current, self._membrane, self._frame_sum, self._sent, *self._history = (
+        self._current, self._membrane, self._fired, self._frame_sum, self._sent, *self._history = (
             {name: values[members] for name, values in held.items()}
             for held in (
-                *(self._current, self._membrane, self._frame_sum, self._sent),
+                *(self._current, self._membrane, self._fired, self._frame_sum, self._sent),
                 *self._history,
             )
         )
@@ -109,7 +112,8 @@ class ReferenceChip:
 
         Thresholds of `task` hold from the first step on. Every population is set to rest at
         its own first step of the decision, so nothing of an earlier decision, or of another
-        task, reaches the window. A batch of another size starts from new chips.
+        task, reaches the window. A batch of another size starts from new chips. Populations of a
+        stateful network go on from where :meth:`start` or the decision before left them.
 
         Args:
             frames: uint8, or int8 of a signed input, (batch, *input shape), or (batch, T,
@@ -118,9 +122,11 @@ class ReferenceChip:
             trace: record every spike and membrane.
 
         Raises:
-            BadRequestError: wrong shape of frames, or no such task.
+            BadRequestError: wrong shape of frames, no such task, or another number of frames
+                than chips of a stateful network run.
         """
         check_request(self.network, frames, task)
+        check_batch(self.network, self._batch, len(frames))
         payload = frames.astype(np.int64)
         if self.network.input.payload_bits == 0:
             payload = (payload != 0).astype(np.int64)
@@ -215,25 +221,34 @@ class ReferenceChip:
             name = population.name
             arriving = np.zeros_like(self._membrane[name])
             own = network.window(name)
+            if network.stateful and step != own.start:
+                sending[name] = np.zeros_like(arriving)
+                continue
             for link in network.connections:
                 if link.target == name and self._delivers(link, step):
                     sent = self._history[link.delay][link.source]
                     arriving = arriving + self._synapses[link.name].deliver(sent)
                     if held and link.source == INPUT and own.start <= step < own.stop:
                         arriving = arriving + shift(self._frame_sum[link.name], link.exponent)
-            fired = self._sent[name]
-            if step == network.depths[name]:
+            fired = self._fired[name]
+            if step == own.start and not network.stateful:
                 self._current[name] = np.zeros_like(arriving)
                 self._membrane[name] = np.zeros_like(arriving)
                 fired = np.zeros_like(fired)
             self._current[name], self._membrane[name], sending[name] = integrate_and_fire(
                 population, self._current[name], self._membrane[name], fired, arriving, task
             )
+            self._fired[name] = sending[name]
         self._sent = sending
         self._history = [sending, *self._history[:-1]]
 
     def _delivers(self, link: Connection, step: int) -> bool:
-        """A recurrent connection knows only the window of its source in this decision."""
+        """A recurrent connection knows only the window of its source in this decision.
+
+        Of a stateful network it knows all windows, outside of which nothing is sent.
+        """
+        if self.network.stateful:
+            return True
         own = self.network.window(link.source)
         return not link.recurrent or own.start <= step - 1 - link.delay < own.stop
 

@@ -29,6 +29,7 @@ from mtspark.core.chip_network import (
     ChipNetwork,
     Encoder,
     ReadoutKind,
+    check_batch,
     check_network,
     fan_out,
 )
@@ -243,12 +244,14 @@ class EngineChip:
     @cached_property
     def _plan_hash(self) -> str:
         """Of all arrays of the plan: another network has another one."""
-        return hashlib.sha256(b"".join(array.tobytes() for array in self._plan)).hexdigest()
+        parts = [array.tobytes() for array in self._plan]
+        kind = b"stateful" if self.network.stateful else b""
+        return hashlib.sha256(b"".join([*parts, kind])).hexdigest()
 
     def decide(self, frames: NDArray[np.uint8], task: int, *, trace: bool = False) -> Decision:
         """Run the T + L steps of one decision; exactly what the reference answers.
 
-        A batch of another size starts from new chips.
+        A batch of another size starts from new chips; of a stateful network it is refused.
 
         Args:
             frames: uint8, or int8 of a signed input, (batch, *input shape), or (batch, T,
@@ -284,6 +287,7 @@ class EngineChip:
                 f"0 to {self._steps}, one by one"
             )
         batch = len(frames)
+        check_batch(network, self._batch, batch)
         if steps.start and batch != self._batch:
             raise BadRequestError(
                 f"{batch} frames from step {steps.start} on: {self._batch} chips run; a decision "
@@ -349,6 +353,7 @@ class EngineChip:
                 held=network.input.held,
                 keep_sums=self._keep_sums,
                 path=self._path,
+                stateful=self._steps if network.stateful else 0,
             )
             memory = (self._plan, self._state, self._scratch[share])
             calls.append((*memory, record, slices, np.array(request, np.int64)))

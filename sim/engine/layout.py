@@ -183,6 +183,7 @@ class Request(NamedTuple):
     held: int
     keep_sums: int
     path: int
+    stateful: int
 
 
 @dataclass

@@ -157,8 +157,10 @@ class PlanBuilder:
             for link in self.network.connections
             if link.source == name
         ]
-        remembers = self.network.population(name).reset is Reset.SUBTRACT_LATE
-        return max([*steps, 1 + remembers])
+        if self.network.population(name).reset is Reset.SUBTRACT_LATE:
+            # Of the step before, in its window.
+            steps.append(1 + (self.network.steps_per_decision if self.network.stateful else 1))
+        return max([*steps, 1])
 
     def _neurons(self, row: Any, population: Population) -> None:
         sizes = self.sizes

@@ -1,5 +1,6 @@
 from .address import check_address as check_address
 from .chip import Chip as Chip
+from .chip import check_answers_alone as check_answers_alone
 from .chip import check_faults as check_faults
 from .faults import CHIP_KINDS as CHIP_KINDS
 from .faults import FaultKind as FaultKind

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 
 from mtspark.core.backend import AgentBackend, Decision
-from mtspark.core.chip_network import ChipNetwork, Encoder, violations
+from mtspark.core.chip_network import ChipNetwork, Encoder, check_forgets, violations
 from mtspark.core.errors import BackendFailedError, BackendMissingError, BadRequestError
 from mtspark.deploy.lava import installed_lava, load_lava
 from mtspark.sim.backends import ReferenceChip
@@ -94,6 +94,15 @@ def check_faults(backend: ChipBackend, faults: Faults) -> None:
         )
 
 
+def check_answers_alone(network: ChipNetwork) -> None:
+    """Refuse a network whose answers depend on what a lost message would have told it.
+
+    Raises:
+        BadRequestError: it is stateful.
+    """
+    check_forgets(network, "in hardware in the loop a decision may be late, lost or asked twice")
+
+
 class Chip:
     """Answers the protocol's questions; a faulty chip is another one in every episode.
 
@@ -119,6 +128,7 @@ class Chip:
         task: str | None = None,
     ) -> None:
         row = None if task is None else network.task_index(task)
+        check_answers_alone(network)
         check_faults(backend, faults)
         self._spikes = faults.any_of(SPIKE_KINDS)
         self.network = network

@@ -220,7 +220,6 @@ class FaultyChip(ReferenceChip):
         super().__init__(network, checked=False)
         self._faults = faults
         self._chip = chip
-        self._fired: dict[str, Integers] = {}
         self._silent = self._stuck(FaultKind.STUCK_0)
         self._stuttering = self._stuck(FaultKind.STUCK_1)
         self._drawn: dict[FaultKind, np.random.Generator] = {}
@@ -244,17 +243,10 @@ class FaultyChip(ReferenceChip):
             raise BadRequestError(f"{len(frames)} frames, a faulty chip takes one at a time")
         return super().decide(frames, task, trace=trace)
 
-    def start(self, batch: int) -> None:
-        """Put the chip at rest."""
-        super().start(batch)
-        self._fired = self._sent
-
     def _step(self, step: int, slices: Sequence[Integers], task: int) -> None:
-        # A neuron is reset by its own firing, whatever became of the message.
-        self._sent = self._fired
+        # A neuron is reset by its own firing, whatever becomes of the message.
         super()._step(step, slices, task)
-        self._fired = self._sent
-        sent = dict(self._fired)
+        sent = dict(self._sent)
         for population in self.network.populations:
             name = population.name
             sent[name] = self._break(name, self._fired[name])

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtspark.core.backend import AgentBackend, Moment, greedy_actions
-from mtspark.core.chip_network import ChipNetwork, Encoder
+from mtspark.core.chip_network import ChipNetwork, Encoder, check_forgets
 from mtspark.core.environments import Task, seconds_per_decision, sticky_of
 from mtspark.core.errors import BadRequestError
 from mtspark.sim.counts import (
@@ -164,6 +164,7 @@ def study_images(
         BadRequestError: no image, or images of another shape.
     """
     row = network.task_index(task)
+    check_forgets(network, "recorded inputs are no course of an episode")
     given = network.input
     wanted = given.shape if given.held else (network.time_steps, *given.shape)
     if not len(images) or images.shape[1:] != wanted:

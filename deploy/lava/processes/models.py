@@ -184,6 +184,7 @@ class PyTaskLIF(AbstractPyLifModelFixed):  # type: ignore[misc]
         self.reset_interval = int(proc_params["reset_interval"])
         self.reset_offset = int(proc_params["reset_offset"]) % self.reset_interval
         self.reset = proc_params["reset"]
+        self.stateful = bool(proc_params["stateful"])
         self.lower = int(proc_params["fires_at_threshold"])
         self.effective_bias: Any = 0
         self.limits: Any = None
@@ -200,7 +201,12 @@ class PyTaskLIF(AbstractPyLifModelFixed):  # type: ignore[misc]
             self.limits = self.thresholds[int(self.task[0])] << self.vth_shift
             self.scale_bias()
             self.bias = self.effective_bias
-        if self.fired is None or self.time_step % self.reset_interval == self.reset_offset:
+        due = self.time_step % self.reset_interval == self.reset_offset
+        if self.stateful and not due:
+            self.s_out.send(np.zeros(self.v.shape, bool))
+            self.v_out.send(self.v)
+            return
+        if self.fired is None or (due and not self.stateful):
             self.u[:] = 0
             self.v[:] = 0
             self.fired = np.zeros(self.v.shape, bool)

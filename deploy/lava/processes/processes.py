@@ -110,6 +110,7 @@ class TaskLIF(AbstractProcess):  # type: ignore[misc]
         task: row of the thresholds that holds at first; set the Var `task` to change it.
         reset_interval, reset_offset: u and v become 0, before integration, in every step t
             with t % interval == offset % interval.
+        stateful: in these steps neurons go on from the ones before, and hold in all others.
 
     The port `v_out` sends the membranes after the step to whoever is connected.
     """
@@ -127,9 +128,11 @@ class TaskLIF(AbstractProcess):  # type: ignore[misc]
         task: int,
         reset_interval: int,
         reset_offset: int,
+        stateful: bool,
     ) -> None:
         super().__init__(
             reset=reset,
+            stateful=stateful,
             fires_at_threshold=fires_at_threshold,
             reset_interval=reset_interval,
             reset_offset=reset_offset,

@@ -19,3 +19,6 @@ from .rules import check_sent_every_step as check_sent_every_step
 from .rules import violations as violations
 from .serialise import network_from_json as network_from_json
 from .serialise import network_to_json as network_to_json
+from .state import check_batch as check_batch
+from .state import check_forgets as check_forgets
+from .state import unrolled as unrolled

@@ -8,6 +8,13 @@ of depth L takes T + L steps. Every population is set to rest at the first step 
 A recurrent connection closes a loop and has no part in depths. It too delivers what was sent
 1 + k steps ago, but only what its source sent in its window of the current decision: seen from
 source and target at their own windows, it lags by depth(source) + 1 + k - depth(target) steps.
+
+A *stateful* network takes one frame a decision (T = 1), and its state survives decisions. A
+population integrates and fires in its window alone, which is one step of each decision; in the
+others it holds current and membrane and sends nothing. It is at rest only at the first decision
+of an episode. A recurrent connection reaches over decisions: its 1 + k steps are
+lag * (L + 1) + depth(target) - depth(source), and it brings what its source sent `lag` decisions
+ago. N such decisions are one of an ordinary network of T = N whose series are these N frames.
 """
 
 from __future__ import annotations
@@ -217,6 +224,7 @@ class ChipNetwork:
         time_steps: T, how many frames or slices are sent for one decision.
         protocol: how ALE's games are played; None for a network that plays none of them.
         provenance: where it came from: file hashes, tool versions, quantisation settings.
+        stateful: state survives decisions, see the module text.
     """
 
     name: str
@@ -228,6 +236,7 @@ class ChipNetwork:
     time_steps: int
     protocol: GameProtocol | None
     provenance: dict[str, str] = field(default_factory=dict)
+    stateful: bool = False
 
     @cached_property
     def depths(self) -> dict[str, int]:
@@ -259,6 +268,9 @@ class ChipNetwork:
             depths[population.name] = reached.pop()
         for link in self.connections:
             if not link.recurrent or not {link.source, link.target} <= set(depths):
+                continue
+            if self.stateful:
+                _check_reach(link, depths)
                 continue
             lag = depths[link.source] + 1 + link.delay - depths[link.target]
             if lag < 1:
@@ -336,3 +348,16 @@ class ChipNetwork:
             BadRequestError: the network does not know the task.
         """
         return named_task(self.tasks, task)
+
+
+def _check_reach(link: Connection, depths: dict[str, int]) -> None:
+    """Refuse a loop of a stateful network that does not bring what an earlier decision sent."""
+    whole = max(depths.values()) + 1
+    ahead = depths[link.target] - depths[link.source]
+    lag, rest = divmod(1 + link.delay - ahead, whole)
+    if rest or lag < 1:
+        raise BadNetworkError(
+            f"loop through {link.name!r} has a delay of {link.delay}, and its messages meet no "
+            f"window of {link.target!r}; a decision takes {whole} steps: give it a delay of "
+            f"{whole + ahead - 1} or a multiple of {whole} more"
+        )

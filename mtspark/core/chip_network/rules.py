@@ -293,6 +293,22 @@ def encoders_hold_a_frame_whose_sums_fit(network: ChipNetwork) -> Iterator[str]:
             )
 
 
+def stateful_networks_take_one_frame_a_decision(network: ChipNetwork) -> Iterator[str]:
+    """State survives decisions of one step, and of the input only its last frame is known."""
+    if not network.stateful:
+        return
+    if network.time_steps != 1:
+        yield f"{network.time_steps} time steps a decision, a stateful network has 1"
+    if not network.input.held:
+        yield "the input is a series of slices, a stateful network takes one frame a decision"
+    for link in network.connections:
+        if link.recurrent and link.source == INPUT:
+            yield (
+                f"connection {link.name!r} brings frames of earlier decisions, a stateful network "
+                "has only its populations to remember"
+            )
+
+
 STRUCTURE_RULES = (
     names_are_unique,
     connections_join_known_populations,
@@ -301,6 +317,7 @@ STRUCTURE_RULES = (
     tasks_differ_by_name_and_have_actions_of_the_readout,
     arrays_have_the_declared_shapes,
     depths_are_defined,
+    stateful_networks_take_one_frame_a_decision,
 )
 VALUE_RULES = (
     weights_lie_on_the_grid_of_their_sign_mode,

@@ -106,6 +106,7 @@ def network_to_json(network: ChipNetwork) -> tuple[dict[str, Any], Arrays]:
         },
         "tasks": tasks_to_json(network.tasks),
         "time_steps": network.time_steps,
+        **({"stateful": True} if network.stateful else {}),
         "protocol": None if network.protocol is None else protocol_to_json(network.protocol),
         "provenance": dict(network.provenance),
     }
@@ -154,6 +155,7 @@ def network_from_json(
                 None if data["protocol"] is None else protocol_from_json(data["protocol"], where)
             ),
             provenance={str(key): str(value) for key, value in data["provenance"].items()},
+            stateful=_flag(data.get("stateful", False)),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise BadFileError(

@@ -200,6 +200,7 @@ class FloatNetwork:
         dt: time step in the unit of the original's time constants, for information.
         time_steps: T of one decision, or 0 where the origin does not say.
         notes: choices that were made while reading, for the user, one sentence each.
+        stateful: a step is a decision, and state survives it; a series is then an episode.
     """
 
     name: str
@@ -211,6 +212,7 @@ class FloatNetwork:
     dt: float = 1e-4
     time_steps: int = 0
     notes: tuple[str, ...] = ()
+    stateful: bool = False
 
     def population(self, name: str) -> FloatPopulation:
         """Return a population by name.

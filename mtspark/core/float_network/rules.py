@@ -51,6 +51,8 @@ def _structure(network: FloatNetwork) -> list[str]:
             broken.append(
                 f"connection {link.name!r} of delay {link.delay} starts at or after its target"
             )
+    if network.stateful and network.time_steps != 1:
+        broken.append(f"{network.time_steps} time steps, a stateful network has 1 a decision")
     if network.output.population not in names[2:]:
         broken.append(f"output of unknown population {network.output.population!r}")
     return broken
@@ -132,11 +134,12 @@ def merge_tasks(networks: Sequence[FloatNetwork], tasks: Sequence[str]) -> Float
 
 
 def _check_same(first: FloatNetwork, other: FloatNetwork, where: str) -> None:
-    if (first.input, first.output, first.time_steps, first.dt) != (
+    if (first.input, first.output, first.time_steps, first.dt, first.stateful) != (
         other.input,
         other.output,
         other.time_steps,
         other.dt,
+        other.stateful,
     ):
         raise BadNetworkError(f"{where} differ in input, output or time")
     for kind in ("populations", "connections"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from mtspark.core.chip_network import check_forgets
 from mtspark.core.environments import box_of
 from mtspark.core.errors import BadRequestError
 from mtspark.core.files import AnyPath
@@ -78,6 +79,9 @@ def diff(
     return _with_backend(bundle, BackendName(other), chosen, count, seed, progress)
 
 
+OTHER_SIDES = "use --against engine, reference or lava, or eval, which follows whole episodes"
+
+
 def compares_files(first: Bundle | AnyPath, against: str) -> bool:
     """Whether one of the two is a file, or a tool that runs files of its own."""
     names = [against] if isinstance(first, Bundle) else [os.fspath(first), against]
@@ -91,6 +95,7 @@ def _with_twin(
     from mtspark.workflows.diff.twin import compare_with_twin, twin_of
 
     network = bundle.network
+    check_forgets(network, "the twin answers decisions alone", OTHER_SIDES)
     twin = twin_of(bundle)
     frames = task_frames(network, task, decisions, seed, progress=progress)
     row = network.task_index(task)
@@ -113,6 +118,8 @@ def _with_backend(
     network = bundle.network
     row = network.task_index(task)
     floats = backend is BackendName.TORCH
+    if floats:
+        check_forgets(network, "torch is compared on decisions alone", OTHER_SIDES)
     by_engine = floats or backend is BackendName.REFERENCE
     expected = BackendName.ENGINE if by_engine else BackendName.REFERENCE
     with (

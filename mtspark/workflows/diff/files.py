@@ -20,6 +20,7 @@ from mtspark.workflows.diff.frames import Feed, game_frames, random_frames
 from mtspark.workflows.diff.result import DiffResult
 from mtspark.workflows.diff.sides import (
     ChipSide,
+    OnnxIntegerSide,
     Side,
     fitted,
     netx_side,
@@ -146,6 +147,15 @@ def _compare(
     comparison = Comparison()
     # Netx starts a process for every batch.
     batch = len(frames) if other.name == NETX else BATCH
+    if any(isinstance(side, ChipSide) and side.network.stateful for side in (one, other)):
+        # One episode, decision by decision.
+        batch = 1
+        for side in (one, other):
+            if not isinstance(side, ChipSide | OnnxIntegerSide):
+                raise BadRequestError(
+                    f"{side.name}: answers decisions alone, and the state of the other side "
+                    "survives them; compare it with a bundle or an integer ONNX step"
+                )
     for start in range(0, len(frames), batch):
         progress(Progress(stage, start, len(frames), "decisions"))
         part = frames[start : start + batch]

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtspark.core.backend import AgentBackend, greedy_actions
+from mtspark.core.chip_network import check_forgets
 from mtspark.core.errors import BadRequestError
 from mtspark.core.files import AnyPath
 from mtspark.core.progress import Progress, ProgressCallback, no_progress
@@ -49,6 +50,7 @@ def image_rows(
     """
     network = bundle.network
     row = network.task_index(task)
+    check_forgets(network, "images are no course of an episode")
     test = load_test_images(task, data, images, network.input.shape)
     legal = network.tasks[row].legal_actions or tuple(range(network.readout.scale.size))
     named = {}

@@ -7,7 +7,7 @@ from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
-from mtspark.core.chip_network import ChipNetwork
+from mtspark.core.chip_network import ChipNetwork, check_forgets
 from mtspark.core.files import AnyPath, write_json
 from mtspark.core.float_network import FloatNetwork
 from mtspark.core.progress import ProgressCallback, begin, no_progress
@@ -58,6 +58,7 @@ def explain(
         bundle = load_bundle(Path(bundle))
     chip = bundle.network
     check_whole(chip, "the float network that it is explained by")
+    check_forgets(chip, "effects are compared on decisions alone")
     task = chip.tasks[0].name if task is None else chip.task_name(task)
     begin(progress, f"{chip.name}: reading the float network", "nir")
     network, options = float_side(bundle)

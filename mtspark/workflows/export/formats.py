@@ -43,9 +43,9 @@ def write_formats(
 
     nir: the integers as ``integer.TASK.nir``, with their scales in the metadata (float graphs
     are in every bundle). onnx: the integer network
-    (``network.onnx``, one chip step) and, of an agent, its float network
-    (``agent.step.onnx``, ``agent.decision.onnx``). netx: ``TASK.net`` for each task. lava: no
-    file, Lava's processes are made from the bundle itself; checks that they can be.
+    (``network.onnx``, one chip step) and, of an agent whose state does not survive decisions, its
+    float network (``agent.step.onnx``, ``agent.decision.onnx``). netx: ``TASK.net`` for each task.
+    lava: no file, Lava's processes are made from the bundle itself; checks that they can be.
 
     Raises:
         BadNetworkError: a format cannot hold the network; says why.
@@ -68,7 +68,7 @@ def write_formats(
         from mtspark.deploy.formats import integer_model
 
         save_onnx(integer_model(network), folder / INTEGER_STEP)
-        if agent is not None:
+        if agent is not None and not network.stateful:
             from mtspark.convert.onnx import float_decision_model, float_step_model
 
             save_onnx(float_step_model(agent), folder / FLOAT_STEP)

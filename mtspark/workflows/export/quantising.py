@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mtspark.core.chip_network import ChipNetwork, Encoder, violations
+from mtspark.core.chip_network import ChipNetwork, Encoder, check_forgets, violations
 from mtspark.core.errors import BadNetworkError, BadRequestError
 from mtspark.deploy.quantise import (
     DEFAULT_STEPS,
@@ -53,6 +53,11 @@ def choose_options(export: Export) -> Export:
     if request.calibrate is None and not request.bound_currents:
         return replace(export, options=options)
     assert export.float_network is not None
+    if export.float_network.stateful:
+        raise BadRequestError(
+            f"{export.name}: its state survives decisions, and --calibrate and --bound-currents "
+            "look at decisions alone; leave them out"
+        )
     series = _agent_series(export) if is_agent else recorded_series(export)
     if series is None:
         flags = {"--calibrate": request.calibrate, "--bound-currents": request.bound_currents}
@@ -138,6 +143,10 @@ def _remedy(network: ChipNetwork) -> str:
 def limit_thresholds(export: Export) -> Export:
     """Leave each layer, or each core of a chip, a few distinct thresholds, where asked."""
     request, network = export.request, export.network
+    if request.palette is not None and network is not None:
+        check_forgets(
+            network, "what --palette changes is measured on decisions alone", "leave it out"
+        )
     assert network is not None
     if request.palette is None:
         return export

@@ -15,6 +15,7 @@ from mtspark.sim.hil import (
     Point,
     Setting,
     StoredPoint,
+    check_answers_alone,
     check_sender,
     game_protocol,
     stored_points,
@@ -57,6 +58,7 @@ def hil(
     _check_executor(request, executor)
     request = replace(request, task=bundle.network.task_name(request.task))
     game_protocol(bundle.network, request.task, request.loop.sticky)
+    check_answers_alone(bundle.network)
     for setting in request.settings(request.loop):
         check_sender(bundle.network.input.encoder, setting.loop.refresh_every, setting.loop.faults)
     loop, modelled = request.loop, None

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from mtspark.core.arrays import Integers
 from mtspark.core.backend import AgentBackend, Decision
-from mtspark.core.chip_network import ChipNetwork, Encoder
+from mtspark.core.chip_network import ChipNetwork, Encoder, check_forgets
 from mtspark.core.errors import BadRequestError
 from mtspark.core.files import AnyPath, replacing, writable_folder
 from mtspark.core.process import main_memory_bytes
@@ -181,6 +181,7 @@ def answers(
     network = bundle.network
     name = network.tasks[0].name if task is None else network.task_name(task)
     row = network.task_index(name)
+    check_forgets(network, "recorded inputs are no course of an episode")
     if time_first and not network.input.held and not is_loader(x):
         x, time_first = batch_first(as_array(x, "x")), False
     total, done = sample_count(x), 0

@@ -193,7 +193,8 @@ def _deliver_all(
         else:
             slot = (request.clock + since) % origin.ring
             messages, first = sent, origin.sent_first + slot * origin.lanes
-            if not link.recurrent or 0 <= since - origin.depth < steps:
+            gated = link.recurrent and not request.stateful
+            if not gated or 0 <= since - origin.depth < steps:
                 total = totals[origin.slot_first + slot]
         if total:
             if walk:
@@ -217,6 +218,18 @@ def _deliver_all(
 
 
 @compiled
+def _note(
+    step: Any, member: Any, lane: Any, sending: Any, membrane: Any, record: Any, request: Any
+) -> Any:
+    """Record spikes and membranes of a population after a step, where they are asked for."""
+    if len(record.spikes):
+        at = step - request.first_step
+        for offset in range(len(membrane)):
+            record.spikes[at, member, lane + offset] = sending[offset]
+            record.membranes[at, member, lane + offset] = membrane[offset]
+
+
+@compiled
 def _step_population(
     number: Any, step: Any, plan: Any, state: Any, member: Any, scratch: Any, frames: Any,
     record: Any, request: Any,
@@ -226,18 +239,26 @@ def _step_population(
     sent, totals = state.sent[member], state.totals[member]
     lane, size, depth, ring = row.lane_first, own.lanes, own.depth, own.ring
     membrane = state.membrane[member, lane : lane + size]
-    if step == depth:
+    now = request.clock + step
+    place = own.sent_first + now % ring * size
+    sending = sent[place : place + size]
+    if request.stateful and step != depth:
+        sending[:] = 0
+        totals[own.slot_first + now % ring] = 0
+        _note(step, member, lane, sending, membrane, record, request)
+        return
+    if step == depth and not request.stateful:
         membrane[:] = 0
         if not row.forgets_current:
             if row.wide:
                 state.wide_current[member, row.current_first : row.current_first + size] = 0
             else:
                 state.current[member, row.current_first : row.current_first + size] = 0
-    now = request.clock + step
-    place = own.sent_first + now % ring * size
-    sending = sent[place : place + size]
-    earlier = own.sent_first + (now - 1) % ring * size
+    # The step of its window before this one.
+    lag = request.stateful if request.stateful else 1
+    earlier = own.sent_first + (now - lag) % ring * size
     before = sent[earlier : earlier + size]
+    remembers = request.stateful != 0 or step != depth
     outside = 0 if depth <= step < depth + request.time_steps else 1
     counted = record.counted[outside, member, lane : lane + size]
     clear = _deliver_all(
@@ -247,20 +268,15 @@ def _step_population(
         goal = row.arriving_first
         fired = fire_wide(
             row, plan, request.task, scratch.wide_sums[goal : goal + size], membrane,
-            state.wide_current[member, row.current_first :], sending, counted, before,
-            step != depth,
+            state.wide_current[member, row.current_first :], sending, counted, before, remembers,
         )  # fmt: skip
     else:
         fired = fire_narrow(
             row, plan, request.task, scratch.sums, membrane, state.current[member], sending,
-            counted, before, step != depth, clear,
+            counted, before, remembers, clear,
         )  # fmt: skip
     totals[own.slot_first + now % ring] = fired
-    if len(record.spikes):
-        at = step - request.first_step
-        for offset in range(size):
-            record.spikes[at, member, lane + offset] = sending[offset]
-            record.membranes[at, member, lane + offset] = membrane[offset]
+    _note(step, member, lane, sending, membrane, record, request)
 
 
 @compiled
@@ -311,7 +327,7 @@ def _make_run(version: int) -> tuple[Any, bool]:
             return
         request = Request(
             asked[0], asked[1], asked[2], asked[3], asked[4], asked[5], asked[6], asked[7],
-            asked[8], asked[9], asked[10],
+            asked[8], asked[9], asked[10], asked[11],
         )  # fmt: skip
         for member in range(request.first_member, request.end_member):
             scratch.laid[0] = -1

@@ -211,6 +211,11 @@ CASES: list[tuple[Callable[..., Any], Change, str]] = [
         "task 'pong' has action 17, the readout has 4 outputs",
     ),
     (
+        rules.stateful_networks_take_one_frame_a_decision,
+        network(stateful=True, time_steps=2),
+        "2 time steps a decision, a stateful network has 1",
+    ),
+    (
         rules.environments_show_what_the_input_takes,
         network(
             tasks=lambda old: (
