@@ -189,6 +189,12 @@ class Environment:
     masked: bool = False
 
     @property
+    def module(self) -> str | None:
+        """The user's own module that registers it, if it has one."""
+        given = ENVIRONMENT_ID.fullmatch(self.id)
+        return None if given is None else given["module"]
+
+    @property
     def found(self) -> Observation:
         """The observation, of an environment that was looked at."""
         assert self.observation is not None

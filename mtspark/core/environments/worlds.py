@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from mtspark.core.arrays import Booleans, Floats
 from mtspark.core.environments.actions import resting_actions, shown_actions
 from mtspark.core.environments.environment import (
-    ENVIRONMENT_ID,
     MOST_VALUES,
     Environment,
     Observation,
@@ -202,8 +201,7 @@ def _import_module(environment: Environment) -> None:
     """
     from mtspark.core.files import current_policy
 
-    given = ENVIRONMENT_ID.fullmatch(environment.id)
-    module = None if given is None else given["module"]
+    module = environment.module
     if module is None:
         package = _package_of(environment.id)
         if package is not None and find_spec(package) is not None:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from mtspark.core.errors import BadFileError
-from mtspark.core.executor.versions import own_versions
+from mtspark.core.executor.versions import versions_with
 from mtspark.core.files import FileLimits, Policy, current_policy, decode, encode, set_policy
 
 MEMORY_BYTES = 2**32
@@ -27,9 +27,11 @@ class Package:
 
     Attributes:
         files: content by name; a name has no folder.
+        modules: the user's own, whose code they name: a worker needs the same.
     """
 
     files: Mapping[str, bytes] = field(repr=False)
+    modules: tuple[str, ...] = ()
 
     @cached_property
     def digest(self) -> str:
@@ -90,20 +92,20 @@ class Job:
     @property
     def key(self) -> str:
         """Names the question: function, arguments, files and versions; sha256."""
-        order = {**self._order(), "versions": own_versions(), "policy": None}
-        return hashlib.sha256(json.dumps(order, sort_keys=True).encode()).hexdigest()
+        return hashlib.sha256(json.dumps(self._order(), sort_keys=True).encode()).hexdigest()
 
     def order(self) -> bytes:
         """What a worker is told."""
         policy = current_policy()
         stated = {"limits": asdict(policy.limits), "trust": policy.trust}
-        return b"".join(encode({**self._order(), "versions": own_versions(), "policy": stated}))
+        return b"".join(encode({**self._order(), "policy": stated}))
 
     def _order(self) -> dict[str, Any]:
         return {
             "function": f"{self.work.__module__}:{self.work.__qualname__}",
             "arguments": dict(self.arguments),
             "digest": None if self.package is None else self.package.digest,
+            "versions": versions_with(() if self.package is None else self.package.modules),
         }
 
 

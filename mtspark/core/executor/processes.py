@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 
+from mtspark.core.errors import BackendFailedError, one_line
 from mtspark.core.executor.job import Job
 from mtspark.core.executor.pool import Deaths
 from mtspark.core.executor.worker import read_message, write_message
@@ -65,7 +66,11 @@ class ProcessPool:
             while left:
                 idle = deque(at for at in self._workers if at not in working)
                 while waiting and len(working) < self._most:
-                    at = idle.popleft() if idle else self._start(ready)
+                    try:
+                        at = idle.popleft() if idle else self._start(ready)
+                    except OSError as error:
+                        self._go_on_with_fewer(error, busy=len(working))
+                        break
                     index = waiting.popleft()
                     working[at] = index
                     self._workers[at].send(self._package_folder(jobs[index]), orders[index])
@@ -89,6 +94,18 @@ class ProcessPool:
         ready.register(worker.stdout, selectors.EVENT_READ, at)
         return at
 
+    def _go_on_with_fewer(self, error: OSError, *, busy: int) -> None:
+        """Ask for no more workers than there are.
+
+        Raises:
+            BackendFailedError: there are none.
+        """
+        if not busy:
+            raise BackendFailedError(
+                f"--executor processes: no worker can be started ({one_line(error, 100)})"
+            ) from error
+        self._most = busy
+
     def _package_folder(self, job: Job) -> str:
         """Where the job's files lie, empty for none; one copy for all workers."""
         if job.package is None:
@@ -107,13 +124,15 @@ class _Worker:
 
     def __init__(self) -> None:
         chosen = {name: os.environ[name] for name in THREAD_VARIABLES if name in os.environ}
+        # A prompt or a notebook finds modules in the current folder, which stands there as "".
+        found = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 (closed by end)
         self.process = subprocess.Popen(
             [sys.executable, "-m", "mtspark.core.executor.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
-            env={**own_environment(), **chosen},
+            env={**own_environment(), **chosen, "PYTHONPATH": found},
             # A stop by Ctrl-Z or a signal to the terminal's group is the caller's to handle.
             start_new_session=True,
         )

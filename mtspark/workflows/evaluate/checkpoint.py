@@ -29,7 +29,7 @@ from mtspark.workflows.evaluate.rows import (
     stored_games,
 )
 from mtspark.workflows.run import episode_reports
-from mtspark.workflows.workers import episode_of, episode_values, seeds_text
+from mtspark.workflows.workers import episode_of, episode_values, own_modules, seeds_text
 
 if TYPE_CHECKING:
     from mtspark.train.checkpoint import Agent
@@ -92,7 +92,8 @@ def evaluate_checkpoint(
         if not questions:
             raise BadRequestError("--executor: plays games; leave it out for image sets")
         left = {one: row for one, row in questions.items() if one not in known}
-        for game in _rows_elsewhere(content, left, request.executor, digest, progress):
+        modules = own_modules(agent.tasks)
+        for game in _rows_elsewhere(content, modules, left, request.executor, digest, progress):
             known[game.question] = game
             store(request.store, evaluation())
     for row, task in chosen:
@@ -112,13 +113,14 @@ def evaluate_checkpoint(
 
 def _rows_elsewhere(
     content: bytes,
+    modules: tuple[str, ...],
     questions: Mapping[Question, int],
     executor: str,
     digest: str,
     progress: ProgressCallback,
 ) -> Iterator[GameRow]:
     """Let workers play what :func:`float_game_row` plays; yield each row when it is complete."""
-    package = Package({AGENT: content})
+    package = Package({AGENT: content}, modules)
     name = BackendName.TORCH.value
     jobs, owners = [], []
     for (task, sticky, seed, episodes, most), row in questions.items():

@@ -1,4 +1,5 @@
 from .bundles import opened_bundle as opened_bundle
+from .bundles import own_modules as own_modules
 from .bundles import package_of as package_of
 from .games import GameQuestion as GameQuestion
 from .games import PlayedParts as PlayedParts

@@ -136,3 +136,34 @@ def test_a_worker_is_used_again() -> None:
             seen |= set(pool.pids)
     assert len(seen) == 2
     assert not any(map(alive, seen))
+
+
+def test_a_computer_that_is_full_works_with_fewer(monkeypatch: pytest.MonkeyPatch) -> None:
+    started, popen = list[object](), subprocess.Popen
+
+    def start(*given: Any, **options: Any) -> Any:
+        if len(started) >= most:
+            raise BlockingIOError(11, "Resource temporarily unavailable")
+        started.append(given)
+        return popen(*given, **options)
+
+    monkeypatch.setattr(subprocess, "Popen", start)
+    jobs, most = [Job(f"{n}", work.double, {"values": n}) for n in range(4)], 1
+    assert sorted(run(jobs, workers=3)) == [0, 1, 2, 3]
+    most = 0
+    with pytest.raises(BackendFailedError, match=r"no worker can be started \(.*unavailable\)$"):
+        run(jobs)
+
+
+def test_workers_find_modules_in_the_current_folder(tmp_path: Path) -> None:
+    """A prompt finds them there, as the empty entry of its path says."""
+    (tmp_path / "mine.py").write_text("def six(): return 6")
+    program = (
+        "import sys; sys.path[0] = ''\nimport mine\n"
+        "from mtspark.core.executor import Job, finished_jobs\n"
+        "print(dict(finished_jobs('processes:1', [Job('a', mine.six, {})])))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, check=True, capture_output=True, text=True
+    )
+    assert done.stdout == "{0: 6}\n"

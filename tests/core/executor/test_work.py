@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -69,16 +70,41 @@ def test_an_error_is_told_with_the_name_of_its_job() -> None:
 
 @pytest.mark.parametrize("name", ["mtspark", "Python", "torch", "ale-py", versions.CODE])
 def test_a_worker_of_another_version_refuses(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    job = Job("a", work.double, {"values": 1})
+    order = Job("a", work.double, {"values": 1}).order()
     own = versions.own_versions()
     monkeypatch.setattr(versions, "own_versions", lambda: {**own, name: "0.0.1"})
-    answer = perform(job.order())
+    answer = perform(order)
     monkeypatch.undo()
     with pytest.raises(BackendFailedError) as refusal:
         Answer.from_bytes(answer).result("a")
     said = "other files of mtspark" if name == versions.CODE else f"{name} 0.0.1 instead of"
     assert said in str(refusal.value)
     assert "install there what is installed here" in str(refusal.value)
+
+
+def test_a_worker_with_another_module_of_the_user_refuses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its games would be others, and so would the answers that are kept."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    module = tmp_path / "own_world.py"
+    module.write_text("a = 1")
+    (tmp_path / "own_package").mkdir()
+    inside = tmp_path / "own_package" / "inside.py"
+    inside.write_text("a = 1")
+    (tmp_path / "own_package" / "__init__.py").touch()
+    package = Package({}, ("own_world", "own_package"))
+    job = Job("a", work.folder_name, {}, package)
+    order, key = job.order(), job.key
+    assert Answer.from_bytes(perform(order, package.to_bytes())).kind == "done"
+    for path, said in ((module, "another module own_world"), (inside, "module own_package")):
+        path.write_text("a = 2")
+        answer = Answer.from_bytes(perform(order, package.to_bytes()))
+        assert (answer.kind, said in answer.text) == ("refused", True)
+        assert job.key != key
+    module.unlink()
+    assert "no module own_world" in Answer.from_bytes(perform(order)).text
+    assert not {"own_world", "own_package"} & set(sys.modules)
 
 
 def test_how_files_are_read_travels_along() -> None:
@@ -142,7 +168,7 @@ def test_a_question_of_other_values_is_another_one(monkeypatch: pytest.MonkeyPat
     keys = {job.key for job in jobs_of(3)} | {job.key for job in jobs_of(3, offset=100)}
     keys |= {Job("0", work.double, {"values": 0}, Package({"a": b""})).key}
     own = versions.own_versions()
-    monkeypatch.setattr("mtspark.core.executor.job.own_versions", lambda: {**own, "torch": "9"})
+    monkeypatch.setattr(versions, "own_versions", lambda: {**own, "torch": "9"})
     keys |= {jobs_of(1)[0].key}
     assert len(keys) == 8
     assert jobs_of(1)[0].key == Job("named", work.double, {"values": 0}, weight=9).key

@@ -21,6 +21,10 @@ def listed(folder: Path, name: str) -> Any:
     return sorted(path.name for path in folder.iterdir()), (folder / name).read_bytes().hex()
 
 
+def folder_name(folder: Path) -> str:
+    return folder.name
+
+
 def refuse(name: str) -> None:
     raise BadFileError(f"{name}: no such thing")
 
