@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -28,6 +28,7 @@ from mtspark.core.environments import (
     make_games,
     masks_of,
     protocol_with_sticky,
+    successes_of,
 )
 from mtspark.core.errors import BadRequestError
 from mtspark.core.files import LONGEST_TEXT
@@ -52,6 +53,8 @@ class Episode:
             that takes numbers, those of each decision.
         truncated: a finished one did not end by the game's rules but by the protocol's limit of
             emulator frames.
+        success: whether an environment said after any decision that its task is solved; None
+            where it never says.
     """
 
     seed: int
@@ -61,6 +64,7 @@ class Episode:
     trajectory: str
     actions: tuple[Action, ...]
     truncated: bool = False
+    success: bool | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON values; actions as one text of numbers, as many as a file may hold."""
@@ -70,9 +74,18 @@ class Episode:
             "decisions": self.decisions,
             "finished": self.finished,
             **({"truncated": True} if self.truncated else {}),
+            **({} if self.success is None else {"success": self.success}),
             "trajectory": self.trajectory,
             "actions": actions_text(self.actions),
         }
+
+
+class HasSuccess(Protocol):
+    """An episode of any kind."""
+
+    @property
+    def success(self) -> bool | None:
+        """Whether it succeeded; None: nobody says."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +114,17 @@ class Run:
     def mean_return(self) -> float:
         """Mean unclipped return of the episodes."""
         return sum(episode.score for episode in self.episodes) / len(self.episodes)
+
+    @property
+    def success_rate(self) -> float | None:
+        """Share of successful episodes; None where the environment does not say."""
+        return success_rate(self.episodes)
+
+
+def success_rate(episodes: Iterable[HasSuccess]) -> float | None:
+    """Share of successful episodes, of those that say; None where none does."""
+    said = [episode.success for episode in episodes if episode.success is not None]
+    return sum(said) / len(said) if said else None
 
 
 def actions_text(actions: tuple[Action, ...]) -> str:
@@ -284,6 +308,7 @@ def _play_group(
     seed, episode = run_seed + first, np.arange(first, first + count)
     score, decisions = np.zeros(count), np.zeros(count, dtype=np.int64)
     finished, truncated = np.zeros((2, count), dtype=bool)
+    successes: list[bool | None] = [None] * count
     played: list[list[Action]] = [[] for _ in range(count)]
     course: list[list[float]] = [[] for _ in range(count)]
     running = np.arange(count)
@@ -321,6 +346,9 @@ def _play_group(
         if max_decisions is not None:
             over = over | (decisions[running] >= max_decisions)
         if over.any():
+            said = successes_of(games)
+            for index in running[over]:
+                successes[index] = said[index]
             running = running[~over]
             if len(running):
                 backend.keep(np.flatnonzero(~over))
@@ -333,6 +361,7 @@ def _play_group(
             trajectory=hashlib.sha256(np.array(course[index]).tobytes()).hexdigest()[:16],
             actions=tuple(played[index]),
             truncated=bool(truncated[index]),
+            success=successes[index],
         )
         for index in range(count)
     ]

@@ -25,6 +25,7 @@ from mtspark.core.files import (
     Flag,
     Number,
     Positive,
+    Share,
     Text,
     VersionOne,
     read_result,
@@ -134,6 +135,7 @@ class RunResult:
             "episodes": [episode.to_json() for episode in self.run.episodes],
             "distinct_episodes": self.run.distinct_episodes,
             "mean_return": self.run.mean_return,
+            **({} if self.run.success_rate is None else {"success_rate": self.run.success_rate}),
             "decisions": counts.decisions,
             "input_events": counts.input_events.to_json(),
             **({} if self.run.clipped is None else {"clipped_values": self.run.clipped}),
@@ -274,6 +276,7 @@ class _Episode(Entry):
     score: Number = Field(alias="return")
     finished: Flag
     truncated: Flag = False
+    success: Flag | None = None
 
 
 class EventsFile(Entry):
@@ -353,6 +356,7 @@ class RunFile(Entry):
     episodes: list[_Episode] = Field(min_length=1)
     distinct_episodes: Positive
     mean_return: Number
+    success_rate: Share | None = None
     decisions: Positive
     input_events: EventsFile
     clipped_values: Count | None = None

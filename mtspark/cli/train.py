@@ -199,7 +199,9 @@ def _outcome(result: TrainingResult | ImageTrainingResult) -> str:
 
     if isinstance(result, TrainingResult):
         scores = [
-            f"{game} {'-' if value is None else value}" for game, value in result.returns.items()
+            f"{game} {'-' if value is None else value}"
+            + (f" ({result.success[game]:.0%} solved)" if game in result.success else "")
+            for game, value in result.returns.items()
         ]
         done = f"{result.steps:,} decisions, {result.episodes:,} games"
         shown, longer = "mean return of the last games", "; a larger --steps makes it longer"

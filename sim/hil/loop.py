@@ -116,6 +116,7 @@ class HilEpisode:
         overrun_ms: in real time: how late a frame began, at worst.
         truncated: a finished one did not end by the game's rules but by the protocol's limit of
             emulator frames.
+        success: whether an environment said that its task is solved; None where it does not say.
     """
 
     seed: int
@@ -128,6 +129,7 @@ class HilEpisode:
     tally: Tally
     overrun_ms: float | None
     truncated: bool = False
+    success: bool | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the episode as plain JSON values."""
@@ -140,6 +142,7 @@ class HilEpisode:
             "stale_frames": self.stale_frames,
             "finished": self.finished,
             **({"truncated": True} if self.truncated else {}),
+            **({} if self.success is None else {"success": self.success}),
             "trajectory": self.trajectory,
             "in_time": tally.in_time,
             "late": tally.late,
@@ -347,6 +350,7 @@ def _play(
         tally=tally,
         overrun_ms=transport.overrun_s * 1000 if isinstance(transport, RealTransport) else None,
         truncated=game.truncated,
+        success=game.success if isinstance(game, WorldGame) else None,
     )
 
 

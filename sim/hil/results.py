@@ -20,6 +20,7 @@ from mtspark.core.files import (
 )
 from mtspark.sim.hil.faults import FaultKind
 from mtspark.sim.hil.loop import HilEpisode, Loop
+from mtspark.sim.play import success_rate
 
 FORMAT = "mtspark-hil"
 VERSION = 1
@@ -108,11 +109,12 @@ class Point:
 
     def to_json(self) -> dict[str, Any]:
         """Return the point as plain JSON values."""
-        differing = self.differing_share
+        differing, solved = self.differing_share, success_rate(self.episodes)
         return {
             **self.setting.to_json(),
             "backend": self.backend,
             "mean_return": self.mean_return,
+            **({} if solved is None else {"success_rate": solved}),
             "interval_95": None if self.interval_95 is None else list(self.interval_95),
             "distinct_episodes": len({episode.trajectory for episode in self.episodes}),
             "shares": {name: self.share(name) for name in OUTCOMES},
@@ -175,6 +177,7 @@ class _PointEntry(Entry):
     timing: _Timing
     backend: Text
     mean_return: Number
+    success_rate: Number | None = None
     interval_95: tuple[Number, Number] | None = Field(strict=False)
     shares: _Shares
     stale_frames_share: Number

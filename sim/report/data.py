@@ -39,6 +39,7 @@ from mtspark.sim.energy import (
     price_baseline,
     same_topology,
 )
+from mtspark.sim.play import success_rate
 from mtspark.sim.recording import Study
 from mtspark.sim.report.provenance import Provenance
 from mtspark.sim.report.score import Score
@@ -73,7 +74,7 @@ class EpisodeReport:
     """One episode: what it scored, and what it took.
 
     Attributes:
-        seed, score, decisions, finished, truncated, trajectory: of the episode.
+        seed, score, decisions, finished, truncated, success, trajectory: of the episode.
         spikes, synops: over all its decisions.
         dynamic_j: energy under the main card.
     """
@@ -87,6 +88,7 @@ class EpisodeReport:
     synops: int
     dynamic_j: float
     truncated: bool = False
+    success: bool | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON values."""
@@ -96,6 +98,7 @@ class EpisodeReport:
             "decisions": self.decisions,
             "finished": self.finished,
             **({"truncated": True} if self.truncated else {}),
+            **({} if self.success is None else {"success": self.success}),
             "trajectory": self.trajectory,
             "spikes": self.spikes,
             "synops": self.synops,
@@ -301,6 +304,11 @@ class TaskReport:
     plain: bool = False
 
     @property
+    def success_rate(self) -> float | None:
+        """Share of episodes whose task was solved; None where the environment does not say."""
+        return success_rate(self.episodes)
+
+    @property
     def kind(self) -> str:
         """What a decision is made on: a game, images of a known set, or samples."""
         if self.interval_ms is not None:
@@ -325,6 +333,7 @@ class TaskReport:
             "decisions": self.decisions,
             "episodes": [episode.to_json() for episode in self.episodes],
             "return": self.returns.to_json(),
+            **({} if self.success_rate is None else {"success_rate": self.success_rate}),
             "spikes_per_decision": self.spikes.to_json(),
             "input_events_per_decision": self.input_events_per_decision,
             "synops_per_decision": {
@@ -596,6 +605,7 @@ def _episode(study: Study, index: int, bill: Bill) -> EpisodeReport:
         synops=int(deep.operations[chosen].sum()),
         dynamic_j=bill.dynamic_j_per_decision * episode.decisions,
         truncated=episode.truncated,
+        success=episode.success,
     )
 
 

@@ -22,6 +22,7 @@ class Score:
         cut_off: games that were cut off by the user.
         sticky: probability of sticky actions, of games.
         who: whose score it is, in words.
+        success: share of games whose task was solved; None where the environment does not say.
     """
 
     kind: str
@@ -35,6 +36,7 @@ class Score:
     cut_off: int = 0
     sticky: float = 0.0
     who: str = "the chip"
+    success: float | None = None
 
     @property
     def sentence(self) -> str:
@@ -49,6 +51,8 @@ class Score:
         if self.interval_95 is not None:
             low, high = (self._number(value) for value in self.interval_95)
             text += f" (95 %: {low} to {high})"
+        if self.success is not None:
+            text += f", success rate {self.success:.1%}"
         text += self._beside()
         if self.cut_off:
             which = "it" if self.count == 1 else f"{self.cut_off:,} of them"
@@ -74,4 +78,7 @@ class Score:
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON values."""
-        return asdict(self)
+        values = asdict(self)
+        if self.success is None:
+            del values["success"]
+        return values

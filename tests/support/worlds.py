@@ -80,3 +80,42 @@ def register_door() -> None:
 
 def box(low: float, high: float, *shape: int) -> spaces.Box:
     return spaces.Box(np.full(shape, low, np.float32), np.full(shape, high, np.float32))
+
+
+class Lock(gymnasium.Env[Any, Any]):
+    """Opens for one decision, the third, if its action is the one that the seed drew."""
+
+    observation_space = spaces.Box(-1, 1, (3,), np.float64)
+    action_space = spaces.Discrete(2)
+    said = "success"
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.key, self.passed = int(self.np_random.integers(2)), 0
+        return self._seen, {}
+
+    @property
+    def _seen(self) -> Any:
+        return np.array([self.key, self.passed / 6, -self.key], np.float64)
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        self.passed += 1
+        opened = self.passed == 3 and action == self.key
+        return self._seen, float(action), self.passed == 6, False, {self.said: np.float64(opened)}
+
+
+class LaterLock(Lock):
+    """Says it at the last decision alone, as stable-baselines3 asks for."""
+
+    said = "is_success"
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        seen, reward, over, cut, info = super().step(action)
+        self.opened = info[self.said] > 0 or (self.passed > 3 and self.opened)
+        return seen, reward, over, cut, {self.said: self.opened} if over else {}
+
+
+def register_locks() -> None:
+    """Give both locks names; a test removes them again."""
+    for name, lock in (("Lock-v0", Lock), ("LaterLock-v0", LaterLock)):
+        gymnasium.register(name, lock, disable_env_checker=True)

@@ -31,6 +31,7 @@ from mtspark.core.environments import (
     masks_of,
     random_actions,
     resting_actions,
+    successes_of,
 )
 from mtspark.train.config import TrainConfig
 
@@ -118,6 +119,8 @@ class TaskGames:
         frames: uint8 or int8 (copies, stack, height, width), what the next decision sees.
         statistics: of the numbers that an environment shows; None where it shows none.
         returns: unclipped returns of the last finished games.
+        successes: of the last finished games, whether their task was solved; empty where the
+            environment does not say.
         episodes: finished games since the run began.
     """
 
@@ -134,6 +137,7 @@ class TaskGames:
         self.task = task
         self.copies = copies
         self.returns: deque[float] = deque(maxlen=RETURN_WINDOW)
+        self.successes: deque[bool] = deque(maxlen=RETURN_WINDOW)
         self.episodes = 0
         self._life_ends_episode = protocol.life_loss_ends_episode
         whole = replace(protocol, life_loss_ends_episode=False)
@@ -247,9 +251,12 @@ class TaskGames:
         self._see(frames, info)
         self._running_return = np.where(valid, self._running_return + rewards, 0.0)
         self._was_done = ended | cut
+        said = successes_of(self._games) if self._was_done.any() else ()
         for copy in np.flatnonzero(self._was_done):
             self.returns.append(float(self._running_return[copy]))
             self.episodes += 1
+            if (success := said[copy]) is not None:
+                self.successes.append(success)
         return Step(rewards, terminal, terminal | cut, valid)
 
     def _see(self, frames: Any, info: dict[str, Any]) -> None:
@@ -387,6 +394,10 @@ class TaskGames:
         """Mean unclipped return of the last episodes, None before the first."""
         return round(float(np.mean(self.returns)), 2) if self.returns else None
 
+    def success_rate(self) -> float | None:
+        """Share of the last episodes whose task was solved; None where nobody said."""
+        return round(float(np.mean(self.successes)), 4) if self.successes else None
+
 
 def _resting(task: Task, copies: int) -> AnyArray:
     """(copies,) NOOP, or what a world starts with."""
@@ -426,6 +437,11 @@ class Games:
     def mean_returns(self) -> dict[str, float | None]:
         """Mean unclipped return of each game's last episodes, None before the first."""
         return {game.task.name: game.mean_return() for game in self.of_tasks}
+
+    def success_rates(self) -> dict[str, float]:
+        """Success rate of each game that says, once an episode is over."""
+        rates = {game.task.name: game.success_rate() for game in self.of_tasks}
+        return {name: rate for name, rate in rates.items() if rate is not None}
 
     @property
     def tasks(self) -> tuple[Task, ...]:
@@ -501,9 +517,11 @@ class Games:
 
     def state(self) -> dict[str, Any]:
         """Tensors and plain values that :meth:`restore` and :meth:`replay` take."""
+        solved = [list(game.successes) for game in self.of_tasks]
         return {
             "episodes": [game.episodes for game in self.of_tasks],
             "returns": [list(game.returns) for game in self.of_tasks],
+            **({"successes": solved} if any(solved) else {}),
             "running": [game.state() for game in self.of_tasks],
             **({"statistics": measured} if (measured := self._statistics()) else {}),
         }
@@ -520,6 +538,9 @@ class Games:
             game.episodes = episodes
             game.returns.clear()
             game.returns.extend(returns)
+        for game, solved in zip(self.of_tasks, state.get("successes", ()), strict=False):
+            game.successes.clear()
+            game.successes.extend(solved)
         measured = [game for game in self.of_tasks if game.statistics is not None]
         for game, saved in zip(measured, state.get("statistics", []), strict=True):
             assert game.statistics is not None

@@ -57,6 +57,8 @@ class TrainingResult:
         started_at: decisions of earlier calls; equal to `steps` where the run was finished before.
         episodes: finished episodes of all games.
         returns: mean unclipped return of each game's last 30 episodes; None before the first.
+        success: share of each game's last 30 episodes whose task was solved, of environments that
+            say so.
         notes: see :func:`mtspark.train.config.notices.notes`; where the run was resumed, also
             what could not be brought back.
     """
@@ -67,6 +69,7 @@ class TrainingResult:
     returns: dict[str, float | None]
     notes: tuple[str, ...]
     started_at: int = field(default=0, compare=False)
+    success: dict[str, float] = field(default_factory=dict)
 
     @property
     def is_new(self) -> bool:
@@ -80,6 +83,7 @@ class TrainingResult:
             "steps": self.steps,
             "episodes": self.episodes,
             "returns": self.returns,
+            **({"success": self.success} if self.success else {}),
             "notes": list(self.notes),
         }
 
@@ -156,6 +160,7 @@ def _train(
         started_at=started_at,
         episodes=games.episodes,
         returns=games.mean_returns(),
+        success=games.success_rates(),
         notes=(*notes(config), *said),
     )
 
@@ -222,6 +227,7 @@ def _updated(trainer: Trainer) -> Update:
     steps_before, playing = trainer.progress.steps, trainer.active
     loss = trainer.update()
     steps, returns = trainer.progress.steps, trainer.games.mean_returns()
+    success = trainer.games.success_rates()
     record: dict[str, Any] = {
         "steps": steps,
         "episodes": trainer.games.episodes,
@@ -229,6 +235,7 @@ def _updated(trainer: Trainer) -> Update:
         "loss": round(loss, 6),
         "tasks": [config.games[index] for index in playing],
         "returns": returns,
+        **({"success": success} if success else {}),
         "steps_per_s": round((steps - steps_before) / (time.monotonic() - started), 1),
     }
     measured = trainer.measurements()
@@ -238,10 +245,13 @@ def _updated(trainer: Trainer) -> Update:
     for game, value in returns.items():
         if value is not None:
             scalars[f"return/{game}"] = value
+    scalars |= {f"success/{game}": rate for game, rate in success.items()}
     for name, values in measured.items():
         scalars |= {f"{name}/{of}": value for of, value in values.items() if value is not None}
     summary = "  ".join(
-        f"{game} {'-' if value is None else value}" for game, value in returns.items()
+        f"{game} {'-' if value is None else value}"
+        + (f" ({success[game]:.0%} solved)" if game in success else "")
+        for game, value in returns.items()
     )
     return Update(record, scalars, summary)
 

@@ -272,6 +272,8 @@ class Trainer(ABC):
             "episodes": self.games.episodes,
             "training_returns": self.games.mean_returns(),
         }
+        if success := self.games.success_rates():
+            training["training_success"] = success
         protocol = None if self.config.worlds else self.config.protocol
         return Agent(network.eval(), self.games.tasks, protocol, training)
 

@@ -38,7 +38,9 @@ def _print_games(agent: str, rows: list[dict[str, Any]]) -> None:
     lengths = f"cut off after {' or '.join(f'{cut:,}' for cut in cuts)} decisions"
     episodes = f"episodes {lengths}" if cuts else "full episodes"
     table = Table(title=f"{agent}: greedy, {episodes}, unclipped returns")
-    for column in ("task", "who", "sticky", "mean return", "95 %", "episodes", "distinct", "agree"):
+    solved = ["success"] if any("success_rate" in row for row in rows) else []
+    columns = ["task", "who", "sticky", "mean return", "95 %", *solved, "episodes", "distinct"]
+    for column in (*columns, "agree"):
         table.add_column(column, justify="left" if column in ("task", "who") else "right")
     for row in rows:
         low, high = row["interval_95"]
@@ -49,6 +51,7 @@ def _print_games(agent: str, rows: list[dict[str, Any]]) -> None:
             f"{row['sticky_action_probability']:g}",
             f"{row['mean_return']:.2f}",
             f"{low:.1f} to {high:.1f}",
+            *([_share(row.get("success_rate"))] if solved else []),
             str(row["episodes"]),
             str(row["distinct_episodes"]),
             "" if agreement is None else f"{agreement:.1%}",
@@ -64,6 +67,10 @@ def _print_games(agent: str, rows: list[dict[str, Any]]) -> None:
         console.print(
             f"agree: share of equal actions of float and chip, {compared:,} decisions in all"
         )
+
+
+def _share(value: float | None) -> str:
+    return "" if value is None else f"{value:.1%}"
 
 
 def _print_images(name: str, rows: list[dict[str, Any]]) -> None:

@@ -67,6 +67,11 @@ def _print_modelled(modelled: ModelledTimes) -> None:
         )
 
 
+def _solved(point: dict[str, Any]) -> str:
+    """The success rate of a point; empty where nobody says."""
+    return f"{point['success_rate']:.1%}" if "success_rate" in point else ""
+
+
 def _print_points(result: dict[str, Any]) -> None:
     """Print score and fate of the observations at every point."""
     varied = result["varied"]
@@ -83,7 +88,8 @@ def _print_points(result: dict[str, Any]) -> None:
     outcomes = ("in_time",) if differing else ("in_time", "late", "skipped", "missing")
     columns = [] if varied is None else ["latency [ms]" if varied == "latency" else "rate"]
     columns += ["whole frame every"] if refreshed else []
-    columns += ["mean return", "95 %", *(name.replace("_", " ") for name in outcomes)]
+    solved = ["success"] if any("success_rate" in point for point in points) else []
+    columns += ["mean return", "95 %", *solved, *(name.replace("_", " ") for name in outcomes)]
     columns += ["other action" if differing else "answer [ms]"]
     for column in columns:
         words = max(map(len, column.split()))
@@ -96,6 +102,7 @@ def _print_points(result: dict[str, Any]) -> None:
         cells += [
             f"{point['mean_return']:.2f}",
             "" if interval is None else f"{interval[0]:.1f} to {interval[1]:.1f}",
+            *([_solved(point)] if solved else []),
             *(f"{point['shares'][name]:.1%}" for name in outcomes),
         ]
         if differing:

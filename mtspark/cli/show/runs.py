@@ -77,7 +77,8 @@ def _print_details(result: dict[str, Any], network: ChipNetwork) -> None:
         f"[bold]{escape(result['task'])}[/bold] on {escape(result['backend'])}: mean return "
         f"[bold]{result['mean_return']:g}[/bold] over {len(episodes)} episodes "
         f"({result['distinct_episodes']} distinct{ends}), "
-        f"{result['decisions']} decisions",
+        f"{result['decisions']} decisions"
+        + (f", success rate {result['success_rate']:.1%}" if "success_rate" in result else ""),
         markup=True,
     )
     console.print(f"returns: {scores}")

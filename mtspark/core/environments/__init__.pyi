@@ -53,4 +53,5 @@ from .worlds import World as World
 from .worlds import WorldGames as WorldGames
 from .worlds import masks_of as masks_of
 from .worlds import side_by_side as side_by_side
+from .worlds import successes_of as successes_of
 from .worlds import world_task as world_task

@@ -13,6 +13,10 @@ from mtspark.core.environments.environment import Environment
 from mtspark.core.environments.spaces import seen_parts
 from mtspark.core.errors import BackendFailedError, one_line
 
+SUCCESSES = ("success", "is_success")
+"""Entries of a step's information in which environments say that a task is solved: Meta-World's
+and MiniGrid's kin, and those of stable-baselines3 and Gymnasium-Robotics."""
+
 
 class FlatWorld(gymnasium.Wrapper[Any, Any, Any, Any]):
     """Reads what an environment shows part after part, and gives it its own form of an action.
@@ -23,6 +27,8 @@ class FlatWorld(gymnasium.Wrapper[Any, Any, Any, Any]):
 
     Attributes:
         mask: (actions,) which actions it allows now; None where it does not say.
+        success: whether the task was solved after any decision of the episode, as Meta-World
+            counts it (Yu et al. 2019, arXiv:1910.10897); None where no decision said.
     """
 
     def __init__(self, made: gymnasium.Env[Any, Any], environment: Environment) -> None:
@@ -41,17 +47,22 @@ class FlatWorld(gymnasium.Wrapper[Any, Any, Any, Any]):
         self._first = getattr(own, "start", 0)
         self._shape = own.shape
         self.mask: Booleans | None = None
+        self.success: bool | None = None
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Floats, dict[str, Any]]:
         """Start an episode."""
         shown, info = self.env.reset(seed=seed, options=options)
+        self.success = None
         return self._seen(shown, info), info
 
     def step(self, action: Any) -> tuple[Floats, Any, bool, bool, dict[str, Any]]:
         """Take the action of a number, or the numbers of a box."""
         shown, reward, ended, cut, info = self.env.step(self._own(action))
+        said = _said_success(info)
+        if said is not None:
+            self.success = bool(self.success) or said
         return self._seen(shown, info, over=ended or cut), reward, ended, cut, info
 
     def _own(self, action: Any) -> Any:
@@ -101,6 +112,15 @@ class FlatWorld(gymnasium.Wrapper[Any, Any, Any, Any]):
                 f"allow one or more of {actions} actions"
             )
         return mask
+
+
+def _said_success(info: dict[str, Any]) -> bool | None:
+    """Whether a step's information says that the task is solved; None where it says nothing."""
+    for name in SUCCESSES:
+        said = np.asarray(info.get(name))
+        if said.ndim == 0 and said.dtype.kind in "biuf":
+            return bool(said > 0)
+    return None
 
 
 def gives_masks(made: gymnasium.Env[Any, Any], info: dict[str, Any]) -> bool:

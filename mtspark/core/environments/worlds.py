@@ -42,7 +42,7 @@ EXTRAS = {
     **{"mujoco": "mujoco", "imageio": "mujoco"},
 }
 """What brings a package that an environment needs: mtspark[EXTRA]."""
-PACKAGES = {"MiniGrid-": "minigrid", "BabyAI-": "minigrid"}
+PACKAGES = {"MiniGrid-": "minigrid", "BabyAI-": "minigrid", "Meta-World/": "metaworld"}
 """Packages, and extras of the same name, that register the environments whose names begin so."""
 
 
@@ -207,6 +207,10 @@ def _import_module(environment: Environment) -> None:
         if package is not None and find_spec(package) is not None:
             os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
             importlib.import_module(package)
+            if package == "metaworld":
+                from mtspark.core.environments.metaworld import register_tasks
+
+                register_tasks()
         return
     if not current_policy().trust:
         raise BadRequestError(
@@ -287,6 +291,11 @@ class WorldGames:
         return np.array([copy.mask for copy in self._copies], dtype=bool)
 
     @property
+    def successes(self) -> tuple[bool | None, ...]:
+        """Of each copy's episode, see :attr:`mtspark.core.environments.flat.FlatWorld.success`."""
+        return tuple(copy.success for copy in self._copies)
+
+    @property
     def frames(self) -> NDArray[Any]:
         """(copies, 1, size, 1) messages of what the environments showed last."""
         return as_messages(self.values, self.observation)
@@ -342,6 +351,13 @@ class WorldGames:
         if self._environment.decision_delay:
             pressed = shown_actions(self._pressed, self._environment)
             self.values = np.concatenate([self.values, pressed], axis=1)
+
+
+def successes_of(games: Any) -> tuple[bool | None, ...]:
+    """Whether each copy's episode, running or just ended, has succeeded; None: it does not say."""
+    if isinstance(games, WorldGames):
+        return games.successes
+    return (None,) * int(games.num_envs)
 
 
 def masks_of(games: Any) -> Booleans | None:
@@ -401,6 +417,11 @@ class World:
     def mask(self) -> Booleans | None:
         """(actions,) which actions the environment allows now; None where all."""
         return self._made.mask
+
+    @property
+    def success(self) -> bool | None:
+        """Whether the episode has succeeded; None: the environment does not say."""
+        return self._made.success
 
     def picture(self) -> NDArray[np.uint8]:
         """What people are shown now, uint8 (height, width, 3), by the environment's own renderer.

@@ -47,6 +47,7 @@ from .results import EvaluationRow as EvaluationRow
 from .results import Flag as Flag
 from .results import Number as Number
 from .results import Positive as Positive
+from .results import Share as Share
 from .results import Text as Text
 from .results import VersionOne as VersionOne
 from .results import first_problem as first_problem

@@ -212,6 +212,7 @@ class EvaluationRow(Entry):
     unfinished_episodes: Count
     truncated_episodes: Count = 0
     mean_return: Number
+    success_rate: Share | None = None
     interval_95: tuple[Number, Number] = Field(strict=False)
     returns: list[Number] = Field(min_length=1)
     decisions: Count

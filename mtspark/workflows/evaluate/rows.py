@@ -17,7 +17,7 @@ from mtspark.core.files import (
     stored_result,
     write_json,
 )
-from mtspark.sim.play import distinct
+from mtspark.sim.play import distinct, success_rate
 from mtspark.sim.report import Score
 
 if TYPE_CHECKING:
@@ -55,6 +55,8 @@ class GameRow:
         decisions_compared: how many actions were compared.
         quantisation: how weights became integers; None for a float network without a chip.
         max_decisions: after which every game was cut off; None for whole games.
+        success_rate: share of games whose task was solved; None where the environment does not
+            say.
     """
 
     task: str
@@ -72,6 +74,7 @@ class GameRow:
     quantisation: Mapping[str, str | None] | None = None
     truncated_episodes: int = 0
     max_decisions: int | None = None
+    success_rate: float | None = None
 
     @property
     def mean_return(self) -> float:
@@ -97,6 +100,7 @@ class GameRow:
             "unfinished_episodes": self.unfinished_episodes,
             **({"truncated_episodes": self.truncated_episodes} if self.truncated_episodes else {}),
             "mean_return": self.mean_return,
+            **({} if self.success_rate is None else {"success_rate": self.success_rate}),
             "interval_95": list(self.interval_95),
             "returns": list(self.returns),
             "decisions": self.decisions,
@@ -127,6 +131,7 @@ class GameRow:
             quantisation=notes or None,
             truncated_episodes=row.get("truncated_episodes", 0),
             max_decisions=row.get("max_decisions"),
+            success_rate=row.get("success_rate"),
         )
 
 
@@ -217,6 +222,7 @@ class Evaluation:
                     cut_off=chip.unfinished_episodes,
                     sticky=chip.sticky_action_probability,
                     who="the float network" if chip.backend == FLOAT else "the chip",
+                    success=chip.success_rate,
                 ).sentence
             )
         for rows_of_images in _by_task(self.images):
@@ -292,6 +298,7 @@ def game_row(
         decisions=sum(episode.decisions for episode in episodes),
         truncated_episodes=sum(episode.truncated for episode in episodes),
         max_decisions=max_decisions,
+        success_rate=success_rate(episodes),
     )
 
 

@@ -37,6 +37,7 @@ def score_of(bundle: Bundle, study: Study, evaluation: Mapping[str, Any] | None)
         agreement=None,
         count=len(episodes),
         cut_off=sum(not episode.finished for episode in episodes),
+        success=study.run.success_rate,
     )
 
 

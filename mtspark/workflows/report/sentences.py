@@ -35,6 +35,7 @@ def run_sentences(bundle: Bundle, result: Mapping[str, Any]) -> tuple[str, str]:
         cut_off=sum(not episode["finished"] for episode in episodes),
         sticky=stored_sticky(dict(result)),
         who="the chip" if on_chip else "the float network",
+        success=result.get("success_rate"),
     )
     if not on_chip:
         return score.sentence, "It ran on no chip, so it has no cost on one."

@@ -363,10 +363,50 @@ def test_minigrid_shows_symbols_and_the_words_of_its_mission() -> None:
         world_task(Environment("BabyAI-GoToRedBall-v0"))
 
 
+MT10 = (
+    *("reach", "push", "pick-place", "door-open", "drawer-open", "drawer-close"),
+    *("button-press-topdown", "peg-insert-side", "window-open", "window-close"),
+)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("metaworld") is None, reason="the extra metaworld is not installed")
+@pytest.mark.parametrize("name", MT10)
+def test_meta_world_repeats_the_episodes_of_its_seeds(name: str) -> None:
+    """Whatever was played before, and in episodes that follow without a seed of their own."""
+    task = world_task(Environment(f"Meta-World/{name}-v3"))
+    assert task.environment is not None
+    assert (task.environment.found.size, task.environment.actions) == (39, 4)
+    one, other = make_environment(task.environment), make_environment(task.environment)
+    actions = np.random.default_rng(0).uniform(-1, 1, (30, 4)).astype(np.float32)
+
+    def played(env: Any, seed: int | None) -> list[Any]:
+        rows = [env.reset(seed=seed)[0]]
+        for action in actions:
+            shown, reward, _, _, info = env.step(action)
+            assert "success" in info
+            rows.append(np.append(shown, reward))
+        return rows
+
+    played(one, 3)
+    known = [*played(one, 7), *played(one, None)]
+    again = [*played(other, 7), *played(other, None)]
+    for row, same in zip(known, again, strict=True):
+        assert np.array_equal(row, same)
+    goals = [known[0][-3:], played(one, 8)[0][-3:]]
+    # Goals are shown; of most tasks they differ from seed to seed.
+    assert goals[0].any()
+    assert not np.array_equal(*goals)
+    one.close()
+    other.close()
+
+
 def test_a_missing_package_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worlds, "find_spec", lambda name: None)
     with pytest.raises(BackendMissingError, match=r'pip install "mtspark\[minigrid\]"'):
         world_task(Environment("MiniGrid-NoSuch-v0"))
+    with pytest.raises(BackendMissingError, match=r'pip install "mtspark\[metaworld\]"'):
+        world_task(Environment("Meta-World/no-such-v3"))
     monkeypatch.setattr(worlds.sys, "version_info", (3, 10))
     with pytest.raises(BackendMissingError, match=r"no release for Python 3.10"):
         world_task(Environment("MiniGrid-NoSuch-v0"))
