@@ -17,6 +17,7 @@ from mtspark.core.environments.environment import Environment
 from mtspark.core.environments.protocol import GameProtocol
 from mtspark.train.rl.collect import TaskGames
 from mtspark.workflows.deployment import Deployment
+from mtspark.workflows.workers.games import episode_of, episode_values
 from tests.support.worlds import cartpole, register_locks
 
 RECIPE = {
@@ -109,6 +110,7 @@ def test_run_eval_hil_and_report_have_it(
     actions = [episode.actions for episode in run.run.episodes]
     wanted = [one[2] == key_of(20 + index) for index, one in enumerate(actions)]
     values = run.to_json()
+    assert [episode_of(episode_values(one)) for one in run.run.episodes] == list(run.run.episodes)
     assert [episode["success"] for episode in values["episodes"]] == wanted
     assert values["success_rate"] == run.run.success_rate == sum(wanted) / 4
     loop = deployed.hil(episodes=4, seed=20).to_json()["points"][0]

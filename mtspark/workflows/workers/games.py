@@ -222,6 +222,7 @@ def episode_values(episode: Episode) -> dict[str, Any]:
         "trajectory": episode.trajectory,
         "actions": list(episode.actions),
         "truncated": episode.truncated,
+        "success": episode.success,
     }
 
 
