@@ -76,6 +76,7 @@ def evaluate_command(
     one_thread_each()
     from mtspark.cli.show import print_evaluation
     from mtspark.core.errors import BadRequestError
+    from mtspark.core.executor import check_executor
     from mtspark.deploy.bundle import load_bundle
     from mtspark.workflows.evaluate import (
         EvaluationRequest,
@@ -86,8 +87,7 @@ def evaluate_command(
 
     check_target(json_out)
     if data is not None and (labels is not None or is_labelled(data)):
-        if executor is not None:
-            raise BadRequestError("--executor: plays games; leave it out of --data with labels")
+        check_executor(executor, {"--data with labels": True})
         _evaluate_data(folder, data, labels, task or [], card, json_out, details=details)
         return
     if labels is not None:

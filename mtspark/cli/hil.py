@@ -145,17 +145,17 @@ def hil_command(
     from mtspark.cli._progress import progress_bar
     from mtspark.cli.show import print_hil
     from mtspark.core.errors import BadRequestError
+    from mtspark.core.executor import check_executor
     from mtspark.deploy.bundle import load_bundle
     from mtspark.sim.hil import Loop, Timing, parse_faults
     from mtspark.workflows.hil import HilRequest, hil, parse_refreshes, parse_sweep
 
     check_target(json_out)
     check_target(picture)
+    check_executor(executor, {"--serve": serve is not None})
     bundle = load_bundle(folder)
     faults = parse_faults(fault or [], fault_seed)
     if serve is not None:
-        if executor is not None:
-            raise BadRequestError("--executor: plays games, --serve does not; leave one out")
         _serve(bundle, backend, faults, serve, task, key)
         return
     task = _game_of(bundle, task)

@@ -74,17 +74,13 @@ def run_command(
     check_target(json_out)
     check_film_target(video)
     sampling = sampling_of(sample, temperature)
-    check_executor(executor)
+    check_executor(executor, {"--input": recording is not None, "--video": video is not None})
     bundle = load_bundle(folder)
     if recording is not None:
         if video is not None:
             raise BadRequestError("--video: films a game, and with --input none is played")
-        if executor is not None:
-            raise BadRequestError("--executor: plays games; leave it out of --input")
         _run_recording(bundle, recording, task, backend, output, json_out)
         return
-    if video is not None and executor is not None:
-        raise BadRequestError("--video: films a game of this process; leave --executor out")
     if not bundle.network.plays:
         raise BadRequestError(f"{folder}: plays no game; give it recorded inputs, --input FILE.npy")
     if task is None and len(bundle.network.tasks) == 1:

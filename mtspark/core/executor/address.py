@@ -13,6 +13,7 @@ MOST_WORKERS = 1024
 SLURM_NUMBERS = ("minutes", "memory_gb", "cpus", "jobs")
 SLURM_WORDS = ("partition", "account", "qos", "constraint", "folder", "cluster")
 LARGEST_NUMBER = 10**6
+NONE_BESIDE: Mapping[str, bool] = {}
 
 
 @dataclass(frozen=True)
@@ -38,16 +39,25 @@ PACKAGES = {"ray": ("ray", "Ray"), "slurm": ("submitit", "submitit")}
 """By kind: the module that it needs, and its name."""
 
 
-def check_executor(text: str | None) -> None:
+def check_executor(text: str | None, beside: Mapping[str, bool] = NONE_BESIDE) -> None:
     """Refuse an executor that cannot be, before long work begins; None is fine.
 
+    Args:
+        text: as of :func:`parse_executor`.
+        beside: options that no worker can follow, and whether they are given.
+
     Raises:
-        BadRequestError: no such executor.
+        BadRequestError: no such executor, or one of these options.
         BackendMissingError: its package is not installed.
     """
     if text is None:
         return
     kind = parse_executor(text).kind
+    for option in (option for option, given in beside.items() if given):
+        raise BadRequestError(
+            f"--executor: its workers play games, and {option} is done by this process; leave one "
+            "of both out"
+        )
     module, name = PACKAGES.get(kind, (None, ""))
     if module is not None and find_spec(module) is None:
         raise missing(kind, name)
