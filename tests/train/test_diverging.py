@@ -40,6 +40,7 @@ IMAGES = replace(
 KINDS = {
     "pqn": GAMES,
     "dqn": replace(GAMES, algorithm="dqn", replay=REPLAY),
+    "ppo": replace(GAMES, algorithm="ppo", network=replace(GAMES.network, dueling=False)),
     "images": IMAGES,
 }
 

@@ -159,7 +159,7 @@ def test_no_whole_number_of_a_recipe_is_without_bounds(number: int) -> None:
         (("--variant", "dsqn", "--set", "network.dueling=true"), "dueling is True, dsqn has False"),
         (("--data", "."), "--data: is of image sets"),
         (("--set", "network.hidden=wide"), "network.hidden: "),
-        (("--set", "algorithm=ppo"), "algorithm: "),
+        (("--set", "algorithm=a2c"), "algorithm: "),
         (("--set", "network"), "--set network: write name=value"),
         (("--set", "games.deep=1"), "--set games.deep=1: games is no table"),
         (("--device", "tpu"), "device tpu: PyTorch finds no such device here"),

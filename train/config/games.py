@@ -17,6 +17,7 @@ from mtspark.train.config.checks import (
     check_seed,
 )
 from mtspark.train.config.plasticity import PlasticityConfig
+from mtspark.train.config.ppo import PpoConfig
 from mtspark.train.config.pruning import PruningConfig
 from mtspark.train.config.sac import SacConfig
 from mtspark.train.networks import NetworkConfig
@@ -96,7 +97,8 @@ class TrainConfig:
 
     Attributes:
         algorithm: pqn (vectorised games, no replay) or dqn (double DQN, a replay a task) where an
-            action is one of a list; sac (soft actor-critic, a replay) where it is numbers.
+            action is one of a list; sac (soft actor-critic, a replay) where it is numbers; ppo
+            (proximal policy optimisation, vectorised games, no replay) for either.
         schedule: interleaved, sequential, interval or performance, see
             :class:`mtspark.train.rl.schedule.Schedule`.
         switch_every_steps: of the schedule interval.
@@ -110,13 +112,13 @@ class TrainConfig:
         games_per_task: copies of each game that play together; one number for all games, or
             one for each.
         rollout_steps: decisions that a copy plays between two updates.
-        epochs: passes over a rollout (pqn).
-        minibatches: minibatches an epoch (pqn).
-        learning_rate: RAdam's, at the start.
+        epochs: passes over a rollout (pqn, ppo).
+        minibatches: minibatches an epoch (pqn, ppo).
+        learning_rate: RAdam's, at the start; Adam's (sac, ppo).
         final_learning_rate_fraction: the learning rate falls linearly to this fraction.
         gradient_norm: gradients are clipped to this norm.
         discount: gamma, per decision.
-        trace: lambda of the lambda returns (pqn).
+        trace: lambda of the lambda returns (pqn) or advantages (ppo).
         final_exploration: epsilon after its fall from 1.
         exploration_fraction: epsilon falls linearly over this fraction of `total_steps`, or share.
         exploration_ladder: for each game, 0 or a rate; with a rate, its copies explore at rates
@@ -143,6 +145,7 @@ class TrainConfig:
             student can surpass its teacher (Schmitt et al. 2018, arXiv:1803.03835).
         replay: of dqn and sac; targets of sac follow `sac.target_rate`.
         sac: of sac.
+        ppo: of ppo.
         operation_penalties: for each game, what 100,000 synaptic operations of a decision add to
             its loss; 0 counts operations without a price; empty: they are not counted.
         pruning: which synapses are cut, and when.
@@ -173,7 +176,7 @@ class TrainConfig:
 
     games: tuple[str, ...] = ("pong",)
     environments: tuple[Environment, ...] = ()
-    algorithm: Literal["pqn", "dqn", "sac"] = "pqn"
+    algorithm: Literal["pqn", "dqn", "sac", "ppo"] = "pqn"
     schedule: Literal["interleaved", "sequential", "interval", "performance"] = "interleaved"
     switch_every_steps: int = 100_000
     switch_episodes: int = 25
@@ -205,6 +208,7 @@ class TrainConfig:
     taught_from_rewards: bool = False
     replay: ReplayConfig = field(default_factory=ReplayConfig)
     sac: SacConfig = field(default_factory=SacConfig)
+    ppo: PpoConfig = field(default_factory=PpoConfig)
     operation_penalties: tuple[float, ...] = ()
     pruning: PruningConfig = field(default_factory=PruningConfig)
     quiet_biases: bool = False
@@ -376,7 +380,7 @@ class TrainConfig:
                 f"games_per_task and rollout_steps give rollouts of {decisions:,} decisions, must "
                 f"be at most {LARGEST_ROLLOUT:,}"
             )
-        if self.algorithm == "pqn" and decisions < self.minibatches:
+        if self.algorithm in ("pqn", "ppo") and decisions < self.minibatches:
             raise ValueError(
                 f"a rollout has {decisions} decisions for {self.minibatches} minibatches"
             )
@@ -401,7 +405,9 @@ class TrainConfig:
                 "quantisation_aware = true or leave it out"
             )
         self._check_sac()
-        if self.algorithm != "pqn" and self.decisions_of_a_game < self.replay.warmup:
+        self._check_ppo()
+        replayed = self.algorithm in ("dqn", "sac")
+        if replayed and self.decisions_of_a_game < self.replay.warmup:
             raise ValueError(
                 f"replay.warmup is {self.replay.warmup}, total_steps {self.total_steps} gives a "
                 f"game {self.decisions_of_a_game} decisions: nothing would be learned; lower one "
@@ -427,6 +433,23 @@ class TrainConfig:
             if is_given:
                 raise ValueError(
                     f"{name}: is of action values, which algorithm sac does not learn; leave it out"
+                )
+
+    def _check_ppo(self) -> None:
+        """Check for what only learners of action values have."""
+        if self.algorithm != "ppo":
+            return
+        given = {
+            "teachers": any(self.teachers),
+            "operation_penalties": bool(self.operation_penalties),
+            "rescale_values": self.rescale_values,
+            "favoured_action": self.favoured_action is not None,
+            "network.dueling": self.network.dueling,
+        }
+        for name, is_given in given.items():
+            if is_given:
+                raise ValueError(
+                    f"{name}: is of action values, which algorithm ppo does not learn; leave it out"
                 )
 
     @property

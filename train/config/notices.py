@@ -6,6 +6,7 @@ from dataclasses import fields, replace
 
 from mtspark.train.config.games import ReplayConfig, TrainConfig
 from mtspark.train.config.images import ImageConfig
+from mtspark.train.config.ppo import PpoConfig
 from mtspark.train.config.pruning import PruningConfig
 from mtspark.train.config.sac import SacConfig
 from mtspark.train.networks import why_not_deployable
@@ -38,25 +39,29 @@ def _without_effect(config: TrainConfig) -> list[tuple[list[str], str]]:
     """Changed fields that this run does not use, and why."""
     taught, pruning = any(config.teachers), config.pruning
     replay = tuple(f"replay.{entry.name}" for entry in fields(ReplayConfig))
+    algorithm = f"the algorithm is {config.algorithm}"
     unused = (
-        (config.algorithm == "pqn", replay, "the algorithm is pqn"),
+        (config.algorithm in ("pqn", "ppo"), replay, algorithm),
+        (config.algorithm in ("dqn", "sac"), ("trace", "epochs", "minibatches"), algorithm),
+        (config.algorithm != "pqn", ("target_rate",), algorithm),
         (
-            config.algorithm != "pqn",
-            ("trace", "epochs", "minibatches", "target_rate"),
-            f"the algorithm is {config.algorithm}",
-        ),
-        (
-            config.algorithm == "sac",
+            config.algorithm in ("sac", "ppo"),
             (
                 *("final_exploration", "exploration_fraction", "exploration_ladder"),
-                *("exploration_longest", "gradient_norm", "replay.target_every"),
+                "exploration_longest",
             ),
-            "the algorithm is sac",
+            algorithm,
         ),
+        (config.algorithm == "sac", ("gradient_norm", "replay.target_every"), algorithm),
         (
             config.algorithm != "sac",
             tuple(f"sac.{entry.name}" for entry in fields(SacConfig)),
-            f"the algorithm is {config.algorithm}",
+            algorithm,
+        ),
+        (
+            config.algorithm != "ppo",
+            tuple(f"ppo.{entry.name}" for entry in fields(PpoConfig)),
+            algorithm,
         ),
         (config.schedule != "interval", ("switch_every_steps",), "the schedule is not interval"),
         (

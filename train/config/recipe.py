@@ -26,6 +26,7 @@ from mtspark.core.files import AnyPath, current_policy, parse_toml, read_toml
 from mtspark.train.config.ablation import AblationSettings, grid, run_config
 from mtspark.train.config.games import TrainConfig
 from mtspark.train.config.images import ImageConfig, check_image_config
+from mtspark.train.config.ppo import why_not_together
 from mtspark.train.config.sac import why_not_learned
 from mtspark.train.networks import (
     HIDDEN,
@@ -218,7 +219,8 @@ def _implied(fields: dict[str, Any], schema: type[RunConfig], where: str) -> dic
         protocol = {}
     size = protocol.get("screen_size", GameProtocol.screen_size)
     shape = (protocol.get("frame_stack", GameProtocol.frame_stack), size, size)
-    return {"tasks": len(fields.get("games", TrainConfig.games)), "observation_shape": shape}
+    implied = {"tasks": len(fields.get("games", TrainConfig.games)), "observation_shape": shape}
+    return {**implied, **({"dueling": False} if fields.get("algorithm") == "ppo" else {})}
 
 
 def _implied_by_worlds(games: Any, settings: Any, algorithm: str, where: str) -> dict[str, Any]:
@@ -239,6 +241,9 @@ def _implied_by_worlds(games: Any, settings: Any, algorithm: str, where: str) ->
         problem = why_not_learned(task, algorithm)
         if problem is not None:
             raise BadRequestError(f"{where}: {problem}")
+    problem = why_not_together(tuple(tasks)) if algorithm == "ppo" else None
+    if problem is not None:
+        raise BadRequestError(f"{where}: {problem}")
     found = [task.environment.found for task in tasks if task.environment is not None]
     shapes = {(seen.shape, seen.graded) for seen in found}
     boxes = {None if task.environment is None else task.environment.box for task in tasks}
@@ -259,8 +264,8 @@ def _implied_by_worlds(games: Any, settings: Any, algorithm: str, where: str) ->
         "convolutions": (),
         "actions": max(len(task.legal_actions) for task in tasks),
         "input": "values" if found[0].graded else "spikes",
-        # Of numbers there is no best one, so no advantage over a mean.
-        **({} if boxes == {None} else {"dueling": False}),
+        # Of numbers there is no best one, so no advantage over a mean; a policy has none, either.
+        **({} if boxes == {None} and algorithm != "ppo" else {"dueling": False}),
     }
 
 

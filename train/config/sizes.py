@@ -78,6 +78,9 @@ def run_sizes(config: TrainConfig) -> RunSizes:
     weights = 4 * sum(math.prod(shape) for shape in weight_shapes(config.network).values())
     if config.algorithm == "sac":
         weights += CRITICS * 4 * _weights_of_critic(config)
+    if config.algorithm == "ppo":
+        # Behind convolutions it sees less than this.
+        weights += 4 * _weights_of_critic(config)
     return RunSizes(replay, rollout, (STATE_COPIES + 1) * weights)
 
 
@@ -85,6 +88,8 @@ def _weights_of_critic(config: TrainConfig) -> int:
     """Weights and biases of one of the networks that values a decision."""
     seen = math.prod(config.network.observation_shape) + config.network.tasks
     widths = (seen + config.network.actions, *config.sac.critic_layers, 1)
+    if config.algorithm == "ppo":
+        widths = (seen, *config.ppo.critic_layers, config.network.tasks)
     return sum((own + 1) * following for own, following in pairwise(widths))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -29,8 +29,10 @@ class Transitions:
         frames: (samples, stack, height, width).
         task: (samples,) task indices.
         actions: (samples,) played actions.
-        goals: (samples,) r + gamma max Q(next), on the scale on which values are learned.
+        goals: (samples,) r + gamma max Q(next), on the scale on which values are learned; of a
+            policy, the advantages of the actions.
         legal: (tasks, actions) True for legal actions.
+        of_policy: the network's values are those of a softmax policy rather than of actions.
     """
 
     frames: Tensor
@@ -38,13 +40,35 @@ class Transitions:
     actions: Tensor
     goals: Tensor
     legal: Tensor
+    of_policy: bool = False
 
     def of_task(self, index: int) -> Transitions:
         """Those of one task."""
-        own = self.task == index
-        return Transitions(
-            self.frames[own], self.task[own], self.actions[own], self.goals[own], self.legal
+        return self._at(self.task == index)
+
+    def _at(self, chosen: Tensor) -> Transitions:
+        return replace(
+            self,
+            frames=self.frames[chosen],
+            task=self.task[chosen],
+            actions=self.actions[chosen],
+            goals=self.goals[chosen],
         )
+
+    def loss(self, network: MTSparkNetwork) -> Tensor:
+        """The mean loss of a network, ().
+
+        0.5 (Q - goal)^2; of a policy, -advantage log pi(action), whose gradient is that of the
+        clipped surrogate where the policy is the one that played.
+        """
+        values = network(self.frames, self.task)
+        if self.of_policy:
+            values = mask_illegal(values, self.legal[self.task]).log_softmax(1)
+        chosen = values.gather(1, self.actions[:, None]).squeeze(1)
+        if self.of_policy:
+            return -(self.goals * chosen).mean()
+        error = chosen - self.goals
+        return (0.5 * error * error).mean()
 
     def thinned(self, samples: int) -> Transitions:
         """At most so many samples, spread evenly over these."""
@@ -52,13 +76,7 @@ class Transitions:
         if count <= samples:
             return self
         chosen = torch.linspace(0, count - 1, samples).long().to(self.task.device)
-        return Transitions(
-            self.frames[chosen],
-            self.task[chosen],
-            self.actions[chosen],
-            self.goals[chosen],
-            self.legal,
-        )
+        return self._at(chosen)
 
 
 @dataclass(frozen=True)
@@ -169,11 +187,8 @@ def measure(
 
 
 def _loss_gradient(network: MTSparkNetwork, transitions: Transitions, index: int) -> Tensor:
-    """Gradient of a task's mean loss 0.5 (Q - goal)^2, all parameters in one row."""
-    own = transitions.of_task(index)
-    values = network(own.frames, own.task)
-    error = values.gather(1, own.actions[:, None]).squeeze(1) - own.goals
-    return _flat_gradient(network, (0.5 * error * error).mean())
+    """Gradient of a task's mean loss, all parameters in one row."""
+    return _flat_gradient(network, transitions.of_task(index).loss(network))
 
 
 def _policies(network: MTSparkNetwork, transitions: Transitions) -> list[tuple[Tensor, Tensor]]:

@@ -106,13 +106,8 @@ class Pathways:
             for name in self._pruning.layers
         }
 
-        def loss() -> Tensor:
-            values = network(own.frames, own.task)
-            error = values.gather(1, own.actions[:, None]).squeeze(1) - own.goals
-            return (0.5 * error * error).mean()
-
         history = self._history[task]
-        history.append(path_scores(network, loss, scales))
+        history.append(path_scores(network, lambda: own.loss(network), scales))
         path = choose_path(mean_scores(history), self._pruning.density)
         if path is not None:
             follow_path(network, task, path)

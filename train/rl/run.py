@@ -17,6 +17,7 @@ from mtspark.core.progress import Progress, ProgressCallback, no_progress
 from mtspark.train.checkpoint import load_plain, save_agent
 from mtspark.train.config import TrainConfig, notes
 from mtspark.train.rl.dqn import DqnTrainer
+from mtspark.train.rl.ppo import PpoTrainer
 from mtspark.train.rl.pqn import PqnTrainer
 from mtspark.train.rl.sac import SacTrainer
 from mtspark.train.rl.trainer import Trainer
@@ -42,7 +43,10 @@ from mtspark.train.runs import (
 
 RUN_FORMAT = FORMATS[TrainConfig]
 AGENT_EVERY_S = 300
-TRAINERS: dict[str, type[Trainer]] = {"pqn": PqnTrainer, "dqn": DqnTrainer, "sac": SacTrainer}
+TRAINERS: dict[str, type[Trainer]] = {
+    **{"pqn": PqnTrainer, "dqn": DqnTrainer},
+    **{"ppo": PpoTrainer, "sac": SacTrainer},
+}
 DAMAGED = (*(KeyError, IndexError, TypeError, ValueError, RuntimeError, AttributeError, OSError),)
 """Errors of a state that does not fit its run."""
 

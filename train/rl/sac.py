@@ -179,7 +179,7 @@ class SacTrainer(Trainer):
     def agent(self) -> Agent:
         """The agent as it is now; its tasks know the deviation of what was drawn."""
         made = super().agent()
-        made.tasks = tuple(_with_deviation(task, self.learner.deviation) for task in made.tasks)
+        made.tasks = tuple(with_deviation(task, self.learner.deviation) for task in made.tasks)
         return made
 
     def state(self) -> dict[str, Any]:
@@ -227,7 +227,8 @@ def _size_of(tasks: tuple[Task, ...]) -> int:
     return next(iter(sizes.values()))
 
 
-def _with_deviation(task: Task, deviation: tuple[float, ...]) -> Task:
+def with_deviation(task: Task, deviation: tuple[float, ...]) -> Task:
+    """The task with what its numbers were drawn with."""
     environment = task.environment
     assert environment is not None
     assert environment.box is not None

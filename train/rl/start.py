@@ -7,10 +7,10 @@ from pathlib import Path
 
 import torch
 
-from mtspark.core.environments import Task
+from mtspark.core.environments import Task, box_of
 from mtspark.core.errors import BadRequestError
 from mtspark.train.checkpoint import load_agent
-from mtspark.train.config import TrainConfig, why_not_learned
+from mtspark.train.config import TrainConfig, why_not_learned, why_not_together
 from mtspark.train.networks import MTSparkNetwork
 from mtspark.train.rl.collect import random_frames
 
@@ -101,10 +101,19 @@ def check_actions(tasks: tuple[Task, ...], config: TrainConfig) -> None:
     Raises:
         BadRequestError: it does not, or has not.
     """
+    problem = why_not_together(tasks) if config.algorithm == "ppo" else None
+    if problem is not None:
+        raise BadRequestError(problem)
     for task in tasks:
         problem = why_not_learned(task, config.algorithm)
         if problem is not None:
             raise BadRequestError(problem)
+        looks = (config.plasticity.measure_every, config.plasticity.redo_every)
+        if box_of(task) is not None and (any(looks) or config.network.pathway_layers):
+            raise BadRequestError(
+                f"plasticity and pathways: are of a list of actions, {task.name} takes numbers; "
+                "leave them out"
+            )
         needed = max(task.legal_actions) + 1
         if needed > config.network.actions:
             raise BadRequestError(

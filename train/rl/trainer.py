@@ -18,6 +18,7 @@ from mtspark.core.environments import Task, side_by_side, task_for_game, world_t
 from mtspark.train.checkpoint import Agent
 from mtspark.train.config import TrainConfig, config_to_json
 from mtspark.train.networks import MTSparkNetwork, mask_illegal
+from mtspark.train.plasticity import Transitions
 from mtspark.train.rl.care import Care
 from mtspark.train.rl.collect import Games
 from mtspark.train.rl.cost import OperationCost
@@ -218,14 +219,19 @@ class Trainer(ABC):
         self.care.reset(self.network, self.target, self.optimizer, updates)
         if not self._looks_at(updates):
             return
-        seen = self.recent.transitions(self.target)
-        self.recent.forget()
+        seen = self.last_transitions()
         if seen is None:
             return
         if self.pathways is not None and self.pathways.due(updates):
             self.pathways.after_update(self.network, self.target, seen, self.games, share)
         if self.care.due(updates):
             self.care.after_update(self.network, seen, self.optimizer, updates)
+
+    def last_transitions(self) -> Transitions | None:
+        """The decisions of this update, for those that look at them; None without any."""
+        seen = self.recent.transitions(self.target)
+        self.recent.forget()
+        return seen
 
     def _looks_at(self, updates: int) -> bool:
         """Whether the decisions of the update with this number, from 1, are looked at."""
