@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -53,6 +54,10 @@ def cartpole(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 @pytest.fixture
 def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """A Ray cluster of this computer: two node managers, each with one processor."""
+    yield from started(monkeypatch)
+
+
+def started(monkeypatch: pytest.MonkeyPatch, **head: Any) -> Iterator[Any]:
     from ray.cluster_utils import Cluster
 
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
@@ -62,8 +67,8 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         "health_check_period_ms": 300,
         "health_check_failure_threshold": 2,
     }
-    head = {"num_cpus": 1, "_system_config": quick}
-    made = Cluster(initialize_head=True, head_node_args=head)
+    given = {"num_cpus": 1, "_system_config": quick, **head}
+    made = Cluster(initialize_head=True, head_node_args=given)
     made.add_node(num_cpus=1)
     yield made
     made.shutdown()
@@ -180,6 +185,25 @@ def test_mistakes_on_ray_are_one_line(cluster: Any, tmp_path: Path) -> None:
     assert log.read_text() == "tried\n"
     with pytest.raises(BackendFailedError, match=r"^bad: its worker died 3 times"):
         list(finished_jobs(executor, [Job("bad", work.die, {})]))
+
+
+@needs_ray
+def test_a_client_from_elsewhere_gets_the_same(
+    cartpole: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    for _ in started(monkeypatch, ray_client_server_port=port):
+        task, executor, log = cartpole.network.tasks[0].name, f"ray://127.0.0.1:{port}", "log"
+        here = run_games(cartpole, task, episodes=6)
+        there = run_games(cartpole, task, episodes=6, executor=executor)
+        assert timeless(there.to_json()) == timeless(here.to_json())
+        wrong = Job("wrong", work.count_and_refuse, {"log": str(tmp_path / log)})
+        with pytest.raises(BadFileError, match=r"^wrong: never right$"):
+            list(finished_jobs(executor, [wrong]))
+        with pytest.raises(BackendFailedError, match=r"^bad: its worker died 3 times"):
+            list(finished_jobs(executor, [Job("bad", work.die, {})]))
 
 
 @needs_ray
