@@ -7,6 +7,7 @@ from contextlib import closing
 import numpy as np
 import torch
 
+from mtspark.core.arrays import Booleans, Floats
 from mtspark.core.environments import box_of, make_games
 from mtspark.core.errors import BadRequestError
 from mtspark.core.progress import Progress, ProgressCallback, no_progress
@@ -23,7 +24,9 @@ def play_transitions(
     """Play every task with four copies, one action of twenty at random.
 
     Rewards count by their sign, and values of the next frames are discounted by 0.99: the measures
-    of all agents are then of one loss, whatever their training learned.
+    of all agents are then of one loss, whatever their training learned. An agent that learned a
+    policy (ppo) draws all actions, and has advantages as goals: the discounted rewards up to the
+    end of the episode or the play, normalised, since its critic is not in the file.
 
     Args:
         agent: of games.
@@ -50,6 +53,7 @@ def play_transitions(
         [task.legal_actions for task in agent.tasks], agent.network.config.actions
     )
     generator = np.random.default_rng(seed)
+    of_policy = _learned_a_policy(agent)
     turns = -(-decisions // COPIES)
     parts: list[tuple[torch.Tensor, ...]] = []
     with torch.no_grad(), agent.network.weights_kept():
@@ -61,20 +65,50 @@ def play_transitions(
                 values = mask_illegal(
                     agent.network(seen := torch.from_numpy(frames.copy()), which), legal[which]
                 )
+                played: list[tuple[torch.Tensor, ...]] = []
+                gained: list[tuple[Floats, Booleans]] = []
                 for turn in range(turns):
-                    actions = values.argmax(1).numpy()
-                    random = generator.random(COPIES) < RANDOM_ACTIONS
-                    actions[random] = generator.choice(task.legal_actions, size=int(random.sum()))
+                    if of_policy:
+                        noisy = values.double().numpy() + generator.gumbel(size=values.shape)
+                        actions = noisy.argmax(1)
+                    else:
+                        actions = values.argmax(1).numpy()
+                        random = generator.random(COPIES) < RANDOM_ACTIONS
+                        drawn = generator.choice(task.legal_actions, size=int(random.sum()))
+                        actions[random] = drawn
                     games.send(actions)
                     frames, rewards, ended, cut, _ = games.recv()
                     following = torch.from_numpy(frames.copy())
                     values = mask_illegal(agent.network(following, which), legal[which])
                     goals = torch.from_numpy(np.sign(rewards)).float()
                     goals += DISCOUNT * values.max(1).values * torch.from_numpy(~ended).float()
-                    valid = torch.from_numpy(~done)
-                    now = (seen, which, torch.from_numpy(actions), goals)
-                    parts.append(tuple(tensor[valid] for tensor in now))
+                    gained.append((np.sign(rewards), ended | cut))
+                    played.append((seen, torch.from_numpy(actions), goals, torch.from_numpy(~done)))
                     done, seen = ended | cut, following
                     progress(Progress(f"playing {task.name}", turn + 1, turns, "decisions"))
-    seen, which, played, wanted = (torch.cat(one) for one in zip(*parts, strict=True))
-    return Transitions(seen, which, played, wanted, legal)
+            looks, chosen, goals, valid = (torch.cat(one) for one in zip(*played, strict=True))
+            if of_policy:
+                goals = _discounted(gained).flatten()
+                goals = (goals - goals[valid].mean()) / goals[valid].std(correction=0).clamp(1e-8)
+            now = (looks, which.repeat(turns), chosen, goals)
+            parts.append(tuple(tensor[valid] for tensor in now))
+    seen, which, taken, wanted = (torch.cat(one) for one in zip(*parts, strict=True))
+    return Transitions(seen, which, taken, wanted, legal, of_policy=of_policy)
+
+
+def _learned_a_policy(agent: Agent) -> bool:
+    config = agent.training.get("config")
+    return isinstance(config, dict) and config.get("algorithm") == "ppo"
+
+
+def _discounted(gained: list[tuple[Floats, Booleans]]) -> torch.Tensor:
+    """Discounted rewards from each turn to the end of its episode or the play, (turns, copies).
+
+    Args:
+        gained: rewards, and whether an episode is over, (copies,) both, of each turn.
+    """
+    following, found = np.zeros(COPIES), []
+    for rewards, over in reversed(gained):
+        following = rewards + DISCOUNT * following * ~over
+        found.append(following)
+    return torch.from_numpy(np.stack(found[::-1])).float()

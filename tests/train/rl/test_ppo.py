@@ -303,6 +303,25 @@ def test_plasticity_is_measured_of_the_policy() -> None:
     assert 0 <= measured["dormant_ratio"] <= 1
 
 
+def test_a_checkpoints_plasticity_is_that_of_its_policy() -> None:
+    from mtspark.train.plasticity import play_transitions
+    from mtspark.train.plasticity.experience import _discounted
+
+    seen = play_transitions(trained().agent(), 64, 3)
+    assert seen.of_policy
+    assert float(seen.goals.mean()) == pytest.approx(0, abs=1e-5)
+    assert float(seen.goals.std(correction=0)) == pytest.approx(1, abs=1e-4)
+    # Drawn, not the best but one of twenty: a new network hardly prefers any.
+    assert 0.3 < float(seen.actions.float().mean()) < 0.7
+    other = trained(algorithm="pqn", ppo={}).agent()
+    assert not play_transitions(other, 8, 3).of_policy
+    none = np.zeros(4, bool)
+    over = np.array([True, False, False, False])
+    rewards = [np.array([1.0, 2, 0, 0]), np.array([3.0, 0, 1, 0])]
+    found = _discounted([(rewards[0], over), (rewards[1], none)])
+    assert found.numpy() == pytest.approx(np.array([[1, 2, 0.99, 0], [3, 0, 1, 0]]))
+
+
 def test_what_drives_a_neuron_without_input_stays_away() -> None:
     trainer = trained(quiet_biases=True)
     trainer.update()
