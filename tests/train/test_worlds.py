@@ -53,10 +53,6 @@ def test_settings_of_an_environment_reach_its_spaces() -> None:
     ("changes", "problem"),
     [
         ({"games": ["CartPole-v1", "pong"]}, "ALE's games and environments see other things"),
-        (
-            {"games": ["Pendulum-v1", "MountainCarContinuous-v0"], "algorithm": "sac"},
-            "of different observations where actions are numbers: Pendulum-v1 3 (box)",
-        ),
         ({"network": {"input": "pixels"}}, "CartPole-v1 is seen as values or spikes"),
         ({"network": {"input": "sounds"}}, "choose pixels, values, spikes"),
         ({"environments": [{"id": "Acrobot-v1"}]}, "environments has ['Acrobot-v1']"),

@@ -60,7 +60,7 @@ SHARES = (
 
 @dataclass(frozen=True)
 class ReplayConfig:
-    """The replays of double DQN, one a task.
+    """The replays of double DQN and soft actor-critic, one a task.
 
     Attributes:
         capacity: decisions that a replay keeps.
@@ -97,8 +97,8 @@ class TrainConfig:
 
     Attributes:
         algorithm: pqn (vectorised games, no replay) or dqn (double DQN, a replay a task) where an
-            action is one of a list; sac (soft actor-critic, a replay) where it is numbers; ppo
-            (proximal policy optimisation, vectorised games, no replay) for either.
+            action is one of a list; sac (soft actor-critic, a replay a task) where it is numbers;
+            ppo (proximal policy optimisation, vectorised games, no replay) for either.
         schedule: interleaved, sequential, interval or performance, see
             :class:`mtspark.train.rl.schedule.Schedule`.
         switch_every_steps: of the schedule interval.
@@ -427,7 +427,6 @@ class TrainConfig:
             "favoured_action": self.favoured_action is not None,
             "plasticity": self.plasticity != standard,
             "network.dueling": self.network.dueling,
-            "pruning.method 'pathways'": bool(self.network.pathway_layers),
         }
         for name, is_given in given.items():
             if is_given:

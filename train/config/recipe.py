@@ -247,17 +247,9 @@ def _implied_by_worlds(games: Any, settings: Any, algorithm: str, where: str) ->
     found = [task.environment.found for task in tasks if task.environment is not None]
     shapes = {(seen.shape, seen.graded) for seen in found}
     boxes = {None if task.environment is None else task.environment.box for task in tasks}
-    if len(shapes) > 1 and boxes == {None}:
+    if len(shapes) > 1:
         tasks = list(side_by_side(tuple(tasks)))
         found = [task.environment.found for task in tasks if task.environment is not None]
-    elif len(shapes) > 1:
-        sizes = ", ".join(
-            f"{name} {seen.size} ({seen.kind})" for name, seen in zip(games, found, strict=True)
-        )
-        raise BadRequestError(
-            f"{where}: one network cannot see environments of different observations where "
-            f"actions are numbers: {sizes}"
-        )
     return {
         "tasks": len(tasks),
         "observation_shape": found[0].shape,

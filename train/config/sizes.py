@@ -68,9 +68,8 @@ def run_sizes(config: TrainConfig) -> RunSizes:
     if config.algorithm == "dqn":
         replay = sum(replay_places(config)) * (frame + BYTES_BESIDE_FRAME)
     if config.algorithm == "sac":
-        places = min(config.replay.capacity, sum(replay_places(config)))
         numbers = 2 * (frame + config.network.tasks) + config.network.actions + 2
-        replay = places * numbers * BYTES_OF_A_NUMBER
+        replay = sum(replay_places(config)) * numbers * BYTES_OF_A_NUMBER
     playing = sum(config.copies) if config.schedule == "interleaved" else max(config.copies)
     # PQN keeps the frames before and after every decision.
     stacks = 2 if config.algorithm == "pqn" else 1

@@ -487,7 +487,7 @@ class Games:
 
         Args:
             active: task indices.
-            actions: (copies,), or (copies, numbers).
+            actions: (copies,), or (copies, numbers), of which a task takes its first ones.
 
         Returns:
             A step of each active task.
@@ -495,7 +495,8 @@ class Games:
         playing = [self.of_tasks[index] for index in active]
         borders = np.cumsum([game.copies for game in playing])[:-1]
         for game, part in zip(playing, np.split(actions, borders), strict=True):
-            game.send(part)
+            box = box_of(game.task)
+            game.send(part if box is None else part[:, : box.size])
         return tuple(
             game.receive(life_loss_is_terminal=self.config.life_loss_is_terminal)
             for game in playing

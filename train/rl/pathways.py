@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from mtspark.train.config import TrainConfig
 from mtspark.train.networks import MTSparkNetwork
-from mtspark.train.plasticity import Transitions
 from mtspark.train.rl.collect import Games
 from mtspark.train.sparsity import (
     choose_path,
@@ -25,6 +24,23 @@ from mtspark.train.sparsity import (
 
 SCORED = 1024
 """Transitions of a task on which its synapses are scored, at most."""
+
+
+class Scored(Protocol):
+    """Decisions of an update, with the loss that scores synapses."""
+
+    @property
+    def task(self) -> Tensor:
+        """(samples,) task indices."""
+
+    def of_task(self, index: int) -> Scored:
+        """Those of one task."""
+
+    def thinned(self, samples: int) -> Scored:
+        """At most so many samples, spread evenly over these."""
+
+    def loss(self, network: MTSparkNetwork) -> Tensor:
+        """Mean loss of a network on them."""
 
 
 class Pathways:
@@ -53,7 +69,7 @@ class Pathways:
         self,
         network: MTSparkNetwork,
         target: MTSparkNetwork,
-        transitions: Transitions,
+        transitions: Scored,
         games: Games,
         share: float,
     ) -> None:
@@ -87,7 +103,7 @@ class Pathways:
         self,
         network: MTSparkNetwork,
         target: MTSparkNetwork,
-        transitions: Transitions,
+        transitions: Scored,
         games: Games,
     ) -> None:
         """Choose the first path of every task, and raise gains to what sparse layers need."""
@@ -99,13 +115,12 @@ class Pathways:
         raise_gains(target, self._pruning.layers)
         self._begun = True
 
-    def _choose(self, network: MTSparkNetwork, task: int, transitions: Transitions) -> None:
+    def _choose(self, network: MTSparkNetwork, task: int, transitions: Scored) -> None:
         own = transitions.of_task(task).thinned(SCORED)
         scales = {
             name: math.sqrt(path_density(network, name)) if self._begun else 1.0
             for name in self._pruning.layers
         }
-
         history = self._history[task]
         history.append(path_scores(network, lambda: own.loss(network), scales))
         path = choose_path(mean_scores(history), self._pruning.density)

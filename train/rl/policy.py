@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.type_aliases import ReplayBufferSamples
 from stable_baselines3.sac.policies import Actor, SACPolicy
 from torch import Tensor, nn
+from torch.distributions import Normal
 
 from mtspark.core.environments import LARGEST_MESSAGE, MESSAGES_PER_DEVIATION, Task
 from mtspark.train.config import TrainConfig
@@ -28,6 +29,8 @@ from mtspark.train.rl.memory import Memory
 
 LOWEST_LOG, HIGHEST_LOG = -5.0, 2.0
 """Of the deviation of a value before the tanh."""
+SMALL = 1e-6
+"""Keeps logarithms finite; the library's."""
 
 
 class Messages(BaseFeaturesExtractor):  # type: ignore[misc]
@@ -40,7 +43,7 @@ class Messages(BaseFeaturesExtractor):  # type: ignore[misc]
     """
 
     def __init__(self, observation_space: spaces.Box, tasks: int, graded: bool) -> None:
-        size = observation_space.shape[0]
+        size: int = observation_space.shape[0]
         super().__init__(observation_space, size)
         self.graded = graded
         self.register_buffer("mean", torch.zeros(tasks, size - tasks))
@@ -73,21 +76,39 @@ class Deviations(Messages):
 class SpikingActor(Actor):  # type: ignore[misc]
     """A network of ours as the mean of a squashed Gaussian, whose deviation no state changes.
 
-    So the chip answers with the mean alone, and the host may add what is drawn.
+    So the chip answers with the mean alone, and the host may add what is drawn. Of several tasks,
+    each has deviations and a temperature of its own, and uses as many numbers as its box has.
 
     Args:
         network: the actor.
         log_deviation: before learning.
+        numbers: of each task's box.
         arguments: of the library's actor.
+
+    Attributes:
+        temperatures: of several tasks; None of one, whose temperature the library learns.
+        judged: (batch,) tasks, and logarithms of the chances, of the last batch that was learned
+            from; of several tasks.
     """
 
-    def __init__(self, network: MTSparkNetwork, log_deviation: float, **arguments: Any) -> None:
+    def __init__(
+        self,
+        network: MTSparkNetwork,
+        log_deviation: float,
+        numbers: tuple[int, ...],
+        **arguments: Any,
+    ) -> None:
         super().__init__(**arguments)
         # The library's own layers are not used, and must not be learned or counted.
         self.latent_pi, self.mu = nn.Identity(), nn.Identity()
         self.network = network
         size = network.config.actions
-        self.log_std = nn.Parameter(torch.full((size,), log_deviation))
+        shape = (size,) if len(numbers) == 1 else (len(numbers), size)
+        self.log_std = nn.Parameter(torch.full(shape, log_deviation))
+        own = torch.arange(size)[None] < torch.tensor(numbers)[:, None]
+        self.register_buffer("own", own, persistent=False)
+        self.temperatures: Temperatures | None = None
+        self.judged: tuple[Tensor, Tensor] | None = None
 
     def get_action_dist_params(self, obs: Any) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Return means and log deviations, (batch, numbers) both."""
@@ -97,12 +118,69 @@ class SpikingActor(Actor):  # type: ignore[misc]
         shape = self.network.config.observation_shape
         frames, task = seen[:, :-tasks].reshape(-1, *shape), seen[:, -tasks:].argmax(1)
         mean = self.network(frames, task)
-        return mean, self.log_deviation.expand_as(mean), {}
+        spread = self.log_deviation if tasks == 1 else self.log_deviation[task]
+        return mean, spread.expand_as(mean), {}
+
+    def action_log_prob(self, obs: Any) -> tuple[Tensor, Tensor]:
+        """Draw actions; return the logarithms of their chances, too.
+
+        Of several tasks the logarithms are times the temperature of their task, so that the
+        library's loss, which then has a temperature of 1, weighs each task's entropy by its own.
+        Numbers beyond those of a task are 0 and have no chance.
+        """
+        if self.temperatures is None:
+            drawn: tuple[Tensor, Tensor] = super().action_log_prob(obs)
+            return drawn
+        mean, log_deviation, _ = self.get_action_dist_params(obs)
+        task = obs[:, -self.network.config.tasks :].argmax(1)
+        gaussian = Normal(mean, log_deviation.exp())
+        value = gaussian.rsample()
+        actions, own = torch.tanh(value), self.own[task]
+        # The density of a tanh, with the library's own small number.
+        terms = gaussian.log_prob(value) - torch.log(1 - actions.square() + SMALL)
+        chances = (terms * own).sum(1)
+        if torch.is_grad_enabled():
+            self.judged = task, chances.detach()
+        return actions * own, self.temperatures.of(task) * chances
 
     @property
     def log_deviation(self) -> Tensor:
         """Of each number, within its bounds."""
         return self.log_std.clamp(LOWEST_LOG, HIGHEST_LOG)
+
+
+class Temperatures:
+    """The weight of each task's entropy, learned as the library learns its one.
+
+    Args:
+        begin: all of them before learning.
+        targets: entropy that each is learned for, in nats.
+        device: of the network.
+    """
+
+    def __init__(self, begin: float, targets: list[float], device: torch.device) -> None:
+        self.targets = torch.tensor(targets, device=device)
+        start = torch.full((len(targets),), math.log(begin), device=device)
+        self.logarithms = start.requires_grad_()
+        self.optimizer = torch.optim.Adam([self.logarithms])
+
+    def of(self, task: Tensor) -> Tensor:
+        """(batch,) of each sample's task."""
+        return self.logarithms.detach().exp()[task]
+
+    def learn(self, task: Tensor, chances: Tensor, rate: float) -> None:
+        """Raise the temperature of a task whose entropy is below its target; lower others.
+
+        Args:
+            task: (batch,) indices.
+            chances: (batch,) logarithms of the chances of drawn actions.
+            rate: learning rate.
+        """
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.zero_grad()
+        (-(self.logarithms[task] * (chances + self.targets[task])).mean()).backward()
+        self.optimizer.step()
 
 
 class SpikingPolicy(SACPolicy):  # type: ignore[misc]
@@ -111,6 +189,7 @@ class SpikingPolicy(SACPolicy):  # type: ignore[misc]
     Args:
         network: the actor's.
         log_deviation: before learning.
+        numbers: of each task's box.
         arguments: of the library's policy.
     """
 
@@ -119,10 +198,15 @@ class SpikingPolicy(SACPolicy):  # type: ignore[misc]
         *arguments: Any,
         network: MTSparkNetwork,
         log_deviation: float,
+        numbers: tuple[int, ...],
         **others: Any,
     ) -> None:
         # nn.Module takes no modules before its own start.
-        self._made: dict[str, Any] = {"network": network, "log_deviation": log_deviation}
+        self._made: dict[str, Any] = {
+            "network": network,
+            "log_deviation": log_deviation,
+            "numbers": numbers,
+        }
         super().__init__(*arguments, **others)
 
     def make_actor(self, features_extractor: BaseFeaturesExtractor | None = None) -> Actor:
@@ -136,27 +220,42 @@ class SpikingPolicy(SACPolicy):  # type: ignore[misc]
         return super().make_critic(kind(self.observation_space, **options))
 
 
-class _Draws(NamedTuple):
-    """The library's replay as far as a gradient step asks for it."""
+class _Draws:
+    """The library's replay as far as a gradient step asks for it.
 
-    memory: Memory
+    Args:
+        memories: of each task.
+
+    Attributes:
+        active: indices of the tasks that are drawn of.
+    """
+
+    def __init__(self, memories: tuple[Memory, ...]) -> None:
+        self._memories = memories
+        self.active = tuple(range(len(memories)))
 
     def sample(self, batch_size: int, env: None = None) -> ReplayBufferSamples:
-        """Draw a batch."""
-        batch = self.memory.sample(batch_size)
+        """Draw so many transitions of each active task."""
+        parts = [self._memories[index].sample(batch_size) for index in self.active]
+
+        def joined(name: str) -> Tensor:
+            rows = [getattr(part, name) for part in parts]
+            return rows[0] if len(rows) == 1 else torch.cat(rows)
+
         return ReplayBufferSamples(
-            batch.seen, batch.action, batch.next_seen, batch.terminal, batch.reward
+            *(joined(name) for name in ("seen", "action", "next_seen", "terminal", "reward"))
         )
 
 
 class Learner:
-    """SAC of stable-baselines3 around our network and our memory.
+    """SAC of stable-baselines3 around our network and our memories.
 
     Args:
         config: of the run.
         network: the actor's; it learns.
-        memory: what batches are drawn of.
+        memories: of each task, what batches are drawn of.
         numbers: of an observation, with the task.
+        actions: numbers of each task's box.
         graded: see :class:`Messages`.
         rate: gives the learning rate.
     """
@@ -165,14 +264,19 @@ class Learner:
         self,
         config: TrainConfig,
         network: MTSparkNetwork,
-        memory: Memory,
+        memories: tuple[Memory, ...],
         numbers: int,
+        actions: tuple[int, ...],
         *,
         graded: bool,
         rate: Callable[[], float],
     ) -> None:
         own, size = config.sac, network.config.actions
-        entropy = -float(size) if own.target_entropy is None else own.target_entropy
+        targets = [
+            -float(count) if own.target_entropy is None else own.target_entropy for count in actions
+        ]
+        several = len(actions) > 1
+        self._rate, self._draws = rate, _Draws(memories)
         self._sac = SAC(
             SpikingPolicy,
             None,
@@ -180,12 +284,13 @@ class Learner:
             batch_size=config.replay.batch_size,
             tau=own.target_rate,
             gamma=config.discount,
-            ent_coef=f"auto_{own.temperature}",
-            target_entropy=entropy,
+            ent_coef=1.0 if several else f"auto_{own.temperature}",
+            target_entropy=targets[0],
             device=config.device,
             policy_kwargs={
                 "network": network,
                 "log_deviation": math.log(own.deviation),
+                "numbers": actions,
                 "net_arch": {"pi": [1], "qf": list(own.critic_layers)},
                 "features_extractor_class": Messages,
                 "features_extractor_kwargs": {"tasks": config.network.tasks, "graded": graded},
@@ -196,21 +301,42 @@ class Learner:
         sac.observation_space = spaces.Box(-np.inf, np.inf, (numbers,), np.float32)
         sac.action_space = spaces.Box(-1.0, 1.0, (size,), np.float32)
         sac.n_envs = 1
-        sac.replay_buffer = _Draws(memory)
+        sac.replay_buffer = self._draws
         sac._setup_model()
         sac.set_logger(Logger(folder=None, output_formats=[]))
         assert isinstance(sac.actor, SpikingActor)
         self.actor = sac.actor
+        if several:
+            self.actor.temperatures = Temperatures(own.temperature, targets, sac.device)
 
     @property
     def optimizer(self) -> torch.optim.Optimizer:
         """The actor's."""
         return self.actor.optimizer
 
-    def learn(self, steps: int) -> float:
-        """Take gradient steps; return the critics' mean loss."""
+    def learn(self, steps: int, active: tuple[int, ...]) -> float:
+        """Take gradient steps on these tasks; return the critics' mean loss."""
+        self._draws.active = active
+        temperatures = self.actor.temperatures
+        if temperatures is None:
+            return self._learned(steps)
+        losses = []
+        for _ in range(steps):
+            losses.append(self._learned(1))
+            assert self.actor.judged is not None
+            temperatures.learn(*self.actor.judged, self._rate())
+        return sum(losses) / len(losses)
+
+    def _learned(self, steps: int) -> float:
         self._sac.train(steps, self._sac.batch_size)
         return float(self._sac.logger.name_to_value["train/critic_loss"])
+
+    def actor_loss(self, seen: Tensor) -> Tensor:
+        """Mean loss of the actor on what was seen, (samples, numbers + tasks)."""
+        actions, chances = self.actor.action_log_prob(seen)
+        values = torch.cat(self._sac.critic(seen, actions), dim=1).min(1).values
+        weight = 1.0 if self.actor.temperatures is not None else self.temperature[0]
+        return (weight * chances - values).mean()
 
     def take_statistics(self, tasks: tuple[Task, ...]) -> None:
         """See numbers relative to the tasks' statistics."""
@@ -222,43 +348,57 @@ class Learner:
             for row, task in enumerate(tasks):
                 assert task.environment is not None
                 observation = task.environment.found
-                seen.mean[row] = torch.tensor(observation.mean, dtype=seen.mean.dtype)
-                seen.deviation[row] = torch.tensor(observation.deviation)
+                place = slice(observation.start, observation.start + observation.size)
+                seen.mean[row, place] = torch.tensor(observation.mean, dtype=seen.mean.dtype)
+                seen.deviation[row, place] = torch.tensor(observation.deviation)
 
     @property
-    def temperature(self) -> float:
-        """Weight of the entropy now."""
+    def temperature(self) -> tuple[float, ...]:
+        """Weight of each task's entropy now."""
+        if self.actor.temperatures is not None:
+            return tuple(self.actor.temperatures.logarithms.detach().exp().tolist())
         assert self._sac.log_ent_coef is not None
-        return float(self._sac.log_ent_coef.detach().exp())
+        return (float(self._sac.log_ent_coef.detach().exp()),)
 
     @property
-    def deviation(self) -> tuple[float, ...]:
-        """Of each value before the tanh, now."""
-        return tuple(self.actor.log_deviation.detach().exp().tolist())
+    def deviation(self) -> tuple[tuple[float, ...], ...]:
+        """Of each task, those of its values before the tanh, now."""
+        deviations = self.actor.log_deviation.detach().exp()
+        rows = deviations if deviations.dim() == 2 else deviations[None]
+        counts = self.actor.own.sum(1).tolist()
+        return tuple(tuple(row[:count].tolist()) for row, count in zip(rows, counts, strict=True))
 
     def state(self) -> dict[str, Any]:
         """Tensors and plain values of all but the actor's network and optimizer."""
-        sac = self._sac
-        assert sac.ent_coef_optimizer is not None
-        assert sac.log_ent_coef is not None
+        sac, (logarithms, optimizer) = self._sac, self._entropy
         return {
             "critic": sac.critic.state_dict(),
             "critic_target": sac.critic_target.state_dict(),
             "critic_optimizer": sac.critic.optimizer.state_dict(),
-            "log_temperature": sac.log_ent_coef.detach().clone(),
-            "temperature_optimizer": sac.ent_coef_optimizer.state_dict(),
+            "log_temperature": logarithms.detach().clone(),
+            "temperature_optimizer": optimizer.state_dict(),
             "log_deviation": self.actor.log_std.detach().clone(),
         }
 
+    @property
+    def _entropy(self) -> tuple[Tensor, torch.optim.Optimizer]:
+        """Logarithms of the temperatures, and what learns them."""
+        own = self.actor.temperatures
+        if own is not None:
+            return own.logarithms, own.optimizer
+        assert self._sac.log_ent_coef is not None
+        assert self._sac.ent_coef_optimizer is not None
+        return self._sac.log_ent_coef, self._sac.ent_coef_optimizer
+
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from :meth:`state`."""
-        sac = self._sac
-        assert sac.ent_coef_optimizer is not None
-        assert sac.log_ent_coef is not None
+        sac, (logarithms, optimizer) = self._sac, self._entropy
         sac.critic.load_state_dict(state["critic"])
         sac.critic_target.load_state_dict(state["critic_target"])
         sac.critic.optimizer.load_state_dict(state["critic_optimizer"])
-        sac.ent_coef_optimizer.load_state_dict(state["temperature_optimizer"])
+        optimizer.load_state_dict(state["temperature_optimizer"])
+        if state["log_temperature"].shape != logarithms.shape:
+            raise ValueError("temperatures of another number of tasks")
         with torch.no_grad():
-            sac.log_ent_coef.copy_(state["log_temperature"])
+            logarithms.copy_(state["log_temperature"])
             self.actor.log_std.copy_(state["log_deviation"])

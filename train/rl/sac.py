@@ -8,20 +8,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from mtspark.core.arrays import Booleans, Singles
 from mtspark.core.environments import ActionBox, Task, box_of, stretched
-from mtspark.core.errors import BackendMissingError, BadRequestError, DivergedError
+from mtspark.core.errors import BackendMissingError, DivergedError
 from mtspark.train.checkpoint import Agent
 from mtspark.train.config import TrainConfig, replay_places
+from mtspark.train.networks import MTSparkNetwork
 from mtspark.train.rl.collect import Step
 from mtspark.train.rl.memory import Memory, Transitions
+from mtspark.train.rl.pathways import Scored
 from mtspark.train.rl.trainer import Trainer
 from mtspark.train.runs import check_finite
 from mtspark.train.sparsity import quiet_biases
@@ -30,7 +34,7 @@ EXTRA = 'algorithm sac: needs stable-baselines3; pip install "mtspark[sac]"'
 
 
 class SacTrainer(Trainer):
-    """Plays chunks into a memory; a gradient step learns a batch of it.
+    """Plays chunks into a memory of each task; a gradient step learns a batch of every active one.
 
     Args:
         config: of the run.
@@ -38,7 +42,6 @@ class SacTrainer(Trainer):
 
     Raises:
         BackendMissingError: stable-baselines3 is not installed.
-        BadRequestError: tasks take different numbers.
     """
 
     def __init__(self, config: TrainConfig, *, resumed: bool = False) -> None:
@@ -48,16 +51,19 @@ class SacTrainer(Trainer):
             raise BackendMissingError(EXTRA) from error
 
         super().__init__(config, resumed=resumed)
-        size = _size_of(self.tasks)
-        shape = config.network.observation_shape
-        numbers = shape[1] + len(self.tasks)
-        places = min(config.replay.capacity, sum(replay_places(config)))
-        self.memory = Memory(places, numbers, size, self.generator)
+        self._sizes = tuple(self._box(index).size for index in range(len(self.tasks)))
+        numbers = config.network.observation_shape[1] + len(self.tasks)
+        self.memories = tuple(
+            Memory(places, numbers, config.network.actions, self.generator)
+            for places in replay_places(config)
+        )
+        self._recent: list[Tensor] = []
         self.learner = Learner(
             config,
             self.network,
-            self.memory,
+            self.memories,
             numbers,
+            self._sizes,
             graded=config.network.input == "values",
             rate=lambda: (
                 config.learning_rate * self._falling_to(config.final_learning_rate_fraction)
@@ -69,29 +75,31 @@ class SacTrainer(Trainer):
 
     @property
     def epsilon(self) -> float:
-        """Share of random actions: all of them until the warmup is over."""
-        return float(len(self.memory) < self.config.replay.warmup)
+        """Share of random actions: all of them until the warmup of every active task is over."""
+        warmup = self.config.replay.warmup
+        return float(any(len(self.memories[index]) < warmup for index in self.active))
 
     def update(self) -> float:
-        """Play a chunk, store it and learn from the memory; return the critics' mean loss."""
-        episodes, decisions = self.games.episodes, 0
+        """Play a chunk, store it and learn from the memories; return the critics' mean loss."""
+        episodes, decisions, active = self.games.episodes, 0, self.active
+        self._recent.clear()
         with self.network.weights_kept():
             for _ in range(self.config.rollout_steps):
                 decisions += self._play_into_memory()
         self.count(decisions, episodes)
         self.learner.take_statistics(self.games.tasks)
-        if self.epsilon:
+        if any(len(self.memories[index]) < self.config.replay.warmup for index in active):
             return 0.0
         self._owed += decisions
         steps, self._owed = divmod(self._owed, self.config.replay.update_every)
-        loss = self._learned(steps) if steps else 0.0
+        loss = self._learned(steps, active) if steps else 0.0
         if self.config.quiet_biases:
             quiet_biases(self.network)
         self.tend_network()
         return loss
 
-    def _learned(self, steps: int) -> float:
-        """Take gradient steps; return the critics' mean loss.
+    def _learned(self, steps: int, active: tuple[int, ...]) -> float:
+        """Take gradient steps on these tasks; return the critics' mean loss.
 
         Raises:
             DivergedError: the loss was, or a weight is now, not finite.
@@ -99,7 +107,7 @@ class SacTrainer(Trainer):
         problem: ValueError | None = None
         loss = 0.0
         try:
-            loss = self.learner.learn(steps)
+            loss = self.learner.learn(steps, active)
         except ValueError as error:
             # A distribution takes no mean that is no number.
             problem = error
@@ -121,47 +129,65 @@ class SacTrainer(Trainer):
         squashed, before = self._squashed(), self._seen()
         actions = np.concatenate(
             [
-                stretched(part, self._box(task))
+                self._in_box(part, task)
                 for task, part in zip(active, self._parted(squashed), strict=True)
             ]
         )
         steps = self.games.step(active, actions)
         rewards = self.games.learned_rewards(active, steps)
-        kept = _joined(steps, "valid")
-        self.memory.add(
-            Transitions(
-                torch.from_numpy(before[kept]),
-                torch.from_numpy(self._seen()[kept]),
-                torch.from_numpy(squashed[kept]),
-                torch.from_numpy(rewards[kept, None]),
-                torch.from_numpy(_joined(steps, "terminal")[kept, None].astype(np.float32)),
-            )
-        )
+        ends = _joined(steps, "terminal")[:, None].astype(np.float32)
+        columns = [before, self._seen(), squashed, rewards[:, None], ends]
+        kept = self._parted(_joined(steps, "valid"))
+        parted = zip(*(self._parted(column) for column in columns), strict=True)
+        for index, valid, rows in zip(active, kept, parted, strict=True):
+            added = Transitions(*(torch.from_numpy(row[valid]) for row in rows))
+            self.memories[index].add(added)
+            if self._looks_at(self.progress.updates + 1):
+                self._recent.append(added.seen)
         return len(actions)
 
+    def _in_box(self, squashed: Singles, task: int) -> Singles:
+        """A task's numbers of a decision, and zeros up to the width of all tasks."""
+        taken = np.zeros_like(squashed)
+        taken[:, : self._sizes[task]] = stretched(squashed[:, : self._sizes[task]], self._box(task))
+        return taken
+
+    def last_transitions(self) -> Scored | None:
+        """What the actor saw in this update; its loss scores synapses."""
+        return ActorView(torch.cat(self._recent), self) if self._recent else None
+
     def _squashed(self) -> Singles:
-        """(copies, numbers) from -1 to 1 of every copy that plays now, drawn."""
+        """(copies, numbers) from -1 to 1 of every copy that plays now, drawn; others are 0."""
         copies = sum(self.games[index].copies for index in self.active)
-        size = self.config.network.actions
+        size, task = self.config.network.actions, self.task_of_copy()
+        own = (np.arange(size) < np.array(self._sizes)[:, None])[task.cpu().numpy()]
         if self.epsilon:
-            return self.generator.uniform(-1, 1, (copies, size)).astype(np.float32)
+            return self.generator.uniform(-1, 1, (copies, size)).astype(np.float32) * own
         self.network.eval()
-        values = self.network(self.observe(), self.task_of_copy())
+        values = self.network(self.observe(), task)
         noise = torch.from_numpy(self.generator.standard_normal((copies, size), np.float32))
-        deviation = torch.tensor(self.learner.deviation)
-        return torch.tanh(values.cpu() + deviation * noise).numpy()
+        deviation = torch.zeros(len(self.tasks), size)
+        for row, spreads in enumerate(self.learner.deviation):
+            deviation[row, : len(spreads)] = torch.tensor(spreads)
+        return torch.tanh(values.cpu() + deviation[task.cpu()] * noise).numpy() * own
 
     def _seen(self) -> Singles:
-        """(copies, numbers + tasks) what every copy that plays now shows, and its task."""
-        rows = []
+        """(copies, numbers + tasks) what every copy that plays now shows, and its task.
+
+        Tasks that see different things have places of their own, as in a frame.
+        """
+        rows, frame = [], self.config.network.observation_shape[1]
         for index in self.active:
-            values = self.games[index].values
-            task = np.zeros((len(values), len(self.tasks)))
-            task[:, index] = 1
-            rows.append(np.concatenate([values, task], axis=1))
+            values, environment = self.games[index].values, self.tasks[index].environment
+            assert environment is not None
+            start = environment.found.start
+            row = np.zeros((len(values), frame + len(self.tasks)))
+            row[:, start : start + values.shape[1]] = values
+            row[:, frame + index] = 1
+            rows.append(row)
         return np.concatenate(rows).astype(np.float32)
 
-    def _parted(self, rows: Singles) -> list[Singles]:
+    def _parted(self, rows: NDArray[Any]) -> list[NDArray[Any]]:
         borders = np.cumsum([self.games[index].copies for index in self.active])[:-1]
         return np.split(rows, borders)
 
@@ -171,20 +197,26 @@ class SacTrainer(Trainer):
         return box
 
     def measurements(self) -> dict[str, dict[str, float | None]]:
-        """Those of every trainer, the temperature and the deviations."""
-        deviations = {f"value {n}": round(d, 4) for n, d in enumerate(self.learner.deviation)}
-        temperature = round(self.learner.temperature, 6)
-        return {**super().measurements(), "sac": {"temperature": temperature, **deviations}}
+        """Those of every trainer, the temperatures and the deviations."""
+        measured: dict[str, float | None] = {}
+        several = len(self.tasks) > 1
+        rows = zip(self.tasks, self.learner.temperature, self.learner.deviation, strict=True)
+        for task, temperature, deviations in rows:
+            of = f" {task.name}" if several else ""
+            measured[f"temperature{of}"] = round(temperature, 6)
+            measured |= {f"value {n}{of}": round(d, 4) for n, d in enumerate(deviations)}
+        return {**super().measurements(), "sac": measured}
 
     def agent(self) -> Agent:
         """The agent as it is now; its tasks know the deviation of what was drawn."""
         made = super().agent()
-        made.tasks = tuple(with_deviation(task, self.learner.deviation) for task in made.tasks)
+        made.tasks = tuple(map(with_deviation, made.tasks, self.learner.deviation))
         return made
 
     def state(self) -> dict[str, Any]:
         """The state of every trainer, the learner's, and counts."""
-        own = {"owed": self._owed, "stored": len(self.memory)}
+        stored = [len(memory) for memory in self.memories]
+        own = {"owed": self._owed, "stored": stored[0] if len(stored) == 1 else stored}
         return {**super().state(), **own, "learner": self.learner.state()}
 
     def restore(
@@ -194,37 +226,67 @@ class SacTrainer(Trainer):
         self._owed = int(state["owed"])
         self.learner.restore(state["learner"])
         said = super().restore(state, on_decision)
-        self.memory.generator = self.generator
+        for memory in self.memories:
+            memory.generator = self.generator
         self.learner.take_statistics(self.games.tasks)
         return said
 
     def save_experience(self, folder: Path) -> None:
-        """Save the memory."""
-        if len(self.memory):
-            self.memory.save(folder / "memory")
+        """Save the memories."""
+        for path, memory in zip(self._folders(folder), self.memories, strict=True):
+            if len(memory):
+                memory.save(path)
 
     def load_experience(self, folder: Path, state: dict[str, Any]) -> None:
-        """Load the memory."""
-        if state["stored"]:
-            self.memory.load(folder / "memory")
-        if len(self.memory) != state["stored"]:
-            raise ValueError(f"{len(self.memory)} decisions, {state['stored']} were saved")
+        """Load the memories; a task that has not played has none."""
+        saved = state["stored"] if isinstance(state["stored"], list) else [state["stored"]]
+        rows = zip(self._folders(folder), self.memories, saved, strict=True)
+        for path, memory, stored in rows:
+            if stored:
+                memory.load(path)
+            if len(memory) != stored:
+                raise ValueError(f"{len(memory)} decisions, {stored} were saved")
+
+    def _folders(self, folder: Path) -> tuple[Path, ...]:
+        """Of the memory of each task."""
+        if len(self.tasks) == 1:
+            return (folder / "memory",)
+        return tuple(folder / f"memory-{task.name}" for task in self.tasks)
 
 
-def _size_of(tasks: tuple[Task, ...]) -> int:
-    """Numbers of a decision, the same in all tasks.
+@dataclass(frozen=True)
+class ActorView:
+    """What the actor saw, by task, with its loss there.
 
-    Raises:
-        BadRequestError: tasks take different numbers.
+    Attributes:
+        seen: (samples, numbers + tasks).
+        trainer: whose actor and critics these are.
     """
-    sizes = {task.name: box.size for task in tasks if (box := box_of(task)) is not None}
-    if len(set(sizes.values())) > 1:
-        named = ", ".join(f"{name} {size}" for name, size in sizes.items())
-        raise BadRequestError(
-            f"algorithm sac: tasks take different numbers of a decision ({named}); train an agent "
-            "for each"
-        )
-    return next(iter(sizes.values()))
+
+    seen: Tensor
+    trainer: SacTrainer
+
+    @property
+    def task(self) -> Tensor:
+        """(samples,) task indices."""
+        return self.seen[:, -len(self.trainer.tasks) :].argmax(1)
+
+    def of_task(self, index: int) -> ActorView:
+        """What was seen in one task."""
+        return ActorView(self.seen[self.task == index], self.trainer)
+
+    def thinned(self, samples: int) -> ActorView:
+        """At most so many samples, spread evenly over these."""
+        count = len(self.seen)
+        if count <= samples:
+            return self
+        chosen = torch.linspace(0, count - 1, samples).long()
+        return ActorView(self.seen[chosen], self.trainer)
+
+    def loss(self, network: MTSparkNetwork) -> Tensor:
+        """Mean loss of the actor, whose network this is."""
+        assert network is self.trainer.network
+        return self.trainer.learner.actor_loss(self.seen)
 
 
 def with_deviation(task: Task, deviation: tuple[float, ...]) -> Task:

@@ -109,10 +109,11 @@ def check_actions(tasks: tuple[Task, ...], config: TrainConfig) -> None:
         if problem is not None:
             raise BadRequestError(problem)
         looks = (config.plasticity.measure_every, config.plasticity.redo_every)
-        if box_of(task) is not None and (any(looks) or config.network.pathway_layers):
+        unknown = any(looks) or config.network.pathway_layers
+        if config.algorithm == "ppo" and box_of(task) is not None and unknown:
             raise BadRequestError(
-                f"plasticity and pathways: are of a list of actions, {task.name} takes numbers; "
-                "leave them out"
+                f"plasticity and pathways: with ppo, are of a list of actions, {task.name} takes "
+                "numbers; leave them out"
             )
         needed = max(task.legal_actions) + 1
         if needed > config.network.actions:

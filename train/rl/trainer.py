@@ -25,7 +25,7 @@ from mtspark.train.rl.cost import OperationCost
 from mtspark.train.rl.cuts import Cuts
 from mtspark.train.rl.distil import load_teachers
 from mtspark.train.rl.exploration import Exploration, RandomActions
-from mtspark.train.rl.pathways import Pathways
+from mtspark.train.rl.pathways import Pathways, Scored
 from mtspark.train.rl.recent import RecentPlay
 from mtspark.train.rl.schedule import Schedule, linear_fall
 from mtspark.train.rl.start import check_actions, start_network, start_tasks
@@ -224,10 +224,11 @@ class Trainer(ABC):
             return
         if self.pathways is not None and self.pathways.due(updates):
             self.pathways.after_update(self.network, self.target, seen, self.games, share)
-        if self.care.due(updates):
+        # Of what other algorithms than those of action values saw, only paths are chosen.
+        if self.care.due(updates) and isinstance(seen, Transitions):
             self.care.after_update(self.network, seen, self.optimizer, updates)
 
-    def last_transitions(self) -> Transitions | None:
+    def last_transitions(self) -> Scored | None:
         """The decisions of this update, for those that look at them; None without any."""
         seen = self.recent.transitions(self.target)
         self.recent.forget()

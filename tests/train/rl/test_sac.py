@@ -56,9 +56,9 @@ def test_the_gradient_step_sees_the_actor_that_plays() -> None:
     assert (trainer.observe().numpy().reshape(2, -1) == messages).all()
     values = trainer.network(trainer.observe(), torch.zeros(2, dtype=torch.long))
     assert torch.allclose(mean, values)
-    assert log_deviation.exp()[0].tolist() == pytest.approx(trainer.learner.deviation)
+    assert log_deviation.exp()[0].tolist() == pytest.approx(trainer.learner.deviation[0])
     action, log_chance = trainer.learner.actor.action_log_prob(seen)
-    deviation = trainer.learner.deviation[0]
+    deviation = trainer.learner.deviation[0][0]
     for row in range(2):
         value, middle = math.atanh(action[row].item()), mean[row].item()
         # A Gaussian's density, divided by the slope of the tanh.
@@ -72,20 +72,20 @@ def test_what_is_stored_is_what_was_seen_done_and_got() -> None:
     before = trainer.games[0].values.copy()
     trainer._play_into_memory()
     after = trainer.games[0].values
-    stored = trainer.memory._stored
+    stored = trainer.memories[0]._stored
     assert stored["seen"][:2, :-1].numpy() == pytest.approx(before)
     assert stored["next_seen"][:2, :-1].numpy() == pytest.approx(after)
     assert (stored["seen"][:2, -1] == 1).all()
     # The pressed action stands at the end of what is seen next.
     assert stored["action"][:2, 0].numpy() == pytest.approx(after[:, -1], abs=1e-6)
-    assert len(trainer.memory) == 2
+    assert len(trainer.memories[0]) == 2
 
 
 def test_gradient_steps_are_owed_and_paid() -> None:
     trainer: Any = make_trainer(config())
     steps: list[int] = []
     learn = trainer.learner.learn
-    trainer.learner.learn = lambda count: steps.append(count) or learn(count)
+    trainer.learner.learn = lambda count, active: steps.append(count) or learn(count, active)
     for _ in range(4):
         trainer.update()
     # 12 decisions an update, one step for 5 of them, from the end of the warmup on.
