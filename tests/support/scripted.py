@@ -33,6 +33,8 @@ class ScriptedGames:
     episode's seed and its length, as of a real game.
     """
 
+    num_envs = 2
+
     def __init__(self, task: Task) -> None:
         self.task = task
         self.actions: list[np.ndarray] = []

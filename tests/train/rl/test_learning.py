@@ -27,6 +27,7 @@ class Catch:
 
     def __init__(self, copies: int, *, mirrored: bool = False) -> None:
         self.copies, self.mirrored = copies, mirrored
+        self.num_envs = copies
 
     def reset(
         self, seed: Any, options: dict[str, Any] | None = None
