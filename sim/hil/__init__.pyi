@@ -2,9 +2,12 @@ from .address import check_address as check_address
 from .chip import Chip as Chip
 from .chip import check_answers_alone as check_answers_alone
 from .chip import check_faults as check_faults
+from .chip import chip_with_faults as chip_with_faults
 from .faults import CHIP_KINDS as CHIP_KINDS
 from .faults import FaultKind as FaultKind
 from .faults import Faults as Faults
+from .faults import FaultyChip as FaultyChip
+from .faults import break_network as break_network
 from .faults import fault_kind as fault_kind
 from .faults import parse_faults as parse_faults
 from .faults import parse_rate as parse_rate

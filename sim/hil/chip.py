@@ -103,6 +103,24 @@ def check_answers_alone(network: ChipNetwork) -> None:
     check_forgets(network, "in hardware in the loop a decision may be late, lost or asked twice")
 
 
+def chip_with_faults(
+    broken: ChipNetwork, faults: Faults, number: int, build: Build
+) -> AgentBackend:
+    """Make a simulated chip whose spikes and neurons have faults, too.
+
+    Args:
+        broken: the network as it lies in the chip, see :func:`break_network`.
+        faults: what is ordered.
+        number: of the chip.
+        build: makes one where the reference need not simulate what breaks.
+    """
+    # Flipped weights may make sums that no proof bounds; the reference wraps them.
+    overflows = faults.any_of(CHIP_KINDS) and violations(broken)
+    if faults.any_of(SPIKE_KINDS) or overflows:
+        return FaultyChip(broken, faults, number)
+    return build(broken)
+
+
 class Chip:
     """Answers the protocol's questions; a faulty chip is another one in every episode.
 
@@ -241,10 +259,8 @@ class Chip:
             self.close()
             network = break_network(self.network, self._faults, number)
             self._running = network
-            # Flipped weights may make sums that no proof bounds; the reference wraps them.
-            overflows = self._breaks and self._simulated and violations(network)
-            if self._spikes or overflows:
-                self._backend = FaultyChip(network, self._faults, number)
+            if self._simulated:
+                self._backend = chip_with_faults(network, self._faults, number, self._build)
             else:
                 self._backend = self._build(network)
         elif number != self._number and self.network.input.encoder is Encoder.CHANGES:

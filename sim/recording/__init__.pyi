@@ -13,6 +13,7 @@ from .pictures import video as video
 from .reel import Film as Film
 from .reel import Reel as Reel
 from .reel import check_film_target as check_film_target
+from .scenery import message_picture as message_picture
 from .stage import ACTION_NAMES as ACTION_NAMES
 from .stage import save_still as save_still
 from .stage import save_video as save_video

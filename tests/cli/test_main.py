@@ -18,6 +18,7 @@ from mtspark.deploy.bundle import write_bundle
 from tests.support.networks import three_neurons
 
 HEAVY = ("torch", "snntorch", "lava", "numba", "matplotlib", "onnx", "gymnasium", "nir", "h5py")
+HEAVY += ("starlette", "uvicorn")
 
 HELP = """
 import sys

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 HEAVY = ("torch", "numba", "snntorch", "onnxruntime", "sklearn", "matplotlib", "ale_py", "lava")
+HEAVY += ("starlette", "uvicorn")
 """Each takes a large part of a second, or several, to import."""
 
 CALLS = f"""
