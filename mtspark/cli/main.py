@@ -30,6 +30,7 @@ COMMANDS = {
     "diff": "mtspark.cli.diff:diff_command",
     "explain": "mtspark.cli.explain:explain_command",
     "eval": "mtspark.cli.evaluate:evaluate_command",
+    "agents": "mtspark.cli.agents:group",
     "plasticity": "mtspark.cli.plasticity:plasticity_command",
     "doctor": "mtspark.cli.doctor:doctor_command",
     "install-lava": "mtspark.cli.install:install_lava_command",
@@ -58,8 +59,13 @@ class LazyCommands(TyperGroup):
         if cmd_name not in COMMANDS:
             return None
         module, function = COMMANDS[cmd_name].split(":")
+        found = getattr(importlib.import_module(module), function)
+        if isinstance(found, typer.Typer):
+            # A command with commands of its own.
+            found.info.name, found.rich_markup_mode = cmd_name, help_style()
+            return typer.main.get_group(found)
         single = typer.Typer(add_completion=False, rich_markup_mode=help_style())
-        single.command(cmd_name)(getattr(importlib.import_module(module), function))
+        single.command(cmd_name)(found)
         return typer.main.get_command(single)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:

@@ -63,7 +63,10 @@ class Score:
         return f" of {self.origin}" if self.origin else ""
 
     def _number(self, value: float) -> str:
-        return f"{value:.1%}" if self.kind == "accuracy" else f"{value:.1f}"
+        if self.kind == "accuracy":
+            return f"{value:.1%}"
+        # Of returns from 0 to 1, one decimal would say nothing.
+        return f"{value:,.1f}" if abs(self.chip) >= 2 else f"{value:.3f}"
 
     def _beside(self) -> str:
         if self.float_network is None:

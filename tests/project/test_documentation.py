@@ -41,20 +41,23 @@ def test_a_block_that_does_not_run_says_why() -> None:
 
 @pytest.fixture(scope="module")
 def options() -> dict[str, set[str]]:
-    """Options of every command, and of all of them under an empty name."""
+    """Options of every command, with those below it, and of all of them under an empty name."""
     group = typer.main.get_command(app)
     context: Any = group.make_context("mtspark", [], resilient_parsing=True)
 
     def names(command: Any) -> set[str]:
-        return {
+        own = {
             name
             for parameter in command.params
             for name in (*parameter.opts, *parameter.secondary_opts)
             if name.startswith("-") and not getattr(parameter, "hidden", False)
         }
+        below = command.commands.values() if hasattr(command, "commands") else ()
+        return own.union(*(names(part) for part in below if part is not None))
 
     found = {name: names(group.get_command(context, name)) for name in COMMANDS}  # type: ignore[attr-defined]
-    return {"": names(group), **found}
+    top = {name for parameter in group.params for name in parameter.opts}
+    return {"": top, **found}
 
 
 def _calls(block: Block) -> list[list[str]]:
@@ -127,9 +130,25 @@ def test_the_references_have_every_command_and_name(
         assert f"\n## {name}\n" in commands
         for option in options[name] - {"--help"}:
             assert option in commands, (name, option)
+    for below in ("list", "push", "pull"):
+        assert f"\n### agents {below}\n" in commands
     python = hooks.python_page()
     for name in set(mtspark.__all__) - {"__version__"}:
         assert re.search(rf"^::: mtspark\.[\w.]*\.{name}$", python, re.M), name
+
+
+def test_every_agent_has_a_card_on_the_site(hooks: Any) -> None:
+    agents = sorted(path.name for path in ROOT.joinpath("examples", "agents").iterdir())
+    pages = hooks.card_pages()
+    assert sorted(pages) == sorted(f"cards/{name}.md" for name in ["index", *agents])
+    page = pages["cards/cartpole.md"]
+    for words in ("500", "0.189 µJ", "Apache-2.0", "200,704 decisions", "cartpole.pt"):
+        assert words in page
+    config = type("Config", (), {"nav": [{"Home": "index.md"}, {"Results": []}]})()
+    (_, results) = hooks.on_config(config).nav
+    (section,) = results["Results"]
+    named = {name for one in section["Agent cards"][1:] for name in one}
+    assert named == set(agents)
 
 
 def test_every_page_stands_in_the_navigation() -> None:

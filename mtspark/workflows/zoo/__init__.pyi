@@ -1,0 +1,10 @@
+from .card import CHIP as CHIP
+from .card import AgentCard as AgentCard
+from .exchange import Pulled as Pulled
+from .exchange import Pushed as Pushed
+from .exchange import PushRequest as PushRequest
+from .exchange import pull_agent as pull_agent
+from .exchange import push_agent as push_agent
+from .listing import Listing as Listing
+from .listing import list_agents as list_agents
+from .measure import GAMES as GAMES

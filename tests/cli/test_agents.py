@@ -1,0 +1,86 @@
+"""``mtspark agents``: what is listed, pushed and pulled, and what a user reads of it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+CARTPOLE = ROOT / "examples" / "agents" / "cartpole"
+
+
+def test_shipped_agents_are_listed_with_score_and_cost(
+    call: Callable[..., int], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert call("agents", "list", "--json", tmp_path / "agents.json") == 0
+    text = capsys.readouterr().out
+    data = json.loads((tmp_path / "agents.json").read_text())
+    names = [card["name"] for card in data["agents"]]
+    assert f"{len(names)} agents." in text
+    assert max(map(len, text.splitlines())) <= 80
+    for card in data["agents"]:
+        assert card["name"] in text
+        for task in card["tasks"]:
+            assert task["name"] in text
+    assert call("agents") == 0
+    assert capsys.readouterr().out == text
+    assert call("agents", "list", "--details") == 0
+    details = " ".join(capsys.readouterr().out.split())
+    assert "95 %: 500.0 to 500.0" in details
+    assert "PQN, 200,704 decisions, seed 1" in details
+
+
+def test_an_agent_is_pushed_and_pulled(
+    call: Callable[..., int],
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(CARTPOLE, tmp_path / "mine")
+    (tmp_path / "mine" / "card.json").unlink()
+    push = ("agents", "push", tmp_path / "mine", f"file://{tmp_path}/zoo", "--games", 0)
+    assert call(*push, "--licence", "MIT", "--json", "pushed.json") == 0
+    assert "cartpole: pushed" in capsys.readouterr().out
+    assert json.loads(Path("pushed.json").read_text())["card"]["licence"] == "MIT"
+    assert call("agents", "pull", "cartpole", "zoo", "--json", "pulled.json") == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "cartpole: pulled: cartpole" in text
+    assert "the chip scores 500 over 30 games" in text
+    assert Path("cartpole/cartpole.pt").read_bytes() == (CARTPOLE / "cartpole.pt").read_bytes()
+    for wrong, words in (
+        (("agents", "pull", "cartpole", "nosuch://x"), "no known protocol"),
+        (("agents", "pull", "../x", "zoo"), "agent name"),
+        (("agents", "push", tmp_path / "zoo", "zoo"), "no agent's file"),
+        (("agents", "push", tmp_path / "none.pt", "zoo"), "none.pt"),
+        (("agents", "list", "none"), "cannot be listed"),
+        (("agents", "lsit"), "no such command"),
+        ((*push, "--licence", "\x1b[2J"), "licence"),
+        ((*push, "--hours", 3), "the log says"),
+    ):
+        assert call(*wrong) == 2, wrong
+        error = capsys.readouterr().err
+        lines = [line for line in error.splitlines() if line.startswith("error:")]
+        assert len(lines) == 1, error
+        assert words in lines[0].lower(), error
+
+
+@pytest.mark.slow
+def test_help_and_list_load_no_torch() -> None:
+    for words in (["agents", "--help"], ["agents"], ["agents", "push", "--help"]):
+        code = (
+            "import sys; from mtspark.cli.start import main\n"
+            f"sys.argv = ['mtspark', *{words!r}]\n"
+            "try: main()\n"
+            "finally: print('TORCH' if 'torch' in sys.modules else 'NONE')"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+        )
+        assert done.stdout.endswith("NONE\n"), words
