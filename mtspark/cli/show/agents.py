@@ -30,7 +30,11 @@ def print_agents(listing: Listing, *, details: bool = False) -> None:
             print_card(card)
     elif listing.cards:
         console.print(_table(listing))
-        console.print("Scores of the chip, energy of a decision on Loihi 2.", style="dim")
+        console.print(
+            "Scores of the chip; µJ of a decision on Loihi 2, and of the cheapest network without "
+            "spikes.",
+            style="dim",
+        )
         console.print("(--details: intervals, protocol, training, licence, files)", style="dim")
     if any(task.cost is not None for card in listing.cards for task in card.tasks):
         print_estimate()
@@ -42,7 +46,7 @@ def _table(listing: Listing) -> Table:
     table = Table()
     for column in ("agent", "task"):
         table.add_column(column)
-    for column in ("score", "µJ", "rival µJ", "size"):
+    for column in ("score", "µJ", "rival", "MB"):
         table.add_column(column, justify="right")
     for card in listing.cards:
         for number, task in enumerate(card.tasks):
@@ -53,7 +57,7 @@ def _table(listing: Listing) -> Table:
                 task.headline,
                 "-" if task.cost is None else f"{task.cost.micro_joules:.2g}",
                 "-" if task.cost is None else task.cost.rival_micro_joules,
-                f"{card.size / 1e6:.2g} MB" if first else "",
+                f"{card.size / 1e6:.2g}" if first else "",
             )
     return table
 

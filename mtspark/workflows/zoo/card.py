@@ -244,8 +244,10 @@ class AgentCard(Entry):
             parts.append(f"{word} {', '.join(str(seed) for seed in training.seeds)}")
         if training.quantisation_aware:
             parts.append("quantisation-aware")
-        if training.teachers:
-            parts.append(f"taught by {', '.join(training.teachers)}")
+        # One a task, empty where it had none.
+        teachers = list(filter(None, training.teachers))
+        if teachers:
+            parts.append(f"taught by {', '.join(teachers)}")
         if training.start_from:
             parts.append(f"from the weights of {training.start_from}")
         if training.hours is not None:

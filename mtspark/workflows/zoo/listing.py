@@ -89,5 +89,5 @@ def list_agents(address: str | None = None) -> Listing:
             left_out.append(str(error))
     if others:
         word = "folder has" if others == 1 else "folders have"
-        left_out.append(f"{others} more {word} no agent with a {CARD}")
+        left_out.append(f"{others} more {word} no {CARD}")
     return Listing(place.address, tuple(cards), tuple(left_out))
