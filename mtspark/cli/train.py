@@ -88,6 +88,9 @@ def train_command(
 
     pathways: a share of the synapses for each task; where a chip plays one task at a time.
 
+    With pathways, pruning.pretrain_steps=N lets each task find its path alone first; where early
+    play of one task drowns the others' scores.
+
     With magnitude, pruning.scope=actor leaves the target network whole; where cuts make the
     learned values unstable.
 

@@ -342,6 +342,7 @@ class TrainConfig:
                 f"pruning.freeze_returns has {len(pruning.freeze_returns)} entries for "
                 f"{len(self.games)} games"
             )
+        self._check_pretraining()
         if not self.network.pathway_layers:
             return
         if self.schedule != "interleaved" and len(self.games) > 1:
@@ -358,6 +359,34 @@ class TrainConfig:
             raise ValueError(
                 "operation_penalties: operations are counted over one set of synapses, not over "
                 "pathways; leave them out"
+            )
+
+    def _check_pretraining(self) -> None:
+        """Check that each task can find a path alone, and that all play together afterwards."""
+        alone = self.pruning.pretrain_steps
+        if not alone:
+            return
+        if not self.pruning.layers or len(self.games) == 1:
+            raise ValueError(
+                f"pruning.pretrain_steps is {alone}, but there is "
+                f"{'one game' if self.pruning.layers else 'no layer with paths'}; leave it out"
+            )
+        if self.algorithm == "sac":
+            raise ValueError(
+                f"pruning.pretrain_steps is {alone}: algorithm sac lets all tasks find their paths "
+                "together; leave it out"
+            )
+        least = self.pruning.every_updates * max(self.copies) * self.rollout_steps
+        if alone < least:
+            raise ValueError(
+                f"pruning.pretrain_steps is {alone:,}: a path is chosen every {least:,} decisions "
+                "of a game (every_updates, games_per_task, rollout_steps); use that many or more"
+            )
+        if alone * len(self.games) >= self.pruning.end * self.total_steps:
+            raise ValueError(
+                f"pruning.pretrain_steps is {alone:,} for each of {len(self.games)} games, and "
+                f"paths stay after {self.pruning.end:g} of {self.total_steps:,} decisions "
+                "(pruning.end, total_steps); lower it or raise these"
             )
 
     def _check_rollout(self) -> None:

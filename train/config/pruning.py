@@ -53,6 +53,9 @@ class PruningConfig:
             :func:`mtspark.train.networks.paths.combined_gradient`.
         scope: all: of both networks of a run; actor: of the one that plays and is exported, while
             its target, which values the next states, keeps all synapses (magnitude).
+        pretrain_steps: decisions that each task first plays alone, from the same weights, to find
+            its path; then the weights are averaged, replays are emptied, and all play together
+            with these paths (pathways; ``pretrain_masks`` of NPF). 0: all play together at once.
 
     Raises:
         ValueError: a number out of its range, or an unknown method.
@@ -69,6 +72,7 @@ class PruningConfig:
     freeze_returns: tuple[float, ...] = ()
     overlap: OverlapRule = "participants"
     scope: Literal["all", "actor"] = "all"
+    pretrain_steps: int = 0
 
     def __post_init__(self) -> None:
         """Check the numbers."""
@@ -99,7 +103,14 @@ class PruningConfig:
             )
         if self.every_updates < 1:
             raise ValueError(f"every_updates is {self.every_updates}, must be at least 1")
-        check_at_most(self, {"every_updates": MOST_STEPS})
+        if self.pretrain_steps < 0:
+            raise ValueError(f"pretrain_steps is {self.pretrain_steps}, must be at least 0")
+        if self.pretrain_steps and self.method != "pathways":
+            raise ValueError(
+                f"pretrain_steps is {self.pretrain_steps}, method {self.method!r}: tasks find "
+                "pathways alone; set method = 'pathways' or leave it out"
+            )
+        check_at_most(self, {"every_updates": MOST_STEPS, "pretrain_steps": MOST_STEPS})
         if not 0 < self.drop_fraction <= 1:
             raise ValueError(
                 f"drop_fraction is {self.drop_fraction}, must be above 0 and at most 1"

@@ -10,7 +10,15 @@ from mtspark.train.config.images import ImageConfig
 from mtspark.train.networks import YOUNG_FIELDS
 
 YOUNG = {
-    "pruning": ("method", "drop_fraction", "score_window", "freeze_returns", "overlap", "scope"),
+    "pruning": (
+        "method",
+        "drop_fraction",
+        "score_window",
+        "freeze_returns",
+        "overlap",
+        "scope",
+        "pretrain_steps",
+    ),
     "network": YOUNG_FIELDS,
     "plasticity": ("reset_every", "reset_most"),
 }

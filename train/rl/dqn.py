@@ -26,11 +26,19 @@ class DqnTrainer(Trainer):
         stack = config.network.observation_shape[0]
         # A replay keeps bytes, whatever they stand for.
         self._seen = torch.int8 if config.network.input == "values" else torch.uint8
-        self.replays = [
-            Replay(config.replay.capacity, stack, config.replay.batch_size, places)
-            for places in replay_places(config)
+        self._stack, self._gradient_steps = stack, 0
+        self.replays = self._empty_replays()
+
+    def _empty_replays(self) -> list[Replay]:
+        replay = self.config.replay
+        return [
+            Replay(replay.capacity, self._stack, replay.batch_size, places)
+            for places in replay_places(self.config)
         ]
-        self._gradient_steps = 0
+
+    def forget_experience(self) -> None:
+        """Empty the replays."""
+        self.replays = self._empty_replays()
 
     def update(self) -> float:
         """Play a chunk, store it and learn from the replays; return the mean loss."""

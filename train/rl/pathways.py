@@ -59,6 +59,7 @@ class Pathways:
         self._history: list[deque[dict[str, Tensor]]] = [deque(maxlen=window) for _ in range(tasks)]
         self._begun = False
         self._frozen = [False] * tasks
+        self._alone: list[int] = []
         self._episodes = [0] * tasks
 
     def due(self, updates: int) -> bool:
@@ -72,6 +73,8 @@ class Pathways:
         transitions: Scored,
         games: Games,
         share: float,
+        *,
+        alone: int | None = None,
     ) -> None:
         """Choose the paths that are due.
 
@@ -81,7 +84,12 @@ class Pathways:
             transitions: of the last update.
             games: say which tasks finished an episode, and how well they play.
             share: of the run's planned decisions that are over.
+            alone: the task that plays alone; None: all play.
         """
+        if alone is not None:
+            self._choose_alone(network, alone, transitions, games)
+            self._copy(network, target)
+            return
         if share < self._pruning.start:
             return
         tasks = range(len(self._frozen))
@@ -99,6 +107,22 @@ class Pathways:
         self._copy(network, target)
         self._freeze(games, share)
 
+    def _choose_alone(
+        self, network: MTSparkNetwork, task: int, transitions: Scored, games: Games
+    ) -> None:
+        """Choose the path of a task whose turn it is: first at once, then where episodes ended."""
+        first = task not in self._alone
+        if self._frozen[task] or not (first or games[task].episodes > self._episodes[task]):
+            return
+        if self._choose(network, task, transitions, alone=True) and first:
+            raise_gains(network, self._pruning.layers, task)
+            self._alone.append(task)
+            # What all go on with after the turns has gains of sparse layers.
+            self._begun = len(self._alone) == len(self._frozen)
+        self._episodes[task] = games[task].episodes
+        wanted, reached = self._pruning.freeze_returns, games[task].mean_return()
+        self._frozen[task] = bool(wanted) and reached is not None and reached >= wanted[task]
+
     def _begin(
         self,
         network: MTSparkNetwork,
@@ -115,17 +139,23 @@ class Pathways:
         raise_gains(target, self._pruning.layers)
         self._begun = True
 
-    def _choose(self, network: MTSparkNetwork, task: int, transitions: Scored) -> None:
+    def _choose(
+        self, network: MTSparkNetwork, task: int, transitions: Scored, *, alone: bool = False
+    ) -> bool:
+        """Choose a path; return whether enough synapses have a score."""
         own = transitions.of_task(task).thinned(SCORED)
+        raised = task in self._alone if alone else self._begun
         scales = {
-            name: math.sqrt(path_density(network, name)) if self._begun else 1.0
+            name: math.sqrt(path_density(network, name, task if alone else None)) if raised else 1.0
             for name in self._pruning.layers
         }
         history = self._history[task]
         history.append(path_scores(network, lambda: own.loss(network), scales))
         path = choose_path(mean_scores(history), self._pruning.density)
-        if path is not None:
-            follow_path(network, task, path)
+        if path is None:
+            return False
+        follow_path(network, task, path)
+        return True
 
     def _copy(self, network: MTSparkNetwork, target: MTSparkNetwork) -> None:
         for name in self._pruning.layers:
@@ -166,6 +196,7 @@ class Pathways:
                 "frozen": list(self._frozen),
                 "episodes": list(self._episodes),
                 "history": [list(history) for history in self._history],
+                **({"alone": list(self._alone)} if self._pruning.pretrain_steps else {}),
             }
         }
 
@@ -174,6 +205,7 @@ class Pathways:
         saved = state["pathways"]
         self._begun, self._frozen = bool(saved["begun"]), [bool(one) for one in saved["frozen"]]
         self._episodes = [int(count) for count in saved["episodes"]]
+        self._alone = [int(task) for task in saved.get("alone", [])]
         for history, looks in zip(self._history, saved["history"], strict=True):
             history.clear()
             history.extend(

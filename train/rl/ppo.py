@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mtspark.core.arrays import AnyArray
 from mtspark.core.environments import box_of, stretched
@@ -60,6 +60,8 @@ class PpoTrainer(Trainer):
         self.optimizer = self.learner.policy.optimizer
         if config.quiet_biases:
             self.optimizer.register_step_post_hook(lambda *_: quiet_biases(self.network))
+        if self.alone is not None:
+            self.alone.begin(self.learned())
         self._measured: dict[str, float] = {}
         self._rollout: Rollout | None = None
 
@@ -195,6 +197,12 @@ class PpoTrainer(Trainer):
         if not math.isfinite(loss):
             raise DivergedError(f"the loss is {loss}")
         return loss
+
+    def learned(self) -> dict[str, nn.Module]:
+        """The actor and, once it is there, the critic."""
+        learner = getattr(self, "learner", None)
+        both = {} if learner is None else {"critic": learner.policy.critic}
+        return {**super().learned(), **both}
 
     def last_transitions(self) -> Transitions | None:
         """The decisions of this update, with their advantages."""

@@ -36,12 +36,15 @@ class Schedule:
         planned: decisions over which shares, exploration and learning rate are laid out: the
             `total_steps` that the run began with. A run that is made longer or shorter keeps them.
         current: the task that plays now, of ``interval`` and ``performance``.
+        alone: the task that plays alone before the order begins, see
+            :class:`mtspark.train.rl.alone.Alone`; None: none.
     """
 
     def __init__(self, config: TrainConfig) -> None:
         self.config = config
         self.planned = config.total_steps
         self.current = 0
+        self.alone: int | None = None
         self._since = 0
         self._episodes = 0
         self._changes: deque[float] = deque(maxlen=CHANGES_IN_MEAN)
@@ -49,6 +52,8 @@ class Schedule:
 
     def active(self, steps: int) -> tuple[int, ...]:
         """Indices of the tasks that learn after `steps` decisions."""
+        if self.alone is not None:
+            return (self.alone,)
         tasks = len(self.config.games)
         if self.config.schedule == "interleaved":
             return tuple(range(tasks))

@@ -12,13 +12,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mtspark.core.environments import Task, side_by_side, task_for_game, world_task
 from mtspark.train.checkpoint import Agent
 from mtspark.train.config import TrainConfig, config_to_json
 from mtspark.train.networks import MTSparkNetwork, mask_illegal
 from mtspark.train.plasticity import Transitions
+from mtspark.train.rl.alone import Alone
 from mtspark.train.rl.care import Care
 from mtspark.train.rl.collect import Games
 from mtspark.train.rl.cost import OperationCost
@@ -63,6 +64,7 @@ class Trainer(ABC):
         cuts: which synapses are cut and grown.
         cost: of synaptic operations; None where they are not counted.
         pathways: choose the synapses of each task; None without.
+        alone: lets each task find its path alone first; None without.
         care: measures plasticity, and renews dormant neurons.
         recent: the decisions of the last update, for these two.
     """
@@ -108,12 +110,16 @@ class Trainer(ABC):
             if teacher is not None:
                 teacher[0].to(self.device)
         self.schedule = Schedule(config)
+        self.alone = Alone(config, self.schedule) if config.pruning.pretrain_steps else None
+        self._last_decisions = 0
         self.exploration = Exploration(config, self.schedule)
         self.random_actions = RandomActions(config, self.tasks)
         self.progress = TrainingProgress()
         self._learned_task = self.active[0]
         self.games = Games(config, self.tasks)
         self.restart_games()
+        if self.alone is not None:
+            self.alone.begin(self.learned())
 
     @abstractmethod
     def update(self) -> float:
@@ -180,6 +186,7 @@ class Trainer(ABC):
         """Record an update of so many decisions; `episodes_before` were finished before it."""
         # They are learned next, by the fall of their own task, whichever task plays then.
         self._learned_task = self.active[0]
+        self._last_decisions = decisions
         self.progress.steps += decisions
         self.progress.updates += 1
         finished = self.games.episodes - episodes_before
@@ -211,8 +218,26 @@ class Trainer(ABC):
     def tend_network(self) -> None:
         """End an update: cut, grow and choose the synapses that are due, then care for plasticity.
 
+        A task that plays alone ends its turn here.
+
         Networks are scored and measured in float32, also where a run learns in bfloat16.
         """
+        self._look()
+        if self.alone is None or not self.alone.after_update(self._last_decisions, self.learned()):
+            return
+        self.target.load_state_dict(self.network.state_dict())
+        self.optimizer.state.clear()
+        if self.alone.task is None:
+            self.forget_experience()
+
+    def learned(self) -> dict[str, nn.Module]:
+        """What learns in this run, by name."""
+        return {"network": self.network}
+
+    def forget_experience(self) -> None:  # noqa: B027 (nothing, for most algorithms)
+        """Drop what was stored of play."""
+
+    def _look(self) -> None:
         share = self.progress.steps / self.schedule.planned
         self._cut_synapses(share)
         updates = self.progress.updates
@@ -223,7 +248,10 @@ class Trainer(ABC):
         if seen is None:
             return
         if self.pathways is not None and self.pathways.due(updates):
-            self.pathways.after_update(self.network, self.target, seen, self.games, share)
+            alone = None if self.alone is None else self.alone.task
+            self.pathways.after_update(
+                self.network, self.target, seen, self.games, share, alone=alone
+            )
         # Of what other algorithms than those of action values saw, only paths are chosen.
         if self.care.due(updates) and isinstance(seen, Transitions):
             self.care.after_update(self.network, seen, self.optimizer, updates)
@@ -297,6 +325,7 @@ class Trainer(ABC):
             "torch_generator": torch.get_rng_state(),
             **self.cuts.state(),
             **({} if self.pathways is None else self.pathways.state()),
+            **({} if self.alone is None else self.alone.state()),
             **self.random_actions.state(),
             **self.games.state(),
         }
@@ -326,6 +355,8 @@ class Trainer(ABC):
         self.cuts.restore(state)
         if self.pathways is not None:
             self.pathways.restore(state, self.device)
+        if self.alone is not None:
+            self.alone.restore(state, self.device)
         if self.cost is not None:
             self.cost.recount(self.network)
         self._learned_task = self.active[0]

@@ -137,14 +137,19 @@ def follow_path(network: MTSparkNetwork, task: int, path: Mapping[str, Tensor]) 
 
 
 @torch.no_grad()
-def raise_gains(network: MTSparkNetwork, layers: Iterable[str]) -> None:
+def raise_gains(network: MTSparkNetwork, layers: Iterable[str], task: int | None = None) -> None:
     """Raise the gains of layers by 1 / sqrt(density), when their first paths are chosen.
 
     How currents vary then stays; see :func:`mtspark.train.sparsity.evolution.draw_synapses`.
+
+    Args:
+        network: with paths.
+        layers: whose gains are raised.
+        task: whose density counts, where it plays alone; None: the mean of all.
     """
     for name in layers:
         layer = network.layer(name)
-        layer.standardise.gain.mul_(1 / math.sqrt(path_density(network, name)))
+        layer.standardise.gain.mul_(1 / math.sqrt(path_density(network, name, task)))
 
 
 def path_density(network: MTSparkNetwork, layer: str, task: int | None = None) -> float:
