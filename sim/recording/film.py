@@ -111,8 +111,6 @@ class FilmRecorder:
                 counts={
                     name: activity.window[name][0].astype(np.int32)
                     for name in (self.shown if self._counts else ())
-                    # A float network sends no messages.
-                    if name in activity.window
                 },
                 synops=sum(int((sent[source] * fan).sum()) for source, fan in self._fans),
                 rasters={name: spikes[:, self.shown[name]] for name, spikes in flat.items()},

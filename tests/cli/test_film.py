@@ -29,6 +29,18 @@ def test_a_film_of_the_game_that_was_scored(
     assert len(list((folder / "runs").iterdir())) == stored + 1
 
 
+@pytest.mark.slow
+def test_a_film_of_the_float_network(
+    played: Path, call: Callable[..., int], tmp_path: Path
+) -> None:
+    folder, film = tmp_path / "b.deploy", tmp_path / "film.webp"
+    shutil.copytree(played, folder)
+    options = ("--task", "pong", "--max-decisions", 5, "--backend", "torch")
+    assert call("run", folder, *options, "--video", film) == 0
+    with Image.open(film) as pictures:
+        assert getattr(pictures, "n_frames", 1) == 5
+
+
 def test_no_film_of_inputs(
     played: Path, call: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
