@@ -26,6 +26,9 @@ from mtspark.train.networks import HIDDEN, SpikingLayer, why_not_deployable
 STEP_S = 1e-4
 """The time step that published NIR graphs imply; only tau / dt matters here."""
 
+LOOP = "hidden_loop"
+"""Name of the weights with which hidden neurons hear each other."""
+
 SMALLEST_GAIN = 1e-12
 """A neuron of a smaller gain is off; its threshold stays finite."""
 
@@ -67,7 +70,7 @@ def agent_to_nir(agent: Agent, head: Head = Head.DUELING) -> dict[str, nir.NIRGr
         names = list(nodes)
         graph = nir.NIRGraph(
             nodes=nodes,
-            edges=list(itertools.pairwise(names)),
+            edges=_edges(names),
             metadata={
                 METADATA: {
                     "task": task.name,
@@ -75,6 +78,7 @@ def agent_to_nir(agent: Agent, head: Head = Head.DUELING) -> dict[str, nir.NIRGr
                     "time_steps": config.time_steps,
                     "input_scale": config.message_value,
                     **({"input_signed": True} if config.input == "values" else {}),
+                    **({"stateful": True} if config.stateful else {}),
                     "head": head.value,
                 }
             },
@@ -115,10 +119,23 @@ def _graph_nodes(agent: Agent, task: int, head: Head) -> dict[str, nir.NIRNode]:
     )
     thresholds = config.threshold / dendritic_gains(agent, task)
     nodes["hidden_lif"] = _lif(config.beta, thresholds)
+    if network.recurrent is not None:
+        nodes[LOOP] = nir.Linear(weight=_array(network.recurrent.weight))
     weight, bias = fold_head(agent, head)
     nodes["head"] = nir.Affine(weight=weight, bias=bias)
+    if config.stateful:
+        like = np.ones(config.actions)
+        lasting = STEP_S / (1 - config.beta)
+        nodes["values"] = nir.LI(tau=like * lasting, r=like / (1 - config.beta), v_leak=0 * like)
     nodes["output"] = nir.Output(output_type={"output": np.array([config.actions])})
     return nodes
+
+
+def _edges(names: list[str]) -> list[tuple[str, str]]:
+    """From each node to the next, and round the loop of the hidden neurons."""
+    chain = [name for name in names if name != LOOP]
+    loop = [("hidden_lif", LOOP), (LOOP, "hidden_lif")] if LOOP in names else []
+    return [*itertools.pairwise(chain), *loop]
 
 
 def dendritic_gains(agent: Agent, task: int, layer: str = HIDDEN) -> NDArray[np.float64]:

@@ -87,6 +87,7 @@ class ImportOptions:
         input_scale: value of one payload unit of the input; default 1.
         input_signed: these units may be negative; default not.
         time_steps: T of one run; default not set.
+        stateful: a step is a decision, and state survives it; default not.
         output: name of the output node to keep where there are several.
         input_shape: of one step, for a graph that does not say it, or says it flattened.
         resets: reset by node name, before `reset` and before the file's metadata.
@@ -102,6 +103,7 @@ class ImportOptions:
     input_scale: float | None = None
     input_signed: bool | None = None
     time_steps: int | None = None
+    stateful: bool | None = None
     output: str | None = None
     input_shape: Shape | None = None
     resets: Mapping[str, FloatReset] = field(default_factory=dict)
@@ -121,6 +123,7 @@ class Choices:
     input_scale: float
     input_signed: bool | None
     time_steps: int
+    stateful: bool | None
     resets: Mapping[str, FloatReset]
 
 
@@ -135,6 +138,7 @@ DEFAULTS = Choices(
     input_scale=1.0,
     input_signed=None,
     time_steps=0,
+    stateful=None,
     resets={},
 )
 

@@ -217,6 +217,7 @@ def import_graph(
         output=output,
         dt=choices.dt,
         time_steps=choices.time_steps,
+        stateful=bool(choices.stateful),
         notes=(_summary(choices, flat, populations), *notes),
     )
     check_float_network(network)

@@ -77,6 +77,7 @@ def network_to_nir(network: FloatNetwork, task: int = 0) -> nir.NIRGraph:
                 "time_steps": network.time_steps,
                 "input_scale": network.input.scale,
                 **({"input_signed": True} if network.input.signed else {}),
+                **({"stateful": True} if network.stateful else {}),
             }
         },
     )

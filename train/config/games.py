@@ -288,6 +288,7 @@ class TrainConfig:
             )
         self._check_rollout()
         self._check_effects()
+        self._check_state()
 
     def _check_worlds(self) -> None:
         """Check that environments fit each other and the network."""
@@ -441,6 +442,33 @@ class TrainConfig:
                 f"replay.warmup is {self.replay.warmup}, total_steps {self.total_steps} gives a "
                 f"game {self.decisions_of_a_game} decisions: nothing would be learned; lower one "
                 "or raise the other"
+            )
+
+    def _check_state(self) -> None:
+        """Check for what a network cannot learn with whose state survives decisions."""
+        if not self.network.stateful:
+            return
+        standard = PlasticityConfig()
+        others = {
+            f"algorithm {self.algorithm!r}": self.algorithm != "pqn",
+            f"{len(self.games)} games": len(self.games) > 1,
+            "teachers": any(self.teachers),
+            "operation_penalties": bool(self.operation_penalties),
+            "quantisation_aware": self.quantisation_aware,
+            "plasticity": self.plasticity != standard,
+            "compiled": self.compiled,
+            "start_from": bool(self.start_from),
+        }
+        for name, is_given in others.items():
+            if is_given:
+                raise ValueError(
+                    f"network.stateful: a network whose state survives decisions learns one game "
+                    f"by pqn, without {name}; leave one of the two out"
+                )
+        if self.minibatches > self.copies[0]:
+            raise ValueError(
+                f"minibatches is {self.minibatches}: a stateful network learns from whole copies "
+                f"of the game, of which games_per_task gives {self.copies[0]}; use no more"
             )
 
     def _check_sac(self) -> None:

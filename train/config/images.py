@@ -103,6 +103,8 @@ class ImageConfig:
         ):
             if min(counts, default=0) < 0:
                 raise ValueError(f"{name} is {min(counts)}, must be 0 (all of them) or more")
+        if self.network.stateful:
+            raise ValueError("network.stateful: images are no course of an episode; leave it out")
 
     @property
     def images_per_pass(self) -> tuple[int, ...]:

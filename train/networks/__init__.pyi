@@ -12,6 +12,7 @@ from .dendrites import ActiveDendrites as ActiveDendrites
 from .limits import check_agent_limits as check_agent_limits
 from .limits import weight_shapes as weight_shapes
 from .network import HEAD_SPREAD as HEAD_SPREAD
+from .network import Memory as Memory
 from .network import MTSparkNetwork as MTSparkNetwork
 from .network import NetworkTrace as NetworkTrace
 from .network import SpikingLayer as SpikingLayer

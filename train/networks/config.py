@@ -117,6 +117,9 @@ class NetworkConfig:
             (Ba et al. 2016, arXiv:1607.06450), which no chip does.
         heads: shared: all tasks have one head; task: each has its own.
         input: what a frame holds: pixels, values or spikes, see :data:`INPUTS`.
+        stateful: membranes last from decision to decision of an episode; time_steps is 1, and the
+            action values leak as membranes do.
+        recurrent: hidden neurons hear each other's spikes of the decision before.
     """
 
     observation_shape: tuple[int, int, int] = (4, 84, 84)
@@ -148,6 +151,8 @@ class NetworkConfig:
     expert_gate: str = "current"
     heads: str = "shared"
     layer_norm: bool = False
+    stateful: bool = False
+    recurrent: bool = False
 
     @property
     def by_task(self) -> str:
@@ -231,7 +236,15 @@ FIRST_FIELDS = tuple(entry.name for entry in fields(NetworkConfig))[:10]
 """Fields of every saved network; a file that lacks a younger field has its default."""
 
 
-YOUNG_FIELDS = ("pathway_layers", "experts", "expert_gate", "heads", "layer_norm")
+YOUNG_FIELDS = (
+    "pathway_layers",
+    "experts",
+    "expert_gate",
+    "heads",
+    "layer_norm",
+    "stateful",
+    "recurrent",
+)
 """Fields that a file names only where they differ from their default."""
 
 
@@ -317,6 +330,7 @@ def check_network_config(config: NetworkConfig) -> None:
             f"{config.time_steps} time steps, {config.tasks} tasks, {config.dendrite_segments} "
             "segments: at least 1, 1 and 0 are needed"
         )
+    _check_state(config)
     if config.experts < 0 or config.hidden % max(1, config.experts):
         raise BadNetworkError(
             f"experts {config.experts} of {config.hidden} hidden neurons: 0, or a divisor of them, "
@@ -329,11 +343,36 @@ def check_network_config(config: NetworkConfig) -> None:
         )
 
 
+def _check_state(config: NetworkConfig) -> None:
+    """Check what networks cannot have whose state survives decisions."""
+    if config.recurrent and not config.stateful:
+        raise BadNetworkError(
+            "recurrent = true: hidden neurons hear the decision before; set stateful = true, too"
+        )
+    if not config.stateful:
+        return
+    if config.time_steps != 1:
+        raise BadNetworkError(
+            f"stateful = true with {config.time_steps} time steps: state survives decisions of "
+            "one step; set time_steps = 1"
+        )
+    others = {
+        f"neuron {config.neuron!r}": config.neuron != "lif",
+        "experts": config.experts,
+        "heads of tasks": config.heads != "shared",
+        "pathway_layers": config.pathway_layers,
+        "layer_norm": config.layer_norm,
+    }
+    for name, is_given in others.items():
+        if is_given:
+            raise BadNetworkError(f"stateful = true with {name}: leave one of the two out")
+
+
 def _check_types(config: NetworkConfig) -> None:
     """Check that integers are integers and floats finite, since a file may hold anything."""
     for entry in fields(config):
         value = getattr(config, entry.name)
-        if entry.name == "layer_norm" and type(value) is not bool:
+        if entry.name in ("layer_norm", "stateful", "recurrent") and type(value) is not bool:
             raise BadNetworkError(f"network.{entry.name} is {value!r}, must be true or false")
         if entry.type == "int" and type(value) is not int:
             raise BadNetworkError(f"network.{entry.name} is {value!r}, must be a whole number")

@@ -49,6 +49,8 @@ def weight_shapes(config: NetworkConfig) -> dict[str, tuple[int, ...]]:
         shapes["hidden.mask"] = shapes["hidden.synapses.weight"]
     if HIDDEN in config.pathway_layers:
         shapes["hidden.paths"] = (config.tasks, *shapes["hidden.synapses.weight"])
+    if config.recurrent:
+        shapes["recurrent.weight"] = (config.hidden, config.hidden)
     for layer, segments in config.segment_shapes.items():
         owner = "dendrites" if layer == HIDDEN else f"conv_dendrites.{layer}"
         shapes[f"{owner}.segments"] = segments

@@ -21,10 +21,17 @@ from mtspark.train.networks.config import (
 )
 from mtspark.train.networks.dendrites import ActiveDendrites, TaskContext
 from mtspark.train.networks.experts import orthonormal
-from mtspark.train.networks.neurons import DeployableLeaky, run_layer
+from mtspark.train.networks.neurons import DeployableLeaky, run_episode, run_layer
 from mtspark.train.networks.paths import weights_of_tasks
 
 ILLEGAL_ACTION_VALUE = -1e9
+LOOP_GAIN = 0.5
+"""Spectral size of the weights of a new loop: what goes round dies away."""
+SPREAD_BIASES = (-1.0, 1.0)
+"""Between which the biases of a new stateful network lie."""
+Memory = dict[str, Tensor]
+"""State of a batch between decisions: ``membrane.LAYER``, and the last ``spikes`` of the hidden
+layer and ``values``."""
 HEAD_SPREAD = 0.01
 """Standard deviation of the weights of a new head."""
 
@@ -201,8 +208,9 @@ class NetworkTrace:
 class MTSparkNetwork(nn.Module):
     """Computes Q values of a batch of frame stacks, each under its own task.
 
-    State starts at rest for every decision. Only mean spikes of the last spiking layer reach
-    the head, so Q is linear in the spikes: a rate readout.
+    State starts at rest for every decision, or of a stateful network for every episode, see
+    :meth:`unroll`. Only mean spikes of the last spiking layer reach the head, so Q is linear in
+    the spikes: a rate readout.
 
     Attributes:
         overlap: how the gradients of tasks whose paths share a weight are combined.
@@ -255,6 +263,16 @@ class MTSparkNetwork(nn.Module):
             if head is not None:
                 nn.init.normal_(head.weight, std=HEAD_SPREAD)
                 nn.init.zeros_(head.bias)
+        self.recurrent: nn.Linear | None = None
+        if config.recurrent:
+            self.recurrent = nn.Linear(config.hidden, config.hidden, bias=False)
+            nn.init.orthogonal_(self.recurrent.weight, gain=LOOP_GAIN)
+        if config.stateful:
+            # One step tells on which side of a threshold its frame lies: thresholds must differ.
+            for name in self.layer_names:
+                bias = self.layer(name).synapses.bias
+                assert bias is not None
+                nn.init.uniform_(bias, *SPREAD_BIASES)
         self.norms: nn.ModuleDict | None = None
         if config.layer_norm:
             self.norms = nn.ModuleDict(
@@ -356,6 +374,8 @@ class MTSparkNetwork(nn.Module):
         own = self.config.by_task or ("gates of experts" if self.config.experts else "")
         if own and task.is_floating_point():
             raise BadRequestError(f"task: context vectors, but tasks have {own}; give task indices")
+        if self.config.stateful:
+            return self.unroll(frames[None], task, trace=trace)[0][0]
         if not self.config.pathway_layers:
             return self._values(frames, task, trace, None)
         groups = TaskGroups.of(task)
@@ -401,14 +421,82 @@ class MTSparkNetwork(nn.Module):
                 full = _batch_major(current).expand(steps, *spikes.shape[1:])
                 trace.layers[name] = LayerTrace(full, spikes)
         assert spikes is not None
+        return self._head(spikes.mean(0), task)
+
+    def _head(self, rate: Tensor, task: Tensor) -> Tensor:
+        """(batch, actions) values of (batch, hidden) mean spikes."""
         # Action values differ in the third digit, which bfloat16 products would drown.
-        with torch.autocast(spikes.device.type, enabled=False):
-            rate = self._mixed(spikes.mean(0), task)
+        with torch.autocast(rate.device.type, enabled=False):
+            rate = self._mixed(rate, task)
             advantage = self._of_task(self.advantage(rate), task)
             if self.value is None:
                 return advantage
             value = self._of_task(self.value(rate), task)
             return value + advantage - advantage.mean(1, keepdim=True)
+
+    def unroll(
+        self,
+        frames: Tensor,
+        task: Tensor,
+        memory: Memory | None = None,
+        begins: Tensor | None = None,
+        *,
+        trace: NetworkTrace | None = None,
+    ) -> tuple[Tensor, Memory]:
+        """Compute the values of decisions one after another, of a stateful network.
+
+        Membranes, loops and the values themselves go on from decision to decision; the values
+        are membranes of the head, v <- beta v + head(spikes).
+
+        Args:
+            frames: (decisions, batch, channels, height, width).
+            task: (batch,) indices.
+            memory: of the batch; None: at rest.
+            begins: (decisions, batch) True where an episode begins: state is at rest there.
+            trace: filled with every layer's currents and spikes (decisions, batch, ...).
+
+        Returns:
+            Values (decisions, batch, actions), and the memory after the last one.
+        """
+        steps, batch = frames.shape[:2]
+        given, after = memory or {}, Memory()
+        if begins is None:
+            begins = torch.zeros(steps, batch, dtype=torch.bool, device=frames.device)
+        going = (~begins).float()
+        pixels, unit = self._pixels(frames.flatten(0, 1))
+        spikes: Tensor | None = None
+        for name in self.layer_names:
+            layer = self.layer(name)
+            drive = pixels if spikes is None else spikes.flatten(0, 1)
+            drive = drive.flatten(1) if name == HIDDEN else drive
+            current = layer.current(drive, unit if spikes is None else 1.0)
+            current = _time_major(current.float(), batch)
+            gains, loop = self._gains_of_samples(name, task), None
+            with torch.autocast(frames.device.type, enabled=False):
+                if name == HIDDEN and self.recurrent is not None:
+                    loop = self.recurrent
+                heard, sent, after[f"membrane.{name}"] = run_episode(
+                    layer.neuron,
+                    current,
+                    going,
+                    given.get(f"membrane.{name}"),
+                    gains,
+                    loop,
+                    given.get("spikes"),
+                )
+            spikes = _batch_major(sent)
+            if trace is not None:
+                trace.layers[name] = LayerTrace(_batch_major(heard), spikes)
+        assert spikes is not None
+        after["spikes"] = spikes[-1]
+        instant = self._head(spikes.flatten(0, 1), task.repeat(steps)).unflatten(0, (steps, batch))
+        value = given.get("values", torch.zeros_like(instant[0]))
+        values = []
+        for number in range(steps):
+            value = self.config.beta * value * going[number][:, None] + instant[number]
+            values.append(value)
+        after["values"] = value
+        return torch.stack(values), {name: one.detach() for name, one in after.items()}
 
     def _mixed(self, rate: Tensor, task: Tensor) -> Tensor:
         """What reaches the head: the experts of each sample, weighed by its task."""

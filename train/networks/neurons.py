@@ -11,7 +11,7 @@ from typing import Any
 
 import snntorch as snn
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mtspark.train.networks.config import NeuronConstants
 
@@ -135,3 +135,40 @@ def run_layer(
     run = _all_steps_compiled if compiled else _all_steps
     with torch.autocast(currents.device.type, enabled=False):
         return run(currents, neuron.constants, time_steps)
+
+
+def run_episode(
+    neuron: DeployableLeaky,
+    currents: Tensor,
+    going: Tensor,
+    mem: Tensor | None = None,
+    gains: Tensor | None = None,
+    loop: nn.Module | None = None,
+    before: Tensor | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Run one layer over decisions of one step each, between which its state lasts.
+
+    Args:
+        neuron: the layer's neuron model.
+        currents: (decisions, batch, ...).
+        going: (decisions, batch) 0 where an episode begins, and the state is at rest; else 1.
+        mem: membranes after the decision before; None: rest.
+        gains: (batch, ...) factors on all that arrives; None: 1.
+        loop: what the layer hears of its own spikes of the decision before.
+        before: these spikes, (batch, ...); None: none.
+
+    Returns:
+        Currents with what came round the loop, spikes (decisions, batch, ...) and the last
+        membranes.
+    """
+    mem = torch.zeros_like(currents[0]) if mem is None else mem
+    spike = torch.zeros_like(currents[0]) if before is None or loop is None else before
+    heard, sent = [], []
+    for current, on in zip(currents, going, strict=True):
+        last = on.view(-1, *[1] * (current.dim() - 1))
+        arriving = current if loop is None else current + loop(spike * last)
+        arriving = arriving if gains is None else arriving * gains
+        spike, mem = step(arriving, mem * last, neuron.constants)
+        heard.append(arriving)
+        sent.append(spike)
+    return torch.stack(heard), torch.stack(sent), mem

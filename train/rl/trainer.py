@@ -27,6 +27,7 @@ from mtspark.train.rl.cuts import Cuts
 from mtspark.train.rl.distil import load_teachers
 from mtspark.train.rl.exploration import Exploration, RandomActions
 from mtspark.train.rl.pathways import Pathways, Scored
+from mtspark.train.rl.recall import Recall
 from mtspark.train.rl.recent import RecentPlay
 from mtspark.train.rl.schedule import Schedule, linear_fall
 from mtspark.train.rl.start import check_actions, start_network, start_tasks
@@ -67,6 +68,7 @@ class Trainer(ABC):
         alone: lets each task find its path alone first; None without.
         care: measures plasticity, and renews dormant neurons.
         recent: the decisions of the last update, for these two.
+        recall: state that survives decisions; None of a network that keeps none.
     """
 
     def __init__(self, config: TrainConfig, *, resumed: bool = False) -> None:
@@ -117,6 +119,11 @@ class Trainer(ABC):
         self.progress = TrainingProgress()
         self._learned_task = self.active[0]
         self.games = Games(config, self.tasks)
+        self.recall = (
+            Recall(self.network, config.copies[0], self.values.mask, self.device)
+            if config.network.stateful
+            else None
+        )
         self.restart_games()
         if self.alone is not None:
             self.alone.begin(self.learned())
@@ -145,6 +152,8 @@ class Trainer(ABC):
         seeds = np.random.SeedSequence([self.config.seed, self.progress.steps])
         self.generator = np.random.default_rng(seeds)
         self.games.restart(self.generator)
+        if self.recall is not None:
+            self.recall.restart()
         torch.manual_seed(int(self.generator.integers(0, 2**30)))
 
     def task_of_copy(self) -> Tensor:
@@ -157,7 +166,12 @@ class Trainer(ABC):
 
     def greedy(self, frames: Tensor, task: Tensor) -> Tensor:
         """(copies,) best allowed actions of the games that play now, on what they show."""
-        values, allowed = self.values(self.network, frames, task), self.games.allowed(self.active)
+        values = (
+            self.values(self.network, frames, task)
+            if self.recall is None
+            else self.recall.values(frames, task)
+        )
+        allowed = self.games.allowed(self.active)
         if allowed is not None:
             values = mask_illegal(values, allowed.to(self.device))
         return values.argmax(1)
@@ -177,6 +191,8 @@ class Trainer(ABC):
             [self.games[index].allowed for index in active],
         )
         steps = self.games.step(active, actions)
+        if self.recall is not None:
+            self.recall.advance(torch.from_numpy(np.concatenate([one.valid for one in steps])))
         rewards = self.games.learned_rewards(active, steps)
         turn = Turn(frames, greedy, torch.from_numpy(actions), torch.from_numpy(rewards), steps)
         self.recent.see(turn, task, self.progress.updates)
@@ -326,6 +342,7 @@ class Trainer(ABC):
             **self.cuts.state(),
             **({} if self.pathways is None else self.pathways.state()),
             **({} if self.alone is None else self.alone.state()),
+            **({} if self.recall is None else self.recall.state()),
             **self.random_actions.state(),
             **self.games.state(),
         }
@@ -367,6 +384,8 @@ class Trainer(ABC):
             self.restart_games()
             return ("the checkpoint is of a version that kept no running games: they start afresh",)
         others = self.games.replay(state, on_decision)
+        if self.recall is not None and not others:
+            self.recall.restore(state)
         self.generator.bit_generator.state = json.loads(state["generator"])
         torch.set_rng_state(state["torch_generator"])
         self.random_actions.restore(state)

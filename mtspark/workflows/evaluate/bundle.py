@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from mtspark.core.backend import Moment
 from mtspark.core.environments import (
     GameProtocol,
@@ -243,6 +245,7 @@ def pair_of_rows(
     shares = ShareCounter(network)
     players = _players(bundle)
     floats = BackendName.TORCH in players
+    followed: list[int] = []
     with open_backend(BackendName.TORCH, bundle, task) if floats else nullcontext() as torch_agent:
 
         def ask_torch(moment: Moment) -> None:
@@ -250,6 +253,12 @@ def pair_of_rows(
             shares.add(moment.decision.activity.window, moment.frames, moment.episodes)
             if torch_agent is None:
                 return
+            playing = moment.episodes.tolist()
+            if not set(playing) <= set(followed):
+                torch_agent.start(len(playing))
+            elif playing != followed:
+                torch_agent.keep(np.array([followed.index(one) for one in playing]))
+            followed[:] = playing
             answer = torch_agent.decide(moment.frames, index)
             chosen = chosen_actions(answer.values, known, moment.masks)
             agree = same_actions(chosen, moment.actions, box_of(known))
