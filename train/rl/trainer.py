@@ -71,6 +71,8 @@ class Trainer(ABC):
         recall: state that survives decisions; None of a network that keeps none.
     """
 
+    recall: Recall | None = None
+
     def __init__(self, config: TrainConfig, *, resumed: bool = False) -> None:
         self.device = prepare_torch(config.device, config.seed, config.threads)
         self.config = config
@@ -119,11 +121,9 @@ class Trainer(ABC):
         self.progress = TrainingProgress()
         self._learned_task = self.active[0]
         self.games = Games(config, self.tasks)
-        self.recall = (
-            Recall(self.network, config.copies[0], self.values.mask, self.device)
-            if config.network.stateful
-            else None
-        )
+        if config.network.stateful:
+            copies = config.copies[0]
+            self.recall = Recall(self.network, copies, self.values.mask, self.device)
         self.restart_games()
         if self.alone is not None:
             self.alone.begin(self.learned())
