@@ -21,6 +21,8 @@ from mtspark.core.executor.pool import Deaths
 from mtspark.core.executor.work import perform
 from mtspark.core.interrupts import heeded_interrupts
 
+OTHER_VERSION = "Version mismatch"
+"""What Ray says first where the cluster's Ray or Python is not ours."""
 KNOCK_S = 5.0
 """For a cluster to take a connection."""
 
@@ -57,6 +59,8 @@ class RayPool:
 
     def _connect(self, cluster: str | None) -> None:
         address = cluster or os.environ.get("RAY_ADDRESS")
+        # A cluster that starts for this command reports to nobody, unless the user says so.
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
         try:
             if address is not None:
@@ -66,9 +70,15 @@ class RayPool:
             raise missing("ray", "Ray") from error
         except (ConnectionError, RuntimeError, ValueError, OSError) as error:
             self._leave()
+            where, reason = address or "this computer", one_line(error, 160)
+            if OTHER_VERSION in str(error):
+                raise BackendFailedError(
+                    f"--executor ray: the cluster at {where} has another Ray or Python ({reason}); "
+                    "install there what is installed here"
+                ) from error
             raise BackendFailedError(
-                f"--executor ray: no cluster answers at {address or 'this computer'} "
-                f"({one_line(error, 100)}); start one with `ray start --head`"
+                f"--executor ray: no cluster answers at {where} ({reason}); start one with "
+                "`ray start --head`"
             ) from error
 
     def __enter__(self) -> RayPool:
