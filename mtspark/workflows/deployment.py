@@ -28,6 +28,9 @@ from mtspark.workflows.evaluate import (
     evaluate_bundle,
     evaluate_checkpoint,
     evaluate_data,
+    evaluation_json,
+    keep_evaluation,
+    stored_evaluation,
 )
 from mtspark.workflows.export import (
     Export,
@@ -87,6 +90,7 @@ class Deployment:
         self._export, self._stored = export, bundle
         self._scratch: tempfile.TemporaryDirectory[str] | None = None
         self._last: Callable[[AnyPath], Bill] | None = None
+        self._evaluated: DataEvaluation | None = None
 
     def __repr__(self) -> str:
         """Name, sizes, and where it lies."""
@@ -234,6 +238,8 @@ class Deployment:
     ) -> DataEvaluation:
         """Compare the class of the largest value with labels, in floats and on the chip.
 
+        :meth:`report` shows the latest result.
+
         Args:
             x, task, backend, batch_size, time_first, progress: as for :meth:`run`.
             y: an index of a class for each sample; left out where `x` is a DataLoader of pairs.
@@ -261,6 +267,7 @@ class Deployment:
             time_first=time_first,
             progress=progress,
         )
+        self._evaluated = result
         return self._counted(result)
 
     @with_python_names
@@ -573,15 +580,22 @@ class Deployment:
             progress: called at every decision.
 
         Raises:
-            BadRequestError: the network is no agent, or a task that does not exist.
+            BadRequestError: there is nothing to show: no game, no data, and nothing was evaluated;
+                or a task that does not exist.
             BadFileError: the page cannot be written.
         """
-        if bundles.AGENT not in self.bundle.files:
-            raise BadRequestError(
-                f"{self.network.name}: a page shows the games or image sets of an agent, and this "
-                "network is none; run() shows its values and spikes, evaluate() its accuracy, "
-                "energy() its bill and map() its cores"
-            )
+        if self._evaluated is not None and data is None:
+            # What this object evaluated is as good as what the bundle keeps of the command line.
+            values = evaluation_json(self._evaluated, "data in memory", DEFAULT_CARD)
+            keep_evaluation(self.bundle, self._evaluated, values)
+            self._evaluated = None
+        elif data is None and bundles.AGENT not in self.bundle.files:
+            names = [task.name for task in self.network.tasks]
+            if not any(stored_evaluation(self.bundle, name) for name in names):
+                raise BadRequestError(
+                    f"{self.network.name}: plays no game and was not evaluated yet; call "
+                    "evaluate(x, y) first, or give data"
+                )
         from mtspark.workflows.report import report
 
         return report(

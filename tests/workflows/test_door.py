@@ -256,10 +256,26 @@ def test_a_backend_that_does_not_exist_and_energy_of_nothing(tmp_path: Path) -> 
         chip.run(SERIES, backend="torch")
     with pytest.raises(ValueError, match="plays no game"):
         chip.play("default")
-    with pytest.raises(ValueError, match="a page shows the games or image sets of an agent"):
+    with pytest.raises(ValueError, match="was not evaluated yet; call evaluate"):
         chip.report(tmp_path / "page.html")
     assert "in memory" in repr(chip)
     assert chip.folder is None
+
+
+@pytest.mark.slow
+def test_a_network_that_was_evaluated_has_a_page(tmp_path: Path) -> None:
+    chip = mtspark.export(Three(), sample=SERIES, time_steps=4, name="three")
+    labels = np.zeros(len(SERIES), np.int64)
+    result = chip.evaluate(SERIES, labels)
+    page = chip.report(tmp_path / "page.html")
+    score = page.to_json()["tasks"][0]["score"]
+    assert score["chip"] == result.accuracy
+    assert score["count"] == len(labels)
+    saved = chip.save(tmp_path / "three.deploy")
+    again = mtspark.load_bundle(saved)
+    again.evaluate(SERIES, labels)
+    again.report(tmp_path / "again.html")
+    assert mtspark.load_bundle(saved).report(tmp_path / "kept.html").page.is_file()
 
 
 def test_a_saved_bundle_is_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
