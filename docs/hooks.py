@@ -183,5 +183,8 @@ def on_files(files: Any, config: Any) -> Any:
 
 
 def on_page_content(html: str, page: Any, config: Any, files: Any) -> str:
-    """Show the roles of docstrings, as in :meth:`run`, as plain code."""
+    """Show the roles of docstrings, as in :meth:`run`, as plain code; mend links of notebooks."""
+    if page.file.src_uri.endswith(".ipynb"):
+        # Their Markdown is not that of a page, so its links are not turned into the site's.
+        html = re.sub(r'href="(?!\w+:)([^"#]+)\.(?:ipynb|md)([#"])', r'href="\1.html\2', html)
     return re.sub(r":(?:func|meth|class|mod|attr):(?=<code>)", "", html)
