@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -30,10 +31,11 @@ from mtspark.sim.backends.reference import ReferenceChip
 from mtspark.sim.counts import Counter
 from mtspark.sim.device import mean_bill
 from mtspark.sim.energy import DEFAULT_CARD, load_card
+from mtspark.sim.hil import FaultKind, Faults, FaultyChip
 from mtspark.sim.play import play
 from mtspark.workflows.watch import Served, Session, WatchRequest, served_page, server
 from mtspark.workflows.watch.ring import KEPT, Ring
-from mtspark.workflows.watch.session import _Ended
+from mtspark.workflows.watch.session import _BreakableChip, _Ended
 from tests.support.lamp import COLOURS, STEPS, lamp_network, registered_lamp
 
 TASK = "Lamp-v0"
@@ -240,6 +242,28 @@ def test_a_broken_chip_plays_from_the_next_decision_on_and_is_healed() -> None:
             continue
         assert message["spikes"] == healthy["spikes"]
         assert message["values"] == healthy["values"]
+
+
+def test_a_broken_chip_is_that_of_hardware_in_the_loop() -> None:
+    network, faults = lamp_network(), Faults({FaultKind.DROPPED_SPIKES: 0.5})
+    healthy, broken = ReferenceChip(network), FaultyChip(network, faults, 1)
+    orders = [(Faults(), 0), *[(faults, 1)] * 8, (Faults(), 2)]
+    turns = iter(orders)
+    chip = _BreakableChip(SimpleNamespace(take_turn=lambda: next(turns)), network, healthy)  # type: ignore[arg-type]
+    chip.start(1)
+    draw = np.random.default_rng(0)
+    for number, (now, _) in enumerate(orders):
+        frames = draw.integers(0, 2, (1, *network.input.shape)).astype(np.uint8)
+        found = chip.decide(frames, 0, trace=True)
+        if now.rates:
+            broken.begin(number)
+            wanted = broken.decide(frames, 0, trace=True)
+        else:
+            wanted = ReferenceChip(network).decide(frames, 0, trace=True)
+        assert found.trace is not None
+        assert wanted.trace is not None
+        for name, spikes in wanted.trace.spikes.items():
+            assert np.array_equal(found.trace.spikes[name], spikes), number
 
 
 @pytest.mark.slow
