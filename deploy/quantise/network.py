@@ -91,7 +91,7 @@ def quantise_exactly(
     frames = FrameInput(
         shape=(),
         payload_bits=(8 if tasks else 0) if payload_bits is None else payload_bits,
-        held=network.stateful or bool(tasks) if held is None else held,
+        held=network.stateful or (bool(tasks) if held is None else held),
         # A game's frames are bytes, whatever the network took them for.
         scale=1.0 if protocol is not None else network.input.scale,
         signed=network.input.signed,

@@ -25,11 +25,22 @@ from mtspark.core.chip_network import (
 )
 from mtspark.core.errors import BadNetworkError, BadRequestError
 from mtspark.core.files import save_onnx
+from mtspark.core.float_network import (
+    FloatConnection,
+    FloatInput,
+    FloatKind,
+    FloatNetwork,
+    FloatOutput,
+    FloatPopulation,
+    OutputKind,
+    leaky_population,
+    run_float,
+)
 from mtspark.deploy.formats import in_chip_units, integer_model
 from mtspark.deploy.formats.netx import netx_layers
 from mtspark.deploy.lava import check_fits_lava, installed_lava
 from mtspark.deploy.prune import prune_network
-from mtspark.deploy.quantise import headroom
+from mtspark.deploy.quantise import headroom, quantise
 from mtspark.sim.backends import LavaBackend, OnnxChip, ReferenceChip
 from mtspark.sim.engine import EngineChip
 from tests.support.engine_checks import assert_same
@@ -420,3 +431,89 @@ def test_a_leak_bounds_by_its_fixed_point_and_no_leak_by_nothing() -> None:
     kept = replace(net.populations[0], membrane_decay=0)
     never = headroom(replace(net, populations=(kept, net.populations[1])))[0]
     assert not never.proven
+
+
+@pytest.mark.parametrize("lags", [(1, 1), (2, 1), (1, 2)])
+def test_float_networks_become_the_chip_s_with_loops_as_tight_as_a_decision(
+    lags: tuple[int, int],
+) -> None:
+    """Ternary weights and halved membranes are exact: every spike is the float simulator's."""
+    generator = np.random.default_rng(sum(lags))
+
+    def layer(name: str, size: int, thresholds: float | None) -> FloatPopulation:
+        wanted = None if thresholds is None else np.full((1, size), thresholds)
+        return leaky_population(name, (size,), membrane_keep=0.5, thresholds=wanted)
+
+    def link(source: str, target: str, shape: tuple[int, int], delay: int = 0) -> FloatConnection:
+        weights = generator.integers(-1, 2, shape).astype(float)
+        name = f"{source}->{target}"
+        return FloatConnection(name, source, target, FloatKind.DENSE, weights, delay=delay)
+
+    floats = FloatNetwork(
+        name="loops",
+        input=FloatInput((5,)),
+        populations=(layer("one", 8, 0.75), layer("two", 8, 0.75), layer("out", 3, None)),
+        connections=(
+            link(INPUT, "one", (8, 5)),
+            link("one", "two", (8, 8)),
+            link("two", "one", (8, 8), lags[0]),
+            link("two", "two", (8, 8), lags[1]),
+            link("two", "out", (3, 8)),
+        ),
+        output=FloatOutput("out", OutputKind.MEMBRANE),
+        time_steps=1,
+        stateful=True,
+    )
+    network = quantise(floats)
+    whole = network.depth + 1
+    delays = {one.name: one.delay for one in network.connections if one.recurrent}
+    assert delays == {
+        "two->one": lags[0] * whole - 2,
+        "two->two": lags[1] * whole - 1,
+    }
+    frames = (generator.random((6, 4, 5)) < 0.5).astype(np.uint8)
+    run = run_float(floats, frames.astype(float))
+    chip, fired = ReferenceChip(network), 0
+    for number, frame in enumerate(frames):
+        decision = chip.decide(frame, 0, trace=True)
+        assert decision.trace is not None
+        for name in ("one", "two"):
+            spikes = decision.trace.spikes[name][network.depths[name]]
+            assert np.array_equal(spikes, run.spikes[name][number] > 0), (number, name)
+            fired += int(spikes.sum())
+        assert np.allclose(decision.values, run.membranes["out"][number], atol=1e-9)
+    assert fired > 20
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"membrane_keep": 1.0}, "layer 'hidden': membranes keep 1 of .* give them a leak"),
+        ({"initial_membrane": 0.5}, "a state that does not begin at 0"),
+    ],
+)
+def test_float_networks_that_no_episode_bears_are_refused(
+    change: dict[str, float], text: str
+) -> None:
+    fields: dict[str, Any] = {"membrane_keep": 0.5, "thresholds": np.ones((1, 2)), **change}
+    weights = np.ones((2, 2))
+    floats = FloatNetwork(
+        name="refused",
+        input=FloatInput((2,)),
+        populations=(
+            leaky_population("hidden", (2,), **fields),
+            leaky_population("out", (2,), membrane_keep=0.5),
+        ),
+        connections=(
+            FloatConnection("in", INPUT, "hidden", FloatKind.DENSE, weights),
+            FloatConnection("up", "hidden", "out", FloatKind.DENSE, weights),
+        ),
+        output=FloatOutput("out", OutputKind.MEMBRANE),
+        time_steps=1,
+        stateful=True,
+    )
+    with pytest.raises(BadNetworkError, match=text):
+        quantise(floats)
+    counted = replace(floats, output=FloatOutput("hidden", OutputKind.SPIKES))
+    with pytest.raises(BadNetworkError, match="output 'hidden' is spikes of several steps"):
+        quantise(counted)

@@ -162,6 +162,7 @@ def test_a_first_decision_is_that_of_a_network_of_one_step_without_memory() -> N
         assert not torch.allclose(gone_on[0], expected, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_it_is_exported_and_plays_as_it_does_in_torch(agent: Agent, tmp_path: Path) -> None:
     deployed = mtspark.export(agent)
     network = deployed.network
@@ -190,6 +191,41 @@ def test_it_is_exported_and_plays_as_it_does_in_torch(agent: Agent, tmp_path: Pa
             refused()
 
 
+def test_its_graph_says_that_state_survives(agent: Agent, tmp_path: Path) -> None:
+    """The float graph of a bundle, exported again, gives the same integers."""
+    deployed = mtspark.export(agent)
+    deployed.save(tmp_path / "bundle")
+    again = mtspark.export(tmp_path / "bundle" / "graph.CartPole-v1.nir", input_bits=8).network
+    assert again.stateful
+    for link in deployed.network.connections:
+        (same,) = (
+            one
+            for one in again.connections
+            if one.target == link.target and one.recurrent == link.recurrent
+        )
+        assert np.array_equal(same.weights, link.weights)
+        assert same.delay == link.delay
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"formats": ["nir"]},
+        {"formats": ["netx"]},
+        {"prune": True},
+        {"palette": 4},
+        {"calibrate": "mse"},
+    ],
+)
+def test_what_takes_decisions_alone_is_refused_at_export(
+    agent: Agent, tmp_path: Path, options: dict[str, Any]
+) -> None:
+    with pytest.raises(BadRequestError, match="its state survives decisions, and ") as problem:
+        mtspark.export(agent, **options).save(tmp_path / "bundle")
+    assert str(problem.value).count("\n") == 0
+    assert not (tmp_path / "bundle").exists()
+
+
 @pytest.mark.parametrize(
     ("network", "text"),
     [
@@ -216,6 +252,7 @@ def test_what_it_cannot_learn_with(changes: dict[str, Any], text: str) -> None:
         config_of(recipe(**changes))
 
 
+@pytest.mark.slow
 def test_what_is_learned_from_is_what_was_played() -> None:
     """Over rollouts in which episodes end, and in which the state goes on from the one before."""
     config = config_of(recipe(rollout_steps=24, network={"hidden": 16}))
