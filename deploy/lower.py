@@ -150,8 +150,8 @@ def _refuse_what_no_episode_has(network: FloatNetwork, helpers: list[str]) -> No
     """Refuse what a network whose state survives decisions cannot have."""
     if network.output.kind is not OutputKind.MEMBRANE:
         raise BadNetworkError(
-            f"output {network.output.population!r} is {network.output.kind.value} of several steps, "
-            "and state survives decisions of one step; read a membrane that leaks"
+            f"output {network.output.population!r} is {network.output.kind.value} of several "
+            "steps, and state survives decisions of one step; read a membrane that leaks"
         )
     if ONSET in helpers:
         raise BadNetworkError(
