@@ -20,10 +20,12 @@ from mtspark.core.environments import Sampling
 from mtspark.core.errors import BadFileError, BadRequestError
 from mtspark.core.executor import Job, Package
 from mtspark.core.executor.work import Answer, perform
+from mtspark.core.files import Policy, current_policy, set_policy
 from mtspark.core.progress import Progress
 from mtspark.deploy.bundle import Bundle, load_bundle
 from mtspark.sim.hil import Faults, Hold, Jitter, Loop, Setting, Timing, new_key
 from mtspark.sim.hil.faults import FaultKind
+from mtspark.train.checkpoint import load_agent, save_agent
 from mtspark.workflows.backends import BackendName
 from mtspark.workflows.evaluate import EvaluationRequest, evaluate_bundle, evaluate_checkpoint
 from mtspark.workflows.hil import HilRequest, elsewhere, hil
@@ -248,6 +250,43 @@ def test_a_run_whose_worker_is_killed_is_the_run(cartpole: Bundle, own_cache: Pa
     killer.join()
     assert timeless(there.to_json()) == timeless(here.to_json())
     assert list(own_cache.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_workers_play_an_environment_of_the_users_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = tmp_path / "own_poles.py"
+    entry = "gymnasium.envs.classic_control:CartPoleEnv"
+    module.write_text(
+        "import gymnasium\n"
+        f"gymnasium.register('OwnPole-v0', entry_point={entry!r}, max_episode_steps=40)\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    before = current_policy()
+    set_policy(Policy(before.limits, trust=True))
+    try:
+        agent = load_agent(AGENTS / "cartpole" / "cartpole.pt")
+        (task,) = agent.tasks
+        assert task.environment is not None
+        own = replace(task.environment, id="own_poles:OwnPole-v0", max_steps=0)
+        save_agent(
+            replace(agent, tasks=(replace(task, game=own.id, environment=own),)),
+            tmp_path / "own.pt",
+        )
+        mtspark.export(tmp_path / "own.pt").save(tmp_path / "own.deploy")
+        bundle = load_bundle(tmp_path / "own.deploy")
+        assert package_of(bundle).modules == ("own_poles",)
+        here = run_games(bundle, task.name, episodes=6)
+        there = run_games(bundle, task.name, episodes=6, executor="processes:2")
+        assert [one.decisions for one in there.run.episodes] == [40] * 6
+        assert timeless(there.to_json()) == timeless(here.to_json())
+        set_policy(Policy(before.limits, trust=False))
+        assert package_of(bundle).modules == ()
+        with pytest.raises(BadRequestError, match="add --trust"):
+            run_games(bundle, task.name, episodes=6, executor="processes:2")
+    finally:
+        set_policy(before)
 
 
 @pytest.mark.slow
