@@ -20,7 +20,7 @@ from mtspark.sim.backends import ReferenceChip
 from mtspark.sim.engine import EngineChip
 from mtspark.sim.play import play
 from mtspark.train.checkpoint import load_agent
-from mtspark.train.config import TrainConfig, config_to_json, notes, to_config
+from mtspark.train.config import TrainConfig, config_of, config_to_json, notes, to_config
 from mtspark.train.networks import mask_illegal
 from mtspark.train.rl.run import make_trainer, train
 from tests.support.worlds import register_door
@@ -413,6 +413,19 @@ LEARNS = {
     "ppo": {"critic_layers": [64, 64]},
     "network": {"hidden": 64, "dendrite_segments": 0, "time_steps": 4},
 }
+
+
+def test_the_papers_benchmark_is_a_recipe() -> None:
+    """Rollouts of 2,000 decisions a task in minibatches of 250, as its text says."""
+    pytest.importorskip("minigrid")
+    path = Path(__file__).parents[3] / "examples" / "recipes" / "minigrid-mt3-ppo.toml"
+    made = config_of(path)
+    assert isinstance(made, TrainConfig)
+    assert made.copies[0] * made.rollout_steps == 2_000
+    assert sum(made.copies) * made.rollout_steps == 250 * made.minibatches
+    assert (made.epochs, made.trace, made.ppo.clip, made.ppo.entropy) == (8, 0.95, 0.2, 0.01)
+    # Of the default method, nothing is without effect.
+    assert not [note for note in notes(made) if "no effect" in note]
 
 
 @pytest.mark.slow
