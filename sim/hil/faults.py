@@ -249,6 +249,8 @@ class FaultyChip(ReferenceChip):
         sent = dict(self._sent)
         for population in self.network.populations:
             name = population.name
+            if self.network.stateful and step != self.network.depths[name]:
+                continue  # It holds, and nothing asks whether it fires.
             sent[name] = self._break(name, self._fired[name])
         self._sent = self._history[0] = sent
 

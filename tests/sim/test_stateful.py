@@ -43,6 +43,7 @@ from mtspark.deploy.prune import prune_network
 from mtspark.deploy.quantise import headroom, quantise
 from mtspark.sim.backends import LavaBackend, OnnxChip, ReferenceChip
 from mtspark.sim.engine import EngineChip
+from mtspark.sim.hil.faults import FaultKind, Faults, FaultyChip
 from tests.support.engine_checks import assert_same
 from tests.support.networks import (
     dense,
@@ -517,3 +518,15 @@ def test_float_networks_that_no_episode_bears_are_refused(
     counted = replace(floats, output=FloatOutput("hidden", OutputKind.SPIKES))
     with pytest.raises(BadNetworkError, match="output 'hidden' is spikes of several steps"):
         quantise(counted)
+
+
+def test_a_stuck_neuron_fires_in_its_window_alone() -> None:
+    """Both neurons are stuck at firing: once a decision, however many steps that takes."""
+    chip = FaultyChip(remembering(), Faults({FaultKind.STUCK_1: 1.0}), 0)
+    chip.start(1)
+    for number in range(3):
+        chip.begin(number)
+        activity = chip.decide(np.zeros((1, 1), np.uint8), 0).activity
+        for name in ("hidden", "out"):
+            assert activity.window[name].tolist() == [[1]]
+            assert activity.drain[name].tolist() == [[0]]
