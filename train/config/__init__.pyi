@@ -23,3 +23,4 @@ from .sac import why_not_learned as why_not_learned
 from .sizes import check_sizes as check_sizes
 from .sizes import replay_places as replay_places
 from .stored import config_to_json as config_to_json
+from .tasks import run_environments as run_environments

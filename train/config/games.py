@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
 
-from mtspark.core.environments import Environment, GameProtocol, is_world, why_not_playable
+from mtspark.core.environments import Environment, GameProtocol, why_not_playable
 from mtspark.train.config.checks import (
     LARGEST_BATCH,
     MOST_PASSES,
@@ -20,6 +20,7 @@ from mtspark.train.config.plasticity import PlasticityConfig
 from mtspark.train.config.ppo import PpoConfig
 from mtspark.train.config.pruning import PruningConfig
 from mtspark.train.config.sac import SacConfig
+from mtspark.train.config.tasks import TaskContext, are_worlds
 from mtspark.train.networks import NetworkConfig
 
 PER_GAME = (
@@ -104,7 +105,11 @@ class TrainConfig:
         switch_every_steps: of the schedule interval.
         switch_episodes, switch_change: of the schedule performance.
         games: ALE games, or ids of gymnasium's environments, in the order of the task context.
-        environments: settings of these environments, by their id; the others have their defaults.
+        environments: settings of these environments, by their name or id; the others have their
+            defaults.
+        task_context: how the network is told which of several environments it plays: dendrites
+            (thresholds of its own; where the network has them), one_hot (a flag of each task in
+            what it sees) or both.
         total_steps: agent decisions over all games. Learning rate and lessons fall over all of
             them; with the schedule sequential, anew over each game's share. A run that is resumed
             with another number keeps the falls that it began with: in decisions beyond them,
@@ -176,6 +181,7 @@ class TrainConfig:
 
     games: tuple[str, ...] = ("pong",)
     environments: tuple[Environment, ...] = ()
+    task_context: TaskContext = "dendrites"
     algorithm: Literal["pqn", "dqn", "sac", "ppo"] = "pqn"
     schedule: Literal["interleaved", "sequential", "interval", "performance"] = "interleaved"
     switch_every_steps: int = 100_000
@@ -292,20 +298,39 @@ class TrainConfig:
 
     def _check_worlds(self) -> None:
         """Check that environments fit each other and the network."""
-        strangers = [one.id for one in self.environments if one.id not in self.games]
-        ids = [one.id for one in self.environments]
-        if strangers or len(set(ids)) < len(ids):
-            raise ValueError(f"environments has {ids} for the games {list(self.games)}")
-        worlds = [name for name in self.games if is_world(name)]
-        if worlds and len(worlds) < len(self.games):
+        names = [one.key for one in self.environments]
+        strangers = [name for name in names if name not in self.games]
+        if strangers or len(set(names)) < len(names):
+            raise ValueError(f"environments has {names} for the games {list(self.games)}")
+        worlds = are_worlds(self.games, self.environments)
+        if any(worlds) and not all(worlds):
             raise ValueError(
                 f"games {list(self.games)}: ALE's games and environments see other things; train "
                 "an agent for each"
             )
-        if bool(worlds) == (self.network.input == "pixels"):
+        self._check_context()
+        if any(worlds) == (self.network.input == "pixels"):
             seen = "pixels" if self.network.input != "pixels" else "values or spikes"
             raise ValueError(
                 f"network.input is {self.network.input!r}, {self.games[0]} is seen as {seen}"
+            )
+
+    def _check_context(self) -> None:
+        """Check that what tells tasks apart is there, and is needed."""
+        context, segments = self.task_context, self.network.dendrite_segments
+        if context == "dendrites":
+            return
+        if not self.worlds or len(self.games) == 1:
+            why = (
+                "one game has no other to be told from"
+                if len(self.games) == 1
+                else "games of ALE are seen as pixels"
+            )
+            raise ValueError(f"task_context is {context!r}, but {why}; leave it out")
+        if (context == "both") != bool(segments):
+            raise ValueError(
+                f"task_context is {context!r}, network.dendrite_segments {segments}: one_hot has "
+                "none, both at least 1"
             )
 
     def _check_favoured_action(self) -> None:
@@ -511,7 +536,7 @@ class TrainConfig:
     @property
     def worlds(self) -> bool:
         """Whether the games are environments of gymnasium rather than ALE's."""
-        return is_world(self.games[0])
+        return are_worlds(self.games[:1], self.environments)[0]
 
     @property
     def decisions_of_a_game(self) -> int:

@@ -28,6 +28,7 @@ from mtspark.train.config.games import TrainConfig
 from mtspark.train.config.images import ImageConfig, check_image_config
 from mtspark.train.config.ppo import why_not_together
 from mtspark.train.config.sac import why_not_learned
+from mtspark.train.config.tasks import run_environments
 from mtspark.train.networks import (
     HIDDEN,
     NEURONS,
@@ -211,9 +212,13 @@ def _implied(fields: dict[str, Any], schema: type[RunConfig], where: str) -> dic
         standard = ImageConfig()
         return {**asdict(standard.network), "tasks": len(fields.get("tasks", standard.tasks))}
     games = fields.get("games", ())
-    if games and all(isinstance(name, str) and is_world(name) for name in games):
-        settings, algorithm = fields.get("environments", ()), fields.get("algorithm", "pqn")
-        return _implied_by_worlds(games, settings, str(algorithm), where)
+    settings = fields.get("environments", ())
+    if games and all(isinstance(name, str) for name in games):
+        named = [one.get("name") for one in settings if isinstance(one, dict)]
+        if all(name in named or is_world(name) for name in games):
+            algorithm = str(fields.get("algorithm", "pqn"))
+            context = fields.get("task_context", TrainConfig.task_context)
+            return _implied_by_worlds(games, settings, algorithm, context, where)
     protocol = fields.get("protocol", {})
     if not isinstance(protocol, dict):
         protocol = {}
@@ -223,7 +228,9 @@ def _implied(fields: dict[str, Any], schema: type[RunConfig], where: str) -> dic
     return {**implied, **({"dueling": False} if fields.get("algorithm") == "ppo" else {})}
 
 
-def _implied_by_worlds(games: Any, settings: Any, algorithm: str, where: str) -> dict[str, Any]:
+def _implied_by_worlds(
+    games: Any, settings: Any, algorithm: str, context: Any, where: str
+) -> dict[str, Any]:
     """Fields of a network for environments, by what is found in their spaces.
 
     Raises:
@@ -235,8 +242,9 @@ def _implied_by_worlds(games: Any, settings: Any, algorithm: str, where: str) ->
     except ValidationError as error:
         problems = [_described(problem, Environment) for problem in error.errors()]
         raise BadRequestError(f"{where}: environments: " + "; ".join(problems)) from error
-    known = {one.id: one for one in environments}
-    tasks = [world_task(known.get(name, Environment(name))) for name in games]
+    told = context in ("one_hot", "both") and len(games) > 1
+    described = run_environments(games, environments, context if told else "dendrites")
+    tasks = [world_task(one) for one in described]
     for task in tasks:
         problem = why_not_learned(task, algorithm)
         if problem is not None:
@@ -257,6 +265,7 @@ def _implied_by_worlds(games: Any, settings: Any, algorithm: str, where: str) ->
         "actions": max(len(task.legal_actions) for task in tasks),
         "input": "values" if found[0].graded else "spikes",
         # Of numbers there is no best one, so no advantage over a mean; a policy has none, either.
+        **({"dendrite_segments": 0} if context == "one_hot" and told else {}),
         **({} if boxes == {None} and algorithm != "ppo" else {"dueling": False}),
     }
 

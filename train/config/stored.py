@@ -22,7 +22,7 @@ YOUNG = {
     "network": YOUNG_FIELDS,
     "plasticity": ("reset_every", "reset_most"),
 }
-YOUNG_TABLES = ("plasticity", "sac", "ppo")
+YOUNG_TABLES = ("plasticity", "sac", "ppo", "task_context")
 """Fields of tables, and tables, that a file names only where they differ from their default.
 
 Files of runs without them are those of before they existed.
@@ -36,6 +36,9 @@ def config_to_json(config: TrainConfig | ImageConfig) -> dict[str, Any]:
     for table in YOUNG_TABLES:
         if table in content and content[table] == standard[table]:
             del content[table]
+    for described in content.get("environments", ()):
+        if not described["name"]:
+            del described["name"]
     for table, names in YOUNG.items():
         for name in names:
             if table in content and content[table][name] == standard[table][name]:

@@ -7,15 +7,23 @@ from pathlib import Path
 
 import torch
 
-from mtspark.core.environments import Task, box_of
+from mtspark.core.environments import Task, box_of, task_for_game, world_task
 from mtspark.core.errors import BadRequestError
 from mtspark.train.checkpoint import load_agent
-from mtspark.train.config import TrainConfig, why_not_learned, why_not_together
+from mtspark.train.config import TrainConfig, run_environments, why_not_learned, why_not_together
 from mtspark.train.networks import MTSparkNetwork
 from mtspark.train.rl.collect import random_frames
 
 FAVOUR = 0.2
 """Of a favoured action's value; those of untrained networks differ by hundredths."""
+
+
+def run_tasks(config: TrainConfig) -> tuple[Task, ...]:
+    """Look at the games of a run, or at its environments, which may show which task they are."""
+    if not config.worlds:
+        return tuple(map(task_for_game, config.games))
+    described = run_environments(config.games, config.environments, config.task_context)
+    return tuple(map(world_task, described))
 
 
 def start_network(config: TrainConfig, tasks: tuple[Task, ...]) -> MTSparkNetwork:

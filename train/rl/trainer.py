@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mtspark.core.environments import Task, side_by_side, task_for_game, world_task
+from mtspark.core.environments import Task, side_by_side
 from mtspark.train.checkpoint import Agent
 from mtspark.train.config import TrainConfig, config_to_json
 from mtspark.train.networks import MTSparkNetwork, mask_illegal
@@ -30,7 +30,7 @@ from mtspark.train.rl.pathways import Pathways, Scored
 from mtspark.train.rl.recall import Recall
 from mtspark.train.rl.recent import RecentPlay
 from mtspark.train.rl.schedule import Schedule, linear_fall
-from mtspark.train.rl.start import check_actions, start_network, start_tasks
+from mtspark.train.rl.start import check_actions, run_tasks, start_network, start_tasks
 from mtspark.train.rl.turn import Turn
 from mtspark.train.rl.values import ActionValues
 from mtspark.train.runs import check_finite, descend, prepare_network, prepare_torch
@@ -76,13 +76,7 @@ class Trainer(ABC):
     def __init__(self, config: TrainConfig, *, resumed: bool = False) -> None:
         self.device = prepare_torch(config.device, config.seed, config.threads)
         self.config = config
-        settings = {one.id: one for one in config.environments}
-        self.tasks: tuple[Task, ...] = side_by_side(
-            tuple(
-                world_task(settings[game]) if game in settings else task_for_game(game)
-                for game in config.games
-            )
-        )
+        self.tasks: tuple[Task, ...] = side_by_side(run_tasks(config))
         check_actions(self.tasks, config)
         # A resumed run has its weights from its checkpoint; the agent that it started from may
         # be gone by then.

@@ -30,7 +30,9 @@ def check_request(config: RunConfig, folder: Path) -> None:
         BadFileError: the folder cannot be written, or its resume.pt is no checkpoint.
     """
     if isinstance(config, TrainConfig):
-        check_games(config.games)
+        # Environments with a name were looked at with the recipe.
+        named = [one.name for one in config.environments]
+        check_games(tuple(game for game in config.games if game not in named))
     check_writable(folder)
     check_run_held(config, folder)
     if isinstance(config, TrainConfig):

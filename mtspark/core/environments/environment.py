@@ -13,12 +13,17 @@ from typing import Any, ClassVar, Literal, NamedTuple
 
 from mtspark.core.errors import BadRequestError, one_line
 
+OWN_WRAPPERS = ("Jump", "TargetVelocity", "TaskOneHot")
+"""Of :mod:`mtspark.core.environments.wrappers`."""
 WRAPPERS = (
+    *OWN_WRAPPERS,
     *("ClipReward", "DelayObservation", "FilterObservation", "FlattenObservation"),
     *("FrameStackObservation", "MaxAndSkipObservation", "RescaleObservation", "StickyAction"),
     "TimeAwareObservation",
 )
-"""Of gymnasium.wrappers, those that a file may name: none of them writes files or calls code."""
+"""Those that a file may name, ours and of gymnasium.wrappers: none of them writes files or calls
+code."""
+NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 ENVIRONMENT_ID = re.compile(
     r"(?:(?P<module>[A-Za-z_][A-Za-z0-9_.]*):)?(?P<name>[A-Za-z0-9_./-]+-v[0-9]{1,6})"
@@ -115,7 +120,7 @@ class Observation:
 
 @dataclass(frozen=True)
 class Wrapper:
-    """One of gymnasium's wrappers, by its name in :data:`WRAPPERS`, and its arguments."""
+    """A wrapper, by its name in :data:`WRAPPERS`, and its arguments."""
 
     # An unknown field of a recipe's table is an error.
     __pydantic_config__: ClassVar = {"extra": "forbid"}
@@ -167,6 +172,8 @@ class Environment:
             its numbers. An action stands for one combination, of which the last number changes
             fastest.
         box: found likewise; None where an action is one of a list.
+        name: of the task in it; empty: that of its id. Tasks in one environment, with other
+            arguments or wrappers, need names.
         masked: found likewise: it says with every observation which actions it allows, as
             ``action_mask`` of its information or by a method ``action_masks``.
     """
@@ -187,6 +194,7 @@ class Environment:
     choices: tuple[int, ...] = ()
     box: ActionBox | None = None
     masked: bool = False
+    name: str = ""
 
     @property
     def module(self) -> str | None:
@@ -207,8 +215,13 @@ class Environment:
 
     @property
     def task_name(self) -> str:
-        """What a task in it is called: its name without a module, ``/`` as ``-``."""
-        return self.id.rpartition(":")[2].replace("/", "-")[:64]
+        """What a task in it is called; without a name its id without a module, ``/`` as ``-``."""
+        return self.name or self.id.rpartition(":")[2].replace("/", "-")[:64]
+
+    @property
+    def key(self) -> str:
+        """What the games of a recipe call it."""
+        return self.name or self.id
 
 
 class FieldProblem(NamedTuple):
@@ -246,6 +259,8 @@ def first_wrong(environment: Environment) -> FieldProblem | None:
     """The first field that no environment can have."""
     if not is_environment(environment.id):
         return FieldProblem("id", environment.id, "a name of gymnasium's, such as CartPole-v1")
+    if environment.name and NAME.fullmatch(environment.name) is None:
+        return FieldProblem("name", environment.name, "1 to 64 letters, digits, _, . or -")
     settings = {
         "arguments": environment.arguments,
         "wrappers": [wrapper.arguments for wrapper in environment.wrappers],

@@ -76,3 +76,4 @@ class EnvironmentEntry(Entry):
     choices: Annotated[list[Size], MaxLen(MOST_ACTIONS)] = Field(default_factory=list)
     box: BoxEntry | None = None
     masked: Annotated[bool, Strict()] = False
+    name: Annotated[Text, MaxLen(64)] = ""

@@ -23,7 +23,7 @@ from mtspark.core.errors import BadFileError, one_line
 VERSION = 1
 OPTIONAL = (
     *("arguments", "wrappers", "max_steps", "reward_range", "entries", "symbols", "choices"),
-    *("masked", "decision_delay", "box"),
+    *("name", "masked", "decision_delay", "box"),
 )
 """Fields that are not written at their default."""
 OPTIONAL_OF_OBSERVATION = ("parts", "frame", "start", "as_numbers")

@@ -19,6 +19,7 @@ from mtspark.core.arrays import Booleans, Floats
 from mtspark.core.environments.actions import resting_actions, shown_actions
 from mtspark.core.environments.environment import (
     MOST_VALUES,
+    OWN_WRAPPERS,
     Environment,
     Observation,
     Part,
@@ -171,6 +172,8 @@ def make_environment(environment: Environment, *, render: bool = False) -> gymna
     """
     import gymnasium
 
+    from mtspark.core.environments import wrappers
+
     _import_module(environment)
     if render and sys.platform == "linux" and not os.environ.get("DISPLAY"):
         # MuJoCo draws without a display by EGL only, and pygame by its dummy driver.
@@ -186,7 +189,8 @@ def make_environment(environment: Environment, *, render: bool = False) -> gymna
             **environment.arguments,
         )
         for wrapper in environment.wrappers:
-            made = getattr(gymnasium.wrappers, wrapper.name)(made, **wrapper.arguments)
+            owner = wrappers if wrapper.name in OWN_WRAPPERS else gymnasium.wrappers
+            made = getattr(owner, wrapper.name)(made, **wrapper.arguments)
     except Exception as error:
         # An environment is code of others: whatever it raises, it could not be made.
         raise _not_made(environment, error) from error

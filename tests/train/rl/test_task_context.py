@@ -1,0 +1,192 @@
+"""Tasks that are told apart by a flag in what they see, and tasks of one environment by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from gymnasium import spaces
+
+import mtspark
+from mtspark.core.environments import Environment, Wrapper, tasks_from_json, tasks_to_json
+from mtspark.core.environments.worlds import make_environment, world_task
+from mtspark.core.environments.wrappers import TaskOneHot
+from mtspark.core.errors import BadRequestError
+from mtspark.sim.backends import ReferenceChip
+from mtspark.sim.engine import EngineChip
+from mtspark.sim.play import play
+from mtspark.train.config import TrainConfig, config_to_json, to_config
+from mtspark.train.rl.run import make_trainer, train
+from tests.support.worlds import Shows
+
+FIELDS: dict[str, Any] = {
+    "games": ["light", "CartPole-v1"],
+    "environments": [
+        {"name": "light", "id": "CartPole-v1", "arguments": {"sutton_barto_reward": True}}
+    ],
+    "task_context": "one_hot",
+    "games_per_task": 2,
+    "rollout_steps": 4,
+    "minibatches": 1,
+    "total_steps": 48,
+    "bfloat16": False,
+    "network": {"hidden": 6, "time_steps": 3},
+}
+DQN = {"algorithm": "dqn", "replay": {"capacity": 40, "warmup": 8, "batch_size": 4}}
+SAC = {
+    "algorithm": "sac",
+    "games": ["heavy", "Pendulum-v1"],
+    "environments": [{"name": "heavy", "id": "Pendulum-v1", "arguments": {"g": 20.0}}],
+    "reward_clipping": False,
+    "replay": {"capacity": 40, "warmup": 8, "batch_size": 4},
+    "sac": {"critic_layers": [8]},
+}
+
+
+def config(**changes: Any) -> TrainConfig:
+    made = to_config({**FIELDS, **changes}, "recipe")
+    assert isinstance(made, TrainConfig)
+    return made
+
+
+def test_the_flag_stands_beside_any_observation() -> None:
+    inner = spaces.Box(-1, 1, (2,))
+    pair = spaces.Tuple((spaces.Discrete(3), inner))
+    named = spaces.Dict({"arm": inner, "hand": spaces.Discrete(3)})
+    for space, names in (
+        (inner, {"observation"}),
+        (pair, {"0", "1"}),
+        (named, {"arm", "hand"}),
+    ):
+        env = TaskOneHot(Shows(space), 1, 4)
+        assert isinstance(env.observation_space, spaces.Dict)
+        assert set(env.observation_space.spaces) == {*names, "task"}
+        shown, _ = env.reset(seed=0)
+        assert env.observation_space.contains(shown)
+        assert shown["task"] == 1
+    with pytest.raises(ValueError, match="must be 0 to 3"):
+        TaskOneHot(Shows(inner), 4, 4)
+
+
+def test_tasks_of_one_environment_see_their_own_flag() -> None:
+    trainer = make_trainer(config())
+    assert trainer.config.network.dendrite_segments == 0
+    assert [task.name for task in trainer.tasks] == ["light", "CartPole-v1"]
+    assert [task.game for task in trainer.tasks] == ["CartPole-v1", "CartPole-v1"]
+    frames = trainer.observe()[:, 0, :, 0].numpy()
+    assert frames.shape == (4, 4 + 2)
+    # A flag beside numbers is the number 1, of 32 messages.
+    assert frames[:, 4:].tolist() == [[32, 0]] * 2 + [[0, 32]] * 2
+    numbers = trainer.games[1].values
+    assert np.allclose(numbers[:, 4:], [[0, 1]] * 2)
+    # The first is rewarded by Sutton and Barto: 0 and not 1.
+    steps = trainer.games.step((0, 1), np.zeros(4, np.int64))
+    assert [step.rewards.tolist() for step in steps] == [[0, 0], [1, 1]]
+
+
+def test_both_has_dendrites_too_and_defaults_are_not_written() -> None:
+    assert config(task_context="both").network.dendrite_segments == 1
+    written = config_to_json(config(task_context="dendrites"))
+    assert "task_context" not in written
+    assert [set(entry) & {"name"} for entry in written["environments"]] == [{"name"}]
+    plain = config(games=["CartPole-v1"], task_context="dendrites", environments=[])
+    assert "name" not in str(config_to_json(plain)["environments"])
+    task = world_task(Environment("CartPole-v1", name="light"))
+    assert task.environment is not None
+    seen = task.environment.found.with_statistics((0.0,) * 4, (1.0,) * 4)
+    kept = (mtspark.environment_task("CartPole-v1", name="light", mean=[0] * 4, deviation=[1] * 4),)
+    assert tasks_from_json(tasks_to_json(kept), "a file") == kept
+    assert kept[0].name == "light"
+    assert kept[0].environment is not None
+    assert kept[0].environment.found == seen
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"games": ["CartPole-v1"], "environments": []}, "one game has no other to be told from"),
+        ({"network": {"dendrite_segments": 1}}, "one_hot has none, both at least 1"),
+        ({"environments": [{"name": "a b", "id": "CartPole-v1"}]}, "light"),
+        ({"task_context": "told"}, "task_context"),
+        (
+            {
+                "games": ["pong", "breakout"],
+                "environments": [],
+                "network": {"dendrite_segments": 0},
+            },
+            "games of ALE are seen as pixels",
+        ),
+    ],
+)
+def test_what_cannot_be_told_is_one_line(changes: dict[str, Any], problem: str) -> None:
+    with pytest.raises(BadRequestError, match=problem) as error:
+        config(**changes)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        pytest.param({"task_context": "both"}, marks=pytest.mark.slow),
+        pytest.param(DQN, marks=pytest.mark.slow),
+        pytest.param(SAC, marks=pytest.mark.slow),
+    ],
+)
+def test_such_an_agent_plays_on_the_chip_as_on_the_reference(
+    changes: dict[str, Any], tmp_path: Path
+) -> None:
+    if changes.get("algorithm") == "sac":
+        pytest.importorskip("stable_baselines3")
+    made = config(**changes)
+    train(made, tmp_path / "run")
+    network = mtspark.export(tmp_path / "run" / "agent.pt").network
+    assert [task.name for task in network.tasks] == list(made.games)
+    for row, task in enumerate(network.tasks):
+        seen: list[Any] = []
+        options: dict[str, Any] = {"episodes": 2, "seed": 3, "max_decisions": 4}
+        fast = play(
+            EngineChip(network), network, task.name, **options, trace=True, observe=seen.append
+        )
+        assert fast.episodes == play(ReferenceChip(network), network, task.name, **options).episodes
+        chip = ReferenceChip(network)
+        chip.start(2)
+        for moment in seen:
+            assert moment.frames[:, 0, -2 + row, 0].tolist() == [32, 32]
+            expected = chip.decide(moment.frames, row, trace=True).trace
+            assert expected is not None
+            for name, spikes in expected.spikes.items():
+                assert np.array_equal(moment.decision.trace.spikes[name], spikes)
+
+
+@pytest.mark.slow
+def test_goals_of_half_cheetah_are_rewarded_as_they_say() -> None:
+    """Against the simulation's own positions."""
+    pytest.importorskip("mujoco")
+    actions = np.random.default_rng(0).uniform(-1, 1, (20, 6)).astype(np.float32)
+
+    def played(**settings: Any) -> tuple[list[float], list[float], list[float]]:
+        env = make_environment(Environment("HalfCheetah-v5", **settings))
+        env.reset(seed=1)
+        data = env.unwrapped.data  # type: ignore[attr-defined]
+        start, rewards, speeds, heights = data.qpos[1], [], [], []
+        for action in actions:
+            before = data.qpos[0]
+            rewards.append(float(env.step(action)[1]))
+            speeds.append((data.qpos[0] - before) / 0.05)
+            heights.append(data.qpos[1] - start)
+        env.close()
+        return rewards, speeds, heights
+
+    costs = [0.1 * float(np.sum(np.square(action))) for action in actions]
+    rewards, speeds, _ = played(arguments={"forward_reward_weight": -1.0})
+    assert rewards == pytest.approx([-v - c for v, c in zip(speeds, costs, strict=True)], rel=1e-5)
+    to = Wrapper("TargetVelocity", {"velocity": 2.0})
+    rewards, speeds, _ = played(wrappers=(to,))
+    wanted = [-abs(v - 2) - c for v, c in zip(speeds, costs, strict=True)]
+    assert rewards == pytest.approx(wanted, rel=1e-5)
+    rewards, _, heights = played(wrappers=(Wrapper("Jump"),))
+    wanted = [15 * z - c for z, c in zip(heights, costs, strict=True)]
+    assert rewards == pytest.approx(wanted, rel=1e-5, abs=1e-6)
