@@ -94,6 +94,12 @@ def train_command(
     With magnitude, pruning.scope=actor leaves the target network whole; where cuts make the
     learned values unstable.
 
+    Several tasks: the recipes three-games, halfcheetah-pair (HalfCheetah forward and backward) and
+    mt10 (Meta-World's ten tasks of a robot arm). How a network is told which one it plays, --set
+    task_context=VALUE:
+
+    dendrites: thresholds of each task; one_hot: a flag in what it sees; both.
+
     What tasks share, --set network.NAME=VALUE:
 
     experts: groups of hidden neurons that each task weighs; for tasks that need different features.
