@@ -336,6 +336,8 @@ class CostFile(Entry):
     cores_per_chip: Count | None
     decision_time_us: Number | None
     deadline_us: Number | None
+    place: Text = ""
+    late_because: Text = ""
 
 
 class _HostTime(Entry):

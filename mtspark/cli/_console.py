@@ -10,16 +10,19 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from rich.console import Console, ConsoleOptions, RenderHook
 from rich.measure import Measurement
 from rich.segment import Segment
 from rich.table import Table
 
-from mtspark.core.errors import MtsparkError
+from mtspark.core.errors import BadRequestError, MtsparkError
 from mtspark.core.interrupts import heeded_interrupts, patient_imports
 from mtspark.core.process import one_thread_each as one_thread_each
+
+if TYPE_CHECKING:
+    from typer import Context
 
 WIDEST = 10_000
 """Columns of a console on which the words of a table are measured."""
@@ -91,6 +94,27 @@ def help_style() -> Literal["rich"] | None:
     """How typer lays out help: tables, or plain text where a terminal is too narrow for them."""
     narrow = shutil.get_terminal_size().columns < NARROW
     return None if narrow or os.environ.get("TERM") == "dumb" else "rich"
+
+
+def refuse_given(context: Context, why: str, *names: str, but: tuple[str, ...] = ()) -> None:
+    """Refuse options that mean nothing here, rather than take them and do nothing.
+
+    Args:
+        context: of the command.
+        why: they mean nothing, to stand behind an option and a colon.
+        names: of the command's parameters; none: all that `but` does not name.
+        but: parameters that are taken.
+
+    Raises:
+        BadRequestError: one of them stands on the command line, whatever its value.
+    """
+    for parameter in context.command.params:
+        name = parameter.name or ""
+        source = context.get_parameter_source(name)
+        if name in but or (names and name not in names) or source is None:
+            continue
+        if source.name == "COMMANDLINE":
+            raise BadRequestError(f"{max(parameter.opts, key=len)}: {why}; leave it out")
 
 
 MOST, MOST_RECORDED = 10**7, 10**5

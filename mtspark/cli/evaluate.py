@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mtspark.cli._console import DETAILS, EXECUTOR, MOST, one_thread_each
+from mtspark.cli._console import DETAILS, EXECUTOR, MOST, one_thread_each, refuse_given
 from mtspark.cli._progress import progress_bar
 from mtspark.core.files import check_target
 from mtspark.sim.energy import DEFAULT_CARD
 
+if TYPE_CHECKING:
+    from mtspark.core.chip_network import ChipNetwork
+
+OF_GAMES = ("episodes", "seed", "sticky", "max_decisions")
+OF_SETS = ("images", "into")
+"""Parameters that mean nothing to other inputs."""
+
 
 def evaluate_command(
+    context: typer.Context,
     folder: Annotated[
         Path,
         typer.Argument(
@@ -52,9 +60,7 @@ def evaluate_command(
     into: Annotated[
         Path | None, typer.Option(help="Store the rows in this checkpoint, too.")
     ] = None,
-    card: Annotated[
-        str, typer.Option(help="With --data: prices, a card's name or .toml file.")
-    ] = DEFAULT_CARD,
+    card: Annotated[str, typer.Option(help="Prices, a card's name or .toml file.")] = DEFAULT_CARD,
     executor: Annotated[str | None, typer.Option(metavar="WHERE", help=EXECUTOR)] = None,
     details: Annotated[bool, typer.Option("--details", help=DETAILS)] = False,
     json_out: Annotated[
@@ -88,6 +94,7 @@ def evaluate_command(
     check_target(json_out)
     if data is not None and (labels is not None or is_labelled(data)):
         check_executor(executor, {"--data with labels": True})
+        refuse_given(context, "is of games and image sets, --data has labels", *OF_SETS, *OF_GAMES)
         _evaluate_data(folder, data, labels, task or [], card, json_out, details=details)
         return
     if labels is not None:
@@ -102,17 +109,36 @@ def evaluate_command(
         store=json_out,
         max_decisions=max_decisions,
         executor=executor,
+        card=card,
     )
     request.check()
     is_agent_file = folder.is_file() or (folder.suffix == ".pt" and not folder.exists())
     if is_agent_file and into is not None:
         raise BadRequestError("--into stores what float and chip scored; give a bundle")
+    if is_agent_file:
+        refuse_given(context, "prices a chip, and an agent file runs on none", "card")
     with progress_bar() as progress:
         if is_agent_file:
             result = evaluate_checkpoint(folder, request, progress=progress)
         else:
-            result = evaluate_bundle(load_bundle(folder), request, into=into, progress=progress)
+            bundle = load_bundle(folder)
+            _refuse_of_other_tasks(context, bundle.network, request.tasks)
+            result = evaluate_bundle(bundle, request, into=into, progress=progress)
     print_evaluation(result, details=details)
+
+
+def _refuse_of_other_tasks(
+    context: typer.Context, network: ChipNetwork, names: tuple[str, ...]
+) -> None:
+    """Refuse options that mean nothing to the tasks that are scored."""
+    chosen = {network.task_name(name) for name in names}
+    tasks = [task for task in network.tasks if not chosen or task.name in chosen]
+    if not any(task.game for task in tasks):
+        refuse_given(context, "is of games, and no task is one", *OF_GAMES)
+    if all(task.game for task in tasks):
+        refuse_given(context, "is of image sets, and no task is one", "data", "images")
+    if not any(task.is_ale for task in tasks):
+        refuse_given(context, "is of ALE's games, and no task is one", "sticky")
 
 
 def _evaluate_data(

@@ -7,11 +7,13 @@ from typing import Annotated
 
 import typer
 
-from mtspark.cli._console import DETAILS, MOST, MOST_RECORDED, one_thread_each
+from mtspark.cli._console import DETAILS, MOST, MOST_RECORDED, one_thread_each, refuse_given
 from mtspark.core.files import check_target, write_json
+from mtspark.sim.energy import DEFAULT_CARD
 
 
 def explain_command(
+    context: typer.Context,
     folder: Annotated[Path, typer.Argument(help="A bundle made by mtspark export.")],
     task: Annotated[str | None, typer.Option(help="Which task (default: the first).")] = None,
     decisions: Annotated[
@@ -40,6 +42,7 @@ def explain_command(
         ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the game that gives the frames.")] = 0,
+    card: Annotated[str, typer.Option(help="Prices, a card's name or .toml file.")] = DEFAULT_CARD,
     details: Annotated[bool, typer.Option("--details", help=DETAILS)] = False,
     json_out: Annotated[
         Path | None,
@@ -63,6 +66,8 @@ def explain_command(
     from mtspark.workflows.explain import explain
 
     check_target(json_out)
+    if inputs is not None and not episodes:
+        refuse_given(context, "is of the game, and the inputs are those of --input", "seed")
     bits = parse_bits(weight_bits)
     with progress_bar() as progress:
         result = explain(
@@ -74,6 +79,7 @@ def explain_command(
             by_layer=by_layer,
             inputs=inputs,
             seed=seed,
+            card=card,
             store=json_out,
             progress=progress,
         )

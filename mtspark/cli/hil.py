@@ -8,16 +8,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mtspark.cli._console import DETAILS, EXECUTOR, MOST, console, one_thread_each
+from mtspark.cli._console import DETAILS, EXECUTOR, MOST, console, one_thread_each, refuse_given
 from mtspark.core.files import check_target
+from mtspark.sim.energy import DEFAULT_CARD
 from mtspark.sim.hil import KEY_VARIABLE, ChipBackend, Hold, Jitter
 
 if TYPE_CHECKING:
     from mtspark.deploy.bundle import Bundle
     from mtspark.sim.hil import Faults
 
+OF_CHIP = ("folder", "serve", "key", "task", "backend", "fault", "fault_seed")
+"""Parameters of a chip that is served."""
+
 
 def hil_command(
+    context: typer.Context,
     folder: Annotated[Path, typer.Argument(help="A bundle made by mtspark export.")],
     task: Annotated[str | None, typer.Option(help="Which game to play.")] = None,
     episodes: Annotated[
@@ -43,6 +48,13 @@ def hil_command(
     ] = None,
     times: Annotated[
         str | None, typer.Option(help="Which of the chip's sets of times (default: its first).")
+    ] = None,
+    card: Annotated[
+        str | None,
+        typer.Option(
+            help="Prices, a card's name or .toml file (default: the main card of --chip, else "
+            f"{DEFAULT_CARD})."
+        ),
     ] = None,
     measured: Annotated[
         bool,
@@ -156,8 +168,10 @@ def hil_command(
     bundle = load_bundle(folder)
     faults = parse_faults(fault or [], fault_seed)
     if serve is not None:
+        refuse_given(context, "is of games, and --serve plays none", but=OF_CHIP)
         _serve(bundle, backend, faults, serve, task, key)
         return
+    _refuse_unused(context, connect=connect, jitter_ms=jitter_ms, faults=faults)
     task = _game_of(bundle, task)
     sweep = parse_sweep(latency_sweep, fault_sweep)
     if picture is not None and sweep is None:
@@ -183,15 +197,30 @@ def hil_command(
         max_decisions=max_decisions,
         sticky=sticky,
     )
-    refreshes = parse_refreshes(refresh_every)
-    request = HilRequest(
-        task, loop, episodes, seed, backend, chip, times, sweep, connect, key, refreshes
-    )
+    prices = DEFAULT_CARD if card is None and chip is None else card
+    what = (task, loop, episodes, seed, backend, chip, times, sweep, connect, key)
+    request = HilRequest(*what, parse_refreshes(refresh_every), prices)
     with progress_bar() as progress:
         result = hil(bundle, request, into=json_out, executor=executor, progress=progress)
     if picture is not None:
         result.save_curve(picture)
     print_hil(result, json_out, picture, details=details)
+
+
+def _refuse_unused(
+    context: typer.Context, *, connect: str | None, jitter_ms: float, faults: Faults
+) -> None:
+    """Refuse options without the one that they belong to."""
+    from mtspark.sim.hil import FaultKind
+
+    if connect is not None:
+        refuse_given(context, "is of the chip, so it is given where that is served", "backend")
+    else:
+        refuse_given(context, "is of a served chip, --connect", "key")
+    if not jitter_ms:
+        refuse_given(context, "distributes the time of --jitter-ms, which is 0", "jitter")
+    if not faults.any_of((FaultKind.CHIP_DEATH,)) and context.params["fault_sweep"] is None:
+        refuse_given(context, "is of a chip that dies, --fault chip-death=RATE", "away_ms")
 
 
 def _game_of(bundle: Bundle, task: str | None) -> str:

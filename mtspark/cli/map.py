@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from mtspark.cli._console import DETAILS, MOST, console, one_thread_each
+from mtspark.cli._console import DETAILS, MOST, console, one_thread_each, refuse_given
 from mtspark.cli._progress import progress_bar
 from mtspark.core.errors import BadRequestError
 from mtspark.core.files import check_target, write_json
@@ -29,10 +29,15 @@ class InputName(str, Enum):
 
 
 def map_command(
+    context: typer.Context,
     folder: Annotated[Path | None, typer.Argument(help="A bundle made by mtspark export.")] = None,
     chip: Annotated[
-        str, typer.Option(help="loihi1, loihi2, or the path of a chip description (.toml).")
-    ] = "loihi2",
+        str | None,
+        typer.Option(
+            help="loihi1, loihi2, or the path of a chip description (.toml); default: the chip of "
+            "--card, else loihi2."
+        ),
+    ] = None,
     picture: Annotated[
         Path | None, typer.Option("-o", "--output", help="Draw the chip: .png, .svg or .pdf.")
     ] = None,
@@ -68,6 +73,10 @@ def map_command(
     times: Annotated[
         str | None, typer.Option(help="Which of the chip's sets of times (default: its first).")
     ] = None,
+    card: Annotated[
+        str | None,
+        typer.Option(help="Prices, a card's name or .toml file (default: the chip's main one)."),
+    ] = None,
     pilotnet: Annotated[
         Path | None,
         typer.Option(
@@ -89,9 +98,13 @@ def map_command(
     check_target(json_out)
     check_picture(picture)
     if pilotnet is not None:
+        own = ("pilotnet", "picture", "json_out")
+        refuse_given(context, "is of a bundle, and --pilotnet maps another network", but=own)
         _map_pilotnet(pilotnet, picture, json_out)
         return
     assert folder is not None, "checked above"
+    if task is None:
+        refuse_given(context, "is of the game of --task", "seed", "max_decisions", "decisions")
     from mtspark.cli.show import print_map
     from mtspark.deploy.bundle import load_bundle
     from mtspark.workflows.map import MapRequest, map_bundle, save_picture
@@ -105,6 +118,7 @@ def map_command(
         decisions=decisions if max_decisions is None else max_decisions,
         seed=seed,
         times=times,
+        card=card,
     )
     with progress_bar() as progress:
         result = map_bundle(load_bundle(folder), request, progress=progress)

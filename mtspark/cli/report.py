@@ -9,13 +9,21 @@ from typing import Annotated
 
 import typer
 
-from mtspark.cli._console import DETAILS, MOST, MOST_RECORDED, console, one_thread_each
+from mtspark.cli._console import (
+    DETAILS,
+    MOST,
+    MOST_RECORDED,
+    console,
+    one_thread_each,
+    refuse_given,
+)
 from mtspark.core.chip_network import Encoder
 from mtspark.core.errors import BadRequestError
 from mtspark.core.files import check_target, write_json
 
 
 def report_command(
+    context: typer.Context,
     folders: Annotated[
         list[Path],
         typer.Argument(
@@ -105,15 +113,22 @@ def report_command(
             raise BadRequestError(
                 "several bundles are compared by what was measured already; leave that option out"
             )
+        why = "several bundles are compared by what was measured already"
+        refuse_given(context, why, but=("folders", "page", "json_out"))
         _compare(folders, page, json_out)
         return
     if page is None:
         if asked:
             raise BadRequestError("that option belongs to a page: add -o report.html")
+        belongs = ("folders", "details", "json_out")
+        refuse_given(context, "belongs to a page, -o report.html", but=belongs)
         _report_stored(folder, json_out, details=details)
         return
     if json_out is not None:
         raise BadRequestError("-o writes its data beside the page; leave --json out")
+    refuse_given(context, "is of the terminal, and the page shows all", "details")
+    if data is None:
+        refuse_given(context, "belongs to inputs, --data FILE.npy", "labels")
     from mtspark.cli._progress import progress_bar
     from mtspark.cli.show import print_page
     from mtspark.workflows.report import ReportRequest, write_page

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mtspark.cli._console import DETAILS, EXECUTOR, MOST, console, one_thread_each
+from mtspark.cli._console import DETAILS, EXECUTOR, MOST, console, one_thread_each, refuse_given
 from mtspark.cli._progress import progress_bar
 from mtspark.core.errors import BadRequestError
 from mtspark.core.files import check_target, write_json
@@ -17,8 +17,12 @@ from mtspark.workflows.backends import BackendName
 if TYPE_CHECKING:
     from mtspark.deploy.bundle import Bundle
 
+OF_GAMES = ("episodes", "seed", "max_decisions", "sticky", "sample", "temperature")
+"""Parameters that mean nothing to recorded inputs."""
+
 
 def run_command(
+    context: typer.Context,
     folder: Annotated[Path, typer.Argument(help="A bundle made by mtspark export.")],
     task: Annotated[str | None, typer.Option(help="Which game to play.")] = None,
     episodes: Annotated[int, typer.Option(min=1, max=MOST, help="Full games to play.")] = 1,
@@ -79,8 +83,10 @@ def run_command(
     if recording is not None:
         if video is not None:
             raise BadRequestError("--video: films a game, and with --input none is played")
-        _run_recording(bundle, recording, task, backend, output, json_out)
+        refuse_given(context, "is of games, and with --input none is played", *OF_GAMES)
+        _run_recording(bundle, recording, task, backend, card, output, json_out, details=details)
         return
+    refuse_given(context, "is the file of what --input gives", "output")
     if not bundle.network.plays:
         raise BadRequestError(f"{folder}: plays no game; give it recorded inputs, --input FILE.npy")
     if task is None and len(bundle.network.tasks) == 1:
@@ -123,17 +129,24 @@ def _run_recording(
     recording: Path,
     task: str | None,
     backend: BackendName,
+    card: str,
     output: Path | None,
     json_out: Path | None,
+    *,
+    details: bool,
 ) -> None:
     from mtspark.cli.show import print_recorded
+    from mtspark.sim.energy import load_card
+    from mtspark.workflows.report import recorded_sentences
     from mtspark.workflows.run import check_archive_target, run_recording, save_archive
 
     check_archive_target(output)
+    load_card(card)
     with progress_bar() as progress:
         recorded = run_recording(bundle, recording, task=task, backend=backend, progress=progress)
     if output is not None:
         save_archive(recorded.result, output)
-    print_recorded(recorded.to_json(), output)
+    sentences = recorded_sentences(bundle, recorded, card)
+    print_recorded(recorded.to_json(), sentences, output, details=details)
     if json_out is not None:
         write_json(json_out, recorded.to_json())

@@ -364,6 +364,7 @@ class Deployment:
         sticky: float | None = None,
         backend: ChipBackend | str = "engine",
         chip: AnyPath | None = None,
+        card: AnyPath | None = None,
         times: str | None = None,
         measured: bool = False,
         input_ms: float = 0.0,
@@ -397,6 +398,8 @@ class Deployment:
             sticky: sticky action probability; default: the agent's own.
             backend: engine, reference, lava, lava-stock or loihi2.
             chip: model the latency for it: loihi1, loihi2, or the path of a description.
+            card: prices, a name or a file, of the mean decision of the first game, which is played
+                once more without latency; default: the main card of `chip`, none without one.
             times: which of the chip's sets of times; default: its first.
             measured: take the time of the simulation on this computer as latency.
             input_ms: from the observation to the chip.
@@ -460,6 +463,7 @@ class Deployment:
             seed=seed,
             backend=_choice(ChipBackend, backend, "backend"),
             chip=None if chip is None else os.fspath(chip),
+            card=card,
             times=times,
             sweep=sweep,
             connect=connect,
@@ -497,6 +501,7 @@ class Deployment:
         by_layer: bool = False,
         inputs: AnyPath | None = None,
         seed: int = 0,
+        card: AnyPath = DEFAULT_CARD,
         progress: ProgressCallback = no_progress,
     ) -> Explanation:
         """Switch each effect of the integers on alone, and compare with the float network.
@@ -515,26 +520,30 @@ class Deployment:
             by_layer=by_layer,
             inputs=inputs,
             seed=seed,
+            card=card,
             progress=progress,
         )
 
     @with_python_names
     def map(
         self,
-        chip: AnyPath = "loihi2",
+        chip: AnyPath | None = None,
         *,
         task: str | None = None,
         seed: int = 0,
         max_decisions: int | None = None,
+        card: AnyPath | None = None,
         progress: ProgressCallback = no_progress,
     ) -> MapResult:
         """Divide the network over the cores of a chip.
 
         Args:
-            chip: loihi1, loihi2, or the path of a description.
+            chip: loihi1, loihi2, or the path of a description; default: that of the card, else
+                loihi2.
             task: game to play first, to count messages and model the time of a decision.
             seed: of that game.
             max_decisions: of that game; None for all of it.
+            card: prices of its mean decision, a name or a file; default: the chip's main one.
             progress: reports the game.
 
         Returns:
@@ -546,7 +555,13 @@ class Deployment:
         """
         from mtspark.workflows.map import MapRequest, map_bundle
 
-        request = MapRequest(chip=os.fspath(chip), task=task, seed=seed, decisions=max_decisions)
+        request = MapRequest(
+            chip=None if chip is None else os.fspath(chip),
+            task=task,
+            seed=seed,
+            decisions=max_decisions,
+            card=card,
+        )
         return map_bundle(self.bundle, request, progress=progress)
 
     @with_python_names
@@ -711,6 +726,7 @@ def evaluate(
     store: AnyPath | None = None,
     max_decisions: int | None = None,
     executor: str | None = None,
+    card: AnyPath = DEFAULT_CARD,
     progress: ProgressCallback = no_progress,
 ) -> Evaluation:
     """Score an agent in its games and image sets: float network and chip on the same starts.
@@ -726,6 +742,7 @@ def evaluate(
         store: file that gets the rows as they come; a run that was stopped goes on with it.
         max_decisions: cut every game off after this many.
         executor: workers that play, as for :meth:`Deployment.play`; None: this process.
+        card: prices of the mean decision on the chip, a name or a file.
         progress: called at every decision.
 
     Raises:
@@ -734,7 +751,7 @@ def evaluate(
     """
     names = (tasks,) if isinstance(tasks, str) else tuple(tasks)
     request = EvaluationRequest(
-        names, episodes, seed, sticky, data, images, store, max_decisions, executor
+        names, episodes, seed, sticky, data, images, store, max_decisions, executor, card
     )
     if isinstance(agent, Deployment):
         return evaluate_bundle(agent.bundle, request, progress=progress)

@@ -6,9 +6,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mtspark.core.errors import BadRequestError
+from mtspark.core.errors import BadFileError, BadRequestError
 from mtspark.core.files import AnyPath, writable_folder
 from mtspark.core.progress import ProgressCallback, begin, no_progress
+from mtspark.sim.verdict import clause
 from mtspark.workflows.backends import BackendName, open_backend
 from mtspark.workflows.run import episode_reports
 
@@ -18,8 +19,10 @@ if TYPE_CHECKING:
     from mtspark.deploy.chips import ChipModel
     from mtspark.deploy.mapping import ChipMapping, Packing, TaskSwitch
     from mtspark.sim.counts import ShareCounter
+    from mtspark.sim.energy import PriceCard
     from mtspark.sim.latency import DecisionTime, Traffic
     from mtspark.sim.play import Run
+    from mtspark.sim.report import Score
     from mtspark.sim.validation import PilotNetComparison
     from mtspark.sim.verdict import Cost
 
@@ -36,7 +39,7 @@ class MapRequest:
     """How a network is mapped, and which game is played to count its messages.
 
     Attributes:
-        chip: loihi1, loihi2, or the path of a chip description.
+        chip: loihi1, loihi2, or the path of a chip description; None for the card's, else loihi2.
         division: one of :data:`DIVISIONS`.
         input_place: one of :data:`INPUT_PLACES`; None for what the chip can do best.
         spread_thresholds: take more cores where neurons have more thresholds than a core has
@@ -45,9 +48,10 @@ class MapRequest:
         decisions: of that game, at least 1; None for all of it, as ``mtspark run`` plays it.
         seed: of that game.
         times: which of the chip's sets of times; None for its first.
+        card: prices of the mean decision, a name or a file; None for the chip's main one.
     """
 
-    chip: str = "loihi2"
+    chip: str | None = None
     division: str = "fewest"
     input_place: str | None = None
     spread_thresholds: bool = False
@@ -55,6 +59,7 @@ class MapRequest:
     decisions: int | None = None
     seed: int = 0
     times: str | None = None
+    card: AnyPath | None = None
 
 
 @dataclass(frozen=True)
@@ -71,6 +76,8 @@ class MapResult:
         traffic: messages of these decisions; None where none were played.
         time: modelled time of a mean decision; None where none were played.
         cost: of a mean decision; None where none were played, or no card is of the chip.
+        score: of the game that was played; None where none was.
+        known: what is known of the cost where nothing was played: that of stored results.
     """
 
     chip: ChipModel
@@ -82,6 +89,8 @@ class MapResult:
     traffic: Traffic | None = None
     time: DecisionTime | None = None
     cost: Cost | None = None
+    score: Score | None = None
+    known: str = ""
 
     @property
     def sentences(self) -> tuple[str, str]:
@@ -95,19 +104,20 @@ class MapResult:
         elif limit:
             count = f"{cores:,} of {limit:,} cores"
         if self.fits:
-            first = f"{network} fits {place}: {count}."
+            first = f"{network} fits {place}: {count}"
         else:
-            broken = [violation.text.split(";")[0] for violation in self.mapping.violations]
+            broken = [clause(violation.text) for violation in self.mapping.violations]
             more = f", and {len(broken) - 1} more" if len(broken) > 1 else ""
-            first = f"{network} does not fit {place}: {broken[0]}{more}."
+            first = f"{network} does not fit {place}: {broken[0]}{more}"
+        first += "." if self.score is None else f"; {self.score.sentence}"
         if self.cost is not None:
             return first, self.cost.sentence()
         if self.time is None:
-            return first, (
-                "Energy and time depend on what is sent: mtspark report shows both, and for games "
-                "map --task NAME."
-            )
-        return first, f"{chip.name} has no price card, so its energy is not known."
+            return first, self.known
+        return (
+            first,
+            f"{chip.name} has no price card, so its energy is not known; name one, --card.",
+        )
 
     @property
     def fits(self) -> bool:
@@ -140,8 +150,8 @@ def map_bundle(
         progress: reports the game.
 
     Raises:
-        BadFileError: no such chip, or no such set of times.
-        BadRequestError: an unknown task, division or place.
+        BadFileError: no such chip, card, or set of times.
+        BadRequestError: an unknown task, division or place, or a card of another chip.
     """
     from mtspark.deploy.chips import load_chip
     from mtspark.deploy.mapping import (
@@ -152,7 +162,8 @@ def map_bundle(
         task_switches,
     )
     from mtspark.sim.device import on_chip
-    from mtspark.sim.verdict import cost_on
+    from mtspark.sim.energy import load_card
+    from mtspark.sim.verdict import card_for, cost_on
 
     asked = request or MapRequest()
     for name, value, allowed in (
@@ -162,7 +173,9 @@ def map_bundle(
         if value not in allowed:
             names = ", ".join(str(one) for one in allowed if one is not None)
             raise BadRequestError(f"{name} {value!r}: must be one of {names}")
-    chip = load_chip(asked.chip)
+    named = None if asked.card is None else load_card(asked.card).chip
+    chip = load_chip(asked.chip or named or "loihi2")
+    card = card_for(chip, asked.card)
     chip.time_set(asked.times)
     played, sent, decisions = None, None, 0
     if asked.task is not None:
@@ -183,12 +196,16 @@ def map_bundle(
         spread_thresholds=asked.spread_thresholds,
         rates=None if sent is None else {name: count.astype(float) for name, count in sent.items()},
     )
-    traffic = time = cost = None
+    traffic = time = cost = score = None
+    known = ""
     if played is not None:
         run, shares = played
         on = on_chip(bundle.network, chip, mapping, run.sent, decisions, times=asked.times)
         traffic, time = on.traffic, on.time
-        cost = cost_on(on, run.counts, bundle.network, shares)
+        cost = cost_on(on, run.counts, bundle.network, shares, card)
+        score = _score(run, asked.task or "")
+    else:
+        known = _stored_cost(bundle, chip, card)
     switches = tuple(task_switches(bundle.network, mapping, chip, asked.times))
     return MapResult(
         chip,
@@ -200,7 +217,33 @@ def map_bundle(
         traffic=traffic,
         time=time,
         cost=cost,
+        score=score,
+        known=known,
     )
+
+
+def _score(run: Run, task: str) -> Score:
+    """Return the score of the one game that was played."""
+    from mtspark.sim.report import Score
+
+    cut = sum(not episode.finished for episode in run.episodes)
+    return Score("return", task, run.mean_return, None, None, len(run.episodes), cut_off=cut)
+
+
+def _stored_cost(bundle: Bundle, chip: ChipModel, card: PriceCard | None) -> str:
+    """Say what a decision of the latest results on this chip costs; else who can tell."""
+    from mtspark.workflows.report import stored_cost
+
+    try:
+        cost = "" if card is None else stored_cost(bundle, chip, card)
+    except BadFileError:
+        # A damaged run is no reason not to map; mtspark report names it.
+        cost = ""
+    if cost:
+        return cost
+    if any(task.game for task in bundle.network.tasks):
+        return "Energy and time depend on what is sent: play a game first, --task NAME."
+    return "Energy and time depend on what is sent: mtspark eval counts and prices your data."
 
 
 def compare_with_pilotnet(folder: AnyPath) -> PilotNetComparison:

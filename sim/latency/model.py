@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtspark.core.chip_network import INPUT, ChipNetwork
+from mtspark.core.digits import decimals
 from mtspark.core.environments import seconds_per_decision
 from mtspark.core.errors import BadRequestError
 from mtspark.deploy.chips import ChipModel, Figure
@@ -58,7 +59,7 @@ class TimeTerm:
     @property
     def text(self) -> str:
         """The time for people."""
-        return NOT_MODELLED if self.time_us is None else f"{self.time_us:,.3f}"
+        return NOT_MODELLED if self.time_us is None else decimals(self.time_us, 3)
 
 
 @dataclass(frozen=True)

@@ -6,3 +6,4 @@ from .page import report_html as report_html
 from .provenance import Fact as Fact
 from .provenance import Provenance as Provenance
 from .score import Score as Score
+from .score import scores_sentence as scores_sentence

@@ -68,6 +68,9 @@ ASSUMPTIONS = (
     "network is an estimate: changes of this network's spike counts stand in for its messages.",
 )
 
+OF_FRAMES = tuple(line for line in ASSUMPTIONS if "frame" in line)
+"""Those that mean nothing to a network that takes a series."""
+
 
 @dataclass(frozen=True)
 class EpisodeReport:
@@ -369,6 +372,7 @@ class ReportData:
         task_switches: the dearest change of task on each chip.
         tasks: in the order of the page.
         cards: in the order in which they are shown; the first one is the main one.
+        dueling: the network's head was folded from two streams.
     """
 
     network: ChipNetwork
@@ -377,6 +381,7 @@ class ReportData:
     task_switches: tuple[ChipSwitch, ...]
     tasks: tuple[TaskReport, ...]
     cards: tuple[PriceCard, ...]
+    dueling: bool = False
 
     def _environments(self) -> dict[str, Any]:
         """The environments of the tasks that have one, by task."""
@@ -428,7 +433,9 @@ class ReportData:
             "task_switches": [switch.to_json() for switch in self.task_switches],
             "tasks": [task.to_json() for task in self.tasks],
             "cards": [card.to_json() for card in self.cards],
-            "assumptions": list(ASSUMPTIONS),
+            "assumptions": [
+                line for line in ASSUMPTIONS if network.input.held or line not in OF_FRAMES
+            ],
         }
 
 
@@ -441,6 +448,7 @@ def report_data(
     encoder: Encoder,
     provenance: Provenance,
     scores: Mapping[str, Score] = MappingProxyType({}),
+    dueling: bool = False,
 ) -> ReportData:
     """Count and price some tasks of one network.
 
@@ -452,6 +460,7 @@ def report_data(
         encoder: how frames are sent, in all bills.
         provenance: how, where and when the studies came about.
         scores: of the tasks, where they are known.
+        dueling: the network's head was folded from two streams.
     """
     switches = dearest_switches(network, [chips[study.task] for study in studies], encoder)
     return ReportData(
@@ -464,6 +473,7 @@ def report_data(
             for study in studies
         ),
         cards=tuple(cards),
+        dueling=dueling,
     )
 
 

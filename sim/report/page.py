@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import secrets
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 from mtspark.core.chip_network import ChipNetwork, Encoder
+from mtspark.core.digits import digits
 from mtspark.core.environments import ActionBox, box_of
 from mtspark.sim.device import Devices
 from mtspark.sim.energy import cheapest
@@ -45,6 +45,8 @@ def report_html(report: ReportData, studies: Sequence[Study], chips: Mapping[str
         nouns=NOUNS,
         articles={kind: "an" if noun[0] in "aeiou" else "a" for kind, noun in NOUNS.items()},
         report=report.to_json(),
+        dueling=report.dueling,
+        held=report.network.input.held,
         colours=shades,
         nonce=secrets.token_urlsafe(16),
     )
@@ -339,15 +341,6 @@ def count_of(value: float) -> str:
         if abs(value) >= size:
             return f"{digits(value / (1e3 if unit == ' k' else size))}{unit}"
     return thousands(value) if value >= 100 or value == int(value) else digits(value)
-
-
-def digits(value: float) -> str:
-    """Write three significant digits, without an exponent."""
-    if value == 0 or not math.isfinite(value):
-        return "0" if value == 0 else str(value)
-    places = max(2 - math.floor(math.log10(abs(value))), 0)
-    text = f"{value:,.{places}f}"
-    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def joules(value: float) -> str:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
+
+from mtspark.core.digits import percent
+from mtspark.sim.verdict import listed
 
 
 @dataclass(frozen=True)
@@ -23,6 +27,7 @@ class Score:
         sticky: probability of sticky actions, of games.
         who: whose score it is, in words.
         success: share of games whose task was solved; None where the environment does not say.
+        numbers: actions are numbers, which are the same within 5 % of their range.
     """
 
     kind: str
@@ -37,13 +42,14 @@ class Score:
     sticky: float = 0.0
     who: str = "the chip"
     success: float | None = None
+    numbers: bool = False
 
     @property
     def sentence(self) -> str:
         """Say it in plain words."""
         if self.kind == "accuracy":
             who = self.who[0].upper() + self.who[1:]
-            text = f"{who} names {self.chip:.1%} of {self.count:,} samples{self._of()} rightly"
+            text = f"{who} names {percent(self.chip)} of {self.count:,} samples{self._of()} rightly"
         else:
             games = f"{self.count:,} game" + "s" * (self.count != 1)
             sticky = f", sticky actions {self.sticky:g}" if self.sticky else ""
@@ -64,7 +70,7 @@ class Score:
 
     def _number(self, value: float) -> str:
         if self.kind == "accuracy":
-            return f"{value:.1%}"
+            return percent(value)
         # Of returns from 0 to 1, one decimal would say nothing.
         return f"{value:,.1f}" if abs(self.chip) >= 2 else f"{value:.3f}"
 
@@ -76,12 +82,73 @@ class Score:
             text = f", the float network {self.float_network:,.4g}"
         if self.agreement is not None:
             same = "answer" if self.kind == "accuracy" else "action"
-            text += f"; both give the same {same} to {self.agreement:.1%}"
+            if self.numbers:
+                same += " (within 5 % of its range)"
+            text += f"; both give the same {same} to {percent(self.agreement)}"
         return text
+
+    @property
+    def shown(self) -> str:
+        """The number alone."""
+        return percent(self.chip) if self.kind == "accuracy" else f"{self.chip:,.4g}"
+
+    @property
+    def shown_beside(self) -> str:
+        """The float network's number alone, in brackets; empty where nobody measured it."""
+        if self.float_network is None:
+            return ""
+        number = self.float_network
+        return f" ({percent(number)})" if self.kind == "accuracy" else f" ({number:,.4g})"
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON values."""
         values = asdict(self)
+        if not self.numbers:
+            del values["numbers"]
         if self.success is None:
             del values["success"]
         return values
+
+
+def scores_sentence(scores: Sequence[Score]) -> str:
+    """Say in one sentence how well a network does all of its tasks.
+
+    Args:
+        scores: of one network, at least one; of a task, that of its own rules comes first, and
+            others differ in sticky actions.
+    """
+    tasks: dict[str, list[Score]] = {}
+    for score in scores:
+        tasks.setdefault(score.task, []).append(score)
+    first = scores[0]
+    if len(tasks) == 1:
+        more = "".join(
+            f"; with sticky actions {score.sticky:g} it scores {score.shown}{score._beside()}"
+            for score in scores[1:]
+        )
+        return first.sentence.removesuffix(".") + more + "."
+    parts = [
+        f"{own[0].shown}{own[0].shown_beside} in {task}{_sticky(own[1:])}"
+        for task, own in tasks.items()
+    ]
+    who = first.who[0].upper() + first.who[1:]
+    beside = any(score.float_network is not None for score in scores)
+    text = f"{who} scores {listed(parts)}"
+    counts = {score.count for score in scores}
+    texts = [f"over {next(iter(counts)):,} games or samples each"] if len(counts) == 1 else []
+    texts += ["in brackets the float network's"] if beside else []
+    known = [score.agreement for score in scores if score.agreement is not None]
+    if known:
+        texts.append(f"both answer the same to {percent(min(known))} at least")
+    cut = sum(score.cut_off for score in scores)
+    if cut:
+        texts.append(f"{cut:,} of them were cut off")
+    return "; ".join([text, *texts]) + "."
+
+
+def _sticky(scores: Sequence[Score]) -> str:
+    texts = (
+        f"{score.shown}{score.shown_beside} with sticky actions {score.sticky:g}"
+        for score in scores
+    )
+    return "".join(f", {text}" for text in texts)

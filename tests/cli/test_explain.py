@@ -26,16 +26,17 @@ def test_the_effect_that_costs_most_is_named_first() -> None:
     rows = tuple(EffectRow(name, share, {}) for name, share in shares.items())
     few = EffectTable(3, rows)
     found = Explanation("", "", "", "pong", 1000, 0, 0, (few,))
-    assert found.sentences == [
-        "pong: the chip gives the same answer as the float network in 50.0% of 1,000 decisions.",
-        "What costs most, switched on alone: biases (62.5% stay).",
-    ]
+    assert found.sentences == (
+        "pong: the chip gives the same answer as the float network in 50.0% of 1,000 decisions "
+        "(what costs most, switched on alone: biases, 62.5% stay).",
+        "What a decision costs was not counted.",
+    )
     same = EffectTable(8, tuple(replace(row, action_agreement=1.0) for row in rows))
-    assert replace(found, tables=(few, same)).sentences[2:] == [
-        "pong: the chip with 8-bit weights gives the same answer as the float network in 100.0% "
-        "of 1,000 decisions.",
-        "No effect, switched on alone, changes an answer.",
-    ]
+    assert replace(found, tables=(few, same)).sentences[0] == (
+        "pong: the chip gives the same answer as the float network in 50.0% of 1,000 decisions "
+        "with 3-bit weights (what costs most, switched on alone: biases, 62.5% stay); in 100.0% of "
+        "them with 8-bit weights (no effect, switched on alone, changes an answer)."
+    )
 
 
 @pytest.mark.slow
@@ -65,9 +66,9 @@ def test_the_chips_row_is_what_diff_against_torch_says(
     whole = f"{rows['all: the chip']['action_agreement']:.1%} of 10 decisions"
     assert told.startswith(f"pong: the chip gives the same answer as the float network in {whole}")
     worst = min(table["rows"][1:-1], key=lambda row: row["action_agreement"])
-    costs = f"alone: {worst['effect']} ({worst['action_agreement']:.1%} stay)"
+    costs = f"alone: {worst['effect']}, {worst['action_agreement']:.1%} stay)"
     if worst["action_agreement"] == 1:
-        costs = "No effect, switched on alone, changes an answer."
+        costs = "(no effect, switched on alone, changes an answer)"
     assert costs in told
     # The chip as it is, and torch as it is: two other programs on the same frames.
     other = tmp_path / "diff.json"

@@ -149,8 +149,8 @@ def test_a_chip_of_ones_own_with_two_chips_and_no_times(
     assert data["chips"] == 2
     assert data["chip_name"] == "Mine"
     text = " ".join(shown.get().split())
-    assert text.startswith(f"tiny fits 2 chips of Mine: {len(data['cores'])} cores. ")
-    assert "Mine has no price card, so its energy is not known." in text
+    assert text.startswith(f"tiny fits 2 chips of Mine: {len(data['cores'])} cores; pong: the")
+    assert "Mine has no price card, so its energy is not known; name one, --card." in text
     assert "on 2 chips of 60" in text
     assert "Mine has no times: nothing is modelled" in text
     assert data["decision_time"]["total_us"] is None

@@ -228,7 +228,7 @@ def test_the_loop_says_of_which_games_a_decision_is_priced(
     result = deployed.hil("CartPole-v1", max_decisions=3, chip="loihi2", episodes=episodes)
     deployed.play("CartPole-v1", max_decisions=3)
     bill = deployed.energy(card="loihi2_pilotnet")
-    cost = result.sentences[2]
+    cost = result.sentences[1]
     assert cost.startswith(f"A {says} costs ")
     assert cost.startswith(f"A {says} costs {bill.dynamic_j_per_decision * 1e6:.3g} µJ")
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from rich.markup import escape
 
 from mtspark.cli._console import console
+from mtspark.core.digits import percent
 
 if TYPE_CHECKING:
     from mtspark.workflows.diff import DiffResult
@@ -20,7 +21,7 @@ def print_diff(result: DiffResult) -> None:
     actions = agreement.action_agreement
     if actions is not None:
         console.print(
-            f"{what}: [bold]{actions:.1%}[/bold] of the actions agree; spike "
+            f"{what}: [bold]{percent(actions)}[/bold] of the actions agree; spike "
             f"counts of {agreement.different:,} of {agreement.compared:,} neurons differ",
             markup=True,
         )
@@ -51,8 +52,10 @@ def print_diff(result: DiffResult) -> None:
 def _print_layers(result: DiffResult) -> None:
     for name, layer in result.agreement.layers.items():
         if result.agreement.action_agreement is not None:
-            console.print(f"  {name}: {layer.share:.2%} of the neurons' spike counts differ")
+            console.print(
+                f"  {name}: {percent(layer.share, 2)} of the neurons' spike counts differ"
+            )
         elif result.read_as is not None:
             console.print(
-                f"  {name}: {layer.different:,} of {layer.compared:,} ({layer.share:.2%})"
+                f"  {name}: {layer.different:,} of {layer.compared:,} ({percent(layer.share, 2)})"
             )

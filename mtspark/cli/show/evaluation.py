@@ -10,6 +10,7 @@ from rich.table import Table
 from mtspark.cli._console import console
 from mtspark.cli.show.runs import print_bill, print_counts, print_ends
 from mtspark.cli.show.verdict import print_estimate, print_verdict
+from mtspark.core.digits import percent
 
 if TYPE_CHECKING:
     from mtspark.core.chip_network import ChipNetwork
@@ -54,7 +55,7 @@ def _print_games(agent: str, rows: list[dict[str, Any]]) -> None:
             *([_share(row.get("success_rate"))] if solved else []),
             str(row["episodes"]),
             str(row["distinct_episodes"]),
-            "" if agreement is None else f"{agreement:.1%}",
+            "" if agreement is None else percent(agreement),
         )
     console.print(table)
     played = sum(row["episodes"] for row in rows)
@@ -85,10 +86,10 @@ def _print_images(name: str, rows: list[dict[str, Any]]) -> None:
         table.add_row(
             row["task"],
             "float (torch)" if row["backend"] == "torch" else "chip (integers)",
-            f"{row['accuracy']:.2%}",
-            f"{low:.1%} to {high:.1%}",
+            percent(row["accuracy"], 2),
+            f"{percent(low)} to {percent(high)}",
             str(row["images"]),
-            "" if agreement is None else f"{agreement:.2%}",
+            "" if agreement is None else percent(agreement, 2),
             row["origin"],
         )
     console.print(table)

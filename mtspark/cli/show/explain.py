@@ -8,6 +8,7 @@ from rich.table import Table
 
 from mtspark.cli._console import console
 from mtspark.cli.show.verdict import print_verdict
+from mtspark.core.digits import percent
 
 if TYPE_CHECKING:
     from mtspark.workflows.explain import EffectTable, Explanation
@@ -46,8 +47,8 @@ def _table(part: EffectTable, result: Explanation) -> Table:
     if result.episodes:
         table.add_column(f"mean return of {result.episodes}", justify="right")
     for row in part.rows:
-        cells = [row.effect, f"{row.action_agreement:.1%}"]
-        cells += [f"{row.layers[layer]:.2%}" for layer in layers]
+        cells = [row.effect, percent(row.action_agreement)]
+        cells += [percent(row.layers[layer], 2) for layer in layers]
         if result.episodes:
             cells.append("no game" if row.mean_return is None else f"{row.mean_return:g}")
         if row is part.rows[-1]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 
 from mtspark.cli._console import GONE, console, folder_is_gone
+from mtspark.core.digits import percent
 
 if TYPE_CHECKING:
     from mtspark.deploy.bundle import Bundle
@@ -43,8 +44,8 @@ def _print_agent(bundle: Bundle, fidelity: Fidelity) -> None:
             str(population.size),
             str(link.weights.size),
             str(link.exponent),
-            f"{room.current:.0%}",
-            f"{room.membrane:.0%}",
+            percent(room.current, 0),
+            percent(room.membrane, 0),
         )
     console.print(table)
     console.print(
@@ -73,13 +74,13 @@ def _print_agent(bundle: Bundle, fidelity: Fidelity) -> None:
         if cost.after < cost.before:
             console.print(
                 f"{cost.population}: {cost.before} distinct thresholds became "
-                f"{cost.after}, {cost.mean_error:.2%} off on average"
+                f"{cost.after}, {percent(cost.mean_error, 2)} off on average"
             )
     for task, answers in fidelity.palette_tasks.items():
-        changed = ", ".join(f"{name} {share:.2%}" for name, share in answers.layers.items())
+        changed = ", ".join(f"{name} {percent(share, 2)}" for name, share in answers.layers.items())
         console.print(
-            f"what that costs in {task}: {answers.same_action:.1%} of the actions stay; neurons "
-            f"whose number of spikes changes: {changed}"
+            f"what that costs in {task}: {percent(answers.same_action)} of the actions stay; "
+            f"neurons whose number of spikes changes: {changed}"
         )
 
 
@@ -96,8 +97,8 @@ def _print_network(bundle: Bundle, fidelity: Fidelity) -> None:
             str(population.size),
             str(sum(link.weights.size for link in links)),
             ", ".join(str(link.exponent) for link in links),
-            f"{room.current:.0%}",
-            f"{room.membrane:.0%}",
+            percent(room.current, 0),
+            percent(room.membrane, 0),
         )
     console.print(table)
     console.print(
@@ -121,14 +122,14 @@ def _print_network(bundle: Bundle, fidelity: Fidelity) -> None:
         if cost.after < cost.before:
             console.print(
                 f"{cost.population}: {cost.before} distinct thresholds became "
-                f"{cost.after}, {cost.mean_error:.2%} off on average",
+                f"{cost.after}, {percent(cost.mean_error, 2)} off on average",
                 markup=False,
             )
     for beside in fidelity.layers:
         console.print(
-            f"{beside.layer}: {beside.spike_distance:.2%} of its spikes and silences differ "
-            f"from the float network ({beside.float_rate:.2%} fire in a step, "
-            f"{beside.chip_rate:.2%} on the chip)",
+            f"{beside.layer}: {percent(beside.spike_distance, 2)} of its spikes and silences "
+            f"differ from the float network ({percent(beside.float_rate, 2)} fire in a step, "
+            f"{percent(beside.chip_rate, 2)} on the chip)",
             markup=False,
         )
     if fidelity.compared_on:

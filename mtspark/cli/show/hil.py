@@ -10,6 +10,7 @@ from rich.table import Table
 from mtspark.cli._console import console
 from mtspark.cli.show.runs import print_ends
 from mtspark.cli.show.verdict import print_estimate, print_verdict
+from mtspark.core.digits import decimals, percent
 from mtspark.sim.hil import DIFFERING, REFRESH
 
 if TYPE_CHECKING:
@@ -47,13 +48,14 @@ def print_hil(
 
 def _print_modelled(modelled: ModelledTimes) -> None:
     terms = [
-        f"{name} " + ("not modelled" if us is None else f"{us / 1000:.3f} ms")
+        f"{name} " + ("not modelled" if us is None else f"{decimals(us / 1000, 3)} ms")
         for name, us in modelled.terms_us.items()
     ]
     console.print(
         f"Estimate for {modelled.chip}, times {modelled.times!r}, a mean decision of "
-        f"{modelled.decisions}: {modelled.total_us / 1000:.3f} ms ({', '.join(terms)}); within the "
-        f"steps not modelled: {', '.join(modelled.steps_lack) or 'nothing'}"
+        f"{modelled.decisions}: {decimals(modelled.total_us / 1000, 3)} ms "
+        f"({', '.join(terms)}); within the steps not modelled: "
+        f"{', '.join(modelled.steps_lack) or 'nothing'}"
     )
     if modelled.message_us is not None:
         console.print(
@@ -103,12 +105,12 @@ def _print_points(result: dict[str, Any]) -> None:
             f"{point['mean_return']:.2f}",
             "" if interval is None else f"{interval[0]:.1f} to {interval[1]:.1f}",
             *([_solved(point)] if solved else []),
-            *(f"{point['shares'][name]:.1%}" for name in outcomes),
+            *(percent(point["shares"][name]) for name in outcomes),
         ]
         if differing:
-            cells.append(f"{point[DIFFERING]:.2%}" if DIFFERING in point else "")
+            cells.append(percent(point[DIFFERING], 2) if DIFFERING in point else "")
         else:
-            cells.append(f"{sum(responses) / len(responses):.1f}" if responses else "none")
+            cells.append(decimals(sum(responses) / len(responses), 1) if responses else "none")
         table.add_row(*cells)
     console.print(table)
     played = [episode for point in points for episode in point["episodes"]]

@@ -10,6 +10,7 @@ from rich.table import Table
 from mtspark.cli._console import console
 from mtspark.cli.show.runs import short
 from mtspark.cli.show.verdict import print_estimate, print_verdict
+from mtspark.core.digits import decimals, percent
 
 if TYPE_CHECKING:
     from mtspark.deploy.chips import ChipModel
@@ -73,7 +74,7 @@ def print_mapping(mapping: ChipMapping, chip: ChipModel) -> None:
             )
             value = chip.limit(limit)
             shown = short(worst / 8192) + " KiB" if use == "memory_bits" else short(worst)
-            cells.append(shown if value is None else f"{shown} ({worst / value:.0%})")
+            cells.append(shown if value is None else f"{shown} ({percent(worst / value, 0)})")
         table.add_row(name, str(len(held)), *cells)
     table.add_section()
     place = f"{mapping.chips} chip" + ("s" if mapping.chips > 1 else "")
@@ -113,7 +114,7 @@ def print_packing(packing: Packing) -> None:
         table.add_row(
             task.task,
             f"{task.cores} ({task.shared} shared)",
-            f"{task.idle} ({task.idle / packing.cores:.0%})",
+            f"{task.idle} ({percent(task.idle / packing.cores, 0)})",
             f"{short(task.memory_bits / 8192)} KiB",
             f"{short(task.idle_memory_bits / 8192)} KiB",
             f"{task.alone_cores} cores",
@@ -164,20 +165,21 @@ def print_time(time: DecisionTime, chip: ChipModel) -> None:
             if term.count != 0:
                 table.add_row(*_cells(term))
         table.add_section()
-        table.add_row("modelled terms", "", "not modelled" if total is None else f"{total:,.2f}")
+        table.add_row("modelled terms", "", "not modelled" if total is None else decimals(total, 2))
         console.print(table)
     if time.by_step_us:
         console.print(
-            f"steps take {min(time.by_step_us):,.1f} to {max(time.by_step_us):,.1f} us, "
-            f"{time.mean_step_us:,.1f} on average: a population works in its own window of the "
-            "pipeline, so the busiest core changes"
+            f"steps take {decimals(min(time.by_step_us), 1)} to "
+            f"{decimals(max(time.by_step_us), 1)} us, {decimals(time.mean_step_us or 0.0, 1)} on "
+            "average: a population works in its own window of the pipeline, so the busiest core "
+            "changes"
         )
     if time.missing:
         console.print(f"not modelled, so the time is longer: {', '.join(time.missing)}")
     if time.margin_us is not None and time.deadline_us is not None:
         console.print(
-            f"real time: {time.margin_us / 1000:,.1f} ms are left of {time.deadline_us / 1000:.1f}"
-            " ms a decision"
+            f"real time: {decimals(time.margin_us / 1000, 1)} ms are left of "
+            f"{time.deadline_us / 1000:.1f} ms a decision"
         )
 
 

@@ -25,12 +25,14 @@ def print_stored(report: StoredReport, *, details: bool) -> None:
         report: of them.
         details: show counts and bills, too.
     """
-    for result, sentences in zip(report.runs, report.sentences, strict=True):
+    print_verdict(report.verdict, more=not details)
+    for result, sentences in zip(report.runs, report.sentences, strict=True) if details else ():
         console.rule(f"{result['task']}, {result['backend']}, {result['date'][:16]}")
-        print_run(result, sentences, report.network, details=details)
-    for values, sentences in zip(report.evaluations, report.evaluation_sentences, strict=True):
+        print_run(result, sentences, report.network, details=True)
+    evaluations = zip(report.evaluations, report.evaluation_sentences, strict=True)
+    for values, sentences in evaluations if details else ():
         console.rule(f"{values['task']}, {values['backend']}, {values['date'][:16]}")
-        print_data_evaluation(values, sentences, report.network, details=details)
+        print_data_evaluation(values, sentences, report.network, details=True)
     if report.other_runs:
         console.print(
             f"{report.other_runs} runs of an earlier network in {report.folder} are left out"
@@ -81,10 +83,7 @@ def print_page(written: ReportPage, *, say_left_out: bool) -> None:
         written: the page.
         say_left_out: name what the cards do not price, too.
     """
-    for task in written.data.tasks:
-        score = "" if task.score is None else task.score.sentence
-        what = "sample" if task.interval_ms is None else "decision"
-        print_verdict((score, task.cost.sentence(what)), more=False)
+    print_verdict(written.sentences, more=False)
     for report in written.data.tasks[0].energy if say_left_out else ():
         bill = report.bill
         if bill.left_out:

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from mtspark.cli._console import console
 from mtspark.cli.show.verdict import print_estimate, print_verdict
+from mtspark.core.digits import decimals, percent
 from mtspark.sim.results import COUNTED
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ def short(value: float) -> str:
     for size, unit in ((1e6, "M"), (1e4, "k")):
         if value >= size:
             return f"{value / (1e3 if unit == 'k' else 1e6):.3g} {unit}"
-    return f"{value:.0f}" if value >= 100 or value == int(value) else f"{value:.1f}"
+    return f"{value:.0f}" if value >= 100 or value == int(value) else decimals(value, 1)
 
 
 def print_ends(played: int, cut: int, limited: int, limit: str) -> None:
@@ -52,14 +53,12 @@ def print_run(
         network: that played.
         details: show counts and bill, too.
     """
-    print_verdict(sentences, more=False)
+    print_verdict(sentences, more=not details)
     drawn = result.get("sampling")
     if drawn is not None:
         console.print(
             f"actions were drawn: seed {drawn['seed']}, temperature {drawn['temperature']:g}"
         )
-    if not details:
-        print_verdict((), more=True)
     if details:
         _print_details(result, network)
 
@@ -91,7 +90,7 @@ def _print_details(result: dict[str, Any], network: ChipNetwork) -> None:
         for bill in result["energy"]:
             console.print(
                 "of this, without messages and the neurons that hold the frame (the network "
-                f"alone): {bill['dynamic_j_per_decision'] * 1e6:,.2f} µJ"
+                f"alone): {decimals(bill['dynamic_j_per_decision'] * 1e6, 2)} µJ"
             )
     host = result["host_time"]
     console.print(
@@ -106,8 +105,8 @@ def _print_clipped(result: dict[str, Any], network: ChipNetwork) -> None:
     if clipped is not None:
         seen = result["decisions"] * math.prod(network.input.shape)
         console.print(
-            f"clipped: {clipped:,} of {seen:,} numbers ({clipped / seen:.2%}) lay four deviations "
-            "or more from their mean and were sent as the largest message"
+            f"clipped: {clipped:,} of {seen:,} numbers ({percent(clipped / seen, 2)}) lay four "
+            "deviations or more from their mean and were sent as the largest message"
         )
 
 
@@ -122,12 +121,12 @@ def print_counts(result: dict[str, Any], network: ChipNetwork) -> None:
         table.add_column(column, justify="right")
     events = result["input_events"]["total"] / decisions
     sent = events / network.time_steps / math.prod(network.input.shape)
-    table.add_row("input", "", short(events), f"{sent:.1%}", "0", "", "", "", "")
+    table.add_row("input", "", short(events), percent(sent), "0", "", "", "", "")
     silent = 0
     for layer in result["layers"]:
         rate = layer["spikes_window"] / decisions / network.time_steps / layer["neurons"]
         counts = [short(layer[key] / decisions) for key in COUNTED]
-        cells = [counts[0], f"{rate:.1%}", *counts[1:], f"{layer['silent_neurons']:,}"]
+        cells = [counts[0], percent(rate), *counts[1:], f"{layer['silent_neurons']:,}"]
         if network.fires(layer["name"]):
             silent += layer["silent_neurons"]
         else:
@@ -161,13 +160,13 @@ def print_bill(bill: dict[str, Any]) -> None:
             term["term"].replace("_", " "),
             "not counted" if count is None else f"{count:,.0f}",
             "not priced" if cost is None else f"{cost:g}",
-            "not priced" if energy is None else f"{energy * 1e6:,.2f}",
+            "not priced" if energy is None else decimals(energy * 1e6, 2),
         )
     table.add_section()
     dynamic = bill["dynamic_j_per_decision"] * 1e6
-    table.add_row("dynamic, priced terms", "", "", Text(f"{dynamic:,.2f}", "bold"))
+    table.add_row("dynamic, priced terms", "", "", Text(decimals(dynamic, 2), "bold"))
     static = bill["static_j_per_decision"]
-    table.add_row("static", "", "", "not priced" if static is None else f"{static * 1e6:,.2f}")
+    table.add_row("static", "", "", "not priced" if static is None else decimals(static * 1e6, 2))
     console.print(table)
     console.print(f"source: {bill['source']}; {bill['evidence']}; {bill['scope']}")
     console.print(f"static: {bill['static_note']}")

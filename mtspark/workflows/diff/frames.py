@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -60,6 +61,7 @@ def task_frames(
     decisions: int,
     seed: int,
     *,
+    observe: Callable[[Moment], None] | None = None,
     progress: ProgressCallback = no_progress,
 ) -> NDArray[np.uint8]:
     """Return frames of the task's game; random ones where the task is no game.
@@ -69,6 +71,7 @@ def task_frames(
         task: by name.
         decisions: number of frames.
         seed: of the first game, or of the random numbers.
+        observe: called after every decision of the games, which are numbered from 0.
         progress: receives the frames recorded so far.
 
     Returns:
@@ -84,7 +87,7 @@ def task_frames(
         raise BadRequestError(f"seed {seed}: must be 0 to {2**30 - 1}")
     if not network.tasks[network.task_index(task)].game:
         return random_frames(feed_of(network), decisions, seed)
-    return game_frames(network, task, decisions, seed, progress=progress)
+    return game_frames(network, task, decisions, seed, observe=observe, progress=progress)
 
 
 def game_frames(
@@ -93,6 +96,7 @@ def game_frames(
     decisions: int,
     seed: int,
     *,
+    observe: Callable[[Moment], None] | None = None,
     progress: ProgressCallback = no_progress,
 ) -> NDArray[np.uint8]:
     """Return the frames that a network gets when the engine plays, (decisions, *input shape).
@@ -102,15 +106,19 @@ def game_frames(
         task: a game, by name.
         decisions: number of frames.
         seed: of the first game; each further one has the next seed.
+        observe: called after every decision of the games, which are numbered from 0.
         progress: receives the frames recorded so far.
     """
     from mtspark.sim.engine import EngineChip
     from mtspark.sim.play import play
 
     frames: list[NDArray[np.uint8]] = []
+    first = seed
 
     def keep(moment: Moment) -> None:
         frames.append(moment.frames[0].copy())
+        if observe is not None:
+            observe(replace(moment, episodes=moment.episodes + seed - first))
         progress(Progress(stage, len(frames), decisions, "frames"))
 
     stage = f"recording frames of {task}"
@@ -152,6 +160,7 @@ def recorded_frames(
     inputs: AnyPath | None,
     seed: int,
     *,
+    observe: Callable[[Moment], None] | None = None,
     progress: ProgressCallback = no_progress,
 ) -> NDArray[np.uint8]:
     """Return the inputs in a file, or frames of the task's game where no file is given.
@@ -163,6 +172,7 @@ def recorded_frames(
         inputs: a .npy file of frames (decisions, *input shape), or series (decisions, T, *input
             shape), in the network's own values, or messages in 8 bits.
         seed: of the game.
+        observe: called after every decision of the games, which are numbered from 0.
         progress: receives the frames recorded so far.
 
     Raises:
@@ -172,7 +182,7 @@ def recorded_frames(
     if inputs is None:
         if not network.tasks[network.task_index(task)].game:
             raise BadRequestError(f"task {task!r} is no game; give some of its inputs (--inputs)")
-        return task_frames(network, task, decisions, seed, progress=progress)
+        return task_frames(network, task, decisions, seed, observe=observe, progress=progress)
     values, are_frames = load_inputs(inputs, network)
     messages = as_messages(values[:decisions], network, inputs)
     if network.input.held:

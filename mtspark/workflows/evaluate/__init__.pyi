@@ -4,6 +4,7 @@ from .checkpoint import evaluate_checkpoint as evaluate_checkpoint
 from .data import DataEvaluation as DataEvaluation
 from .data import evaluate_data as evaluate_data
 from .data import float_network_of as float_network_of
+from .data import float_values as float_values
 from .images import load_test_images as load_test_images
 from .labelled import LabelledData as LabelledData
 from .labelled import is_labelled as is_labelled

@@ -25,7 +25,7 @@ from mtspark.core.files import AnyPath, check_checkpoint_file, check_target, wri
 from mtspark.core.progress import ProgressCallback, begin, no_progress
 from mtspark.deploy.bundle import AGENT, Bundle
 from mtspark.sim.counts import ShareCounter
-from mtspark.sim.energy import DEFAULT_CARD, load_card
+from mtspark.sim.energy import DEFAULT_CARD, PriceCard, load_card
 from mtspark.sim.play import Run, play
 from mtspark.sim.verdict import Cost, mean_cost
 from mtspark.workflows.backends import BackendName, open_backend
@@ -69,6 +69,7 @@ class EvaluationRequest:
         max_decisions: cut every game off after this many; None for whole games.
         executor: workers that play, as of :func:`mtspark.core.executor.parse_executor`; None:
             this process. The rows are the same.
+        card: prices of the mean decision, a name or a file.
     """
 
     tasks: tuple[str, ...] = ()
@@ -80,17 +81,19 @@ class EvaluationRequest:
     store: AnyPath | None = None
     max_decisions: int | None = None
     executor: str | None = None
+    card: AnyPath = DEFAULT_CARD
 
     def check(self) -> None:
         """Refuse numbers that cannot be, and a file that cannot be written.
 
         Raises:
             BadRequestError: there is one.
-            BadFileError: the rows could not be stored.
+            BadFileError: the rows could not be stored, or there is no such card.
             BackendMissingError: the executor's package is not installed.
         """
         check_target(self.store)
         check_executor(self.executor)
+        load_card(self.card)
         if not 0 <= self.sticky < 1:
             raise BadRequestError(
                 f"--sticky {self.sticky:g}: 0 up to below 1 is a probability; change it"
@@ -133,6 +136,8 @@ def evaluate_bundle(
     begin(progress, f"{bundle.network.name}: reading float network and chip", "torch")
     target = None if into is None else _checked_checkpoint(bundle, into, request)
     network, sha256 = bundle.network, bundle.network_hash
+    card = load_card(request.card)
+    numbers = frozenset(task.name for task in network.tasks if box_of(task) is not None)
     images: list[ImageRow] = []
     chosen = [task for task in network.tasks if not request.tasks or task.name in request.tasks]
     questions = [
@@ -140,29 +145,38 @@ def evaluate_bundle(
     ]
     pairs = _stored_pairs(bundle, questions, request.store)
     costs: dict[Question, Cost] = {}
+    costs_of_images: dict[str, Cost] = {}
 
     def evaluation() -> Evaluation:
         games = [row for question in questions for row in pairs.get(question, ())]
-        by_task: dict[str, Cost] = {}
-        for question in questions:
-            if question in costs:
-                by_task.setdefault(question[0], costs[question])
-        return Evaluation(network.name, sha256, tuple(games), tuple(images), by_task)
+        by_task = dict(costs_of_images)
+        for task in chosen:
+            # Of the games as they are played usually, which come first.
+            usual = questions_of(task, network.protocol, request)[:1]
+            if not usual or usual[0] not in pairs:
+                continue
+            cost = costs.get(usual[0])
+            if cost is not None:
+                by_task[task.name] = cost
+        return Evaluation(network.name, sha256, tuple(games), tuple(images), by_task, numbers)
 
     if request.executor is not None:
         if not questions:
             raise BadRequestError("--executor: plays games; leave it out for image sets")
         left = [question for question in questions if question not in pairs]
-        for question, rows, cost in pairs_elsewhere(bundle, left, request.executor, progress):
+        for question, rows, cost in pairs_elsewhere(bundle, left, request.executor, card, progress):
             pairs[question], costs[question] = rows, cost
             store(request.store, evaluation())
     for task in chosen:
         if not task.game:
             notes = {key: network.provenance.get(key) for key in QUANTISATION}
-            images += image_rows(bundle, task.name, request.data, request.images, notes, progress)
+            rows_of_images, costs_of_images[task.name] = image_rows(
+                bundle, task.name, request.data, request.images, notes, card, progress
+            )
+            images += rows_of_images
         for question in questions_of(task, network.protocol, request):
             if question not in pairs:
-                rows, cost = pair_of_rows(bundle, *question, progress=progress)
+                rows, cost = pair_of_rows(bundle, *question, card=card, progress=progress)
                 pairs[question], costs[question] = rows, cost
             store(request.store, replace(evaluation(), images=()))
     store(request.store, evaluation())
@@ -230,12 +244,18 @@ def pair_of_rows(
     episodes: int,
     max_decisions: int | None = None,
     *,
+    card: PriceCard | None = None,
     progress: ProgressCallback = no_progress,
 ) -> tuple[list[GameRow], Cost]:
     """Play float network and chip on the same starts; the chip alone where there is no agent.
 
+    Args:
+        bundle, task, sticky, seed, episodes, max_decisions: as in :class:`EvaluationRequest`.
+        card: prices; the main one where None.
+        progress: called at every decision.
+
     Returns:
-        Rows of both, the chip's with their agreement; and what a decision costs on the main card.
+        Rows of both, the chip's with their agreement; and what a decision costs on the card.
     """
     network = bundle.network
     index = network.task_index(task)
@@ -287,11 +307,16 @@ def pair_of_rows(
                     observe=observe,
                 )
     question = (task, sticky, seed, episodes, max_decisions)
-    return _rows(bundle, question, runs, shares, same, asked)
+    prices = load_card(DEFAULT_CARD) if card is None else card
+    return _rows(bundle, question, runs, shares, prices, same, asked)
 
 
 def pairs_elsewhere(
-    bundle: Bundle, questions: Sequence[Question], executor: str, progress: ProgressCallback
+    bundle: Bundle,
+    questions: Sequence[Question],
+    executor: str,
+    card: PriceCard,
+    progress: ProgressCallback,
 ) -> Iterator[tuple[Question, list[GameRow], Cost]]:
     """Let workers play what :func:`pair_of_rows` plays; yield each pair when it is complete."""
     package, players = package_of(bundle), _players(bundle)
@@ -319,7 +344,7 @@ def pairs_elsewhere(
             chip = mine[BackendName.ENGINE]
             assert chip.shares is not None
             runs = {player: mine[player].run() for player in players}
-            yield question, *_rows(bundle, question, runs, chip.shares, chip.same, chip.asked)
+            yield question, *_rows(bundle, question, runs, chip.shares, card, chip.same, chip.asked)
 
 
 def _rows(
@@ -327,6 +352,7 @@ def _rows(
     question: Question,
     runs: Mapping[BackendName, Run],
     shares: ShareCounter,
+    card: PriceCard,
     same: int,
     asked: int,
 ) -> tuple[list[GameRow], Cost]:
@@ -342,7 +368,7 @@ def _rows(
         for name, run in runs.items()
     )
     played = runs[BackendName.ENGINE]
-    _, cost = mean_cost(played.counts, network, load_card(DEFAULT_CARD), played.sent, shares)
+    _, cost = mean_cost(played.counts, network, card, played.sent, shares)
     if on_torch:
         on_chip = replace(on_chip, action_agreement=same / asked, decisions_compared=asked)
     return [*on_torch, on_chip], cost

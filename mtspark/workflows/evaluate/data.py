@@ -228,20 +228,43 @@ def _checked_labels(labels: NDArray[Any] | None, samples: int, classes: int) -> 
     return whole
 
 
-def _float_classes(network: FloatNetwork, answer: Answer, row: int) -> NDArray[np.int64]:
-    """The largest output of the float network for each sample.
+def float_values(
+    network: FloatNetwork,
+    chip: ChipNetwork,
+    values: NDArray[Any],
+    frames: NDArray[Any],
+    row: int,
+    *,
+    rounded: bool,
+) -> NDArray[np.float64]:
+    """Return the outputs of the float network for samples, (samples, outputs).
 
     On what the messages stand for, which a float network of many ties needs to the last bit; where
     inputs are rounded, on the inputs.
+
+    Args:
+        network: float.
+        chip: made of it, with the number of steps of the samples.
+        values: samples in the network's own values, of the shape of `frames`.
+        frames: the same as messages, (samples, *shape) or (samples, T, *shape).
+        row: of the task.
+        rounded: values lie beside what their messages stand for.
     """
-    chip, frames = answer.network, answer.frames
-    if answer.rounding:
-        values = own_values(answer.values, chip)
-    else:
-        values = frames.astype(np.float64) * network.input.scale
+    inputs = (
+        own_values(values, chip) if rounded else frames.astype(np.float64) * network.input.scale
+    )
     if chip.input.held:
-        values = np.broadcast_to(values, (chip.time_steps, *values.shape))
+        inputs = np.broadcast_to(inputs, (chip.time_steps, *inputs.shape))
     else:
-        values = values.swapaxes(0, 1)
-    series = values.reshape(chip.time_steps, len(frames), *network.input.shape)
-    return run_float(network, series, row).values.reshape(len(frames), -1).argmax(1)
+        inputs = inputs.swapaxes(0, 1)
+    series = inputs.reshape(chip.time_steps, len(frames), *network.input.shape)
+    return run_float(network, series, row).values.reshape(len(frames), -1)
+
+
+def _float_classes(network: FloatNetwork, answer: Answer, row: int) -> NDArray[np.int64]:
+    """The largest output of the float network for each sample."""
+    rounded = bool(answer.rounding)
+    values = float_values(
+        network, answer.network, answer.values, answer.frames, row, rounded=rounded
+    )
+    return values.argmax(1)

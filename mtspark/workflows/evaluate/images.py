@@ -15,11 +15,13 @@ from mtspark.core.chip_network import check_forgets
 from mtspark.core.errors import BadRequestError
 from mtspark.core.files import AnyPath
 from mtspark.core.progress import Progress, ProgressCallback, no_progress
+from mtspark.sim.verdict import Cost, Costing
 from mtspark.workflows.backends import BackendName, open_backend
 from mtspark.workflows.evaluate.rows import ImageRow
 
 if TYPE_CHECKING:
     from mtspark.deploy.bundle import Bundle
+    from mtspark.sim.energy import PriceCard
     from mtspark.train.checkpoint import Agent
     from mtspark.train.images import ImageSet
 
@@ -32,8 +34,9 @@ def image_rows(
     data: AnyPath | None,
     images: int,
     quantisation: Mapping[str, str | None],
+    card: PriceCard,
     progress: ProgressCallback = no_progress,
-) -> list[ImageRow]:
+) -> tuple[list[ImageRow], Cost]:
     """Name the test images of a set with the float network and with the chip.
 
     Args:
@@ -42,7 +45,11 @@ def image_rows(
         data: folder with the images; None downloads them.
         images: how many of the test images, chosen at random but always the same ones; 0: all.
         quantisation: goes into every row.
+        card: prices of the mean image.
         progress: called before every batch.
+
+    Returns:
+        A row of each, and what an image costs on the chip.
 
     Raises:
         BadRequestError: no image set has that name, or it cannot be had.
@@ -53,17 +60,20 @@ def image_rows(
     check_forgets(network, "images are no course of an episode")
     test = load_test_images(task, data, images, network.input.shape)
     legal = network.tasks[row].legal_actions or tuple(range(network.readout.scale.size))
+    costing = Costing(network)
     named = {}
-    for name in (BackendName.TORCH, BackendName.ENGINE):
-        with open_backend(name, bundle, task) as backend:
-            named[name.value] = _answers(backend, test, row, legal, progress)
+    with open_backend(BackendName.TORCH, bundle, task) as backend:
+        named["torch"] = _answers(backend, test, row, legal, progress)
+    with open_backend(BackendName.ENGINE, bundle, task) as backend:
+        named["engine"] = _answers(backend, test, row, legal, progress, costing)
     on_torch, on_chip = (
         replace(_row(test, task, name, actions, bundle.network_hash), quantisation=quantisation)
         for name, actions in named.items()
     )
     agreement = float((named["torch"] == named["engine"]).mean())
     compared = len(test.labels)
-    return [on_torch, replace(on_chip, action_agreement=agreement, decisions_compared=compared)]
+    on_chip = replace(on_chip, action_agreement=agreement, decisions_compared=compared)
+    return [on_torch, on_chip], costing.cost(card)
 
 
 def float_image_row(
@@ -126,12 +136,18 @@ def _answers(
     row: int,
     legal: tuple[int, ...],
     progress: ProgressCallback,
+    costing: Costing | None = None,
 ) -> NDArray[np.int64]:
     parts, count, stage = [], len(test.labels), f"{test.name}, {backend.name}"
     for start in range(0, count, BATCH):
         progress(Progress(stage, start, count, "images"))
-        values = backend.decide(test.images[start : start + BATCH], row).values
-        parts.append(greedy_actions(values, legal))
+        images = test.images[start : start + BATCH]
+        # Images are no course of a game: each is sent whole.
+        backend.start(len(images))
+        decision = backend.decide(images, row)
+        if costing is not None:
+            costing.add(decision, images, None)
+        parts.append(greedy_actions(decision.values, legal))
     progress(Progress(stage, count, count, "images"))
     return np.concatenate(parts)
 

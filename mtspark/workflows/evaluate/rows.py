@@ -18,11 +18,11 @@ from mtspark.core.files import (
     write_json,
 )
 from mtspark.sim.play import distinct, success_rate
-from mtspark.sim.report import Score
+from mtspark.sim.report import Score, scores_sentence
+from mtspark.sim.verdict import Cost, costs_sentence
 
 if TYPE_CHECKING:
     from mtspark.sim.play import Episode
-    from mtspark.sim.verdict import Cost
 
 FORMAT, VERSION = "mtspark-eval", 1
 FLOAT = "torch"
@@ -195,7 +195,8 @@ class Evaluation:
         network_sha256: of the bundle's network, or of the checkpoint.
         games: rows of tasks that are games.
         images: rows of tasks that are image sets.
-        costs: of a mean decision on the chip, by task, where games were played now.
+        costs: of a mean decision on the chip, by task; those of games as they are played usually.
+        numbers: tasks whose actions are numbers.
     """
 
     agent: str
@@ -203,49 +204,43 @@ class Evaluation:
     games: tuple[GameRow, ...]
     images: tuple[ImageRow, ...]
     costs: Mapping[str, Cost] = field(default_factory=dict, compare=False)
+    numbers: frozenset[str] = field(default=frozenset(), compare=False)
 
     @property
-    def sentences(self) -> list[str]:
-        """Say of each task how well it goes, and what a decision costs."""
-        texts = []
-        for rows in _by_task(self.games):
-            chip, beside = _chip_first(rows)
-            texts.append(
-                Score(
-                    kind="return",
-                    task=chip.task,
-                    chip=chip.mean_return,
-                    float_network=None if beside is None else beside.mean_return,
-                    agreement=chip.action_agreement,
-                    count=len(chip.returns),
-                    interval_95=chip.interval_95,
-                    cut_off=chip.unfinished_episodes,
-                    sticky=chip.sticky_action_probability,
-                    who="the float network" if chip.backend == FLOAT else "the chip",
-                    success=chip.success_rate,
-                ).sentence
-            )
-        for rows_of_images in _by_task(self.images):
-            image, other = _chip_first(rows_of_images)
-            low, high = wilson_interval(image.right, image.images)
-            texts.append(
-                Score(
-                    kind="accuracy",
-                    task=image.task,
-                    chip=image.accuracy,
-                    float_network=None if other is None else other.accuracy,
-                    agreement=image.action_agreement,
-                    count=image.images,
-                    origin=image.task,
-                    interval_95=(low, high),
-                    who="the float network" if image.backend == FLOAT else "the chip",
-                ).sentence
-            )
-        several = len(self.costs) > 1
-        costs = (
-            (f"{task}: " if several else "") + cost.sentence() for task, cost in self.costs.items()
+    def sentences(self) -> tuple[str, str]:
+        """Say how well it goes, and what a decision costs."""
+        scores = [self._of_games(rows) for rows in _by_task(self.games)]
+        scores += [_of_images(rows) for rows in _by_task(self.images)]
+        works = scores_sentence(scores) if scores else "Nothing was scored."
+        return works, self._costs()
+
+    def _of_games(self, rows: list[GameRow]) -> Score:
+        chip, beside = _chip_first(rows)
+        return Score(
+            kind="return",
+            task=chip.task,
+            chip=chip.mean_return,
+            float_network=None if beside is None else beside.mean_return,
+            agreement=chip.action_agreement,
+            count=len(chip.returns),
+            interval_95=chip.interval_95,
+            cut_off=chip.unfinished_episodes,
+            sticky=chip.sticky_action_probability,
+            who="the float network" if chip.backend == FLOAT else "the chip",
+            success=chip.success_rate,
+            numbers=chip.task in self.numbers,
         )
-        return [*texts, *costs]
+
+    def _costs(self) -> str:
+        backends = [row.backend for row in self.games] + [row.backend for row in self.images]
+        if all(name == FLOAT for name in backends):
+            return "It ran on no chip, so it has no cost on one."
+        if not self.costs:
+            return (
+                "Its stored rows hold no energy on this card, so what a decision costs is not "
+                "known here: mtspark run counts and prices a game."
+            )
+        return costs_sentence(self.costs, "decision" if self.games else "image")
 
     def rows(self) -> list[dict[str, Any]]:
         """Return all rows as JSON values, games first."""
@@ -256,6 +251,21 @@ class Evaluation:
         """Return the content of the file."""
         head = {"format": FORMAT, "version": VERSION, "agent": self.agent}
         return {**head, "network_sha256": self.network_sha256, "rows": self.rows()}
+
+
+def _of_images(rows: list[ImageRow]) -> Score:
+    image, other = _chip_first(rows)
+    return Score(
+        kind="accuracy",
+        task=image.task,
+        chip=image.accuracy,
+        float_network=None if other is None else other.accuracy,
+        agreement=image.action_agreement,
+        count=image.images,
+        origin=image.task,
+        interval_95=wilson_interval(image.right, image.images),
+        who="the float network" if image.backend == FLOAT else "the chip",
+    )
 
 
 def _by_task(rows: Sequence[Row]) -> list[list[Row]]:

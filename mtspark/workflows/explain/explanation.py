@@ -8,16 +8,19 @@ from hashlib import sha256
 from pathlib import Path
 
 from mtspark.core.chip_network import ChipNetwork, check_forgets
+from mtspark.core.environments import box_of
 from mtspark.core.files import AnyPath, write_json
 from mtspark.core.float_network import FloatNetwork
 from mtspark.core.progress import ProgressCallback, begin, no_progress
 from mtspark.deploy.bundle import Bundle, load_bundle
 from mtspark.deploy.prune import check_whole
 from mtspark.deploy.quantise import QuantiseOptions, quantise
+from mtspark.sim.energy import DEFAULT_CARD, load_card
+from mtspark.sim.verdict import Costing
 from mtspark.workflows.diff import recorded_frames
 from mtspark.workflows.explain.differences import first_differences
 from mtspark.workflows.explain.effects import explain_rows
-from mtspark.workflows.explain.inputs import float_side
+from mtspark.workflows.explain.inputs import float_side, price_samples
 from mtspark.workflows.explain.result import EffectRow, EffectTable, Explanation, stored_rows
 
 
@@ -31,6 +34,7 @@ def explain(
     by_layer: bool = False,
     inputs: AnyPath | None = None,
     seed: int = 0,
+    card: AnyPath = DEFAULT_CARD,
     store: AnyPath | None = None,
     progress: ProgressCallback = no_progress,
 ) -> Explanation:
@@ -45,24 +49,31 @@ def explain(
         by_layer: weight rounding in each layer alone, too.
         inputs: recorded ones (.npy), where the task is no game.
         seed: of the game.
+        card: prices of the mean decision, a name or a file.
         store: a file that gets every row as soon as it is known, and the whole result at the end;
             rows of the same question that it holds already are taken from it.
         progress: receives the effects, or the episodes played so far.
 
     Raises:
-        BadFileError: the bundle has no float graph, or a file cannot be read or written.
+        BadFileError: the bundle has no float graph, there is no such card, or a file cannot be
+            read or written.
         BadRequestError: an unknown task, no game and no inputs, or a bundle that quantises to
             something else.
     """
     if not isinstance(bundle, Bundle):
         bundle = load_bundle(Path(bundle))
-    chip = bundle.network
+    chip, prices = bundle.network, load_card(card)
     check_whole(chip, "the float network that it is explained by")
     check_forgets(chip, "effects are compared on decisions alone")
     task = chip.tasks[0].name if task is None else chip.task_name(task)
     begin(progress, f"{chip.name}: reading the float network", "nir")
     network, options = float_side(bundle)
-    frames = recorded_frames(chip, task, decisions, inputs, seed, progress=progress)
+    costing = Costing(chip)
+    frames = recorded_frames(
+        chip, task, decisions, inputs, seed, observe=costing.observe, progress=progress
+    )
+    if inputs is not None:
+        price_samples(costing, chip, frames, task)
     result = Explanation(
         folder=str(bundle.folder),
         network_sha256=bundle.network_hash,
@@ -71,6 +82,8 @@ def explain(
         decisions=len(frames),
         episodes=episodes,
         seed=seed,
+        cost=costing.cost(prices),
+        numbers=box_of(chip.tasks[chip.task_index(task)]) is not None,
     )
     # A pipe or device gets the whole result once, from the caller.
     file = None if store is None or _is_special(Path(store)) else Path(store)

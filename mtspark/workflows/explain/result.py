@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mtspark.core.digits import percent
 from mtspark.core.errors import BadFileError
 from mtspark.core.files import AnyPath, read_text_guarded
 from mtspark.core.version import is_version
+from mtspark.sim.verdict import Cost
 from mtspark.workflows.explain.differences import FirstDifferences
 
 FORMAT, VERSION = "mtspark-explain", 1
@@ -91,6 +93,8 @@ class Explanation:
         tables: one a number of weight bits.
         complete: whether every row is there.
         differences: how the first differences of spikes come about, by layer; of the bundle's bits.
+        cost: of the mean decision on the bundle's chip network; None where nobody counted it.
+        numbers: actions are numbers, which are the same within 5 % of their range.
     """
 
     folder: str
@@ -103,28 +107,33 @@ class Explanation:
     tables: tuple[EffectTable, ...] = ()
     complete: bool = False
     differences: tuple[FirstDifferences, ...] = ()
+    cost: Cost | None = None
+    numbers: bool = False
 
     @property
-    def sentences(self) -> list[str]:
-        """Say how often chip and float network agree, and which effect costs most, by bits."""
+    def sentences(self) -> tuple[str, str]:
+        """Say how often chip and float network agree and why not more, and what it costs."""
         texts = []
         for table in self.tables:
             if len(table.rows) < 2:
                 continue
             bits = f" with {table.weight_bits}-bit weights" if len(self.tables) > 1 else ""
             texts.append(
-                f"{self.task}: the chip{bits} gives the same answer as the float network in "
-                f"{table.rows[-1].action_agreement:.1%} of {self.decisions:,} decisions."
+                f"in {percent(table.rows[-1].action_agreement)} of them{bits}{_why(table)}"
             )
-            alone = min(table.rows[1:-1], key=lambda row: row.action_agreement, default=None)
-            if alone is not None and alone.action_agreement < 1:
-                texts.append(
-                    f"What costs most, switched on alone: {alone.effect} "
-                    f"({alone.action_agreement:.1%} stay)."
-                )
-            elif alone is not None:
-                texts.append("No effect, switched on alone, changes an answer.")
-        return texts
+        if not texts:
+            return f"{self.task}: no effect was switched on yet.", self._cost
+        first, *others = texts
+        first = first.replace("of them", f"of {self.decisions:,} decisions", 1)
+        within = " (within 5 % of its range)" if self.numbers else ""
+        same = f"the chip gives the same answer{within} as the float network"
+        return f"{self.task}: {same} {'; '.join([first, *others])}.", self._cost
+
+    @property
+    def _cost(self) -> str:
+        if self.cost is None:
+            return "What a decision costs was not counted."
+        return self.cost.sentence()
 
     def to_json(self) -> dict[str, Any]:
         """Return the content of ``mtspark explain --json``."""
@@ -143,6 +152,21 @@ class Explanation:
             "tables": [table.to_json() for table in self.tables],
             **({"first_differences": found} if found else {}),
         }
+
+
+def _why(table: EffectTable) -> str:
+    """Name the effect that costs most, and the score in play."""
+    text = ""
+    alone = min(table.rows[1:-1], key=lambda row: row.action_agreement, default=None)
+    if alone is not None and alone.action_agreement < 1:
+        stay = f"{percent(alone.action_agreement)} stay"
+        text = f" (what costs most, switched on alone: {alone.effect}, {stay})"
+    elif alone is not None:
+        text = " (no effect, switched on alone, changes an answer)"
+    score, beside = table.rows[-1].mean_return, table.rows[0].mean_return
+    if score is not None and beside is not None:
+        text += f", and scores {score:,.4g}, the float network {beside:,.4g}"
+    return text
 
 
 def stored_rows(path: AnyPath, asked: Explanation) -> dict[int, dict[str, EffectRow]]:

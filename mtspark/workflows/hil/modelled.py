@@ -8,14 +8,16 @@ from typing import Any
 from mtspark.core.backend import Moment
 from mtspark.core.chip_network import Encoder
 from mtspark.core.errors import BadRequestError
+from mtspark.core.files import AnyPath
 from mtspark.core.progress import ProgressCallback, begin, no_progress
 from mtspark.deploy.bundle import Bundle
 from mtspark.deploy.chips import load_chip
 from mtspark.sim.counts import ShareCounter
 from mtspark.sim.device import map_for, on_chip
+from mtspark.sim.energy import load_card
 from mtspark.sim.hil import Timing
 from mtspark.sim.play import Run, play
-from mtspark.sim.verdict import Cost, cost_on
+from mtspark.sim.verdict import Cost, card_for, cost_on, mean_cost
 from mtspark.workflows.backends import BackendName, open_backend
 from mtspark.workflows.hil.request import HilRequest
 from mtspark.workflows.run import episode_reports
@@ -106,13 +108,14 @@ def modelled_times(
         progress: receives the decisions played so far.
 
     Raises:
-        BadFileError: no such chip or set of times.
-        BadRequestError: no chip is named, or its description has no times.
+        BadFileError: no such chip, card, or set of times.
+        BadRequestError: no chip is named, its description has no times, or the card is of another.
     """
     if request.chip is None:
         raise BadRequestError("no chip to model; name one")
     model = load_chip(request.chip)
     model.time_set(request.times)
+    card = card_for(model, request.card)
     run, shares = _play(bundle, request, progress)
     decisions = run.counts.decisions
     mapping = map_for(bundle.network, model, bundle.network.input.encoder, run.sent)
@@ -134,8 +137,35 @@ def modelled_times(
         broken_limits=len(mapping.violations),
         message_us=message_us,
         waiting_return=run.episodes[0].score,
-        cost=cost_on(on, run.counts, bundle.network, shares),
+        cost=cost_on(on, run.counts, bundle.network, shares, card),
     )
+
+
+def waiting_game(
+    bundle: Bundle,
+    request: HilRequest,
+    card: AnyPath,
+    *,
+    progress: ProgressCallback = no_progress,
+) -> tuple[float, Cost]:
+    """Play the request's first game, waiting for every decision.
+
+    Args:
+        bundle: of the agent.
+        request: which game, and how long.
+        card: prices of its mean decision, a name or a file.
+        progress: receives the decisions played so far.
+
+    Returns:
+        Its score, and what a decision costs.
+
+    Raises:
+        BadFileError: no such card.
+    """
+    prices = load_card(card)
+    run, shares = _play(bundle, request, progress)
+    _, cost = mean_cost(run.counts, bundle.network, prices, run.sent, shares)
+    return run.episodes[0].score, cost
 
 
 def _play(

@@ -8,6 +8,7 @@ from numbers import Real
 from typing import Any, ClassVar
 
 from mtspark.core.errors import BadRequestError, one_line
+from mtspark.core.files import AnyPath
 from mtspark.sim.hil import (
     CHIP_KINDS,
     KEY_VARIABLE,
@@ -94,6 +95,8 @@ class HilRequest:
         key: of that chip.
         refreshes: how many decisions may pass between two whole frames, each for a curve of its
             own; None for never. Empty for what the loop says.
+        card: prices of the mean decision of the first game, played once more without latency; None
+            for the main card of `chip`, and for no price without one.
 
     Raises:
         BadRequestError: two answers to how long the chip takes, an address or a key that is none,
@@ -111,6 +114,7 @@ class HilRequest:
     connect: str | None = None
     key: str | None = field(default=None, repr=False)
     refreshes: tuple[int | None, ...] = ()
+    card: AnyPath | None = None
 
     def __post_init__(self) -> None:
         sources = {

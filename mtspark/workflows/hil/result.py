@@ -18,6 +18,7 @@ from mtspark.sim.hil import (
     pace_of,
     save_curve,
 )
+from mtspark.sim.verdict import Cost
 from mtspark.workflows.hil.modelled import ModelledTimes
 from mtspark.workflows.hil.request import HilRequest
 from mtspark.workflows.hil.verdict import verdict
@@ -39,6 +40,9 @@ class HilResult:
         decision_delay: with which the agent learned; None: none, in an environment.
         in_environment: of gymnasium, not in a game of ALE.
         frame_rate_hz: emulator frames, or steps of an environment, in a second.
+        cost: of a mean decision of the first game; None where nothing was counted or priced.
+        waiting_return: score of the first game, where it waited for its decisions; None where it
+            was not played so.
     """
 
     agent: str
@@ -52,37 +56,47 @@ class HilResult:
     decision_delay: int | None = 0
     in_environment: bool = False
     frame_rate_hz: float = FRAME_RATE_HZ
+    cost: Cost | None = None
+    waiting_return: float | None = None
 
     @property
     def verdict(self) -> str:
         """Why the agent keeps or loses its score in real time, in one sentence."""
+        return self._verdict(None if self.modelled is None else self.modelled.waiting_return)
+
+    def _verdict(self, waiting: float | None) -> str:
         return verdict(
             [point.to_json() for point in self.points],
             decision_delay=self.decision_delay,
             deadline_ms=self.deadline_ms,
             varied=self.request.varied,
-            waiting_return=None if self.modelled is None else self.modelled.waiting_return,
+            waiting_return=waiting,
         )
 
     @property
-    def sentences(self) -> tuple[str, ...]:
+    def sentences(self) -> tuple[str, str]:
         """Say how well it plays in real time and why, and what a decision costs."""
         points = [point.to_json() for point in self.points]
-        if not points:
-            return ()
-        scores = [point["mean_return"] for point in points]
         games = sum(len(point["episodes"]) for point in points)
+        # Messages were counted, and priced, in the first game; `eval` prices all of them.
+        what = "decision" if games == 1 else "decision of the first game"
+        cost = "What a decision costs was not counted."
+        if self.cost is not None:
+            cost = self.cost.sentence(what)
+        if not points:
+            return f"{self.request.task}: no game was played.", cost
+        scores = [point["mean_return"] for point in points]
         text = f"{scores[0]:,.4g}"
         if len(points) > 1:
             text = f"{min(scores):,.4g} to {max(scores):,.4g} at {len(points)} points"
-        score = (
-            f"{self.request.task} in real time, the chip in the loop: scores {text} over "
-            f"{games:,} game" + "s" * (games != 1) + "."
-        )
-        cost = None if self.modelled is None else self.modelled.cost
-        # Messages were counted, and priced, in the first game; `eval` prices all of them.
-        what = "decision" if games == 1 else "decision of the first game"
-        return score, self.verdict, "" if cost is None else cost.sentence(what)
+        over = f"{games:,} game" + "s" * (games != 1)
+        score = f"{self.request.task} in real time, the chip in the loop: scores {text} over {over}"
+        cut = sum(not one["finished"] for point in points for one in point["episodes"])
+        if cut:
+            which = "it was" if games == 1 else f"{cut:,} of them were"
+            score += f" ({which} cut off)"
+        why = self._verdict(self.waiting_return)
+        return f"{score}; {why[0].lower()}{why[1:]}", cost
 
     @property
     def resumed(self) -> int:
@@ -137,8 +151,17 @@ def result_so_far(
     request: HilRequest,
     modelled: ModelledTimes | None,
     points: list[Point | StoredPoint | None],
+    waiting: tuple[float, Cost] | None = None,
 ) -> HilResult:
-    """Return the result of the points that there are; None stands for one still to play."""
+    """Return the result of the points that there are; None stands for one still to play.
+
+    Args:
+        bundle, request, modelled, points: as of :class:`HilResult`.
+        waiting: score and cost of the first game that waited, where no chip is modelled.
+    """
+    score, cost = waiting or (None, None)
+    if modelled is not None:
+        score, cost = modelled.waiting_return, modelled.cost
     network = bundle.network
     task = network.tasks[network.task_index(request.task)]
     pace = pace_of(task, network.protocol)
@@ -154,5 +177,7 @@ def result_so_far(
         complete=len(done) == len(points),
         decision_delay=pace.delay if task.environment is None else pace.delay or None,
         in_environment=task.environment is not None,
+        cost=cost,
+        waiting_return=score,
         date=datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
     )

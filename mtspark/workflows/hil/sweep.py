@@ -21,7 +21,7 @@ from mtspark.sim.hil import (
     stored_points,
 )
 from mtspark.workflows.hil.elsewhere import point_job, point_of
-from mtspark.workflows.hil.modelled import modelled_times
+from mtspark.workflows.hil.modelled import modelled_times, waiting_game
 from mtspark.workflows.hil.playing import play_points
 from mtspark.workflows.hil.request import HilRequest
 from mtspark.workflows.hil.result import HilResult, result_so_far
@@ -51,7 +51,7 @@ def hil(
     Raises:
         BadRequestError: unknown task, a seed that is none, or faults that the backend cannot have.
         BadNetworkError: the network plays no game.
-        BadFileError: no such chip or set of times, or `into` cannot be written.
+        BadFileError: no such chip, card or set of times, or `into` cannot be written.
         BackendMissingError: the backend is not installed.
         BackendFailedError: the chip is gone for good.
     """
@@ -61,10 +61,12 @@ def hil(
     check_answers_alone(bundle.network)
     for setting in request.settings(request.loop):
         check_sender(bundle.network.input.encoder, setting.loop.refresh_every, setting.loop.faults)
-    loop, modelled = request.loop, None
+    loop, modelled, waiting = request.loop, None, None
     if request.chip is not None:
         modelled = modelled_times(bundle, request, progress=progress)
         loop = replace(loop, timing=modelled.added_to(loop.timing))
+    elif request.card is not None:
+        waiting = waiting_game(bundle, request, request.card, progress=progress)
     settings = request.settings(loop)
     points = _played_before(bundle, request, settings, into)
     left = [at for at, point in enumerate(points) if point is None]
@@ -78,8 +80,8 @@ def hil(
         points[left[number]] = point
         # A sweep takes long: what was played stays, whatever happens later.
         if into is not None:
-            write_json(into, result_so_far(bundle, request, modelled, points).to_json())
-    result = result_so_far(bundle, request, modelled, points)
+            write_json(into, result_so_far(bundle, request, modelled, points, waiting).to_json())
+    result = result_so_far(bundle, request, modelled, points, waiting)
     if into is not None and not left:
         write_json(into, result.to_json())
     return result

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from mtspark.core.digits import decimals, percent
+
 DELAY_OF_GAMES = "protocol.decision_delay = 1`"
 
 
@@ -58,9 +60,9 @@ def verdict(
 
 
 def _late(point: dict[str, Any], decision_delay: int | None) -> str:
-    share = f"{point['stale_frames_share']:.0%} of the frames"
+    share = f"{percent(point['stale_frames_share'], 0)} of the frames"
     means = [one["response_ms"]["mean"] for one in point["episodes"] if one["response_ms"]]
-    took = f" (answers took {sum(means) / len(means):.1f} ms on average)" if means else ""
+    took = f" (answers took {decimals(sum(means) / len(means), 1)} ms on average)" if means else ""
     if decision_delay:
         return (
             f"{share} began before the answer that was due{took}, and the action before it stayed "

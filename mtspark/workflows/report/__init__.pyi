@@ -5,8 +5,10 @@ from .comparison import write_comparison as write_comparison
 from .page import ReportPage as ReportPage
 from .page import report as report
 from .page import write_page as write_page
+from .recorded import recorded_sentences as recorded_sentences
 from .request import ReportRequest as ReportRequest
 from .sentences import data_sentences as data_sentences
 from .sentences import run_sentences as run_sentences
+from .sentences import stored_cost as stored_cost
 from .stored import StoredReport as StoredReport
 from .stored import stored_report as stored_report

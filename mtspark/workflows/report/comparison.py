@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from mtspark.core.digits import percent
 from mtspark.core.errors import BadRequestError
 from mtspark.core.files import AnyPath, replacing
 from mtspark.core.version import __version__
@@ -72,7 +73,7 @@ class Compared:
         return "" if self.float_network is None else self._shown(self.float_network)
 
     def _shown(self, value: float) -> str:
-        return f"{value:.1%}" if self.kind == "accuracy" else f"{value:,.4g}"
+        return percent(value) if self.kind == "accuracy" else f"{value:,.4g}"
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,11 @@ from typing import Any
 from mtspark.core.chip_network import Encoder
 from mtspark.core.files import AnyPath, replacing
 from mtspark.core.progress import Progress, ProgressCallback, begin, no_progress
-from mtspark.deploy.bundle import Bundle, load_bundle
+from mtspark.deploy.bundle import AGENT, Bundle, load_bundle
 from mtspark.sim.energy import load_card
 from mtspark.sim.recording import Study
-from mtspark.sim.report import Fact, ReportData, Score, report_data, report_html
+from mtspark.sim.report import Fact, ReportData, Score, report_data, report_html, scores_sentence
+from mtspark.sim.verdict import costs_sentence
 from mtspark.workflows.backends import BackendName, open_backend
 from mtspark.workflows.report.checks import (
     NO_NEUROBENCH,
@@ -48,6 +49,16 @@ class ReportPage:
 
     page: Path
     data: ReportData
+
+    @property
+    def sentences(self) -> tuple[str, str]:
+        """Say whether it works and what it costs, of all tasks."""
+        tasks = self.data.tasks
+        scores = [task.score for task in tasks if task.score is not None]
+        works = scores_sentence(scores) if scores else "Nobody measured how well it works."
+        games = any(task.interval_ms is not None for task in tasks)
+        costs = {task.task: task.cost for task in tasks}
+        return works, costs_sentence(costs, "decision" if games else "sample")
 
     @property
     def data_path(self) -> Path:
@@ -151,9 +162,20 @@ def write_page(
         encoder=encoder,
         provenance=provenance,
         scores=scores,
+        dueling=_has_dueling_head(bundle),
     )
     _write(page, report_html(data, studies, chips), data)
     return ReportPage(page, data)
+
+
+def _has_dueling_head(bundle: Bundle) -> bool:
+    """Whether the agent that a bundle was made of has a value stream beside its advantages."""
+    if AGENT not in bundle.files or bundle.network.provenance.get("head") == "advantage":
+        return False
+    from mtspark.train.checkpoint import load_agent
+
+    agent = load_agent(bundle.folder / AGENT, content=bundle.content(AGENT))
+    return bool(agent.network.config.dueling)
 
 
 def _studies(

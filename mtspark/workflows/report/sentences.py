@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mtspark.deploy.bundle import Bundle
-from mtspark.sim.report import Score
+from mtspark.deploy.chips import ChipModel
+from mtspark.sim.energy import PriceCard
+from mtspark.sim.report import Score, scores_sentence
 from mtspark.sim.results import stored_sticky
-from mtspark.sim.verdict import Cost
+from mtspark.sim.verdict import Cost, costs_sentence
 from mtspark.workflows.backends import BackendName
+from mtspark.workflows.evaluate import stored_evaluation
 from mtspark.workflows.report.scores import float_return, score_on_data
+from mtspark.workflows.report.studies import latest_chip_run
+
+ON_NO_CHIP = "It ran on no chip, so it has no cost on one."
 
 
 def run_sentences(bundle: Bundle, result: Mapping[str, Any]) -> tuple[str, str]:
@@ -23,9 +29,21 @@ def run_sentences(bundle: Bundle, result: Mapping[str, Any]) -> tuple[str, str]:
     Raises:
         BadFileError: a file in the folder of runs is no run.
     """
+    score = score_of_run(bundle, result)
+    if result["backend"] == BackendName.TORCH.value:
+        return score.sentence, ON_NO_CHIP
+    return score.sentence, cost_sentence(result)
+
+
+def score_of_run(bundle: Bundle, result: Mapping[str, Any]) -> Score:
+    """Return the score of a run, from the JSON values of its file.
+
+    Raises:
+        BadFileError: a file in the folder of runs is no run.
+    """
     episodes, task = result["episodes"], result["task"]
     on_chip = result["backend"] != BackendName.TORCH.value
-    score = Score(
+    return Score(
         kind="return",
         task=task,
         chip=float(result["mean_return"]),
@@ -37,9 +55,35 @@ def run_sentences(bundle: Bundle, result: Mapping[str, Any]) -> tuple[str, str]:
         who="the chip" if on_chip else "the float network",
         success=result.get("success_rate"),
     )
-    if not on_chip:
-        return score.sentence, "It ran on no chip, so it has no cost on one."
-    return score.sentence, cost_sentence(result)
+
+
+def stored_sentences(
+    bundle: Bundle, runs: Sequence[Mapping[str, Any]], evaluations: Sequence[Mapping[str, Any]]
+) -> tuple[str, str]:
+    """Sum up the results in a bundle: of each task the chip's latest, else the float network's.
+
+    Args:
+        bundle: that they are of.
+        runs, evaluations: JSON values, at least one.
+
+    Raises:
+        BadFileError: a file in the folder of runs is no run.
+    """
+    ordered = sorted(
+        runs, key=lambda run: (run["backend"] != BackendName.TORCH.value, str(run["date"]))
+    )
+    latest = {run["task"]: run for run in ordered}
+    scores = [score_of_run(bundle, run) for run in latest.values()]
+    scores += [score_on_data(values) for values in evaluations]
+    costs: dict[str, Cost] = {}
+    for values in (*latest.values(), *evaluations):
+        cost = cost_of_result(values)
+        if cost is not None:
+            costs[values["task"]] = cost
+    on_chip = [score for score in scores if score.who == "the chip"] or scores
+    if not costs:
+        return scores_sentence(on_chip), ON_NO_CHIP
+    return scores_sentence(on_chip), costs_sentence(costs, "decision" if latest else "sample")
 
 
 def data_sentences(values: Mapping[str, Any]) -> tuple[str, str]:
@@ -54,8 +98,46 @@ def cost_sentence(values: Mapping[str, Any], what: str = "decision") -> str:
         values: with a cost, or with bills alone.
         what: is priced.
     """
+    cost = cost_of_result(values)
+    return ON_NO_CHIP if cost is None else cost.sentence(what)
+
+
+def cost_of_result(values: Mapping[str, Any]) -> Cost | None:
+    """Return what a decision costs by the JSON values of a result; None where no chip ran."""
+    if values.get("backend") == BackendName.TORCH.value:
+        return None
     if values.get("cost") is not None:
-        return Cost.from_json(values["cost"]).sentence(what)
+        return Cost.from_json(values["cost"])
     for bill in values.get("energy_on_chip") or values.get("energy") or ():
-        return Cost(bill["card"], bill["dynamic_j_per_decision"]).sentence(what)
-    return ""
+        return Cost(bill["card"], bill["dynamic_j_per_decision"])
+    return None
+
+
+def stored_cost(bundle: Bundle, chip: ChipModel, card: PriceCard) -> str:
+    """Say what a decision costs by the latest results in a bundle; empty where none can tell.
+
+    Args:
+        bundle: with runs and evaluations.
+        chip: that they must have been mapped to.
+        card: that they must have been priced by.
+
+    Raises:
+        BadFileError: a file in the folder of runs is none.
+    """
+    costs: dict[str, Cost] = {}
+    what = "decision"
+    for task in bundle.network.tasks:
+        evaluation = stored_evaluation(bundle, task.name)
+        found = [] if evaluation is None else [evaluation.values]
+        if task.game:
+            run = latest_chip_run(bundle, task.name)
+            found = [] if run is None else [run]
+        elif found:
+            what = "sample"
+        for values in found:
+            bills: list[dict[str, Any]] = values.get("energy_on_chip") or values.get("energy") or []
+            cost = values.get("cost")
+            priced = bool(bills) and bills[0].get("card_key") == card.key
+            if priced and cost is not None and chip.name in (cost["chip"], cost.get("place")):
+                costs[task.name] = Cost.from_json(cost)
+    return costs_sentence(costs, what) if costs else ""

@@ -11,7 +11,7 @@ from mtspark.core.files import AnyPath
 from mtspark.deploy.bundle import Bundle, load_bundle
 from mtspark.sim.results import NOTE, latest_runs
 from mtspark.workflows.evaluate import stored_evaluation
-from mtspark.workflows.report.sentences import data_sentences, run_sentences
+from mtspark.workflows.report.sentences import data_sentences, run_sentences, stored_sentences
 
 FORMAT, VERSION = "mtspark-report", 1
 
@@ -29,6 +29,8 @@ class StoredReport:
         sentences: that sum up each run.
         evaluations: JSON values of the latest evaluation of each task on data.
         evaluation_sentences: that sum up each of them.
+        verdict: does it work, and what does it cost, of all of them: of each task the chip's latest
+            result, else the float network's.
     """
 
     network: ChipNetwork
@@ -39,6 +41,7 @@ class StoredReport:
     sentences: tuple[tuple[str, str], ...] = ()
     evaluations: tuple[dict[str, Any], ...] = ()
     evaluation_sentences: tuple[tuple[str, str], ...] = ()
+    verdict: tuple[str, str] = ("", "")
 
     def to_json(self) -> dict[str, Any]:
         """Return the content of ``mtspark report --json``."""
@@ -88,4 +91,5 @@ def stored_report(bundle: Bundle | AnyPath) -> StoredReport:
         sentences=tuple(run_sentences(bundle, run) for run in runs),
         evaluations=tuple(evaluations),
         evaluation_sentences=tuple(data_sentences(values) for values in evaluations),
+        verdict=stored_sentences(bundle, runs, evaluations),
     )

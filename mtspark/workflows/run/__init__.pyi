@@ -5,6 +5,7 @@ from .games import run_games as run_games
 from .games import store_run as store_run
 from .inputs import Answer as Answer
 from .inputs import InputsResult as InputsResult
+from .inputs import RecordedRun as RecordedRun
 from .inputs import answers as answers
 from .inputs import check_archive_target as check_archive_target
 from .inputs import run_inputs as run_inputs

@@ -19,10 +19,11 @@ from mtspark.core.files import AnyPath, replacing, writable_folder
 from mtspark.core.process import main_memory_bytes
 from mtspark.core.progress import Progress, ProgressCallback, no_progress
 from mtspark.deploy.bundle import Bundle
-from mtspark.sim.counts import Counter, RunCounts
+from mtspark.sim.counts import Counter, RunCounts, ShareCounter
 from mtspark.sim.device import mean_bill
 from mtspark.sim.energy import DEFAULT_CARD, Bill, load_card
 from mtspark.sim.recording import as_messages, check_one_frame, load_inputs, rounding
+from mtspark.sim.verdict import Cost, mean_cost
 from mtspark.workflows.backends import BackendName, open_backend
 from mtspark.workflows.run.data import (
     BATCH,
@@ -54,6 +55,7 @@ class InputsResult:
         membranes: likewise, int64, after each step.
         counts: totals over all samples; a decision is one sample.
         sent: messages by source, of its shape, over all samples; empty for a float network.
+        shares: how often what is not zero, and changes; None for a float network.
     """
 
     network: ChipNetwork
@@ -66,6 +68,7 @@ class InputsResult:
     membranes: Mapping[str, NDArray[np.int64]]
     counts: RunCounts
     sent: Mapping[str, Integers] = field(default_factory=dict, repr=False)
+    shares: ShareCounter | None = field(default=None, repr=False)
 
     @property
     def samples(self) -> int:
@@ -87,6 +90,20 @@ class InputsResult:
             BadFileError: no such card.
         """
         return mean_bill(self.counts, self.network, load_card(card), self.sent)
+
+    def cost(self, card: AnyPath = DEFAULT_CARD) -> tuple[Bill, Cost]:
+        """Price the mean sample, beside networks that do not spike.
+
+        Args:
+            card: prices, a name or a file.
+
+        Raises:
+            BadFileError: no such card.
+            BadRequestError: a float network ran, which no chip runs.
+        """
+        if self.shares is None:
+            raise BadRequestError(f"{self.backend}: is no chip, so it has no cost on one")
+        return mean_cost(self.counts, self.network, load_card(card), self.sent, self.shares)
 
     def to_json(self) -> dict[str, Any]:
         """Return totals of spikes, and all values.
@@ -115,10 +132,13 @@ class RecordedRun:
     Attributes:
         recording: name of the file.
         result: what came out.
+        inputs: what went in, (samples, *input shape) or (samples, T, *input shape), in the
+            network's own values.
     """
 
     recording: str
     result: InputsResult
+    inputs: NDArray[Any] = field(repr=False)
 
     def to_json(self) -> dict[str, Any]:
         """Return what ``mtspark run --input --json`` writes."""
@@ -230,6 +250,7 @@ def run_inputs(
     """Run plain inputs; arguments and errors as for :func:`answers`."""
     task = bundle.network.tasks[0].name if task is None else bundle.network.task_name(task)
     counter: Counter | None = None
+    shares: ShareCounter | None = None
     values: list[NDArray[np.float64]] = []
     sent: dict[str, list[NDArray[np.int32]]] = {}
     spikes: dict[str, list[NDArray[np.bool_]]] = {}
@@ -247,6 +268,9 @@ def run_inputs(
         decision, network = answer.decision, answer.network
         counter = counter or Counter(network)
         counter.add(decision.activity)
+        if backend is not BackendName.TORCH:
+            shares = shares or ShareCounter(network)
+            shares.add(decision.activity.window, answer.frames, None)
         values.append(decision.values)
         for population in network.populations:
             name, own = population.name, network.window(population.name)
@@ -269,6 +293,7 @@ def run_inputs(
         membranes={name: np.concatenate(parts, 1) for name, parts in membranes.items()},
         counts=counter.result(pipeline=backend is not BackendName.TORCH),
         sent={} if backend is BackendName.TORCH else counter.sent,
+        shares=shares,
     )
 
 
@@ -313,7 +338,7 @@ def run_recording(
         batch_size=len(series),
         progress=progress,
     )
-    return RecordedRun(path.name, result)
+    return RecordedRun(path.name, result, shown_values(series, result.network, path.name))
 
 
 def _check_memory(network: ChipNetwork, samples: int, steps: int, path: Path) -> None:
