@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 ENCODERS = {
-    "frame": "frame at every step",
+    "every-step": "frame at every step",
     "held": "frame held on the chip",
-    "difference": "changed pixels only",
+    "changes": "changed pixels only",
 }
 
 

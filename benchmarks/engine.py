@@ -47,7 +47,7 @@ ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "results"
 ACTIVITIES, BATCHES, SIDES = (0.01, 0.05, 0.1, 0.2, 0.5), (1, 8, 64), (84, 168, 336)
 WAYS = {"by message": "events", "by window": "windows", "engine": "automatic"}
-AGENT = ROOT / "examples" / "agents" / "pong" / "pong.pt"
+AGENT = ROOT / "examples" / "agents" / "pong-waiting" / "pong-waiting.pt"
 
 
 class Peers:

@@ -21,10 +21,10 @@ def train_command(
         str,
         typer.Argument(
             help="A TOML file or a shipped recipe: cartpole, lunarlander, pendulum, halfcheetah "
-            "(Gymnasium); doorkey, doorkey-ppo (MiniGrid); pong, pong-realtime, pong-dqn, "
-            "breakout-teacher, realtime-teacher, three-games, three-games-taught, "
-            "three-games-pathways, dendrites (Atari); images (MNIST and CIFAR-10); "
-            "ablation (a grid of networks on images)."
+            "(Gymnasium); doorkey, doorkey-ppo (MiniGrid); pong, pong-waiting, pong-dqn, "
+            "breakout-teacher, realtime-teacher, three-games, three-games-waiting, "
+            "three-games-taught, three-games-pathways, dendrites (Atari); images (MNIST and "
+            "CIFAR-10); ablation (a grid of networks on images)."
         ),
     ] = "pong",
     folder: Annotated[

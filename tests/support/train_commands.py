@@ -11,7 +11,7 @@ from mtspark.cli._console import run_program
 from mtspark.cli.main import app
 
 
-def call(folder: Path, *arguments: object, recipe: str = "pong") -> int:
+def call(folder: Path, *arguments: object, recipe: str = "pong-waiting") -> int:
     """Train by a recipe into a folder."""
     words = ["train", recipe, "-o", str(folder), *map(str, arguments)]
     command = partial(app, words, prog_name="mtspark")

@@ -65,7 +65,7 @@ def test_a_recipe_has_four_forms(tmp_path: Path) -> None:
     path.write_text(TOML)
     for recipe in (CONFIG, FIELDS, path, str(path)):
         assert config_of(recipe) == CONFIG
-    assert config_of("pong") == TrainConfig()
+    assert config_of("pong-waiting") == TrainConfig()
 
 
 def test_a_configuration_is_checked_as_a_recipe_is() -> None:

@@ -22,7 +22,7 @@ def test_a_thousand_decisions_of_the_shipped_agent_equal_the_reference() -> None
     from mtspark.deploy.quantise.network import quantise
     from mtspark.train.checkpoint.agent import load_agent
 
-    file = Path(__file__).parents[3] / "examples" / "agents" / "pong" / "pong.pt"
+    file = Path(__file__).parents[3] / "examples" / "agents" / "pong-waiting" / "pong-waiting.pt"
     agent = load_agent(file)
     graphs = agent_to_nir(agent, Head.DUELING)
     net = quantise(import_tasks(graphs), agent.tasks, agent.protocol, name="pong")

@@ -33,7 +33,9 @@ SMALL = NetworkConfig(
     hidden=10,
     tasks=2,
 )
-EXAMPLE = Path(__file__).resolve().parents[3] / "examples" / "agents" / "pong" / "pong.pt"
+EXAMPLE = (
+    Path(__file__).resolve().parents[3] / "examples" / "agents" / "pong-waiting" / "pong-waiting.pt"
+)
 
 
 def frames(count: int = 3) -> torch.Tensor:

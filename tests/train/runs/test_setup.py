@@ -94,7 +94,7 @@ def test_other_games_leave_behind_what_a_recipe_says_of_its_own(
     trained: list[tuple[TrainConfig, Path]],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert call(tmp_path, "--game", "pong", recipe="three-games") == 0
+    assert call(tmp_path, "--game", "pong", recipe="three-games-waiting") == 0
     ((config, _),) = trained
     assert (config.games, config.network.tasks, config.network.hidden) == (("pong",), 1, 512)
     assert (config.teachers, config.exploration_ladder) == ((), ())
@@ -247,7 +247,7 @@ def test_a_saved_state_has_the_keys_that_are_asked_for() -> None:
 def test_what_has_no_effect_is_told_and_defaults_are_not(
     options: tuple[str, ...], told: list[str]
 ) -> None:
-    config = to_config(override(read_recipe("pong"), list(options)), "pong")
+    config = to_config(override(read_recipe("pong-waiting"), list(options)), "pong-waiting")
     assert isinstance(config, TrainConfig)
     found = notes(config)
     assert len(found) == len(told)
