@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from mtspark.core.chip_network import ChipNetwork
 from mtspark.core.environments import (
@@ -338,6 +338,12 @@ class CostFile(Entry):
     deadline_us: Number | None
     place: Text = ""
     late_because: Text = ""
+
+    @model_serializer(mode="wrap")
+    def _without_empty(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what files of before do not have."""
+        young = ("place", "late_because")
+        return {name: value for name, value in handler(self).items() if value or name not in young}
 
 
 class _HostTime(Entry):

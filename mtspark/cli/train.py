@@ -20,11 +20,11 @@ def train_command(
     recipe: Annotated[
         str,
         typer.Argument(
-            help="A TOML file or a shipped recipe: cartpole, lunarlander, pendulum, halfcheetah "
-            "(Gymnasium); doorkey, doorkey-ppo (MiniGrid); pong, pong-waiting, pong-dqn, "
-            "breakout-teacher, realtime-teacher, three-games, three-games-waiting, "
-            "three-games-taught, three-games-pathways, dendrites (Atari); images (MNIST and "
-            "CIFAR-10); ablation (a grid of networks on images)."
+            help="A TOML file or a shipped recipe: cartpole, lunarlander, pendulum, halfcheetah, "
+            "halfcheetah-pair (Gymnasium); mt10 (Meta-World); doorkey, doorkey-ppo (MiniGrid); "
+            "pong, pong-waiting, pong-dqn, breakout-teacher, realtime-teacher, three-games, "
+            "three-games-waiting, three-games-taught, three-games-pathways, dendrites (Atari); "
+            "images (MNIST and CIFAR-10); ablation (a grid of networks on images)."
         ),
     ] = "pong",
     folder: Annotated[
