@@ -131,6 +131,7 @@ PARTS = (
     Part("tensorboardX", "tensorboardX", "TensorBoard's files of a training run", essential=False),
     Part("filelock", "filelock", "training", essential=False),
     Part("msgpack", "msgpack", "hardware in the loop", essential=False),
+    Part("fsspec", "fsspec", "addresses of agents", essential=False),
 )
 if sys.version_info < (3, 11):
     PARTS += (Part("tomli", "tomli", "price cards"),)

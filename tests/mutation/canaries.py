@@ -77,7 +77,7 @@ CONVOLVED = "    image = _image(name, node, shape, weight.shape[1] * groups, dim
 RESET = "    reset = choices.resets.get(name, _own_reset(name, node) or choices.reset)\n"
 OTHER = "{FloatReset.ZERO: FloatReset.SUBTRACT, FloatReset.SUBTRACT: FloatReset.ZERO}"
 CHIP_WEIGHTS = "        weights=link.weights,\n        **link.conv_fields,"
-CHIP_DELAY = "        delay=depths[link.target] - depths[link.source] - 1 + link.delay,\n"
+CHIP_DELAY = "        delay=depths[link.target] - depths[link.source] - 1 + link.delay * whole,\n"
 CHIP_BIAS = "        return np.asarray(current + population.membrane_bias / self.gain)\n"
 
 CANARIES = (
@@ -165,9 +165,9 @@ CANARIES = (
            *_adding("        reset = RESETS[population.reset]\n",
                     "        reset = Reset.SUBTRACT if reset is Reset.ZERO else Reset.ZERO\n")),
     Canary("chip: delayed connections a step longer", LOWERING, LOWER, CHIP_DELAY,
-           CHIP_DELAY.replace("+ link.delay", "+ link.delay + (link.delay > 0)")),
+           CHIP_DELAY.replace("+ link.delay * whole", "+ link.delay * whole + (link.delay > 0)")),
     Canary("chip: connections over several layers a step shorter", LOWERING, LOWER, CHIP_DELAY,
-           "        delay=max(0, depths[link.target] - depths[link.source] - 2 + link.delay),\n"),
+           "        delay=max(0, depths[link.target] - depths[link.source] - 2 + link.delay * whole),\n"),
 )  # fmt: skip
 
 

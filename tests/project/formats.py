@@ -100,7 +100,8 @@ class Workshop(Commands):
     def _shipped(self, name: str) -> Path:
         if name not in WAITING:
             return AGENTS / name / f"{name}.pt"
-        file = AGENTS / f"{name}-waiting" / f"{name}-waiting.pt"
+        kept = f"{name.removeprefix('mtspark-')}-waiting"
+        file = AGENTS / kept / f"{kept}.pt"
         return Path(shutil.copyfile(file, self.folder / f"{name}.pt"))
 
     def copy(self, name: str, target: str) -> str:

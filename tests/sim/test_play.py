@@ -130,6 +130,8 @@ def test_sticky_actions_change_the_game_and_can_be_repeated(pong: ChipNetwork) -
 class TwoShortGames:
     """Every step gives each game a point; game 0 ends after 2 steps, game 1 after 4."""
 
+    num_envs = 2
+
     def __init__(self) -> None:
         self.steps = 0
 
@@ -204,6 +206,7 @@ def test_games_side_by_side_count_as_games_one_by_one(
     import mtspark.sim.play as module
 
     class Alone(TwoShortGames):
+        num_envs = 1
         ends = iter([2, 4])
 
         def reset(self, seed: int) -> tuple[np.ndarray, dict[str, object]]:

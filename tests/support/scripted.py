@@ -11,7 +11,7 @@ from mtspark.core.environments.protocol import GameProtocol, Task
 from mtspark.train.config.games import TrainConfig
 from mtspark.train.networks.config import ConvSize, NetworkConfig
 from mtspark.train.rl import collect as games
-from mtspark.train.rl import trainer as trainer_module
+from mtspark.train.rl import start as start_module
 
 LEGAL = {"pong": (0, 3), "breakout": (1, 2, 5)}
 SMALL = TrainConfig(
@@ -82,5 +82,5 @@ class ScriptedGames:
 def script_games(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let trainers play :class:`ScriptedGames` as Pong and as Breakout."""
     known = {name: Task(name, name, legal) for name, legal in LEGAL.items()}
-    monkeypatch.setattr(trainer_module, "task_for_game", known.__getitem__)
+    monkeypatch.setattr(start_module, "task_for_game", known.__getitem__)
     monkeypatch.setattr(games, "make_games", lambda task, *_, **__: ScriptedGames(task))

@@ -37,7 +37,7 @@ WORLDS = [
 ]
 # Agents that Lava's own parts cannot run as they are shipped, and why; our processes run all.
 EXCEPTIONS = dict.fromkeys(
-    ("mtspark-3games", "mtspark-3games-waiting", "pong", "pong-waiting"),
+    ("mtspark-3games", "3games-waiting", "pong", "pong-waiting"),
     "no neurons that keep the sum of a frame, which encoder changes needs",
 )
 

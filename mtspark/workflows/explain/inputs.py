@@ -10,7 +10,6 @@ from mtspark.core.errors import BadFileError
 from mtspark.core.float_network import FloatNetwork
 from mtspark.deploy.bundle import Bundle
 from mtspark.deploy.quantise import QuantiseOptions, options_of
-from mtspark.sim.engine import EngineChip
 from mtspark.sim.verdict import Costing
 
 BATCH = 100
@@ -47,6 +46,8 @@ def price_samples(
         frames: (count, *input shape), or (count, T, *input shape).
         task: by name.
     """
+    from mtspark.sim.engine import EngineChip
+
     chip, row = EngineChip(network), network.task_index(task)
     for start in range(0, len(frames), BATCH):
         part = frames[start : start + BATCH]

@@ -75,6 +75,7 @@ def test_what_is_assumed_of_time_and_resets() -> None:
         "input_signed": None,
         "time_steps": 0,
         "resets": {},
+        "stateful": None,
     }
     assert choose(ImportOptions(), {}) == (DEFAULTS, [])
     # Every choice is an option, and every option but those of the graph's ends a choice.

@@ -17,7 +17,7 @@ from mtspark.train.images.data import ImageSet
 from mtspark.train.images.trainer import ImageTrainer, accuracy
 from mtspark.train.networks.config import ConvSize, NetworkConfig
 from mtspark.train.rl import collect as games
-from mtspark.train.rl import trainer as trainer_module
+from mtspark.train.rl import start as start_module
 from mtspark.train.rl.pqn import PqnTrainer
 from mtspark.train.rl.run import make_trainer
 from mtspark.train.rl.trainer import Trainer
@@ -63,7 +63,7 @@ class Noise:
 @pytest.fixture
 def named(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     known = {name: Task(name, name, (0, 3, 5)) for name in CONFIG.games}
-    monkeypatch.setattr(trainer_module, "task_for_game", known.__getitem__)
+    monkeypatch.setattr(start_module, "task_for_game", known.__getitem__)
     monkeypatch.setattr(games, "make_games", lambda task, *_, **__: Noise())
     return pretend(monkeypatch)
 

@@ -14,7 +14,7 @@ from mtspark.train.config.games import ReplayConfig, TrainConfig
 from mtspark.train.config.pruning import PruningConfig
 from mtspark.train.networks.config import ConvSize, NetworkConfig
 from mtspark.train.rl import collect as games
-from mtspark.train.rl import trainer as trainer_module
+from mtspark.train.rl import start as start_module
 from mtspark.train.rl.pqn import PqnTrainer
 from mtspark.train.rl.run import make_trainer
 from mtspark.train.rl.trainer import Trainer
@@ -89,7 +89,7 @@ CATCH = TrainConfig(
 @pytest.fixture
 def catch(monkeypatch: pytest.MonkeyPatch) -> None:
     task = Task("catch", "catch", (STAY, RIGHT, LEFT))
-    monkeypatch.setattr(trainer_module, "task_for_game", lambda name: task)
+    monkeypatch.setattr(start_module, "task_for_game", lambda name: task)
     monkeypatch.setattr(games, "make_games", lambda task, protocol, copies, **_: Catch(copies))
 
 
@@ -101,7 +101,7 @@ def catch_and_mirror(monkeypatch: pytest.MonkeyPatch) -> None:
         return Catch(copies, mirrored=task.name == "mirror")
 
     monkeypatch.setattr(
-        trainer_module, "task_for_game", lambda name: Task(name, name, (STAY, RIGHT, LEFT))
+        start_module, "task_for_game", lambda name: Task(name, name, (STAY, RIGHT, LEFT))
     )
     monkeypatch.setattr(games, "make_games", made)
 
