@@ -167,7 +167,8 @@ CANARIES = (
     Canary("chip: delayed connections a step longer", LOWERING, LOWER, CHIP_DELAY,
            CHIP_DELAY.replace("+ link.delay * whole", "+ link.delay * whole + (link.delay > 0)")),
     Canary("chip: connections over several layers a step shorter", LOWERING, LOWER, CHIP_DELAY,
-           "        delay=max(0, depths[link.target] - depths[link.source] - 2 + link.delay * whole),\n"),
+           CHIP_DELAY.replace("delay=depths", "delay=max(0, depths").replace(
+               "- 1 + link.delay * whole", "- 2 + link.delay * whole)")),
 )  # fmt: skip
 
 
