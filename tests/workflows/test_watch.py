@@ -430,7 +430,7 @@ def test_the_command_prints_its_address_and_ends_by_ctrl_c(tmp_path: Path) -> No
             )
             assert (taken.returncode, taken.stderr.count("error:")) == (2, 1)
             assert f"port {served.port}: is in use" in taken.stderr
-            process.send_signal(signal.SIGINT)
+            process.send_signal(signal.SIGTERM)
             page.end()
         output, errors = process.communicate(timeout=PATIENCE_S)
     assert served.address in output
