@@ -18,8 +18,9 @@ from mtspark.core.errors import BadRequestError, one_line
 from mtspark.core.files import AnyPath
 from mtspark.deploy.chips import ChipModel
 from mtspark.sim.counts import Counter, RunCounts, ShareCounter
-from mtspark.sim.device import OnChip, mean_bill_on_chip
+from mtspark.sim.device import OnChip, mean_bill, mean_bill_on_chip
 from mtspark.sim.energy import (
+    DEFAULT_CARD,
     Baseline,
     BaselineBill,
     Bill,
@@ -284,6 +285,49 @@ def mean_cost(
     bill, on = mean_bill_on_chip(counts, network, card, sent)
     rivals = baselines_of(network, shares.shares, shares.changed_shares)
     return bill, cost_of(bill, [price_baseline(one, card) for one in rivals], on)
+
+
+class PricedSamples:
+    """A result of samples that have nothing to do with each other, which can be priced.
+
+    Attributes:
+        network: that answered.
+        backend: who ran it.
+        counts: totals over all samples; a decision is one sample.
+        sent: messages by source, over all samples; empty for a float network.
+        shares: how often what is not zero, and changes; None for a float network.
+    """
+
+    network: ChipNetwork
+    backend: str
+    counts: RunCounts
+    sent: Mapping[str, Integers]
+    shares: ShareCounter | None
+
+    def energy(self, card: AnyPath = DEFAULT_CARD) -> Bill:
+        """Price the mean sample.
+
+        Args:
+            card: prices, a name or a file.
+
+        Raises:
+            BadFileError: no such card.
+        """
+        return mean_bill(self.counts, self.network, load_card(card), self.sent)
+
+    def cost(self, card: AnyPath = DEFAULT_CARD) -> tuple[Bill, Cost]:
+        """Price the mean sample, beside networks that do not spike.
+
+        Args:
+            card: prices, a name or a file.
+
+        Raises:
+            BadFileError: no such card.
+            BadRequestError: a float network ran, which no chip runs.
+        """
+        if self.shares is None:
+            raise BadRequestError(f"{self.backend}: is no chip, so it has no cost on one")
+        return mean_cost(self.counts, self.network, load_card(card), self.sent, self.shares)
 
 
 class Costing:

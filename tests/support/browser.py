@@ -16,8 +16,38 @@ from typing import Any
 import pytest
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+CONTRAST = """
+const light = (colour) => {
+  const parts = colour.match(/[\\d.]+/g).slice(0, 3).map((value) => {
+    const share = value / 255;
+    return share <= 0.03928 ? share / 12.92 : ((share + 0.055) / 1.055) ** 2.4;
+  });
+  return 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2];
+};
+const behind = (part) => {
+  for (; part !== null; part = part.parentElement) {
+    const colour = getComputedStyle(part).backgroundColor;
+    if (colour.startsWith("rgb(")) return colour;
+  }
+  return "rgb(255, 255, 255)";
+};
+const contrast = (part) => {
+  const [high, low] = [light(getComputedStyle(part).color), light(behind(part))]
+    .sort((a, b) => b - a);
+  return (high + 0.05) / (low + 0.05);
+};
+"""
+"""JavaScript: the contrast of an element's text with what is behind it (WCAG 2.1)."""
 PATIENCE_S = 240.0
 """Far more than anything takes, on a busy machine, too."""
+
+
+def find_browser() -> str:
+    """Return the path of a browser; the test is skipped where there is none."""
+    found = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if found is None:
+        pytest.skip("no chromium: apt-get install chromium")
+    return found
 
 
 class Tab:
@@ -90,10 +120,7 @@ def opened_tab(address: str, folder: Path) -> Iterator[Tab]:
     """
     from websockets.sync.client import connect
 
-    found = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if found is None:
-        pytest.skip("no chromium: apt-get install chromium")
-    command = [found, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"]
+    command = [find_browser(), "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"]
     command += [f"--user-data-dir={folder / 'profile'}", "--remote-debugging-port=0"]
     with subprocess.Popen([*command, "about:blank"], stderr=subprocess.DEVNULL) as browser:
         try:

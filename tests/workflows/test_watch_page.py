@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mtspark.workflows.watch import Session, WatchRequest, served_page
-from tests.support.browser import PATIENCE_S, Tab, opened_tab
+from tests.support.browser import CONTRAST, PATIENCE_S, Tab, opened_tab
 from tests.support.lamp import COLOURS, STEPS, lamp_network, registered_lamp
 
 pytestmark = pytest.mark.third_party
@@ -29,30 +29,19 @@ LIT = """(() => {
   for (let place = 3; place < bytes.length; place += 4) lit += bytes[place] > 0;
   return lit;
 })()"""
-FAINT = """(() => {
-  const light = (colour) => {
-    const parts = colour.match(/[\\d.]+/g).slice(0, 3).map((value) => {
-      const share = value / 255;
-      return share <= 0.03928 ? share / 12.92 : ((share + 0.055) / 1.055) ** 2.4;
-    });
-    return 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2];
-  };
-  const behind = (part) => {
-    for (; part !== null; part = part.parentElement) {
-      const colour = getComputedStyle(part).backgroundColor;
-      if (colour.startsWith("rgb(")) return colour;
-    }
-    return "rgb(255, 255, 255)";
-  };
+FAINT = (
+    "(() => {"
+    + CONTRAST
+    + """
   const faint = [];
   for (const part of document.querySelectorAll("body *")) {
     const own = [...part.childNodes].some((node) => node.nodeType === 3 && node.data.trim());
     if (!own || part.closest("script") || !part.getBoundingClientRect().height) continue;
-    const pair = [light(getComputedStyle(part).color), light(behind(part))].sort((a, b) => b - a);
-    if ((pair[0] + 0.05) / (pair[1] + 0.05) < 4.5) faint.push(part.textContent);
+    if (contrast(part) < 4.5) faint.push(part.textContent);
   }
   return faint;
 })()"""
+)
 
 
 @pytest.fixture

@@ -94,6 +94,8 @@ def perform(order: bytes, package: bytes | None = None, folder: str | None = Non
         known = next(kind for kind in type(error).__mro__ if hasattr(errors, kind.__name__))
         return Answer("error", text=str(error), error=known.__name__).to_bytes()
     except Exception:
+        # The command raises it, with this traceback: a worker must not die of it, or the job would
+        # be done again, and fail again.
         return Answer("bug", text=traceback.format_exc()).to_bytes()
 
 

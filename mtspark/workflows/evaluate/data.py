@@ -13,15 +13,12 @@ from numpy.typing import NDArray
 from mtspark.core.arrays import Integers
 from mtspark.core.chip_network import ChipNetwork
 from mtspark.core.errors import BadFileError, BadRequestError
-from mtspark.core.files import AnyPath
 from mtspark.core.float_network import FloatNetwork, run_float
 from mtspark.core.progress import ProgressCallback, no_progress
 from mtspark.deploy.bundle import Bundle
 from mtspark.sim.counts import Counter, RunCounts, ShareCounter
-from mtspark.sim.device import mean_bill
-from mtspark.sim.energy import DEFAULT_CARD, Bill, load_card
 from mtspark.sim.recording import own_values
-from mtspark.sim.verdict import Cost, mean_cost
+from mtspark.sim.verdict import PricedSamples
 from mtspark.workflows.backends import BackendName
 from mtspark.workflows.evaluate.kept import Keeper, KeptInputs
 from mtspark.workflows.evaluate.rows import wilson_interval
@@ -31,7 +28,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class DataEvaluation:
+class DataEvaluation(PricedSamples):
     """Classes that a network names, compared with labels.
 
     Attributes:
@@ -83,31 +80,6 @@ class DataEvaluation:
     def interval_95(self) -> tuple[float, float]:
         """95 % interval of the chip's accuracy."""
         return wilson_interval(self.right, self.samples)
-
-    def energy(self, card: AnyPath = DEFAULT_CARD) -> Bill:
-        """Price the mean sample.
-
-        Args:
-            card: prices, a name or a file.
-
-        Raises:
-            BadFileError: no such card.
-        """
-        return mean_bill(self.counts, self.network, load_card(card), self.sent)
-
-    def cost(self, card: AnyPath = DEFAULT_CARD) -> tuple[Bill, Cost]:
-        """Price the mean sample, beside networks that do not spike.
-
-        Args:
-            card: prices, a name or a file.
-
-        Raises:
-            BadFileError: no such card.
-            BadRequestError: a float network ran, which no chip runs.
-        """
-        if self.shares is None:
-            raise BadRequestError(f"{self.backend}: is no chip, so it has no cost on one")
-        return mean_cost(self.counts, self.network, load_card(card), self.sent, self.shares)
 
     def to_json(self) -> dict[str, Any]:
         """Return accuracies and counts as JSON values."""

@@ -20,10 +20,8 @@ from mtspark.core.process import main_memory_bytes
 from mtspark.core.progress import Progress, ProgressCallback, no_progress
 from mtspark.deploy.bundle import Bundle
 from mtspark.sim.counts import Counter, RunCounts, ShareCounter
-from mtspark.sim.device import mean_bill
-from mtspark.sim.energy import DEFAULT_CARD, Bill, load_card
 from mtspark.sim.recording import as_messages, check_one_frame, load_inputs, rounding
-from mtspark.sim.verdict import Cost, mean_cost
+from mtspark.sim.verdict import PricedSamples
 from mtspark.workflows.backends import BackendName, open_backend
 from mtspark.workflows.run.data import (
     BATCH,
@@ -40,7 +38,7 @@ BYTES_RECORDED = 9
 
 
 @dataclass(frozen=True)
-class InputsResult:
+class InputsResult(PricedSamples):
     """What a network made of inputs.
 
     Attributes:
@@ -79,31 +77,6 @@ class InputsResult:
     def classes(self) -> NDArray[np.int64]:
         """Index of the largest value of each sample; the first one wins a tie."""
         return self.values.reshape(self.samples, -1).argmax(1)
-
-    def energy(self, card: AnyPath = DEFAULT_CARD) -> Bill:
-        """Price the mean sample.
-
-        Args:
-            card: prices, a name or a file.
-
-        Raises:
-            BadFileError: no such card.
-        """
-        return mean_bill(self.counts, self.network, load_card(card), self.sent)
-
-    def cost(self, card: AnyPath = DEFAULT_CARD) -> tuple[Bill, Cost]:
-        """Price the mean sample, beside networks that do not spike.
-
-        Args:
-            card: prices, a name or a file.
-
-        Raises:
-            BadFileError: no such card.
-            BadRequestError: a float network ran, which no chip runs.
-        """
-        if self.shares is None:
-            raise BadRequestError(f"{self.backend}: is no chip, so it has no cost on one")
-        return mean_cost(self.counts, self.network, load_card(card), self.sent, self.shares)
 
     def to_json(self) -> dict[str, Any]:
         """Return totals of spikes, and all values.

@@ -224,6 +224,7 @@ class Session:
         except _Ended:
             pass
         except BaseException as error:
+            # Of a thread: `wait` raises it in the one that asked for the page.
             self._failure = error
             self._tell({"type": "failed"})
         finally:

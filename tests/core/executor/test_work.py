@@ -54,7 +54,7 @@ def test_other_files_than_the_promised_ones_are_refused() -> None:
         ask(job, Package({"x": b"2"}).to_bytes())
 
 
-@pytest.mark.parametrize("name", ["../x", "/tmp/x", "a/b", "", ".."])
+@pytest.mark.parametrize("name", ["../x", "/x", "a/b", "", ".."])
 def test_no_file_leads_out_of_the_folder(name: str, tmp_path: Path) -> None:
     with pytest.raises((BadFileError, OSError)):
         Package({name: b""}).write(tmp_path)

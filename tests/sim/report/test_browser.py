@@ -5,7 +5,6 @@ from __future__ import annotations
 import html
 import json
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -15,17 +14,14 @@ import pytest
 from mtspark.sim.engine.chip import EngineChip
 from mtspark.sim.recording.study import study_task
 from tests.sim.report.test_data import EVIL, made, tiny_network
+from tests.support.browser import CONTRAST, find_browser
 
 pytestmark = pytest.mark.third_party
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
 @pytest.fixture(scope="module")
 def browser() -> str:
-    found = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if found is None:
-        pytest.skip("no chromium: apt-get install chromium")
-    return found
+    return find_browser()
 
 
 def opened(browser: str, page: Path, *options: str) -> subprocess.CompletedProcess[str]:
@@ -78,25 +74,13 @@ def test_a_complaint_would_be_seen(browser: str, tmp_path: Path) -> None:
     assert any("broken" in line for line in complaints(seen.stderr))
 
 
-PROBE = """
+PROBE = (
+    CONTRAST
+    + """
 const seen = (part) => part !== null && part.getBoundingClientRect().height > 0;
 const bottom = (name) => {
   const part = document.querySelector(name);
   return seen(part) ? part.getBoundingClientRect().bottom : -1;
-};
-const light = (colour) => {
-  const parts = colour.match(/[\\d.]+/g).slice(0, 3).map((value) => {
-    const share = value / 255;
-    return share <= 0.03928 ? share / 12.92 : ((share + 0.055) / 1.055) ** 2.4;
-  });
-  return 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2];
-};
-const behind = (part) => {
-  for (; part !== null; part = part.parentElement) {
-    const colour = getComputedStyle(part).backgroundColor;
-    if (colour.startsWith("rgb(")) return colour;
-  }
-  return "rgb(255, 255, 255)";
 };
 const bottoms = [".screen canvas", ".numbers", ".verdict", ".bars"].map(bottom);
 const folds = [...document.querySelectorAll("details")];
@@ -105,10 +89,8 @@ const faint = [];
 for (const part of document.querySelectorAll("body *")) {
   const own = [...part.childNodes].some((node) => node.nodeType === 3 && node.data.trim());
   if (!own || part.closest("svg, script, noscript, .steps") || !seen(part)) continue;
-  const colour = getComputedStyle(part).color;
-  if (!colour.startsWith("rgb(")) continue;
-  const [high, low] = [light(colour), light(behind(part))].sort((a, b) => b - a);
-  if ((high + 0.05) / (low + 0.05) < 4.5) faint.push(part.className + ": " + part.textContent);
+  if (!getComputedStyle(part).color.startsWith("rgb(")) continue;
+  if (contrast(part) < 4.5) faint.push(part.className + ": " + part.textContent);
 }
 parent.postMessage({
   width: innerWidth,
@@ -121,6 +103,7 @@ parent.postMessage({
   faint,
 }, "*");
 """
+)
 SIZES = ((390, 844), (820, 1180), (1400, 900))
 
 
