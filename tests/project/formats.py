@@ -72,6 +72,12 @@ RUNS: dict[str, tuple[str, ...]] = {
 at its first checkpoint, with the code of commit 68db3cd."""
 
 
+def agent_file(name: str) -> Path:
+    """Where a shipped agent lies today."""
+    kept = f"{name.removeprefix('mtspark-')}-waiting" if name in WAITING else name
+    return AGENTS / kept / f"{kept}.pt"
+
+
 class Workshop(Commands):
     """A folder with bundles and recorded inputs, each made once and when it is first needed."""
 
@@ -98,11 +104,8 @@ class Workshop(Commands):
         return self.once(folder, lambda: self.call(*words, "--json", f"{name}.json"))
 
     def _shipped(self, name: str) -> Path:
-        if name not in WAITING:
-            return AGENTS / name / f"{name}.pt"
-        kept = f"{name.removeprefix('mtspark-')}-waiting"
-        file = AGENTS / kept / f"{kept}.pt"
-        return Path(shutil.copyfile(file, self.folder / f"{name}.pt"))
+        """Under the name that it had when it was stored."""
+        return Path(shutil.copyfile(agent_file(name), self.folder / f"{name}.pt"))
 
     def copy(self, name: str, target: str) -> str:
         """A copy of a bundle that no other case stores runs in."""

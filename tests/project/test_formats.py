@@ -23,7 +23,6 @@ from tests.project.canonical import (
     weights_sha256,
 )
 from tests.project.formats import (
-    AGENTS,
     CASES,
     CUT,
     EFFECTS,
@@ -35,6 +34,7 @@ from tests.project.formats import (
     SLOW,
     TINY,
     Workshop,
+    agent_file,
     golden_text,
     vectors,
 )
@@ -87,7 +87,7 @@ def test_the_hash_that_runs_carry_is_that_of_the_files(name: str, workshop: Work
     assert hashed == golden(f"export-{name}")["network_sha256"]
     if name != "pong":
         # The evaluations in pong.pt are of an earlier network hash.
-        rows = torch_content(AGENTS / name / f"{name}.pt")["evaluations"]
+        rows = torch_content(agent_file(name))["evaluations"]
         assert {row["network_sha256"] for row in rows} == {hashed}
     # The map is written by the program, which computes the hash in its own way.
     assert workshop.json("map", folder, code=(0, 1))["network_sha256"] == hashed
