@@ -79,6 +79,7 @@ class FirstEndsEarly:
     def __init__(self, games: Any) -> None:
         self.games = games
         self.reset, self.close = games.reset, games.close
+        self.num_envs = games.num_envs
         self.steps = 0
 
     def step(self, actions: Any) -> tuple[Any, ...]:

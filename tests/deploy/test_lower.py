@@ -77,8 +77,8 @@ def test_a_mistake_in_time_does_not_go_unseen(monkeypatch: pytest.MonkeyPatch, n
     assert sum(check(seed, FloatReset.ZERO) for seed in seeds) > 100
     original = lower_module._in_chip_time
 
-    def mutated(link: Any, depths: dict[str, int]) -> Any:
-        made = original(link, depths)
+    def mutated(link: Any, depths: dict[str, int], whole: int) -> Any:
+        made = original(link, depths, whole)
         if name == "delay":
             return replace(made, delay=made.delay + 1) if made.recurrent else made
         return replace(made, weights=made.weights * 0) if made.recurrent else made

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import replace
 from typing import Any
 
@@ -28,13 +29,15 @@ class Shows(gymnasium.Env[Any, Any]):
     metadata = {"render_fps": 7}  # noqa: RUF012 (gymnasium's own form)
 
     def __init__(self, seen: spaces.Space[Any], taken: spaces.Space[Any] | None = None) -> None:
-        self.observation_space = seen
+        # A space draws by a generator of its own, which copies of a game must not share.
+        self.observation_space = deepcopy(seen)
         self.action_space = taken or spaces.Discrete(2)
         self.taken: list[Any] = []
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
         super().reset(seed=seed)
-        self.observation_space.seed(seed)
+        if seed is not None:
+            self.observation_space.seed(seed)
         return self.observation_space.sample(), {}
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:

@@ -20,6 +20,7 @@ from mtspark.sim.play import play
 from mtspark.train.checkpoint import load_agent
 from mtspark.train.config import TrainConfig, to_config
 from mtspark.train.rl.run import make_trainer, train
+from mtspark.train.runs.callbacks import RunCallback
 from tests.support.worlds import register
 
 pytest.importorskip("stable_baselines3")
@@ -150,10 +151,17 @@ def test_both_tasks_play_on_the_chip_as_on_the_reference(tmp_path: Path) -> None
 
 @pytest.mark.slow
 def test_a_resumed_run_of_several_tasks_is_the_uninterrupted_one(tmp_path: Path) -> None:
-    fields = {"pruning": {**PATHS, "every_updates": 2}}
-    train(config(**fields), tmp_path / "whole")
-    train(config(**fields, total_steps=24), tmp_path / "parts")
-    train(config(**fields), tmp_path / "parts")
+    class Stop(RunCallback):
+        def on_checkpoint(self, run: Any) -> None:
+            if run.reached >= 24:
+                raise InterruptedError
+
+    # The schedule of paths is of the whole run, so a shorter one is another run.
+    asked = config(pruning={**PATHS, "every_updates": 2})
+    train(asked, tmp_path / "whole")
+    with pytest.raises(InterruptedError):
+        train(asked, tmp_path / "parts", callbacks=(Stop(),))
+    train(asked, tmp_path / "parts")
     one, other = (load_agent(tmp_path / name / "agent.pt") for name in ("whole", "parts"))
     for name, value in one.network.state_dict().items():
         assert torch.equal(value, other.network.state_dict()[name])
