@@ -6,8 +6,7 @@ import json
 import os
 import shutil
 import signal
-import traceback
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -347,24 +346,21 @@ class Kill(RunCallback):
         self.checkpoints.append(run.reached)
 
 
-def in_a_child(work: Callable[[], None]) -> None:
-    """Do some work in a process of its own: a signal that goes astray ends that one alone."""
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            # In the background of a script, Ctrl-C is ignored; a command that ran in this process
-            # before may have left handlers.
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-            for ending in (signal.SIGTERM, signal.SIGHUP):
-                signal.signal(ending, signal.SIG_DFL)
-            work()
-            code = 0
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            os._exit(code)
-    assert os.waitpid(child, 0)[1] == 0
+@pytest.fixture
+def system_handlers() -> Iterator[None]:
+    """The handlers a process begins with; a run leaves others alone.
+
+    A command that ran in this process before may have left some, and in the background of a script
+    Ctrl-C is ignored. No fork is taken for this: PyTorch's threads are not in a fork, and now and
+    then it dies of that."""
+    before = {
+        signal.SIGTERM: signal.signal(signal.SIGTERM, signal.SIG_DFL),
+        signal.SIGHUP: signal.signal(signal.SIGHUP, signal.SIG_DFL),
+        signal.SIGINT: signal.signal(signal.SIGINT, signal.default_int_handler),
+    }
+    yield
+    for number, found in before.items():
+        signal.signal(number, found)
 
 
 @pytest.mark.parametrize(
@@ -372,21 +368,17 @@ def in_a_child(work: Callable[[], None]) -> None:
     ["SIGTERM", *(pytest.param(name, marks=pytest.mark.slow) for name in ("SIGINT", "SIGHUP"))],
 )
 def test_a_signal_saves_the_run_and_the_same_call_goes_on(
-    name: str, whole: Path, tmp_path: Path
+    name: str, whole: Path, tmp_path: Path, system_handlers: None
 ) -> None:
     config = replace(SMALL, checkpoint_every_steps=10_000)
     number = signal.Signals[name]
-
-    def stop() -> None:
-        before, kill = signal.getsignal(number), Kill(number)
-        with pytest.raises(StoppedError, match="goes on from decision 24") as stopped:
-            train(config, tmp_path, callbacks=[kill])
-        assert stopped.value.signal == number
-        # After 8 decisions comes the first checkpoint by itself, then where they have doubled.
-        assert kill.checkpoints == [8, 16, 24]
-        assert signal.getsignal(number) == before
-
-    in_a_child(stop)
+    before, kill = signal.getsignal(number), Kill(number)
+    with pytest.raises(StoppedError, match="goes on from decision 24") as stopped:
+        train(config, tmp_path, callbacks=[kill])
+    assert stopped.value.signal == number
+    # After 8 decisions comes the first checkpoint by itself, then where they have doubled.
+    assert kill.checkpoints == [8, 16, 24]
+    assert signal.getsignal(number) == before
     assert torch.load(tmp_path / "resume.pt", weights_only=True)["state"]["steps"] == 24
     events = b"".join(path.read_bytes() for path in (tmp_path / "tensorboard").iterdir())
     assert events.count(b"training/loss") == 3
