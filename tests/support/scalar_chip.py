@@ -41,7 +41,10 @@ def own(decay: Any, index: tuple[int, ...]) -> int:
 
 
 class ScalarChip:
-    """One chip; :meth:`decide` returns spikes and membranes by (step, population, index)."""
+    """One chip; :meth:`decide` returns spikes and membranes by (step, population, index).
+
+    `rounded` counts the products and shifts of the last decision's windows that had a remainder.
+    """
 
     def __init__(self, net: Any) -> None:
         self.net = net
@@ -59,7 +62,7 @@ class ScalarChip:
         self.depth = depth
         self.frame = dict.fromkeys(self.indices["input"], 0)
         self.frame_sums: dict[Any, int] = {}
-        self.messages = 0
+        self.messages = self.rounded = 0
 
     def send_frame(self, frame: Any) -> None:
         """Tell each first synapse of a frame, or of its changes, before the window opens."""
@@ -76,6 +79,7 @@ class ScalarChip:
 
     def decide(self, frame: Any, task: int) -> tuple[dict[Any, int], dict[Any, int]]:
         net, spikes, membranes = self.net, {}, {}
+        self.rounded = 0
         every_step = net.input.encoder.value == "every-step"
         if not every_step:
             self.send_frame(frame)
@@ -96,7 +100,9 @@ class ScalarChip:
                 for origin, to, weight in parts:
                     message = self.past[link.delay].get((link.source, origin), 0)
                     totals[to] = totals.get(to, 0) + weight * message
+                opened = self.depth[link.target] < step <= self.depth[link.target] + net.time_steps
                 for to, total in totals.items():
+                    self.rounded += opened and total % 2 ** max(0, -link.exponent) > 0
                     moved = (
                         total * 2**link.exponent
                         if link.exponent >= 0
@@ -114,6 +120,10 @@ class ScalarChip:
                     u, v, again = self.u[key], self.v[key], self.past[0].get(key, 0)
                     if step == self.depth[p.name] + 1:
                         u = v = again = 0
+                    if self.depth[p.name] < step <= self.depth[p.name] + net.time_steps:
+                        kept = u * (4095 - own(p.current_decay, index))
+                        held = v * (4096 - own(p.membrane_decay, index))
+                        self.rounded += (kept % 4096 > 0) + (held % 4096 > 0)
                     u = toward_zero(u, own(p.current_decay, index) + 1) + sums.get(key, 0) * 64
                     if u > 2**23:
                         u -= 2**24

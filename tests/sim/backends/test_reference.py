@@ -44,6 +44,19 @@ def test_every_spike_and_membrane_equals_plain_integers(
                 assert trace.spikes[name][where] == spikes[step, name, index]
 
 
+@pytest.mark.parametrize(("steps", "rounded"), [(8, 0), (9, 1)])
+def test_the_oracle_knows_when_a_half_has_no_bit_left(steps: int, rounded: int) -> None:
+    """One spike of weight 2 is a current of 128, which is halved seven times without remainder."""
+    last = population("out", [[131071]], current_decay=2047, membrane_decay=4096)
+    net = network((1,), [last], [dense(INPUT, "out", [[2]])], time_steps=steps)
+    net = replace(net, input=replace(net.input, held=False))
+    oracle = ScalarChip(net)
+    series = np.zeros((steps, 1), np.int64)
+    series[0] = 1
+    oracle.decide(series, 0)
+    assert oracle.rounded == rounded
+
+
 @given(net=varied_networks(), seed=st.integers(0, 1000))
 @settings(deadline=None, max_examples=25)
 def test_a_batch_equals_a_loop_and_activity_equals_the_trace(net: ChipNetwork, seed: int) -> None:
