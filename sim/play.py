@@ -10,11 +10,12 @@ from typing import Any, Protocol
 import numpy as np
 
 from mtspark.core.arrays import Integers
-from mtspark.core.backend import AgentBackend, Moment
+from mtspark.core.backend import AgentBackend, Moment, Outcome
 from mtspark.core.chip_network import ChipNetwork
 from mtspark.core.environments import (
     LARGEST_MESSAGE,
     Action,
+    Epsilon,
     GameProtocol,
     Games,
     Sampling,
@@ -28,6 +29,7 @@ from mtspark.core.environments import (
     make_games,
     masks_of,
     protocol_with_sticky,
+    shown_by,
     successes_of,
 )
 from mtspark.core.errors import BadRequestError
@@ -247,7 +249,7 @@ def play_task(
     one_at_a_time: bool = False,
     trace: bool = False,
     observe: Callable[[Moment], None] | None = None,
-    sampling: Sampling | None = None,
+    sampling: Sampling | Epsilon | None = None,
 ) -> tuple[Episode, ...]:
     """As :func:`play`, of an agent that need not be a chip's: nothing is counted.
 
@@ -302,7 +304,7 @@ def _play_group(
     run_seed: int,
     max_decisions: int | None,
     observe: Callable[[Moment], None] | None,
-    sampling: Sampling | None,
+    sampling: Sampling | Epsilon | None,
 ) -> list[Episode]:
     """Episodes `first` to `first` + `count` - 1 of a run, side by side."""
     seed, episode = run_seed + first, np.arange(first, first + count)
@@ -318,6 +320,7 @@ def _play_group(
     while len(running):
         # A copy: the games reuse their memory.
         frames = following[running]
+        shown = frames if task.environment is None else shown_by(games)[running]
         decision = backend.decide(frames, row, trace=trace)
         masks = masks_of(games)
         allowed = None if masks is None else masks[running]
@@ -333,25 +336,29 @@ def _play_group(
         actions[running] = chosen
         following, given, ended, cut, _ = games.step(actions)
         rewards = np.asarray(given, dtype=np.float64)[running]
+        over = (ended | cut)[running]
+        leaving = over
+        if max_decisions is not None:
+            leaving = over | (decisions[running] + 1 >= max_decisions)
         if observe is not None:
-            observe(Moment(frames, episode[running], chosen, rewards, decision, allowed))
+            # A copy, as the frames are.
+            last = (following if task.environment is None else shown_by(games))[running[leaving]]
+            outcome = Outcome(shown, ended[running], leaving, last)
+            observe(Moment(frames, episode[running], chosen, rewards, decision, allowed, outcome))
         score[running] += rewards
         decisions[running] += 1
         for index, action, reward in zip(running, chosen, rewards.tolist(), strict=True):
             played[index].append(as_plain(action))
             course[index] += [*action.reshape(-1).tolist(), reward]
-        over = (ended | cut)[running]
         finished[running] = over
         truncated[running] = (cut & ~ended)[running]
-        if max_decisions is not None:
-            over = over | (decisions[running] >= max_decisions)
-        if over.any():
+        if leaving.any():
             said = successes_of(games)
-            for index in running[over]:
+            for index in running[leaving]:
                 successes[index] = said[index]
-            running = running[~over]
+            running = running[~leaving]
             if len(running):
-                backend.keep(np.flatnonzero(~over))
+                backend.keep(np.flatnonzero(~leaving))
     return [
         Episode(
             seed=seed + index,

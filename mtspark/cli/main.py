@@ -22,6 +22,7 @@ COMMANDS = {
     "train": "mtspark.cli.train:train_command",
     "export": "mtspark.cli.export:export_command",
     "run": "mtspark.cli.run:run_command",
+    "record": "mtspark.cli.record:record_command",
     "watch": "mtspark.cli.watch:watch_command",
     "hil": "mtspark.cli.hil:hil_command",
     "map": "mtspark.cli.map:map_command",

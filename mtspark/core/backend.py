@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,6 +53,24 @@ class Decision:
 
 
 @dataclass(frozen=True)
+class Outcome:
+    """What stood before a decision of the games of a :class:`Moment`, and what it led to.
+
+    Attributes:
+        shown: (games, ...) what they showed before it: the numbers of an environment, in the order
+            in which they become messages, or the frames of an ALE game.
+        ended: (games,) whether they ended with it by their rules.
+        over: (games,) whether they ended or were cut off with it.
+        last: (games that are over, ...) what those show at their end.
+    """
+
+    shown: NDArray[Any]
+    ended: NDArray[np.bool_]
+    over: NDArray[np.bool_]
+    last: NDArray[Any]
+
+
+@dataclass(frozen=True)
 class Moment:
     """What an observer of the loop sees of one decision of the games that still run.
 
@@ -63,6 +81,7 @@ class Moment:
         rewards: (games,) what the game gave for it.
         decision: the backend's answer.
         masks: (games, legal actions) which the environments allowed; None where all.
+        outcome: what was shown, and which games are over; None of what is no game.
     """
 
     frames: NDArray[np.uint8]
@@ -71,6 +90,7 @@ class Moment:
     rewards: NDArray[np.float64]
     decision: Decision
     masks: NDArray[np.bool_] | None = None
+    outcome: Outcome | None = None
 
 
 class Decider(Protocol):

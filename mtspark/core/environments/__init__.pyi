@@ -1,4 +1,5 @@
 from .actions import Action as Action
+from .actions import Epsilon as Epsilon
 from .actions import Sampling as Sampling
 from .actions import action_bytes as action_bytes
 from .actions import action_text as action_text
@@ -52,6 +53,7 @@ from .vector import Games as Games
 from .worlds import World as World
 from .worlds import WorldGames as WorldGames
 from .worlds import masks_of as masks_of
+from .worlds import shown_by as shown_by
 from .worlds import side_by_side as side_by_side
 from .worlds import successes_of as successes_of
 from .worlds import world_task as world_task

@@ -71,6 +71,29 @@ class Sampling:
         return np.random.default_rng([self.seed, episode_seed])
 
 
+@dataclass(frozen=True)
+class Epsilon:
+    """The best actions, of which some are replaced by random ones.
+
+    Attributes:
+        chance: of a random action at each decision, with equal chances of all that are allowed.
+
+    Raises:
+        BadRequestError: no chance.
+    """
+
+    chance: float
+
+    def __post_init__(self) -> None:
+        """Check the number."""
+        if not 0 < self.chance <= 1:
+            raise BadRequestError(f"epsilon {self.chance:g}: must be above 0 and at most 1")
+
+    def generator(self, episode_seed: int) -> np.random.Generator:
+        """Random numbers of one episode."""
+        return np.random.default_rng([episode_seed])
+
+
 def sampling_of(seed: int | None, temperature: float) -> Sampling | None:
     """How actions are drawn, None without a seed.
 
@@ -85,7 +108,7 @@ def sampling_of(seed: int | None, temperature: float) -> Sampling | None:
 def drawn_actions(
     values: Floats,
     task: Task,
-    sampling: Sampling,
+    sampling: Sampling | Epsilon,
     generators: Sequence[np.random.Generator],
     masks: Booleans | None = None,
 ) -> NDArray[Any]:
@@ -99,6 +122,13 @@ def drawn_actions(
         masks: (batch, legal actions) which of them an environment allows now; None: all.
     """
     box = box_of(task)
+    if isinstance(sampling, Epsilon):
+        chosen = chosen_actions(values, task, masks)
+        for row, one in enumerate(generators):
+            if one.random() < sampling.chance:
+                allowed = None if masks is None else masks[row : row + 1]
+                chosen[row] = random_actions(task, 1, one, allowed)[0]
+        return chosen
     if box is None:
         legal = np.array(task.legal_actions)
         noise = np.stack([one.gumbel(size=len(legal)) for one in generators])
@@ -111,14 +141,14 @@ def drawn_actions(
     return boxed_actions(values[:, : box.size] + spread * noise, box)
 
 
-def check_sampling(task: Task, sampling: Sampling | None) -> None:
+def check_sampling(task: Task, sampling: Sampling | Epsilon | None) -> None:
     """Refuse to draw what nobody knows the deviation of.
 
     Raises:
         BadRequestError: numbers of an agent that was not trained by drawing them.
     """
     box = box_of(task)
-    if sampling is not None and box is not None and not box.deviation:
+    if isinstance(sampling, Sampling) and box is not None and not box.deviation:
         raise BadRequestError(
             f"sample {sampling.seed}: {task.name} takes numbers, and the agent does not say by "
             "which deviation they were drawn in training; leave it out"

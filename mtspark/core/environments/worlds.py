@@ -364,6 +364,12 @@ def successes_of(games: Any) -> tuple[bool | None, ...]:
     return (None,) * int(games.num_envs)
 
 
+def shown_by(games: Any) -> Floats:
+    """(copies, size) numbers that the environments show now, before they become messages."""
+    assert isinstance(games, WorldGames)
+    return games.values
+
+
 def masks_of(games: Any) -> Booleans | None:
     """(copies, actions) which actions the environments allow now; None where all, as ALE's do."""
     return games.masks if isinstance(games, WorldGames) else None

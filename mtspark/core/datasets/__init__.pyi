@@ -1,0 +1,9 @@
+from .read import dataset_folder as dataset_folder
+from .read import read_dataset as read_dataset
+from .read import read_origin as read_origin
+from .recorded import Origin as Origin
+from .recorded import RecordedData as RecordedData
+from .recorded import RecordedEpisode as RecordedEpisode
+from .recorded import dataset_name as dataset_name
+from .write import DatasetWriter as DatasetWriter
+from .write import check_minari as check_minari

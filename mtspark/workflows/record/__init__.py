@@ -1,0 +1,5 @@
+"""An agent's play as data for offline learning: first `request`, then `recording`."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

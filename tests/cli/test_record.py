@@ -1,0 +1,67 @@
+"""`mtspark record` from its arguments to its files and lines."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mtspark.core.datasets import read_dataset
+
+AGENT = Path(__file__).parents[2] / "examples" / "agents" / "cartpole" / "cartpole.pt"
+
+
+def test_it_writes_a_dataset_and_its_json(
+    call: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("minari")
+    words = ("--episodes", 2, "--max-decisions", 5, "--epsilon", 0.5, "--json", tmp_path / "r.json")
+    assert call("record", AGENT, "-o", tmp_path / "d", *words) == 0
+    assert f"wrote {tmp_path / 'd' / 'CartPole-v1-v0'}" in capsys.readouterr().out
+    (told,) = json.loads((tmp_path / "r.json").read_text())["tasks"]
+    assert (told["episodes"], told["decisions"], told["is_new"]) == (2, 10, True)
+    data = read_dataset(tmp_path / "d" / "CartPole-v1-v0" / "data")
+    assert data.decisions == 10
+    assert call("record", AGENT, "-o", tmp_path / "d", *words) == 0
+    assert "recorded before" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (("--epsilon", 0.5, "--sample", 1), "leave one out"),
+        (("--epsilon", 2), "epsilon 2: must be above 0 and at most 1"),
+        (("--temperature", 2), "give sample, too"),
+        (("--sticky", 0.25), "is of ALE's games"),
+        (("--backend", "engine"), "export it first"),
+        (("--task", "pong"), "unknown task 'pong'"),
+    ],
+)
+def test_what_cannot_be_is_one_line(
+    words: tuple[object, ...],
+    reason: str,
+    call: Callable[..., int],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    pytest.importorskip("minari")
+    assert call("record", AGENT, "-o", tmp_path / "d", *words) == 2
+    said = capsys.readouterr().err
+    assert reason in said
+    assert said.count("error:") == 1
+    assert not (tmp_path / "d").exists()
+
+
+def test_without_minari_one_line_names_the_command(
+    call: Callable[..., int],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "minari", None)
+    assert call("record", AGENT, "-o", tmp_path / "d") == 2
+    said = capsys.readouterr().err
+    assert said == 'error: record: needs minari; pip install "mtspark[offline]"\n'
