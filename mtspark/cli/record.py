@@ -38,7 +38,10 @@ def record_command(
         float | None, typer.Option(help="Replace this share of the best actions by random ones.")
     ] = None,
     sample: Annotated[
-        int | None, typer.Option(help="Draw actions with this seed instead of taking the best.")
+        int | None,
+        typer.Option(
+            min=0, max=2**63 - 1, help="Draw actions with this seed instead of taking the best."
+        ),
     ] = None,
     temperature: Annotated[
         float, typer.Option(help="With --sample: values are divided by it before the softmax.")
