@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
+import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
@@ -372,7 +373,9 @@ def save_network(
     if quantiser is not None:
         data["quantiser"] = quantiser
     write_json(folder / NETWORK_JSON, data)
-    write_bytes(folder / NETWORK_ARRAYS, save(arrays))
+    # safetensors writes memory as it lies, so arrays of another order would come back mixed up.
+    ordered = {name: np.asarray(values, order="C") for name, values in arrays.items()}
+    write_bytes(folder / NETWORK_ARRAYS, save(ordered))
 
 
 def load_bundle(

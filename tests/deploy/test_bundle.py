@@ -4,13 +4,15 @@ import json
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from mtspark.core.chip_network import INPUT
 from mtspark.core.errors import BadFileError, BadRequestError, MtsparkError
 from mtspark.deploy.bundle import load_bundle, sha256, write_bundle
-from tests.support.networks import three_neurons
+from tests.support.networks import BREAKOUT, PONG, dense, network, population, three_neurons
 
 
 def test_a_bundle_comes_back_as_it_went(tmp_path: Path) -> None:
@@ -25,6 +27,28 @@ def test_a_bundle_comes_back_as_it_went(tmp_path: Path) -> None:
         assert np.array_equal(one.thresholds, other.thresholds)
     assert read.network.tasks == net.tasks
     assert read.network.protocol == net.protocol
+
+
+@pytest.mark.parametrize(
+    "laid_out",
+    [np.asfortranarray, lambda values: np.repeat(values, 2, -1)[..., ::2], lambda values: values],
+)
+def test_arrays_come_back_however_their_memory_lies(tmp_path: Path, laid_out: Any) -> None:
+    two = np.array([[3, 1, 4], [1, 5, 9]])
+    weights = 2 * np.array([[2, 7], [1, 8], [2, 8]])
+    net = network(
+        (2,),
+        [
+            replace(population("hidden", two), thresholds=laid_out(two)),
+            population("out", [[1, 2, 3], [4, 5, 6]]),
+        ],
+        [dense(INPUT, "hidden", laid_out(weights)), dense("hidden", "out", np.eye(3) * 2)],
+        tasks=(PONG, BREAKOUT),
+    )
+    write_bundle(tmp_path / "a", net)
+    read = load_bundle(tmp_path / "a").network
+    assert read.population("hidden").thresholds.tolist() == [[3, 1, 4], [1, 5, 9]]
+    assert read.connections[0].weights.tolist() == [[4, 14], [2, 16], [4, 16]]
 
 
 def test_a_folder_may_be_a_text(tmp_path: Path) -> None:
