@@ -36,6 +36,13 @@ def hil_command(
     sticky: Annotated[
         float | None, typer.Option(help="Sticky action probability (default: the agent's own).")
     ] = None,
+    sample: Annotated[
+        int | None,
+        typer.Option(help="Draw actions with this seed instead of taking the best."),
+    ] = None,
+    temperature: Annotated[
+        float, typer.Option(help="With --sample: values are divided by it before the softmax.")
+    ] = 1.0,
     backend: Annotated[
         ChipBackend, typer.Option(help="What stands for the chip.")
     ] = ChipBackend.ENGINE,
@@ -156,7 +163,7 @@ def hil_command(
     os.environ.pop(KEY_VARIABLE, None)
     from mtspark.cli._progress import progress_bar
     from mtspark.cli.show import print_hil
-    from mtspark.core.errors import BadRequestError
+    from mtspark.core.environments import sampling_of
     from mtspark.core.executor import check_executor
     from mtspark.deploy.bundle import load_bundle
     from mtspark.sim.hil import Loop, Timing, parse_faults
@@ -172,10 +179,7 @@ def hil_command(
         _serve(bundle, backend, faults, serve, task, key)
         return
     _refuse_unused(context, connect=connect, jitter_ms=jitter_ms, faults=faults)
-    task = _game_of(bundle, task)
     sweep = parse_sweep(latency_sweep, fault_sweep)
-    if picture is not None and sweep is None:
-        raise BadRequestError("--picture draws a curve; add --latency-sweep or --fault-sweep")
     timing = Timing(
         input_ms=input_ms,
         chip_ms=latency_ms,
@@ -196,9 +200,10 @@ def hil_command(
         realtime=realtime,
         max_decisions=max_decisions,
         sticky=sticky,
+        sampling=sampling_of(sample, temperature),
     )
+    what = (_game_of(bundle, task), loop, episodes, seed, backend, chip, times, sweep, connect, key)
     prices = DEFAULT_CARD if card is None and chip is None else card
-    what = (task, loop, episodes, seed, backend, chip, times, sweep, connect, key)
     request = HilRequest(*what, parse_refreshes(refresh_every), prices)
     with progress_bar() as progress:
         result = hil(bundle, request, into=json_out, executor=executor, progress=progress)
@@ -211,15 +216,19 @@ def _refuse_unused(
     context: typer.Context, *, connect: str | None, jitter_ms: float, faults: Faults
 ) -> None:
     """Refuse options without the one that they belong to."""
+    from mtspark.core.errors import BadRequestError
     from mtspark.sim.hil import FaultKind
 
+    given = context.params
+    if given["picture"] is not None and not (given["latency_sweep"] or given["fault_sweep"]):
+        raise BadRequestError("--picture draws a curve; add --latency-sweep or --fault-sweep")
     if connect is not None:
         refuse_given(context, "is of the chip, so it is given where that is served", "backend")
     else:
         refuse_given(context, "is of a served chip, --connect", "key")
     if not jitter_ms:
         refuse_given(context, "distributes the time of --jitter-ms, which is 0", "jitter")
-    if not faults.any_of((FaultKind.CHIP_DEATH,)) and context.params["fault_sweep"] is None:
+    if not faults.any_of((FaultKind.CHIP_DEATH,)) and given["fault_sweep"] is None:
         refuse_given(context, "is of a chip that dies, --fault chip-death=RATE", "away_ms")
 
 

@@ -362,6 +362,8 @@ class Deployment:
         seed: int = 0,
         max_decisions: int | None = None,
         sticky: float | None = None,
+        sample: int | None = None,
+        temperature: float = 1.0,
         backend: ChipBackend | str = "engine",
         chip: AnyPath | None = None,
         card: AnyPath | None = None,
@@ -396,6 +398,9 @@ class Deployment:
             seed: of the first game; the next has seed + 1.
             max_decisions: cut every game off after this many.
             sticky: sticky action probability; default: the agent's own.
+            sample: seed by which actions are drawn, as :meth:`play` draws them; None takes the
+                best.
+            temperature: of the drawing; values are divided by it.
             backend: engine, reference, lava, lava-stock or loihi2.
             chip: model the latency for it: loihi1, loihi2, or the path of a description.
             card: prices, a name or a file, of the mean decision of the first game, which is played
@@ -455,6 +460,7 @@ class Deployment:
             realtime=realtime,
             max_decisions=max_decisions,
             sticky=sticky,
+            sampling=sampling_of(sample, temperature),
         )
         request = HilRequest(
             task=task or self.network.tasks[0].name,

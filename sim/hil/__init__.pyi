@@ -27,6 +27,7 @@ from .order import ChipOrder as ChipOrder
 from .results import DIFFERING as DIFFERING
 from .results import FORMAT as FORMAT
 from .results import REFRESH as REFRESH
+from .results import SAMPLING as SAMPLING
 from .results import VERSION as VERSION
 from .results import Point as Point
 from .results import Setting as Setting

@@ -7,6 +7,11 @@ latch the newest, begin to press it, observe, send the observation with the acti
 presses. So every latency up to a whole decision gives the same game. An answer that comes later is
 latched at the border after it came; until then the pressed action stays, and it is what the
 network sees.
+
+Where actions are drawn, each observation has a draw of its own, the one that the agent loop makes
+in its decision of that number. An answer gets the draw of its observation whenever it comes, so
+one that is late, or that never comes, changes no other. An action that is no longer allowed is
+replaced by the next best of the same draw.
 """
 
 from __future__ import annotations
@@ -26,9 +31,13 @@ from mtspark.core.chip_network import ChipNetwork, Encoder
 from mtspark.core.environments import (
     NOOP,
     GameProtocol,
+    Sampling,
     Task,
     action_bytes,
+    check_sampling,
     chosen_actions,
+    noise_of_decision,
+    noisy_values,
     protocol_with_sticky,
 )
 from mtspark.core.errors import BadNetworkError, BadRequestError
@@ -68,6 +77,7 @@ class Loop:
         sticky: another probability of sticky actions than the protocol's.
         refresh_every: of an encoder that sends changes: a whole frame at least every so many
             decisions; None sends one only where it must.
+        sampling: draw actions; None takes the best.
     """
 
     timing: Timing = field(default_factory=Timing)
@@ -79,6 +89,7 @@ class Loop:
     max_decisions: int | None = None
     sticky: float | None = None
     refresh_every: int | None = None
+    sampling: Sampling | None = None
 
     def __post_init__(self) -> None:
         if not 1 <= self.pixel_bits <= 8:
@@ -245,7 +256,7 @@ def play_hil(
     observe: Callable[[FrameMoment], None] | None = None,
     judge: AgentBackend | None = None,
 ) -> Iterator[HilEpisode]:
-    """Play whole episodes greedily, one after another; episode i is the game of `seed` + i.
+    """Play whole episodes, one after another; episode i is the game of `seed` + i.
 
     With simulated time, no measured latency and no chip that goes away unasked, everything
     that is yielded follows from the arguments.
@@ -258,12 +269,12 @@ def play_hil(
         episodes: how many games.
         seed: of the first.
         observe: called at every observation.
-        judge: a faultless chip of the network; answers whose action differs from the one that it
-            chooses on the same whole frame are counted.
+        judge: a faultless chip of the network; answers whose best action differs from the one that
+            it chooses on the same whole frame are counted, also where actions are drawn.
 
     Raises:
-        BadRequestError: unknown task, a seed that is none, or what only an encoder that sends
-            changes can have.
+        BadRequestError: unknown task, a seed that is none, what only an encoder that sends
+            changes can have, or numbers that cannot be drawn.
         BadNetworkError: the network plays no game.
         BackendFailedError: the chip is gone for good.
     """
@@ -275,6 +286,7 @@ def play_hil(
     check_sender(network.input.encoder, loop.refresh_every, loop.faults)
     known = network.tasks[network.task_index(task)]
     _check_environment(known, loop)
+    check_sampling(known, loop.sampling)
     game, pace = open_game(known, protocol), pace_of(known, protocol)
     try:
         for number in range(seed, seed + episodes):
@@ -302,7 +314,8 @@ def _play(
     tally = Tally(differing=None if judge is None else 0)
     transport = _transport(chip, network, task, loop, seed, tally)
     resting = game.resting if isinstance(game, WorldGame) else NOOP
-    button = _Button(known, tally, pace.decision_s, resting, judge)
+    draws = None if loop.sampling is None else _Draws(known, loop.sampling, seed)
+    button = _Button(known, tally, pace.decision_s, resting, judge, draws)
     digest = hashlib.sha256()
 
     def send(number: int, now_s: float, frame: Pixels) -> None:
@@ -374,10 +387,36 @@ class _Judge:
         """Decide, and keep the values until an answer is there to compare."""
         self._values[decision] = self._backend.decide(frame[None], self._row).values
 
-    def differs(self, decision: int, action: Any, allowed: NDArray[np.bool_] | None) -> bool:
-        """Whether another action was chosen than here, of those that are allowed then."""
-        values = self._values.pop(decision)
-        return not np.array_equal(chosen_actions(values, self._task, allowed)[0], action)
+    def differs(self, answer: Answer, allowed: NDArray[np.bool_] | None) -> bool:
+        """Whether the best action of an answer is another one than here, of those allowed then."""
+        here, there = (
+            chosen_actions(values, self._task, allowed)
+            for values in (self._values.pop(answer.decision), answer.values[None])
+        )
+        return not np.array_equal(here, there)
+
+
+class _Draws:
+    """What chance adds to the values of each observation of an episode, by its number.
+
+    Args:
+        task: that is played.
+        sampling: says how.
+        seed: of the episode.
+    """
+
+    def __init__(self, task: Task, sampling: Sampling, seed: int) -> None:
+        self._task = task
+        self._sampling = sampling
+        self._generator = sampling.generator(seed)
+        self._noise: list[NDArray[np.float64]] = []
+
+    def added_to(self, values: NDArray[np.float64], decision: int) -> NDArray[np.float64]:
+        """Return the values of an observation with its draw; the same one whenever it is asked."""
+        while len(self._noise) <= decision:
+            self._noise.append(noise_of_decision(self._task, self._generator))
+        noise = self._noise[decision][None]
+        return noisy_values(values[None], self._task, self._sampling, noise)[0]
 
 
 @dataclass
@@ -390,10 +429,11 @@ class _Button:
         deadline_s: an answer that took longer is late.
         action: held now; at first what is pressed before any decision.
         judge: compares them, if anybody does.
+        draws: what chance adds to their values; None takes the best.
         newest: decision whose answer it is; -1 before the first.
         since: emulator frame from which it is held.
         allowed: (1, legal actions) which of them the environment allows now; None: all.
-        values: of the newest answer.
+        values: of the newest answer, with its draw.
     """
 
     task: Task
@@ -401,6 +441,7 @@ class _Button:
     deadline_s: float
     action: Any = NOOP
     judge: _Judge | None = None
+    draws: _Draws | None = None
     newest: int = -1
     since: int = 0
     allowed: NDArray[np.bool_] | None = None
@@ -422,14 +463,16 @@ class _Button:
         """Count answers that have arrived, and hold the action of the newest from a frame on."""
         for answer in answers:
             self.tally.answered(answer, self.deadline_s)
-            chosen = self._best(answer.values)
             if self.judge is not None and self.tally.differing is not None:
-                self.tally.differing += self.judge.differs(answer.decision, chosen, self.allowed)
+                self.tally.differing += self.judge.differs(answer, self.allowed)
             if answer.decision < self.newest:
                 self.tally.overtaken += 1
                 continue
             self.newest, self.since = answer.decision, frame
-            self.action, self.values = chosen, answer.values
+            values = answer.values
+            if self.draws is not None:
+                values = self.draws.added_to(values, answer.decision)
+            self.action, self.values = self._best(values), values
 
 
 def _transport(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from pydantic import Field
@@ -27,6 +27,8 @@ VERSION = 1
 
 REFRESH = "refresh_every"
 """Of a point whose host sent whole frames so often; absent where only where it had to."""
+SAMPLING = "sampling"
+"""Of a point whose actions were drawn: seed and temperature."""
 DIFFERING = "differing_share"
 """Of a point whose answers were compared with a chip that was shown whole frames."""
 OUTCOMES = ("in_time", "late", "skipped", "missing", "pending")
@@ -61,6 +63,7 @@ class Setting:
             "max_decisions": loop.max_decisions,
             "sticky": loop.sticky,
             **({} if loop.refresh_every is None else {REFRESH: loop.refresh_every}),
+            **({} if loop.sampling is None else {SAMPLING: asdict(loop.sampling)}),
         }
 
 
@@ -140,7 +143,7 @@ class StoredPoint:
         compared = FaultKind.LOST_CHANGES in setting.loop.faults.rates
         return (
             wanted.items() <= there.items()
-            and (REFRESH in wanted) == (REFRESH in there)
+            and all((name in wanted) == (name in there) for name in (REFRESH, SAMPLING))
             and compared == (DIFFERING in there)
         )
 

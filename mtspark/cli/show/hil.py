@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 
 from mtspark.cli._console import console
-from mtspark.cli.show.runs import print_ends
+from mtspark.cli.show.runs import print_drawn, print_ends
 from mtspark.cli.show.verdict import print_estimate, print_verdict
 from mtspark.core.digits import decimals, percent
 from mtspark.sim.hil import DIFFERING, REFRESH
@@ -29,6 +29,8 @@ def print_hil(
         details: show the modelled times and a table of the points, too.
     """
     print_verdict(result.sentences, more=not details)
+    for point in result.points[:1]:
+        print_drawn(point.to_json())
     if details and result.modelled is not None:
         _print_modelled(result.modelled)
     if result.resumed:

@@ -42,6 +42,19 @@ def print_ends(played: int, cut: int, limited: int, limit: str) -> None:
             console.print(f"{count:,} of {played:,} episodes {how}")
 
 
+def print_drawn(result: dict[str, Any]) -> None:
+    """Say that actions were drawn, where they were.
+
+    Args:
+        result: JSON values of a run, or of a point of hardware in the loop.
+    """
+    drawn = result.get("sampling")
+    if drawn is not None:
+        console.print(
+            f"actions were drawn: seed {drawn['seed']}, temperature {drawn['temperature']:g}"
+        )
+
+
 def print_run(
     result: dict[str, Any], sentences: Iterable[str], network: ChipNetwork, *, details: bool
 ) -> None:
@@ -54,11 +67,7 @@ def print_run(
         details: show counts and bill, too.
     """
     print_verdict(sentences, more=not details)
-    drawn = result.get("sampling")
-    if drawn is not None:
-        console.print(
-            f"actions were drawn: seed {drawn['seed']}, temperature {drawn['temperature']:g}"
-        )
+    print_drawn(result)
     if details:
         _print_details(result, network)
 

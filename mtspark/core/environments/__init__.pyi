@@ -10,6 +10,8 @@ from .actions import check_sampling as check_sampling
 from .actions import chosen_actions as chosen_actions
 from .actions import drawn_actions as drawn_actions
 from .actions import idle_actions as idle_actions
+from .actions import noise_of_decision as noise_of_decision
+from .actions import noisy_values as noisy_values
 from .actions import random_actions as random_actions
 from .actions import resting_actions as resting_actions
 from .actions import same_actions as same_actions

@@ -121,6 +121,20 @@ def drawn_actions(
         generators: of each row's episode.
         masks: (batch, legal actions) which of them an environment allows now; None: all.
     """
+    noise = np.stack([noise_of_decision(task, one) for one in generators])
+    return chosen_actions(noisy_values(values, task, sampling, noise), task, masks)
+
+
+def noise_of_decision(task: Task, generator: np.random.Generator) -> Floats:
+    """Draw what one decision's values get, whatever they are.
+
+    Args:
+        task: that is played.
+        generator: of its episode, see :meth:`Sampling.generator`.
+
+    Returns:
+        (legal actions,) of Gumbel's distribution, or (numbers,) of the normal one for a box.
+    """
     box = box_of(task)
     if isinstance(sampling, Epsilon):
         chosen = chosen_actions(values, task, masks)
@@ -130,15 +144,28 @@ def drawn_actions(
                 chosen[row] = random_actions(task, 1, one, allowed)[0]
         return chosen
     if box is None:
-        legal = np.array(task.legal_actions)
-        noise = np.stack([one.gumbel(size=len(legal)) for one in generators])
+        return generator.gumbel(size=len(task.legal_actions))
+    return generator.standard_normal(box.size)
+
+
+def noisy_values(values: Floats, task: Task, sampling: Sampling, noise: Floats) -> Floats:
+    """Return values whose best action, or whose numbers, are the drawn ones.
+
+    Args:
+        values: (batch, outputs) of the readout.
+        task: that is played.
+        sampling: says how.
+        noise: of :func:`noise_of_decision`, one row for each of `values`.
+    """
+    box, noisy = box_of(task), np.zeros_like(values)
+    if box is None:
         # The best of values with Gumbel noise has the probabilities of their softmax.
-        noisy = np.zeros_like(values)
+        legal = np.array(task.legal_actions)
         noisy[:, legal] = values[:, legal] / sampling.temperature + noise
-        return greedy_actions(noisy, task.legal_actions, masks)
-    noise = np.stack([one.standard_normal(box.size) for one in generators])
-    spread = np.array(box.deviation) * sampling.temperature
-    return boxed_actions(values[:, : box.size] + spread * noise, box)
+    else:
+        spread = np.array(box.deviation) * sampling.temperature
+        noisy[:, : box.size] = values[:, : box.size] + spread * noise
+    return noisy
 
 
 def check_sampling(task: Task, sampling: Sampling | Epsilon | None) -> None:

@@ -6,6 +6,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from mtspark.core.environments import Sampling
 from mtspark.core.executor import Job, Package
 from mtspark.core.progress import no_progress
 from mtspark.sim.hil import (
@@ -120,12 +121,13 @@ def _loop_values(loop: Loop) -> dict[str, Any]:
 
 
 def _loop_of(values: dict[str, Any]) -> Loop:
-    timing = values["timing"]
+    timing, drawn = values["timing"], values["sampling"]
     rates, seed = values["faults"]
     return Loop(
         **{
             **values,
             "hold": Hold(values["hold"]),
+            "sampling": None if drawn is None else Sampling(**drawn),
             "timing": Timing(**{**timing, "jitter": Jitter(timing["jitter"])}),
             "faults": Faults({FaultKind(name): rate for name, rate in rates.items()}, seed),
         }

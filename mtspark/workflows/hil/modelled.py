@@ -190,5 +190,6 @@ def _play(
             max_decisions=request.loop.max_decisions,
             sticky=request.loop.sticky,
             observe=observe,
+            sampling=request.loop.sampling,
         )
     return run, shares

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+from mtspark.core.environments import check_sampling
 from mtspark.core.errors import BadRequestError
 from mtspark.core.executor import Job, check_executor, finished_jobs
 from mtspark.core.files import AnyPath, write_json
@@ -58,6 +59,8 @@ def hil(
     _check_executor(request, executor)
     request = replace(request, task=bundle.network.task_name(request.task))
     game_protocol(bundle.network, request.task, request.loop.sticky)
+    task = bundle.network.tasks[bundle.network.task_index(request.task)]
+    check_sampling(task, request.loop.sampling)
     check_answers_alone(bundle.network)
     for setting in request.settings(request.loop):
         check_sender(bundle.network.input.encoder, setting.loop.refresh_every, setting.loop.faults)

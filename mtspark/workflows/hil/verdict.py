@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mtspark.core.digits import decimals, percent
+from mtspark.sim.hil import SAMPLING
 
 DELAY_OF_GAMES = "protocol.decision_delay = 1`"
 
@@ -40,7 +41,8 @@ def verdict(
     if kept:
         where = f"at {_places(kept)}{unit} " if several else ""
         due = "before its action was due" if decision_delay else "when the next frame began"
-        plays = "the games are those of `mtspark run`, which waits"
+        command = " ".join(["mtspark run", *_drawing(kept[0])])
+        plays = f"the games are those of `{command}`, which waits"
         if any(map(_is_broken, kept)):
             plays = "waiting for answers costs it nothing"
         parts.append(f"{where}every answer was there {due}, so {plays}")
@@ -87,6 +89,15 @@ def _lost(point: dict[str, Any], waiting: float | None, same_games: bool) -> str
     if waiting is None or score >= waiting:
         return ""
     return f" ({score:.1f} points, {waiting:.1f} where the same game waits)"
+
+
+def _drawing(point: dict[str, Any]) -> list[str]:
+    """Return the options of `mtspark run` that draw the same actions; none where the best acts."""
+    drawn = point.get(SAMPLING)
+    if drawn is None:
+        return []
+    heat = drawn["temperature"]
+    return [f"--sample {drawn['seed']}", *([f"--temperature {heat:g}"] if heat != 1 else [])]
 
 
 def _places(points: Sequence[dict[str, Any]]) -> str:
