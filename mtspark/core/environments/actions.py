@@ -121,6 +121,13 @@ def drawn_actions(
         generators: of each row's episode.
         masks: (batch, legal actions) which of them an environment allows now; None: all.
     """
+    if isinstance(sampling, Epsilon):
+        chosen = chosen_actions(values, task, masks)
+        for row, one in enumerate(generators):
+            if one.random() < sampling.chance:
+                allowed = None if masks is None else masks[row : row + 1]
+                chosen[row] = random_actions(task, 1, one, allowed)[0]
+        return chosen
     noise = np.stack([noise_of_decision(task, one) for one in generators])
     return chosen_actions(noisy_values(values, task, sampling, noise), task, masks)
 
@@ -136,13 +143,6 @@ def noise_of_decision(task: Task, generator: np.random.Generator) -> Floats:
         (legal actions,) of Gumbel's distribution, or (numbers,) of the normal one for a box.
     """
     box = box_of(task)
-    if isinstance(sampling, Epsilon):
-        chosen = chosen_actions(values, task, masks)
-        for row, one in enumerate(generators):
-            if one.random() < sampling.chance:
-                allowed = None if masks is None else masks[row : row + 1]
-                chosen[row] = random_actions(task, 1, one, allowed)[0]
-        return chosen
     if box is None:
         return generator.gumbel(size=len(task.legal_actions))
     return generator.standard_normal(box.size)
