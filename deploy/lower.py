@@ -148,10 +148,10 @@ def _raised(network: FloatNetwork, population: FloatPopulation) -> FloatPopulati
 
 def _refuse_what_no_episode_has(network: FloatNetwork, helpers: list[str]) -> None:
     """Refuse what a network whose state survives decisions cannot have."""
-    if network.output.kind is not OutputKind.MEMBRANE:
+    if network.output.kind is OutputKind.MEAN:
         raise BadNetworkError(
-            f"output {network.output.population!r} is {network.output.kind.value} of several "
-            "steps, and state survives decisions of one step; read a membrane that leaks"
+            f"output {network.output.population!r} is the mean of several steps, and state "
+            "survives decisions of one step; read a membrane that leaks, or spikes"
         )
     if ONSET in helpers:
         raise BadNetworkError(

@@ -198,6 +198,11 @@ def import_graph(
             populations[short] = replace(populations[short], gain=gain)
             notes.append(f"{node_name}: {int(deaf.sum())} neurons hear nothing (r dt / tau is 0)")
     output = _output(flat, signals, shapes, populations, arriving)
+    if choices.stateful and output.kind is OutputKind.MEAN:
+        # Over the one step of a decision, the mean is what arrives.
+        read = populations[output.population]
+        populations[read.name] = replace(read, membrane_keep=np.zeros(read.shape))
+        output = FloatOutput(read.name, OutputKind.MEMBRANE)
     loops = break_loops(arriving)
     notes += loops.notes
     if choices.order is Order.MEMBRANE_FIRST:
@@ -216,7 +221,7 @@ def import_graph(
         ),
         output=output,
         dt=choices.dt,
-        time_steps=choices.time_steps,
+        time_steps=choices.time_steps or int(bool(choices.stateful)),
         stateful=bool(choices.stateful),
         notes=(_summary(choices, flat, populations), *notes),
     )

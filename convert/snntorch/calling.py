@@ -40,6 +40,9 @@ Call = NeuronCall | PoolCall
 SHAPE_ERRORS = (RuntimeError, ValueError, IndexError, AssertionError)
 """What torch raises where the shapes of a module and its input do not fit."""
 
+EPISODE = 6
+"""Decisions of a recorded episode, where nobody says how many."""
+
 SPIKE_RATE = 0.5
 """Share of spikes in a random input that is recorded as spikes."""
 
@@ -156,11 +159,13 @@ class Feed:
     Attributes:
         inputs: what the input's values are; spikes are drawn where they are recorded.
         exchange_pools: whether neurons behind a maximum of currents may fire before it.
+        stateful: a step is a decision, and state survives it.
         dtype: of the module's numbers.
     """
 
     inputs: InputValues = field(default_factory=InputValues)
     exchange_pools: bool = False
+    stateful: bool = False
     dtype: torch.dtype = torch.float32
 
     def draw(self, *size: int) -> Tensor:
@@ -211,7 +216,7 @@ def record(
     failures: list[BaseException] = []
     if time_steps != 1:
         for axis in (0, 1):
-            steps = time_steps or 6
+            steps = time_steps or EPISODE
             try:
                 return _record_series(module, shape, steps, batch, axis, lines, feed)
             except (Exception, SystemExit) as error:
@@ -337,6 +342,13 @@ def _record_frames(
     if not layers:
         raise BadNetworkError(f"{type(module).__name__}: its forward calls no spiking neuron")
     counts = {len(calls) for calls in layers}
+    if counts != {1} and feed.stateful:
+        raise BadNetworkError(
+            f"{type(module).__name__}: its neurons are called {sorted(counts)} times in one "
+            "forward of a frame, from rest; state survives decisions of one step: give a forward "
+            "that calls each neuron once and hands its states on (init_hidden=True, or states in "
+            "and out), or a loop over a series"
+        )
     if counts != {1}:
         steps = counts.pop()
         if counts or (time_steps is not None and time_steps != steps):

@@ -42,7 +42,12 @@ class Readout:
 
 
 def choose_readout(
-    recording: Recording, names: list[str], sinks: set[str], wanted: str | None
+    recording: Recording,
+    names: list[str],
+    sinks: set[str],
+    wanted: str | None,
+    *,
+    stateful: bool = False,
 ) -> Readout:
     """Pick the answer among the tensors that the module returned.
 
@@ -54,6 +59,7 @@ def choose_readout(
         names: of the layers.
         sinks: layers that feed no other layer.
         wanted: name of the layer to read; None: the only one that there is.
+        stateful: a step is a decision, and each answers for itself.
 
     Returns:
         The answer; its notes say how it is read.
@@ -65,7 +71,7 @@ def choose_readout(
     refused: list[str] = []
     for tensors in returned(recording):
         try:
-            readout = _readout(recording, names, tensors)
+            readout = _readout(recording, names, tensors, stateful)
         except BadNetworkError as error:
             refused.append(str(error))
             continue
@@ -136,7 +142,9 @@ def _leaves(value: Any, path: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...]
             yield from _leaves(entry, (*path, index))
 
 
-def _readout(recording: Recording, names: list[str], values: list[Any]) -> Readout | None:
+def _readout(
+    recording: Recording, names: list[str], values: list[Any], stateful: bool
+) -> Readout | None:
     """What one returned tensor says; None for what is no answer (inputs, currents, constants)."""
     if any(value is None for value in values):
         return None
@@ -169,16 +177,25 @@ def _readout(recording: Recording, names: list[str], values: list[Any]) -> Reado
     last = by_step[steps - 1]
     if not last:
         raise BadNetworkError(f"{by_step[used[0]][0].where}: the last time step is not returned")
+    if stateful and single and used != [steps - 1]:
+        raise BadNetworkError(
+            f"{last[0].where}: its answer is summed over the steps of a series, and where state "
+            "survives decisions, each step is one and has an answer of its own; return that of "
+            "every step (torch.stack), or a membrane that leaks"
+        )
     layer = _single_layer(recording, names, last, constant)
     if layer is not None and last[0].source.quantity == "membrane":
-        note = f"the membrane of {layer!r} after the last step is read"
+        when = "each decision" if stateful else "the last step"
+        note = f"the membrane of {layer!r} after {when} is read"
         return Readout(layer, OutputKind.MEMBRANE, where=last[0].where, notes=(note,))
     if layer is not None:
         note = f"the spikes of {layer!r} over all steps are counted"
+        if stateful:
+            note = f"the spikes of {layer!r} in each decision are read"
         return Readout(layer, OutputKind.SPIKES, where=last[0].where, notes=(note,))
     if not all(term.source.quantity == "spikes" for term in last):
         return None
-    return _head(forms, by_step, used, constant, steps)
+    return _head(forms, by_step, used, constant, steps, stateful)
 
 
 def _single_layer(
@@ -200,7 +217,12 @@ def _single_layer(
 
 
 def _head(
-    forms: list[Form], by_step: dict[int, list[Term]], used: list[int], constant: Any, steps: int
+    forms: list[Form],
+    by_step: dict[int, list[Term]],
+    used: list[int],
+    constant: Any,
+    steps: int,
+    stateful: bool,
 ) -> Readout:
     """A last linear layer: the same in every step, or in the last one only."""
     last = by_step[steps - 1]
@@ -220,4 +242,8 @@ def _head(
             )
     form = Form(forms[0].shape, tuple(last), constant / steps)
     note = "the last linear layer is summed over all steps"
-    return Readout(HEAD, OutputKind.MEMBRANE, form, steps - 1, where=where, notes=(note,))
+    if stateful:
+        note = "the last linear layer is read in each decision"
+    return Readout(
+        HEAD, OutputKind.MEMBRANE, form, steps - 1, last_only=stateful, where=where, notes=(note,)
+    )

@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from mtspark.convert.linear import LinearMap, Scale, add, connection, same
-from mtspark.convert.snntorch.calling import Feed, Recording, record
+from mtspark.convert.snntorch.calling import EPISODE, Feed, Recording, record
 from mtspark.convert.snntorch.layers import LAYERS
 from mtspark.convert.snntorch.maxima import windows
 from mtspark.convert.snntorch.names import layer_names
@@ -119,6 +119,7 @@ def trace_module(
     seed: int = 0,
     input_spike: float | None = 1.0,
     exchange_pools: bool = False,
+    stateful: bool = False,
 ) -> Traced:
     """Make a float network of a module of snntorch neurons.
 
@@ -134,6 +135,8 @@ def trace_module(
             of spikes is exact, one of values is not.
         exchange_pools: let neurons behind a maximum of currents fire before it, an approximation
             that :attr:`Traced.exchanged` lists, rather than refuse it.
+        stateful: a step is a decision, and state survives it; `time_steps` is then the length of
+            the recorded episode.
 
     Returns:
         The network and the recorded run, to be compared by
@@ -148,16 +151,18 @@ def trace_module(
     if not 1 <= len(shape) <= 3 or min(shape, default=0) < 1:
         raise BadInputError(f"input shape {shape}: give 1 to 3 positive sizes, for example 2,34,34")
 
+    recorded = time_steps or (EPISODE if stateful else None)
+
     def attempt(spikes: bool) -> Traced:
-        feed = Feed(InputValues(input_spike, recorded=spikes), exchange_pools)
+        feed = Feed(InputValues(input_spike, recorded=spikes), exchange_pools, stateful)
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            recording = record(module, shape, time_steps, lines or {}, feed)
+            recording = record(module, shape, recorded, lines or {}, feed)
         # A layer of nn.Sequential may also be named by its number.
         named = readout if readout is None else layer_names(module).get(readout, readout)
         # A series of any length goes in: only the user can say how long a decision is.
         steps = recording.time_steps if recording.held else time_steps or 0
-        return _network_of(recording, name, shape, steps, named)
+        return _network_of(recording, name, shape, None if stateful else steps, named)
 
     try:
         with _drawing_named():
@@ -198,9 +203,9 @@ def _drawn() -> dict[str, Any]:
 
 
 def _network_of(
-    recording: Recording, name: str, shape: Shape, time_steps: int, readout: str | None
+    recording: Recording, name: str, shape: Shape, time_steps: int | None, readout: str | None
 ) -> Traced:
-    """The float network that does what was recorded."""
+    """The float network that does what was recorded; without T, a step is a decision."""
     own = [
         neuron_constants(call.module, recording.shape(layer), call.where)
         for layer, (call, *_) in enumerate(recording.layers)
@@ -211,7 +216,9 @@ def _network_of(
     constants = [*own, *(_of_pool(call.threshold) for call in _pool_calls(recording))]
     inputs = [_layer_input(recording, names, layer) for layer in range(len(names))]
     arrows = [arrows for arrows, _ in inputs]
-    chosen = choose_readout(recording, names, _sinks(names, arrows), readout)
+    stateful = time_steps is None
+    sinks = _sinks(names, arrows)
+    chosen = choose_readout(recording, names, sinks, readout, stateful=stateful)
     order = sorted(range(len(names)), key=recording.position)
     populations: list[FloatPopulation] = []
     links: list[FloatConnection] = []
@@ -252,7 +259,8 @@ def _network_of(
         populations=tuple(populations),
         connections=tuple(_named_apart(links)),
         output=FloatOutput(chosen.layer, chosen.kind),
-        time_steps=time_steps,
+        time_steps=1 if time_steps is None else time_steps,
+        stateful=stateful,
         notes=(recording.note, *chosen.notes, *_notes_on_pools(recording, names)),
     )
     check_float_network(network)

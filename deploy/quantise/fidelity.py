@@ -89,7 +89,8 @@ def layer_fidelity(
     Args:
         network, chip: the float network, and the chip network that was quantised from it.
         run: (T, batch, ...) of the float network.
-        trace: (steps of a decision, batch, ...) of the chip.
+        trace: (steps of a decision, batch, ...) of the chip; where its state survives decisions,
+            each layer's step of every one, (T, batch, ...).
         task: row of the thresholds.
 
     Raises:
@@ -102,7 +103,8 @@ def layer_fidelity(
         if not population.spiking:
             continue
         ours = run.spikes[name]
-        window = trace.spikes[name][chip.window(name)]
+        own = slice(None) if chip.stateful else chip.window(name)
+        window = trace.spikes[name][own]
         if window.size != ours.size or window.shape[:2] != ours.shape[:2]:
             raise BadRequestError(
                 f"layer {name!r}: {ours.shape[:2]} steps and samples in the float run, "
@@ -111,7 +113,7 @@ def layer_fidelity(
         steps, batch = ours.shape[:2]
         wanted = ours.reshape(steps, batch, -1) > 0
         got = window.reshape(steps, batch, -1).astype(bool)
-        membranes = trace.membranes[name][chip.window(name)].reshape(steps * batch, -1)
+        membranes = trace.membranes[name][own].reshape(steps * batch, -1)
         thresholds = chip.population(name).thresholds[task].reshape(-1)
         report.append(
             _compare(

@@ -515,9 +515,9 @@ def test_float_networks_that_no_episode_bears_are_refused(
     )
     with pytest.raises(BadNetworkError, match=text):
         quantise(floats)
-    counted = replace(floats, output=FloatOutput("hidden", OutputKind.SPIKES))
-    with pytest.raises(BadNetworkError, match="output 'hidden' is spikes of several steps"):
-        quantise(counted)
+    averaged = replace(floats, output=FloatOutput("out", OutputKind.MEAN))
+    with pytest.raises(BadNetworkError, match="output 'out' is the mean of several steps"):
+        quantise(averaged)
 
 
 def test_a_stuck_neuron_fires_in_its_window_alone() -> None:

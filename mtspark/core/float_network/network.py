@@ -200,7 +200,8 @@ class FloatNetwork:
         dt: time step in the unit of the original's time constants, for information.
         time_steps: T of one decision, or 0 where the origin does not say.
         notes: choices that were made while reading, for the user, one sentence each.
-        stateful: a step is a decision, and state survives it; a series is then an episode.
+        stateful: a step is a decision, and state survives it; a series is then an episode, and
+            each of its steps has an answer: what is read after it, or the spikes of it.
     """
 
     name: str

@@ -21,7 +21,7 @@ from mtspark.deploy.quantise import (
     layer_fidelity,
     mends,
 )
-from mtspark.sim.backends import ReferenceChip
+from mtspark.sim.backends import ReferenceChip, episode_decisions, episode_trace
 from mtspark.sim.recording import as_messages
 from mtspark.workflows.export.agent import frames_of
 from mtspark.workflows.export.fidelity import TaskCost
@@ -91,12 +91,12 @@ def compare_layers(export: Export) -> Export:
     assert network is not None
     assert chip is not None
     series, inputs = compared_inputs(export)
-    if len(series) != chip.time_steps:
+    if len(series) != chip.time_steps and not chip.stateful:
         chip = replace(chip, time_steps=len(series))
     messages = as_messages(series, chip, request.recording or Path(inputs.split(",")[0]))
-    frames = messages.reshape(*messages.shape[:2], *chip.input.shape).swapaxes(0, 1)
-    if chip.input.held:
-        frames = frames[:, 0]
+    frames = messages.reshape(*messages.shape[:2], *chip.input.shape)
+    if not chip.stateful:
+        frames = frames[0] if chip.input.held else frames.swapaxes(0, 1)
     frames = np.ascontiguousarray(frames)
     run = run_float(network, np.asarray(series, np.float64))
     layers = _beside(network, chip, run, frames)
@@ -107,9 +107,15 @@ def compare_layers(export: Export) -> Export:
 def _beside(
     network: FloatNetwork, chip: ChipNetwork, run: FloatRun, frames: NDArray[Any]
 ) -> list[LayerFidelity]:
-    decision = ReferenceChip(chip).decide(frames, 0, trace=True)
-    assert decision.trace is not None
-    return layer_fidelity(network, chip, run, decision.trace)
+    """Compare on frames (batch, ...), series (batch, T, ...) or episodes (T, batch, ...)."""
+    backend = ReferenceChip(chip)
+    if chip.stateful:
+        trace = episode_trace(chip, list(episode_decisions(backend, frames, 0, trace=True)))
+    else:
+        recorded = backend.decide(frames, 0, trace=True).trace
+        assert recorded is not None
+        trace = recorded
+    return layer_fidelity(network, chip, run, trace)
 
 
 def _remedies(
@@ -147,7 +153,8 @@ def _remedies(
         except BadNetworkError:
             continue
         assert other is not None
-        other = replace(other, time_steps=len(series))
+        if not other.stateful:
+            other = replace(other, time_steps=len(series))
         for layer in _beside(network, other, run, frames):
             if layer.layer in faulty and mends(layer, faulty[layer.layer]):
                 found.setdefault(layer.layer, f"{remedy} (tried on the same inputs)")

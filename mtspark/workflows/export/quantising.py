@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 RANDOM_RATE, RANDOM_BATCH = 0.1, 2
 """Without a recording, the float network and the chip are compared on random spikes."""
+EPISODE = 50
+"""Decisions of a random episode, for a network whose state survives them."""
 
 
 def choose_options(export: Export) -> Export:
@@ -174,11 +176,11 @@ def compared_inputs(export: Export) -> tuple[NDArray[Any], str]:
     """Return what the float network is compared on, (T, batch, *shape), and what that is.
 
     The user's inputs, or where there are none random ones: spikes, or values of which each is
-    shown in every step.
+    shown in every step. Where state survives decisions, a step is one, and a series an episode.
     """
     request, network = export.request, export.float_network
     assert network is not None
-    steps = network.time_steps or DEFAULT_STEPS
+    steps = EPISODE if network.stateful else network.time_steps or DEFAULT_STEPS
     series = recorded_series(export)
     inputs = "the sample" if request.recording is None else str(request.recording)
     if series is None:
@@ -186,13 +188,14 @@ def compared_inputs(export: Export) -> tuple[NDArray[Any], str]:
         shape = (steps, RANDOM_BATCH, *network.input.shape)
         if export.input_bits:
             low, high = (-127, 127) if network.input.signed else (0, 255)
-            frames = generator.integers(low, high, shape[1:], endpoint=True) * scale
+            drawn = shape if network.stateful else shape[1:]
+            frames = generator.integers(low, high, drawn, endpoint=True) * scale
             series = np.broadcast_to(frames, shape)
             inputs = f"random frames of values {low * scale:g} to {high * scale:g}"
         else:
             series = (generator.random(shape) < RANDOM_RATE) * scale
             inputs = f"random spikes, {RANDOM_RATE:.0%} a step"
-    if export.one_frame:
+    if export.one_frame and not network.stateful:
         series = np.broadcast_to(series[:1], (steps, *series.shape[1:]))
     return series, inputs
 

@@ -259,6 +259,15 @@ class ExportOptions:
             formerly="held",
         ),
     ] = False
+    stateful: Annotated[
+        bool,
+        Option(
+            "State survives decisions: each is one step, and neurons are at rest only where an "
+            "episode starts. Of snntorch modules that take a step or a series, and of graphs.",
+            (*FLOAT, Source.AGENT),
+            flag="--stateful",
+        ),
+    ] = False
     output_node: Annotated[
         str | None, Option("Name of the output to read, where a graph has several.", (Source.NIR,))
     ] = None
@@ -532,6 +541,11 @@ def check_options(options: ExportOptions) -> None:
         raise BadRequestError("--palette-chip says whose cores get a palette; add --palette N")
     if options.input_bits not in (0, 8):
         raise BadRequestError(f"--input-bits {options.input_bits}: 0 (spikes) or 8 (bytes) exist")
+    if options.stateful and options.time_steps not in (None, 1):
+        raise BadRequestError(
+            f"--time-steps {options.time_steps}: with --stateful a decision is one step, and a run "
+            "as long as its episode; leave --time-steps out"
+        )
     scale = options.input_scale
     if scale is not None and not (isfinite(scale) and scale > 0):
         raise BadRequestError(f"--input-scale {scale}: must be above 0")
@@ -557,7 +571,8 @@ def import_options(request: ExportRequest) -> ImportOptions:
         if_gain_dt=request.if_gain_dt,
         fires_at_threshold=request.fires_at_threshold or None,
         input_scale=request.input_scale,
-        time_steps=request.time_steps,
+        time_steps=1 if request.stateful else request.time_steps,
+        stateful=request.stateful or None,
         output=request.output_node,
         input_shape=request.input_shape,
     )

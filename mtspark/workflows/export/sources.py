@@ -45,6 +45,11 @@ def read_agent(export: Export) -> Export:
     source: Any = export.request.source
     content = agent_bytes(source) if path is None else _content(path)
     agent = load_agent(path or AGENT, content=content)
+    if export.request.stateful and not agent.network.config.stateful:
+        raise BadRequestError(
+            f"{path or export.name}: learned to decide from rest, so state cannot survive its "
+            "decisions; leave --stateful out, or train with network.stateful = true"
+        )
     provenance = {
         "checkpoint": AGENT if path is None else path.name,
         "checkpoint_sha256": hashlib.sha256(content).hexdigest(),
@@ -165,7 +170,7 @@ def trace_module(export: Export) -> Export:
             float_network=network,
             module_agreement=agreement,
             # The module said itself how its input comes.
-            one_frame=request.one_frame or traced.recording.held,
+            one_frame=request.one_frame or request.stateful or traced.recording.held,
             input_bits=request.input_bits,
             provenance=_provenance(export),
         )
@@ -236,6 +241,8 @@ def _traced(
     if request.sample is not None:
         bits, scale = sample_encoding(request)[:2]
 
+    steps = None if request.stateful else request.time_steps
+
     def attempt(shape: tuple[int, ...], time_steps: int | None) -> Traced:
         return trace_module(
             module,
@@ -246,6 +253,7 @@ def _traced(
             lines=lines,
             input_spike=None if bits else scale or 1.0,
             exchange_pools=request.max_pool == "or",
+            stateful=request.stateful,
         )
 
     if request.sample is None:
@@ -256,12 +264,12 @@ def _traced(
             )
         text = ",".join(map(str, request.input_shape))
         check_shape(request.input_shape, f"--input-shape {text}")
-        return attempt(request.input_shape, request.time_steps), None
+        return attempt(request.input_shape, steps), None
     failure: BadNetworkError | None = None
     known = layouts(
         request.sample.shape,
         request.input_shape,
-        request.time_steps,
+        steps,
         graded=is_graded(request.sample),
         batch_first=request.recording is not None,
     )
@@ -296,8 +304,11 @@ def _with_sample(export: Export, layout: Layout | None) -> Export:
         given = replace(given, scale=sent.scale)
     steps = network.time_steps or DEFAULT_STEPS
     shown = () if layout.series else (f"inputs are frames, each shown in all {steps} steps",)
+    if network.stateful:
+        steps = layout.time_steps or 1
+        shown = () if layout.series else ("inputs are the frames of one episode",)
     network = replace(network, input=given, notes=(*network.notes, sent.note, *shown))
-    one_frame = export.one_frame
+    one_frame = export.one_frame and not network.stateful
     if not layout.series and "one_frame" not in request.given:
         one_frame = True
     if one_frame and layout.time_axis == 1:
@@ -305,6 +316,8 @@ def _with_sample(export: Export, layout: Layout | None) -> Export:
     few = _few(network, steps)
     rows = (slice(None), slice(few)) if layout.time_axis == 0 else (slice(few),)
     series = layout.series_of(request.sample[rows], network.input.shape, steps)
+    if network.stateful and not layout.series:
+        series = series.swapaxes(0, 1)
     return replace(
         export, float_network=network, input_bits=sent.bits, one_frame=one_frame, series=series
     )
