@@ -11,7 +11,7 @@ import typer
 from mtspark.cli._console import DETAILS, EXECUTOR, MOST, console, one_thread_each, refuse_given
 from mtspark.core.files import check_target
 from mtspark.sim.energy import DEFAULT_CARD
-from mtspark.sim.hil import KEY_VARIABLE, ChipBackend, Hold, Jitter
+from mtspark.sim.hil import KEY_VARIABLE, SILENCE_S, ChipBackend, Hold, Jitter
 
 if TYPE_CHECKING:
     from mtspark.deploy.bundle import Bundle
@@ -139,6 +139,13 @@ def hil_command(
             "needs it.",
         ),
     ] = None,
+    silence_s: Annotated[
+        float,
+        typer.Option(
+            help="How long a chip that starts, or is connected to, may be silent before it is "
+            "given up; one that this command starts is not silent while it works."
+        ),
+    ] = SILENCE_S,
     executor: Annotated[str | None, typer.Option(metavar="WHERE", help=EXECUTOR)] = None,
     details: Annotated[bool, typer.Option("--details", help=DETAILS)] = False,
     json_out: Annotated[
@@ -204,7 +211,7 @@ def hil_command(
     )
     what = (_game_of(bundle, task), loop, episodes, seed, backend, chip, times, sweep, connect, key)
     prices = DEFAULT_CARD if card is None and chip is None else card
-    request = HilRequest(*what, parse_refreshes(refresh_every), prices)
+    request = HilRequest(*what, parse_refreshes(refresh_every), prices, silence_s)
     with progress_bar() as progress:
         result = hil(bundle, request, into=json_out, executor=executor, progress=progress)
     if picture is not None:

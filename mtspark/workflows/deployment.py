@@ -382,6 +382,7 @@ class Deployment:
         away_ms: float = 1000.0,
         connect: str | None = None,
         key: str | None = None,
+        silence_s: float = 5.0,
         into: AnyPath | None = None,
         executor: str | None = None,
         progress: ProgressCallback = no_progress,
@@ -421,6 +422,7 @@ class Deployment:
             away_ms: how long a chip that died is gone.
             connect: address of a chip that is served there, tcp://HOST:PORT.
             key: of that chip.
+            silence_s: seconds in which a chip that starts, or is connected to, may be silent.
             into: file of the result, written point by point; points that it has are not played
                 again.
             executor: workers that play a point each, as for :meth:`play`; None: this process.
@@ -433,7 +435,7 @@ class Deployment:
             BadRequestError: unknown task, or settings that cannot be.
             BadNetworkError: the network plays no game.
             BadFileError: no such chip, or `into` cannot be written.
-            BackendFailedError: the chip is gone for good.
+            BackendFailedError: no chip answers, or it is gone for good.
             TypeError: no numbers.
         """
         from mtspark.sim.hil import ChipBackend, Hold, Jitter, Loop, Timing
@@ -475,6 +477,7 @@ class Deployment:
             connect=connect,
             key=key,
             refreshes=refreshes_of(refresh_every),
+            silence_s=silence_s,
         )
         return hil(self.bundle, request, into=into, executor=executor, progress=progress)
 

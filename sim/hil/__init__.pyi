@@ -20,6 +20,7 @@ from .loop import Loop as Loop
 from .loop import game_protocol as game_protocol
 from .loop import play_hil as play_hil
 from .options import KEY_VARIABLE as KEY_VARIABLE
+from .options import SILENCE_S as SILENCE_S
 from .options import ChipBackend as ChipBackend
 from .options import Hold as Hold
 from .options import Jitter as Jitter

@@ -13,12 +13,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from mtspark.core.errors import BackendFailedError
 from mtspark.core.process import last_words, own_environment
 from mtspark.sim.hil.address import places
+from mtspark.sim.hil.idle import Idle
+from mtspark.sim.hil.options import SILENCE_S
 from mtspark.sim.hil.order import ChipOrder
 from mtspark.sim.hil.protocol import (
     ANSWERED,
@@ -47,9 +48,6 @@ SLICE_S = 0.1
 """How often it is looked whether a chip of our own is still alive, and dialled for one that is not
 there."""
 
-SILENCE_S = 5.0
-"""After this time without an answer it is said that there is none."""
-
 HANG_UP_LIMIT_S = 1.0
 """For a chip of our own to end after we hung up, before it gets a signal."""
 END_LIMIT_S = 20.0
@@ -58,6 +56,10 @@ END_LIMIT_S = 20.0
 
 class ChipGoneError(BackendFailedError):
     """No answer: the chip is dead, away, or never was there."""
+
+
+class ChipSilentError(ChipGoneError):
+    """A chip that says nothing when it should start or greet."""
 
 
 class Dialled:
@@ -146,15 +148,20 @@ class ChipLink:
         self._channel = self._new_channel()
         self._poll = select.poll()
 
-    def greet(self, limit_s: float) -> Welcome:
+    def greet(self, limit_s: float, idle_s: Callable[[], float] | None = None) -> Welcome:
         """Ask who is there.
+
+        Args:
+            limit_s: to wait in seconds.
+            idle_s: how long the chip has done nothing, which counts instead of the time; None
+                where nobody knows what it does.
 
         Raises:
             ChipGoneError: nobody within the limit.
             BackendFailedError: somebody who refuses, has another key, or does not speak the
                 protocol.
         """
-        answer = self._ask(Hello(self.next_id()), limit_s)
+        answer = self._ask(Hello(self.next_id()), limit_s, idle_s)
         if not isinstance(answer, Welcome):
             raise BadPeerError(f"{self.endpoint}: {answer.kind!r} in answer to a hello")
         return answer
@@ -221,11 +228,17 @@ class ChipLink:
         self._hang_up()
         self._connect.close()
 
-    def _ask(self, question: Hello | Decide | Change, limit_s: float) -> Any:
-        deadline = time.monotonic() + limit_s
+    def _ask(
+        self,
+        question: Hello | Decide | Change,
+        limit_s: float,
+        idle_s: Callable[[], float] | None = None,
+    ) -> Any:
+        begun = time.monotonic()
+        waited_s = idle_s or (lambda: time.monotonic() - begun)
         sent: socket.socket | None = None
         said = limit_s <= SILENCE_S
-        while (left := deadline - time.monotonic()) > 0 and self._alive():
+        while (left := limit_s - waited_s()) > 0 and self._alive():
             if not said and limit_s - left > SILENCE_S:
                 said = True
                 self.silent(limit_s)
@@ -239,7 +252,16 @@ class ChipLink:
                 self._wait(min(left, SLICE_S))
             elif self._socket is not sent:
                 raise ChipGoneError(f"{self.endpoint}: hung up without an answer")
+        if self._alive() and self._takes_connections():
+            raise ChipSilentError(f"{self.endpoint}: no answer from a chip within {limit_s:g} s")
         raise ChipGoneError(f"{self.endpoint}: no answer from a chip within {limit_s:g} s")
+
+    def _takes_connections(self) -> bool:
+        """Whether somebody is at the other end, who may say nothing."""
+        try:
+            return self._socket is not None and bool(self._socket.getpeername() or True)
+        except OSError:
+            return False
 
     def _read(self) -> bytes | None:
         """Go on with what can go on at once; a message, if one has become whole."""
@@ -318,6 +340,8 @@ class ChipProcess:
                 ],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
+                # A line that is kept in a buffer would not wake who waits for the pipe.
+                bufsize=0,
                 stderr=self._log,
                 start_new_session=True,
                 pass_fds=(theirs.fileno(),),
@@ -326,27 +350,53 @@ class ChipProcess:
         self._ready = False
         self.link = ChipLink(Paired(ours), self.alive)
         self.pid = self._process.pid
+        self._idle = Idle(self.pid)
 
-    def ready(self, limit_s: float) -> bool:
+    def ready(self, limit_s: float, silence_s: float) -> bool:
         """Wait until it can be asked; False where it cannot within the limit.
 
+        Args:
+            limit_s: to wait in seconds.
+            silence_s: seconds in which it may neither work nor say that it still starts.
+
         Raises:
+            ChipSilentError: it does nothing.
             BackendFailedError: it could not start.
         """
+        deadline = time.monotonic() + limit_s
+        while not self._ready:
+            left = deadline - time.monotonic()
+            if self._waits(min(max(left, 0.0), SLICE_S)):
+                self._hear()
+            elif self._idle.seconds() > silence_s:
+                raise ChipSilentError("the chip did not start")
+            elif left <= 0:
+                return False
+        return True
+
+    def _waits(self, seconds: float) -> bool:
+        """Wait for a line of it; whether there is one."""
         assert self._process.stdout is not None
-        if not select.select([self._process.stdout], [], [], limit_s)[0]:
-            return False
+        return bool(select.select([self._process.stdout], [], [], seconds)[0])
+
+    def _hear(self) -> None:
+        """Read a line: that it still starts, that it is ready, or why not."""
+        assert self._process.stdout is not None
         line = self._process.stdout.readline()
         try:
             words = json.loads(line)
         except ValueError:
             words = None
-        if not isinstance(words, dict) or "ready" not in words:
-            words = words if isinstance(words, dict) else {}
+        words = words if isinstance(words, dict) else {}
+        if "ready" not in words and "starting" not in words:
             reason = words.get("error") or f"its process ended ({self.last_words()})"
             raise BackendFailedError(f"the chip did not start: {reason}")
-        self._ready = True
-        return True
+        self._idle.heard()
+        self._ready = "ready" in words
+
+    def idle_s(self) -> float:
+        """Seconds in which it has done nothing."""
+        return self._idle.seconds()
 
     def alive(self) -> bool:
         """Whether it runs."""
@@ -355,12 +405,7 @@ class ChipProcess:
     @property
     def stopped(self) -> bool:
         """Whether it was stopped (SIGSTOP, Ctrl-Z) and would go on; False where nobody knows."""
-        try:
-            # The name before the state is in brackets and may hold anything.
-            words = Path(f"/proc/{self.pid}/stat").read_bytes().rpartition(b")")[2].split()
-        except OSError:
-            return False
-        return words[:1] in ([b"T"], [b"t"])
+        return self._idle.stopped
 
     def ends(self, limit_s: float) -> bool:
         """Whether it runs no more, or not for long."""

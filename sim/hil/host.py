@@ -10,7 +10,14 @@ from numpy.typing import NDArray
 
 from mtspark.core.chip_network import Encoder
 from mtspark.core.errors import BackendFailedError, BadRequestError
-from mtspark.sim.hil.client import SILENCE_S, ChipGoneError, ChipLink, ChipProcess, Dialled
+from mtspark.sim.hil.client import (
+    ChipGoneError,
+    ChipLink,
+    ChipProcess,
+    ChipSilentError,
+    Dialled,
+)
+from mtspark.sim.hil.options import SILENCE_S
 from mtspark.sim.hil.order import ChipOrder
 from mtspark.sim.hil.protocol import BadPeerError, Decided, Unknown, Welcome
 from mtspark.sim.hil.sender import Sending, whole
@@ -43,6 +50,8 @@ class HostedChip:
         order: for a chip of our own.
         address: of a chip somewhere else.
         key: of that chip.
+        silence_s: seconds in which a chip that starts may say nothing: one somewhere else until it
+            answers, one of our own while its process does not work either.
 
     Attributes:
         welcome: what it says of itself.
@@ -60,8 +69,10 @@ class HostedChip:
         order: ChipOrder | None = None,
         address: str = "",
         key: str = "",
+        silence_s: float = SILENCE_S,
     ) -> None:
         self._hash = network_hash
+        self._silence_s = silence_s
         self._order = order
         self._address = address
         self._dialled = None if order is not None else Dialled(address, key_bytes(key))
@@ -100,23 +111,16 @@ class HostedChip:
         Raises:
             BackendFailedError: it did not start, or is another one.
         """
-        limit = wait_s
-        if self._link is None:
-            assert self._process is not None
-            limit = START_LIMIT_S if wait_s is None else wait_s
-            if not self._process.ready(limit):
-                if wait_s is not None:
-                    return None
-                raise BackendFailedError(f"the chip did not start within {limit:g} s")
-            self._link = self._process.link
-            self._link.silent = self.say_silent
-            limit = ANSWER_LIMIT_S
         try:
-            welcome = self._link.greet(FAR_LIMIT_S if limit is None else limit)
-        except ChipGoneError:
-            if wait_s is None:
-                raise
+            welcome = self._greeted(wait_s)
+        except ChipGoneError as error:
+            # One of our own that says nothing does so for good.
+            if wait_s is None or (self._process is not None and isinstance(error, ChipSilentError)):
+                raise ChipGoneError(f"{error}{self._remedy(error)}") from error
             return None
+        if welcome is None:
+            return None
+        assert self._link is not None
         if welcome.network != self._hash:
             raise BackendFailedError(
                 f"{self._link.endpoint}: runs another network ({welcome.network[:16]!r}, not "
@@ -126,6 +130,39 @@ class HostedChip:
             log.warning("%s: answers again", self._address)
         self._away_since = None
         return welcome
+
+    def _greeted(self, wait_s: float | None) -> Welcome | None:
+        """Wait for the welcome; None where a chip of our own is not ready after `wait_s`."""
+        if self._link is None:
+            assert self._process is not None
+            limit = START_LIMIT_S if wait_s is None else wait_s
+            if not self._process.ready(limit, self._silence_s):
+                if wait_s is not None:
+                    return None
+                raise BackendFailedError(f"the chip did not start within {limit:g} s")
+            self._link = self._process.link
+            self._link.silent = self.say_silent
+        if self._process is not None:
+            return self._link.greet(self._silence_s, self._process.idle_s)
+        return self._link.greet(self._silence_s if wait_s is None else wait_s)
+
+    def _remedy(self, error: ChipGoneError) -> str:
+        """What happened to a chip that did not start, and what can be done, behind an error."""
+        longer = f"or wait longer with --silence-s N (now {self._silence_s:g})"
+        if self._process is not None:
+            if not isinstance(error, ChipSilentError):
+                return f" ({self._process.last_words()})"
+            stopped = "was stopped" if self._process.stopped else "does nothing"
+            return f": its process {self._process.pid} {stopped}; start it again, {longer}"
+        if isinstance(error, ChipSilentError):
+            return (
+                "; what listens there is stopped (`kill -CONT` of its process lets it go on), "
+                f"busy, or no chip; serve it again, {longer}"
+            )
+        return (
+            "; nothing listens there; serve a chip with `mtspark hil DIR --serve`, check the "
+            f"address, {longer}"
+        )
 
     def decide(
         self, task: str, episode: int, decision: int, frame: NDArray[np.uint8]

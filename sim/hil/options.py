@@ -6,6 +6,9 @@ from enum import Enum
 
 KEY_VARIABLE = "MTSPARK_HIL_KEY"
 """Of the environment: the key of a served chip."""
+SILENCE_S = 5.0
+"""A chip that says nothing for this time is silent: it is said so, and one that starts is given up
+unless its user lets it be silent longer."""
 
 
 class ChipBackend(str, Enum):

@@ -14,10 +14,12 @@ import selectors
 import signal
 import socket
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import TextIO
 
 from mtspark.core.errors import BadRequestError, MtsparkError
 from mtspark.core.interrupts import heeded_interrupts
@@ -49,6 +51,8 @@ PATIENCE_BYTES = 2**20
 LONGEST_REASON = 500
 LONGEST_WAIT_S = 0.25
 """A signal that comes just before the wait begins does not end it: Python heeds it after this."""
+BEAT_S = 1.0
+"""How often a process that starts says so to its owner."""
 OLD_HOST = "this chip asks for a key, which your mtspark does not know; use the same mtspark here"
 
 
@@ -290,13 +294,10 @@ def serve_for_owner(order: ChipOrder, connected: socket.socket) -> None:
     # What libraries print must not be taken for the announcement, nor fill its pipe.
     announcement = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
-
-    def announce(**words: str) -> None:
-        announcement.write(json.dumps(words) + "\n")
-        announcement.close()
-
     with contextlib.ExitStack() as stack:
         stack.enter_context(connected)
+        beat = _Beat(announcement)
+        stack.callback(beat.end)
         try:
             bundle = load_bundle(Path(order.bundle))
             if bundle.network_hash != order.network:
@@ -307,12 +308,47 @@ def serve_for_owner(order: ChipOrder, connected: socket.socket) -> None:
             stack.callback(chip.close)
             chip.warm_up(order.task)
             server = stack.enter_context(contextlib.closing(Server(chip, _complain)))
-            announce(ready="")
+            beat.end(ready="")
             server.serve_one(connected)
         except MtsparkError as error:
             with contextlib.suppress(ValueError, OSError):
-                announce(error=str(error))
+                beat.end(error=str(error))
             raise SystemExit(2) from None
+
+
+class _Beat(threading.Thread):
+    """Tells the owner that this process still starts, until it is said how that ended.
+
+    What compiles shows that it works; what waits for a process of Lava's, or for a board, does not.
+
+    Args:
+        announcement: where the owner reads; closed at the end.
+    """
+
+    def __init__(self, announcement: TextIO) -> None:
+        super().__init__(daemon=True)
+        self._announcement = announcement
+        self._ended = threading.Event()
+        self.start()
+
+    def run(self) -> None:
+        """Say so now and then."""
+        with contextlib.suppress(OSError):
+            while not self._ended.wait(BEAT_S):
+                self._say(starting="")
+
+    def end(self, **words: str) -> None:
+        """Say how the start ended, once; nothing is said after it."""
+        if not self._ended.is_set():
+            self._ended.set()
+            self.join()
+            with contextlib.closing(self._announcement):
+                if words:
+                    self._say(**words)
+
+    def _say(self, **words: str) -> None:
+        self._announcement.write(json.dumps(words) + "\n")
+        self._announcement.flush()
 
 
 def _complain(line: str) -> None:

@@ -74,8 +74,11 @@ class ThreadedChip:
         self._thread.start()
         self.link = ChipLink(Paired(ours), self.alive)
 
-    def ready(self, limit_s: float) -> bool:
+    def ready(self, limit_s: float, silence_s: float) -> bool:
         return True
+
+    def idle_s(self) -> float:
+        return 0.0
 
     def alive(self) -> bool:
         return self._thread.is_alive()

@@ -10,6 +10,7 @@ from mtspark.core.environments import Sampling
 from mtspark.core.executor import Job, Package
 from mtspark.core.progress import no_progress
 from mtspark.sim.hil import (
+    SILENCE_S,
     ChipBackend,
     FaultKind,
     Faults,
@@ -23,7 +24,7 @@ from mtspark.sim.hil import (
     Tally,
     Timing,
 )
-from mtspark.workflows.hil.playing import play_points
+from mtspark.workflows.hil.playing import Chips, play_points
 from mtspark.workflows.hil.request import HilRequest
 from mtspark.workflows.workers import opened_bundle, seeds_text
 
@@ -47,6 +48,7 @@ def point_job(request: HilRequest, setting: Setting, package: Package) -> Job:
             "seed": request.seed,
             "place": setting.place,
             "loop": _loop_values(setting.loop),
+            **({} if request.silence_s == SILENCE_S else {"silence_s": request.silence_s}),
         },
         package,
         weight=request.episodes,
@@ -61,12 +63,13 @@ def play_point(
     seed: int,
     place: float | None,
     loop: dict[str, Any],
+    silence_s: float = SILENCE_S,
 ) -> dict[str, Any]:
     """Play the games of one setting; runs on a worker.
 
     Args:
         folder: of the bundle.
-        task, backend, episodes, seed: see :class:`HilRequest`.
+        task, backend, episodes, seed, silence_s: see :class:`HilRequest`.
         place: on the curve.
         loop: how they are played.
 
@@ -75,9 +78,16 @@ def play_point(
     """
     setting = Setting(place, _loop_of(loop))
     request = HilRequest(
-        task, setting.loop, episodes=episodes, seed=seed, backend=ChipBackend(backend)
+        task,
+        setting.loop,
+        episodes=episodes,
+        seed=seed,
+        backend=ChipBackend(backend),
+        silence_s=silence_s,
     )
-    (point,) = play_points(opened_bundle(folder), request, [setting], no_progress)
+    bundle = opened_bundle(folder)
+    with Chips(bundle, request, no_progress) as chips:
+        (point,) = play_points(chips, bundle, request, [setting], no_progress)
     return {
         "backend": point.backend,
         "interval_95": point.interval_95,

@@ -29,18 +29,63 @@ FEWEST_FOR_INTERVAL = 5
 """An interval from fewer games would promise too much."""
 
 
+class Chips:
+    """The chip that points are played with: one at a time, started again where its faults change.
+
+    Args:
+        bundle: what it runs.
+        request: whose games are played.
+        progress: told that a chip starts, before it does.
+    """
+
+    def __init__(self, bundle: Bundle, request: HilRequest, progress: ProgressCallback) -> None:
+        self._bundle = bundle
+        self._request = request
+        self._progress = progress
+        self._chip: HostedChip | None = None
+        self._faults: object = None
+
+    def chip(self, setting: Setting) -> HostedChip:
+        """Return a chip with the faults of a setting, once it has answered.
+
+        Raises:
+            BackendFailedError: no chip, or one that knows another network or other tasks.
+        """
+        faults = {kind: setting.loop.faults.rate(kind) for kind in CHIP_KINDS}
+        if self._chip is None or faults != self._faults:
+            self.close()
+            connect = self._request.connect
+            where = "" if connect is None else f" at {connect}"
+            detail = "" if connect else "an engine is compiled once on a machine"
+            stage = f"{self._request.task}, waiting for the chip{where}"
+            self._progress(Progress(stage, 0, None, "steps", detail))
+            self._chip, self._faults = _open_chip(self._bundle, self._request, setting), faults
+        return self._chip
+
+    def close(self) -> None:
+        """End the chip, or hang up; safe to call twice."""
+        chip, self._chip = self._chip, None
+        if chip is not None:
+            chip.close()
+
+    def __enter__(self) -> Chips:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
 def play_points(
+    chips: Chips,
     bundle: Bundle,
     request: HilRequest,
     settings: Sequence[Setting],
     progress: ProgressCallback,
 ) -> Iterator[Point]:
-    """Play every setting; a chip is started again where its faults change."""
+    """Play every setting with one chip after another."""
     if not settings:
         return
     reports = _Reports(progress, request.task, len(settings) * request.episodes)
-    chip: HostedChip | None = None
-    running: object = None
     with contextlib.ExitStack() as stack:
         judge: AgentBackend | None = None
         if any(FaultKind.LOST_CHANGES in setting.loop.faults.rates for setting in settings):
@@ -49,14 +94,7 @@ def play_points(
             name = BackendName.REFERENCE if slow else BackendName.ENGINE
             judge = stack.enter_context(open_backend(name, bundle, request.task))
         for setting in settings:
-            on_chip = {kind: setting.loop.faults.rate(kind) for kind in CHIP_KINDS}
-            if chip is None or on_chip != running:
-                if chip is not None:
-                    chip.close()
-                chip = _open_chip(bundle, request, setting)
-                stack.callback(chip.close)
-                running = on_chip
-            yield _play_point(chip, bundle, request, setting, reports, judge)
+            yield _play_point(chips.chip(setting), bundle, request, setting, reports, judge)
 
 
 def _open_chip(bundle: Bundle, request: HilRequest, setting: Setting) -> HostedChip:
@@ -76,7 +114,11 @@ def _open_chip(bundle: Bundle, request: HilRequest, setting: Setting) -> HostedC
             faults=faults,
         )
     chip = HostedChip(
-        bundle.network_hash, order=order, address=request.connect or "", key=request.key or ""
+        bundle.network_hash,
+        order=order,
+        address=request.connect or "",
+        key=request.key or "",
+        silence_s=request.silence_s,
     )
     if request.task not in chip.welcome.tasks:
         chip.close()
@@ -121,7 +163,7 @@ class _Reports:
     """Progress over the games of all points.
 
     Args:
-        progress: called at once, at every decision, and at the end of every game.
+        progress: called at every decision, and at the end of every game.
         task: name of the game.
         games: of all points.
     """
@@ -132,7 +174,6 @@ class _Reports:
         self._games = games
         self._played = self._decisions = 0
         self._last = ""
-        self._report("starting the chip (an engine is compiled once on a machine)")
 
     def decision(self, _: FrameMoment) -> None:
         """Report a decision."""

@@ -12,6 +12,7 @@ from mtspark.core.files import AnyPath
 from mtspark.sim.hil import (
     CHIP_KINDS,
     KEY_VARIABLE,
+    SILENCE_S,
     ChipBackend,
     FaultKind,
     Faults,
@@ -24,6 +25,9 @@ from mtspark.sim.hil import (
     parse_faults,
     parse_rate,
 )
+
+LONGEST_SILENCE_S = 3600
+"""That can be asked for."""
 
 
 @dataclass(frozen=True)
@@ -97,10 +101,13 @@ class HilRequest:
             own; None for never. Empty for what the loop says.
         card: prices of the mean decision of the first game, played once more without latency; None
             for the main card of `chip`, and for no price without one.
+        silence_s: seconds in which a chip that starts, or is connected to, may be silent; one of
+            our own is not while it works.
 
     Raises:
         BadRequestError: two answers to how long the chip takes, an address or a key that is none,
-            a fault that only a chip of our own can have, or one that the backend cannot have.
+            a fault that only a chip of our own can have, one that the backend cannot have, or no
+            time to be silent.
     """
 
     task: str
@@ -115,8 +122,13 @@ class HilRequest:
     key: str | None = field(default=None, repr=False)
     refreshes: tuple[int | None, ...] = ()
     card: AnyPath | None = None
+    silence_s: float = SILENCE_S
 
     def __post_init__(self) -> None:
+        if not 0 < self.silence_s <= LONGEST_SILENCE_S:
+            raise BadRequestError(
+                f"silence-s {self.silence_s:g}: must be above 0 and at most {LONGEST_SILENCE_S:,}"
+            )
         sources = {
             "--latency-ms": self.loop.timing.chip_ms > 0,
             "--latency-sweep": isinstance(self.sweep, LatencySweep),

@@ -23,7 +23,7 @@ from mtspark.sim.hil import (
 )
 from mtspark.workflows.hil.elsewhere import point_job, point_of
 from mtspark.workflows.hil.modelled import modelled_times, waiting_game
-from mtspark.workflows.hil.playing import play_points
+from mtspark.workflows.hil.playing import Chips, play_points
 from mtspark.workflows.hil.request import HilRequest
 from mtspark.workflows.hil.result import HilResult, result_so_far
 from mtspark.workflows.workers import package_of
@@ -54,7 +54,7 @@ def hil(
         BadNetworkError: the network plays no game.
         BadFileError: no such chip, card or set of times, or `into` cannot be written.
         BackendMissingError: the backend is not installed.
-        BackendFailedError: the chip is gone for good.
+        BackendFailedError: no chip answers, or it is gone for good.
     """
     _check_executor(request, executor)
     request = replace(request, task=bundle.network.task_name(request.task))
@@ -64,6 +64,24 @@ def hil(
     check_answers_alone(bundle.network)
     for setting in request.settings(request.loop):
         check_sender(bundle.network.input.encoder, setting.loop.refresh_every, setting.loop.faults)
+    stored = _stored(bundle, request, into)
+    with Chips(bundle, request, progress) as chips:
+        if executor is None and not stored:
+            # What follows may take minutes, and is of no use without a chip.
+            chips.chip(request.settings(request.loop)[0])
+        return _played(chips, bundle, request, stored, into, executor, progress)
+
+
+def _played(
+    chips: Chips,
+    bundle: Bundle,
+    request: HilRequest,
+    stored: Sequence[StoredPoint],
+    into: AnyPath | None,
+    executor: str | None,
+    progress: ProgressCallback,
+) -> HilResult:
+    """Price the first game, then play the points that are not stored; see :func:`hil`."""
     loop, modelled, waiting = request.loop, None, None
     if request.chip is not None:
         modelled = modelled_times(bundle, request, progress=progress)
@@ -71,11 +89,14 @@ def hil(
     elif request.card is not None:
         waiting = waiting_game(bundle, request, request.card, progress=progress)
     settings = request.settings(loop)
-    points = _played_before(bundle, request, settings, into)
+    points: list[Point | StoredPoint | None] = [
+        next((point for point in stored if point.has_setting(setting)), None)
+        for setting in settings
+    ]
     left = [at for at, point in enumerate(points) if point is None]
     chosen = [settings[at] for at in left]
     new: Iterator[tuple[int, Point]] = (
-        enumerate(play_points(bundle, request, chosen, progress))
+        enumerate(play_points(chips, bundle, request, chosen, progress))
         if executor is None
         else _points_elsewhere(bundle, request, chosen, executor, progress)
     )
@@ -90,17 +111,11 @@ def hil(
     return result
 
 
-def _played_before(
-    bundle: Bundle, request: HilRequest, settings: Sequence[Setting], into: AnyPath | None
-) -> list[Point | StoredPoint | None]:
-    """Return for every setting the point that an earlier run of it has written, or None."""
+def _stored(bundle: Bundle, request: HilRequest, into: AnyPath | None) -> list[StoredPoint]:
+    """Return the points of an earlier run of the request's games."""
     if request.connect is not None or request.backend is ChipBackend.LOIHI2:
-        return [None] * len(settings)
-    stored = stored_points(into, bundle.network_hash, request.task, request.seeds)
-    return [
-        next((point for point in stored if point.has_setting(setting)), None)
-        for setting in settings
-    ]
+        return []
+    return stored_points(into, bundle.network_hash, request.task, request.seeds)
 
 
 def _check_executor(request: HilRequest, executor: str | None) -> None:

@@ -169,7 +169,11 @@ def test_a_sweep_that_was_stopped_goes_on(
     played: list[float | None] = []
 
     def made_up(
-        _bundle: Bundle, request: HilRequest, settings: list[Setting], _progress: object
+        _chips: object,
+        _bundle: Bundle,
+        request: HilRequest,
+        settings: list[Setting],
+        _progress: object,
     ) -> Iterator[Point]:
         for setting in settings:
             place = setting.place
@@ -181,6 +185,7 @@ def test_a_sweep_that_was_stopped_goes_on(
             yield Point(setting, request.backend.value, tuple(games), None)
 
     monkeypatch.setattr(sweep_workflow, "play_points", made_up)
+    monkeypatch.setattr(sweep_workflow.Chips, "chip", lambda *_: None)
     assert play(bundle, "--fault-sweep", "lost-messages=0,0.5", "--json", out) == 0
     before = json.loads(out.read_text())["points"]
     sweep = ("--fault-sweep", "lost-messages=0,0.2,0.5")
