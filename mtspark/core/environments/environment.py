@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 
 from mtspark.core.errors import BadRequestError, one_line
 
-OWN_WRAPPERS = ("Jump", "TargetVelocity", "TaskOneHot")
+OWN_WRAPPERS = ("HideEntries", "Jump", "TargetVelocity", "TaskOneHot")
 """Of :mod:`mtspark.core.environments.wrappers`."""
 WRAPPERS = (
     *OWN_WRAPPERS,

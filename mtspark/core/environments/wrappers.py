@@ -1,10 +1,12 @@
-"""Wrappers of our own that a file may name beside gymnasium's: which task it is, and other goals.
+"""Wrappers of our own that a file may name beside gymnasium's.
 
-A goal changes the reward alone, and keeps the control cost that the environment states.
+What is seen: which task it is, and entries that are hidden. Goals: they change the reward alone,
+and keep the control cost that the environment states.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import gymnasium
@@ -48,6 +50,37 @@ class TaskOneHot(gymnasium.ObservationWrapper[Any, Any, Any]):
         if isinstance(shown, (tuple, spaces.Tuple)):
             return {str(place): part for place, part in enumerate(shown)}
         return {"observation": shown}
+
+
+class HideEntries(gymnasium.ObservationWrapper[Any, Any, Any]):
+    """Leaves out some numbers of a Box observation, such as velocities.
+
+    Args:
+        env: shows a Box of one axis.
+        hidden: places of the numbers that are left out, from 0.
+    """
+
+    def __init__(self, env: gymnasium.Env[Any, Any], hidden: Sequence[int]) -> None:
+        super().__init__(env)
+        space = env.observation_space
+        if not isinstance(space, spaces.Box) or len(space.shape) != 1:
+            raise ValueError(f"HideEntries: the observation is {space}; must be a Box of one axis")
+        size = space.shape[0]
+        places = list(hidden) if isinstance(hidden, (list, tuple)) else []
+        if not places or not all(type(one) is int and 0 <= one < size for one in places):
+            raise ValueError(
+                f"HideEntries: hidden is {hidden}; must be a list of places from 0 to {size - 1}"
+            )
+        self._kept = [place for place in range(size) if place not in places]
+        if not self._kept:
+            raise ValueError(f"HideEntries: hidden is {hidden}; must leave some of {size} numbers")
+        self.observation_space = spaces.Box(
+            space.low[self._kept], space.high[self._kept], dtype=space.dtype.type
+        )
+
+    def observation(self, observation: Any) -> Any:
+        """Return the numbers that stay."""
+        return np.asarray(observation)[self._kept]
 
 
 class TargetVelocity(gymnasium.Wrapper[Any, Any, Any, Any]):

@@ -78,6 +78,28 @@ def test_an_environment_comes_back_from_json_and_defaults_are_not_written() -> N
     assert tasks_from_json([stored(rich)], "a file") == (rich,)
 
 
+def hiding(id: str, hidden: Any) -> Environment:
+    return Environment(id, wrappers=(Wrapper("HideEntries", {"hidden": hidden}),))
+
+
+def test_entries_of_a_box_can_be_hidden() -> None:
+    """The numbers that stay are gymnasium's own, in their order, and so are their bounds."""
+    whole: Any = gymnasium.make("CartPole-v1")
+    made = make_environment(hiding("CartPole-v1", [3, 1]))
+    low, high = whole.observation_space.low, whole.observation_space.high
+    assert isinstance(made.observation_space, spaces.Box)
+    assert np.array_equal(made.observation_space.low, low[[0, 2]])
+    assert np.array_equal(made.observation_space.high, high[[0, 2]])
+    shown, wanted = made.reset(seed=4)[0], whole.reset(seed=4)[0]
+    for action in (1, 1, 0, 1, 0, 0):
+        assert np.array_equal(shown, wanted[[0, 2]])
+        assert shown in made.observation_space
+        shown, wanted = made.step(action)[0], whole.step(action)[0]
+    task = world_task(hiding("CartPole-v1", [3, 1]))
+    assert task.environment is not None
+    assert task.environment.found.size == 2
+
+
 def test_tasks_of_ale_are_written_as_before() -> None:
     pong = Task("pong", "pong", (0, 2, 3))
     assert stored(pong) == {"name": "pong", "game": "pong", "legal_actions": [0, 2, 3]}
@@ -493,6 +515,14 @@ def test_spaces_that_do_not_fit_are_refused_in_one_line(
         (Environment("os:CartPole-v1"), "code of the module os; add --trust"),
         (Environment("CartPole-v1", wrappers=(Wrapper("RecordVideo"),)), "wrappers: 'RecordVideo'"),
         (Environment("CartPole-v1", actions=2), "observation: 'given'; must be left out"),
+        (hiding("CartPole-v1", [4]), "hidden is [4]; must be a list of places from 0 to 3"),
+        (hiding("CartPole-v1", [-1]), "hidden is [-1]; must be a list of places from 0 to 3"),
+        (hiding("CartPole-v1", [True]), "hidden is [True]; must be a list of places from 0 to 3"),
+        (hiding("CartPole-v1", "1"), "hidden is 1; must be a list of places from 0 to 3"),
+        (hiding("CartPole-v1", []), "hidden is []; must be a list of places from 0 to 3"),
+        (hiding("CartPole-v1", [0, 1, 2, 3]), "must leave some of 4 numbers"),
+        (hiding("FrozenLake-v1", [0]), "the observation is Discrete(16); must be a Box of one"),
+        (Environment("CartPole-v1", wrappers=(Wrapper("HideEntries"),)), "cannot be made"),
     ],
 )
 def test_an_environment_that_cannot_be_made_is_named(
