@@ -9,6 +9,7 @@ import typer
 
 from mtspark.cli._console import MOST_RECORDED, one_thread_each
 from mtspark.core.files import check_target, write_json
+from mtspark.sim.energy import DEFAULT_CARD
 
 
 def diff_command(
@@ -40,6 +41,10 @@ def diff_command(
         ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the game, or of random frames.")] = 0,
+    card: Annotated[str, typer.Option(help="Prices, a card's name or .toml file.")] = DEFAULT_CARD,
+    details: Annotated[
+        bool, typer.Option("--details", help="Show every layer, and the first difference in full.")
+    ] = False,
     json_out: Annotated[
         Path | None, typer.Option("--json", help="Write the result to this file.")
     ] = None,
@@ -52,13 +57,17 @@ def diff_command(
     """
     one_thread_each()
     from mtspark.cli._progress import progress_bar
-    from mtspark.cli.show import print_diff
+    from mtspark.cli.show import print_diff, print_diff_verdict
     from mtspark.workflows.diff import diff
 
     check_target(json_out)
     with progress_bar() as progress:
-        result = diff(first, against, task, decisions=decisions, seed=seed, progress=progress)
-    print_diff(result)
+        result = diff(
+            first, against, task, decisions=decisions, seed=seed, card=card, progress=progress
+        )
+    print_diff_verdict(result, details=details)
+    if details:
+        print_diff(result)
     if json_out is not None:
         write_json(json_out, result.to_json())
     if result.fault:

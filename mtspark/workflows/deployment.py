@@ -489,6 +489,7 @@ class Deployment:
         *,
         decisions: int | None = None,
         seed: int = 0,
+        card: AnyPath | None = None,
         progress: ProgressCallback = no_progress,
     ) -> DiffResult:
         """Find the first spike or membrane in which another simulation differs.
@@ -497,7 +498,15 @@ class Deployment:
         """
         from mtspark.workflows.diff import diff
 
-        return diff(self.bundle, against, task, decisions=decisions, seed=seed, progress=progress)
+        return diff(
+            self.bundle,
+            against,
+            task,
+            decisions=decisions,
+            seed=seed,
+            card=card,
+            progress=progress,
+        )
 
     @with_python_names
     def explain(

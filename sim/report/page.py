@@ -66,12 +66,15 @@ def report_html(report: ReportData, studies: Sequence[Study], chips: Mapping[str
     )
 
 
-def comparison_html(data: Mapping[str, Any], scores: Sequence[tuple[str, str]]) -> str:
+def comparison_html(
+    data: Mapping[str, Any], scores: Sequence[tuple[str, str]], sentences: Sequence[str] = ()
+) -> str:
     """Render a page of several bundles side by side.
 
     Args:
         data: JSON values of the comparison.
         scores: of each row for people, on the chip and of the float network.
+        sentences: which is better, and what they cost.
     """
     from markupsafe import Markup
 
@@ -93,6 +96,7 @@ def comparison_html(data: Mapping[str, Any], scores: Sequence[tuple[str, str]]) 
         .render(
             data=data,
             names=list(names.values()),
+            sentences=sentences,
             tasks=tasks,
             curves={
                 task: Markup(_density_figure(own, f"density{number}"))

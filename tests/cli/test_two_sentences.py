@@ -13,8 +13,8 @@ import pytest
 import mtspark
 
 AGENTS = Path(__file__).parents[2] / "examples" / "agents"
-GAME, WORLD, NUMBERS, PLAIN, SINGLE, FOREIGN = KINDS = (
-    "game", "world", "numbers", "plain", "single", "foreign",
+GAME, WORLD, NUMBERS, PLAIN, SINGLE, FOREIGN, IMAGES = KINDS = (
+    "game", "world", "numbers", "plain", "single", "foreign", "images",
 )  # fmt: skip
 TASKS = {GAME: "pong", WORLD: "CartPole-v1", NUMBERS: "Pendulum-v1"}
 CUT = ("--max-decisions", 4)
@@ -52,12 +52,34 @@ def bundles(played: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
     (netx,) = folders[PLAIN].rglob("*.net")
     # A chip network alone: there is no float network in its bundle.
     mtspark.export(netx).save(folders[FOREIGN])
+    mtspark.export(image_agent(place)).save(folders[IMAGES])
     x = np.array([[1, 0], [0, 1], [1, 1]], np.float32)
     # Four slices each: three slices alone could be one series.
     np.save(place / "x.npy", np.repeat(x[:, None], 4, 1))
     np.save(place / "y.npy", np.array([0, 1, 1]))
     np.save(place / "zeros.npy", np.array([0, 0, 0]))
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 3, 12, 12), np.uint8)
+    np.save(place / "pixels.npy", pixels)
     return folders
+
+
+def image_agent(place: Path) -> Path:
+    """A checkpoint whose task is a set of images."""
+    from mtspark.core.environments import Task
+    from mtspark.train.checkpoint import Agent, save_agent
+    from mtspark.train.networks import ConvSize, MTSparkNetwork, NetworkConfig
+
+    config = NetworkConfig(
+        observation_shape=(3, 12, 12),
+        convolutions=(ConvSize(3, 4, 2),),
+        hidden=8,
+        actions=10,
+        time_steps=3,
+        tasks=1,
+    )
+    network = MTSparkNetwork(config).eval()
+    save_agent(Agent(network, (Task("mnist", "", tuple(range(10))),), None), place / "images.pt")
+    return place / "images.pt"
 
 
 def calls(kind: str, place: Path) -> dict[str, tuple[object, ...]]:
@@ -72,15 +94,19 @@ def calls(kind: str, place: Path) -> dict[str, tuple[object, ...]]:
             "map": (),
             "map --task": (*task, *CUT),
             "explain": (*task, "--decisions", 4),
+            "diff": ("--against", "reference", *task, "--decisions", 4),
+            "diff --against": ("--against", "torch", *task, "--decisions", 4),
             "report": (),
         }
         return known
+    samples = place / ("pixels.npy" if kind == IMAGES else "x.npy")
     labels = place / ("zeros.npy" if kind == SINGLE else "y.npy")
-    inputs = ("--input", place / "x.npy")
+    inputs = ("--input", samples)
     known = {
         "run": inputs,
-        "eval": ("--data", place / "x.npy", "--labels", labels),
+        "eval": ("--data", samples, "--labels", labels),
         "map": (),
+        "diff": ("--against", "reference", "--decisions", 4),
         "report": (),
     }
     return known if kind == FOREIGN else {**known, "explain": inputs}

@@ -6,14 +6,23 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from mtspark.cli.show import print_comparison
 from mtspark.core.chip_network.network import ChipNetwork
+from mtspark.core.digits import digits
 from mtspark.core.errors import BadRequestError
 from mtspark.deploy.bundle import Bundle, write_bundle
-from mtspark.workflows.report.comparison import compare_bundles, write_comparison
+from mtspark.sim.verdict import Cost
+from mtspark.workflows.report.comparison import (
+    Compared,
+    Comparison,
+    compare_bundles,
+    write_comparison,
+)
 from mtspark.workflows.run.games import run_games, store_run
 from tests.sim.report.test_data import tiny_network
 
@@ -64,6 +73,94 @@ def test_no_curve_of_networks_that_are_equally_dense(
         compare_bundles([pair[0].folder, other.folder]), tmp_path / "both.html"
     )
     assert "Against density" not in page.read_text(encoding="utf-8")
+
+
+def test_two_sentences_stand_before_the_tables_and_on_the_page(
+    pair: tuple[Bundle, Bundle], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    comparison = compare_bundles([bundle.folder for bundle in pair])
+    first, second = comparison.sentences
+    assert first.startswith("In pong ")
+    assert "dense.deploy" in first
+    joules = [row.dynamic_j for row in comparison.rows]
+    assert all(f"{digits((one or 0) * 1e6)} µJ" in second for one in joules)
+    page, _ = write_comparison(comparison, tmp_path / "both.html")
+    assert f'<p class="verdict">{first}</p>' in page.read_text(encoding="utf-8")
+    print_comparison(comparison)
+    printed = " ".join(capsys.readouterr().out.split())
+    assert printed.startswith(f"{first} {second} ")
+
+
+def row(bundle: str, chip: float, **changes: Any) -> Compared:
+    cost = Cost("Loihi 2", changes.pop("joules", 4e-6), "an ordinary one", 9e-6)
+    known: dict[str, Any] = {
+        **{"task": "pong", "kind": "return", "float_network": None, "samples": 30},
+        **{"dynamic_j": cost.dynamic_j, "rival_j": cost.rival_j, "cores": 1, "decision_us": 1.0},
+        **{"spikes": 1.0, "synops": 1.0, "neurons": 1, "weight_bits": "8", "encoder": "held"},
+        **{"weights": 1, "memory_bits": 8, "cost": cost},
+    }
+    return Compared(bundle=bundle, chip=chip, **{**known, **changes})
+
+
+@pytest.mark.parametrize(
+    ("rows", "first"),
+    [
+        (
+            [row("x/a", 17.0, interval=(16.0, 18.0)), row("x/b", 19.5, interval=(19.0, 20.0))],
+            "In pong b is better than a by 2.5 (19.5 against 17), outside the 95 % intervals.",
+        ),
+        (
+            [row("x/a", 17.0, interval=(16.0, 19.2)), row("x/b", 19.5, interval=(19.0, 20.0))],
+            "In pong b is better than a by 2.5 (19.5 against 17), within the 95 % intervals, so "
+            "it may be chance.",
+        ),
+        (
+            [row("x/a", 17.0), row("x/b", 19.5, cut_off=2)],
+            "In pong b is better than a by 2.5 (19.5 against 17), from fewer than 5 games, which "
+            "may be chance, and games of b were cut off.",
+        ),
+        (
+            [row("x/a", 3.0), row("x/b", 3.0), row("x/c", 1.0)],
+            "In pong a and b are equally good (3).",
+        ),
+        (
+            [row("x/a", 3.0), row("x/b", 5.0, sticky=0.25)],
+            "In pong the bundles played with sticky actions 0 and 0.25, and cannot be compared.",
+        ),
+        (
+            [
+                row("x/a", 0.9, kind="accuracy", interval=(0.85, 0.93), task="digits"),
+                row("x/b", 0.95, kind="accuracy", interval=(0.94, 0.96), task="digits"),
+            ],
+            "By accuracy b is better than a by 5 points (95.0% against 90.0%), outside the 95 % "
+            "intervals.",
+        ),
+        (
+            [row("x/a", 3.0), row("y/a", 4.0), row("x/a", 1.0, task="breakout")],
+            "In pong y/a is better than x/a by 1 (4 against 3), from fewer than 5 games, which "
+            "may be chance; in breakout x/a alone was measured (1).",
+        ),
+    ],
+)
+def test_the_better_one_is_named_with_what_may_be_chance(rows: list[Compared], first: str) -> None:
+    assert Comparison(tuple(rows)).sentences[0] == first
+
+
+def test_costs_of_one_chip_are_compared_and_of_two_are_not() -> None:
+    rows = (row("x/a", 1.0, joules=4e-6), row("x/b", 2.0, joules=3e-6))
+    assert Comparison(rows).sentences[1] == (
+        "A decision costs 4 µJ with a and 3 µJ with b (25.0% between them), dynamic energy on "
+        "Loihi 2 (estimate); the cheapest networks without spikes cost 9 µJ and 9 µJ."
+    )
+    other = replace(rows[1], cost=Cost("Loihi 1", 3e-6))
+    assert Comparison((rows[0], other)).sentences[1] == (
+        "A decision costs 4 µJ on Loihi 2 with a and 3 µJ on Loihi 1 with b, dynamic energy "
+        "(estimate); prices of different chips cannot be compared; the cheapest networks without "
+        "spikes cost 9 µJ."
+    )
+    unknown = replace(rows[1], cost=None)
+    assert "and an unknown energy with b, dynamic" in Comparison((rows[0], unknown)).sentences[1]
+    assert Comparison((replace(rows[0], cost=None), unknown)).sentences[1].startswith("No result")
 
 
 def test_a_bundle_named_twice_and_one_without_results_are_rejected(

@@ -3,6 +3,7 @@ from .agents import print_pulled as print_pulled
 from .agents import print_pushed as print_pushed
 from .datasets import print_recording as print_recording
 from .diff import print_diff as print_diff
+from .diff import print_diff_verdict as print_diff_verdict
 from .doctor import print_examination as print_examination
 from .evaluation import print_data_evaluation as print_data_evaluation
 from .evaluation import print_evaluation as print_evaluation

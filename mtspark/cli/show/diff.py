@@ -7,10 +7,28 @@ from typing import TYPE_CHECKING
 from rich.markup import escape
 
 from mtspark.cli._console import console
+from mtspark.cli.show.verdict import print_estimate, print_verdict
 from mtspark.core.digits import percent
 
 if TYPE_CHECKING:
     from mtspark.workflows.diff import DiffResult
+
+
+MORE = "(--details: every layer, and the first difference in full)"
+
+
+def print_diff_verdict(result: DiffResult, *, details: bool) -> None:
+    """Print in two sentences whether two sides agree, and what a decision costs.
+
+    Args:
+        result: of the comparison.
+        details: everything follows.
+    """
+    print_verdict(result.sentences, more=False if details else MORE)
+    if details:
+        print_estimate()
+    else:
+        _print_read_as(result)
 
 
 def print_diff(result: DiffResult) -> None:
@@ -37,9 +55,7 @@ def print_diff(result: DiffResult) -> None:
             markup=True,
         )
     _print_layers(result)
-    if not result.equal:
-        for name, choices in (result.read_as or {}).items():
-            console.print(f"{name}: {choices}", soft_wrap=True)
+    _print_read_as(result)
     first = agreement.first
     if first is not None:
         step = "" if first.step is None else f", step {first.step}"
@@ -47,6 +63,13 @@ def print_diff(result: DiffResult) -> None:
             f"first: decision {first.decision}{step}, layer {first.layer}, neuron "
             f"{first.neuron}, {first.quantity}: {first.expected} and {first.got}"
         )
+
+
+def _print_read_as(result: DiffResult) -> None:
+    """Print how files that say too little were read, where that may be why the sides differ."""
+    if not result.equal:
+        for name, choices in (result.read_as or {}).items():
+            console.print(f"{name}: {choices}", soft_wrap=True)
 
 
 def _print_layers(result: DiffResult) -> None:

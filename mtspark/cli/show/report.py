@@ -40,7 +40,8 @@ def print_stored(report: StoredReport, *, details: bool) -> None:
 
 
 def print_comparison(result: Comparison) -> None:
-    """Print a column for each bundle in each task."""
+    """Print which bundle is better and what each costs, then a column for each in each task."""
+    print_verdict(result.sentences, more=False)
     for task in dict.fromkeys(row.task for row in result.rows):
         rows = [row for row in result.rows if row.task == task]
         table = Table(title=task, box=SIMPLE_HEAD, padding=(0, 1))

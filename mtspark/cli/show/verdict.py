@@ -9,18 +9,18 @@ from mtspark.cli._console import console
 MORE = "(--details: counts, bill, what an estimate is)"
 
 
-def print_verdict(sentences: Iterable[str], *, more: bool = True) -> None:
+def print_verdict(sentences: Iterable[str], *, more: bool | str = True) -> None:
     """Print sentences, each on lines of its own.
 
     Args:
         sentences: empty ones are left out.
-        more: name the option that shows the rest.
+        more: name the option that shows the rest; or the line that does so.
     """
     for sentence in sentences:
         if sentence:
             console.print(sentence)
     if more:
-        console.print(MORE, style="dim")
+        console.print(MORE if more is True else more, style="dim")
 
 
 def print_estimate() -> None:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
-from mtspark.core.chip_network import check_forgets
+import numpy as np
+from numpy.typing import NDArray
+
+from mtspark.core.chip_network import ChipNetwork, check_forgets
 from mtspark.core.environments import box_of
 from mtspark.core.errors import BadRequestError
 from mtspark.core.files import AnyPath
@@ -14,7 +18,9 @@ from mtspark.deploy.bundle import Bundle, load_bundle
 from mtspark.deploy.prune import PRUNED
 from mtspark.sim.backends import ReferenceChip
 from mtspark.sim.compare import compare_activity, compare_traces
+from mtspark.sim.energy import PriceCard, load_card
 from mtspark.workflows.backends import BackendName, open_backend
+from mtspark.workflows.diff.costs import EpisodeLog, costs_of
 from mtspark.workflows.diff.files import RUNNERS, TWIN, diff_files
 from mtspark.workflows.diff.frames import task_frames
 from mtspark.workflows.diff.result import DiffResult
@@ -38,6 +44,7 @@ def diff(
     *,
     decisions: int | None = None,
     seed: int = 0,
+    card: AnyPath | None = None,
     progress: ProgressCallback = no_progress,
 ) -> DiffResult:
     """Find the first spike or membrane in which two simulations of a network differ.
@@ -53,30 +60,34 @@ def diff(
         task: by name; the first one where None.
         decisions: how many; where None, as many as take seconds to minutes.
         seed: of the frames.
+        card: prices of a mean decision, a name or a file; None for no costs.
         progress: receives the decisions compared so far.
 
     Raises:
         BadRequestError: `against` is nothing that can be compared, the two are different networks,
             or the task is unknown.
-        BadFileError: a file cannot be read.
+        BadFileError: a file cannot be read, or there is no such card.
         BackendMissingError: Lava or lava-dl is not installed.
     """
     if decisions is not None and decisions < 1:
         raise BadRequestError(f"decisions {decisions}: must be at least 1")
+    prices = None if card is None else load_card(card)
     other = against.value if isinstance(against, BackendName) else os.fspath(against)
     if compares_files(first, other):
         source = first if isinstance(first, Bundle) else os.fspath(first)
-        return diff_files(source, other, task, decisions=decisions, seed=seed, progress=progress)
+        return diff_files(
+            source, other, task, decisions=decisions, seed=seed, card=prices, progress=progress
+        )
     bundle = first if isinstance(first, Bundle) else load_bundle(Path(first))
     network = bundle.network
     chosen = network.tasks[0].name if task is None else network.task_name(task)
     if other not in DEFAULT_DECISIONS:
         count = decisions or DEFAULT_BUNDLE_DECISIONS
-        return _with_bundle(bundle, other, chosen, count, seed, progress)
+        return _with_bundle(bundle, other, chosen, count, seed, prices, progress)
     count = decisions or DEFAULT_DECISIONS[other]
     if other == TWIN:
-        return _with_twin(bundle, chosen, count, seed, progress)
-    return _with_backend(bundle, BackendName(other), chosen, count, seed, progress)
+        return _with_twin(bundle, chosen, count, seed, prices, progress)
+    return _with_backend(bundle, BackendName(other), chosen, count, seed, prices, progress)
 
 
 OTHER_SIDES = "use --against engine, reference or lava, or eval, which follows whole episodes"
@@ -89,18 +100,26 @@ def compares_files(first: Bundle | AnyPath, against: str) -> bool:
 
 
 def _with_twin(
-    bundle: Bundle, task: str, decisions: int, seed: int, progress: ProgressCallback
+    bundle: Bundle,
+    task: str,
+    decisions: int,
+    seed: int,
+    card: PriceCard | None,
+    progress: ProgressCallback,
 ) -> DiffResult:
     """Compare the network that learned quantised with the reference."""
     from mtspark.workflows.diff.twin import compare_with_twin, twin_of
 
     network = bundle.network
     check_forgets(network, "the twin answers decisions alone", OTHER_SIDES)
-    twin = twin_of(bundle)
-    frames = task_frames(network, task, decisions, seed, progress=progress)
+    twin, log = twin_of(bundle), EpisodeLog()
+    frames = task_frames(network, task, decisions, seed, observe=log.observe, progress=progress)
     row = network.task_index(task)
     agreement = compare_with_twin(twin, network, frames, row, progress=progress)
-    return DiffResult(BackendName.REFERENCE.value, TWIN, task, seed, agreement)
+    result = DiffResult(BackendName.REFERENCE.value, TWIN, task, seed, agreement)
+    return _priced(
+        result, {BackendName.REFERENCE.value: network}, task, frames, log, card, progress
+    )
 
 
 def _with_backend(
@@ -109,13 +128,14 @@ def _with_backend(
     task: str,
     decisions: int,
     seed: int,
+    card: PriceCard | None,
     progress: ProgressCallback,
 ) -> DiffResult:
     """Compare a backend with the reference; the reference and torch with the engine.
 
     Spikes and membranes are compared, of torch spike counts and actions.
     """
-    network = bundle.network
+    network, log = bundle.network, EpisodeLog()
     row = network.task_index(task)
     floats = backend is BackendName.TORCH
     if floats:
@@ -127,7 +147,7 @@ def _with_backend(
         open_backend(backend, bundle, task, trace=True) as two,
     ):
         # After the backends: one that is missing is an error before a long game.
-        frames = task_frames(network, task, decisions, seed, progress=progress)
+        frames = task_frames(network, task, decisions, seed, observe=log.observe, progress=progress)
         if floats:
             known = network.tasks[row]
             agreement = compare_activity(
@@ -142,7 +162,8 @@ def _with_backend(
             )
         else:
             agreement = compare_traces(one, two, frames, row, progress=progress)
-    return DiffResult(expected.value, backend.value, task, seed, agreement, exact=not floats)
+    result = DiffResult(expected.value, backend.value, task, seed, agreement, exact=not floats)
+    return _priced(result, {expected.value: network}, task, frames, log, card, progress)
 
 
 def _with_bundle(
@@ -151,6 +172,7 @@ def _with_bundle(
     task: str,
     decisions: int,
     seed: int,
+    card: PriceCard | None,
     progress: ProgressCallback,
 ) -> DiffResult:
     """Compare two bundles whose layers are the same, both in the reference.
@@ -172,12 +194,32 @@ def _with_bundle(
     ]
     if layers[0] != layers[1] or takes[0] != takes[1]:
         raise BadRequestError(f"{against}: another network than {bundle.folder}, layers differ")
+    network, log = bundle.network, EpisodeLog()
+    frames = task_frames(network, task, decisions, seed, observe=log.observe, progress=progress)
     agreement = compare_traces(
-        ReferenceChip(bundle.network),
+        ReferenceChip(network),
         ReferenceChip(other.network),
-        task_frames(bundle.network, task, decisions, seed, progress=progress),
-        bundle.network.task_index(task),
+        frames,
+        network.task_index(task),
         other.network.task_index(task),
         progress=progress,
     )
-    return DiffResult(str(bundle.folder), against, task, seed, agreement)
+    result = DiffResult(str(bundle.folder), against, task, seed, agreement)
+    networks = {result.expected: network, against: other.network}
+    return _priced(result, networks, task, frames, log, card, progress)
+
+
+def _priced(
+    result: DiffResult,
+    networks: dict[str, ChipNetwork],
+    task: str,
+    frames: NDArray[np.uint8],
+    log: EpisodeLog,
+    card: PriceCard | None,
+    progress: ProgressCallback,
+) -> DiffResult:
+    """Return a result with what its networks cost on the frames that were compared."""
+    sides = {name: (one, frames, one.task_index(task)) for name, one in networks.items()}
+    unit = "decision" if log.numbers else "sample"
+    costs = costs_of(sides, log.numbers, card, progress=progress)
+    return replace(result, costs=costs, unit=unit)

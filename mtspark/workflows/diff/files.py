@@ -15,7 +15,9 @@ from mtspark.core.errors import BadRequestError
 from mtspark.core.progress import Progress, ProgressCallback, no_progress
 from mtspark.deploy.bundle import Bundle
 from mtspark.sim.compare import Agreement, Comparison
+from mtspark.sim.energy import PriceCard
 from mtspark.workflows.backends import BackendName
+from mtspark.workflows.diff.costs import EpisodeLog, costs_of
 from mtspark.workflows.diff.frames import Feed, game_frames, random_frames
 from mtspark.workflows.diff.result import DiffResult
 from mtspark.workflows.diff.sides import (
@@ -47,6 +49,7 @@ def diff_files(
     *,
     decisions: int | None = None,
     seed: int = 0,
+    card: PriceCard | None = None,
     progress: ProgressCallback = no_progress,
 ) -> DiffResult:
     """Compare every spike of two sides, and every membrane where both are integers.
@@ -57,6 +60,7 @@ def diff_files(
         task: by name; the first one where None.
         decisions: how many frames.
         seed: of the frames: of a game where a chip network plays one, otherwise random.
+        card: prices of the chip networks among the two; None for no costs.
         progress: receives the decisions compared so far.
 
     Raises:
@@ -73,9 +77,16 @@ def diff_files(
         other_row = row if against in RUNNERS else _row(other, task, row)
         feed = shared_feed(one, other)
         count = decisions or DEFAULT_DECISIONS
-        frames = _frames(one, other, feed, count, row, seed, progress)
+        log = EpisodeLog()
+        frames = _frames(one, other, feed, count, row, seed, log, progress)
         stage = f"{name} against {against}"
         agreement = _compare(one, other, frames, feed, (row, other_row), stage, progress)
+        sides = {
+            side.name: (side.network, fitted(frames, feed, side), at)
+            for side, at in ((one, row), (other, other_row))
+            # Netx runs the very network of the other side.
+            if isinstance(side, ChipSide) and side.name != NETX
+        }
         return DiffResult(
             expected=name,
             against=against,
@@ -84,6 +95,8 @@ def diff_files(
             agreement=agreement,
             exact=one.integer == other.integer,
             read_as={side.name: side.notes for side in (one, other) if side.notes},
+            costs=costs_of(sides, log.numbers, card, progress=progress),
+            unit="decision" if log.numbers else "sample",
         )
 
 
@@ -125,13 +138,16 @@ def _frames(
     decisions: int,
     row: int,
     seed: int,
+    log: EpisodeLog,
     progress: ProgressCallback,
 ) -> NDArray[np.uint8]:
     """Return frames of the game where a chip network plays one, otherwise random ones."""
     for side in (one, other):
         if isinstance(side, ChipSide) and side.network.tasks[row].game:
             task = side.network.tasks[row].name
-            return game_frames(side.network, task, decisions, seed, progress=progress)
+            return game_frames(
+                side.network, task, decisions, seed, observe=log.observe, progress=progress
+            )
     return random_frames(feed, decisions, seed)
 
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-from mtspark.sim.compare import Agreement
+from mtspark.core.digits import percent
+from mtspark.sim.compare import Agreement, Divergence
+from mtspark.sim.verdict import Cost, costs_sentence
+
+NO_NETWORK = "Neither of the two is a chip network (a bundle, a .net file), so nothing is priced."
 
 
 @dataclass(frozen=True)
@@ -20,6 +25,9 @@ class DiffResult:
         exact: whether the two sides ought to be equal; floats and integers never are.
         read_as: how an ambiguous file was read, by name of the side; None where the sides are
             backends of bundles and not files.
+        costs: of a mean decision, by the chip networks among the sides; empty where nothing was
+            priced.
+        unit: what is answered: a decision of a game, or a sample.
     """
 
     expected: str
@@ -29,6 +37,34 @@ class DiffResult:
     agreement: Agreement
     exact: bool = True
     read_as: dict[str, str] | None = None
+    costs: Mapping[str, Cost] = field(default_factory=dict)
+    unit: str = "decision"
+
+    @property
+    def sentences(self) -> tuple[str, str]:
+        """Whether the two agree, and what a decision costs."""
+        cost = costs_sentence(self.costs, self.unit) if self.costs else NO_NETWORK
+        return f"{self._agreement()}.", cost
+
+    def _agreement(self) -> str:
+        found = self.agreement
+        sides = f"{self.expected} and {self.against}"
+        task = "" if self.task is None else f" of {self.task}"
+        over = f"{found.decisions:,} {self.unit}{'s' * (found.decisions != 1)}{task}"
+        share = percent(found.different / max(found.compared, 1))
+        differ = f"{found.different:,} of {found.compared:,}"
+        if found.action_agreement is not None:
+            return (
+                f"{sides} choose the same action in {percent(found.action_agreement)} of {over}; "
+                f"the spike counts of {differ} neurons differ ({share}), as those of floats and "
+                "integers do"
+            )
+        if self.equal:
+            return f"{sides} are equal in all {found.compared:,} spikes and membranes of {over}"
+        if not found.compared:
+            return f"{sides} have no layer that could be compared in {over}"
+        what = "spikes and membranes" if self.exact else "spikes, as floats and integers do,"
+        return f"{sides} differ in {differ} {what} of {over} ({share}){_place(found.first)}"
 
     @property
     def equal(self) -> bool:
@@ -57,3 +93,11 @@ class DiffResult:
             data["action_agreement"] = self.agreement.action_agreement
             data["layers"] = self.agreement.layers_to_json()
         return data
+
+
+def _place(first: Divergence | None) -> str:
+    """Say where the first difference is, behind a sentence."""
+    if first is None:
+        return ""
+    step = "" if first.step is None else f", step {first.step}"
+    return f", first in decision {first.decision}{step}, layer {first.layer}"

@@ -10,8 +10,10 @@ from .labelled import LabelledData as LabelledData
 from .labelled import is_labelled as is_labelled
 from .labelled import load_labelled as load_labelled
 from .labelled import named_after as named_after
+from .rows import FEWEST_FOR_INTERVAL as FEWEST_FOR_INTERVAL
 from .rows import Evaluation as Evaluation
 from .rows import confidence_interval as confidence_interval
+from .rows import wilson_interval as wilson_interval
 from .stored import StoredEvaluation as StoredEvaluation
 from .stored import evaluation_json as evaluation_json
 from .stored import keep_evaluation as keep_evaluation

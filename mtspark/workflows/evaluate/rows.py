@@ -339,6 +339,10 @@ def _is_of_games(row: Mapping[str, Any]) -> bool:
     )
 
 
+FEWEST_FOR_INTERVAL = 5
+"""An interval from fewer games would promise too much."""
+
+
 def confidence_interval(scores: Sequence[float], resamples: int = 10_000) -> tuple[float, float]:
     """Return the 95 % percentile bootstrap interval of the mean, seeded.
 

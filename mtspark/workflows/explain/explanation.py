@@ -17,10 +17,10 @@ from mtspark.deploy.prune import check_whole
 from mtspark.deploy.quantise import QuantiseOptions, quantise
 from mtspark.sim.energy import DEFAULT_CARD, load_card
 from mtspark.sim.verdict import Costing
-from mtspark.workflows.diff import recorded_frames
+from mtspark.workflows.diff import count_frames, recorded_frames
 from mtspark.workflows.explain.differences import first_differences
 from mtspark.workflows.explain.effects import explain_rows
-from mtspark.workflows.explain.inputs import float_side, price_samples
+from mtspark.workflows.explain.inputs import float_side
 from mtspark.workflows.explain.result import EffectRow, EffectTable, Explanation, stored_rows
 
 
@@ -73,7 +73,7 @@ def explain(
         chip, task, decisions, inputs, seed, observe=costing.observe, progress=progress
     )
     if inputs is not None:
-        price_samples(costing, chip, frames, task)
+        count_frames(costing, chip, frames, chip.task_index(task))
     result = Explanation(
         folder=str(bundle.folder),
         network_sha256=bundle.network_hash,

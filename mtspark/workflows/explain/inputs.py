@@ -1,18 +1,11 @@
-"""The float network of a bundle, which its chip network is compared with; and what inputs cost."""
+"""The float network of a bundle, which its chip network is compared with."""
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
-
-from mtspark.core.chip_network import ChipNetwork
 from mtspark.core.errors import BadFileError
 from mtspark.core.float_network import FloatNetwork
 from mtspark.deploy.bundle import Bundle
 from mtspark.deploy.quantise import QuantiseOptions, options_of
-from mtspark.sim.verdict import Costing
-
-BATCH = 100
 
 
 def float_side(bundle: Bundle) -> tuple[FloatNetwork, QuantiseOptions]:
@@ -33,24 +26,3 @@ def float_side(bundle: Bundle) -> tuple[FloatNetwork, QuantiseOptions]:
     contents = {task: bundle.content(name) for task, name in names.items()}
     network = import_nir_tasks(paths, name=bundle.network.name, contents=contents)
     return network, options_of(bundle)
-
-
-def price_samples(
-    costing: Costing, network: ChipNetwork, frames: NDArray[np.uint8], task: str
-) -> None:
-    """Let the engine answer inputs that have nothing to do with each other, and count it.
-
-    Args:
-        costing: counts.
-        network: that answers.
-        frames: (count, *input shape), or (count, T, *input shape).
-        task: by name.
-    """
-    from mtspark.sim.engine import EngineChip
-
-    chip, row = EngineChip(network), network.task_index(task)
-    for start in range(0, len(frames), BATCH):
-        part = frames[start : start + BATCH]
-        # Each is sent whole.
-        chip.start(len(part))
-        costing.add(chip.decide(part, row), part, None)

@@ -22,11 +22,8 @@ from mtspark.sim.hil import (
     play_hil,
 )
 from mtspark.workflows.backends import BackendName, open_backend
-from mtspark.workflows.evaluate import confidence_interval
+from mtspark.workflows.evaluate import FEWEST_FOR_INTERVAL, confidence_interval
 from mtspark.workflows.hil.request import HilRequest
-
-FEWEST_FOR_INTERVAL = 5
-"""An interval from fewer games would promise too much."""
 
 
 class Chips:

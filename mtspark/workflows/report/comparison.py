@@ -4,25 +4,35 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mtspark.core.digits import percent
+from mtspark.core.digits import digits, percent
 from mtspark.core.errors import BadRequestError
 from mtspark.core.files import AnyPath, replacing
 from mtspark.core.version import __version__
 from mtspark.deploy.bundle import Bundle, load_bundle
 from mtspark.sim.counts import memory
 from mtspark.sim.report import comparison_html
+from mtspark.sim.results import stored_sticky
+from mtspark.sim.verdict import Cost, listed, micro_joules
+from mtspark.workflows.evaluate import (
+    FEWEST_FOR_INTERVAL,
+    confidence_interval,
+    wilson_interval,
+)
 from mtspark.workflows.report.request import check_page_target, data_path
 from mtspark.workflows.report.scores import float_return
+from mtspark.workflows.report.sentences import cost_of_result
 from mtspark.workflows.report.stored import stored_report
 from mtspark.workflows.report.studies import CHIPS_IN_STEP
 
 FORMAT, VERSION = "mtspark-report-comparison", 1
+
+NOT_PRICED = "No result of these bundles is priced; run them again with this mtspark."
 
 
 @dataclass(frozen=True)
@@ -42,6 +52,10 @@ class Compared:
         neurons, weight_bits, encoder: of the network.
         weights: of the network, other than 0; a kernel's are counted once.
         memory_bits: of its synapses, at the bits of each layer's weights.
+        interval: 95 % of the chip's score; None of fewer than :data:`FEWEST_FOR_INTERVAL` games.
+        sticky: probability of sticky actions, of games.
+        cut_off: games that were cut off by the user.
+        cost: of a mean decision; None where nothing was priced.
     """
 
     bundle: str
@@ -61,6 +75,10 @@ class Compared:
     encoder: str
     weights: int
     memory_bits: int
+    interval: tuple[float, float] | None = None
+    sticky: float = 0.0
+    cut_off: int = 0
+    cost: Cost | None = None
 
     @property
     def score(self) -> str:
@@ -82,10 +100,35 @@ class Comparison:
 
     rows: tuple[Compared, ...]
 
+    @property
+    def sentences(self) -> tuple[str, str]:
+        """Which is better, by how much, and whether that may be chance; what a decision costs."""
+        names = self._names()
+        groups: dict[tuple[str, str], list[Compared]] = {}
+        for row in self.rows:
+            groups.setdefault((row.task, row.kind), []).append(row)
+        several = len(groups) > 1
+        text = "; ".join(_ranked(rows, names, several=several) for rows in groups.values())
+        return f"{text[0].upper()}{text[1:]}.", _costs(self.rows, names)
+
+    def _names(self) -> dict[str, str]:
+        """Names of the bundles' folders; their whole paths where two have the same."""
+        folders = dict.fromkeys(row.bundle for row in self.rows)
+        short = {folder: Path(folder).name for folder in folders}
+        return (
+            short
+            if len(set(short.values())) == len(short)
+            else {folder: folder for folder in folders}
+        )
+
     def to_json(self) -> dict[str, Any]:
         """Return JSON values."""
         head = {"format": FORMAT, "version": VERSION, "mtspark": __version__}
-        return {**head, "rows": [asdict(row) for row in self.rows]}
+        rows = [asdict(replace(row, cost=None)) for row in self.rows]
+        # Of the sentences alone; the files of the runs hold them.
+        left_out = ("interval", "sticky", "cut_off", "cost")
+        kept = [{name: row[name] for name in row if name not in left_out} for row in rows]
+        return {**head, "rows": kept}
 
 
 def compare_bundles(folders: Sequence[AnyPath]) -> Comparison:
@@ -122,7 +165,8 @@ def write_comparison(comparison: Comparison, path: AnyPath) -> tuple[Path, Path]
     page = Path(path)
     check_page_target(page)
     values = comparison.to_json()
-    text = comparison_html(values, [(row.score, row.float_score) for row in comparison.rows])
+    scores = [(row.score, row.float_score) for row in comparison.rows]
+    text = comparison_html(values, scores, comparison.sentences)
     content = json.dumps(values, indent=2, allow_nan=False) + "\n"
     with replacing(page) as page_file, replacing(data_path(page)) as data_file:
         page_file.write_text(text, encoding="utf-8", errors="backslashreplace")
@@ -137,13 +181,18 @@ def _row(bundle: Bundle, values: dict[str, Any], kind: str) -> Compared:
     bills = values.get("energy_on_chip") or values.get("energy") or [None]
     dynamic = None if bills[0] is None else float(bills[0]["dynamic_j_per_decision"])
     layers = values["layers"]
+    chip = float(values["mean_return" if game else "accuracy"])
+    samples = len(values["episodes"]) if game else values["samples"]
+    interval = None if game else wilson_interval(round(chip * samples), samples)
+    if game and samples >= FEWEST_FOR_INTERVAL:
+        interval = confidence_interval([float(one["return"]) for one in values["episodes"]])
     return Compared(
         bundle=str(bundle.folder),
         task=values["task"],
         kind=kind,
-        chip=float(values["mean_return" if game else "accuracy"]),
+        chip=chip,
         float_network=float_return(bundle, values["task"]) if game else values["float_accuracy"],
-        samples=len(values["episodes"]) if game else values["samples"],
+        samples=samples,
         dynamic_j=dynamic,
         rival_j=None if cost is None else cost["cheapest_baseline_j_per_decision"],
         cores=None if cost is None else cost["cores"],
@@ -155,4 +204,86 @@ def _row(bundle: Bundle, values: dict[str, Any], kind: str) -> Compared:
         encoder=network.input.encoder.value,
         weights=sum(int(np.count_nonzero(link.weights)) for link in network.connections),
         memory_bits=memory(network).synapses,
+        interval=interval,
+        sticky=stored_sticky(values) if game else 0.0,
+        cut_off=sum(not one["finished"] for one in values["episodes"]) if game else 0,
+        cost=cost_of_result(values),
     )
+
+
+def _ranked(rows: Sequence[Compared], names: dict[str, str], *, several: bool) -> str:
+    """Say which bundle is best in a task, and by how much, without a full stop.
+
+    Args:
+        rows: of the task, one a bundle.
+        names: of the bundles, by folder.
+        several: other tasks follow, so the task is named.
+    """
+    best, *others = sorted(rows, key=lambda row: -row.chip)
+    where = f"in {best.task} " if several or best.kind == "return" else "by accuracy "
+    if not others:
+        return f"{where}{names[best.bundle]} alone was measured ({best.score})"
+    rules = sorted({row.sticky for row in rows})
+    if len(rules) > 1:
+        sticky = listed([f"{one:g}" for one in rules])
+        return f"{where}the bundles played with sticky actions {sticky}, and cannot be compared"
+    second = others[0]
+    if best.chip == second.chip:
+        equal = listed([names[row.bundle] for row in rows if row.chip == best.chip])
+        return f"{where}{equal} are equally good ({best.score})"
+    gap = best.chip - second.chip
+    by = f"{digits(100 * gap)} points" if best.kind == "accuracy" else digits(gap)
+    degree = "better than" if len(others) == 1 else "best, before"
+    text = (
+        f"{where}{names[best.bundle]} is {degree} {names[second.bundle]} by {by} ({best.score} "
+        f"against {second.score}), {_chance(best, second)}"
+    )
+    cut = [names[row.bundle] for row in rows if row.cut_off]
+    return f"{text}, and games of {listed(cut)} were cut off" if cut else text
+
+
+def _chance(best: Compared, second: Compared) -> str:
+    """Say whether the better score may be chance."""
+    if best.interval is None or second.interval is None:
+        return f"from fewer than {FEWEST_FOR_INTERVAL} games, which may be chance"
+    if best.interval[0] > second.interval[1]:
+        return "outside the 95 % intervals"
+    return "within the 95 % intervals, so it may be chance"
+
+
+def _costs(rows: Sequence[Compared], names: dict[str, str]) -> str:
+    """Say what a mean decision of each bundle costs."""
+    tasks = {row.task for row in rows}
+    what = "sample" if all(row.kind == "accuracy" for row in rows) else "decision"
+    known = [row for row in rows if row.cost is not None]
+    if not known:
+        return NOT_PRICED
+    chips = dict.fromkeys(row.cost.chip for row in known if row.cost is not None)
+    parts, rivals = [], []
+    for folder, name in names.items():
+        own = []
+        for row in known:
+            if row.bundle != folder or row.cost is None:
+                continue
+            where = f" in {row.task}" if len(tasks) > 1 else ""
+            place = f" on {row.cost.chip}" if len(chips) > 1 else ""
+            own.append(f"{micro_joules(row.cost.dynamic_j)}{where}{place}")
+            if row.cost.rival_j is not None:
+                rivals.append(micro_joules(row.cost.rival_j))
+        parts.append(f"{listed(own)} with {name}" if own else f"an unknown energy with {name}")
+    less = _less(known) if len(chips) == 1 and len(tasks) == 1 and len(names) == 2 else ""
+    on = f" on {next(iter(chips))}" if len(chips) == 1 else ""
+    text = f"A {what} costs {listed(parts)}{less}, dynamic energy{on} (estimate)"
+    if len(chips) > 1:
+        text += "; prices of different chips cannot be compared"
+    if rivals:
+        text += f"; the cheapest networks without spikes cost {listed(rivals)}"
+    return f"{text}."
+
+
+def _less(rows: Sequence[Compared]) -> str:
+    """Say by how much the cheaper of two decisions is cheaper."""
+    costs = sorted(row.cost.dynamic_j for row in rows if row.cost is not None)
+    if len(costs) != 2 or costs[0] == costs[1]:
+        return ""
+    return f" ({percent(1 - costs[0] / costs[1])} between them)"
