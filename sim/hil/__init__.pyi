@@ -1,8 +1,8 @@
 from .address import check_address as check_address
+from .cell import chip_with_faults as chip_with_faults
 from .chip import Chip as Chip
-from .chip import check_answers_alone as check_answers_alone
 from .chip import check_faults as check_faults
-from .chip import chip_with_faults as chip_with_faults
+from .chip import check_state as check_state
 from .faults import CHIP_KINDS as CHIP_KINDS
 from .faults import FaultKind as FaultKind
 from .faults import Faults as Faults
@@ -14,6 +14,7 @@ from .faults import parse_rate as parse_rate
 from .game import FRAME_RATE_HZ as FRAME_RATE_HZ
 from .game import pace_of as pace_of
 from .host import HostedChip as HostedChip
+from .loop import STATES_LOST as STATES_LOST
 from .loop import FrameMoment as FrameMoment
 from .loop import HilEpisode as HilEpisode
 from .loop import Loop as Loop

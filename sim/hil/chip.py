@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import importlib
 import time
-from collections.abc import Callable
 
 import numpy as np
 
-from mtspark.core.backend import AgentBackend, Decision
-from mtspark.core.chip_network import ChipNetwork, Encoder, check_forgets, violations
+from mtspark.core.chip_network import ChipNetwork, Encoder, check_forgets
 from mtspark.core.errors import BackendFailedError, BackendMissingError, BadRequestError
 from mtspark.deploy.lava import installed_lava, load_lava
 from mtspark.sim.backends import ReferenceChip
-from mtspark.sim.hil.faults import CHIP_KINDS, SPIKE_KINDS, Faults, FaultyChip, break_network
+from mtspark.sim.hil.cell import SIMULATED, Build, Cell
+from mtspark.sim.hil.faults import CHIP_KINDS, SPIKE_KINDS, Faults, FaultyChip
 from mtspark.sim.hil.options import ChipBackend
 from mtspark.sim.hil.protocol import (
     LARGEST_ANSWER,
@@ -21,15 +20,14 @@ from mtspark.sim.hil.protocol import (
     Change,
     Decide,
     Decided,
+    Forgotten,
     Hello,
+    Question,
+    Step,
     Unknown,
     Welcome,
 )
 from mtspark.sim.hil.told import CHANGE_BYTES, PLACE_BYTES, Told, check_question
-
-Build = Callable[[ChipNetwork], AgentBackend]
-SIMULATED = (ChipBackend.ENGINE, ChipBackend.REFERENCE)
-"""Backends whose faults the reference can simulate: they equal it."""
 
 
 def builder(backend: ChipBackend, task: int | None) -> Build:
@@ -57,6 +55,8 @@ def builder(backend: ChipBackend, task: int | None) -> Build:
     return lambda network: LavaBackend(network, stock=stock, task=task, hardware=hardware)
 
 
+STOCK = (ChipBackend.LAVA_STOCK, ChipBackend.LOIHI2)
+"""Backends that run Lava's own processes."""
 LOIHI_COMPILER = "lava.magma.compiler.subcompilers.nc.ncproc_compiler"
 """Lava looks for this module, too, to tell whether it can compile for a board."""
 
@@ -94,35 +94,38 @@ def check_faults(backend: ChipBackend, faults: Faults) -> None:
         )
 
 
-def check_answers_alone(network: ChipNetwork) -> None:
-    """Refuse a network whose answers depend on what a lost message would have told it.
+def check_state(
+    network: ChipNetwork, *, backend: ChipBackend | None = None, overlap: bool = False
+) -> None:
+    """Refuse what cannot hold the state of a network between two decisions of an episode.
+
+    Args:
+        network: of a bundle; one that keeps no state is never refused.
+        backend: what stands for the chip; None: that is not asked.
+        overlap: the chip takes an observation before it is done with the one before.
 
     Raises:
         BadRequestError: it is stateful.
     """
-    check_forgets(network, "in hardware in the loop a decision may be late, lost or asked twice")
-
-
-def chip_with_faults(
-    broken: ChipNetwork, faults: Faults, number: int, build: Build
-) -> AgentBackend:
-    """Make a simulated chip whose spikes and neurons have faults, too.
-
-    Args:
-        broken: the network as it lies in the chip, see :func:`break_network`.
-        faults: what is ordered.
-        number: of the chip.
-        build: makes one where the reference need not simulate what breaks.
-    """
-    # Flipped weights may make sums that no proof bounds; the reference wraps them.
-    overflows = faults.any_of(CHIP_KINDS) and violations(broken)
-    if faults.any_of(SPIKE_KINDS) or overflows:
-        return FaultyChip(broken, faults, number)
-    return build(broken)
+    if backend is not None and backend in STOCK:
+        check_forgets(
+            network,
+            f"Lava's own LIF, which the backend {backend.value} runs, does not hold it between two",
+            "use the backend engine, reference or lava",
+        )
+    if overlap:
+        check_forgets(
+            network,
+            "with overlap a decision would begin before that of the one before is there",
+            "leave overlap out",
+        )
 
 
 class Chip:
     """Answers the protocol's questions; a faulty chip is another one in every episode.
+
+    Where the network keeps state between decisions, each host has a chip of its own, which is
+    gone with the host's connection.
 
     Args:
         network: of the bundle.
@@ -146,21 +149,17 @@ class Chip:
         task: str | None = None,
     ) -> None:
         row = None if task is None else network.task_index(task)
-        check_answers_alone(network)
+        check_state(network, backend=backend)
         check_faults(backend, faults)
         self._spikes = faults.any_of(SPIKE_KINDS)
         self.network = network
         self._hash = network_hash
         self._kind = backend
-        self._simulated = backend in SIMULATED
         self._build = builder(backend, row)
         self._faults = faults
-        self._breaks = faults.any_of(CHIP_KINDS)
         self._name = FaultyChip.name if self._spikes else backend.value
-        self._backend: AgentBackend | None = None
-        self._without_frame: ReferenceChip | None = None
-        self._running = network
-        self._number = 0
+        # Of a network that keeps state, the chip of the next host that comes.
+        self._cell = self._new_cell()
 
     @property
     def largest_question(self) -> int:
@@ -175,9 +174,19 @@ class Chip:
     def warm_up(self, task: str) -> None:
         """Decide once on a black frame: compilation is over when the first question comes."""
         frame = bytes(int(np.prod(self.network.input.shape)))
-        self.decide(Decide(0, task, 0, 0, frame), Told())
+        told = Told()
+        stateful = self.network.stateful
+        question = Step(0, task, 0, 0, frame, True) if stateful else Decide(0, task, 0, 0, frame)
+        self.decide(question, told)
+        if told.cell is not None:
+            # Its first host takes it, and no game of that host was played on it.
+            told.cell.forget()
+            self._cell.close()
+            self._cell, told.cell = told.cell, None
 
-    def answer(self, message: Hello | Decide | Change, told: Told) -> Welcome | Decided | Unknown:
+    def answer(
+        self, message: Hello | Question, told: Told
+    ) -> Welcome | Decided | Unknown | Forgotten:
         """Answer a question that has the protocol's form.
 
         Args:
@@ -190,6 +199,8 @@ class Chip:
         """
         if not isinstance(message, Hello):
             return self.decide(message, told)
+        # A chip of its own is made now, and not in the first decision of a game.
+        self._cell_of(told)
         network = self.network
         broken = {k.value: self._faults.rate(k) for k in CHIP_KINDS if self._faults.rate(k)}
         words = ", ".join(f"{kind}={rate:g}" for kind, rate in broken.items())
@@ -203,68 +214,68 @@ class Chip:
             tasks=[task.name for task in network.tasks],
         )
 
-    def decide(self, question: Decide | Change, told: Told) -> Decided | Unknown:
+    def decide(self, question: Question, told: Told) -> Decided | Unknown | Forgotten:
         """Run one decision; see :meth:`answer`."""
         entry = self.network.input
         row = self.network.task_index(question.task)
-        if isinstance(question, Change) and entry.encoder is not Encoder.CHANGES:
-            raise BadRequestError(
-                f"changes of a frame; the encoder of this network is {entry.encoder.value}, which "
-                "takes whole frames"
-            )
+        self._check_kind(question)
         check_question(question, entry.shape)
+        cell = self._cell_of(told)
+        begins = isinstance(question, Step) and question.begins
+        goes_on = self.network.stateful and not begins
+        if goes_on and not cell.remembers(question.episode, question.decision):
+            return Forgotten(question.id)
         if not told.hear(question, entry):
             return Unknown(question.id)
-        chip = self._of_episode(question.episode)
+        if begins:
+            cell.begin(question.episode)
+        chip = cell.of_episode(question.episode)
         if isinstance(chip, FaultyChip):
             chip.begin(question.decision)
         started = time.perf_counter()
         try:
-            values = self._run(chip, told, row).values[0]
+            values = cell.decide(
+                chip, told.frame(entry), told.values(entry.shape), row, question.decision
+            ).values[0]
         except BackendFailedError:
-            self.close()
+            cell.close()
             raise
         seconds = time.perf_counter() - started
         return Decided(question.id, [float(value) for value in values.reshape(-1)], seconds)
 
     def close(self) -> None:
         """Release the backend; safe to call twice."""
-        backend, self._backend = self._backend, None
-        self._without_frame = None
-        if backend is not None:
-            backend.close()
+        self._cell.close()
 
-    def _run(self, chip: AgentBackend, told: Told, row: int) -> Decision:
-        """Decide on what was told, which is no frame where changes were lost.
+    def _cell_of(self, told: Told) -> Cell:
+        """The chip that answers a host: one for all, or its own where state is kept."""
+        if not self.network.stateful:
+            return self._cell
+        if told.cell is None:
+            told.cell, self._cell = self._cell, self._new_cell()
+        return told.cell
 
-        The engine takes frames only; the reference, its equal, runs the others.
+    def _new_cell(self) -> Cell:
+        return Cell(self.network, self._kind, self._faults, lambda network: self._build(network))
+
+    def _check_kind(self, question: Question) -> None:
+        """Refuse a question that only another network could answer.
+
+        Raises:
+            BadRequestError: which.
         """
-        entry = self.network.input
-        frame = told.frame(entry)
-        if frame is not None:
-            return chip.decide(frame, row)
-        if not isinstance(chip, ReferenceChip):
-            if not self._simulated:
-                raise BadRequestError(
-                    "changes that add up to no frame, as where some were lost; "
-                    f"the backend {self._kind.value} cannot hold them, use engine or reference"
-                )
-            if self._without_frame is None:
-                self._without_frame = ReferenceChip(self._running)
-            chip = self._without_frame
-        return chip.decide_on_sum(told.values(entry.shape), row)
-
-    def _of_episode(self, number: int) -> AgentBackend:
-        if self._backend is None or (self._breaks and number != self._number):
-            self.close()
-            network = break_network(self.network, self._faults, number)
-            self._running = network
-            if self._simulated:
-                self._backend = chip_with_faults(network, self._faults, number, self._build)
-            else:
-                self._backend = self._build(network)
-        elif number != self._number and self.network.input.encoder is Encoder.CHANGES:
-            # The sum of a frame belongs to one game.
-            self._backend.start(1)
-        self._number = number
-        return self._backend
+        encoder, stateful = self.network.input.encoder, self.network.stateful
+        if isinstance(question, Change) and encoder is not Encoder.CHANGES:
+            raise BadRequestError(
+                f"changes of a frame; the encoder of this network is {encoder.value}, which "
+                "takes whole frames"
+            )
+        if isinstance(question, Decide) and stateful:
+            raise BadRequestError(
+                "a decision alone; the state of this network survives decisions, so a host says "
+                f"where an episode begins ({Step.kind!r})"
+            )
+        if isinstance(question, Step) and not stateful:
+            raise BadRequestError(
+                f"a step of an episode; this network keeps no state and takes {Decide.kind!r}"
+            )

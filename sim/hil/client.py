@@ -25,10 +25,10 @@ from mtspark.sim.hil.protocol import (
     ANSWERED,
     LARGEST_ANSWER,
     BadPeerError,
-    Change,
-    Decide,
     Decided,
+    Forgotten,
     Hello,
+    Question,
     Refused,
     Unknown,
     Welcome,
@@ -166,18 +166,18 @@ class ChipLink:
             raise BadPeerError(f"{self.endpoint}: {answer.kind!r} in answer to a hello")
         return answer
 
-    def decide(self, question: Decide | Change, limit_s: float) -> Decided | Unknown:
+    def decide(self, question: Question, limit_s: float) -> Decided | Unknown | Forgotten:
         """Ask for a decision.
 
         Returns:
-            It, or that the chip has not the frame that changes count from.
+            It, or that the chip has not the frame or the state that the question builds on.
 
         Raises:
             ChipGoneError: no answer within the limit.
             BackendFailedError: a refusal, or an answer that is none.
         """
         answer = self._ask(question, limit_s)
-        if not isinstance(answer, Decided | Unknown):
+        if not isinstance(answer, Decided | Unknown | Forgotten):
             raise BadPeerError(f"{self.endpoint}: {answer.kind!r} in answer to a frame")
         return answer
 
@@ -186,7 +186,7 @@ class ChipLink:
         self._asked += 1
         return self._asked
 
-    def send(self, question: Hello | Decide | Change) -> bool:
+    def send(self, question: Hello | Question) -> bool:
         """Send without waiting; False where no chip is connected, or it does not keep up."""
         if self._socket is None or not self._channel.open or self._channel.unsent:
             return False
@@ -230,7 +230,7 @@ class ChipLink:
 
     def _ask(
         self,
-        question: Hello | Decide | Change,
+        question: Hello | Question,
         limit_s: float,
         idle_s: Callable[[], float] | None = None,
     ) -> Any:

@@ -8,7 +8,6 @@ import time
 import numpy as np
 from numpy.typing import NDArray
 
-from mtspark.core.chip_network import Encoder
 from mtspark.core.errors import BackendFailedError, BadRequestError
 from mtspark.sim.hil.client import (
     ChipGoneError,
@@ -19,8 +18,8 @@ from mtspark.sim.hil.client import (
 )
 from mtspark.sim.hil.options import SILENCE_S
 from mtspark.sim.hil.order import ChipOrder
-from mtspark.sim.hil.protocol import BadPeerError, Decided, Unknown, Welcome
-from mtspark.sim.hil.sender import Sending, whole
+from mtspark.sim.hil.protocol import BadPeerError, Decided, Forgotten, Unknown, Welcome
+from mtspark.sim.hil.sender import Sending
 from mtspark.sim.hil.stream import key_bytes
 from mtspark.sim.hil.timing import Reply
 
@@ -56,6 +55,8 @@ class HostedChip:
     Attributes:
         welcome: what it says of itself.
         lost: how often it went away without having been ordered to.
+        forgotten: how often it began again at rest within an episode, of a network that keeps
+            state: what it remembered was gone.
 
     Raises:
         BackendFailedError: no chip, one that has another key, or runs another network.
@@ -81,6 +82,7 @@ class HostedChip:
         self._away_since: float | None = None
         self._unanswered_deaths = 0
         self.lost = 0
+        self.forgotten = 0
         try:
             self.start()
             welcome = self.finish_start()
@@ -181,7 +183,8 @@ class HostedChip:
     def ask(self, task: str, episode: int, sending: Sending) -> Reply | None:
         """Ask for a decision on a frame, or on what changed of it, and wait for it.
 
-        A chip that has not the frame which the changes count from is sent the whole one.
+        A chip that has not the frame which the changes count from is sent the whole one. One that
+        has not the state of the decisions before begins again at rest, which is counted.
 
         Returns:
             The answer; None where the chip is gone.
@@ -195,20 +198,27 @@ class HostedChip:
         limit_s = FAR_LIMIT_S if self._address else ANSWER_LIMIT_S
         messages, repeated = sending.messages, False
         try:
-            question = sending.question(self._link.next_id(), task, episode)
-            answer = self._link.decide(question, limit_s)
-            if isinstance(answer, Unknown) and sending.changes is not None:
-                sending = whole(sending.decision, sending.frame, Encoder.CHANGES)
-                messages, repeated = messages + sending.messages, True
-                question = sending.question(self._link.next_id(), task, episode)
-                answer = self._link.decide(question, limit_s)
+            answer = self._put(sending, task, episode, limit_s)
+            while (again := sending.again(answer)) is not None:
+                if isinstance(answer, Forgotten):
+                    # What a chip without its state was sent, it did not take.
+                    self.forgotten, messages = self.forgotten + 1, 0
+                repeated |= sending.changes is not None
+                sending, messages = again, messages + again.messages
+                answer = self._put(sending, task, episode, limit_s)
         except ChipGoneError as error:
             self._lose(error)
             return None
-        if isinstance(answer, Unknown):
-            raise BadPeerError(f"{self._link.endpoint}: 'unknown' in answer to a whole frame")
+        if not isinstance(answer, Decided):
+            raise BadPeerError(f"{self._link.endpoint}: {answer.kind!r} in answer to a whole frame")
         self._unanswered_deaths = 0
         return Reply(self.read(answer), answer.host_s, messages, repeated)
+
+    def _put(
+        self, sending: Sending, task: str, episode: int, limit_s: float
+    ) -> Decided | Unknown | Forgotten:
+        assert self._link is not None
+        return self._link.decide(sending.question(self._link.next_id(), task, episode), limit_s)
 
     def read(self, answer: Decided) -> NDArray[np.float64]:
         """Action values of an answer.

@@ -12,6 +12,10 @@ Where actions are drawn, each observation has a draw of its own, the one that th
 in its decision of that number. An answer gets the draw of its observation whenever it comes, so
 one that is late, or that never comes, changes no other. An action that is no longer allowed is
 replaced by the next best of the same draw.
+
+A chip that remembers goes on from the observations that it has decided on. One that was skipped,
+or lost on the way, has left nothing in its state; one whose answer was late or lost has. What a
+chip remembered is gone when it dies: it begins again at rest, and that is counted.
 """
 
 from __future__ import annotations
@@ -41,6 +45,7 @@ from mtspark.core.environments import (
     protocol_with_sticky,
 )
 from mtspark.core.errors import BadNetworkError, BadRequestError
+from mtspark.sim.hil.chip import check_state
 from mtspark.sim.hil.faults import Faults
 from mtspark.sim.hil.game import FrameGame, Pace, WorldGame, allowed_in, open_game, pace_of
 from mtspark.sim.hil.host import HostedChip
@@ -58,6 +63,8 @@ from mtspark.sim.hil.timing import (
     Timing,
 )
 
+STATES_LOST = "states_lost"
+"""Of an episode of a network that keeps state: how often the chip began again at rest."""
 MOST_BETWEEN = 10**7
 """Decisions from one whole frame to the next; no game is longer."""
 
@@ -167,6 +174,7 @@ class HilEpisode:
             "worst_overrun_ms": self.overrun_ms,
             **({} if tally.sent is None else {"input": _sent_json(tally.sent)}),
             **({} if tally.differing is None else {"differing": tally.differing}),
+            **({} if tally.forgotten is None else {STATES_LOST: tally.forgotten}),
         }
 
 
@@ -286,6 +294,7 @@ def play_hil(
     check_sender(network.input.encoder, loop.refresh_every, loop.faults)
     known = network.tasks[network.task_index(task)]
     _check_environment(known, loop)
+    check_state(network, overlap=loop.timing.overlap)
     check_sampling(known, loop.sampling)
     game, pace = open_game(known, protocol), pace_of(known, protocol)
     try:
@@ -312,16 +321,12 @@ def _play(
     kept = np.uint8(256 - 2 ** (8 - loop.pixel_bits))
     game.reset(seed)
     tally = Tally(differing=None if judge is None else 0)
-    transport = _transport(chip, network, task, loop, seed, tally)
+    forgotten_before = chip.forgotten if network.stateful else 0
+    transport = _transport(chip, network, task, loop, seed, tally, judge)
     resting = game.resting if isinstance(game, WorldGame) else NOOP
     draws = None if loop.sampling is None else _Draws(known, loop.sampling, seed)
     button = _Button(known, tally, pace.decision_s, resting, judge, draws)
     digest = hashlib.sha256()
-
-    def send(number: int, now_s: float, frame: Pixels) -> None:
-        if judge is not None:
-            judge.see(number, frame)
-        transport.send(number, now_s, frame)
 
     score, frames, stale, decision, ended = 0.0, 0, 0, -1, False
     while not ended:
@@ -335,7 +340,7 @@ def _play(
             if not delay:
                 seen = game.observe()
                 button.allow(allowed_in(game))
-                send(decision, now, seen & kept.view(seen.dtype))
+                transport.send(decision, now, seen & kept.view(seen.dtype))
         if border or not delay:
             button.press(transport.collect(now), frames)
             if loop.hold is Hold.NOOP and frames - button.since >= skip:
@@ -343,7 +348,7 @@ def _play(
         if border and delay:
             button.allow(allowed_in(game))
             seen = game.observe(button.action)
-            send(decision, now, seen & kept.view(seen.dtype))
+            transport.send(decision, now, seen & kept.view(seen.dtype))
         if seen is not None and observe is not None:
             observe(FrameMoment(decision, seen, button.action))
         stale += button.newest < decision - delay
@@ -352,6 +357,8 @@ def _play(
         score += reward
         frames += 1
     tally.pending = transport.unfinished()
+    if network.stateful:
+        tally.forgotten = chip.forgotten - forgotten_before
     return HilEpisode(
         seed=seed,
         score=score,
@@ -368,7 +375,9 @@ def _play(
 
 
 class _Judge:
-    """What a chip chooses that is shown every frame whole.
+    """What a chip chooses that is shown whole every frame that is sent.
+
+    One that remembers is shown them in the same order, and never loses its state.
 
     Args:
         backend: it, at rest from here on.
@@ -476,10 +485,23 @@ class _Button:
 
 
 def _transport(
-    chip: HostedChip, network: ChipNetwork, task: str, loop: Loop, seed: int, tally: Tally
+    chip: HostedChip,
+    network: ChipNetwork,
+    task: str,
+    loop: Loop,
+    seed: int,
+    tally: Tally,
+    judge: _Judge | None,
 ) -> Transport:
     encoder = network.input.encoder
-    sender = Sender(encoder, loop.refresh_every, loop.faults, seed)
+    sender = Sender(
+        encoder,
+        loop.refresh_every,
+        loop.faults,
+        seed,
+        stateful=network.stateful,
+        watch=None if judge is None else judge.see,
+    )
     schedule = FaultSchedule(loop.faults, seed, loop.away_ms / 1000)
     if encoder is not Encoder.EVERY_STEP:
         tally.sent = Sent()
@@ -489,6 +511,8 @@ def _transport(
     def ask(question: Question) -> Reply | None:
         sending = sender.send(question.decision, question.frame)
         reply = chip.ask(task, seed, sending)
+        if reply is not None:
+            sender.heard()
         if tally.sent is not None:
             tally.sent.add(sending, reply, loop.timing)
         return reply

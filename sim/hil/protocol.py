@@ -1,13 +1,15 @@
-"""What host and chip say to each other: seven messages, each one MessagePack map.
+"""What host and chip say to each other: nine messages, each one MessagePack map.
 
 The host asks, the chip answers every message with one of the same `id`.
 
     host -> chip   hello    id
     chip -> host   welcome  id, network (sha256), backend, faults, input (shape), actions, tasks
     host -> chip   decide   id, task, episode, decision, frame (bytes)
+    host -> chip   step     id, task, episode, decision, frame (bytes), begins
     host -> chip   change   id, task, episode, decision, since, places, changes (bytes both)
     chip -> host   decided  id, values (a float an action), host_s
     chip -> host   unknown  id
+    chip -> host   forgotten  id
     chip -> host   refused  id, reason
 
 `decide` carries a whole frame, and needs nothing of earlier. `change`, which only a network of the
@@ -17,7 +19,15 @@ endian, places ascending. It counts from the frame of the decision `since` of th
 chip keeps one such frame for each connection, that of the last question, whichever kind it was. It
 answers `unknown` where that is another one, and the host sends the whole frame.
 
-Version 1 had no `change` and no `unknown`. A side refuses a message of another version by name.
+`step` is the `decide` of a network whose state survives decisions. Its first one of an episode
+`begins`: the chip is put at rest before it decides. Any other, and every `change` of such a
+network, goes on from the state that the decisions before it left. A chip has such a state for each
+connection, of one episode. It answers `forgotten` where that is another one, or none (it was
+started again, or the connection is a new one), and decides nothing; the host may begin again.
+
+Version 1 had no `change` and no `unknown`, and version 2 neither `step` nor `forgotten`. These two
+are marked with version 3, all others with 2, so that a peer of version 2 works on wherever nothing
+is remembered. A side refuses a message of a version that it does not know by name.
 
 Every message also carries the protocol's name and version. `stream` carries it, and lets nobody
 send one who lacks the key. A peer that has it is not trusted either: a message is read once,
@@ -34,10 +44,12 @@ from typing import Any, ClassVar, get_origin, get_type_hints
 import msgpack
 
 from mtspark.core.errors import BackendFailedError, one_line
-from mtspark.core.files import Bytes, Count, Number, Text, first_problem
+from mtspark.core.files import Bytes, Count, Flag, Number, Text, first_problem
 
 PROTOCOL = "mtspark-hil"
-VERSION = 2
+VERSION = 3
+"""The newest that this side knows."""
+VERSIONS = (2, VERSION)
 LARGEST_FRAME = 2**24
 LARGEST_ANSWER = 2**16
 """Bytes of any message without its frame or changes; an answer has none."""
@@ -64,6 +76,7 @@ class Hello:
     """A host asks who is there."""
 
     kind: ClassVar[str] = "hello"
+    version: ClassVar[int] = 2
     id: Count
 
 
@@ -82,6 +95,7 @@ class Welcome:
     """
 
     kind: ClassVar[str] = "welcome"
+    version: ClassVar[int] = 2
     id: Count
     network: Text
     backend: Text
@@ -104,11 +118,31 @@ class Decide:
     """
 
     kind: ClassVar[str] = "decide"
+    version: ClassVar[int] = 2
     id: Count
     task: Text
     episode: Count
     decision: Count
     frame: Bytes
+
+
+@dataclass(frozen=True)
+class Step:
+    """A frame of an episode, for a network whose state survives decisions.
+
+    Attributes:
+        id, task, episode, decision, frame: as of :class:`Decide`.
+        begins: the chip is put at rest first; else it goes on from the decision before.
+    """
+
+    kind: ClassVar[str] = "step"
+    version: ClassVar[int] = 3
+    id: Count
+    task: Text
+    episode: Count
+    decision: Count
+    frame: Bytes
+    begins: Flag
 
 
 @dataclass(frozen=True)
@@ -123,6 +157,7 @@ class Change:
     """
 
     kind: ClassVar[str] = "change"
+    version: ClassVar[int] = 2
     id: Count
     task: Text
     episode: Count
@@ -137,6 +172,16 @@ class Unknown:
     """The chip has not the frame that changes count from; it asks for the whole one."""
 
     kind: ClassVar[str] = "unknown"
+    version: ClassVar[int] = 2
+    id: Count
+
+
+@dataclass(frozen=True)
+class Forgotten:
+    """The chip has not the state that a decision goes on from; it has decided nothing."""
+
+    kind: ClassVar[str] = "forgotten"
+    version: ClassVar[int] = 3
     id: Count
 
 
@@ -145,6 +190,7 @@ class Decided:
     """Action values, and how long the simulation took on the chip's computer."""
 
     kind: ClassVar[str] = "decided"
+    version: ClassVar[int] = 2
     id: Count
     values: list[Number]
     host_s: Number
@@ -155,13 +201,15 @@ class Refused:
     """Why the chip did not do what it was asked; id 0 where that could not be read."""
 
     kind: ClassVar[str] = "refused"
+    version: ClassVar[int] = 2
     id: Count
     reason: Text
 
 
-Message = Hello | Welcome | Decide | Change | Decided | Unknown | Refused
-ASKED: tuple[type[Any], ...] = (Hello, Decide, Change)
-ANSWERED: tuple[type[Any], ...] = (Welcome, Decided, Unknown, Refused)
+Question = Decide | Step | Change
+Message = Hello | Welcome | Question | Decided | Unknown | Forgotten | Refused
+ASKED: tuple[type[Any], ...] = (Hello, Decide, Step, Change)
+ANSWERED: tuple[type[Any], ...] = (Welcome, Decided, Unknown, Forgotten, Refused)
 _LISTS = {
     name
     for kind in (*ASKED, *ANSWERED)
@@ -171,16 +219,24 @@ _LISTS = {
 """Names of the fields that hold a list, in whatever message."""
 
 
-def encode(message: Message, version: int = VERSION) -> bytes:
+def encode(message: Message, version: int | None = None) -> bytes:
     """One message as bytes.
 
     Args:
         message: what is said.
-        version: that it is marked with; another one only for a peer that knows no newer.
+        version: that it is marked with; None: the oldest that has it, as a peer expects. Another
+            one only for a peer that knows no newer.
     """
     named = {entry.name: getattr(message, entry.name) for entry in fields(message)}
     return bytes(
-        msgpack.packb({"protocol": PROTOCOL, "version": version, "kind": message.kind, **named})
+        msgpack.packb(
+            {
+                "protocol": PROTOCOL,
+                "version": message.version if version is None else version,
+                "kind": message.kind,
+                **named,
+            }
+        )
     )
 
 
@@ -245,12 +301,13 @@ def _message(content: dict[str, Any], expected: tuple[type[Any], ...]) -> Any:
     if content.get("protocol") != PROTOCOL:
         raise BadPeerError(f"a message that is not of {PROTOCOL}; is the peer mtspark hil?")
     version = content.get("version")
-    if type(version) is not int or version != VERSION:
+    if type(version) is not int or version not in VERSIONS:
+        known = " and ".join(map(str, VERSIONS))
         raise BadPeerError(
-            f"the peer speaks version {_shown(version)} of {PROTOCOL}, this side {VERSION}; use "
+            f"the peer speaks version {_shown(version)} of {PROTOCOL}, this side {known}; use "
             "the same mtspark on both"
         )
-    by_name = {kind.kind: kind for kind in expected}
+    by_name = {kind.kind: kind for kind in expected if kind.version <= version}
     kind = content.get("kind")
     if not isinstance(kind, str) or kind not in by_name:
         raise BadPeerError(f"a message of kind {_shown(kind)}; {', '.join(by_name)} may come here")

@@ -5,11 +5,10 @@ from __future__ import annotations
 import time
 
 from mtspark.core.arrays import Pixels
-from mtspark.core.chip_network import Encoder
 from mtspark.sim.hil.client import ChipGoneError
 from mtspark.sim.hil.host import FAR_LIMIT_S, GIVE_UP_S, HostedChip
-from mtspark.sim.hil.protocol import Decided, Unknown
-from mtspark.sim.hil.sender import Sender, Sending, whole
+from mtspark.sim.hil.protocol import Decided, Forgotten, Unknown
+from mtspark.sim.hil.sender import Sender, Sending
 from mtspark.sim.hil.timing import Answer, FaultSchedule, Question, Tally, Timing
 
 WHOLE_MS_S = 0.001
@@ -103,11 +102,16 @@ class RealTransport:
             question, sending = self._asked.pop(reply.id, (None, None))
             if question is None or sending is None:
                 continue
-            if isinstance(reply, Unknown) and sending.changes is not None:
-                self._post(question, whole(question.decision, sending.frame, Encoder.CHANGES))
+            if isinstance(reply, Unknown | Forgotten):
+                again = sending.again(reply)
+                if again is not None:
+                    if isinstance(reply, Forgotten):
+                        self._chip.forgotten += 1
+                    self._post(question, again)
                 continue
             if not isinstance(reply, Decided):
                 continue
+            self._sender.heard()
             self._answered_s, self._said_silent = self.now_s(), False
             if self._schedule.answer_is_lost(question.decision):
                 self._miss()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,11 @@ from mtspark.sim.hil.protocol import (
     PLACE_TYPE,
     Change,
     Decide,
+    Decided,
+    Forgotten,
+    Question,
+    Step,
+    Unknown,
 )
 
 LOST = FaultKind.LOST_CHANGES
@@ -47,6 +53,8 @@ class Sending:
         changes: what is sent instead of all of it, if it is.
         messages: how many the host writes, those that are lost included.
         lost: how many are lost.
+        begins: an episode begins with it, so that the chip is put at rest; None where the network
+            keeps no state.
     """
 
     decision: int
@@ -54,11 +62,34 @@ class Sending:
     changes: Changes | None = None
     messages: int = 0
     lost: int = 0
+    begins: bool | None = None
 
-    def question(self, number: int, task: str, episode: int) -> Decide | Change:
+    def again(self, answer: Decided | Unknown | Forgotten) -> Sending | None:
+        """Return what a chip is sent that lacks what this builds on: the whole frame.
+
+        Args:
+            answer: of the chip; where it has no state of the episode, it begins again at rest.
+
+        Returns:
+            None where the chip has decided, or asks for what it has got.
+        """
+        begins = self.begins
+        if isinstance(answer, Forgotten) and begins is False:
+            begins = True
+        elif not isinstance(answer, Unknown) or self.changes is None:
+            return None
+        return replace(self._whole(), begins=begins)
+
+    def _whole(self) -> Sending:
+        if self.changes is None:
+            return self
+        return whole(self.decision, self.frame, Encoder.CHANGES)
+
+    def question(self, number: int, task: str, episode: int) -> Question:
         """Return the question that carries it, under a number."""
         if self.changes is None:
-            return Decide(number, task, episode, self.decision, self.frame.tobytes())
+            words = (number, task, episode, self.decision, self.frame.tobytes())
+            return Decide(*words) if self.begins is None else Step(*words, self.begins)
         changes = self.changes
         return Change(
             number,
@@ -84,30 +115,46 @@ class Sender:
         refresh_every: send a whole frame at least this many decisions after the last; None never.
         faults: messages of changes may be lost; the host does not notice.
         episode: number of the game, which seeds the draws.
+        stateful: the chip remembers the frames before; see :meth:`heard`.
+        watch: called with every observation that is really sent, and its number.
     """
 
     encoder: Encoder = Encoder.EVERY_STEP
     refresh_every: int | None = None
     faults: Faults = field(default_factory=Faults)
     episode: int = 0
+    stateful: bool = False
+    watch: Callable[[int, Pixels], None] | None = None
     _last: Sending | None = field(default=None, init=False)
     _whole: int = field(default=0, init=False)
+    _heard: bool = field(default=False, init=False)
 
     def send(self, decision: int, frame: Pixels) -> Sending:
         """Return what is sent of a frame, and take it for sent."""
+        if self.watch is not None:
+            self.watch(decision, frame)
+        begins = not self._heard if self.stateful else None
+        return replace(self._sent(decision, frame), begins=begins)
+
+    def heard(self) -> None:
+        """Take a first answer: the chip has a state of the game, which later frames go on from."""
+        self._heard = True
+
+    def forget(self) -> None:
+        """Send the next frame whole: nobody knows what arrived."""
+        self._last = None
+
+    def _sent(self, decision: int, frame: Pixels) -> Sending:
         last, self._last = self._last, Sending(decision, frame)
         due = self.refresh_every is not None and decision - self._whole >= self.refresh_every
-        if self.encoder is Encoder.CHANGES and last is not None and not due:
+        begins = self.stateful and not self._heard
+        if self.encoder is Encoder.CHANGES and last is not None and not due and not begins:
             changed = self._changed(decision, frame, last)
             # Places take four times the bytes of a frame; only a huge one does not fit.
             if changed.messages * np.dtype(PLACE_TYPE).itemsize <= LARGEST_FRAME:
                 return changed
         self._whole = decision
         return whole(decision, frame, self.encoder)
-
-    def forget(self) -> None:
-        """Send the next frame whole: nobody knows what arrived."""
-        self._last = None
 
     def _changed(self, decision: int, frame: Pixels, last: Sending) -> Sending:
         difference = frame.astype(np.int16).reshape(-1) - last.frame.reshape(-1)

@@ -126,6 +126,7 @@ class Server:
         self._peers.remove(peer)
         self._selector.unregister(peer.connected)
         peer.connected.close()
+        peer.told.close()
 
     def _attend(self, peer: _Peer) -> None:
         """Read what a peer has sent until a message is whole; answer it; write what fits."""

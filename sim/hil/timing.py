@@ -185,6 +185,8 @@ class Tally:
         sent: messages of the input; None for an encoder that sends the frame in every step.
         differing: answered ones whose action differs from the one that a chip chooses which was
             shown the whole frame; None where nobody compared.
+        forgotten: how often the chip began again at rest within the episode, because what it
+            remembered was lost with it; None of a network that keeps no state.
     """
 
     in_time: int = 0
@@ -198,6 +200,7 @@ class Tally:
     chip_host_ms: list[float] = field(default_factory=list)
     sent: Sent | None = None
     differing: int | None = None
+    forgotten: int | None = None
 
     def answered(self, answer: Answer, deadline_s: float) -> None:
         """Count an answer that has arrived."""

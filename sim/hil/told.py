@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from mtspark.core.arrays import Integers
 from mtspark.core.chip_network import FrameInput
 from mtspark.core.errors import BadRequestError
-from mtspark.sim.hil.protocol import CHANGE_TYPE, LARGEST_CHANGE, PLACE_TYPE, Change, Decide
+from mtspark.sim.hil.cell import Cell
+from mtspark.sim.hil.protocol import CHANGE_TYPE, LARGEST_CHANGE, PLACE_TYPE, Change, Question
 
 PLACE_BYTES, CHANGE_BYTES = np.dtype(PLACE_TYPE).itemsize, np.dtype(CHANGE_TYPE).itemsize
 
@@ -25,13 +26,15 @@ class Told:
 
     Attributes:
         episode, decision: of the last question; -1 before the first.
+        cell: the chip that remembers the host's game; None where nothing is remembered.
     """
 
     episode: int = -1
     decision: int = -1
+    cell: Cell | None = field(default=None, repr=False, compare=False)
     _values: Integers = field(default_factory=lambda: np.zeros(0, np.int64), init=False)
 
-    def hear(self, question: Decide | Change, entry: FrameInput) -> bool:
+    def hear(self, question: Question, entry: FrameInput) -> bool:
         """Take a whole frame, or changes, whose places are checked.
 
         Args:
@@ -51,6 +54,12 @@ class Told:
         self.episode, self.decision = question.episode, question.decision
         return True
 
+    def close(self) -> None:
+        """Release the chip that is kept for the host, which is gone; safe to call twice."""
+        cell, self.cell = self.cell, None
+        if cell is not None:
+            cell.close()
+
     def frame(self, entry: FrameInput) -> NDArray[Any] | None:
         """Return the values as a batch of one frame; None where they are none."""
         frame = self._values.astype(entry.dtype)
@@ -61,14 +70,14 @@ class Told:
         return self._values.reshape(1, *shape)
 
 
-def check_question(question: Decide | Change, shape: tuple[int, ...]) -> None:
+def check_question(question: Question, shape: tuple[int, ...]) -> None:
     """Refuse a frame, or changes, that do not fit a network's input.
 
     Raises:
         BadRequestError: what is wrong, in one line.
     """
     size = int(np.prod(shape))
-    if isinstance(question, Decide):
+    if not isinstance(question, Change):
         if len(question.frame) != size:
             raise BadRequestError(
                 f"a frame of {len(question.frame)} bytes; this network takes {shape}, {size} bytes"

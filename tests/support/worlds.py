@@ -9,6 +9,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 from gymnasium import spaces
+from gymnasium.envs.classic_control import CartPoleEnv
 
 from mtspark.core.environments import Environment, Task, world_task
 
@@ -122,3 +123,31 @@ def register_locks() -> None:
     """Give both locks names; a test removes them again."""
     for name, lock in (("Lock-v0", Lock), ("LaterLock-v0", LaterLock)):
         gymnasium.register(name, lock, disable_env_checker=True)
+
+
+HIDDEN = "HiddenCartPole-v0"
+"""Name of :class:`HiddenCartPole`."""
+SEEN = [0, 2]
+"""Of CartPole: where the cart and the pole are, not how fast."""
+
+
+class HiddenCartPole(CartPoleEnv):
+    """CartPole without its velocities: one frame does not tell where the pole falls."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        high = self.observation_space.high[SEEN]
+        self.observation_space = spaces.Box(-high, high, dtype=np.float32)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        seen, about = super().reset(seed=seed, options=options)
+        return seen[SEEN], about
+
+    def step(self, action: Any) -> Any:
+        seen, *rest = super().step(action)
+        return (seen[SEEN], *rest)
+
+
+def register_hidden() -> None:
+    """Give :class:`HiddenCartPole` a name; a test removes it again."""
+    gymnasium.register(HIDDEN, HiddenCartPole, max_episode_steps=500)

@@ -11,8 +11,6 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
-from gymnasium import spaces
-from gymnasium.envs.classic_control import CartPoleEnv
 
 import mtspark
 from mtspark.core.errors import BadNetworkError, BadRequestError
@@ -27,33 +25,13 @@ from mtspark.train.networks import ConvSize, MTSparkNetwork, NetworkConfig, Netw
 from mtspark.train.rl.pqn import PqnTrainer
 from mtspark.train.runs import Run, RunCallback, Update
 from mtspark.workflows.evaluate.bundle import pair_of_rows
-from tests.support.worlds import cartpole
-
-SEEN = [0, 2]
-"""Of CartPole: where the cart and the pole are, not how fast."""
-NAME = "HiddenCartPole-v0"
-
-
-class HiddenCartPole(CartPoleEnv):
-    """CartPole without its velocities: one frame does not tell where the pole falls."""
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
-        high = self.observation_space.high[SEEN]
-        self.observation_space = spaces.Box(-high, high, dtype=np.float32)
-
-    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
-        seen, about = super().reset(seed=seed, options=options)
-        return seen[SEEN], about
-
-    def step(self, action: Any) -> Any:
-        seen, *rest = super().step(action)
-        return (seen[SEEN], *rest)
+from tests.support.worlds import HIDDEN as NAME
+from tests.support.worlds import cartpole, register_hidden
 
 
 @pytest.fixture(autouse=True)
 def hidden() -> Iterator[None]:
-    gymnasium.register(NAME, HiddenCartPole, max_episode_steps=500)
+    register_hidden()
     yield
     gymnasium.registry.pop(NAME)
 
@@ -181,8 +159,16 @@ def test_it_is_exported_and_plays_as_it_does_in_torch(agent: Agent, tmp_path: Pa
     (_, on_chip), _ = pair_of_rows(load_bundle(folder), "CartPole-v1", 0.0, 0, 3, 20)
     assert on_chip.action_agreement > 0.9
     assert deployed.diff(against="engine", decisions=20).to_json()["equal"]
+    looped = deployed.hil("CartPole-v1", **options).to_json()["points"][0]
+    for ours, theirs in zip(looped["episodes"], first.episodes, strict=True):
+        assert (ours["return"], ours["decisions"]) == (theirs.score, theirs.decisions)
+        assert ours["states_lost"] == 0
+    modelled = deployed.hil("CartPole-v1", **options, chip="loihi2")
+    assert modelled.modelled is not None
+    assert modelled.modelled.waiting_return == first.episodes[0].score
     for refused in (
-        lambda: deployed.hil("CartPole-v1", max_decisions=2),
+        lambda: deployed.hil("CartPole-v1", max_decisions=2, overlap=True),
+        lambda: deployed.hil("CartPole-v1", max_decisions=2, backend="lava-stock"),
         lambda: deployed.explain("CartPole-v1", decisions=5),
         lambda: deployed.diff(against="torch", decisions=5),
         lambda: deployed.run(np.zeros((3, 1, 4, 1), np.int8)),

@@ -11,7 +11,7 @@ from mtspark.cli._console import console
 from mtspark.cli.show.runs import print_drawn, print_ends
 from mtspark.cli.show.verdict import print_estimate, print_verdict
 from mtspark.core.digits import decimals, percent
-from mtspark.sim.hil import DIFFERING, REFRESH
+from mtspark.sim.hil import DIFFERING, REFRESH, STATES_LOST
 
 if TYPE_CHECKING:
     from mtspark.workflows.hil import HilResult, ModelledTimes
@@ -40,12 +40,24 @@ def print_hil(
             f"without having been told to, the chip went away {losses} x: this result will not "
             "repeat exactly"
         )
+    _print_states_lost([point.to_json() for point in result.points])
     if picture is not None:
         console.print(f"wrote {picture}", soft_wrap=True)
     if details or len(result.points) > 1:
         _print_points(result.to_json())
     if details:
         print_estimate()
+
+
+def _print_states_lost(points: list[dict[str, Any]]) -> None:
+    """Say how often a chip forgot what its agent had seen, where it did."""
+    lost = [episode.get(STATES_LOST, 0) for point in points for episode in point["episodes"]]
+    if any(lost):
+        games = f"{sum(map(bool, lost)):,} of {len(lost):,} games"
+        console.print(
+            f"the chip lost what it remembered of a game {sum(lost):,} x, in {games}; the agent "
+            "went on from rest"
+        )
 
 
 def _print_modelled(modelled: ModelledTimes) -> None:

@@ -9,7 +9,7 @@ from mtspark.core.chip_network.encoding import Encoder
 from mtspark.core.chip_network.network import ChipNetwork, Connection
 from mtspark.core.errors import BadNetworkError, BadRequestError
 
-PLAY = "run, eval and report play whole episodes"
+PLAY = "run, eval, hil and report play whole episodes"
 """What can be done with a stateful network instead of asking it for decisions alone."""
 
 

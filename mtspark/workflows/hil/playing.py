@@ -49,6 +49,10 @@ class Chips:
             BackendFailedError: no chip, or one that knows another network or other tasks.
         """
         faults = {kind: setting.loop.faults.rate(kind) for kind in CHIP_KINDS}
+        if self._bundle.network.stateful:
+            # One that remembers has to hold from the start what lost changes leave of a frame.
+            lost = FaultKind.LOST_CHANGES
+            faults[lost] = float(setting.loop.faults.rate(lost) > 0)
         if self._chip is None or faults != self._faults:
             self.close()
             connect = self._request.connect

@@ -16,8 +16,8 @@ from mtspark.sim.hil import (
     Point,
     Setting,
     StoredPoint,
-    check_answers_alone,
     check_sender,
+    check_state,
     game_protocol,
     stored_points,
 )
@@ -61,7 +61,7 @@ def hil(
     game_protocol(bundle.network, request.task, request.loop.sticky)
     task = bundle.network.tasks[bundle.network.task_index(request.task)]
     check_sampling(task, request.loop.sampling)
-    check_answers_alone(bundle.network)
+    _check_state(bundle, request)
     for setting in request.settings(request.loop):
         check_sender(bundle.network.input.encoder, setting.loop.refresh_every, setting.loop.faults)
     stored = _stored(bundle, request, into)
@@ -109,6 +109,16 @@ def _played(
     if into is not None and not left:
         write_json(into, result.to_json())
     return result
+
+
+def _check_state(bundle: Bundle, request: HilRequest) -> None:
+    """Refuse what cannot hold the state of a bundle's network between two decisions.
+
+    Raises:
+        BadRequestError: which.
+    """
+    backend = None if request.connect is not None else request.backend
+    check_state(bundle.network, backend=backend, overlap=request.loop.timing.overlap)
 
 
 def _stored(bundle: Bundle, request: HilRequest, into: AnyPath | None) -> list[StoredPoint]:

@@ -393,7 +393,8 @@ def test_a_served_chip_keeps_a_frame_for_each_host_and_asks_for_it_when_it_is_ne
         old = peer.ask(encode(Hello(3), version=1))
         assert (old["kind"], old["id"], old["version"]) == ("refused", 3, 2)
         assert old["reason"] == (
-            "the peer speaks version 1 of mtspark-hil, this side 2; use the same mtspark on both"
+            "the peer speaks version 1 of mtspark-hil, this side 2 and 3; use the same "
+            "mtspark on both"
         )
         peer.socket.close()
         server.kill()
