@@ -37,13 +37,14 @@ def _print_agent(bundle: Bundle, fidelity: Fidelity) -> None:
     for column in ("layer", "neurons", "weights", "exponent", "worst current", "worst membrane"):
         table.add_column(column, justify="left" if column == "layer" else "right")
     rooms = {room.population: room for room in fidelity.headroom}
-    for population, link in zip(network.populations, network.connections, strict=True):
+    for population in network.populations:
         room = rooms[population.name]
+        links = [link for link in network.connections if link.target == population.name]
         table.add_row(
             population.name,
             str(population.size),
-            str(link.weights.size),
-            str(link.exponent),
+            str(sum(link.weights.size for link in links)),
+            ", ".join(str(link.exponent) for link in links),
             percent(room.current, 0),
             percent(room.membrane, 0),
         )
