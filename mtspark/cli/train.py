@@ -20,8 +20,9 @@ def train_command(
     recipe: Annotated[
         str,
         typer.Argument(
-            help="A TOML file or a shipped recipe: cartpole, lunarlander, pendulum, halfcheetah, "
-            "halfcheetah-pair (Gymnasium); mt10 (Meta-World); doorkey, doorkey-ppo (MiniGrid); "
+            help="A TOML file or a shipped recipe: cartpole, cartpole-hidden (memory), "
+            "lunarlander, pendulum, halfcheetah, halfcheetah-pair, halfcheetah-goals (Gymnasium); "
+            "mt10 (Meta-World); doorkey, doorkey-ppo (MiniGrid); "
             "pong, pong-waiting, pong-dqn, breakout-teacher, realtime-teacher, three-games, "
             "three-games-waiting, three-games-taught, three-games-pathways, dendrites (Atari); "
             "images (MNIST and CIFAR-10); ablation (a grid of networks on images)."
@@ -94,9 +95,9 @@ def train_command(
     With magnitude, pruning.scope=actor leaves the target network whole; where cuts make the
     learned values unstable.
 
-    Several tasks: the recipes three-games, halfcheetah-pair (HalfCheetah forward and backward) and
-    mt10 (Meta-World's ten tasks of a robot arm). How a network is told which one it plays, --set
-    task_context=VALUE:
+    Several tasks: the recipes three-games, halfcheetah-pair (HalfCheetah forward and backward),
+    halfcheetah-goals (those, jump and five speeds) and mt10 (Meta-World's ten tasks of a robot
+    arm). How a network is told which one it plays, --set task_context=VALUE:
 
     dendrites: thresholds of each task; one_hot: a flag in what it sees; both.
 

@@ -13,14 +13,15 @@ import pytest
 import torch
 
 import mtspark
+from mtspark.cli import main as cli
 from mtspark.core.errors import BadNetworkError, BadRequestError
 from mtspark.deploy.bundle import load_bundle
 from mtspark.sim.backends import ReferenceChip
 from mtspark.sim.engine import EngineChip
 from mtspark.sim.play import play
 from mtspark.train.backend import TorchBackend
-from mtspark.train.checkpoint import Agent
-from mtspark.train.config import TrainConfig, config_of, read_recipe
+from mtspark.train.checkpoint import Agent, save_agent
+from mtspark.train.config import TrainConfig, config_of, config_to_json, read_recipe
 from mtspark.train.networks import ConvSize, MTSparkNetwork, NetworkConfig, NetworkTrace
 from mtspark.train.rl.pqn import PqnTrainer
 from mtspark.train.runs import Run, RunCallback, Update
@@ -34,6 +35,9 @@ def hidden() -> Iterator[None]:
     register_hidden()
     yield
     gymnasium.registry.pop(NAME)
+
+
+SHIPPED = Path(__file__).parents[2] / "examples" / "agents" / "cartpole-hidden"
 
 
 STATE = {"time_steps": 1, "stateful": True, "recurrent": True}
@@ -193,6 +197,24 @@ def test_its_graph_says_that_state_survives(agent: Agent, tmp_path: Path) -> Non
         assert same.delay == link.delay
 
 
+@pytest.mark.slow
+def test_the_command_shows_both_connections_of_a_layer(
+    agent: Agent,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    save_agent(agent, tmp_path / "agent.pt")
+    given = ["export", tmp_path / "agent.pt", "--stateful", "-o", tmp_path / "agent.deploy"]
+    monkeypatch.setattr("sys.argv", ["mtspark", *map(str, given)])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert not end.value.code
+    (row,) = (line for line in capsys.readouterr().out.splitlines() if "hidden" in line)
+    # Of 4 numbers and of 12 neurons, into 12.
+    assert [cell.strip() for cell in row.split("│")][2:4] == ["12", str(12 * 4 + 12 * 12)]
+
+
 @pytest.mark.parametrize(
     "options",
     [
@@ -297,3 +319,33 @@ def test_it_learns_what_one_frame_does_not_tell(tmp_path: Path) -> None:
     # Measured: 172 and 49.
     assert best["none"] < 70 < 110 < best["memory"]
     assert played.run.mean_return > 70
+
+
+def test_the_shipped_agent_is_what_its_recipe_trains() -> None:
+    agent = mtspark.load_agent(SHIPPED / "cartpole-hidden.pt")
+    wanted = config_to_json(config_of(read_recipe("cartpole-hidden")))
+    assert agent.training["config"] == wanted
+    assert agent.network.config.stateful
+    (task,) = agent.tasks
+    assert task.environment is not None
+    assert (task.game, task.environment.found.size) == ("CartPole-v1", 2)
+
+
+@pytest.mark.slow
+def test_the_shipped_agent_remembers_on_the_chip() -> None:
+    """Its card's games again; and at rest before each decision it drops the pole."""
+    card = json.loads((SHIPPED / "card.json").read_text())
+    chip = mtspark.export(SHIPPED / "cartpole-hidden.pt")
+    scores = [one.score for one in chip.play(episodes=30).run.episodes]
+    on_chip = card["tasks"][0]["scores"][1]
+    assert on_chip["backend"] == "engine"
+    assert np.mean(scores) == pytest.approx(on_chip["value"])
+    assert np.mean(scores) > 300
+
+    class Forgets(EngineChip):
+        def decide(self, frames: Any, task: int, *, trace: bool = False) -> Any:
+            self.start(len(frames))
+            return super().decide(frames, task, trace=trace)
+
+    forgot = play(Forgets(chip.network), chip.network, "cartpole-hidden", episodes=5, seed=0)
+    assert forgot.mean_return < 60
