@@ -23,7 +23,7 @@ from mtspark.deploy.quantise.network import quantise
 from mtspark.sim.engine.chip import EngineChip
 from mtspark.sim.explain import EffectChip, ExplainedNetwork
 from mtspark.workflows.diff.frames import task_frames
-from mtspark.workflows.explain.inputs import float_side
+from mtspark.workflows.whole import float_side
 
 BATCH = 25
 

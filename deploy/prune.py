@@ -6,7 +6,8 @@ decision's steps since it was set to rest (:func:`largest_membranes`). It is unh
 synapse to a neuron that is kept. Both are repeated until nothing more is found.
 
 In layers that a convolution joins, whole channels are removed: the neurons of a channel share
-their weights. The frame keeps its shape.
+their weights, and those that stay with it keep what they hear. The frame keeps its shape. A layer
+of which nothing is left keeps one neuron, or channel, that is off, without synapses and bias.
 """
 
 from __future__ import annotations
@@ -18,7 +19,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mtspark.core.arithmetic import CURRENT_LIMIT, STATE_SHIFT, decay, saturate_membrane, shift
+from mtspark.core.arithmetic import (
+    CURRENT_LIMIT,
+    STATE_SHIFT,
+    THRESHOLD_LIMIT,
+    decay,
+    saturate_membrane,
+    shift,
+)
 from mtspark.core.arrays import Integers
 from mtspark.core.chip_network import (
     INPUT,
@@ -30,7 +38,6 @@ from mtspark.core.chip_network import (
     check_network,
     fan_out,
 )
-from mtspark.core.errors import BadRequestError
 from mtspark.core.float_network import convolve
 from mtspark.core.geometry import conv_geometry
 
@@ -105,8 +112,9 @@ class Pruned:
 
     Attributes:
         network: what is left.
-        kept: of each population, (neurons,) True where a neuron is still there; the others of
-            what is left have these places, in order.
+        kept: of each population, (neurons,) True where a neuron is still there; those of
+            what is left have these places, in order. Of a population whose one neuron or channel
+            is off, all are False.
         report: what was removed.
     """
 
@@ -115,29 +123,11 @@ class Pruned:
     report: Pruning
 
 
-def check_whole(network: ChipNetwork, comparison: str) -> None:
-    """Refuse a network from which neurons were removed, for what compares all of them.
-
-    Args:
-        network: of a bundle.
-        comparison: says in the error what compares, and with what.
-
-    Raises:
-        BadRequestError: neurons were removed.
-    """
-    if PRUNED in network.provenance:
-        raise BadRequestError(
-            f"{network.name}: {network.provenance[PRUNED]} were removed (--prune), and "
-            f"{comparison} has all of them; export without --prune and compare that bundle, whose "
-            "spikes are proven to be the same"
-        )
-
-
 def prune_network(network: ChipNetwork) -> Pruned:
     """Remove neurons that no input makes fire or that nobody hears, and their synapses.
 
-    Every kept neuron spikes in the same steps as before, for every input and task, and the readout
-    has the same membranes. A population keeps at least one neuron, or channel; channels of grouped
+    Every kept neuron has the same spikes and membranes as before, for every input and task.
+    A population keeps at least one neuron, or channel, that may be off; channels of grouped
     convolutions all stay.
 
     Raises:
@@ -149,25 +139,17 @@ def prune_network(network: ChipNetwork) -> Pruned:
     )
     fires = _may_fire(network)
     needed = _needed(network, fires)
-    kept = {}
-    for population in network.populations:
-        name = population.name
-        alive = (fires[name] & needed[name]).reshape(population.shape)
-        if name == network.readout.population or _grouped(network, name):
-            alive = np.ones(population.shape, bool)
-        elif _by_channel(network, population):
-            channels: Flags = np.asarray(alive.reshape(len(alive), -1).any(1))
-            channels[0] |= not channels.any()
-            alive = np.broadcast_to(channels.reshape(-1, 1, 1), population.shape)
-        elif not alive.any():
-            alive = alive.copy()
-            alive.reshape(-1)[0] = True
-        kept[name] = alive.reshape(-1)
+    kept = {one.name: _stays(network, one, fires, needed) for one in network.populations}
+    places = {name: flags if flags.any() else _first(network, name) for name, flags in kept.items()}
+    off = frozenset(name for name, flags in kept.items() if not flags.any())
     left = replace(
         network,
-        populations=tuple(_kept_part(one, kept[one.name], network) for one in network.populations),
+        populations=tuple(
+            _kept_part(one, places[one.name], network, off=one.name in off)
+            for one in network.populations
+        ),
         connections=tuple(
-            _kept_synapses(link, network, kept, fires) for link in network.connections
+            _kept_synapses(link, network, places, fires, off) for link in network.connections
         ),
     )
     check_network(left)
@@ -272,12 +254,34 @@ def _needed(network: ChipNetwork, fires: Mapping[str, Flags]) -> dict[str, Flags
     while True:
         before = {name: flags.copy() for name, flags in needed.items()}
         for link in network.connections:
-            hears = needed[link.target]
-            if link.target != network.readout.population:
-                hears = hears & fires[link.target]
+            hears = _stays(network, network.population(link.target), fires, needed)
             needed[link.source] |= _heard(link, network, hears)
         if all(np.array_equal(before[name], needed[name]) for name in needed):
             return needed
+
+
+def _stays(
+    network: ChipNetwork,
+    population: Population,
+    fires: Mapping[str, Flags],
+    needed: Mapping[str, Flags],
+) -> Flags:
+    """Neurons of a population that stay: those that matter, and what they share a channel with."""
+    name = population.name
+    if name == network.readout.population or _grouped(network, name):
+        return np.ones(population.size, bool)
+    alive = fires[name] & needed[name]
+    if not _by_channel(network, population):
+        return alive
+    channels: Flags = np.asarray(alive.reshape(population.shape[0], -1).any(1))
+    return np.repeat(channels, population.size // len(channels))
+
+
+def _first(network: ChipNetwork, name: str) -> Flags:
+    """The one neuron, or channel, of a population that stands for nothing."""
+    population = network.population(name)
+    size = population.size // population.shape[0] if _by_channel(network, population) else 1
+    return np.arange(population.size) < size
 
 
 def _heard(link: Connection, network: ChipNetwork, hears: Flags) -> Flags:
@@ -310,9 +314,11 @@ def _grouped(network: ChipNetwork, name: str) -> bool:
     )
 
 
-def _kept_part(population: Population, kept: Flags, network: ChipNetwork) -> Population:
+def _kept_part(
+    population: Population, kept: Flags, network: ChipNetwork, *, off: bool
+) -> Population:
     shape: tuple[int, ...] = (int(kept.sum()),)
-    if kept.all():
+    if kept.all() and not off:
         return population
     if _by_channel(network, population):
         shape = (int(kept.reshape(population.shape[0], -1)[:, 0].sum()), *population.shape[1:])
@@ -323,20 +329,34 @@ def _kept_part(population: Population, kept: Flags, network: ChipNetwork) -> Pop
         return values.reshape(-1)[kept].reshape(shape)
 
     rows = population.thresholds.reshape(len(population.thresholds), -1)
-    return replace(
+    left = replace(
         population,
         shape=shape,
         current_decay=part(population.current_decay),
         membrane_decay=part(population.membrane_decay),
-        thresholds=rows[:, kept].reshape(-1, *shape),
+        thresholds=np.ascontiguousarray(rows[:, kept]).reshape(-1, *shape),
         bias_mantissa=part(population.bias_mantissa),
+    )
+    if not off:
+        return left
+    return replace(
+        left,
+        thresholds=np.full_like(left.thresholds, THRESHOLD_LIMIT),
+        bias_mantissa=np.zeros_like(left.bias_mantissa),
     )
 
 
 def _kept_synapses(
-    link: Connection, network: ChipNetwork, kept: Mapping[str, Flags], fires: Mapping[str, Flags]
+    link: Connection,
+    network: ChipNetwork,
+    kept: Mapping[str, Flags],
+    fires: Mapping[str, Flags],
+    off: frozenset[str],
 ) -> Connection:
+    """The synapses of what stays; none where one end is off."""
     weights = link.weights
+    if off & {link.source, link.target}:
+        weights = np.zeros_like(weights)
     if link.kind is ConnectionKind.CONV:
         rows = kept[link.target].reshape(len(weights), -1)[:, 0]
         weights = weights[rows]
@@ -372,7 +392,7 @@ def _report(
             PrunedPopulation(
                 population.name,
                 population.size,
-                int(kept[population.name].sum()),
+                left.population(population.name).size,
                 int(silent.sum()),
                 int(unheard.sum()),
             )

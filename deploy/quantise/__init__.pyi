@@ -21,3 +21,4 @@ from .network import quantise_exactly as quantise_exactly
 from .options import Quantisation as Quantisation
 from .options import QuantiseOptions as QuantiseOptions
 from .options import options_of as options_of
+from .options import quantisation_of as quantisation_of

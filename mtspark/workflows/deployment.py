@@ -133,7 +133,7 @@ class Deployment:
         """
         if self._export is not None and self._export.float_network is not None:
             return self._export.float_network
-        from mtspark.workflows.explain import float_side
+        from mtspark.workflows.whole import float_side
 
         return float_side(self.bundle)[0]
 

@@ -1,6 +1,7 @@
 """Comparison of two backends on the same frames.
 
-:mod:`.agreement` counts what is equal; :mod:`.divergence` describes the first difference.
+:mod:`.agreement` counts what is equal; :mod:`.divergence` describes the first difference;
+:mod:`.places` puts the neurons of a pruned network back where they stood.
 """
 
 import lazy_loader

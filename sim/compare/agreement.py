@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mtspark.core.arrays import Booleans
 from mtspark.core.backend import Activity, ChipTrace, Decider, greedy_actions
 from mtspark.core.chip_network import INPUT
 from mtspark.core.environments import ActionBox, boxed_actions, same_actions
@@ -166,6 +167,7 @@ class Comparison:
         layers: Sequence[str] | Mapping[str, str] | None = None,
         *,
         first_steps: Mapping[str, int] | None = None,
+        only: Mapping[str, Booleans] | None = None,
     ) -> None:
         """Compare every spike of a batch, and every membrane that both sides have.
 
@@ -179,6 +181,8 @@ class Comparison:
                 all of `expected` where None.
             first_steps: by population, steps of the decision before the first one of the arrays,
                 where these hold a part of it. They change which step is reported, not the order.
+            only: by population, (neurons,) True where a neuron is compared; all where None, and
+                of populations that it does not name.
 
         Raises:
             ValueError: a layer has other steps, decisions or neurons on the other side.
@@ -196,9 +200,9 @@ class Comparison:
                 kinds.insert(0, (MEMBRANE, expected.membranes[name], got.membranes[theirs]))
             for order, (quantity, one, other) in enumerate(kinds):
                 other = _like(one, other, name, axes=2)
-                unequal = one != other
+                unequal, compared = _unequal(one, other, _flags(only, name))
                 different = int(unequal.sum())
-                sums.compared += one.size
+                sums.compared += compared
                 sums.different += different
                 if different and self.first is None:
                     start = 0 if first_steps is None else first_steps[name]
@@ -213,7 +217,12 @@ class Comparison:
             self.first = min(differences, key=lambda entry: entry[0])[1]
 
     def add_activity(
-        self, expected: Activity, got: Activity, layers: Sequence[str] | None = None
+        self,
+        expected: Activity,
+        got: Activity,
+        layers: Sequence[str] | None = None,
+        *,
+        only: Mapping[str, Booleans] | None = None,
     ) -> None:
         """Compare the spike counts of every neuron in its window, for a batch of decisions.
 
@@ -222,6 +231,7 @@ class Comparison:
         Args:
             expected, got: as backends give them.
             layers: names to compare, input side first; all of `got` but the input where None.
+            only: as for :meth:`add_trace`.
 
         Raises:
             ValueError: a layer has other decisions or neurons on the other side.
@@ -233,11 +243,12 @@ class Comparison:
             sums = self._layers.setdefault(name, _LayerSums(spike_distance=0))
             one = expected.window[name]
             other = _like(one, got.window[name], name, axes=1)
-            unequal = one != other
+            unequal, compared = _unequal(one, other, _flags(only, name))
             batch = len(one)
-            sums.compared += one.size
+            sums.compared += compared
             sums.different += int(unequal.sum())
-            sums.spike_distance = (sums.spike_distance or 0) + int(np.abs(one - other).sum())
+            distance = int(np.abs(one - other)[unequal].sum())
+            sums.spike_distance = (sums.spike_distance or 0) + distance
             if first is None and unequal.any():
                 first = first_in_counts(one, other, unequal, name, decision=self.decisions)
         self.decisions += batch
@@ -305,6 +316,7 @@ def compare_traces(
     row: int,
     other_row: int | None = None,
     *,
+    only: Mapping[str, Booleans] | None = None,
     progress: ProgressCallback = no_progress,
 ) -> Agreement:
     """Compare every spike and membrane of two chips, one decision after the other.
@@ -314,6 +326,7 @@ def compare_traces(
         frames: uint8 (decisions, *input shape), or (decisions, T, *input shape) of a series.
         row: of the task.
         other_row: of the task for `got`; the same where None.
+        only: as for :meth:`Comparison.add_trace`.
         progress: receives the decisions compared so far.
     """
     comparison = Comparison()
@@ -324,7 +337,7 @@ def compare_traces(
         two = got.decide(frame[None], row if other_row is None else other_row, trace=True).trace
         assert one is not None
         assert two is not None
-        comparison.add_trace(one, two)
+        comparison.add_trace(one, two, only=only)
     progress(Progress(stage, len(frames), len(frames), "decisions"))
     return comparison.result()
 
@@ -338,7 +351,7 @@ def compare_activity(
     *,
     box: ActionBox | None = None,
     batch: int = BATCH,
-    pruned: bool = False,
+    only: Mapping[str, Booleans] | None = None,
     progress: ProgressCallback = no_progress,
 ) -> Agreement:
     """Compare actions and spike counts of two backends, of which one may be a float network.
@@ -350,7 +363,7 @@ def compare_activity(
         legal_actions: of the task; all where empty.
         box: of a task that takes numbers.
         batch: decisions that are asked for at once.
-        pruned: one of the two lacks neurons; only layers of equal size are compared.
+        only: as for :meth:`Comparison.add_trace`.
         progress: receives the decisions compared so far.
     """
     comparison = Comparison()
@@ -360,15 +373,7 @@ def compare_activity(
         part = frames[start : start + batch]
         one, two = expected.decide(part, row), got.decide(part, row)
         comparison.add_values(one.values, two.values, legal_actions, box)
-        layers = None
-        if pruned:
-            ours, theirs = one.activity.window, two.activity.window
-            layers = [
-                name
-                for name in theirs
-                if name != INPUT and ours[name][0].size == theirs[name][0].size
-            ]
-        comparison.add_activity(one.activity, two.activity, layers)
+        comparison.add_activity(one.activity, two.activity, only=only)
     progress(Progress(stage, len(frames), len(frames), "decisions"))
     return comparison.result()
 
@@ -390,3 +395,18 @@ def _like(one: NDArray[Any], other: NDArray[Any], name: str, *, axes: int) -> ND
     if one.shape[:axes] != other.shape[:axes] or one.size != other.size:
         raise ValueError(f"{name}: shapes {one.shape} and {other.shape}")
     return other.reshape(one.shape)
+
+
+def _flags(only: Mapping[str, Booleans] | None, name: str) -> Booleans | None:
+    return None if only is None else only.get(name)
+
+
+def _unequal(
+    one: NDArray[Any], other: NDArray[Any], flags: Booleans | None
+) -> tuple[NDArray[np.bool_], int]:
+    """Return where two arrays (..., *shape of `flags`) differ, and how many values count."""
+    unequal = one != other
+    if flags is None:
+        return unequal, one.size
+    ahead = one.size // flags.size
+    return (unequal.reshape(ahead, -1) & flags).reshape(one.shape), ahead * int(flags.sum())

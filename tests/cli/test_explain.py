@@ -16,8 +16,8 @@ from mtspark.core.float_network.simulator import run_float
 from mtspark.deploy.bundle import load_bundle
 from mtspark.workflows.explain.effects import without_value_stream
 from mtspark.workflows.explain.explanation import explain
-from mtspark.workflows.explain.inputs import float_side
 from mtspark.workflows.explain.result import EffectRow, EffectTable, Explanation, stored_rows
+from mtspark.workflows.whole import float_side
 
 
 def test_the_effect_that_costs_most_is_named_first() -> None:

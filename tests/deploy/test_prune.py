@@ -22,6 +22,7 @@ from tests.support.networks import (
     frames_for,
     network,
     population,
+    thinned,
     varied_networks,
 )
 
@@ -116,7 +117,13 @@ def test_channels_go_whole_and_an_empty_layer_keeps_one() -> None:
     )
     pruned = prune_network(net)
     # Both hidden neurons are silent or unheard, so nothing is heard before them.
-    assert pruned.kept["hidden"].tolist() == [True, False]
+    assert not pruned.kept["hidden"].any()
+    assert not pruned.kept["conv"].any()
+    # One neuron and one channel of each are left, which are off and have no synapses.
+    assert [one.shape for one in pruned.network.populations] == [(1, 2, 2), (1,), (2,)]
+    assert not any(link.weights.any() for link in pruned.network.connections)
+    assert pruned.network.population("hidden").thresholds.tolist() == [[OFF]]
+    assert [one.kept for one in pruned.report.populations] == [4, 1, 2]
     heard = replace(net.connections[2], weights=np.array([[64, 0], [64, 0]]))
     pruned = prune_network(replace(net, connections=(*net.connections[:2], heard)))
     assert pruned.network.population("conv").shape == (1, 2, 2)
@@ -126,7 +133,10 @@ def test_channels_go_whole_and_an_empty_layer_keeps_one() -> None:
 
 
 def same_spikes(net: ChipNetwork, pruned: Pruned, seed: int) -> None:
-    """Two decisions, one after the other, of every task, on the reference and the engine."""
+    """Two decisions, one after the other, of every task, on the reference and the engine.
+
+    Every spike and membrane of a neuron that stays, against the network that has all of them.
+    """
     for row in range(len(net.tasks)):
         chips = ReferenceChip(net), ReferenceChip(pruned.network), EngineChip(pruned.network)
         for number in range(2):
@@ -137,19 +147,57 @@ def same_spikes(net: ChipNetwork, pruned: Pruned, seed: int) -> None:
                 assert other.trace is not None
                 np.testing.assert_array_equal(whole.values, other.values)
                 for name, kept in pruned.kept.items():
-                    before = whole.trace.spikes[name]
-                    flat = before.reshape(*before.shape[:2], -1)
-                    after = other.trace.spikes[name]
-                    np.testing.assert_array_equal(
-                        flat[:, :, kept], after.reshape(*after.shape[:2], -1)
-                    )
+                    logs = [
+                        (trace.spikes[name], trace.membranes[name])
+                        for trace in (whole.trace, other.trace)
+                    ]
+                    for before, after in zip(*logs, strict=True):
+                        flat = before.reshape(*before.shape[:2], -1)[:, :, kept]
+                        if kept.any():
+                            np.testing.assert_array_equal(flat, after.reshape(flat.shape))
+                        else:
+                            assert not after.any()
 
 
-@given(varied_networks(), st.integers(0, 99))
-def test_no_spike_that_stays_changes(net: ChipNetwork, seed: int) -> None:
+@given(varied_networks(), st.integers(0, 99), st.booleans())
+def test_no_spike_that_stays_changes(net: ChipNetwork, seed: int, thin: bool) -> None:
+    net = thinned(net, seed) if thin else net
     same_spikes(net, prune_network(net), seed)
 
 
-@given(frame_networks(), st.integers(0, 99))
-def test_no_spike_changes_with_frames_that_are_held(net: ChipNetwork, seed: int) -> None:
+@given(frame_networks(), st.integers(0, 99), st.booleans())
+def test_no_spike_changes_with_frames_that_are_held(
+    net: ChipNetwork, seed: int, thin: bool
+) -> None:
+    net = thinned(net, seed) if thin else net
     same_spikes(net, prune_network(net), seed)
+
+
+def test_what_stays_with_its_channel_keeps_what_it_hears() -> None:
+    """A strided kernel reaches one place of a channel; the other place is heard by nobody.
+
+    It stays, since channels go whole. Neurons that it alone hears stay, too: else its spikes
+    would change. A whole branch that ends in a channel without weight goes.
+    """
+    into = np.zeros((4, 3), np.int64)
+    into[0, 0], into[1, 1], into[2, 2], into[3, 2] = 64, 64, 64, 64
+    net = network(
+        (3,),
+        [
+            population("first", [[50, 50, 50]]),
+            population("image", np.full((1, 2, 1, 2), 50)),
+            population("conv", np.full((1, 1, 1, 1), 50)),
+            population("out", [[OFF]], membrane_decay=0),
+        ],
+        [
+            dense(INPUT, "first", np.eye(3) * 64),
+            dense("first", "image", into),
+            conv("image", "conv", [[[[64]], [[0]]]], stride=(1, 2)),
+            dense("conv", "out", [[2]]),
+        ],
+    )
+    pruned = prune_network(net)
+    assert pruned.kept["image"].tolist() == [True, True, False, False]
+    assert pruned.kept["first"].tolist() == [True, True, False]
+    for seed in range(5):
+        same_spikes(net, pruned, seed)

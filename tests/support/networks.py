@@ -261,6 +261,28 @@ def frame_networks(draw: st.DrawFn) -> ChipNetwork:
     return replace(net, input=given)
 
 
+def thinned(net: ChipNetwork, seed: int) -> ChipNetwork:
+    """The network with neurons that are off, and synapses, rows, columns and layers without weight.
+
+    Off in one task or in all; sometimes a whole layer, or all that it hears or sends.
+    """
+    generator = np.random.default_rng(seed)
+    populations, links = [], []
+    for one in net.populations:
+        share = generator.choice([0.0, 0.3, 0.7, 1.0])
+        off = (generator.random(one.thresholds.shape) < share) & (
+            one.name != net.readout.population
+        )
+        populations.append(replace(one, thresholds=np.where(off, 131_071, one.thresholds)))
+    for link in net.connections:
+        weights, share = link.weights.copy(), generator.choice([0.0, 0.5, 0.9, 1.0])
+        weights[generator.random(weights.shape) < share] = 0
+        weights[generator.random(len(weights)) < share / 2] = 0
+        weights[:, generator.random(weights.shape[1]) < share / 2] = 0
+        links.append(replace(link, weights=weights))
+    return replace(net, populations=tuple(populations), connections=tuple(links))
+
+
 def frames_for(net: ChipNetwork, batch: int, seed: int) -> np.ndarray:
     """Frames (or series) that differ within a batch: random, one empty, one full."""
     generator = np.random.default_rng(seed)

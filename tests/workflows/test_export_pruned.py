@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,10 @@ import torch
 
 from mtspark.convert.nir.agent import agent_to_nir
 from mtspark.core.chip_network import ConnectionKind
-from mtspark.core.errors import BadNetworkError, BadRequestError
-from mtspark.deploy.bundle import load_bundle
+from mtspark.core.errors import BadFileError, BadNetworkError, BadRequestError
+from mtspark.deploy.bundle import Bundle, load_bundle
+from mtspark.deploy.lava.shim import installed_lava
+from mtspark.sim.backends.lava.backend import LavaBackend
 from mtspark.sim.backends.reference import ReferenceChip
 from mtspark.sim.engine.chip import EngineChip
 from mtspark.train.checkpoint.agent import Agent, load_agent, save_agent
@@ -23,10 +26,13 @@ from mtspark.train.checkpoint.union import side_by_side
 from mtspark.train.networks.network import NetworkTrace
 from mtspark.train.networks.variants import why_not_deployable
 from mtspark.workflows.diff import diff
+from mtspark.workflows.diff.twin import compare_with_twin, twin_of
 from mtspark.workflows.explain import explain
+from mtspark.workflows.export.comparing import compare_graphs
 from mtspark.workflows.export.fidelity import fidelity_of
-from mtspark.workflows.export.pipeline import export_to
-from mtspark.workflows.export.request import ExportRequest, check_options
+from mtspark.workflows.export.pipeline import STEPS, export_to, run_steps, write_export
+from mtspark.workflows.export.request import ExportRequest, Source, check_options
+from mtspark.workflows.whole import whole_network
 
 MakeAgent = Callable[..., Agent]
 
@@ -63,6 +69,13 @@ def with_random_paths(agent: Agent, share: float = 0.3) -> Agent:
         for name in network.layer_names:
             network.layer(name).standardise.gain.mul_(4)
     return agent
+
+
+def exported(folder: Path, **options: Any) -> Bundle:
+    """A bundle by all steps of an export but the comparison with torch, which plays games."""
+    request = ExportRequest(**options)
+    steps = [one for one in STEPS[Source.AGENT] if one.work is not compare_graphs]
+    return write_export(run_steps(request, steps=steps), folder)
 
 
 def frames_of(agent: Agent, count: int = 12) -> np.ndarray:
@@ -218,17 +231,82 @@ def test_a_union_goes_to_the_chip_pruned_and_each_task_gives_the_values_of_its_o
 
 
 @pytest.mark.slow
-def test_what_compares_all_neurons_says_why_it_cannot(
+@pytest.mark.parametrize("options", [{"side_by_side": True}, {"task": "breakout", "palette": 3}])
+def test_what_has_all_neurons_is_compared_with_those_that_are_left(
+    pathways: Agent, tmp_path: Path, read_here: None, options: dict[str, Any]
+) -> None:
+    whole = exported(tmp_path / "whole", source=pathways, **options)
+    formats = ("onnx",)
+    bundle = exported(tmp_path / "pruned", source=pathways, prune=True, formats=formats, **options)
+    removed = {
+        one.name: whole.network.population(one.name).size - one.size
+        for one in bundle.network.populations
+    }
+    removed = {name: count for name, count in removed.items() if count}
+    assert removed["hidden"] > 0
+    task, steps = bundle.network.tasks[-1].name, bundle.network.time_steps
+    left = sum(one.size for one in bundle.network.populations)
+    twin = diff(bundle, "twin", task, decisions=4)
+    assert twin.removed == removed
+    # Spikes and membranes of every neuron that is left; a palette is no part of the twin.
+    assert twin.agreement.compared == 4 * steps * left * 2
+    assert twin.equal or "palette" in options
+    beside = diff(bundle, whole.folder, task, decisions=4)
+    assert beside.equal
+    assert beside.removed == diff(whole, bundle.folder, task, decisions=4).removed == removed
+    torch_side = diff(bundle, "torch", task, decisions=4)
+    firing = left - bundle.network.population("head").size
+    assert torch_side.agreement.compared == 4 * firing
+    assert torch_side.agreement.action_agreement == 1.0 or "palette" in options
+    for name in (f"graph.{task}.nir", "agent.pt", "agent.step.onnx"):
+        file = diff(bundle, bundle.folder / name, task, decisions=4)
+        assert file.agreement.compared == 4 * steps * firing
+        assert file.removed == removed
+    assert diff(bundle, bundle.folder / "network.onnx", task, decisions=4).equal
+    assert not diff(bundle, "engine", task, decisions=4).removed
+
+
+@pytest.mark.slow
+def test_a_neuron_that_differs_has_the_number_that_it_had(
     pathways: Agent, tmp_path: Path, read_here: None
 ) -> None:
-    request = ExportRequest(source=pathways, task=pathways.tasks[0].name, prune=True)
-    bundle = export_to(request, tmp_path / "pruned").bundle
-    for refused in (lambda: diff(bundle, "twin"), lambda: explain(bundle)):
-        with pytest.raises(BadRequestError, match="export without --prune"):
-            refused()
-    # Torch's actions and its layers that lost no neuron are still compared.
-    assert diff(bundle, "torch", decisions=5).agreement.compared > 0
-    assert diff(bundle, "engine", decisions=5).agreement.equal
+    bundle = exported(tmp_path / "pruned", source=pathways, task="pong", prune=True)
+    _, places = whole_network(bundle)
+    kept = np.flatnonzero(places.kept["hidden"])
+    assert not places.kept["hidden"][3]
+    hidden = bundle.network.population("hidden")
+    # The last neuron that is left has another threshold, so it is the only one that may differ.
+    thresholds = hidden.thresholds.copy()
+    thresholds[0, -1] = 0
+    populations = tuple(
+        replace(one, thresholds=thresholds) if one.name == "hidden" else one
+        for one in bundle.network.populations
+    )
+    changed = replace(bundle.network, populations=populations)
+    frames = frames_of(pathways, 10)
+    twin = twin_of(bundle, places)
+    assert compare_with_twin(twin, bundle.network, frames, 0, places=places).equal
+    first = compare_with_twin(twin, changed, frames, 0, places=places).first
+    assert first is not None
+    assert (first.layer, first.neuron) == ("hidden", (int(kept[-1]),))
+    assert kept[-1] > len(kept) - 1
+    with pytest.raises(BadFileError, match="another network than the pruned one"):
+        whole_network(replace(bundle, network=changed))
+
+
+@pytest.mark.slow
+def test_a_pruned_bundle_is_explained_as_the_network_before(
+    pathways: Agent, tmp_path: Path, read_here: None
+) -> None:
+    tables = []
+    for prune in (False, True):
+        folder = tmp_path / str(prune)
+        bundle = exported(folder, source=pathways, side_by_side=True, prune=prune)
+        result = explain(bundle, decisions=6, weight_bits=[8, 3], by_layer=True)
+        assert result.network_sha256 == bundle.network_hash
+        tables.append((result.tables, result.differences))
+    assert tables[0] == tables[1]
+    assert result.removed == result.to_json()["removed"] == diff(bundle, "twin").removed
 
 
 def test_tasks_with_synapses_of_their_own_are_refused_with_what_helps(
@@ -262,3 +340,54 @@ def test_a_dense_agent_may_be_pruned_for_all_its_tasks(
             ReferenceChip(net).decide(frames, row) for net in (export.plain_network, export.network)
         )
         np.testing.assert_array_equal(one.values, other.values)
+
+
+@pytest.mark.third_party
+@pytest.mark.skipif(
+    installed_lava() is None, reason="lava-nc is missing: run `mtspark install-lava`"
+)
+@pytest.mark.parametrize(
+    ("options", "stock"),
+    [({"task": "pong"}, False), ({"side_by_side": True}, False), ({}, False), ({}, True)],
+)
+def test_lava_gives_every_spike_and_membrane_of_the_masked_network(
+    pathways: Agent,
+    make_agent: MakeAgent,
+    tmp_path: Path,
+    read_here: None,
+    options: dict[str, Any],
+    stock: bool,
+) -> None:
+    agent = pathways
+    if not options:
+        # Dense, two tasks by thresholds; a channel and neurons that no input makes fire.
+        agent = make_agent(hidden=24)
+        with torch.no_grad():
+            for layer, dead in ((agent.network.layer("conv1"), 1), (agent.network.hidden, [2, 7])):
+                layer.standardise.gain[dead] = 0.0
+                layer.synapses.bias[dead] = 0.1
+    options = {**options, "encoder": "every-step" if stock else "changes"}
+    masked = exported(tmp_path / "masked", source=agent, **options).network
+    bundle = exported(tmp_path / "pruned", source=agent, prune=True, **options)
+    kept = whole_network(bundle)[1].kept
+    assert sum(int((~flags).sum()) for flags in kept.values()) > 0
+    rows = [0] * 3 if len(masked.tasks) == 1 else [0, 0, 1, 0, 1]
+    spikes = 0
+    for own in [[0] * 3, [1] * 3] if stock and len(masked.tasks) > 1 else [rows]:
+        frames, reference = frames_of(agent, len(own)), ReferenceChip(masked)
+        with LavaBackend(bundle.network, stock=stock, task=own[0], trace=True) as lava:
+            for frame, row in zip(frames, own, strict=True):
+                before = reference.decide(frame[None], row, trace=True)
+                after = lava.decide(frame[None], row, trace=True)
+                np.testing.assert_array_equal(before.values, after.values)
+                assert before.trace is not None
+                assert after.trace is not None
+                for name, flags in kept.items():
+                    for log, small in (
+                        (before.trace.spikes[name], after.trace.spikes[name]),
+                        (before.trace.membranes[name], after.trace.membranes[name]),
+                    ):
+                        flat = log.reshape(*log.shape[:2], -1)[:, :, flags]
+                        np.testing.assert_array_equal(flat, small.reshape(flat.shape))
+                    spikes += int(after.trace.spikes[name].sum())
+    assert spikes > 100

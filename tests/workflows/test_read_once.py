@@ -26,10 +26,10 @@ from mtspark.workflows.deployment import Deployment
 from mtspark.workflows.diff.twin import twin_of
 from mtspark.workflows.evaluate.bundle import EvaluationRequest, evaluate_bundle
 from mtspark.workflows.evaluate.checkpoint import evaluate_checkpoint
-from mtspark.workflows.explain.inputs import float_side
 from mtspark.workflows.export.fidelity import fidelity_of
 from mtspark.workflows.export.pipeline import export_to
 from mtspark.workflows.export.request import ExportRequest
+from mtspark.workflows.whole import float_side
 from tests.support.networks import dense, network, population, three_neurons
 
 

@@ -56,6 +56,12 @@ def print_diff(result: DiffResult) -> None:
         )
     _print_layers(result)
     _print_read_as(result)
+    if result.removed:
+        console.print(
+            f"not compared: {sum(result.removed.values()):,} neurons that --prune removed from one "
+            "side; neurons have their numbers of before",
+            soft_wrap=True,
+        )
     first = agreement.first
     if first is not None:
         step = "" if first.step is None else f", step {first.step}"

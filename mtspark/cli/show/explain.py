@@ -31,6 +31,12 @@ def print_explanation(result: Explanation, *, details: bool) -> None:
         "float network's; effects do not add up",
         soft_wrap=True,
     )
+    if result.removed:
+        console.print(
+            f"layers count the {sum(result.removed.values()):,} neurons that --prune removed, too: "
+            "effects are those of the network before, whose answers are the same",
+            soft_wrap=True,
+        )
     for layer in result.differences:
         console.print(str(layer), soft_wrap=True, markup=False)
 

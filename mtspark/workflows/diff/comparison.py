@@ -9,15 +9,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from mtspark.core.backend import Decider
 from mtspark.core.chip_network import ChipNetwork, check_forgets
 from mtspark.core.environments import box_of
 from mtspark.core.errors import BadRequestError
 from mtspark.core.files import AnyPath
 from mtspark.core.progress import ProgressCallback, no_progress
 from mtspark.deploy.bundle import Bundle, load_bundle
-from mtspark.deploy.prune import PRUNED
 from mtspark.sim.backends import ReferenceChip
-from mtspark.sim.compare import compare_activity, compare_traces
+from mtspark.sim.compare import InPlaces, Places, compare_activity, compare_traces
 from mtspark.sim.energy import PriceCard, load_card
 from mtspark.workflows.backends import BackendName, open_backend
 from mtspark.workflows.diff.costs import EpisodeLog, costs_of
@@ -25,6 +25,7 @@ from mtspark.workflows.diff.files import RUNNERS, TWIN, diff_files
 from mtspark.workflows.diff.frames import task_frames
 from mtspark.workflows.diff.result import DiffResult
 from mtspark.workflows.diff.sides import SUFFIXES
+from mtspark.workflows.whole import places_of, shared_places
 
 DEFAULT_DECISIONS = {
     BackendName.ENGINE.value: 1000,
@@ -112,11 +113,13 @@ def _with_twin(
 
     network = bundle.network
     check_forgets(network, "the twin answers decisions alone", OTHER_SIDES)
-    twin, log = twin_of(bundle), EpisodeLog()
+    places, log = places_of(bundle), EpisodeLog()
+    twin = twin_of(bundle, places)
     frames = task_frames(network, task, decisions, seed, observe=log.observe, progress=progress)
     row = network.task_index(task)
-    agreement = compare_with_twin(twin, network, frames, row, progress=progress)
-    result = DiffResult(BackendName.REFERENCE.value, TWIN, task, seed, agreement)
+    agreement = compare_with_twin(twin, network, frames, row, places=places, progress=progress)
+    removed = {} if places is None else places.removed
+    result = DiffResult(BackendName.REFERENCE.value, TWIN, task, seed, agreement, removed=removed)
     return _priced(
         result, {BackendName.REFERENCE.value: network}, task, frames, log, card, progress
     )
@@ -140,6 +143,7 @@ def _with_backend(
     floats = backend is BackendName.TORCH
     if floats:
         check_forgets(network, "torch is compared on decisions alone", OTHER_SIDES)
+    removed: dict[str, int] = {}
     by_engine = floats or backend is BackendName.REFERENCE
     expected = BackendName.ENGINE if by_engine else BackendName.REFERENCE
     with (
@@ -150,19 +154,23 @@ def _with_backend(
         frames = task_frames(network, task, decisions, seed, observe=log.observe, progress=progress)
         if floats:
             known = network.tasks[row]
+            places = places_of(bundle)
             agreement = compare_activity(
-                one,
+                _in_places(one, places),
                 two,
                 frames,
                 row,
                 known.legal_actions,
                 box=box_of(known),
-                pruned=PRUNED in network.provenance,
+                only=None if places is None else places.kept,
                 progress=progress,
             )
+            removed = {} if places is None else places.removed
         else:
             agreement = compare_traces(one, two, frames, row, progress=progress)
-    result = DiffResult(expected.value, backend.value, task, seed, agreement, exact=not floats)
+    result = DiffResult(
+        expected.value, backend.value, task, seed, agreement, exact=not floats, removed=removed
+    )
     return _priced(result, {expected.value: network}, task, frames, log, card, progress)
 
 
@@ -175,7 +183,7 @@ def _with_bundle(
     card: PriceCard | None,
     progress: ProgressCallback,
 ) -> DiffResult:
-    """Compare two bundles whose layers are the same, both in the reference.
+    """Compare two bundles whose layers are the same but for what was pruned, in the reference.
 
     Raises:
         BadRequestError: no such bundle, or one with other layers.
@@ -184,9 +192,12 @@ def _with_bundle(
         names = ", ".join(DEFAULT_DECISIONS)
         raise BadRequestError(f"--against {against}: neither a backend ({names}) nor a bundle")
     other = load_bundle(Path(against))
+    places = shared_places(places_of(bundle), places_of(other))
     layers = [
         {population.name: population.shape for population in network.populations}
-        for network in (bundle.network, other.network)
+        if side is None
+        else side.shapes
+        for network, side in ((bundle.network, places.one), (other.network, places.other))
     ]
     takes = [
         (network.input.shape, network.steps_per_decision)
@@ -197,16 +208,22 @@ def _with_bundle(
     network, log = bundle.network, EpisodeLog()
     frames = task_frames(network, task, decisions, seed, observe=log.observe, progress=progress)
     agreement = compare_traces(
-        ReferenceChip(network),
-        ReferenceChip(other.network),
+        _in_places(ReferenceChip(network), places.one),
+        _in_places(ReferenceChip(other.network), places.other),
         frames,
         network.task_index(task),
         other.network.task_index(task),
+        only=places.only,
         progress=progress,
     )
-    result = DiffResult(str(bundle.folder), against, task, seed, agreement)
+    result = DiffResult(str(bundle.folder), against, task, seed, agreement, removed=places.removed)
     networks = {result.expected: network, against: other.network}
     return _priced(result, networks, task, frames, log, card, progress)
+
+
+def _in_places(backend: Decider, places: Places | None) -> Decider:
+    """A backend of a pruned network whose records have the shapes of the whole one."""
+    return backend if places is None else InPlaces(backend, places)
 
 
 def _priced(

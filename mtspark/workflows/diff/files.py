@@ -14,7 +14,7 @@ from mtspark.core.backend import ChipTrace
 from mtspark.core.errors import BadRequestError
 from mtspark.core.progress import Progress, ProgressCallback, no_progress
 from mtspark.deploy.bundle import Bundle
-from mtspark.sim.compare import Agreement, Comparison
+from mtspark.sim.compare import Agreement, Comparison, SharedPlaces
 from mtspark.sim.energy import PriceCard
 from mtspark.workflows.backends import BackendName
 from mtspark.workflows.diff.costs import EpisodeLog, costs_of
@@ -30,6 +30,7 @@ from mtspark.workflows.diff.sides import (
     open_side,
     shared_feed,
 )
+from mtspark.workflows.whole import shared_places
 
 TWIN = "twin"
 """The checkpoint's float network with quantised weights (:mod:`mtspark.train.quantised.twin`)."""
@@ -80,7 +81,7 @@ def diff_files(
         log = EpisodeLog()
         frames = _frames(one, other, feed, count, row, seed, log, progress)
         stage = f"{name} against {against}"
-        agreement = _compare(one, other, frames, feed, (row, other_row), stage, progress)
+        agreement, places = _compare(one, other, frames, feed, (row, other_row), stage, progress)
         sides = {
             side.name: (side.network, fitted(frames, feed, side), at)
             for side, at in ((one, row), (other, other_row))
@@ -97,6 +98,7 @@ def diff_files(
             read_as={side.name: side.notes for side in (one, other) if side.notes},
             costs=costs_of(sides, log.numbers, card, progress=progress),
             unit="decision" if log.numbers else "sample",
+            removed=places.removed,
         )
 
 
@@ -159,8 +161,8 @@ def _compare(
     rows: tuple[int, int],
     stage: str,
     progress: ProgressCallback,
-) -> Agreement:
-    comparison = Comparison()
+) -> tuple[Agreement, SharedPlaces]:
+    comparison, places = Comparison(), SharedPlaces()
     # Netx starts a process for every batch.
     batch = len(frames) if other.name == NETX else BATCH
     if any(isinstance(side, ChipSide) and side.network.stateful for side in (one, other)):
@@ -177,9 +179,23 @@ def _compare(
         part = frames[start : start + batch]
         expected = one.run(fitted(part, feed, one), feed, rows[0])
         got = other.run(fitted(part, feed, other), feed, rows[1])
-        comparison.add_trace(expected, got, _pairs(one, other, expected, got))
+        if not start:
+            places = _places(one, other, expected, got)
+        expected = expected if places.one is None else places.one.spread(expected)
+        got = got if places.other is None else places.other.spread(got)
+        pairs = _pairs(one, other, expected, got)
+        comparison.add_trace(expected, got, pairs, only=places.only)
     progress(Progress(stage, len(frames), len(frames), "decisions"))
-    return comparison.result()
+    return comparison.result(), places
+
+
+def _places(one: Side, other: Side, expected: ChipTrace, got: ChipTrace) -> SharedPlaces:
+    """Say in which places sides are compared: in their own where they have the same neurons."""
+    if one.places is None or other.places is None:
+        sizes = [{name: log[0, 0].size for name, log in t.spikes.items()} for t in (expected, got)]
+        if all(sizes[0][name] == sizes[1].get(name, sizes[0][name]) for name in sizes[0]):
+            return SharedPlaces()
+    return shared_places(one.places, other.places)
 
 
 def _pairs(one: Side, other: Side, expected: ChipTrace, got: ChipTrace) -> dict[str, str]:

@@ -28,6 +28,8 @@ class DiffResult:
         costs: of a mean decision, by the chip networks among the sides; empty where nothing was
             priced.
         unit: what is answered: a decision of a game, or a sample.
+        removed: by population, neurons that ``--prune`` removed from one side and the other has;
+            they are not compared, and neurons have their places of before.
     """
 
     expected: str
@@ -39,12 +41,17 @@ class DiffResult:
     read_as: dict[str, str] | None = None
     costs: Mapping[str, Cost] = field(default_factory=dict)
     unit: str = "decision"
+    removed: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def sentences(self) -> tuple[str, str]:
         """Whether the two agree, and what a decision costs."""
         cost = costs_sentence(self.costs, self.unit) if self.costs else NO_NETWORK
-        return f"{self._agreement()}.", cost
+        left_out = ""
+        if self.removed:
+            count = sum(self.removed.values())
+            left_out = f"; {count:,} neurons that --prune removed from one side are not compared"
+        return f"{self._agreement()}{left_out}.", cost
 
     def _agreement(self) -> str:
         found = self.agreement
@@ -92,7 +99,7 @@ class DiffResult:
         elif self.agreement.action_agreement is not None:
             data["action_agreement"] = self.agreement.action_agreement
             data["layers"] = self.agreement.layers_to_json()
-        return data
+        return {**data, **({"removed": dict(self.removed)} if self.removed else {})}
 
 
 def _place(first: Divergence | None) -> str:

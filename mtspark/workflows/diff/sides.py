@@ -7,6 +7,7 @@ begin with the same step.
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -21,7 +22,9 @@ from mtspark.core.float_network import run_float
 from mtspark.core.version import is_version
 from mtspark.deploy.bundle import Bundle, load_bundle
 from mtspark.sim.backends import ReferenceChip
+from mtspark.sim.compare import Places
 from mtspark.workflows.diff.frames import Feed, feed_of
+from mtspark.workflows.whole import places_of
 
 if TYPE_CHECKING:
     from mtspark.core.float_network import FloatNetwork
@@ -43,6 +46,7 @@ class Side(Protocol):
         feed: what it takes; None where it takes what the other side does.
         integer: whether membranes are integers of the chip.
         notes: how an ambiguous file was read; empty where there was nothing to choose.
+        places: of the neurons of a pruned bundle in its network before; None of other sides.
     """
 
     name: str
@@ -50,6 +54,11 @@ class Side(Protocol):
     feed: Feed | None
     integer: bool
     notes: str
+
+    @property
+    def places(self) -> Places | None:
+        """As above; looked up when it is first asked for, which takes seconds."""
+        ...
 
     def run(self, frames: NDArray[np.uint8], feed: Feed, row: int) -> ChipTrace:
         """Return what every spiking layer did, input side first.
@@ -73,6 +82,7 @@ class _Plain:
     """A side that holds nothing to release and had nothing to choose."""
 
     notes = ""
+    places: Places | None = None
 
     def close(self) -> None:
         """Nothing to release."""
@@ -85,15 +95,23 @@ class ChipSide:
         name: shown to the user.
         network: what the backend runs.
         backend: closed with this side.
+        bundle: of the network, where it is of one.
     """
 
     integer = True
     notes = ""
 
-    def __init__(self, name: str, network: ChipNetwork, backend: Decider) -> None:
-        self.name, self.network, self._backend = name, network, backend
+    def __init__(
+        self, name: str, network: ChipNetwork, backend: Decider, bundle: Bundle | None = None
+    ) -> None:
+        self.name, self.network, self._backend, self._bundle = name, network, backend, bundle
         self.tasks = tuple(task.name for task in network.tasks)
         self.feed: Feed | None = feed_of(network)
+
+    @cached_property
+    def places(self) -> Places | None:
+        """Where the neurons of a pruned bundle stood before."""
+        return None if self._bundle is None else places_of(self._bundle)
 
     def run(self, frames: NDArray[np.uint8], feed: Feed, row: int) -> ChipTrace:
         """Run whole decisions and cut out each population's window."""
@@ -273,11 +291,10 @@ def open_side(source: Bundle | str) -> Side:
         MtsparkError: it cannot be read as what it is.
     """
     if isinstance(source, Bundle):
-        return ChipSide(str(source.folder), source.network, ReferenceChip(source.network))
+        return _bundle_side(str(source.folder), source)
     path = Path(source)
     if path.is_dir():
-        network = load_bundle(path).network
-        return ChipSide(source, network, ReferenceChip(network))
+        return _bundle_side(source, load_bundle(path))
     if path.suffix == ".net":
         from mtspark.convert.netx import import_netx
 
@@ -292,6 +309,10 @@ def open_side(source: Bundle | str) -> Side:
     raise BadRequestError(
         f"{source}: no bundle, and no file that ends in {', '.join(SUFFIXES)}; give one of these"
     )
+
+
+def _bundle_side(name: str, bundle: Bundle) -> ChipSide:
+    return ChipSide(name, bundle.network, ReferenceChip(bundle.network), bundle)
 
 
 def _open_onnx(path: Path) -> Side:

@@ -12,10 +12,9 @@ from mtspark.core.chip_network import ChipNetwork
 from mtspark.core.errors import BadRequestError
 from mtspark.core.progress import Progress, ProgressCallback, no_progress
 from mtspark.deploy.bundle import AGENT, Bundle
-from mtspark.deploy.prune import check_whole
 from mtspark.deploy.quantise import options_of
 from mtspark.sim.backends import ReferenceChip
-from mtspark.sim.compare import Agreement, Comparison
+from mtspark.sim.compare import Agreement, Comparison, Places
 from mtspark.workflows.diff.sides import in_windows
 
 if TYPE_CHECKING:
@@ -31,6 +30,7 @@ def compare_with_twin(
     frames: NDArray[np.uint8],
     row: int,
     *,
+    places: Places | None = None,
     progress: ProgressCallback = no_progress,
 ) -> Agreement:
     """Compare every spike and membrane of the twin with the reference.
@@ -42,6 +42,7 @@ def compare_with_twin(
         network: that the reference runs.
         frames: uint8 (decisions, *input shape).
         row: of the task.
+        places: of the network's neurons among those of the twin; None: it has all of them.
         progress: receives the decisions compared so far.
     """
     import torch
@@ -64,17 +65,28 @@ def compare_with_twin(
             twin(torch.from_numpy(batch), rows, trace, integers=integers)
             expected = reference.decide(batch, row, trace=True).trace
             assert expected is not None
+            if places is not None:
+                expected = places.spread(expected)
             got = ChipTrace(
                 {name: trace.spikes[name].numpy() > 0 for name in windows},
                 {name: trace.membranes[name].long().numpy() for name in windows},
             )
-            comparison.add_trace(in_windows(expected, windows), got, first_steps=first_steps)
+            comparison.add_trace(
+                in_windows(expected, windows),
+                got,
+                first_steps=first_steps,
+                only=None if places is None else places.kept,
+            )
     progress(Progress(stage, len(frames), len(frames), "decisions"))
     return comparison.result()
 
 
-def twin_of(bundle: Bundle) -> Twin:
+def twin_of(bundle: Bundle, places: Places | None = None) -> Twin:
     """Build the twin of a bundle's checkpoint, rounded as the bundle was.
+
+    Args:
+        bundle: of the checkpoint.
+        places: of the neurons of a pruned bundle; its twin has all of them.
 
     Raises:
         BadRequestError: no checkpoint in the bundle, or a network whose layers are not the
@@ -87,7 +99,6 @@ def twin_of(bundle: Bundle) -> Twin:
         raise BadRequestError(
             f"{bundle.folder}: holds no checkpoint ({AGENT}), so it has no twin; export it from one"
         )
-    check_whole(bundle.network, "the twin of its checkpoint")
     quantised = options_of(bundle)
     options = TwinOptions(
         weight_bits=quantised.weight_bits,
@@ -97,6 +108,8 @@ def twin_of(bundle: Bundle) -> Twin:
     )
     twin = Twin(load_agent(bundle.folder / AGENT, content=bundle.content(AGENT)).network, options)
     expected = {population.name: population.shape for population in bundle.network.populations}
+    if places is not None:
+        expected = dict(places.shapes)
     shapes = {**twin.network.layer_shapes, "head": (twin.network.config.actions,)}
     if expected != shapes:
         raise BadRequestError(

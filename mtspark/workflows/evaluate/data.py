@@ -99,7 +99,7 @@ class DataEvaluation(PricedSamples):
 
 def float_network_of(bundle: Bundle) -> FloatNetwork | None:
     """Return the network that a bundle was made of; None, and a warning, where it is not there."""
-    from mtspark.workflows.explain import float_side
+    from mtspark.workflows.whole import float_side
 
     try:
         return float_side(bundle)[0]

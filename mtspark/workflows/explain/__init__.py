@@ -1,9 +1,8 @@
 """Causes of the lost agreement between a float network and its chip network.
 
-Read `explanation` first: it takes a bundle and returns a table of rows, one an effect. `inputs`
-rebuilds the float network of a bundle, `effects` switches each effect of the integers on alone,
-`differences` tells lost ties and lost signs from rounding,
-`result` holds the rows and resumes a run that was stopped.
+Read `explanation` first: it takes a bundle and returns a table of rows, one an effect.
+`effects` switches each effect of the integers on alone, `differences` tells lost ties and lost
+signs from rounding, `result` holds the rows and resumes a run that was stopped.
 """
 
 import lazy_loader

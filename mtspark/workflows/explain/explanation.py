@@ -7,21 +7,18 @@ from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
-from mtspark.core.chip_network import ChipNetwork, check_forgets
+from mtspark.core.chip_network import check_forgets
 from mtspark.core.environments import box_of
 from mtspark.core.files import AnyPath, write_json
-from mtspark.core.float_network import FloatNetwork
 from mtspark.core.progress import ProgressCallback, begin, no_progress
 from mtspark.deploy.bundle import Bundle, load_bundle
-from mtspark.deploy.prune import check_whole
-from mtspark.deploy.quantise import QuantiseOptions, quantise
 from mtspark.sim.energy import DEFAULT_CARD, load_card
 from mtspark.sim.verdict import Costing
 from mtspark.workflows.diff import count_frames, recorded_frames
 from mtspark.workflows.explain.differences import first_differences
 from mtspark.workflows.explain.effects import explain_rows
-from mtspark.workflows.explain.inputs import float_side
 from mtspark.workflows.explain.result import EffectRow, EffectTable, Explanation, stored_rows
+from mtspark.workflows.whole import float_side, is_pruned, quantised_again, whole_network
 
 
 def explain(
@@ -39,6 +36,9 @@ def explain(
     progress: ProgressCallback = no_progress,
 ) -> Explanation:
     """Switch each effect of the integers on alone, and compare with the float network.
+
+    A pruned bundle is explained by its network before ``--prune``, of which no spike that stays and
+    no answer is another one; what a decision costs is that of the bundle.
 
     Args:
         bundle: made by ``mtspark export``, or its folder.
@@ -63,11 +63,14 @@ def explain(
     if not isinstance(bundle, Bundle):
         bundle = load_bundle(Path(bundle))
     chip, prices = bundle.network, load_card(card)
-    check_whole(chip, "the float network that it is explained by")
     check_forgets(chip, "effects are compared on decisions alone")
     task = chip.tasks[0].name if task is None else chip.task_name(task)
     begin(progress, f"{chip.name}: reading the float network", "nir")
     network, options = float_side(bundle)
+    whole, removed = chip, dict[str, int]()
+    if is_pruned(bundle):
+        whole, places = whole_network(bundle)
+        removed = places.removed
     costing = Costing(chip)
     frames = recorded_frames(
         chip, task, decisions, inputs, seed, observe=costing.observe, progress=progress
@@ -84,6 +87,7 @@ def explain(
         seed=seed,
         cost=costing.cost(prices),
         numbers=box_of(chip.tasks[chip.task_index(task)]) is not None,
+        removed=removed,
     )
     # A pipe or device gets the whole result once, from the caller.
     file = None if store is None or _is_special(Path(store)) else Path(store)
@@ -92,7 +96,7 @@ def explain(
     for bits in weight_bits or [options.weight_bits]:
         chosen = replace(options, weight_bits=bits)
         same = bits == options.weight_bits
-        quantised = chip if same else _quantised_again(network, chip, chosen)
+        quantised = whole if same else quantised_again(network, whole, chosen)
         rows: list[EffectRow] = []
         tables.append(EffectTable(bits))
         for row in explain_rows(
@@ -112,26 +116,11 @@ def explain(
             result = replace(result, tables=tuple(tables))
             if file is not None:
                 write_json(file, result.to_json())
-    differences = first_differences(network, chip, frames, chip.task_index(task))
+    differences = first_differences(network, whole, frames, chip.task_index(task))
     result = replace(result, differences=differences, complete=True)
     if file is not None:
         write_json(file, result.to_json())
     return result
-
-
-def _quantised_again(
-    network: FloatNetwork, chip: ChipNetwork, options: QuantiseOptions
-) -> ChipNetwork:
-    """Quantise the float network of a chip network with other options."""
-    return quantise(
-        network,
-        chip.tasks,
-        chip.protocol,
-        name=chip.name,
-        payload_bits=chip.input.payload_bits,
-        held=chip.input.held,
-        options=options,
-    )
 
 
 def _is_special(path: Path) -> bool:

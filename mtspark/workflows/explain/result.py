@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,8 @@ class Explanation:
         differences: how the first differences of spikes come about, by layer; of the bundle's bits.
         cost: of the mean decision on the bundle's chip network; None where nobody counted it.
         numbers: actions are numbers, which are the same within 5 % of their range.
+        removed: by population, neurons that ``--prune`` removed from the bundle; layers count them,
+            and neurons have their places of before.
     """
 
     folder: str
@@ -109,6 +112,7 @@ class Explanation:
     differences: tuple[FirstDifferences, ...] = ()
     cost: Cost | None = None
     numbers: bool = False
+    removed: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def sentences(self) -> tuple[str, str]:
@@ -151,6 +155,7 @@ class Explanation:
             "complete": self.complete,
             "tables": [table.to_json() for table in self.tables],
             **({"first_differences": found} if found else {}),
+            **({"removed": dict(self.removed)} if self.removed else {}),
         }
 
 

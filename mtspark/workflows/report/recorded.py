@@ -13,14 +13,13 @@ from mtspark.core.errors import BadFileError
 from mtspark.core.files import AnyPath
 from mtspark.core.float_network import FloatNetwork
 from mtspark.deploy.bundle import Bundle
-from mtspark.deploy.prune import PRUNED
 from mtspark.sim.energy import DEFAULT_CARD
 from mtspark.sim.recording import as_messages, rounding
 from mtspark.workflows.backends import BackendName
 from mtspark.workflows.evaluate import float_values
-from mtspark.workflows.explain import float_side
 from mtspark.workflows.report.sentences import ON_NO_CHIP
 from mtspark.workflows.run import BATCH, RecordedRun
+from mtspark.workflows.whole import float_side
 
 
 def recorded_sentences(
@@ -49,8 +48,6 @@ def recorded_sentences(
 
 
 def _float_network(bundle: Bundle) -> FloatNetwork | None:
-    if PRUNED in bundle.network.provenance:
-        return None
     try:
         return float_side(bundle)[0]
     except BadFileError:

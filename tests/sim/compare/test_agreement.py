@@ -16,6 +16,7 @@ from mtspark.sim.compare.agreement import (
     compare_traces,
 )
 from mtspark.sim.compare.divergence import Divergence
+from mtspark.sim.compare.places import Places, SharedPlaces
 from mtspark.sim.engine.chip import EngineChip
 from tests.support.networks import three_neurons
 
@@ -84,6 +85,43 @@ def test_layers_of_other_names_and_shapes_are_compared_in_order_of_their_neurons
     assert comparison.first == Divergence(0, 12, "a", (1, 2), "spike", 0, 1)
     with pytest.raises(ValueError, match="a: shapes"):
         comparison.add_trace(ChipTrace({"a": one}, {}), ChipTrace({"a": other[:1]}, {}))
+
+
+def test_neurons_of_a_pruned_side_are_compared_at_the_places_that_they_had() -> None:
+    generator = np.random.default_rng(3)
+    kept = np.array([False, True, False, True, True, False])
+    places = Places({"a": (2, 3), "off": (2,)}, {"a": kept, "off": np.zeros(2, bool)})
+    spikes = generator.random((4, 2, 2, 3)) < 0.5
+    membranes = generator.integers(-9, 9, spikes.shape)
+    rest = np.zeros((4, 2, 1))
+    small = ChipTrace(
+        {"a": spikes.reshape(4, 2, 6)[:, :, kept], "off": rest > 0},
+        {"a": membranes.reshape(4, 2, 6)[:, :, kept], "off": rest.astype(np.int64)},
+    )
+    off = generator.random((4, 2, 2)) < 0.5
+    whole = ChipTrace({"a": spikes, "off": off}, {"a": membranes, "off": off.astype(np.int64)})
+    spread = places.spread(small)
+    assert (spread.spikes["a"] == spikes * kept.reshape(2, 3)).all()
+    assert not spread.membranes["off"].any()
+    only = SharedPlaces(places, None).only
+    assert SharedPlaces(None, places).removed == {"a": 3, "off": 2}
+    equal = Comparison()
+    equal.add_trace(spread, whole, only=only)
+    assert equal.result().layers == {
+        "a": LayerAgreement(4 * 2 * 3 * 2, 0),
+        "off": LayerAgreement(0, 0),
+    }
+    # Place 4 of six is row 1, column 1.
+    membranes[2, 1, 1, 1] += 5
+    other = Comparison()
+    other.add_trace(spread, whole, only=only)
+    right = int(membranes[2, 1, 1, 1])
+    assert other.first == Divergence(1, 3, "a", (1, 1), "membrane", right - 5, right)
+    counts = Activity({"a": spikes.sum(0)}, {"a": 0 * spikes.sum(0)})
+    fewer = Activity({"a": spikes.sum(0).reshape(2, 6)[:, kept]}, {})
+    of_counts = Comparison()
+    of_counts.add_activity(places.spread_activity(fewer), counts, only=only)
+    assert of_counts.result().layers["a"] == LayerAgreement(2 * 3, 0, 0)
 
 
 def test_activity_gives_counts_distances_and_actions() -> None:

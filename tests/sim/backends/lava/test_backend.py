@@ -25,10 +25,11 @@ from mtspark.core.chip_network.network import (
 from mtspark.core.environments.protocol import GameProtocol, Task
 from mtspark.core.errors import BackendMissingError, BadNetworkError, BadRequestError
 from mtspark.deploy.lava.shim import installed_lava
+from mtspark.deploy.prune import prune_network
 from mtspark.sim.backends.lava import backend as lava_runner
 from mtspark.sim.backends.lava.backend import LavaBackend
 from mtspark.sim.backends.reference import ReferenceChip
-from tests.support.networks import frames_for, varied_networks
+from tests.support.networks import frames_for, thinned, varied_networks
 
 pytestmark = [
     pytest.mark.third_party,
@@ -177,6 +178,73 @@ def test_ours_equals_the_reference_with_resets_loops_delays_and_series(net, seed
     frames = np.stack([frames_for(net, 1, seed + number) for number in range(3)])
     tasks = [0, len(net.tasks) - 1, 0]
     assert_equal(decisions(chip, frames, tasks), decisions(ReferenceChip(net), frames, tasks))
+
+
+@given(net=varied_networks(), seed=st.integers(0, 1000))
+@settings(
+    deadline=None,
+    max_examples=8,
+    derandomize=True,
+    phases=[Phase.generate],
+    suppress_health_check=[HealthCheck.too_slow],
+)
+def test_a_pruned_network_equals_the_reference_of_the_whole_one(net, seed):
+    net = thinned(net, seed)
+    pruned = prune_network(net)
+    try:
+        chip = LavaBackend(pruned.network, trace=True)
+    except BadNetworkError as error:
+        assume("32 bits" not in str(error))
+        raise
+    frames = np.stack([frames_for(net, 1, seed + number) for number in range(3)])
+    tasks = [0, len(net.tasks) - 1, 0]
+    got = decisions(chip, frames, tasks)
+    assert_equal_where_kept(got, decisions(ReferenceChip(net), frames, tasks), pruned.kept)
+
+
+def test_stock_runs_layers_of_which_nothing_is_left():
+    """A branch that nobody hears goes, and with it all synapses on its way."""
+    hidden, out = (one_layer(exponent=0, bias=0, decay=0, threshold=9).populations[0],) * 2
+    heads = replace(out, name="head", thresholds=np.full((1, 2), THRESHOLD_LIMIT))
+    branch = replace(hidden, name="branch")
+    dense, mixed = ConnectionKind.DENSE, SignMode.MIXED
+    weights = np.array([[2, 4, -2, 0], [6, -4, 8, 2]])
+    net = replace(
+        one_layer(exponent=0, bias=0, decay=0, threshold=9),
+        populations=(replace(hidden, name="hidden"), branch, heads),
+        connections=(
+            Connection("a", INPUT, "hidden", dense, weights, mixed),
+            Connection("b", INPUT, "branch", dense, weights, mixed),
+            Connection("c", "hidden", "head", dense, weights[:, :2], mixed),
+            Connection("d", "branch", "head", dense, np.zeros((2, 2), np.int64), mixed),
+        ),
+        readout=Readout("head", np.ones(2)),
+    )
+    pruned = prune_network(net)
+    assert not pruned.kept["branch"].any()
+    assert not any(link.weights.any() for link in pruned.network.connections[1::2])
+    frames = np.random.default_rng(0).integers(0, 256, (2, 1, 4), dtype=np.uint8)
+    wanted = decisions(ReferenceChip(net), frames, [0, 0])
+    assert wanted[0].trace.spikes["hidden"].any()
+    for stock in (False, True):
+        chip = LavaBackend(pruned.network, stock=stock, task=0, trace=True)
+        assert_equal_where_kept(decisions(chip, frames, [0, 0]), wanted, pruned.kept)
+
+
+def assert_equal_where_kept(got: list[Decision], wanted: list[Decision], kept) -> None:
+    for mine, whole in zip(got, wanted, strict=True):
+        assert np.array_equal(mine.values, whole.values)
+        pairs = [
+            (mine.trace.spikes, whole.trace.spikes),
+            (mine.trace.membranes, whole.trace.membranes),
+        ]
+        for small, before in pairs:
+            for name, flags in kept.items():
+                flat = before[name].reshape(*before[name].shape[:2], -1)[:, :, flags]
+                if flags.any():
+                    assert np.array_equal(small[name].reshape(flat.shape), flat), name
+                else:
+                    assert not small[name].any()
 
 
 def series_of(net):
