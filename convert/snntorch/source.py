@@ -1,4 +1,4 @@
-"""Build a module from the user's own source, ``file.py:factory``, and load its weights.
+"""Get a module from the user's own source, ``file.py:name``, and load its weights.
 
 The source is run as any Python program, so it must be the user's own. Weights may come from
 elsewhere: they are read as tensors only, in a limited process.
@@ -19,7 +19,7 @@ from torch import nn
 from mtspark.convert.snntorch.recorder import construction_lines
 from mtspark.convert.snntorch.weights import load_weights
 from mtspark.core.errors import BadFileError, BadRequestError, one_line
-from mtspark.core.files import AnyPath
+from mtspark.core.files import AnyPath, names_in
 
 
 @dataclass(frozen=True)
@@ -38,38 +38,50 @@ class BuiltModule:
 
 
 def build_module(text: str, weights: AnyPath | None = None) -> BuiltModule:
-    """Run a factory and load weights into the module that it returns.
+    """Take a module from a file, or call what makes it there, and load weights into it.
 
     Args:
-        text: ``file.py:factory``; the factory takes no arguments and returns an nn.Module.
+        text: ``file.py:name`` of an nn.Module, or of a function or class that takes no arguments
+            and gives one.
         weights: file of a state_dict, alone or in a checkpoint, by torch.save or safetensors;
-            None: the factory's own weights.
+            None: the module's own weights.
 
     Raises:
-        BadRequestError: no such factory, or it fails, or returns something else.
+        BadRequestError: nothing has that name, or it fails, or is or returns something else.
         BadFileError: the file is missing or no Python, or the weights do not fit.
     """
-    name, _, function = text.rpartition(":")
+    name, _, wanted = text.rpartition(":")
     path = Path(name)
     if not path.is_file():
         raise BadFileError(f"{path}: no such file; give file.py:factory")
-    source = _import(path)
-    factory = getattr(source, function, None)
-    if not callable(factory):
-        raise BadRequestError(f"{path}: has no function {function!r}; give file.py:factory")
     with construction_lines() as lines, _beside(path):
-        try:
-            module = factory()
-        except (Exception, SystemExit) as error:
-            raise BadRequestError(
-                f"{path}: {function}() fails: {type(error).__name__}: {one_line(error, 300)}"
-            ) from error
+        source = _import(path)
+        found = getattr(source, wanted, None)
+        module, made = found, wanted
+        if not isinstance(found, nn.Module):
+            if not callable(found):
+                raise BadRequestError(_nothing(path, wanted, source))
+            try:
+                module, made = found(), f"{wanted}()"
+            except (Exception, SystemExit) as error:
+                raise BadRequestError(
+                    f"{path}: {wanted}() fails: {type(error).__name__}: {one_line(error, 300)}"
+                ) from error
     if not isinstance(module, nn.Module):
         raise BadRequestError(
-            f"{path}: {function}() returns {type(module).__name__}, not a torch.nn.Module"
+            f"{path}: {made} returns {type(module).__name__}, not a torch.nn.Module"
         )
     notes = [] if weights is None else load_weights(module, Path(weights))
     return BuiltModule(module.eval(), lines, tuple(notes))
+
+
+def _nothing(path: Path, wanted: str, source: Any) -> str:
+    """The refusal of a name, with those that the file has."""
+    what = f"has no function {one_line(wanted, 60)!r}"
+    if hasattr(source, wanted):
+        kind = type(getattr(source, wanted)).__name__
+        what = f"{wanted} is {kind}, no torch.nn.Module, and no function that makes one"
+    return f"{path}: {what}; {names_in(path) or 'give file.py:factory'}"
 
 
 def named_object(text: str) -> Any:
@@ -87,10 +99,16 @@ def named_object(text: str) -> Any:
     if not path.is_file():
         raise BadFileError(f"{path}: no such file; give file.py:name")
     if not name:
-        raise BadRequestError(f"{path}: name what is meant in it, {path.name}:NAME")
+        there = names_in(path)
+        raise BadRequestError(
+            f"{path}: name what is meant in it, {path.name}:NAME{there and '; ' + there}"
+        )
     source = _import(path)
     if not hasattr(source, wanted):
-        raise BadRequestError(f"{path}: has nothing of the name {one_line(wanted, 60)!r}")
+        there = names_in(path)
+        raise BadRequestError(
+            f"{path}: has nothing of the name {one_line(wanted, 60)!r}{there and '; ' + there}"
+        )
     return getattr(source, wanted)
 
 

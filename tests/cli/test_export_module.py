@@ -55,6 +55,9 @@ def broken():
 
 def number():
     return 3
+
+
+net = make()
 """
 
 
@@ -96,13 +99,32 @@ def test_a_module_and_its_weights_become_a_bundle(
     assert distance <= 0.05 * float(theirs.sum())
 
 
+def test_a_module_that_the_file_has_built_needs_no_function(source: Path) -> None:
+    from mtspark.convert.snntorch.source import build_module
+
+    built, made = build_module(f"{source}:net"), build_module(f"{source}:make")
+    assert built.module is not made.module
+    assert not built.module.training
+    for ours, theirs in zip(built.module.parameters(), made.module.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+    # Its layers' lines are known, as those of a module that a function has made.
+    lines = [made.lines[id(part)] for part in made.module.modules()]
+    assert [built.lines[id(part)] for part in built.module.modules()] == lines
+    assert any("self.fc = " in line for line in lines)
+
+
 @pytest.mark.parametrize(
     ("factory", "options", "words"),
     [
         ("normed", (), "nn.LayerNorm(2))) (layer 'pool.1', LayerNorm): layer_norm is not linear"),
         ("broken", (), "broken() fails: ValueError: no data here"),
         ("number", (), "number() returns int, not a torch.nn.Module"),
-        ("missing", (), "has no function 'missing'"),
+        (
+            "missing",
+            (),
+            "has no function 'missing'; in it are Net, make, normed, broken, number and net",
+        ),
+        ("SIZE", (), "SIZE is int, no torch.nn.Module, and no function that makes one; in it"),
         ("make", ("--weights", "nowhere.pt"), "nowhere.pt: no such file"),
         ("make", ("--input-shape", "2,x"), "numbers with commas"),
         ("make", ("--input-shape", "3,10,10"), "check --input-shape"),

@@ -63,7 +63,8 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ("arguments", "words"),
     [
         ("none.nir", "none.nir: no such file"),
-        ("m.py", "name the function that makes the module, m.py:FUNCTION"),
+        ("m.py", "the module, m.py:FUNCTION, or the module itself; in it "),
+        ("no.py", "name the function that makes the module, no.py:FUNCTION, or the module itself"),
         ("m.py:", "name the function that makes the module, m.py:FUNCTION"),
         ("some.onnx", "give what it was made of"),
         ("taken", "give what it was made of"),

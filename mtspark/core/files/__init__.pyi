@@ -38,6 +38,7 @@ from .onnx.graph import Port as Port
 from .onnx.graph import save_onnx as save_onnx
 from .onnx.scan import OnnxFile as OnnxFile
 from .onnx.scan import read_onnx as read_onnx
+from .python import names_in as names_in
 from .results import LONGEST_TEXT as LONGEST_TEXT
 from .results import Bytes as Bytes
 from .results import Count as Count

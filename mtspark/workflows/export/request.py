@@ -14,7 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 from mtspark.core.errors import BadRequestError
-from mtspark.core.files import check_checkpoint_file, check_graph_file, current_policy, no_file
+from mtspark.core.files import (
+    check_checkpoint_file,
+    check_graph_file,
+    current_policy,
+    names_in,
+    no_file,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -412,7 +418,11 @@ def source_of(path: Path) -> Source:
         return Source.MODULE
     if path.suffix == ".py" or ".py:" in path.name:
         name = path.name.partition(":")[0]
-        raise BadRequestError(f"{path}: name the function that makes the module, {name}:FUNCTION")
+        there = names_in(path.with_name(name))
+        raise BadRequestError(
+            f"{path}: name the function that makes the module, {name}:FUNCTION, or the module "
+            f"itself{there and '; ' + there}"
+        )
     if path.suffix == ".onnx" or path.is_dir():
         raise BadRequestError(
             f"{path}: folders and ONNX graphs are what an export makes; give what it was made of: "
