@@ -9,12 +9,15 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from mtspark.convert.linear import Scale, is_identity, same
+from mtspark.convert.linear import LinearMap, Scale, is_identity, same
 from mtspark.convert.snntorch.calling import Recording
 from mtspark.convert.snntorch.recorder import NeuronCall
 from mtspark.convert.snntorch.values import HEAD, Form, Pooled, Series, Term
 from mtspark.core.errors import BadNetworkError
 from mtspark.core.float_network import OutputKind
+
+RESET_MEMBRANES = 3
+"""Rank of membranes that spikes reset: an answer only where nothing else is returned."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,7 @@ class Readout:
             neurons is read.
         step: that `form` belongs to.
         last_only: only the last step counts.
+        summed: the membranes of all steps are added up, or their mean is taken.
         where: the line of the source, for errors.
         notes: for the user.
     """
@@ -37,6 +41,7 @@ class Readout:
     form: Form | None = None
     step: int = 0
     last_only: bool = False
+    summed: bool = False
     where: str = "the output"
     notes: tuple[str, ...] = ()
 
@@ -94,6 +99,8 @@ def choose_readout(
             "the spikes of its last layer"
         )
     best = ranked[0]
+    if refused and wanted is None and _rank(recording, names, best) == RESET_MEMBRANES:
+        raise BadNetworkError(refused[0])
     others = sorted({readout.layer for readout in ranked} - {best.layer})
     if others and wanted is None and best.form is None:
         raise BadNetworkError(
@@ -108,7 +115,7 @@ def _rank(recording: Recording, names: list[str], readout: Readout) -> int:
         return 0
     if readout.kind is OutputKind.SPIKES:
         return 2
-    return 1 if _reset_is_none(recording, names, readout.layer) else 3
+    return 1 if _reset_is_none(recording, names, readout.layer) else RESET_MEMBRANES
 
 
 def _reset_is_none(recording: Recording, names: list[str], layer: str) -> bool:
@@ -184,7 +191,15 @@ def _readout(
             "every step (torch.stack), or a membrane that leaks"
         )
     layer = _single_layer(recording, names, last, constant)
-    if layer is not None and last[0].source.quantity == "membrane":
+    if layer is not None and single and (used != [steps - 1] or _spikes(last)):
+        _check_alike(recording, names, by_step, layer)
+    if layer is not None and not _spikes(last) and single and used != [steps - 1]:
+        mean = _is_mean(last[0].linear, steps)
+        what = "mean" if mean else "sum"
+        note = f"the {what} of the membranes of {layer!r} over all steps is read"
+        kind = OutputKind.MEAN if mean else OutputKind.MEMBRANE
+        return Readout(layer, kind, summed=True, where=last[0].where, notes=(note,))
+    if layer is not None and not _spikes(last):
         when = "each decision" if stateful else "the last step"
         note = f"the membrane of {layer!r} after {when} is read"
         return Readout(layer, OutputKind.MEMBRANE, where=last[0].where, notes=(note,))
@@ -196,6 +211,36 @@ def _readout(
     if not all(term.source.quantity == "spikes" for term in last):
         return None
     return _head(forms, by_step, used, constant, steps, stateful)
+
+
+def _spikes(terms: list[Term]) -> bool:
+    return terms[0].source.quantity != "membrane"
+
+
+def _check_alike(
+    recording: Recording, names: list[str], by_step: dict[int, list[Term]], layer: str
+) -> None:
+    """Refuse an answer in which a layer's steps have different shares, as the chip has none.
+
+    Raises:
+        BadNetworkError: a step has another share than the last, or is missing.
+    """
+    *earlier, last = by_step.values()
+    where, quantity = last[0].where, last[0].source.quantity
+    for terms in earlier:
+        alike = (
+            len(terms) == 1
+            and terms[0].source.quantity == quantity
+            and _single_layer(recording, names, terms, 0.0) == layer
+            and same(terms[0].linear, last[0].linear)
+        )
+        if not alike:
+            things = "spikes" if quantity == "spikes" else "membranes"
+            remedy = "" if quantity == "spikes" else ", or the membrane of the last one"
+            raise BadNetworkError(
+                f"{where}: the {things} of {layer!r} do not count alike in all steps of the output;"
+                f" return their sum or mean over all steps{remedy}"
+            )
 
 
 def _single_layer(
@@ -214,6 +259,10 @@ def _single_layer(
         if not (factors == factors[0]).all() or factors[0] <= 0:
             return None
     return names[recording.place(term.source.call)[0]]
+
+
+def _is_mean(linear: LinearMap, steps: int) -> bool:
+    return isinstance(linear, Scale) and bool(np.allclose(linear.factors, 1 / steps, rtol=1e-6))
 
 
 def _head(

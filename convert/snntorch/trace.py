@@ -83,12 +83,14 @@ class Traced:
         recording: of the module's own run.
         layers: population name of each of the recording's layers.
         exchanged: layers that fire before their max pool, an approximation.
+        summed: population that adds up the membranes of a layer of its name, if there is one.
     """
 
     network: FloatNetwork
     recording: Recording
     layers: tuple[str, ...]
     exchanged: tuple[Exchanged, ...] = ()
+    summed: str | None = None
 
 
 @dataclass(frozen=True)
@@ -228,11 +230,14 @@ def _network_of(
         spikes_used |= constants[layer].recurrent is not None
         silent = (
             chosen.layer == names[layer]
-            and chosen.kind is OutputKind.MEMBRANE
+            and chosen.kind is not OutputKind.SPIKES
             and constants[layer].reset is FloatReset.NONE
             and not spikes_used
         )
         target = names[layer]
+        own_constants = constants[layer]
+        if chosen.summed and chosen.layer == target:
+            own_constants = _summing(own_constants, silent, chosen)
         if recording.exchanged(layer):
             _refuse_membrane(recording, layer, chosen, target)
             swapped, pools, pooling = _exchange(
@@ -244,7 +249,7 @@ def _network_of(
             links += [_connection(swapped.unpooled, arrow) for arrow in arrows[layer]]
             continue
         population, recurrent = _population(
-            target, recording.shape(layer), constants[layer], inputs[layer][1], silent
+            target, recording.shape(layer), own_constants, inputs[layer][1], silent
         )
         populations.append(population)
         links += [_connection(target, arrow) for arrow in arrows[layer]]
@@ -264,7 +269,34 @@ def _network_of(
         notes=(recording.note, *chosen.notes, *_notes_on_pools(recording, names)),
     )
     check_float_network(network)
-    return Traced(network, recording, tuple(names), tuple(exchanged))
+    summed = chosen.layer if chosen.summed else None
+    return Traced(network, recording, tuple(names), tuple(exchanged), summed)
+
+
+def _summing(constants: NeuronConstants, silent: bool, chosen: Readout) -> NeuronConstants:
+    """Neurons whose membranes add up those of others.
+
+    A current that keeps beta of itself is the others' membrane, u[t] = beta u[t-1] + I[t], and a
+    membrane that keeps everything adds it up.
+
+    Raises:
+        BadNetworkError: spikes reset these membranes, or they have currents of their own.
+    """
+    why = None
+    if not silent:
+        why = "fires, and its spikes reset them or are used"
+    elif constants.current_keep.any():
+        why = "has a current with a decay of its own"
+    elif constants.membrane_keep.max() >= 1:
+        why = "never leaks (beta 1), of which a chip keeps no sum"
+    if why is not None:
+        raise BadNetworkError(
+            f"{chosen.where}: the membranes of {chosen.layer!r} are summed over all steps, and it "
+            f"{why}; return the sum of its spikes or the membrane of the last step, or read a "
+            'snn.Leaky with reset_mechanism="none", whose spikes go nowhere'
+        )
+    ones = np.ones(constants.membrane_keep.shape)
+    return replace(constants, current_keep=constants.membrane_keep, membrane_keep=ones)
 
 
 def _refuse_membrane(recording: Recording, layer: int, chosen: Readout, name: str) -> None:

@@ -71,6 +71,13 @@ def compare_with_recording(traced: Traced) -> list[TraceAgreement]:
             if swapped is not None:
                 drive = after_pools(swapped.pools, drive.reshape(-1, *swapped.shape))
                 drive, population = drive.reshape(steps, batch, -1), swapped.neurons
+            if name == traced.summed:
+                # Its current is the membrane that the module has.
+                population = replace(
+                    population,
+                    membrane_keep=population.current_keep,
+                    current_keep=np.zeros(population.shape),
+                )
             neurons = [call for call in calls if isinstance(call, NeuronCall)]
             result = _compare_layer(population, neurons, drive, sent[name])
             if swapped is not None:
