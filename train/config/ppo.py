@@ -27,7 +27,7 @@ class PpoConfig:
         largest_change: passes over a rollout end where the policy's divergence from the one that
             played is above 1.5 times this, in nats; 0: never.
         deviation: where actions are numbers, of a value before the tanh, at the start; it is
-            learned, the same in all states.
+            learned, the same in all states; where tasks take different numbers, in each task.
 
     Raises:
         ValueError: a number out of range.
@@ -62,12 +62,6 @@ def why_not_together(tasks: tuple[Task, ...]) -> str | None:
         others = ", ".join(name for name in boxes if name not in sizes)
         return (
             f"{', '.join(sizes)} takes numbers, {others} one of a list of actions; train an agent "
-            "for each"
-        )
-    if len(set(sizes.values())) > 1:
-        named = ", ".join(f"{name} {size}" for name, size in sizes.items())
-        return (
-            f"algorithm ppo: tasks take different numbers of a decision ({named}); train an agent "
             "for each"
         )
     return None

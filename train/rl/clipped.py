@@ -115,6 +115,24 @@ class Critic(nn.Module):
         return values.gather(1, task[:, None]).squeeze(1)
 
 
+class OwnNumbers(DiagGaussianDistribution):  # type: ignore[misc]
+    """A Gaussian of which each row uses some of the numbers; those beyond have no chance.
+
+    Attributes:
+        own: (batch, numbers) which numbers the row's task takes.
+    """
+
+    own: Tensor
+
+    def log_prob(self, actions: Tensor) -> Tensor:
+        """Logarithms of the density of the own numbers, (batch,)."""
+        return (self.distribution.log_prob(actions) * self.own).sum(1)
+
+    def entropy(self) -> Tensor:
+        """Of the own numbers, in nats, (batch,)."""
+        return (self.distribution.entropy() * self.own).sum(1)
+
+
 class ActorCritic(nn.Module):
     """What the library's gradient step asks a policy for.
 
@@ -122,23 +140,35 @@ class ActorCritic(nn.Module):
         config: of the run.
         values: evaluates the actor's network.
         network: the actor's.
-        boxed: actions are numbers, of a Gaussian whose deviation no state changes, so that the
-            chip answers with the mean alone; otherwise one of a list, by the softmax of values.
+        numbers: of each task's box: actions are of a Gaussian whose deviation no state changes, so
+            that the chip answers with the mean alone. Empty: one of a list, by the softmax of
+            values. Where tasks take different numbers, each has deviations of its own.
     """
 
+    own: Tensor | None
+
     def __init__(
-        self, config: TrainConfig, values: ActionValues, network: MTSparkNetwork, *, boxed: bool
+        self,
+        config: TrainConfig,
+        values: ActionValues,
+        network: MTSparkNetwork,
+        *,
+        numbers: tuple[int, ...],
     ) -> None:
         super().__init__()
         self._values, self.network = values, network
         self.critic = Critic(config.network, config.ppo.critic_layers)
         size = config.network.actions
-        spread = torch.full((size,), math.log(config.ppo.deviation))
-        self.log_spread = nn.Parameter(spread) if boxed else None
+        differ = len(set(numbers)) > 1
+        shape = (len(numbers), size) if differ else (size,)
+        spread = torch.full(shape, math.log(config.ppo.deviation))
+        self.log_spread = nn.Parameter(spread) if numbers else None
+        own = torch.arange(size)[None] < torch.tensor(numbers)[:, None] if differ else None
+        self.register_buffer("own", own, persistent=False)
         self.to(config.device)
-        self._distribution: Distribution = (
-            DiagGaussianDistribution(size) if boxed else CategoricalDistribution(size)
-        )
+        self._distribution: Distribution = CategoricalDistribution(size)
+        if numbers:
+            self._distribution = (OwnNumbers if differ else DiagGaussianDistribution)(size)
         of_network = {id(one) for one in network.parameters()}
         others = [one for one in self.parameters() if id(one) not in of_network]
         decay = config.plasticity.weight_decay
@@ -153,9 +183,17 @@ class ActorCritic(nn.Module):
 
     @property
     def log_deviation(self) -> Tensor | None:
-        """Of each number, within its bounds; None where actions are of a list."""
+        """Of each number, (numbers,), or of each task's, (tasks, numbers), within its bounds.
+
+        None where actions are of a list.
+        """
         own = self.log_spread
         return None if own is None else own.clamp(LOWEST_LOG, HIGHEST_LOG)
+
+    def log_deviation_of(self, task: Tensor) -> Tensor | None:
+        """Of what is drawn for each decision, to be broadcast to (batch, numbers)."""
+        known = self.log_deviation
+        return known if known is None or self.own is None else known[task]
 
     def set_training_mode(self, mode: bool) -> None:
         """As the library names it."""
@@ -166,15 +204,19 @@ class ActorCritic(nn.Module):
         values = self._values(self.network, seen.frames, seen.task)
         return values if seen.allowed is None else mask_illegal(values, seen.allowed)
 
-    def distribution(self, scores: Tensor) -> Distribution:
-        """Of the actions, by the network's values."""
-        if self.log_deviation is None:
+    def distribution(self, scores: Tensor, task: Tensor) -> Distribution:
+        """Of the actions, by the network's values for each decision and its task."""
+        known = self.log_deviation_of(task)
+        if known is None:
             return self._distribution.proba_distribution(action_logits=scores)
-        return self._distribution.proba_distribution(scores, self.log_deviation)
+        if self.own is not None:
+            assert isinstance(self._distribution, OwnNumbers)
+            self._distribution.own = self.own[task]
+        return self._distribution.proba_distribution(scores, known)
 
     def evaluate_actions(self, seen: Seen, actions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return values of the states, log chances of the actions, and entropies; (batch,) all."""
-        chances = self.distribution(self.scores(seen))
+        chances = self.distribution(self.scores(seen), seen.task)
         values = self.critic(seen.frames, seen.task)
         return values, chances.log_prob(actions), chances.entropy()
 
@@ -209,7 +251,7 @@ class Learner:
         config: of the run.
         values: evaluates the network.
         network: the actor's; it learns.
-        boxed: actions are numbers.
+        numbers: of each task's box; empty where actions are of a list.
         rate: gives the learning rate.
     """
 
@@ -219,12 +261,12 @@ class Learner:
         values: ActionValues,
         network: MTSparkNetwork,
         *,
-        boxed: bool,
+        numbers: tuple[int, ...],
         rate: Callable[[], float],
     ) -> None:
         own, size = config.ppo, config.network.actions
         self._config = config
-        self.policy = ActorCritic(config, values, network, boxed=boxed)
+        self.policy = ActorCritic(config, values, network, numbers=numbers)
         self._ppo = PPO(
             ActorCriticPolicy,
             None,
@@ -242,8 +284,9 @@ class Learner:
             device=config.device,
             _init_setup_model=False,
         )
-        numbers = spaces.Box(-np.inf, np.inf, (size,), np.float32)
-        self._ppo.action_space = numbers if boxed else spaces.Discrete(size)
+        self._numbers = numbers
+        box = spaces.Box(-np.inf, np.inf, (size,), np.float32)
+        self._ppo.action_space = box if numbers else spaces.Discrete(size)
         self._ppo.policy = self.policy
         self._ppo._setup_lr_schedule()
         self._ppo.set_logger(Logger(folder=None, output_formats=[]))
@@ -260,10 +303,15 @@ class Learner:
         }
 
     @property
-    def deviation(self) -> tuple[float, ...]:
-        """Of each number before the tanh, now; empty where actions are of a list."""
+    def deviation(self) -> tuple[tuple[float, ...], ...]:
+        """Of each task's numbers before the tanh, now; empty where actions are of a list."""
         known = self.policy.log_deviation
-        return () if known is None else tuple(known.detach().exp().tolist())
+        if known is None:
+            return ()
+        rows = known.detach().exp().expand(len(self._numbers), -1)
+        return tuple(
+            tuple(row[:count].tolist()) for row, count in zip(rows, self._numbers, strict=True)
+        )
 
     def state(self) -> dict[str, Any]:
         """Tensors of all but the actor's network and the optimizer."""

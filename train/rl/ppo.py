@@ -54,7 +54,7 @@ class PpoTrainer(Trainer):
             config,
             self.values,
             self.network,
-            boxed=self.boxes[0] is not None,
+            numbers=tuple(box.size for box in self.boxes if box is not None),
             rate=lambda: self.optimizer.param_groups[0]["lr"],
         )
         self.optimizer = self.learner.policy.optimizer
@@ -96,8 +96,8 @@ class PpoTrainer(Trainer):
                 shown = None if allowed is None else allowed.to(self.device)
                 seen.append(Seen(self.observe(), task, shown))
                 scores = policy.scores(seen[-1])
-                actions.append(self._drawn(scores))
-                chances.append(policy.distribution(scores).log_prob(actions[-1]))
+                actions.append(self._drawn(scores, task))
+                chances.append(policy.distribution(scores, task).log_prob(actions[-1]))
                 values.append(policy.critic(seen[-1].frames, task))
                 steps = self.games.step(self.active, self._played(actions[-1].cpu().numpy()))
                 rewards.append(self.games.learned_rewards(self.active, steps))
@@ -136,9 +136,9 @@ class PpoTrainer(Trainer):
         )
         return rollout, valid.size
 
-    def _drawn(self, scores: Tensor) -> Tensor:
+    def _drawn(self, scores: Tensor, task: Tensor) -> Tensor:
         """Draw the actions of all copies, on the device of the scores."""
-        known = self.learner.policy.log_deviation
+        known = self.learner.policy.log_deviation_of(task)
         if known is None:
             # The best of values with Gumbel noise has the probabilities of their softmax.
             noisy = scores.double().cpu().numpy() + self.generator.gumbel(size=scores.shape)
@@ -147,7 +147,7 @@ class PpoTrainer(Trainer):
         return scores + known.exp() * noise.to(scores.device)
 
     def _played(self, actions: AnyArray) -> AnyArray:
-        """Actions as the games take them."""
+        """Actions as the games take them; numbers beyond those of a task are 0."""
         if self.boxes[0] is None:
             return actions
         borders = np.cumsum([self.games[index].copies for index in self.active])[:-1]
@@ -155,7 +155,9 @@ class PpoTrainer(Trainer):
         for index, part in zip(self.active, np.split(actions, borders), strict=True):
             box = self.boxes[index]
             assert box is not None
-            parts.append(stretched(np.tanh(part), box))
+            taken = np.zeros_like(part)
+            taken[:, : box.size] = stretched(np.tanh(part[:, : box.size]), box)
+            parts.append(taken)
         return np.concatenate(parts)
 
     def _learned(self, rollout: Rollout) -> float:
@@ -217,7 +219,13 @@ class PpoTrainer(Trainer):
 
     def measurements(self) -> dict[str, dict[str, float | None]]:
         """Those of every trainer, and what the last passes measured."""
-        deviations = {f"value {n}": round(d, 4) for n, d in enumerate(self.learner.deviation)}
+        rows = self.learner.deviation
+        several = len({len(row) for row in rows}) > 1
+        deviations = {
+            f"value {n}{f' {task.name}' if several else ''}": round(d, 4)
+            for task, row in zip(self.tasks, rows, strict=bool(rows))
+            for n, d in enumerate(row)
+        }
         passes = {name: round(value, 6) for name, value in self._measured.items()}
         return {**super().measurements(), "ppo": {**passes, **deviations}}
 
@@ -225,7 +233,7 @@ class PpoTrainer(Trainer):
         """The agent as it is now; where it draws numbers, its tasks know their deviation."""
         made, deviation = super().agent(), self.learner.deviation
         if deviation:
-            made.tasks = tuple(with_deviation(task, deviation) for task in made.tasks)
+            made.tasks = tuple(map(with_deviation, made.tasks, deviation))
         return made
 
     def state(self) -> dict[str, Any]:
