@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,7 +15,7 @@ from mtspark.core.files import check_target
 from mtspark.sim.energy import DEFAULT_CARD
 
 if TYPE_CHECKING:
-    from mtspark.core.chip_network import ChipNetwork
+    from mtspark.core.environments import Task
 
 OF_GAMES = ("episodes", "seed", "sticky", "max_decisions")
 OF_SETS = ("images", "into")
@@ -74,7 +76,8 @@ def evaluate_command(
     """Score float network and chip on the same starts, without and with sticky actions.
 
     Every task is played greedily over full, unclipped episodes. While the chip plays, the
-    float network is asked about the same frames: the share of equal actions is printed. A task
+    float network is asked about the same frames: the share of decisions with the same action is
+    printed (of numbers: each within 5 % of its range). A task
     that is an image set is scored by the share of its test images that are named rightly; any
     network is scored so on data of your own, --data, and the mean sample is counted and priced. An
     agent that no chip can run, such as a teacher that does not spike, is scored by its own file.
@@ -119,20 +122,19 @@ def evaluate_command(
         refuse_given(context, "prices a chip, and an agent file runs on none", "card")
     with progress_bar() as progress:
         if is_agent_file:
-            result = evaluate_checkpoint(folder, request, progress=progress)
+            check = partial(_refuse_of_other_tasks, context)
+            result = evaluate_checkpoint(folder, request, check=check, progress=progress)
         else:
             bundle = load_bundle(folder)
-            _refuse_of_other_tasks(context, bundle.network, request.tasks)
+            chosen = {bundle.network.task_name(name) for name in request.tasks}
+            tasks = [one for one in bundle.network.tasks if not chosen or one.name in chosen]
+            _refuse_of_other_tasks(context, tasks)
             result = evaluate_bundle(bundle, request, into=into, progress=progress)
     print_evaluation(result, details=details)
 
 
-def _refuse_of_other_tasks(
-    context: typer.Context, network: ChipNetwork, names: tuple[str, ...]
-) -> None:
+def _refuse_of_other_tasks(context: typer.Context, tasks: Sequence[Task]) -> None:
     """Refuse options that mean nothing to the tasks that are scored."""
-    chosen = {network.task_name(name) for name in names}
-    tasks = [task for task in network.tasks if not chosen or task.name in chosen]
     if not any(task.game for task in tasks):
         refuse_given(context, "is of games, and no task is one", *OF_GAMES)
     if all(task.game for task in tasks):

@@ -38,7 +38,9 @@ def hil_command(
     ] = None,
     sample: Annotated[
         int | None,
-        typer.Option(help="Draw actions with this seed instead of taking the best."),
+        typer.Option(
+            min=0, max=2**63 - 1, help="Draw actions with this seed instead of taking the best."
+        ),
     ] = None,
     temperature: Annotated[
         float, typer.Option(help="With --sample: values are divided by it before the softmax.")
@@ -243,6 +245,8 @@ def _game_of(bundle: Bundle, task: str | None) -> str:
     """The game that was named, or the only one."""
     from mtspark.core.errors import BadRequestError
 
+    if task is None and not bundle.network.plays:
+        raise BadRequestError(f"{bundle.folder}: plays no game, and hil plays games alone")
     if task is None and len(bundle.network.tasks) == 1:
         return bundle.network.tasks[0].name
     if task is None:

@@ -39,7 +39,8 @@ def print_diff(result: DiffResult) -> None:
     actions = agreement.action_agreement
     if actions is not None:
         console.print(
-            f"{what}: [bold]{percent(actions)}[/bold] of the actions agree; spike "
+            f"{what}: [bold]{percent(actions)}[/bold] of the {result.compared_as} "
+            "agree; spike "
             f"counts of {agreement.different:,} of {agreement.compared:,} neurons differ",
             markup=True,
         )

@@ -28,13 +28,19 @@ def print_evaluation(result: Evaluation, *, details: bool) -> None:
     if not details:
         return
     if result.games:
-        _print_games(result.agent, [row.to_json() for row in result.games])
+        _print_games(result.agent, [row.to_json() for row in result.games], result.numbers)
     if result.images:
         _print_images(result.agent, [row.to_json() for row in result.images])
 
 
-def _print_games(agent: str, rows: list[dict[str, Any]]) -> None:
-    """Show returns, and how often float network and chip agree."""
+def _print_games(agent: str, rows: list[dict[str, Any]], numbers: frozenset[str]) -> None:
+    """Show returns, and how often float network and chip agree.
+
+    Args:
+        agent: its name.
+        rows: JSON values.
+        numbers: names of the tasks whose actions are numbers.
+    """
     cuts = sorted({row["max_decisions"] for row in rows if "max_decisions" in row})
     lengths = f"cut off after {' or '.join(f'{cut:,}' for cut in cuts)} decisions"
     episodes = f"episodes {lengths}" if cuts else "full episodes"
@@ -63,11 +69,20 @@ def _print_games(agent: str, rows: list[dict[str, Any]]) -> None:
     cut, limited = (sum(row.get(name, 0) for row in rows) for name in ends)
     limit = "a limit of time (frames of the protocol, or the environment's own), not by its rules"
     print_ends(played, cut, limited, limit)
+    kinds = {row["task"] in numbers for row in rows if row["decisions_compared"]}
+    same = "take the same action"
+    if kinds == {True}:
+        same = "take the same action, each number within 5 % of its range"
+    elif True in kinds:
+        same = "take the same action (numbers: each within 5 % of its range)"
+    _print_compared(rows, "decisions", same)
+
+
+def _print_compared(rows: list[dict[str, Any]], what: str, same: str) -> None:
+    """Say what the column `agree` is a share of, where something was compared."""
     compared = sum(row["decisions_compared"] or 0 for row in rows)
     if compared:
-        console.print(
-            f"agree: share of equal actions of float and chip, {compared:,} decisions in all"
-        )
+        console.print(f"agree: share of {what} in which float and chip {same}; {compared:,} in all")
 
 
 def _share(value: float | None) -> str:
@@ -93,6 +108,7 @@ def _print_images(name: str, rows: list[dict[str, Any]]) -> None:
             row["origin"],
         )
     console.print(table)
+    _print_compared(rows, "images", "give the same answer")
 
 
 def print_data_evaluation(

@@ -27,8 +27,10 @@ def print_explanation(result: Explanation, *, details: bool) -> None:
     for table in result.tables:
         console.print(_table(table, result))
     console.print(
-        "columns of layers: share of neurons whose number of spikes in a decision differs from the "
-        "float network's; effects do not add up",
+        f"same {result.answer}: share of {result.decisions:,} decisions"
+        + (", each number within 5 % of its range" if result.numbers else "")
+        + "; columns of layers: share of neurons whose number of spikes in a decision differs from "
+        "the float network's; effects do not add up",
         soft_wrap=True,
     )
     if result.removed:
@@ -46,7 +48,7 @@ def _table(part: EffectTable, result: Explanation) -> Table:
         title=f"{result.task}, {result.decisions} decisions, {part.weight_bits}-bit weights"
     )
     table.add_column("switched on alone")
-    table.add_column("same action as float", justify="right")
+    table.add_column(f"same {result.answer} as float", justify="right")
     layers = list(part.rows[0].layers)
     for layer in layers:
         table.add_column(layer, justify="right")

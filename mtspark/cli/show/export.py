@@ -8,6 +8,7 @@ from rich.table import Table
 
 from mtspark.cli._console import GONE, console, folder_is_gone
 from mtspark.core.digits import percent
+from mtspark.core.environments import compared_as
 
 if TYPE_CHECKING:
     from mtspark.deploy.bundle import Bundle
@@ -80,7 +81,8 @@ def _print_agent(bundle: Bundle, fidelity: Fidelity) -> None:
     for task, answers in fidelity.palette_tasks.items():
         changed = ", ".join(f"{name} {percent(share, 2)}" for name, share in answers.layers.items())
         console.print(
-            f"what that costs in {task}: {percent(answers.same_action)} of the actions stay; "
+            f"what that costs in {task}: {percent(answers.same_action)} of the "
+            f"{compared_as(network.tasks[network.task_index(task)])} stay; "
             f"neurons whose number of spikes changes: {changed}"
         )
 

@@ -8,6 +8,7 @@ from .actions import box_of as box_of
 from .actions import boxed_actions as boxed_actions
 from .actions import check_sampling as check_sampling
 from .actions import chosen_actions as chosen_actions
+from .actions import compared_as as compared_as
 from .actions import drawn_actions as drawn_actions
 from .actions import idle_actions as idle_actions
 from .actions import noise_of_decision as noise_of_decision

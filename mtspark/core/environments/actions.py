@@ -187,6 +187,17 @@ def boxed_actions(values: Floats, box: ActionBox) -> NDArray[np.float32]:
     return stretched(np.tanh(values[:, : box.size]), box)
 
 
+def compared_as(task: Task) -> str:
+    """Say what of a task's decisions counts as the same or not, in the plural.
+
+    Args:
+        task: a game, an environment, or inputs that are only answered.
+    """
+    if box_of(task) is not None:
+        return f"actions (each number within {EQUAL_SHARE:.0%} of its range)".replace("%", " %")
+    return "actions" if task.game else "answers"
+
+
 def box_of(task: Task) -> ActionBox | None:
     """The box that a task's actions are of; None where they are of a list."""
     return None if task.environment is None else task.environment.box

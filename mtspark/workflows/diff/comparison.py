@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from mtspark.core.backend import Decider
 from mtspark.core.chip_network import ChipNetwork, check_forgets
-from mtspark.core.environments import box_of
+from mtspark.core.environments import box_of, compared_as
 from mtspark.core.errors import BadRequestError
 from mtspark.core.files import AnyPath
 from mtspark.core.progress import ProgressCallback, no_progress
@@ -169,7 +169,14 @@ def _with_backend(
         else:
             agreement = compare_traces(one, two, frames, row, progress=progress)
     result = DiffResult(
-        expected.value, backend.value, task, seed, agreement, exact=not floats, removed=removed
+        expected.value,
+        backend.value,
+        task,
+        seed,
+        agreement,
+        exact=not floats,
+        compared_as=compared_as(network.tasks[row]),
+        removed=removed,
     )
     return _priced(result, {expected.value: network}, task, frames, log, card, progress)
 

@@ -30,6 +30,7 @@ class DiffResult:
         unit: what is answered: a decision of a game, or a sample.
         removed: by population, neurons that ``--prune`` removed from one side and the other has;
             they are not compared, and neurons have their places of before.
+        compared_as: what is the same or not where floats are a side: actions, or answers.
     """
 
     expected: str
@@ -42,6 +43,7 @@ class DiffResult:
     costs: Mapping[str, Cost] = field(default_factory=dict)
     unit: str = "decision"
     removed: Mapping[str, int] = field(default_factory=dict)
+    compared_as: str = "actions"
 
     @property
     def sentences(self) -> tuple[str, str]:
@@ -62,7 +64,7 @@ class DiffResult:
         differ = f"{found.different:,} of {found.compared:,}"
         if found.action_agreement is not None:
             return (
-                f"{sides} choose the same action in {percent(found.action_agreement)} of {over}; "
+                f"{sides} {self._same} in {percent(found.action_agreement)} of {over}; "
                 f"the spike counts of {differ} neurons differ ({share}), as those of floats and "
                 "integers do"
             )
@@ -72,6 +74,12 @@ class DiffResult:
             return f"{sides} have no layer that could be compared in {over}"
         what = "spikes and membranes" if self.exact else "spikes, as floats and integers do,"
         return f"{sides} differ in {differ} {what} of {over} ({share}){_place(found.first)}"
+
+    @property
+    def _same(self) -> str:
+        kind, _, within = self.compared_as.partition(" ")
+        same = "give the same answer" if kind == "answers" else "choose the same action"
+        return f"{same} {within}".rstrip()
 
     @property
     def equal(self) -> bool:

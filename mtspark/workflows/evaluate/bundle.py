@@ -19,14 +19,14 @@ from mtspark.core.environments import (
     same_actions,
     sticky_of,
 )
-from mtspark.core.errors import BadRequestError
+from mtspark.core.errors import BadRequestError, one_line
 from mtspark.core.executor import Job, check_executor, finished_jobs
 from mtspark.core.files import AnyPath, check_checkpoint_file, check_target, writable_folder
 from mtspark.core.progress import ProgressCallback, begin, no_progress
 from mtspark.deploy.bundle import AGENT, Bundle
 from mtspark.sim.counts import ShareCounter
 from mtspark.sim.energy import DEFAULT_CARD, PriceCard, load_card
-from mtspark.sim.play import Run, play
+from mtspark.sim.play import MOST_PLAYED, Run, play
 from mtspark.sim.verdict import Cost, mean_cost
 from mtspark.workflows.backends import BackendName, open_backend
 from mtspark.workflows.evaluate.images import image_rows
@@ -98,15 +98,39 @@ class EvaluationRequest:
             raise BadRequestError(
                 f"--sticky {self.sticky:g}: 0 up to below 1 is a probability; change it"
             )
-        if self.max_decisions is not None and self.max_decisions < 1:
-            raise BadRequestError(f"--max-decisions {self.max_decisions}: must be at least 1")
-        if self.episodes < 2:
-            raise BadRequestError(f"--episodes {self.episodes}: must be at least 2")
+        for name, value, least in (
+            ("--max-decisions", self.max_decisions, 1),
+            ("--episodes", self.episodes, 2),
+        ):
+            if value is not None and not least <= value <= MOST_PLAYED:
+                shown = one_line(str(value), 40)
+                raise BadRequestError(f"{name} {shown}: must be {least} to {MOST_PLAYED:,}")
         if not 0 <= self.seed <= SEEDS - self.episodes:
             raise BadRequestError(
                 f"--seed {self.seed}: 0 to {SEEDS - self.episodes} can be used with "
                 f"{self.episodes} episodes"
             )
+
+    def check_used(self, tasks: Sequence[Task]) -> None:
+        """Refuse what means nothing to the tasks that are scored.
+
+        Args:
+            tasks: those of an agent or a network.
+
+        Raises:
+            BadRequestError: a limit of games where none is played, or a choice of images where
+                none is shown.
+        """
+        chosen = [task for task in tasks if not self.tasks or task.name in self.tasks]
+        images = {"--data": self.data is not None, "--images": bool(self.images)}
+        for given, kind, used in (
+            ({"--max-decisions": self.max_decisions is not None}, "games", any),
+            (images, "image sets", lambda games: not all(games)),
+        ):
+            if used(bool(task.game) for task in chosen):
+                continue
+            for name in [name for name, is_given in given.items() if is_given]:
+                raise BadRequestError(f"{name}: is of {kind}, and no task is one; leave it out")
 
 
 def evaluate_bundle(
@@ -131,6 +155,7 @@ def evaluate_bundle(
     request.check()
     names = tuple(bundle.network.task_name(name) for name in request.tasks)
     request = replace(request, tasks=names)
+    request.check_used(bundle.network.tasks)
     if into is not None:
         check_checkpoint_file(into)
     begin(progress, f"{bundle.network.name}: reading float network and chip", "torch")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -40,6 +40,7 @@ def evaluate_checkpoint(
     request: EvaluationRequest,
     *,
     content: bytes | None = None,
+    check: Callable[[Sequence[Task]], None] = lambda tasks: None,
     progress: ProgressCallback = no_progress,
 ) -> Evaluation:
     """Score an agent by its own protocol, then with sticky actions.
@@ -48,6 +49,7 @@ def evaluate_checkpoint(
         path: of the agent's file.
         request: tasks, episodes, seeds.
         content: the file's bytes where they have been read; then `path` only names them.
+        check: called with the tasks that are scored, before they are; may refuse them.
         progress: called at every decision.
 
     Raises:
@@ -73,6 +75,8 @@ def evaluate_checkpoint(
         for row, task in enumerate(agent.tasks)
         if not request.tasks or task.name in request.tasks
     ]
+    check([task for _, task in chosen])
+    request.check_used(agent.tasks)
     questions = {
         question: row
         for row, task in chosen

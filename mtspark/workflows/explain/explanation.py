@@ -9,6 +9,7 @@ from pathlib import Path
 
 from mtspark.core.chip_network import check_forgets
 from mtspark.core.environments import box_of
+from mtspark.core.errors import BadRequestError
 from mtspark.core.files import AnyPath, write_json
 from mtspark.core.progress import ProgressCallback, begin, no_progress
 from mtspark.deploy.bundle import Bundle, load_bundle
@@ -65,6 +66,9 @@ def explain(
     chip, prices = bundle.network, load_card(card)
     check_forgets(chip, "effects are compared on decisions alone")
     task = chip.tasks[0].name if task is None else chip.task_name(task)
+    known_task = chip.tasks[chip.task_index(task)]
+    if episodes and not known_task.game:
+        raise BadRequestError(f"--episodes {episodes}: task {task!r} is no game; leave it out")
     begin(progress, f"{chip.name}: reading the float network", "nir")
     network, options = float_side(bundle)
     whole, removed = chip, dict[str, int]()
@@ -86,7 +90,8 @@ def explain(
         episodes=episodes,
         seed=seed,
         cost=costing.cost(prices),
-        numbers=box_of(chip.tasks[chip.task_index(task)]) is not None,
+        numbers=box_of(known_task) is not None,
+        answer="action" if known_task.game else "answer",
         removed=removed,
     )
     # A pipe or device gets the whole result once, from the caller.

@@ -98,6 +98,7 @@ class Explanation:
         numbers: actions are numbers, which are the same within 5 % of their range.
         removed: by population, neurons that ``--prune`` removed from the bundle; layers count them,
             and neurons have their places of before.
+        answer: what a decision is: an action of a game, or an answer.
     """
 
     folder: str
@@ -113,6 +114,7 @@ class Explanation:
     cost: Cost | None = None
     numbers: bool = False
     removed: Mapping[str, int] = field(default_factory=dict)
+    answer: str = "answer"
 
     @property
     def sentences(self) -> tuple[str, str]:

@@ -113,9 +113,11 @@ def check_request(bundle: Bundle, cards: Sequence[PriceCard], request: ReportReq
     """Refuse what would fail after minutes of play.
 
     Raises:
-        BadRequestError: an unknown set of times, or too few recorded decisions for NeuroBench.
+        BadRequestError: an unknown set of times, too few recorded decisions for NeuroBench, or
+            what means nothing to the tasks of the page.
         BackendMissingError: NeuroBench is asked for and not installed.
     """
+    _check_used(bundle, request)
     chips = [load_chip(name) for name in dict.fromkeys(card.chip for card in cards) if name]
     known = sorted({entry.name for chip in chips for entry in chip.times})
     if request.times is not None and request.times not in known:
@@ -139,6 +141,24 @@ def check_request(bundle: Bundle, cards: Sequence[PriceCard], request: ReportReq
             "NeuroBench is not installed; pip install 'mtspark[neurobench]', or leave "
             "--neurobench out"
         )
+
+
+def _check_used(bundle: Bundle, request: ReportRequest) -> None:
+    """Refuse what means nothing to the tasks of a page; a value at its default is not asked for.
+
+    Raises:
+        BadRequestError: which.
+    """
+    names, usual = chosen_tasks(bundle, request), ReportRequest()
+    games = [task.game for task in bundle.network.tasks if task.name in names]
+    for kind, used, options in (
+        ("games", any(games), ("episodes", "seed", "max_decisions", "seconds")),
+        ("inputs that are no game", not all(games), ("images", "data", "labels")),
+    ):
+        for name in options:
+            if not used and getattr(request, name) != getattr(usual, name):
+                flag = f"--{name.replace('_', '-')}"
+                raise BadRequestError(f"{flag}: is of {kind}, and no task is one; leave it out")
 
 
 def film_decisions(bundle: Bundle, request: ReportRequest) -> int:
