@@ -1,4 +1,4 @@
-"""Other processes: their environment, their threads, what they last wrote, and pip."""
+"""Other processes: their environment, threads, last words, and pip; and memory of this one."""
 
 from __future__ import annotations
 
@@ -58,6 +58,24 @@ def main_memory_bytes() -> int | None:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, OSError, ValueError):
         return None
+
+
+def give_back_memory() -> bool:
+    """Give memory that was freed back to the system, where its allocator is glibc's.
+
+    glibc keeps an arena for each of up to eight threads a processor and seldom gives back what is
+    free in it. Where threads come and go, as games in threads of their own do, each arena keeps the
+    most that was ever used in it: the process grows although it holds no more than before.
+
+    Returns:
+        Whether anything was given back.
+    """
+    import ctypes
+
+    try:
+        return bool(ctypes.CDLL(None).malloc_trim(0))
+    except (AttributeError, OSError, TypeError):
+        return False
 
 
 def own_environment() -> dict[str, str]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import subprocess
@@ -18,6 +19,7 @@ from mtspark.core.process import (
     THREAD_VARIABLES,
     finished,
     foreign_environment,
+    give_back_memory,
     install_packages,
     last_words,
     one_thread_each,
@@ -115,3 +117,37 @@ def test_pip_keeps_what_it_must_not_change(monkeypatch: pytest.MonkeyPatch) -> N
     assert command[:4] == ["python3", "-m", "pip", "install"]
     assert command[-2:] == ["--pre", "a>=1"]
     assert pins == "b==2\nc==3\n"
+
+
+def resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def test_freed_memory_goes_back_to_the_system() -> None:
+    """glibc keeps what lies below something that is still used."""
+    library = ctypes.CDLL(None)
+    if not hasattr(library, "malloc_trim"):
+        pytest.skip("another allocator gives memory back by itself")
+    library.malloc.restype, library.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+    library.free.argtypes = [ctypes.c_void_p]
+    size, count = 64 * 1024, 512
+    blocks = [library.malloc(size) for _ in range(count)]
+    for block in blocks:
+        ctypes.memset(block, 1, size)
+    # The last one stays, so that the others are not at the end of the heap.
+    for block in blocks[:-1]:
+        library.free(block)
+    before = resident_bytes()
+    assert give_back_memory()
+    assert before - resident_bytes() > size * count // 2
+    library.free(blocks[-1])
+
+
+def test_a_system_without_that_allocator_keeps_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    for error in (AttributeError, OSError, TypeError):
+
+        def load(_: object, error: type[Exception] = error) -> object:
+            raise error("no such library")
+
+        monkeypatch.setattr(ctypes, "CDLL", load)
+        assert not give_back_memory()

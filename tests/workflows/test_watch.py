@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gc
 import http.client
 import io
 import json
@@ -34,6 +35,7 @@ from mtspark.sim.energy import DEFAULT_CARD, load_card
 from mtspark.sim.hil import FaultKind, Faults, FaultyChip
 from mtspark.sim.play import play
 from mtspark.workflows.watch import Served, Session, WatchRequest, served_page, server
+from mtspark.workflows.watch import session as session_code
 from mtspark.workflows.watch.ring import KEPT, Ring
 from mtspark.workflows.watch.session import _BreakableChip, _Ended
 from tests.support.lamp import COLOURS, STEPS, lamp_network, registered_lamp
@@ -325,6 +327,51 @@ def test_a_ring_keeps_the_last_messages() -> None:
         *((5, "e"), (6, "f")),
     ]
     assert ring.after(6) is None
+    ring.clear()
+    assert ring.after(0) is None
+    ring.add("g")
+    assert ring.after(0) == (7, "g")
+
+
+def test_memory_is_given_back_after_each_game_and_the_page(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calls: list[str] = []
+    monkeypatch.setattr(session_code, "give_back_memory", lambda: calls.append("game"))
+    monkeypatch.setattr(server, "give_back_memory", lambda: calls.append("page"))
+    with watched(speed=1000.0, max_decisions=2) as (session, _, _):
+        session.look()
+        wait_until(lambda: session.state()["seed"] >= 3)
+        assert session.messages.after(0) is not None
+    assert calls[-1] == "page"
+    assert calls[:-1].count("game") == len(calls) - 1 >= 3
+    assert session.messages.after(0) is None
+
+
+@pytest.mark.slow
+def test_sessions_leave_nothing_behind() -> None:
+    """Counted in Python's blocks and objects: what a system's allocator keeps is no leak."""
+
+    def kept() -> tuple[int, int]:
+        # A lookup of a name that was made by C code stays in a cache of types.
+        sys._clear_type_cache()
+        gc.collect()
+        return sys.getallocatedblocks(), len(gc.get_objects())
+
+    def turn(decisions: int) -> None:
+        with watched(speed=1000.0, max_decisions=decisions) as (session, _, _):
+            session.look()
+            wait_until(lambda: session.state()["seed"] >= 4)
+
+    for _ in range(3):
+        turn(2)
+    before = kept()
+    for _ in range(4):
+        turn(50)
+    after = kept()
+    # One object kept for each of these 800 decisions would be more.
+    assert after[0] - before[0] < 400
+    assert after[1] - before[1] < 100
 
 
 def test_a_port_that_is_taken_is_one_line() -> None:

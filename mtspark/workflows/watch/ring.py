@@ -39,6 +39,11 @@ class Ring:
             first = self._kept[0][0]
             return self._kept[max(0, number + 1 - first)]
 
+    def clear(self) -> None:
+        """Forget all messages; the next one has the next number."""
+        with self._lock:
+            self._kept.clear()
+
     def listen(self, wake: Callable[[], None]) -> Callable[[], None]:
         """Have a function called, in any thread, after each message; return what ends that."""
         with self._lock:

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from mtspark.core.errors import BackendFailedError, BackendMissingError, BadRequestError
+from mtspark.core.process import give_back_memory
 from mtspark.sim.hil import fault_kind
 from mtspark.workflows.watch.session import Session
 
@@ -111,6 +112,9 @@ def served_page(session: Session, port: int = 0) -> Iterator[Served]:
             session.close()
             server.should_exit = True
             thread.join()
+            # Nobody reads them any more.
+            session.messages.clear()
+            give_back_memory()
 
 
 def page_of(session: Session, token: str) -> Starlette:

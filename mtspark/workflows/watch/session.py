@@ -16,6 +16,7 @@ from mtspark.core.chip_network import ChipNetwork
 from mtspark.core.environments import seconds_per_decision
 from mtspark.core.errors import BadRequestError
 from mtspark.core.files import AnyPath
+from mtspark.core.process import give_back_memory
 from mtspark.core.progress import ProgressCallback, begin, no_progress
 from mtspark.sim.energy import DEFAULT_CARD
 from mtspark.sim.engine import EngineChip
@@ -247,6 +248,7 @@ class Session:
             trace=True,
             observe=self._observe,
         )
+        give_back_memory()
         (episode,) = run.episodes
         self._tell({"type": "game", "score": episode.score, "decisions": episode.decisions})
         with self._changed:
