@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     )
     from mtspark.core.progress import Progress
     from mtspark.train.checkpoint import Agent, load_agent
+    from mtspark.train.seeds import train_seeds
     from mtspark.train.training import train_agent
     from mtspark.workflows.deployment import Deployment, evaluate, export, load_bundle
 
@@ -60,12 +61,14 @@ __all__ = [
     "load_agent",
     "load_bundle",
     "train_agent",
+    "train_seeds",
 ]
 
 _HOMES = {
     **dict.fromkeys(("Deployment", "evaluate", "export", "load_bundle"), "workflows.deployment"),
     **dict.fromkeys(("Agent", "load_agent"), "train.checkpoint.agent"),
     "train_agent": "train.training",
+    "train_seeds": "train.seeds",
     "environment_task": "core.environments.given",
     "Progress": "core.progress",
     **dict.fromkeys((name for name in __all__ if name.endswith("Error")), "core.errors"),

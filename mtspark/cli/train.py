@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mtspark.cli._console import EXECUTOR
+
 if TYPE_CHECKING:
     from mtspark.train.config import RunConfig
     from mtspark.train.images import ImageTrainingResult
@@ -50,6 +52,17 @@ def train_command(
     seed: Annotated[
         int | None,
         typer.Option(min=0, max=2**63 - 1, help="Seed of weights, tasks and exploration."),
+    ] = None,
+    seeds: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N,N,...",
+            help="A run for each of these seeds, as 1,2,3 or 1-8, in folders seed-N of --output.",
+        ),
+    ] = None,
+    executor: Annotated[
+        str | None,
+        typer.Option(metavar="WHERE", help=f"Of --seeds. {EXECUTOR}"),
     ] = None,
     device: Annotated[str | None, typer.Option(help="cpu or cuda.")] = None,
     data: Annotated[
@@ -121,10 +134,65 @@ def train_command(
 
     network.layer_norm (true or false): as a comparison only, since no chip computes it.
     """
+    chosen = _seeds(seeds, seed, executor)
     given = {"total_steps": steps, "seed": seed, "device": device, "compiled": compiled}
     changed = {key: value for key, value in given.items() if value is not None}
     fields, dropped = _fields(recipe, game, variant, changed, assignments or [])
-    _start(fields, recipe, folder, data, dropped, shown=list_fields)
+    if chosen is None or list_fields:
+        _start(fields, recipe, folder, data, dropped, shown=list_fields)
+    else:
+        _start_seeds(fields, recipe, folder, data, dropped, chosen, executor)
+
+
+def _seeds(text: str | None, seed: int | None, executor: str | None) -> tuple[int, ...] | None:
+    """Read the seeds of several runs; None without.
+
+    Raises:
+        BadRequestError: no list of seeds, or options that mean nothing beside it.
+    """
+    from mtspark.core.errors import BadRequestError
+    from mtspark.core.executor import check_executor
+    from mtspark.train.config import parse_seeds
+
+    if text is None:
+        if executor is not None:
+            raise BadRequestError("--executor: trains several seeds, one a worker; give --seeds")
+        return None
+    if seed is not None:
+        raise BadRequestError("--seed: --seeds names the seeds already; leave one of both out")
+    check_executor(executor)
+    return parse_seeds(text)
+
+
+def _start_seeds(
+    fields: dict[str, Any],
+    recipe: str,
+    folder: Path | None,
+    data: Path | None,
+    dropped: str,
+    seeds: tuple[int, ...],
+    executor: str | None,
+) -> None:
+    """Train a run for each seed; print a line of each, and their mean."""
+    from mtspark.cli._console import console
+    from mtspark.cli._progress import progress_bar
+    from mtspark.cli.start import quiet_interrupts
+    from mtspark.train.config import AblationSettings, notes, to_config
+
+    config, folder = to_config(fields, recipe), folder or Path("runs") / Path(recipe).stem
+    if "torch" not in sys.modules:
+        print(f"training in {folder}: loading PyTorch", file=sys.stderr, flush=True)
+    with quiet_interrupts():
+        from mtspark.train.seeds import train_seeds
+
+    if not isinstance(config, AblationSettings):
+        for note in [*filter(None, [dropped]), *notes(config)]:
+            console.print(f"note: {note}", soft_wrap=True, markup=False)
+    with _interruption_as_one_line(), progress_bar() as progress:
+        runs = train_seeds(config, folder, seeds, executor=executor, data=data, progress=progress)
+    for run in runs:
+        console.print(f"seed {run.seed}: {_outcome(run.result)}", soft_wrap=True)
+    console.print(f"wrote {folder}/seed-N/agent.pt", soft_wrap=True)
 
 
 def _fields(

@@ -256,3 +256,19 @@ def test_an_empty_argument_is_not_the_folder_one_stands_in(monkeypatch, capsys, 
     """A variable of the shell that is not set; a run would be trained among one's own files."""
     assert run(monkeypatch, *arguments) == 2
     assert f"invalid value for {what}: is empty" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "what"),
+    [
+        (("--executor", "processes"), "--executor: trains several seeds, one a worker; give"),
+        (("--seeds", "1,2", "--seed", "1"), "--seed: --seeds names the seeds already; leave"),
+        (("--seeds", "1,one"), "seeds '1,one': write numbers with commas between, as 1,2,5-8"),
+        (("--seeds", "1,2", "--executor", "moon"), "--executor 'moon': "),
+    ],
+)
+def test_seeds_that_cannot_be_trained_are_refused(monkeypatch, capsys, tmp_path, arguments, what):
+    monkeypatch.chdir(tmp_path)
+    assert run(monkeypatch, "train", "cartpole", *arguments) == 2
+    assert what in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())

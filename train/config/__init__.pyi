@@ -20,6 +20,8 @@ from .recipe import override as override
 from .recipe import read_recipe as read_recipe
 from .recipe import to_config as to_config
 from .sac import why_not_learned as why_not_learned
+from .seeds import check_seeds as check_seeds
+from .seeds import parse_seeds as parse_seeds
 from .sizes import check_sizes as check_sizes
 from .sizes import replay_places as replay_places
 from .stored import config_to_json as config_to_json

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import os
 from pathlib import Path
 
 from mtspark.core.errors import BadFileError
@@ -60,6 +61,26 @@ def trim_log(folder: Path, count: str, reached: int) -> None:
         line for line in lines if (progress := done[line]) is not None and progress <= reached
     )
     write_bytes(path, kept)
+
+
+def reached_of(folder: Path) -> float:
+    """What a run has logged last, as decisions or epochs; 0 where there is no log yet.
+
+    A line that is being written is not looked at. Only the end of the file is read, so that a
+    command may look often.
+    """
+    try:
+        with (folder / LOG_FILE).open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - LONGEST_LINE))
+            lines = file.read().splitlines(keepends=True)
+    except OSError:
+        return 0.0
+    for line in reversed(lines):
+        for count in COUNTS:
+            reached = progress_of(line, count) if line.endswith(b"\n") else None
+            if reached is not None:
+                return reached
+    return 0.0
 
 
 def is_log_of_another_run(path: Path) -> bool:

@@ -51,5 +51,5 @@ class Deaths:
         if self._count[index] >= MOST_DEATHS:
             raise BackendFailedError(
                 f"{job.name}: its worker died {MOST_DEATHS} times ({how}); look at that machine's "
-                "memory, or play without --executor"
+                "memory, or leave --executor out"
             )

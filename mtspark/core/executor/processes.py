@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -22,6 +23,8 @@ from mtspark.core.process import THREAD_VARIABLES, last_words, own_environment, 
 
 END_LIMIT_S = 5.0
 """For a process to end whose answers have ended."""
+STOP_LIMIT_S = 30.0
+"""For a worker that is told to end: a training finishes its update and saves it first."""
 
 
 class ProcessPool:
@@ -46,8 +49,13 @@ class ProcessPool:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        for worker in self._workers.values():
+            worker.process.terminate()
+        limit = time.monotonic() + STOP_LIMIT_S
         while self._workers:
             _, worker = self._workers.popitem()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                worker.process.wait(max(0.0, limit - time.monotonic()))
             worker.end()
         self._folder.cleanup()
 

@@ -22,6 +22,7 @@ def finished_jobs(
     *,
     stage: str = "jobs",
     unit: str = "jobs",
+    keep: bool = True,
     progress: ProgressCallback = no_progress,
 ) -> Iterator[tuple[int, Any]]:
     """Do jobs elsewhere; yield the index and the result of each, as they come.
@@ -35,6 +36,7 @@ def finished_jobs(
         jobs: any number; their order is that in which they are begun.
         stage: of the reports of progress.
         unit: of the jobs' weights.
+        keep: answers on the disk; False of jobs that keep their own state, as trainings do.
         progress: called at once, and when a job is done.
 
     Raises:
@@ -51,7 +53,7 @@ def finished_jobs(
     kept, keys = KeptAnswers(), [job.key for job in jobs]
     left, again = [], 0
     for index, job in enumerate(jobs):
-        answer = kept.get(keys[index])
+        answer = kept.get(keys[index]) if keep else None
         if answer is None:
             left.append(index)
             continue
@@ -70,11 +72,13 @@ def finished_jobs(
             for at, answer in pool.answers([jobs[index] for index in left]):
                 index = left[at]
                 result = Answer.from_bytes(answer).result(jobs[index].name)
-                kept.put(keys[index], answer)
+                if keep:
+                    kept.put(keys[index], answer)
                 done, waiting = done + jobs[index].weight, waiting - 1
                 report()
                 yield index, result
-    kept.remove(keys)
+    if keep:
+        kept.remove(keys)
 
 
 def _open(address: ExecutorAddress) -> Pool:

@@ -107,6 +107,18 @@ def test_closing_ends_the_workers(tmp_path: Path) -> None:
     assert not any(map(alive, working))
 
 
+def test_a_worker_that_is_ended_may_save(tmp_path: Path) -> None:
+    names = [(str(tmp_path / f"ready{n}"), str(tmp_path / f"saved{n}")) for n in range(2)]
+    jobs = [Job("quick", work.double, {"values": 1})]
+    for ready, saved in names:
+        jobs.append(Job(ready, work.save_when_told_to_end, {"ready": ready, "saved": saved}))
+    iterator = finished_jobs("processes:3", jobs)
+    assert next(iterator)[0] == 0
+    until(lambda: all(Path(ready).exists() for ready, _ in names))
+    iterator.close()  # type: ignore[attr-defined]
+    assert all(Path(saved).exists() for _, saved in names)
+
+
 def test_workers_end_with_a_caller_that_was_killed(tmp_path: Path) -> None:
     pids = tmp_path / "pids"
     pids.mkdir()

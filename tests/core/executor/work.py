@@ -51,6 +51,20 @@ def count_and_refuse(log: str) -> None:
     raise BadFileError("never right")
 
 
+def save_when_told_to_end(ready: str, saved: str) -> None:
+    """What a training does: finish, save, end."""
+
+    def end(*_: object) -> None:
+        time.sleep(0.2)
+        Path(saved).touch()
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, end)
+    Path(ready).touch()
+    while True:
+        time.sleep(0.02)
+
+
 def print_and_read() -> str:
     print("noise between the answers", flush=True)
     os.write(1, b"more noise\n")
