@@ -187,6 +187,26 @@ def test_our_lava_processes_keep_it(name: str) -> None:
         compared(module, chip.network, backend)
 
 
+@pytest.mark.slow
+def test_episodes_run_by_the_python_door() -> None:
+    """In batches of two, in either order of axes; frames alone are refused."""
+    module, chip = exported("recurrent")
+    series = series_of(1)
+    answers, fired = in_torch(module, series)
+    for x, options in (
+        (series.swapaxes(0, 1), {"batch_size": 2}),
+        (series, {"time_first": True, "backend": "reference"}),
+    ):
+        result = chip.run(x, record=True, **options)
+        assert np.allclose(result.values, answers[-1], atol=2e-3)
+        assert np.array_equal(result.spikes["lif1"], fired > 0)
+        assert np.array_equal(result.spike_counts["lif1"], (fired > 0).sum(0))
+        assert result.counts.decisions == DECISIONS * BATCH
+        assert result.membranes["lif2"].shape[:2] == (DECISIONS, BATCH)
+    with pytest.raises(BadRequestError, match=r"survives decisions, and .* give episodes \(batch"):
+        chip.run(series[0])
+
+
 class Images(nn.Module):
     """Convolution, a maximum of spikes, a branch around a layer, and spikes that answer."""
 

@@ -12,15 +12,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtspark.core.arrays import Integers
-from mtspark.core.backend import AgentBackend, Decision
+from mtspark.core.backend import AgentBackend, ChipTrace, Decision
 from mtspark.core.chip_network import ChipNetwork, Encoder, check_forgets
 from mtspark.core.errors import BadRequestError
 from mtspark.core.files import AnyPath, replacing, writable_folder
 from mtspark.core.process import main_memory_bytes
 from mtspark.core.progress import Progress, ProgressCallback, no_progress
 from mtspark.deploy.bundle import Bundle
+from mtspark.sim.backends import episode_decisions, episode_trace
 from mtspark.sim.counts import Counter, RunCounts, ShareCounter
-from mtspark.sim.recording import as_messages, check_one_frame, load_inputs, rounding
+from mtspark.sim.recording import (
+    as_messages,
+    axes_before,
+    check_one_frame,
+    load_inputs,
+    rounding,
+)
 from mtspark.sim.verdict import PricedSamples
 from mtspark.workflows.backends import BackendName, open_backend
 from mtspark.workflows.run.data import (
@@ -46,7 +53,7 @@ class InputsResult(PricedSamples):
         network_sha256: of the bundle's network.
         backend: who ran it.
         task: row of the thresholds, by name.
-        values: float64 (samples, *shape of the readout).
+        values: float64 (samples, *shape of the readout); of an episode, after its last decision.
         spike_counts: by population, int32 (samples, *shape): spikes in its window.
         spikes: by population, bool (T, samples, *shape), in its window; empty where they were
             not recorded.
@@ -220,8 +227,15 @@ def run_inputs(
     time_first: bool = False,
     progress: ProgressCallback = no_progress,
 ) -> InputsResult:
-    """Run plain inputs; arguments and errors as for :func:`answers`."""
+    """Run plain inputs; arguments and errors as for :func:`answers`.
+
+    Where state survives decisions, inputs are episodes (batch, T, *shape), each from rest: values
+    are those after its last decision, counts of every decision.
+    """
     task = bundle.network.tasks[0].name if task is None else bundle.network.task_name(task)
+    if bundle.network.stateful:
+        x = batch_first(as_array(x, "x")) if time_first and not is_loader(x) else x
+        return _run_episodes(bundle, x, task, backend, batch_size, progress, record=record)
     counter: Counter | None = None
     shares: ShareCounter | None = None
     values: list[NDArray[np.float64]] = []
@@ -270,6 +284,92 @@ def run_inputs(
     )
 
 
+def _run_episodes(
+    bundle: Bundle,
+    x: Any,
+    task: str,
+    backend: BackendName,
+    batch_size: int,
+    progress: ProgressCallback,
+    *,
+    record: bool,
+) -> InputsResult:
+    """Run episodes of a network whose state survives decisions."""
+    network, counter, shares = bundle.network, Counter(bundle.network), ShareCounter(bundle.network)
+    in_torch = backend is BackendName.TORCH
+    row, total = network.task_index(task), sample_count(x)
+    values: list[NDArray[np.float64]] = []
+    sent: dict[str, list[NDArray[np.int32]]] = {}
+    traces: list[ChipTrace] = []
+    done = 0
+    with open_backend(backend, bundle, task, trace=record) as player:
+        for given, _ in batches(x, size=batch_size):
+            progress(Progress(f"{network.name} on {backend.value}", done, total, "samples"))
+            frames = _episodes(given, network)
+            members = np.arange(done, done + frames.shape[1])
+            decisions = []
+            for shown, decision in zip(
+                frames, episode_decisions(player, frames, row, trace=record), strict=True
+            ):
+                counter.add(decision.activity)
+                if not in_torch:
+                    shares.add(decision.activity.window, shown, members)
+                decisions.append(decision)
+            values.append(decisions[-1].values)
+            for population in network.populations:
+                name = population.name
+                if name not in decisions[-1].activity.window:
+                    continue
+                counts = sum(np.asarray(one.activity.window[name]) for one in decisions)
+                sent.setdefault(name, []).append(np.asarray(counts, np.int32))
+            if decisions[-1].trace is not None:
+                traces.append(episode_trace(network, decisions))
+            done += len(members)
+    if not done:
+        raise BadRequestError("x: has no sample in it")
+    if len({next(iter(one.spikes.values())).shape[0] for one in traces}) > 1:
+        raise BadRequestError("x: episodes of several lengths; record those of equal length")
+    progress(Progress(f"{network.name} on {backend.value}", done, done, "samples"))
+
+    def joined(kind: str) -> dict[str, NDArray[Any]]:
+        names = [population.name for population in network.populations] if traces else []
+        return {name: np.concatenate([getattr(t, kind)[name] for t in traces], 1) for name in names}
+
+    return InputsResult(
+        network=network,
+        network_sha256=bundle.network_hash,
+        backend=backend.value,
+        task=task,
+        values=np.concatenate(values),
+        spike_counts={name: np.concatenate(parts) for name, parts in sent.items()},
+        spikes=joined("spikes"),
+        membranes=joined("membranes"),
+        counts=counter.result(pipeline=not in_torch),
+        sent={} if in_torch else counter.sent,
+        shares=None if in_torch else shares,
+    )
+
+
+def _episodes(given: NDArray[Any], network: ChipNetwork) -> NDArray[Any]:
+    """Messages (T, batch, *input shape) of episodes (batch, T, *shape).
+
+    Raises:
+        BadRequestError: another shape, or a value that no message stands for.
+    """
+    shape = network.input.shape
+    if axes_before(given.shape, shape) != 2 or not given.size:
+        wanted = ", ".join(map(str, shape))
+        check_forgets(
+            network,
+            f"x of shape {given.shape} is no course of an episode",
+            f"give episodes (batch, T, {wanted})",
+        )
+    if not np.isfinite(given).all():
+        raise BadRequestError("x: has values that are not finite")
+    messages = as_messages(given, network, Path("x"))
+    return messages.reshape(*given.shape[:2], *shape).swapaxes(0, 1)
+
+
 def run_recording(
     bundle: Bundle,
     recording: AnyPath,
@@ -293,6 +393,7 @@ def run_recording(
         BadRequestError: values that the network's input does not take.
     """
     path, network = Path(recording), bundle.network
+    check_forgets(network, "recorded inputs are no course of an episode")
     network.task_index(task or network.tasks[0].name)
     series, frames = load_inputs(path, network)
     # Checked here once more, for an error that names the file.
