@@ -228,6 +228,8 @@ def _start(
     from mtspark.train.config import TrainConfig, to_config
 
     config = to_config(fields, recipe)
+    if isinstance(config, TrainConfig) and data is not None:
+        raise BadRequestError("--data: is of image sets, this recipe plays games; leave it out")
     if shown:
         import json
         from dataclasses import asdict
@@ -235,8 +237,6 @@ def _start(
         # For programs to read: neither coloured nor folded, whatever the terminal.
         print(json.dumps({"kind": fields.get("kind", "games"), **asdict(config)}, indent=2))
         return
-    if isinstance(config, TrainConfig) and data is not None:
-        raise BadRequestError("--data: is of image sets, this recipe plays games; leave it out")
     _train(config, folder or Path("runs") / Path(recipe).stem, data, dropped)
 
 

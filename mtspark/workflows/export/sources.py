@@ -21,6 +21,7 @@ from mtspark.workflows.export.quantising import compared_inputs
 from mtspark.workflows.export.request import check_shape, import_options
 from mtspark.workflows.export.sample import Layout, is_graded, layouts, sample_encoding
 from mtspark.workflows.export.state import Export
+from mtspark.workflows.export.unused import check_shape_taken, check_used
 
 if TYPE_CHECKING:
     from torch import nn
@@ -88,6 +89,10 @@ def write_agent_graphs(export: Export) -> Export:
             f"advantage-only: {numbers[0]} takes the numbers themselves, and without their mean "
             "they are others; leave it out"
         )
+    if export.request.advantage_only and not export.agent.network.config.dueling:
+        raise BadRequestError(
+            f"--advantage-only: {export.name} has one head and no value stream; leave it out"
+        )
     head = Head.ADVANTAGE if export.request.advantage_only else Head.DUELING
     files, graphs = dict(export.files), {}
     for task, graph in agent_to_nir(export.agent, head).items():
@@ -118,6 +123,7 @@ def read_nir(export: Export) -> Export:
         options = replace(options, input_scale=sent.scale, input_signed=sent.signed or None)
     content = _content(path)
     network = import_nir(path, options, content=content)
+    check_used(request, network)
     layout = None
     if request.sample is not None:
         sample, shape = request.sample, network.input.shape
@@ -225,6 +231,7 @@ def read_netx(export: Export) -> Export:
         raise BadRequestError(f"{path}: holds integers already, which need no sample; leave it out")
     content, shape = _content(path), export.request.input_shape
     network = import_netx(path, export.request.time_steps, input_shape=shape, content=content)
+    check_shape_taken(export.request, network.input.shape)
     provenance = {**network.provenance, **_provenance(export, content)}
     network = replace(network, provenance=provenance)
     return replace(export, network=network, provenance=provenance, files={NETX: content})
