@@ -34,13 +34,16 @@ from mtspark.core.files import (
     UnwritableError,
     current_policy,
     folder_lock,
+    is_full,
     leftovers,
     over,
     read_guarded,
     read_text_guarded,
     read_whole,
+    reason_of,
     recover_folder,
     replacing_folder,
+    unchanged,
     writable_folder,
     write_bytes,
     write_json,
@@ -151,10 +154,12 @@ def write_bundle(
     except OSError as error:
         if error.errno == errno.EBUSY:
             raise _mounted(folder) from error
-        raise BadFileError(f"{folder}: cannot be written: {error.strerror or error}") from error
+        reason = reason_of(error, folder)
+        raise BadFileError(f"{folder}: cannot be written: {reason}; {unchanged(folder)}") from error
     except UnwritableError as error:
         # It names a file in the folder that is yet to be renamed.
-        raise BadFileError(f"{folder}: cannot be written: {error.reason}") from error
+        reason = error.reason
+        raise BadFileError(f"{folder}: cannot be written: {reason}; {unchanged(folder)}") from error
     aside = tuple(str(path.relative_to(folder)) for path in fresh.renamed)
     return dataclasses.replace(bundle, folder=folder, set_aside=aside)
 
@@ -307,8 +312,9 @@ def add_run(bundle: Bundle, name: str, data: bytes) -> Path:
 
 
 def _unwritable_runs(bundle: Bundle, error: OSError) -> BadFileError:
-    reason = (error.strerror or str(error)).lower()
-    return BadFileError(f"{bundle.runs}: cannot be written ({reason}); {_ELSEWHERE}")
+    reason = reason_of(error, bundle.runs)
+    remedy = "free some space and run it again" if is_full(error) else _ELSEWHERE
+    return BadFileError(f"{bundle.runs}: cannot be written ({reason}); {remedy}")
 
 
 def writable_runs(bundle: Bundle) -> Path:

@@ -182,8 +182,8 @@ def _evaluate_data(
             progress=progress,
         )
     values = evaluation_json(result, loaded.origin, card)
+    # Before anything is written: what was measured is seen also where the disk is full.
+    print_data_evaluation(values, data_sentences(values), result.network, details=details)
     keep_evaluation(bundle, result, values)
     if json_out is not None:
         write_json(json_out, values)
-    sentences = data_sentences(values)
-    print_data_evaluation(values, sentences, result.network, details=details)

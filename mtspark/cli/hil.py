@@ -16,6 +16,7 @@ from mtspark.sim.hil import KEY_VARIABLE, SILENCE_S, ChipBackend, Hold, Jitter
 if TYPE_CHECKING:
     from mtspark.deploy.bundle import Bundle
     from mtspark.sim.hil import Faults
+    from mtspark.workflows.hil import HilResult
 
 OF_CHIP = ("folder", "serve", "key", "task", "backend", "fault", "fault_seed")
 """Parameters of a chip that is served."""
@@ -171,7 +172,6 @@ def hil_command(
     # No process that this one starts, a chip or Lava's, has a use for it.
     os.environ.pop(KEY_VARIABLE, None)
     from mtspark.cli._progress import progress_bar
-    from mtspark.cli.show import print_hil
     from mtspark.core.environments import sampling_of
     from mtspark.core.executor import check_executor
     from mtspark.deploy.bundle import load_bundle
@@ -216,8 +216,20 @@ def hil_command(
     request = HilRequest(*what, parse_refreshes(refresh_every), prices, silence_s)
     with progress_bar() as progress:
         result = hil(bundle, request, into=json_out, executor=executor, progress=progress)
-    if picture is not None:
-        result.save_curve(picture)
+    _show(result, json_out, picture, details=details)
+
+
+def _show(result: HilResult, json_out: Path | None, picture: Path | None, *, details: bool) -> None:
+    """Draw the curve, and print what was played; of a full disk, that is seen, too."""
+    from mtspark.cli.show import print_hil
+    from mtspark.core.errors import BadFileError
+
+    try:
+        if picture is not None:
+            result.save_curve(picture)
+    except BadFileError:
+        print_hil(result, json_out, None, details=details)
+        raise
     print_hil(result, json_out, picture, details=details)
 
 

@@ -51,6 +51,6 @@ def plasticity_command(
             delta=delta,
             progress=progress,
         )
+    print_plasticity(result)
     if json_out is not None:
         write_json(json_out, result.to_json())
-    print_plasticity(result)

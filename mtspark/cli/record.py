@@ -80,6 +80,6 @@ def record_command(
     )
     with progress_bar() as progress:
         result = record_play(agent, folder, request, progress=progress)
+    print_recording(result)
     if json_out is not None:
         write_json(json_out, result.to_json())
-    print_recording(result)

@@ -112,12 +112,13 @@ def run_command(
             sampling=sampling,
             executor=executor,
         )
+    sentences = run_sentences(bundle, result.to_json())
+    # Before anything is written: what was played is seen also where the disk is full.
+    print_run(result.to_json(), sentences, bundle.network, details=details)
     stored = store_run(bundle, result)
+    console.print(f"wrote {stored}", soft_wrap=True)
     if json_out is not None:
         write_json(json_out, result.to_json())
-    sentences = run_sentences(bundle, result.to_json())
-    print_run(result.to_json(), sentences, bundle.network, details=details)
-    console.print(f"wrote {stored}", soft_wrap=True)
     if video is not None and reel is not None:
         with progress_bar() as progress:
             film = reel.save(video, result.run.episodes[0], progress=progress)

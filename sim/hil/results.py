@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -15,8 +16,8 @@ from mtspark.core.files import (
     Number,
     Text,
     VersionOne,
-    replacing,
     stored_result,
+    write_bytes,
 )
 from mtspark.sim.hil.faults import FaultKind
 from mtspark.sim.hil.loop import HilEpisode, Loop
@@ -274,8 +275,10 @@ def save_curve(points: Sequence[dict[str, Any]], varied: str, title: str, path: 
         lower.set_xlabel(f"rate of {varied}")
     else:
         lower.set_xlabel("latency of the chip [ms]")
-    with replacing(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=120)
+    # In memory: of a full disk Pillow says no more than that it failed.
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=120)
+    write_bytes(path, buffer.getvalue())
 
 
 def _draw_outcomes(axes: Any, places: Sequence[float], points: Sequence[dict[str, Any]]) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import statistics
 from typing import TYPE_CHECKING
 
-from mtspark.core.files import AnyPath, replacing
+from mtspark.core.files import AnyPath, write_bytes
 from mtspark.train.ablation.grid import AblationResult
 from mtspark.train.config import NETWORKS, NEURONS, SCHEDULES, TASKS
 
@@ -91,6 +92,8 @@ def draw_curves(result: AblationResult, path: AnyPath) -> None:
 def _save(figure: Figure, path: AnyPath) -> None:
     from matplotlib import pyplot
 
-    with replacing(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=120)
+    # In memory: of a full disk Pillow says no more than that it failed.
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=120)
+    write_bytes(path, buffer.getvalue())
     pyplot.close(figure)

@@ -12,12 +12,13 @@ import json
 import os
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TextIO
 
-from mtspark.core.errors import DivergedError
+from mtspark.core.errors import BadFileError, DivergedError
+from mtspark.core.files import UnwritableError, is_full, reason_of
 from mtspark.core.progress import Progress, ProgressCallback
 from mtspark.train.checkpoint import Agent, save_agent, save_whole
 from mtspark.train.config import ImageConfig, TrainConfig, config_to_json
@@ -170,9 +171,10 @@ class LogFile(RunCallback):
         self._file.flush()
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file; each update was flushed, or its error was told."""
         if self._file is not None:
-            self._file.close()
+            with suppress(OSError):
+                self._file.close()
 
 
 class TensorBoard(RunCallback):
@@ -214,9 +216,10 @@ class TensorBoard(RunCallback):
         self._writer.flush()
 
     def close(self) -> None:
-        """Write what is pending."""
+        """Write what is pending; of a full disk, a checkpoint tells."""
         if self._writer is not None:
-            self._writer.close()
+            with suppress(OSError):
+                self._writer.close()
 
 
 class Checkpoints(RunCallback):
@@ -287,6 +290,7 @@ def running(run: Run, callbacks: Sequence[RunCallback]) -> Iterator[RunCallback]
     Raises:
         KeyboardInterrupt: on Ctrl-C, with a message that says where the run resumes.
         DivergedError: the trainer raised it; the message says what is left, and what to do.
+        BadFileError: the disk is full; likewise.
     """
     together = CallbackList(callbacks)
     try:
@@ -298,6 +302,11 @@ def running(run: Run, callbacks: Sequence[RunCallback]) -> Iterator[RunCallback]
         raise DivergedError(f"{run.folder}: {_diverged(run, error)}") from None
     except StoppedError:
         raise
+    except (OSError, UnwritableError) as error:
+        cause = error if isinstance(error, OSError) else error.__cause__
+        if not isinstance(cause, OSError) or not is_full(cause):
+            raise
+        raise BadFileError(_full(run, cause)) from error
     except KeyboardInterrupt:
         raise KeyboardInterrupt(_goes_on(run)) from None
     finally:
@@ -328,6 +337,14 @@ def _diverged(run: Run, error: DivergedError) -> str:
         return f"{said}{kept}; train with {rate}"
     kept = f"{RESUME_FILE} ({run.place})" + (f" and {AGENT_FILE} are" if agent else " is")
     return f"{said}{kept} as before; train with {rate}, in another folder"
+
+
+def _full(run: Run, error: OSError) -> str:
+    """Which folder has no room, what is safe in it, and what to do."""
+    said = f"{run.folder}: cannot be written ({reason_of(error, run.folder)}); "
+    if run.saved is None:
+        return f"{said}nothing was saved yet; free some space and run the same command again"
+    return f"{said}{RESUME_FILE} is as before; free some space, and {_goes_on(run)}"
 
 
 def _goes_on(run: Run) -> str:

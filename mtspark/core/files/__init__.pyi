@@ -5,7 +5,10 @@ from .arrays import read_npz as read_npz
 from .atomic import AnyPath as AnyPath
 from .atomic import UnwritableError as UnwritableError
 from .atomic import check_target as check_target
+from .atomic import is_full as is_full
+from .atomic import reason_of as reason_of
 from .atomic import replacing as replacing
+from .atomic import unchanged as unchanged
 from .atomic import writable_folder as writable_folder
 from .atomic import write_bytes as write_bytes
 from .atomic import write_json as write_json

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from mtspark.core.errors import BadFileError, BadRequestError
+from mtspark.core.memory import free_disk, size_text
 
 AnyPath = str | os.PathLike[str]
 
@@ -37,6 +38,10 @@ _ABANDONED_S = 3600.0
 
 _NO_SECOND_NAMES = frozenset({errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK})
 """What a file system answers that gives no file a second name, or not this one."""
+
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+"""What a file system answers that has no room."""
 
 
 class UnwritableError(BadFileError):
@@ -61,7 +66,6 @@ def replacing(path: AnyPath) -> Iterator[Path]:
         UnwritableError: the folder or file cannot be written.
     """
     path = Path(path)
-    temporary: Path | None = None
     if _own_stream(path) is not None or _is_special(path):
         with tempfile.TemporaryDirectory() as folder:
             temporary = Path(folder) / f"content{path.suffix}"
@@ -70,20 +74,25 @@ def replacing(path: AnyPath) -> Iterator[Path]:
                 data = temporary.read_bytes()
             write_bytes(path, data)
         return
+    with _unwritable(path), _beside(path) as (temporary, target):
+        yield temporary
+        _flush(temporary)
+        temporary.replace(target)
+        flush_folder(target.parent)
+
+
+@contextmanager
+def _beside(path: Path) -> Iterator[tuple[Path, Path]]:
+    """Yield a temporary path and where it belongs; what is left of it is removed."""
+    target = behind_links(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    mark = f"{os.getpid()}.{next(_NUMBERS)}.tmp"
+    _remove_leftovers(target)
+    temporary = target.with_name(hidden_name(target, f"{mark}{target.suffix}"))
     try:
-        with _unwritable(path):
-            target = behind_links(path)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            mark = f"{os.getpid()}.{next(_NUMBERS)}.tmp"
-            _remove_leftovers(target)
-            temporary = target.with_name(hidden_name(target, f"{mark}{target.suffix}"))
-            yield temporary
-            _flush(temporary)
-            temporary.replace(target)
-            flush_folder(target.parent)
+        yield temporary, target
     finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
 def write_bytes(path: AnyPath, data: bytes | memoryview) -> None:
@@ -96,10 +105,11 @@ def write_bytes(path: AnyPath, data: bytes | memoryview) -> None:
     stream = _own_stream(path)
     if stream is not None:
         # Opened a second time, a file behind it would be overwritten from its start.
-        stream.flush()
-        rest = memoryview(data)
-        while rest:
-            rest = rest[os.write(stream.fileno(), rest) :]
+        with _unwritable(path):
+            stream.flush()
+            rest = memoryview(data)
+            while rest:
+                rest = rest[os.write(stream.fileno(), rest) :]
     elif _is_special(path):
         with _unwritable(path):
             path.write_bytes(data)
@@ -304,12 +314,39 @@ def _unwritable(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        # Libraries put a report of several lines where the operating system has three words.
-        text = os.strerror(error.errno) if error.errno else str(error)
-        reason = " ".join(text.lower().split())
-        refusal = UnwritableError(f"{path}: cannot be written ({reason}); choose another file")
+        reason, remedy = reason_of(error, path), "choose another file"
+        if is_full(error) and (path.is_file() or not os.path.lexists(path)):
+            remedy = f"{unchanged(path)}; free some space, or {remedy}"
+        refusal = UnwritableError(f"{path}: cannot be written ({reason}); {remedy}")
         refusal.reason = reason
         raise refusal from error
+
+
+def is_full(error: OSError) -> bool:
+    """Whether something could not be written because there is no room for it."""
+    return error.errno in _FULL
+
+
+def reason_of(error: OSError, path: Path) -> str:
+    """Say why something could not be written, in the words of the operating system.
+
+    Args:
+        error: of writing.
+        path: what was to be written; of a full disk, the room that it has is said, too.
+    """
+    # Libraries put a report of several lines where the operating system has three words.
+    text = os.strerror(error.errno) if error.errno else str(error)
+    reason = " ".join(text.lower().split())
+    if is_full(error):
+        with suppress(OSError, StopIteration):
+            reason += f", {size_text(free_disk(path))} free"
+    return reason
+
+
+def unchanged(path: Path) -> str:
+    """Say what became of a file or folder that could not be replaced."""
+    kind = "folder" if path.is_dir() else "file"
+    return f"the {kind} of before is unchanged" if path.exists() else "no part of it is left"
 
 
 def _flush(path: Path) -> None:

@@ -25,6 +25,7 @@ from mtspark.core.files import (
     Number,
     Positive,
     Text,
+    UnwritableError,
     VersionOne,
     read_guarded,
     read_npz,
@@ -96,6 +97,12 @@ def keep_evaluation(bundle: Bundle, result: DataEvaluation, values: Mapping[str,
     try:
         writable_runs(bundle)
         write_bytes(_path(bundle, result.task), buffer.getvalue())
+    except UnwritableError as error:
+        log.warning(
+            "the bundle keeps no record of this evaluation: %s (%s)",
+            _path(bundle, result.task),
+            error.reason,
+        )
     except (MtsparkError, OSError) as error:
         log.warning("the bundle keeps no record of this evaluation: %s", one_line(error))
 

@@ -27,7 +27,9 @@ from mtspark.core.files import (
     current_policy,
     over,
     read_whole,
+    reason_of,
     replacing_folder,
+    unchanged,
     write_bytes,
 )
 from mtspark.workflows.zoo.card import (
@@ -224,10 +226,15 @@ def write_agent_folder(folder: Path, files: Mapping[str, bytes], card: bytes) ->
                 write_bytes(fresh.path / file, content)
             check_agent_folder(folder)
     except UnwritableError as error:
-        raise BadFileError(f"{folder}: cannot be written ({error.reason})") from error
-    except (OSError, RuntimeError) as error:
-        reason = getattr(error, "strerror", None) or one_line(error)
-        raise BadFileError(f"{folder}: cannot be written ({reason.lower()})") from error
+        raise _unwritable(folder, error.reason) from error
+    except OSError as error:
+        raise _unwritable(folder, reason_of(error, folder)) from error
+    except RuntimeError as error:
+        raise _unwritable(folder, one_line(error).lower()) from error
+
+
+def _unwritable(folder: Path, reason: str) -> BadFileError:
+    return BadFileError(f"{folder}: cannot be written ({reason}); {unchanged(folder)}")
 
 
 def check_agent_folder(folder: Path) -> None:

@@ -6,12 +6,14 @@ the memory in use and the busiest routes.
 
 from __future__ import annotations
 
+import io
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mtspark.core.chip_network import INPUT
-from mtspark.core.files import AnyPath, replacing
+from mtspark.core.files import AnyPath, write_bytes
 from mtspark.deploy.chips import ChipModel
 from mtspark.deploy.mapping import ChipMapping
 from mtspark.sim.latency import Traffic
@@ -79,8 +81,10 @@ def save_mapping(
 ) -> None:
     """Write the picture whole or not at all; its ending chooses a format, PNG without one."""
     figure = draw_mapping(mapping, chip, traffic)
-    with replacing(path) as temporary:
-        figure.savefig(temporary, format=temporary.suffix[1:] or "png", dpi=120)
+    # In memory: of a full disk Pillow says no more than that it failed.
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format=Path(path).suffix[1:] or "png", dpi=120)
+    write_bytes(path, buffer.getvalue())
 
 
 def _slots(chip: ChipModel) -> tuple[int, int]:

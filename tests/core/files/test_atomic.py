@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from mtspark.core.errors import BadFileError, BadRequestError
+from mtspark.core.files import atomic
 from mtspark.core.files.atomic import (
     UnwritableError,
     check_target,
@@ -225,11 +226,15 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(
             file.write(data[:3])
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self))
 
+    # Other processes write here, too.
+    monkeypatch.setattr(atomic, "free_disk", lambda _: 3100)
     monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(UnwritableError) as caught:
         write_text(target, "content")
-    reason = "no space left on device"
-    assert str(caught.value) == f"{target}: cannot be written ({reason}); choose another file"
+    reason = "no space left on device, 3.1 kB free"
+    kept = "the file of before is unchanged" if existing else "no part of it is left"
+    remedy = "free some space, or choose another file"
+    assert str(caught.value) == f"{target}: cannot be written ({reason}); {kept}; {remedy}"
     assert caught.value.reason == reason
     assert [path.read_text() for path in tmp_path.iterdir()] == ["before"] * existing
 
