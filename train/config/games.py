@@ -397,11 +397,6 @@ class TrainConfig:
                 f"pruning.pretrain_steps is {alone}, but there is "
                 f"{'one game' if self.pruning.layers else 'no layer with paths'}; leave it out"
             )
-        if self.algorithm == "sac":
-            raise ValueError(
-                f"pruning.pretrain_steps is {alone}: algorithm sac lets all tasks find their paths "
-                "together; leave it out"
-            )
         least = self.pruning.every_updates * max(self.copies) * self.rollout_steps
         if alone < least:
             raise ValueError(
@@ -423,7 +418,7 @@ class TrainConfig:
                 "needed"
             )
         cared = self.plasticity.measure_every or self.plasticity.redo_every
-        if cared and self.rollout_steps < 2:
+        if cared and self.rollout_steps < 2 and self.algorithm != "sac":
             raise ValueError(
                 "rollout_steps is 1: plasticity is measured on pairs of decisions; at least 2 are "
                 "needed"
@@ -500,14 +495,12 @@ class TrainConfig:
         """Check for what only learners of action values have."""
         if self.algorithm != "sac":
             return
-        standard = PlasticityConfig()
         given = {
             "teachers": any(self.teachers),
             "operation_penalties": bool(self.operation_penalties),
             "quantisation_aware": self.quantisation_aware,
             "rescale_values": self.rescale_values,
             "favoured_action": self.favoured_action is not None,
-            "plasticity": self.plasticity != standard,
             "network.dueling": self.network.dueling,
         }
         for name, is_given in given.items():

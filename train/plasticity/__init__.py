@@ -2,7 +2,10 @@
 
 `metrics` has the equations on plain tensors; `measures` applies them to a network on transitions,
 which `experience` plays with an agent; `renewal` gives new weights to dormant neurons (ReDo) and
-to heads.
+to heads; `plain` does all of it for plain networks, as critics are.
+
+More than a dozen names stand on this face because actors and critics are measured and renewed each
+in their way.
 """
 
 import lazy_loader

@@ -1,7 +1,13 @@
 from .experience import play_transitions as play_transitions
+from .measures import DrawnNumbers as DrawnNumbers
 from .measures import Plasticity as Plasticity
+from .measures import Seen as Seen
 from .measures import Transitions as Transitions
 from .measures import layer_activity as layer_activity
 from .measures import measure as measure
+from .measures import of_gaussians as of_gaussians
+from .plain import measure_plain as measure_plain
+from .plain import renew_plain as renew_plain
+from .plain import reset_output as reset_output
 from .renewal import renew_dormant as renew_dormant
 from .renewal import reset_heads as reset_heads

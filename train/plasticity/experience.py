@@ -8,25 +8,27 @@ import numpy as np
 import torch
 
 from mtspark.core.arrays import Booleans, Floats
-from mtspark.core.environments import box_of, make_games
+from mtspark.core.environments import box_of, make_games, stretched
 from mtspark.core.errors import BadRequestError
 from mtspark.core.progress import Progress, ProgressCallback, no_progress
 from mtspark.train.checkpoint import Agent
 from mtspark.train.networks import legal_action_mask, mask_illegal
-from mtspark.train.plasticity.measures import Transitions
+from mtspark.train.plasticity.measures import DrawnNumbers, Transitions
 
 COPIES, RANDOM_ACTIONS, DISCOUNT = 4, 0.05, 0.99
 
 
 def play_transitions(
     agent: Agent, decisions: int, seed: int, progress: ProgressCallback = no_progress
-) -> Transitions:
+) -> Transitions | DrawnNumbers:
     """Play every task with four copies, one action of twenty at random.
 
     Rewards count by their sign, and values of the next frames are discounted by 0.99: the measures
     of all agents are then of one loss, whatever their training learned. An agent that learned a
     policy (ppo) draws all actions, and has advantages as goals: the discounted rewards up to the
-    end of the episode or the play, normalised, since its critic is not in the file.
+    end of the episode or the play, normalised, since its critic is not in the file. An agent whose
+    actions are numbers draws them with the deviations that it was trained with, and its advantages
+    are those of the rewards themselves.
 
     Args:
         agent: of games.
@@ -35,7 +37,7 @@ def play_transitions(
         progress: called at every decision.
 
     Raises:
-        BadRequestError: a task is an image set, or takes numbers.
+        BadRequestError: a task is an image set, or takes numbers whose deviations are not known.
     """
     strangers = [task.name for task in agent.tasks if not task.game]
     if strangers:
@@ -45,10 +47,7 @@ def play_transitions(
         )
     numbers = [task.name for task in agent.tasks if box_of(task) is not None]
     if numbers:
-        raise BadRequestError(
-            f"{', '.join(numbers)}: takes numbers; plasticity is measured of the values of a list "
-            "of actions; give an agent that learned with pqn or dqn"
-        )
+        return _play_numbers(agent, decisions, seed, progress)
     legal = legal_action_mask(
         [task.legal_actions for task in agent.tasks], agent.network.config.actions
     )
@@ -94,6 +93,53 @@ def play_transitions(
             parts.append(tuple(tensor[valid] for tensor in now))
     seen, which, taken, wanted = (torch.cat(one) for one in zip(*parts, strict=True))
     return Transitions(seen, which, taken, wanted, legal, of_policy=of_policy)
+
+
+def _play_numbers(
+    agent: Agent, decisions: int, seed: int, progress: ProgressCallback
+) -> DrawnNumbers:
+    """Play tasks that take numbers, all of them drawn."""
+    generator, turns = np.random.default_rng(seed), -(-decisions // COPIES)
+    deviations = torch.full((len(agent.tasks), agent.network.config.actions), torch.inf)
+    parts: list[tuple[torch.Tensor, ...]] = []
+    for index, task in enumerate(agent.tasks):
+        box = box_of(task)
+        if box is None or not box.deviation:
+            raise BadRequestError(
+                f"{task.name}: "
+                + ("takes one of a list, other tasks" if box is None else "takes")
+                + " numbers, and the deviations that they were drawn with are not known; give an "
+                "agent that learned with sac or ppo"
+            )
+        deviations[index, : box.size] = torch.tensor(box.deviation)
+        which = torch.full((COPIES,), index)
+        own = deviations[index, : box.size].numpy()
+        played: list[tuple[torch.Tensor, ...]] = []
+        gained: list[tuple[Floats, Booleans]] = []
+        with (
+            torch.no_grad(),
+            agent.network.weights_kept(),
+            closing(make_games(task, agent.protocol, COPIES)) as games,
+        ):
+            frames, _ = games.reset(seed=generator.integers(0, 2**30) + np.arange(COPIES))
+            done = np.zeros(COPIES, dtype=bool)
+            for turn in range(turns):
+                seen = torch.from_numpy(frames.copy())
+                drawn = agent.network(seen, which).double().numpy()
+                drawn[:, : box.size] += own * generator.standard_normal((COPIES, box.size))
+                games.send(stretched(np.tanh(drawn[:, : box.size]), box))
+                frames, rewards, ended, cut, _ = games.recv()
+                gained.append((np.asarray(rewards, np.float64), ended | cut))
+                played.append((seen, torch.from_numpy(drawn).float(), torch.from_numpy(~done)))
+                done = ended | cut
+                progress(Progress(f"playing {task.name}", turn + 1, turns, "decisions"))
+        looks, chosen, valid = (torch.cat(one) for one in zip(*played, strict=True))
+        goals = _discounted(gained).flatten()
+        goals = (goals - goals[valid].mean()) / goals[valid].std(correction=0).clamp(1e-8)
+        now = (looks, which.repeat(turns), chosen, goals)
+        parts.append(tuple(tensor[valid] for tensor in now))
+    seen, task_of, drawn_numbers, wanted = (torch.cat(one) for one in zip(*parts, strict=True))
+    return DrawnNumbers(seen, task_of, drawn_numbers, wanted, deviations)
 
 
 def _learned_a_policy(agent: Agent) -> bool:

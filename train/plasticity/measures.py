@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -19,6 +20,34 @@ from mtspark.train.plasticity.metrics import (
 
 FISHER_SAMPLES = 32
 """Each takes one backward pass for every action."""
+
+
+class Seen(Protocol):
+    """What a network is measured on: frames of some tasks, with a loss and a policy there."""
+
+    @property
+    def frames(self) -> Tensor:
+        """(samples, stack, height, width)."""
+
+    @property
+    def task(self) -> Tensor:
+        """(samples,) task indices."""
+
+    def of_task(self, index: int) -> Seen:
+        """Those of one task."""
+
+    def thinned(self, samples: int) -> Seen:
+        """At most so many samples, spread evenly over these."""
+
+    def loss(self, network: MTSparkNetwork) -> Tensor:
+        """The mean loss of a network, ()."""
+
+    def policies(self, network: MTSparkNetwork) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield of each sample (terms,) weights, and numbers that the network computes.
+
+        The trace of the Fisher information is the mean over samples of the sum over terms of a
+        weight times the squared norm of its number's gradient.
+        """
 
 
 @dataclass(frozen=True)
@@ -78,6 +107,85 @@ class Transitions:
         chosen = torch.linspace(0, count - 1, samples).long().to(self.task.device)
         return self._at(chosen)
 
+    def policies(self, network: MTSparkNetwork) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the chances of the legal actions of each sample, and their logarithms."""
+        for sample in range(len(self.task)):
+            one = slice(sample, sample + 1)
+            task = self.task[one]
+            legal = self.legal[task]
+            values = mask_illegal(network(self.frames[one], task), legal)
+            logarithms = values.log_softmax(1)[legal]
+            yield logarithms.detach().exp(), logarithms
+
+
+@dataclass(frozen=True)
+class DrawnNumbers:
+    """Decisions of tasks that take numbers, drawn from a Gaussian around the network's values.
+
+    Attributes:
+        frames: (samples, stack, height, width).
+        task: (samples,) task indices.
+        drawn: (samples, numbers) what was drawn, before the tanh.
+        advantages: (samples,) of what was drawn.
+        deviations: (tasks, numbers) of the Gaussian; infinite beyond the numbers of a task.
+    """
+
+    frames: Tensor
+    task: Tensor
+    drawn: Tensor
+    advantages: Tensor
+    deviations: Tensor
+
+    def of_task(self, index: int) -> DrawnNumbers:
+        """Those of one task."""
+        return self._at(self.task == index)
+
+    def thinned(self, samples: int) -> DrawnNumbers:
+        """At most so many samples, spread evenly over these."""
+        count = len(self.task)
+        if count <= samples:
+            return self
+        return self._at(torch.linspace(0, count - 1, samples).long().to(self.task.device))
+
+    def _at(self, chosen: Tensor) -> DrawnNumbers:
+        return replace(
+            self,
+            frames=self.frames[chosen],
+            task=self.task[chosen],
+            drawn=self.drawn[chosen],
+            advantages=self.advantages[chosen],
+        )
+
+    def loss(self, network: MTSparkNetwork) -> Tensor:
+        """-advantage log pi(numbers), but for what no weight changes; the tanh cancels."""
+        apart = (self.drawn - network(self.frames, self.task)) / self.deviations[self.task]
+        return (0.5 * self.advantages * apart.square().sum(1)).mean()
+
+    def policies(self, network: MTSparkNetwork) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield 1 / deviation^2 of each number, and the number."""
+        return of_gaussians(network, self.frames, self.task, self.deviations)
+
+
+def of_gaussians(
+    network: MTSparkNetwork, frames: Tensor, task: Tensor, deviations: Tensor
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield of each sample 1 / deviation^2 of each number, and its mean, which the network gives.
+
+    E |grad log pi|^2 of a Gaussian of fixed deviations is sum_i |grad mean_i|^2 / deviation_i^2; a
+    tanh behind it changes nothing.
+
+    Args:
+        network: gives the means.
+        frames: (samples, stack, height, width).
+        task: (samples,) task indices.
+        deviations: (tasks, numbers); infinite where a task has no such number.
+    """
+    for sample in range(len(task)):
+        one = slice(sample, sample + 1)
+        means = network(frames[one], task[one])[0]
+        own = torch.isfinite(deviations[task[sample]])
+        yield deviations[task[sample]][own] ** -2, means[own]
+
 
 @dataclass(frozen=True)
 class Plasticity:
@@ -88,7 +196,7 @@ class Plasticity:
         dormant_ratio: share of dormant neurons of all spiking layers.
         dormant: the same of each layer.
         effective_rank: of the activity of the last spiking layer.
-        fisher_trace: of the softmax policy of the action values.
+        fisher_trace: of the softmax policy of the action values; of numbers, of the Gaussian.
         weight_norm: of each layer's weights, as they are learned, and of the head's.
         gradient_norm: of each task's loss.
         gradient_cosine: mean over the pairs of tasks; None for one task.
@@ -139,7 +247,7 @@ def layer_activity(
 
 def measure(
     network: MTSparkNetwork,
-    transitions: Transitions,
+    transitions: Seen,
     names: tuple[str, ...],
     *,
     threshold: float = 0.001,
@@ -186,23 +294,18 @@ def measure(
     )
 
 
-def _loss_gradient(network: MTSparkNetwork, transitions: Transitions, index: int) -> Tensor:
+def _loss_gradient(network: MTSparkNetwork, transitions: Seen, index: int) -> Tensor:
     """Gradient of a task's mean loss, all parameters in one row."""
-    return _flat_gradient(network, transitions.of_task(index).loss(network))
+    # What a loss draws is drawn again by whoever draws next.
+    with torch.random.fork_rng(devices=[]):
+        return _flat_gradient(network, transitions.of_task(index).loss(network))
 
 
-def _policies(network: MTSparkNetwork, transitions: Transitions) -> list[tuple[Tensor, Tensor]]:
-    """Chances of the legal actions of each sample, and the gradients of their logarithms."""
-    found = []
-    for sample in range(len(transitions.task)):
-        one = slice(sample, sample + 1)
-        task = transitions.task[one]
-        legal = transitions.legal[task]
-        values = mask_illegal(network(transitions.frames[one], task), legal)
-        logarithms = values.log_softmax(1)[legal]
-        rows = [_flat_gradient(network, entry, keep=True) for entry in logarithms]
-        found.append((logarithms.detach().exp(), torch.stack(rows)))
-    return found
+def _policies(network: MTSparkNetwork, transitions: Seen) -> Iterator[tuple[Tensor, Tensor]]:
+    """Weights of the terms of the Fisher information of each sample, and their gradients."""
+    for weights, numbers in transitions.policies(network):
+        rows = [_flat_gradient(network, number, keep=True) for number in numbers]
+        yield weights, torch.stack(rows)
 
 
 def _flat_gradient(network: MTSparkNetwork, value: Tensor, *, keep: bool = False) -> Tensor:

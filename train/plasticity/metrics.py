@@ -60,7 +60,7 @@ def fisher_trace(policies: Iterable[tuple[Tensor, Tensor]]) -> float:
 
     Args:
         policies: of each state: (actions,) probabilities, and (actions, parameters) gradients of
-            the log probabilities.
+            the log probabilities; of a Gaussian, 1 / deviation^2 and gradients of the means.
     """
     traces = [
         float((chances * (gradients * gradients).sum(1)).sum()) for chances, gradients in policies

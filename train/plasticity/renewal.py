@@ -55,7 +55,7 @@ def renew_dormant(
             for head in (network.advantage, network.value):
                 if head is not None:
                     head.weight[:, which] = 0
-                    _forget(optimizer, head.weight, (slice(None), which))
+                    forget(optimizer, head.weight, (slice(None), which))
         else:
             _silence(network.layer(after), which, optimizer)
     return {name: int(which.sum()) for name, which in asleep.items()}
@@ -81,7 +81,7 @@ def reset_heads(
         head.bias.zero_()
         slow.load_state_dict(head.state_dict())
         for parameter in (head.weight, head.bias):
-            _forget(optimizer, parameter, slice(None))
+            forget(optimizer, parameter, slice(None))
 
 
 def _renew(layer: SpikingLayer, which: Tensor, optimizer: torch.optim.Optimizer | None) -> None:
@@ -97,7 +97,7 @@ def _renew(layer: SpikingLayer, which: Tensor, optimizer: torch.optim.Optimizer 
         # As of a layer that begins sparse: its currents vary as those of a dense one.
         gain[which] = layer.row_density()[which].rsqrt()
     for parameter in (weight, bias, gain):
-        _forget(optimizer, parameter, which)
+        forget(optimizer, parameter, which)
 
 
 def _silence(layer: SpikingLayer, which: Tensor, optimizer: torch.optim.Optimizer | None) -> None:
@@ -111,10 +111,10 @@ def _silence(layer: SpikingLayer, which: Tensor, optimizer: torch.optim.Optimize
     kept = weight[:, ~which]
     means = kept.flatten(1).mean(1).view(-1, *[1] * (weight.dim() - 1))
     weight[:, which] = means.expand_as(weight[:, which])
-    _forget(optimizer, weight, (slice(None), which))
+    forget(optimizer, weight, (slice(None), which))
 
 
-def _forget(
+def forget(
     optimizer: torch.optim.Optimizer | None,
     parameter: Tensor,
     places: Tensor | slice | tuple[slice, Tensor],

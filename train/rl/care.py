@@ -6,7 +6,7 @@ import torch
 
 from mtspark.train.config import TrainConfig
 from mtspark.train.networks import MTSparkNetwork
-from mtspark.train.plasticity import Plasticity, Transitions, measure, renew_dormant, reset_heads
+from mtspark.train.plasticity import Plasticity, Seen, measure, renew_dormant, reset_heads
 
 
 class Care:
@@ -27,12 +27,12 @@ class Care:
     def due(self, updates: int) -> bool:
         """Whether it looks at the decisions of an update after so many updates."""
         wanted = self._config.plasticity
-        return _due(wanted.measure_every, updates) or _due(wanted.redo_every, updates)
+        return is_due(wanted.measure_every, updates) or is_due(wanted.redo_every, updates)
 
     def after_update(
         self,
         network: MTSparkNetwork,
-        seen: Transitions,
+        seen: Seen,
         optimizer: torch.optim.Optimizer,
         updates: int,
     ) -> None:
@@ -40,13 +40,13 @@ class Care:
 
         Args:
             network: of the run.
-            seen: transitions of the last update.
+            seen: of the last update, or what stands for it.
             optimizer: of the network.
             updates: of the run.
         """
         wanted, config = self._config.plasticity, self._config
         transitions = seen.thinned(wanted.samples)
-        if _due(wanted.measure_every, updates):
+        if is_due(wanted.measure_every, updates):
             self._measured = measure(
                 network,
                 transitions,
@@ -54,7 +54,7 @@ class Care:
                 threshold=wanted.dormant_threshold,
                 delta=wanted.rank_delta,
             )
-        if _due(wanted.redo_every, updates):
+        if is_due(wanted.redo_every, updates):
             self._renewed = renew_dormant(
                 network,
                 transitions.frames,
@@ -69,12 +69,21 @@ class Care:
         target: MTSparkNetwork,
         optimizer: torch.optim.Optimizer,
         updates: int,
-    ) -> None:
-        """Draw the weights of the heads anew, where that is due after so many updates."""
+    ) -> bool:
+        """Draw the weights of the heads anew, where that is due after so many updates.
+
+        Returns:
+            Whether it was.
+        """
         wanted = self._config.plasticity
-        if _due(wanted.reset_every, updates) and updates // wanted.reset_every <= wanted.reset_most:
+        if (
+            is_due(wanted.reset_every, updates)
+            and updates // wanted.reset_every <= wanted.reset_most
+        ):
             reset_heads(network, target, optimizer)
             self._reset = True
+            return True
+        return False
 
     def measurements(self) -> dict[str, dict[str, float | None]]:
         """What was measured and done since the last call, by name and then by layer or game."""
@@ -100,5 +109,6 @@ class Care:
         return found
 
 
-def _due(every: int, updates: int) -> bool:
+def is_due(every: int, updates: int) -> bool:
+    """Say whether what is done every so many updates is done after so many; 0: never."""
     return bool(every) and updates % every == 0

@@ -79,6 +79,15 @@ class Memory:
         chosen = torch.from_numpy(self.generator.integers(0, len(self), batch_size))
         return Transitions(**{name: values[chosen] for name, values in self._stored.items()})
 
+    def clear(self) -> None:
+        """Forget everything."""
+        self._added = 0
+
+    def looked_at(self, count: int, generator: np.random.Generator) -> Transitions:
+        """Draw transitions with another generator than that of learning, which stays as it is."""
+        chosen = torch.from_numpy(generator.integers(0, len(self), count))
+        return Transitions(**{name: values[chosen] for name, values in self._stored.items()})
+
     def save(self, folder: Path) -> None:
         """Write what is stored into a new folder.
 

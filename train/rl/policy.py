@@ -25,6 +25,7 @@ from torch.distributions import Normal
 from mtspark.core.environments import LARGEST_MESSAGE, MESSAGES_PER_DEVIATION, Task
 from mtspark.train.config import TrainConfig
 from mtspark.train.networks import MTSparkNetwork
+from mtspark.train.plasticity import renew_plain, reset_output
 from mtspark.train.rl.memory import Memory
 
 LOWEST_LOG, HIGHEST_LOG = -5.0, 2.0
@@ -112,14 +113,19 @@ class SpikingActor(Actor):  # type: ignore[misc]
 
     def get_action_dist_params(self, obs: Any) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Return means and log deviations, (batch, numbers) both."""
+        frames, task = self.frames_of(obs)
+        mean = self.network(frames, task)
+        several = self.network.config.tasks > 1
+        spread = self.log_deviation[task] if several else self.log_deviation
+        return mean, spread.expand_as(mean), {}
+
+    def frames_of(self, obs: Any) -> tuple[Tensor, Tensor]:
+        """Return the frames that the network is shown, and the tasks, (batch,)."""
         assert isinstance(self.features_extractor, Messages)
         seen = self.extract_features(obs, self.features_extractor)
         tasks = self.network.config.tasks
         shape = self.network.config.observation_shape
-        frames, task = seen[:, :-tasks].reshape(-1, *shape), seen[:, -tasks:].argmax(1)
-        mean = self.network(frames, task)
-        spread = self.log_deviation if tasks == 1 else self.log_deviation[task]
-        return mean, spread.expand_as(mean), {}
+        return seen[:, :-tasks].reshape(-1, *shape), seen[:, -tasks:].argmax(1)
 
     def action_log_prob(self, obs: Any) -> tuple[Tensor, Tensor]:
         """Draw actions; return the logarithms of their chances, too.
@@ -306,8 +312,54 @@ class Learner:
         sac.set_logger(Logger(folder=None, output_formats=[]))
         assert isinstance(sac.actor, SpikingActor)
         self.actor = sac.actor
+        if config.plasticity.weight_decay:
+            self._let_decay(config.plasticity.weight_decay)
         if several:
             self.actor.temperatures = Temperatures(own.temperature, targets, sac.device)
+
+    def _let_decay(self, share: float) -> None:
+        """Let all weights of the actor and the critics shrink; its deviations are no weights."""
+        actor, critic = self.actor, self._sac.critic
+        groups: list[dict[str, Any]] = [
+            {"params": list(actor.network.parameters())},
+            {"params": [actor.log_std], "weight_decay": 0.0},
+        ]
+        actor.optimizer = torch.optim.AdamW(groups, lr=self._rate(), weight_decay=share)
+        critic.optimizer = torch.optim.AdamW(
+            critic.parameters(), lr=self._rate(), weight_decay=share
+        )
+
+    @property
+    def critics(self) -> tuple[nn.Sequential, ...]:
+        """Both critics, of numbers in deviations, the task and an action."""
+        return tuple(self._sac.critic.q_networks)
+
+    @property
+    def critic(self) -> nn.Module:
+        """What learns of both."""
+        learned: nn.Module = self._sac.critic
+        return learned
+
+    def critic_inputs(self, seen: Tensor, action: Tensor) -> Tensor:
+        """(samples, numbers) what the critics are shown."""
+        critic = self._sac.critic
+        return torch.cat([critic.extract_features(seen, critic.features_extractor), action], 1)
+
+    def renew_critics(self, inputs: Tensor, threshold: float) -> tuple[int, ...]:
+        """Renew dormant units of each critic; returns how many."""
+        optimizer = self._sac.critic.optimizer
+        return tuple(renew_plain(one, inputs, threshold, optimizer) for one in self.critics)
+
+    def reset_critics(self) -> None:
+        """Draw the outputs of both critics anew, and give them to their slow copies."""
+        critic, target = self._sac.critic, self._sac.critic_target
+        for one, slow in zip(critic.q_networks, target.q_networks, strict=True):
+            reset_output(one, slow, critic.optimizer)
+
+    def begin_turn(self) -> None:
+        """Let slow copies be the critics as they are, and moments be of no other weights."""
+        self._sac.critic_target.load_state_dict(self._sac.critic.state_dict())
+        self._sac.critic.optimizer.state.clear()
 
     @property
     def optimizer(self) -> torch.optim.Optimizer:

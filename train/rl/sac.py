@@ -7,7 +7,7 @@ stable-baselines3's, see :mod:`mtspark.train.rl.policy`.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from mtspark.core.arrays import Booleans, Singles
 from mtspark.core.environments import ActionBox, Task, box_of, stretched
@@ -23,6 +23,8 @@ from mtspark.core.errors import BackendMissingError, DivergedError
 from mtspark.train.checkpoint import Agent
 from mtspark.train.config import TrainConfig, replay_places
 from mtspark.train.networks import MTSparkNetwork
+from mtspark.train.plasticity import Seen, measure_plain, of_gaussians
+from mtspark.train.rl.care import is_due
 from mtspark.train.rl.collect import Step
 from mtspark.train.rl.memory import Memory, Transitions
 from mtspark.train.rl.pathways import Scored
@@ -72,10 +74,18 @@ class SacTrainer(Trainer):
         self.optimizer = self.learner.optimizer
         self.learner.take_statistics(self.games.tasks)
         self._owed = 0
+        self._of_critics: dict[str, float] = {}
+        if self.alone is not None:
+            self.alone.begin(self.learned())
 
     @property
     def epsilon(self) -> float:
-        """Share of random actions: all of them until the warmup of every active task is over."""
+        """Share of random actions: all of them until the warmup of every active task is over.
+
+        None after tasks have learned alone, whose memories are then emptied.
+        """
+        if self.alone is not None and self.alone.task is None:
+            return 0.0
         warmup = self.config.replay.warmup
         return float(any(len(self.memories[index]) < warmup for index in self.active))
 
@@ -156,6 +166,52 @@ class SacTrainer(Trainer):
         """What the actor saw in this update; its loss scores synapses."""
         return ActorView(torch.cat(self._recent), self) if self._recent else None
 
+    def judged_on(self, seen: Scored) -> Seen | None:
+        """Draw of the memories of all active tasks; the critics are measured and judged, too."""
+        wanted, updates = self.config.plasticity, self.progress.updates
+        # Of its own, so that measuring changes nothing that is learned.
+        generator = np.random.default_rng([self.config.seed, updates])
+        share = -(-wanted.samples // len(self.active))
+        drawn = [self.memories[index].looked_at(share, generator) for index in self.active]
+        looked = torch.cat([one.seen for one in drawn])
+        inputs = self.learner.critic_inputs(looked, torch.cat([one.action for one in drawn]))
+        critics = list(enumerate(self.learner.critics))
+        self._of_critics = {}
+        if is_due(wanted.measure_every, updates):
+            self._of_critics = {
+                f"{name} {number}": value
+                for number, layers in critics
+                for name, value in measure_plain(
+                    layers, inputs, threshold=wanted.dormant_threshold, delta=wanted.rank_delta
+                ).items()
+            }
+        if is_due(wanted.redo_every, updates):
+            renewed = self.learner.renew_critics(inputs, wanted.dormant_threshold)
+            self._of_critics |= {f"renewed {n}": float(count) for n, count in enumerate(renewed)}
+        return ActorView(looked, self)
+
+    def reset_critics(self) -> None:
+        """Draw the outputs of both critics anew."""
+        self.learner.reset_critics()
+
+    def learned(self) -> dict[str, nn.Module]:
+        """The actor's network and the critics; deviations and temperatures are each task's own."""
+        if not hasattr(self, "learner"):
+            return super().learned()
+        return {**super().learned(), "critic": self.learner.critic}
+
+    def tend_network(self) -> None:
+        """As every trainer; a task that ends its turn alone leaves the next one fresh critics."""
+        before = self.schedule.alone
+        super().tend_network()
+        if self.schedule.alone != before:
+            self.learner.begin_turn()
+
+    def forget_experience(self) -> None:
+        """Empty the memories."""
+        for memory in self.memories:
+            memory.clear()
+
     def _squashed(self) -> Singles:
         """(copies, numbers) from -1 to 1 of every copy that plays now, drawn; others are 0."""
         copies = sum(self.games[index].copies for index in self.active)
@@ -205,7 +261,11 @@ class SacTrainer(Trainer):
             of = f" {task.name}" if several else ""
             measured[f"temperature{of}"] = round(temperature, 6)
             measured |= {f"value {n}{of}": round(d, 4) for n, d in enumerate(deviations)}
-        return {**super().measurements(), "sac": measured}
+        found = {**super().measurements(), "sac": measured}
+        if self._of_critics:
+            found["critics"] = {**self._of_critics}
+            self._of_critics = {}
+        return found
 
     def agent(self) -> Agent:
         """The agent as it is now; its tasks know the deviation of what was drawn."""
@@ -271,6 +331,11 @@ class ActorView:
         """(samples,) task indices."""
         return self.seen[:, -len(self.trainer.tasks) :].argmax(1)
 
+    @property
+    def frames(self) -> Tensor:
+        """(samples, stack, height, width) what the network was shown."""
+        return self.trainer.learner.actor.frames_of(self.seen)[0]
+
     def of_task(self, index: int) -> ActorView:
         """What was seen in one task."""
         return ActorView(self.seen[self.task == index], self.trainer)
@@ -287,6 +352,14 @@ class ActorView:
         """Mean loss of the actor, whose network this is."""
         assert network is self.trainer.network
         return self.trainer.learner.actor_loss(self.seen)
+
+    def policies(self, network: MTSparkNetwork) -> Iterator[tuple[Tensor, Tensor]]:
+        """Of each sample's numbers 1 / deviation^2, and the mean."""
+        spread = self.trainer.learner.deviation
+        deviations = torch.full((len(spread), network.config.actions), torch.inf)
+        for row, own in enumerate(spread):
+            deviations[row, : len(own)] = torch.tensor(own)
+        return of_gaussians(network, self.frames, self.task, deviations.to(self.seen.device))
 
 
 def with_deviation(task: Task, deviation: tuple[float, ...]) -> Task:

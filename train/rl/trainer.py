@@ -18,7 +18,7 @@ from mtspark.core.environments import Task, side_by_side
 from mtspark.train.checkpoint import Agent
 from mtspark.train.config import TrainConfig, config_to_json
 from mtspark.train.networks import MTSparkNetwork, mask_illegal
-from mtspark.train.plasticity import Transitions
+from mtspark.train.plasticity import Seen, Transitions
 from mtspark.train.rl.alone import Alone
 from mtspark.train.rl.care import Care
 from mtspark.train.rl.collect import Games
@@ -251,7 +251,8 @@ class Trainer(ABC):
         share = self.progress.steps / self.schedule.planned
         self._cut_synapses(share)
         updates = self.progress.updates
-        self.care.reset(self.network, self.target, self.optimizer, updates)
+        if self.care.reset(self.network, self.target, self.optimizer, updates):
+            self.reset_critics()
         if not self._looks_at(updates):
             return
         seen = self.last_transitions()
@@ -262,9 +263,16 @@ class Trainer(ABC):
             self.pathways.after_update(
                 self.network, self.target, seen, self.games, share, alone=alone
             )
-        # Of what other algorithms than those of action values saw, only paths are chosen.
-        if self.care.due(updates) and isinstance(seen, Transitions):
-            self.care.after_update(self.network, seen, self.optimizer, updates)
+        judged = self.judged_on(seen) if self.care.due(updates) else None
+        if judged is not None:
+            self.care.after_update(self.network, judged, self.optimizer, updates)
+
+    def judged_on(self, seen: Scored) -> Seen | None:
+        """On what plasticity is measured and neurons are judged; None: it is not."""
+        return seen if isinstance(seen, Transitions) else None
+
+    def reset_critics(self) -> None:  # noqa: B027 (nothing, for most algorithms)
+        """Draw the outputs of critics anew, when the heads were."""
 
     def last_transitions(self) -> Scored | None:
         """The decisions of this update, for those that look at them; None without any."""
