@@ -142,6 +142,7 @@ class _Graph:
         self.nodes: dict[str, nir.NIRNode] = {}
         self.edges: list[tuple[str, str]] = []
         # The mean of a linear layer over the steps is written as that layer before the output.
+        _check_mean(network)
         self.dropped = {
             population.name
             for population in network.populations
@@ -190,6 +191,22 @@ class _Graph:
         self.nodes[name] = node
         self.edges.append((after, name))
         return name
+
+
+def _check_mean(network: FloatNetwork) -> None:
+    """Refuse a mean of anything but a sum over steps, which a reader makes of it.
+
+    Raises:
+        BadNetworkError: its membranes leak, have currents with a memory, or are pushed.
+    """
+    read = network.population(network.output.population)
+    plain = (read.membrane_keep == 1).all() and (read.gain == 1).all()
+    odd = read.has_current_memory or read.spiking or np.any(read.membrane_bias)
+    if network.output.kind is OutputKind.MEAN and (odd or not plain):
+        raise BadNetworkError(
+            f"population {read.name!r}: NIR has the mean of a linear layer over the steps, not of "
+            "neurons with a memory of their own"
+        )
 
 
 def _node_shape(network: FloatNetwork, population: FloatPopulation) -> tuple[int, ...]:

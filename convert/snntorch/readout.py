@@ -31,7 +31,7 @@ class Readout:
             neurons is read.
         step: that `form` belongs to.
         last_only: only the last step counts.
-        summed: the membranes of all steps are added up, or their mean is taken.
+        summed: the membranes of all steps are added up, each times this; None: they are not.
         where: the line of the source, for errors.
         notes: for the user.
     """
@@ -41,7 +41,7 @@ class Readout:
     form: Form | None = None
     step: int = 0
     last_only: bool = False
-    summed: bool = False
+    summed: float | None = None
     where: str = "the output"
     notes: tuple[str, ...] = ()
 
@@ -194,11 +194,12 @@ def _readout(
     if layer is not None and single and (used != [steps - 1] or _spikes(last)):
         _check_alike(recording, names, by_step, layer)
     if layer is not None and not _spikes(last) and single and used != [steps - 1]:
-        mean = _is_mean(last[0].linear, steps)
-        what = "mean" if mean else "sum"
+        factor = _factor(last[0].linear)
+        what = "mean" if np.isclose(factor, 1 / steps, rtol=1e-6, atol=0) else "sum"
         note = f"the {what} of the membranes of {layer!r} over all steps is read"
-        kind = OutputKind.MEAN if mean else OutputKind.MEMBRANE
-        return Readout(layer, kind, summed=True, where=last[0].where, notes=(note,))
+        return Readout(
+            layer, OutputKind.MEMBRANE, summed=factor, where=last[0].where, notes=(note,)
+        )
     if layer is not None and not _spikes(last):
         when = "each decision" if stateful else "the last step"
         note = f"the membrane of {layer!r} after {when} is read"
@@ -261,8 +262,9 @@ def _single_layer(
     return names[recording.place(term.source.call)[0]]
 
 
-def _is_mean(linear: LinearMap, steps: int) -> bool:
-    return isinstance(linear, Scale) and bool(np.allclose(linear.factors, 1 / steps, rtol=1e-6))
+def _factor(linear: LinearMap) -> float:
+    """Of a layer's own values, the same for all, see :func:`_single_layer`."""
+    return float(linear.factors[0]) if isinstance(linear, Scale) else 1.0
 
 
 def _head(

@@ -235,9 +235,6 @@ def _network_of(
             and not spikes_used
         )
         target = names[layer]
-        own_constants = constants[layer]
-        if chosen.summed and chosen.layer == target:
-            own_constants = _summing(own_constants, silent, chosen)
         if recording.exchanged(layer):
             _refuse_membrane(recording, layer, chosen, target)
             swapped, pools, pooling = _exchange(
@@ -249,8 +246,10 @@ def _network_of(
             links += [_connection(swapped.unpooled, arrow) for arrow in arrows[layer]]
             continue
         population, recurrent = _population(
-            target, recording.shape(layer), own_constants, inputs[layer][1], silent
+            target, recording.shape(layer), constants[layer], inputs[layer][1], silent
         )
+        if chosen.summed is not None and chosen.layer == target:
+            population = _summing(population, chosen.summed, silent, chosen)
         populations.append(population)
         links += [_connection(target, arrow) for arrow in arrows[layer]]
         links += recurrent
@@ -269,15 +268,17 @@ def _network_of(
         notes=(recording.note, *chosen.notes, *_notes_on_pools(recording, names)),
     )
     check_float_network(network)
-    summed = chosen.layer if chosen.summed else None
+    summed = None if chosen.summed is None else chosen.layer
     return Traced(network, recording, tuple(names), tuple(exchanged), summed)
 
 
-def _summing(constants: NeuronConstants, silent: bool, chosen: Readout) -> NeuronConstants:
+def _summing(
+    population: FloatPopulation, factor: float, silent: bool, chosen: Readout
+) -> FloatPopulation:
     """Neurons whose membranes add up those of others.
 
     A current that keeps beta of itself is the others' membrane, u[t] = beta u[t-1] + I[t], and a
-    membrane that keeps everything adds it up.
+    membrane that keeps everything adds it up, times `factor`.
 
     Raises:
         BadNetworkError: spikes reset these membranes, or they have currents of their own.
@@ -285,9 +286,9 @@ def _summing(constants: NeuronConstants, silent: bool, chosen: Readout) -> Neuro
     why = None
     if not silent:
         why = "fires, and its spikes reset them or are used"
-    elif constants.current_keep.any():
+    elif population.has_current_memory:
         why = "has a current with a decay of its own"
-    elif constants.membrane_keep.max() >= 1:
+    elif population.membrane_keep.max() >= 1:
         why = "never leaks (beta 1), of which a chip keeps no sum"
     if why is not None:
         raise BadNetworkError(
@@ -295,8 +296,13 @@ def _summing(constants: NeuronConstants, silent: bool, chosen: Readout) -> Neuro
             f"{why}; return the sum of its spikes or the membrane of the last step, or read a "
             'snn.Leaky with reset_mechanism="none", whose spikes go nowhere'
         )
-    ones = np.ones(constants.membrane_keep.shape)
-    return replace(constants, current_keep=constants.membrane_keep, membrane_keep=ones)
+    ones = np.ones(population.shape)
+    return replace(
+        population,
+        current_keep=population.membrane_keep,
+        membrane_keep=ones,
+        gain=ones * factor,
+    )
 
 
 def _refuse_membrane(recording: Recording, layer: int, chosen: Readout, name: str) -> None:

@@ -77,6 +77,7 @@ def compare_with_recording(traced: Traced) -> list[TraceAgreement]:
                     population,
                     membrane_keep=population.current_keep,
                     current_keep=np.zeros(population.shape),
+                    gain=np.ones(population.shape),
                 )
             neurons = [call for call in calls if isinstance(call, NeuronCall)]
             result = _compare_layer(population, neurons, drive, sent[name])

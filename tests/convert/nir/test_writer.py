@@ -129,6 +129,23 @@ def test_mean_of_a_membrane_is_a_linear_layer_before_the_output() -> None:
     np.testing.assert_allclose(run_float(back, series).values, run_float(network, series).values)
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"membrane_keep": 0.5},
+        {"current_keep": np.full(4, 0.5)},
+        {"gain": 2.0},
+        {"membrane_bias": np.full(4, 0.5)},
+        {"thresholds": np.array([1.0])},
+    ],
+)
+def test_a_mean_of_anything_else_is_refused_not_written_as_one(changes: dict[str, Any]) -> None:
+    population = leaky_population("out", (4,), **{"membrane_keep": 1.0, **changes})
+    link = FloatConnection("a", "input", "out", FloatKind.DENSE, np.ones((4, 32)))
+    with pytest.raises(BadNetworkError, match="not of neurons with a memory of their own"):
+        network_to_nir(one(population, link, OutputKind.MEAN))
+
+
 DIFFERENT: dict[str, dict[str, Any]] = {
     "some never forget": {"membrane_keep": np.linspace(0, 1, 12).reshape(3, 2, 2)},
     "some currents never forget": {

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 
 import mtspark
+from mtspark.convert.nir.reader import import_graph
+from mtspark.convert.nir.writer import network_to_nir
 from mtspark.convert.snntorch.verify import compare_with_recording
 from mtspark.core.errors import BadNetworkError
 from mtspark.core.float_network import OutputKind, run_float
@@ -65,6 +67,7 @@ def mean(values: list[Tensor]) -> Tensor:
     [
         (lambda m, s: total(m), 1, "the sum of the membranes of 'out' over all steps"),
         (lambda m, s: sum(m), 1, "the sum of the membranes of 'out' over all steps"),
+        (lambda m, s: 3 * total(m), 1, "the sum of the membranes of 'out' over all steps"),
         (lambda m, s: mean(m), 1, "the mean of the membranes of 'out' over all steps"),
         (lambda m, s: m[-1], 1, "the membrane of 'out' after the last step"),
         (lambda m, s: total(s), 1, "the spikes of 'out' over all steps"),
@@ -82,13 +85,19 @@ def test_the_answer_is_what_the_module_returns(
     values = run_float(traced.network, series.double().numpy()).values
     np.testing.assert_allclose(values, own, rtol=0, atol=1e-5 * np.abs(own).max())
     assert own.std() > 0
+    # So does the graph that a bundle keeps.
+    again = import_graph(network_to_nir(traced.network))
+    assert again.output.kind is traced.network.output.kind
+    values = run_float(again, series.double().numpy()).values
+    np.testing.assert_allclose(values, own, rtol=0, atol=1e-5 * np.abs(own).max())
     # The layer that is read is compared with the module's own membranes, too.
     assert [layer.different for layer in compare_with_recording(traced)] == [0, 0]
 
 
-def test_the_chip_sums_membranes() -> None:
+@pytest.mark.parametrize("answer", [lambda m, s: total(m), lambda m, s: mean(m)])
+def test_the_chip_sums_membranes(answer: Answer) -> None:
     """Weights of four bits are kept as they are, and so is a beta of one half."""
-    module = Loop(lambda m, s: total(m), leaky(0.5)).eval()
+    module = Loop(answer, leaky(0.5)).eval()
     with torch.no_grad():
         for parameter in module.parameters():
             parameter.copy_((parameter * 8).round() / 8)
