@@ -257,10 +257,10 @@ def _game_of(bundle: Bundle, task: str | None) -> str:
     """The game that was named, or the only one."""
     from mtspark.core.errors import BadRequestError
 
-    if task is None and not bundle.network.plays:
-        raise BadRequestError(f"{bundle.folder}: plays no game, and hil plays games alone")
     if task is None and len(bundle.network.tasks) == 1:
         return bundle.network.tasks[0].name
+    if task is None and not bundle.network.plays:
+        raise BadRequestError(f"{bundle.folder}: plays no game, and hil plays games alone")
     if task is None:
         raise BadRequestError("name the game with --task, or serve the chip with --serve")
     return task

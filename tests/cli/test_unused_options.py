@@ -122,7 +122,7 @@ def test_a_loop_is_of_games_alone(
     image_bundle: Path, call: Call, capsys: pytest.CaptureFixture[str]
 ) -> None:
     line = refusal(capsys, call, "hil", image_bundle, "--max-decisions", 3)
-    assert "plays no game, and hil plays games alone" in line
+    assert line == "error: images: task 'mnist' is no game; none of its tasks is"
 
 
 def pendulum() -> Task:

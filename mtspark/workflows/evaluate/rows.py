@@ -51,7 +51,8 @@ class GameRow:
         interval_95: 95 % interval of the mean return.
         returns: of each game, unclipped.
         decisions: of all games.
-        action_agreement: share of equal actions of float network and chip.
+        action_agreement: share of decisions in which float network and chip take the same action;
+            numbers are the same within 5 % of their range.
         decisions_compared: how many actions were compared.
         quantisation: how weights became integers; None for a float network without a chip.
         max_decisions: after which every game was cut off; None for whole games.
