@@ -17,7 +17,7 @@ from mtspark.core.files import read_whole
 from mtspark.train.checkpoint import load_agent
 from mtspark.workflows.zoo import PushRequest, list_agents, pull_agent, push_agent
 from mtspark.workflows.zoo import place as places
-from mtspark.workflows.zoo.card import AgentCard, hours_of_log, read_card
+from mtspark.workflows.zoo.card import AgentCard, _score, hours_of_log, read_card
 from mtspark.workflows.zoo.listing import shipped_folder
 
 ROOT = Path(__file__).parents[2]
@@ -103,6 +103,18 @@ def test_every_shipped_agent_has_a_card_of_its_files() -> None:
 
 def test_a_card_says_what_the_file_says() -> None:
     check_against_the_file("cartpole")
+
+
+def test_a_card_says_how_often_a_task_was_solved() -> None:
+    content = json.loads((SHIPPED / "cartpole" / "card.json").read_bytes())
+    assert AgentCard.model_validate(content).to_json() == content
+    for row in content["tasks"][0]["scores"]:
+        row["success_rate"] = 0.9
+    card = AgentCard.model_validate(content)
+    assert card.to_json() == content
+    assert any("success rate 90.0%" in sentence for sentence in card.sentences)
+    stored = {"backend": "engine", "mean_return": 1.0, "success_rate": 0.25}
+    assert _score(stored)["success_rate"] == 0.25
 
 
 @pytest.mark.slow

@@ -23,6 +23,7 @@ from mtspark.core.files import (
     Flag,
     Number,
     Positive,
+    Share,
     Text,
     VersionOne,
     first_problem,
@@ -69,6 +70,7 @@ class ScoreEntry(Entry):
     distinct: Positive | None
     sticky_actions: Number | None
     agreement: Number | None
+    success_rate: Share | None = None
 
     @property
     def player(self) -> str:
@@ -206,6 +208,7 @@ class AgentCard(Entry):
                         origin=task.name if chip.kind == "accuracy" else "",
                         interval_95=chip.interval_95,
                         sticky=chip.sticky_actions or 0.0,
+                        success=chip.success_rate,
                     ).sentence
                 )
             else:
@@ -258,7 +261,13 @@ class AgentCard(Entry):
 
     def to_json(self) -> dict[str, Any]:
         """Return the content of the card's file."""
-        return self.model_dump(mode="json")
+        values = self.model_dump(mode="json")
+        for task in values["tasks"]:
+            for score in task["scores"]:
+                # Absent where the environment does not say, and in cards of before.
+                if score["success_rate"] is None:
+                    del score["success_rate"]
+        return values
 
     def content(self) -> bytes:
         """Return the card's file, the same bytes for the same card."""
@@ -417,6 +426,7 @@ def _score(row: Mapping[str, Any]) -> dict[str, Any]:
         "distinct": row.get("distinct_episodes"),
         "sticky_actions": row.get("sticky_action_probability"),
         "agreement": row.get("action_agreement"),
+        "success_rate": row.get("success_rate"),
     }
 
 
