@@ -22,9 +22,9 @@ def train_command(
     recipe: Annotated[
         str,
         typer.Argument(
-            help="A TOML file or a shipped recipe: cartpole, cartpole-hidden (memory), "
-            "lunarlander, pendulum, halfcheetah, halfcheetah-pair, halfcheetah-goals (Gymnasium); "
-            "mt10 (Meta-World); doorkey, doorkey-ppo (MiniGrid); "
+            help="A TOML file or a shipped recipe: cartpole, cartpole-offline (recorded data), "
+            "cartpole-hidden (memory), lunarlander, pendulum, halfcheetah, halfcheetah-pair, "
+            "halfcheetah-goals (Gymnasium); mt10 (Meta-World); doorkey, doorkey-ppo (MiniGrid); "
             "pong, pong-waiting, pong-dqn, breakout-teacher, realtime-teacher, three-games, "
             "three-games-waiting, three-games-taught, three-games-pathways, dendrites (Atari); "
             "images (MNIST and CIFAR-10); ablation (a grid of networks on images)."
@@ -47,7 +47,12 @@ def train_command(
         typer.Option(help="Network: dqn, dueling-dqn, dsqn, mtspark-ad or mtspark-add."),
     ] = None,
     steps: Annotated[
-        int | None, typer.Option(min=1, max=10**12, help="Agent decisions over all games.")
+        int | None,
+        typer.Option(
+            min=1,
+            max=10**12,
+            help="Agent decisions over all games; gradient steps on recorded data.",
+        ),
     ] = None,
     seed: Annotated[
         int | None,
@@ -108,6 +113,9 @@ def train_command(
     With magnitude, pruning.scope=actor leaves the target network whole; where cuts make the
     learned values unstable.
 
+    Recorded data (cartpole-offline), --set algorithm=NAME: iql weighs the data's actions by how
+    well they paid, for lists and numbers; bcq takes the best of those it has often, for lists.
+
     Several tasks: the recipes three-games, halfcheetah-pair (HalfCheetah forward and backward),
     halfcheetah-goals (those, jump and five speeds) and mt10 (Meta-World's ten tasks of a robot
     arm). How a network is told which one it plays, --set task_context=VALUE:
@@ -123,8 +131,7 @@ def train_command(
 
     Plasticity, --set plasticity.NAME=N:
 
-    measure_every: updates between two measurements in the log; to see whether a long run can still
-    learn.
+    measure_every: updates between two measurements in the log; whether a long run still learns.
 
     redo_every: updates between two renewals of dormant neurons (ReDo); where that log shows many.
 
@@ -284,6 +291,10 @@ def _outcome(result: TrainingResult | ImageTrainingResult) -> str:
         ]
         done = f"{result.steps:,} decisions, {result.episodes:,} games"
         shown, longer = "mean return of the last games", "; a larger --steps makes it longer"
+        if result.unit != "decisions":
+            # Nothing was played.
+            done, shown = f"{result.steps:,} {result.unit} on recorded data", "scores"
+            scores = [f"mtspark eval {result.path}"]
     else:
         scores = [f"{name} {share:.1%}" for name, share in result.accuracies.items()]
         done, shown, longer = f"{result.epochs} epochs", "test accuracy", ""

@@ -16,6 +16,7 @@ from mtspark.train.config.checks import (
     check_finite,
     check_seed,
 )
+from mtspark.train.config.offline import OFFLINE, OfflineConfig
 from mtspark.train.config.plasticity import PlasticityConfig
 from mtspark.train.config.ppo import PpoConfig
 from mtspark.train.config.pruning import PruningConfig
@@ -99,7 +100,9 @@ class TrainConfig:
     Attributes:
         algorithm: pqn (vectorised games, no replay) or dqn (double DQN, a replay a task) where an
             action is one of a list; sac (soft actor-critic, a replay a task) where it is numbers;
-            ppo (proximal policy optimisation, vectorised games, no replay) for either.
+            ppo (proximal policy optimisation, vectorised games, no replay) for either. iql
+            (implicit Q-learning) for either and bcq (batch-constrained Q-learning) for a list learn
+            from recorded data and play nothing.
         schedule: interleaved, sequential, interval or performance, see
             :class:`mtspark.train.rl.schedule.Schedule`.
         switch_every_steps: of the schedule interval.
@@ -110,13 +113,15 @@ class TrainConfig:
         task_context: how the network is told which of several environments it plays: dendrites
             (thresholds of its own; where the network has them), one_hot (a flag of each task in
             what it sees) or both.
-        total_steps: agent decisions over all games. Learning rate and lessons fall over all of
-            them; with the schedule sequential, anew over each game's share. A run that is resumed
-            with another number keeps the falls that it began with: in decisions beyond them,
-            learning rate, lessons and exploration stay at their floors, and the last game plays.
+        total_steps: agent decisions over all games; gradient steps of iql and bcq. Learning rate
+            and lessons fall over all of them; with the schedule sequential, anew over each game's
+            share. A run that is resumed with another number keeps the falls that it began with: in
+            decisions beyond them, learning rate, lessons and exploration stay at their floors, and
+            the last game plays.
         games_per_task: copies of each game that play together; one number for all games, or
             one for each.
-        rollout_steps: decisions that a copy plays between two updates.
+        rollout_steps: decisions that a copy plays between two updates; of iql and bcq, gradient
+            steps of an update.
         epochs: passes over a rollout (pqn, ppo).
         minibatches: minibatches an epoch (pqn, ppo).
         learning_rate: RAdam's, at the start; Adam's (sac, ppo).
@@ -148,9 +153,11 @@ class TrainConfig:
         final_distillation_fraction: the weight falls linearly to this fraction.
         taught_from_rewards: a taught game is learned from its rewards, too, so that the
             student can surpass its teacher (Schmitt et al. 2018, arXiv:1803.03835).
-        replay: of dqn and sac; targets of sac follow `sac.target_rate`.
+        replay: of dqn and sac; targets of sac follow `sac.target_rate`. Of iql and bcq, its
+            batch_size counts.
         sac: of sac.
         ppo: of ppo.
+        offline: of iql and bcq.
         operation_penalties: for each game, what 100,000 synaptic operations of a decision add to
             its loss; 0 counts operations without a price; empty: they are not counted.
         pruning: which synapses are cut, and when.
@@ -182,7 +189,7 @@ class TrainConfig:
     games: tuple[str, ...] = ("pong",)
     environments: tuple[Environment, ...] = ()
     task_context: TaskContext = "dendrites"
-    algorithm: Literal["pqn", "dqn", "sac", "ppo"] = "pqn"
+    algorithm: Literal["pqn", "dqn", "sac", "ppo", "iql", "bcq"] = "pqn"
     schedule: Literal["interleaved", "sequential", "interval", "performance"] = "interleaved"
     switch_every_steps: int = 100_000
     switch_episodes: int = 25
@@ -215,6 +222,7 @@ class TrainConfig:
     replay: ReplayConfig = field(default_factory=ReplayConfig)
     sac: SacConfig = field(default_factory=SacConfig)
     ppo: PpoConfig = field(default_factory=PpoConfig)
+    offline: OfflineConfig = field(default_factory=OfflineConfig)
     operation_penalties: tuple[float, ...] = ()
     pruning: PruningConfig = field(default_factory=PruningConfig)
     quiet_biases: bool = False
@@ -412,13 +420,14 @@ class TrainConfig:
 
     def _check_rollout(self) -> None:
         paths = bool(self.pruning.layers) and self.pruning.method == "pathways"
-        if paths and self.rollout_steps < 2:
+        if paths and self.rollout_steps < 2 and not self.learns_offline:
             raise ValueError(
                 "rollout_steps is 1: pathways are scored on pairs of decisions; at least 2 are "
                 "needed"
             )
         cared = self.plasticity.measure_every or self.plasticity.redo_every
-        if cared and self.rollout_steps < 2 and self.algorithm != "sac":
+        standing = self.algorithm == "sac" or self.learns_offline
+        if cared and self.rollout_steps < 2 and not standing:
             raise ValueError(
                 "rollout_steps is 1: plasticity is measured on pairs of decisions; at least 2 are "
                 "needed"
@@ -455,7 +464,8 @@ class TrainConfig:
                 "quantisation_aware = true or leave it out"
             )
         self._check_sac()
-        self._check_ppo()
+        self._check_policy()
+        self._check_offline()
         replayed = self.algorithm in ("dqn", "sac")
         if replayed and self.decisions_of_a_game < self.replay.warmup:
             raise ValueError(
@@ -509,9 +519,9 @@ class TrainConfig:
                     f"{name}: is of action values, which algorithm sac does not learn; leave it out"
                 )
 
-    def _check_ppo(self) -> None:
+    def _check_policy(self) -> None:
         """Check for what only learners of action values have."""
-        if self.algorithm != "ppo":
+        if self.algorithm != "ppo" and not self.learns_offline:
             return
         given = {
             "teachers": any(self.teachers),
@@ -523,8 +533,48 @@ class TrainConfig:
         for name, is_given in given.items():
             if is_given:
                 raise ValueError(
-                    f"{name}: is of action values, which algorithm ppo does not learn; leave it out"
+                    f"{name}: is of action values, which algorithm {self.algorithm} does not "
+                    "learn; leave it out"
                 )
+
+    def _check_offline(self) -> None:
+        """Check for data, and for what only runs have that play."""
+        if not self.learns_offline:
+            return
+        folders, games = len(self.offline.data), len(self.games)
+        if not folders:
+            raise ValueError(
+                f"algorithm {self.algorithm}: learns from recorded data; record some "
+                "(mtspark record AGENT -o FOLDER) and set offline.data"
+            )
+        if folders not in (1, games):
+            raise ValueError(f"offline.data has {folders} entries for {games} games")
+        given = {
+            "quantisation_aware": self.quantisation_aware,
+            "training_sticky_actions": self.training_sticky_actions is not None,
+            "life_loss_is_terminal": self.life_loss_is_terminal,
+            "pruning.freeze_returns": bool(self.pruning.freeze_returns),
+            "schedule performance": self.schedule == "performance",
+        }
+        for name, is_given in given.items():
+            if is_given:
+                raise ValueError(
+                    f"{name}: is of runs that play, and algorithm {self.algorithm} plays nothing; "
+                    "leave it out"
+                )
+
+    @property
+    def learns_offline(self) -> bool:
+        """Whether it learns from recorded data and plays nothing."""
+        return self.algorithm in OFFLINE
+
+    @property
+    def data_folders(self) -> tuple[str, ...]:
+        """Folder of the recorded data of each game; empty where it plays."""
+        given = self.offline.data
+        if not self.learns_offline:
+            return ()
+        return given * len(self.games) if len(given) == 1 else given
 
     @property
     def worlds(self) -> bool:
@@ -556,6 +606,8 @@ class TrainConfig:
 
     @property
     def copies(self) -> tuple[int, ...]:
-        """Copies of each game, in the order of `games`."""
+        """Copies of each game, in the order of `games`; one of each where nothing is played."""
+        if self.learns_offline:
+            return (1,) * len(self.games)
         per_game = self.games_per_task
         return per_game * len(self.games) if len(per_game) == 1 else per_game

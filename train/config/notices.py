@@ -6,6 +6,7 @@ from dataclasses import fields, replace
 
 from mtspark.train.config.games import ReplayConfig, TrainConfig
 from mtspark.train.config.images import ImageConfig
+from mtspark.train.config.offline import OfflineConfig
 from mtspark.train.config.ppo import PpoConfig
 from mtspark.train.config.pruning import PruningConfig
 from mtspark.train.config.sac import SacConfig
@@ -42,10 +43,12 @@ def _without_effect(config: TrainConfig) -> list[tuple[list[str], str]]:
     algorithm = f"the algorithm is {config.algorithm}"
     unused = (
         (config.algorithm in ("pqn", "ppo"), replay, algorithm),
-        (config.algorithm in ("dqn", "sac"), ("trace", "epochs", "minibatches"), algorithm),
+        (config.learns_offline, tuple(n for n in replay if n != "replay.batch_size"), algorithm),
+        (config.learns_offline, ("games_per_task",), algorithm),
+        (config.algorithm not in ("pqn", "ppo"), ("trace", "epochs", "minibatches"), algorithm),
         (config.algorithm != "pqn", ("target_rate",), algorithm),
         (
-            config.algorithm in ("sac", "ppo"),
+            config.algorithm not in ("pqn", "dqn"),
             (
                 *("final_exploration", "exploration_fraction", "exploration_ladder"),
                 "exploration_longest",
@@ -63,6 +66,18 @@ def _without_effect(config: TrainConfig) -> list[tuple[list[str], str]]:
             tuple(f"ppo.{entry.name}" for entry in fields(PpoConfig)),
             algorithm,
         ),
+        (
+            not config.learns_offline,
+            tuple(f"offline.{entry.name}" for entry in fields(OfflineConfig)),
+            algorithm,
+        ),
+        (config.algorithm == "iql", ("offline.threshold",), algorithm),
+        (
+            config.algorithm == "bcq",
+            tuple(f"offline.{n}" for n in ("expectile", "sharpness", "largest_weight")),
+            algorithm,
+        ),
+        (config.algorithm == "bcq", ("offline.deviation",), algorithm),
         (config.schedule != "interval", ("switch_every_steps",), "the schedule is not interval"),
         (
             config.schedule != "performance",

@@ -54,8 +54,15 @@ class PpoConfig:
         check_at_most(self, LARGEST)
 
 
-def why_not_together(tasks: tuple[Task, ...]) -> str | None:
-    """Say why no network of one policy acts in all tasks; None where one does."""
+def why_not_together(tasks: tuple[Task, ...], algorithm: str) -> str | None:
+    """Say why no network of one policy acts in all tasks; None where one does.
+
+    Args:
+        tasks: of a run.
+        algorithm: whose others than ppo and iql learn no policy of either kind.
+    """
+    if algorithm not in ("ppo", "iql"):
+        return None
     boxes = {task.name: box_of(task) for task in tasks}
     sizes = {name: box.size for name, box in boxes.items() if box is not None}
     if sizes and len(sizes) < len(boxes):

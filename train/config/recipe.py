@@ -26,6 +26,7 @@ from mtspark.core.files import AnyPath, current_policy, parse_toml, read_toml
 from mtspark.train.config.ablation import AblationSettings, grid, run_config
 from mtspark.train.config.games import TrainConfig
 from mtspark.train.config.images import ImageConfig, check_image_config
+from mtspark.train.config.offline import OFFLINE
 from mtspark.train.config.ppo import why_not_together
 from mtspark.train.config.sac import why_not_learned
 from mtspark.train.config.tasks import run_environments
@@ -47,6 +48,8 @@ else:
 
 RunConfig = TrainConfig | ImageConfig | AblationSettings
 """What a recipe can describe."""
+POLICIES = ("ppo", *OFFLINE)
+"""Algorithms whose network is a policy, of which a dueling head is no part."""
 SHIPPED = files("mtspark.train.config") / "recipes"
 
 
@@ -225,7 +228,7 @@ def _implied(fields: dict[str, Any], schema: type[RunConfig], where: str) -> dic
     size = protocol.get("screen_size", GameProtocol.screen_size)
     shape = (protocol.get("frame_stack", GameProtocol.frame_stack), size, size)
     implied = {"tasks": len(fields.get("games", TrainConfig.games)), "observation_shape": shape}
-    return {**implied, **({"dueling": False} if fields.get("algorithm") == "ppo" else {})}
+    return {**implied, **({"dueling": False} if fields.get("algorithm") in POLICIES else {})}
 
 
 def _implied_by_worlds(
@@ -249,7 +252,7 @@ def _implied_by_worlds(
         problem = why_not_learned(task, algorithm)
         if problem is not None:
             raise BadRequestError(f"{where}: {problem}")
-    problem = why_not_together(tuple(tasks)) if algorithm == "ppo" else None
+    problem = why_not_together(tuple(tasks), algorithm)
     if problem is not None:
         raise BadRequestError(f"{where}: {problem}")
     found = [task.environment.found for task in tasks if task.environment is not None]
@@ -266,7 +269,7 @@ def _implied_by_worlds(
         "input": "values" if found[0].graded else "spikes",
         # Of numbers there is no best one, so no advantage over a mean; a policy has none, either.
         **({"dendrite_segments": 0} if context == "one_hot" and told else {}),
-        **({} if boxes == {None} and algorithm != "ppo" else {"dueling": False}),
+        **({} if boxes == {None} and algorithm not in POLICIES else {"dueling": False}),
     }
 
 

@@ -47,7 +47,7 @@ class SacConfig:
 
 def why_not_learned(task: Task, algorithm: str) -> str | None:
     """Say why an algorithm cannot learn a task; None where it can."""
-    if box_of(task) is not None and algorithm not in ("sac", "ppo"):
+    if box_of(task) is not None and algorithm not in ("sac", "ppo", "iql"):
         return (
             f"{task.name}: takes numbers (a Box of actions), algorithm {algorithm} learns one of a "
             'list; set algorithm = "sac"'

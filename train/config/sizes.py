@@ -20,7 +20,7 @@ STATE_COPIES = 4
 
 
 CRITICS = 2
-"""Of sac."""
+"""Of sac; iql has two, as many targets and one of states."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +77,9 @@ def run_sizes(config: TrainConfig) -> RunSizes:
     weights = 4 * sum(math.prod(shape) for shape in weight_shapes(config.network).values())
     if config.algorithm == "sac":
         weights += CRITICS * 4 * _weights_of_critic(config)
+    if config.learns_offline:
+        # Three or four learn or follow; behind convolutions they see less than this.
+        weights += 2 * CRITICS * 4 * _weights_of_critic(config)
     if config.algorithm == "ppo":
         # Behind convolutions it sees less than this.
         weights += 4 * _weights_of_critic(config)
@@ -89,6 +92,9 @@ def _weights_of_critic(config: TrainConfig) -> int:
     widths = (seen + config.network.actions, *config.sac.critic_layers, 1)
     if config.algorithm == "ppo":
         widths = (seen, *config.ppo.critic_layers, config.network.tasks)
+    if config.learns_offline:
+        outputs = config.network.tasks * config.network.actions
+        widths = (seen + config.network.actions, *config.offline.critic_layers, outputs)
     return sum((own + 1) * following for own, following in pairwise(widths))
 
 

@@ -22,7 +22,7 @@ YOUNG = {
     "network": YOUNG_FIELDS,
     "plasticity": ("reset_every", "reset_most"),
 }
-YOUNG_TABLES = ("plasticity", "sac", "ppo", "task_context")
+YOUNG_TABLES = ("plasticity", "sac", "ppo", "offline", "task_context")
 """Fields of tables, and tables, that a file names only where they differ from their default.
 
 Files of runs without them are those of before they existed.

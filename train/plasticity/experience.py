@@ -25,9 +25,9 @@ def play_transitions(
 
     Rewards count by their sign, and values of the next frames are discounted by 0.99: the measures
     of all agents are then of one loss, whatever their training learned. An agent that learned a
-    policy (ppo) draws all actions, and has advantages as goals: the discounted rewards up to the
-    end of the episode or the play, normalised, since its critic is not in the file. An agent whose
-    actions are numbers draws them with the deviations that it was trained with, and its advantages
+    policy (ppo, iql, bcq) draws all actions, and has advantages as goals: the discounted rewards up
+    to the end of the episode or the play, normalised, since its critic is not in the file. An agent
+    whose actions are numbers draws them with the deviations that it was trained with, and its advantages
     are those of the rewards themselves.
 
     Args:
@@ -144,7 +144,7 @@ def _play_numbers(
 
 def _learned_a_policy(agent: Agent) -> bool:
     config = agent.training.get("config")
-    return isinstance(config, dict) and config.get("algorithm") == "ppo"
+    return isinstance(config, dict) and config.get("algorithm") in ("ppo", "iql", "bcq")
 
 
 def _discounted(gained: list[tuple[Floats, Booleans]]) -> torch.Tensor:

@@ -25,11 +25,11 @@ from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.type_aliases import RolloutBufferSamples
 from torch import Tensor, nn
-from torch.nn import functional
 
 from mtspark.core.arrays import Booleans, Singles
 from mtspark.train.config import TrainConfig
-from mtspark.train.networks import MTSparkNetwork, NetworkConfig, mask_illegal
+from mtspark.train.networks import MTSparkNetwork, mask_illegal
+from mtspark.train.rl.critic import Critic
 from mtspark.train.rl.values import ActionValues
 
 LOWEST_LOG, HIGHEST_LOG = -5.0, 2.0
@@ -80,39 +80,6 @@ class Rollout:
     def __len__(self) -> int:
         """Decisions."""
         return len(self.returns)
-
-
-class Critic(nn.Module):
-    """Values of states: a plain network that sees what the actor sees, a head for each task.
-
-    Args:
-        network: of the actor: its observations, convolutions and tasks.
-        widths: of the hidden layers behind the convolutions.
-    """
-
-    def __init__(self, network: NetworkConfig, widths: tuple[int, ...]) -> None:
-        super().__init__()
-        self.unit, self.tasks = network.message_value, network.tasks
-        channels = network.observation_shape[0]
-        looks: list[nn.Module] = []
-        for size in network.convolutions:
-            looks += [nn.Conv2d(channels, size.channels, size.kernel, size.stride), nn.ReLU()]
-            channels = size.channels
-        self.convolutions = nn.Sequential(*looks, nn.Flatten())
-        shapes = [network.observation_shape, *network.layer_shapes.values()]
-        width = math.prod(shapes[len(network.convolutions)]) + network.tasks
-        thoughts: list[nn.Module] = []
-        for following in widths:
-            thoughts += [nn.Linear(width, following), nn.Tanh()]
-            width = following
-        self.layers = nn.Sequential(*thoughts, nn.Linear(width, network.tasks))
-
-    def forward(self, frames: Tensor, task: Tensor) -> Tensor:
-        """Return values, (batch,)."""
-        seen = self.convolutions(frames.float() * self.unit)
-        which = functional.one_hot(task, self.tasks).float()
-        values: Tensor = self.layers(torch.cat([seen, which], 1))
-        return values.gather(1, task[:, None]).squeeze(1)
 
 
 class OwnNumbers(DiagGaussianDistribution):  # type: ignore[misc]

@@ -22,6 +22,7 @@ from mtspark.core.arrays import AnyArray, Booleans, Floats, Integers, Singles
 from mtspark.core.environments import (
     EMULATOR_ACTIONS,
     NOOP,
+    Environment,
     GameProtocol,
     RunningStatistics,
     Task,
@@ -406,6 +407,25 @@ def _resting(task: Task, copies: int) -> AnyArray:
     return resting_actions(task.environment, copies)
 
 
+def as_learned(
+    config: TrainConfig, task: int, environment: Environment | None, rewards: Floats
+) -> Singles:
+    """(rewards,) of a task as they are learned: their sign, or clipped and scaled.
+
+    Args:
+        config: of the run.
+        task: its index.
+        environment: of the task; None of an ALE game.
+        rewards: (rewards,) the game's own.
+    """
+    if config.clipped[task]:
+        return np.sign(rewards).astype(np.float32)
+    bounds = None if environment is None else environment.reward_range
+    given = rewards if bounds is None else np.clip(rewards, *bounds)
+    scales = config.reward_scales
+    return (given * (scales[task] if scales else 1.0)).astype(np.float32)
+
+
 class Games:
     """The games of all tasks of a run, in the order of its tasks."""
 
@@ -504,17 +524,13 @@ class Games:
 
     def learned_rewards(self, active: tuple[int, ...], steps: tuple[Step, ...]) -> Singles:
         """(copies,) rewards of a decision as they are learned: their sign, or scaled."""
-        rewards, scales = [], self.config.reward_scales
-        for task, step in zip(active, steps, strict=True):
-            if self.config.clipped[task]:
-                rewards.append(np.sign(step.rewards).astype(np.float32))
-            else:
-                environment = self.of_tasks[task].task.environment
-                bounds = None if environment is None else environment.reward_range
-                given = step.rewards if bounds is None else np.clip(step.rewards, *bounds)
-                scaled = given * (scales[task] if scales else 1.0)
-                rewards.append(scaled.astype(np.float32))
-        return np.concatenate(rewards)
+        environments = [self.of_tasks[task].task.environment for task in active]
+        return np.concatenate(
+            [
+                as_learned(self.config, task, environment, step.rewards)
+                for task, environment, step in zip(active, environments, steps, strict=True)
+            ]
+        )
 
     def state(self) -> dict[str, Any]:
         """Tensors and plain values that :meth:`restore` and :meth:`replay` take."""

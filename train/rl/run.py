@@ -16,7 +16,9 @@ from mtspark.core.files import AnyPath
 from mtspark.core.progress import Progress, ProgressCallback, no_progress
 from mtspark.train.checkpoint import load_plain, save_agent
 from mtspark.train.config import TrainConfig, notes
+from mtspark.train.rl.bcq import BcqTrainer
 from mtspark.train.rl.dqn import DqnTrainer
+from mtspark.train.rl.iql import IqlTrainer
 from mtspark.train.rl.ppo import PpoTrainer
 from mtspark.train.rl.pqn import PqnTrainer
 from mtspark.train.rl.sac import SacTrainer
@@ -45,7 +47,7 @@ RUN_FORMAT = FORMATS[TrainConfig]
 AGENT_EVERY_S = 300
 TRAINERS: dict[str, type[Trainer]] = {
     **{"pqn": PqnTrainer, "dqn": DqnTrainer},
-    **{"ppo": PpoTrainer, "sac": SacTrainer},
+    **{"ppo": PpoTrainer, "sac": SacTrainer, "iql": IqlTrainer, "bcq": BcqTrainer},
 }
 DAMAGED = (*(KeyError, IndexError, TypeError, ValueError, RuntimeError, AttributeError, OSError),)
 """Errors of a state that does not fit its run."""
@@ -58,6 +60,7 @@ class TrainingResult:
     Attributes:
         path: of the agent file.
         steps: agent decisions over all games.
+        unit: what `steps` counts: decisions, or gradient steps where nothing is played.
         started_at: decisions of earlier calls; equal to `steps` where the run was finished before.
         episodes: finished episodes of all games.
         returns: mean unclipped return of each game's last 30 episodes; None before the first.
@@ -73,6 +76,7 @@ class TrainingResult:
     returns: dict[str, float | None]
     notes: tuple[str, ...]
     started_at: int = field(default=0, compare=False)
+    unit: str = field(default="decisions", compare=False)
     success: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -151,7 +155,7 @@ def _train(
     # Also the half of one that a stopped run was writing: the disk is counted without it.
     _remove_experience(folder, trainer.progress.steps)
     started_at = trainer.progress.steps
-    run = Run(folder, trainer, RUN_FORMAT, "decisions", config.total_steps, started_at)
+    run = Run(folder, trainer, RUN_FORMAT, trainer.unit, config.total_steps, started_at)
     if not (trainer.finished and holds_agent(folder, "steps", started_at)):
         writers = (LogFile(), TensorBoard(), ReplayCheckpoints(), AgentOfEachGame())
         reports = ProgressReports(progress, "training")
@@ -162,6 +166,7 @@ def _train(
         path=folder / AGENT_FILE,
         steps=trainer.progress.steps,
         started_at=started_at,
+        unit=trainer.unit,
         episodes=games.episodes,
         returns=games.mean_returns(),
         success=games.success_rates(),
@@ -252,12 +257,13 @@ def _updated(trainer: Trainer) -> Update:
     scalars |= {f"success/{game}": rate for game, rate in success.items()}
     for name, values in measured.items():
         scalars |= {f"{name}/{of}": value for of, value in values.items() if value is not None}
+    played = trainer.unit == Trainer.unit
     summary = "  ".join(
         f"{game} {'-' if value is None else value}"
         + (f" ({success[game]:.0%} solved)" if game in success else "")
         for game, value in returns.items()
     )
-    return Update(record, scalars, summary)
+    return Update(record, scalars, summary if played else f"loss {loss:.4g}")
 
 
 def _resume(trainer: Trainer, folder: Path, progress: ProgressCallback) -> tuple[str, ...]:

@@ -109,7 +109,7 @@ def check_actions(tasks: tuple[Task, ...], config: TrainConfig) -> None:
     Raises:
         BadRequestError: it does not, or has not.
     """
-    problem = why_not_together(tasks) if config.algorithm == "ppo" else None
+    problem = why_not_together(tasks, config.algorithm)
     if problem is not None:
         raise BadRequestError(problem)
     for task in tasks:
@@ -117,6 +117,11 @@ def check_actions(tasks: tuple[Task, ...], config: TrainConfig) -> None:
         if problem is not None:
             raise BadRequestError(problem)
         looks = (config.plasticity.measure_every, config.plasticity.redo_every)
+        if config.algorithm == "iql" and box_of(task) is not None and any(looks):
+            raise BadRequestError(
+                f"plasticity: with iql, is of a list of actions, {task.name} takes numbers; leave "
+                "it out"
+            )
         unknown = any(looks) or config.network.pathway_layers
         if config.algorithm == "ppo" and box_of(task) is not None and unknown:
             raise BadRequestError(

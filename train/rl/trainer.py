@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -72,6 +72,8 @@ class Trainer(ABC):
     """
 
     recall: Recall | None = None
+    unit: ClassVar[str] = "decisions"
+    """What `total_steps` counts, in the plural."""
 
     def __init__(self, config: TrainConfig, *, resumed: bool = False) -> None:
         self.device = prepare_torch(config.device, config.seed, config.threads)
@@ -82,7 +84,7 @@ class Trainer(ABC):
         # be gone by then.
         begun = replace(config, start_from="") if resumed else config
         self.network = start_network(begun, self.tasks)
-        self.tasks = start_tasks(begun, self.tasks)
+        self.tasks = self.prepared(start_tasks(begun, self.tasks))
         self.cuts = Cuts(config, self.network)
         paths = config.pruning.layers and config.pruning.method == "pathways"
         self.pathways = Pathways(config, self.network) if paths else None
@@ -121,6 +123,10 @@ class Trainer(ABC):
         self.restart_games()
         if self.alone is not None:
             self.alone.begin(self.learned())
+
+    def prepared(self, tasks: tuple[Task, ...]) -> tuple[Task, ...]:
+        """The tasks of the run, with what an algorithm knows of them before it begins."""
+        return tasks
 
     @abstractmethod
     def update(self) -> float:

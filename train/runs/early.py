@@ -8,10 +8,17 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+from mtspark.core.datasets import dataset_folder
 from mtspark.core.environments import task_for_game
 from mtspark.core.errors import BadFileError, BadRequestError, MtsparkError
 from mtspark.core.files import FileLimits, read_guarded
-from mtspark.train.config import ImageConfig, RunConfig, TrainConfig, check_sizes
+from mtspark.train.config import (
+    ImageConfig,
+    RunConfig,
+    TrainConfig,
+    check_sizes,
+    run_environments,
+)
 from mtspark.train.runs.log import LOG_FILE, is_log_of_another_run
 from mtspark.train.runs.same import check_same_run
 
@@ -33,6 +40,7 @@ def check_request(config: RunConfig, folder: Path) -> None:
         # Environments with a name were looked at with the recipe.
         named = [one.name for one in config.environments]
         check_games(tuple(game for game in config.games if game not in named))
+        check_data(config)
     check_writable(folder)
     check_run_held(config, folder)
     if isinstance(config, TrainConfig):
@@ -47,6 +55,22 @@ def check_games(games: tuple[str, ...]) -> None:
     """
     for game in games:
         task_for_game(game)
+
+
+def check_data(config: TrainConfig) -> None:
+    """Check that there is a dataset of every game that a run learns from.
+
+    Raises:
+        BadFileError: there is none.
+    """
+    if not config.learns_offline:
+        return
+    names = config.games
+    if config.worlds:
+        found = run_environments(config.games, config.environments, config.task_context)
+        names = tuple(one.task_name for one in found)
+    for folder, name in zip(config.data_folders, names, strict=True):
+        dataset_folder(folder, name)
 
 
 def check_writable(folder: Path) -> None:

@@ -11,9 +11,13 @@ from typing import Any
 from mtspark.core.errors import BadRequestError
 from mtspark.train.config import AblationSettings, ImageConfig, TrainConfig
 
-FREE = ("total_steps", "threads", "checkpoint_every_steps", "device", "compiled")
+FREE = (
+    *("total_steps", "threads", "checkpoint_every_steps", "device", "compiled"),
+    "offline.data",
+)
 """Fields that may change between two starts of a run: they set where it ends, how fast it is and
-how often it is saved; what is learned differs at most by rounding."""
+how often it is saved; what is learned differs at most by rounding. Recorded data may have moved;
+that they are the same is seen when they are read."""
 DIFFERENCES, VALUE_LENGTH = 4, 60
 """What a refusal shows: differences at most, and characters of a value."""
 

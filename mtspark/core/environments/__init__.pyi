@@ -34,6 +34,7 @@ from .given import environment_task as environment_task
 from .messages import LARGEST_MESSAGE as LARGEST_MESSAGE
 from .messages import MESSAGES_PER_DEVIATION as MESSAGES_PER_DEVIATION
 from .messages import RunningStatistics as RunningStatistics
+from .messages import as_messages as as_messages
 from .names import game_name as game_name
 from .names import is_world as is_world
 from .names import named_games as named_games

@@ -230,7 +230,7 @@ def test_tasks_have_values_of_their_own_and_only_their_actions() -> None:
 
 def test_the_critic_sees_which_task_it_values() -> None:
     """Two tasks that look the same: only the one-hot task tells them apart in the body."""
-    from mtspark.train.rl.clipped import Critic
+    from mtspark.train.rl.critic import Critic
 
     network = config(**TWO).network
     critic = Critic(network, (6,))
