@@ -27,8 +27,8 @@ def play_transitions(
     of all agents are then of one loss, whatever their training learned. An agent that learned a
     policy (ppo, iql, bcq) draws all actions, and has advantages as goals: the discounted rewards up
     to the end of the episode or the play, normalised, since its critic is not in the file. An agent
-    whose actions are numbers draws them with the deviations that it was trained with, and its advantages
-    are those of the rewards themselves.
+    whose actions are numbers draws them with the deviations that it was trained with, and its
+    advantages are those of the rewards themselves.
 
     Args:
         agent: of games.
