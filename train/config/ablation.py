@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import asdict, dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from mtspark.train.config.checks import MOST_IMAGES, MOST_PASSES, MOST_THREADS, check_at_most
 from mtspark.train.config.images import CLASSES, IMAGE_SHAPE, ImageConfig
@@ -41,7 +41,7 @@ class AblationSettings:
         ValueError: a number below 1, or above what a run can have.
     """
 
-    __pydantic_config__: ClassVar = {"extra": "forbid"}
+    __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
 
     seeds: int = 3
     images: int = 10_000

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from mtspark.core.environments import Environment, GameProtocol, why_not_playable
 from mtspark.train.config.checks import (
@@ -184,7 +184,7 @@ class TrainConfig:
     """
 
     # An unknown field of a recipe, here or in a table, is an error.
-    __pydantic_config__: ClassVar = {"extra": "forbid"}
+    __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
 
     games: tuple[str, ...] = ("pong",)
     environments: tuple[Environment, ...] = ()

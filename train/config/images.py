@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from mtspark.core.errors import BadRequestError
 from mtspark.train.config.checks import (
@@ -60,7 +60,7 @@ class ImageConfig:
     """
 
     # An unknown field of a recipe, here or in a table, is an error.
-    __pydantic_config__: ClassVar = {"extra": "forbid"}
+    __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
 
     tasks: tuple[str, ...] = ("mnist", "cifar10")
     epochs: int = 5

@@ -123,7 +123,7 @@ class Wrapper:
     """A wrapper, by its name in :data:`WRAPPERS`, and its arguments."""
 
     # An unknown field of a recipe's table is an error.
-    __pydantic_config__: ClassVar = {"extra": "forbid"}
+    __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
 
     name: str
     arguments: dict[str, Any] = field(default_factory=dict)
@@ -178,7 +178,7 @@ class Environment:
             ``action_mask`` of its information or by a method ``action_masks``.
     """
 
-    __pydantic_config__: ClassVar = {"extra": "forbid"}
+    __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
 
     id: str
     arguments: dict[str, Any] = field(default_factory=dict)
