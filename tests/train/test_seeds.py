@@ -167,7 +167,11 @@ def test_a_recipe_travels_whole(name: str) -> None:
     assert to_config(json.loads(content), "recipe") == config
 
 
-def test_a_worker_that_does_not_see_the_folder_refuses(tmp_path: Path) -> None:
+def test_a_worker_that_does_not_see_the_folder_refuses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A worker goes to the folder of the command; the process that runs the tests comes back.
+    monkeypatch.chdir(Path.cwd())
     where = {"folder": str(tmp_path / "run"), "directory": str(tmp_path), "data": None}
     (tmp_path / "run").mkdir()
     for token in (None, "another"):

@@ -27,6 +27,7 @@ from mtspark.sim.backends import LavaBackend, ReferenceChip, episode_decisions, 
 from mtspark.sim.engine import EngineChip
 
 DECISIONS, BATCH, NUMBERS = 12, 3, 4
+AGENT = Path(__file__).parents[2] / "examples" / "agents" / "cartpole" / "cartpole.pt"
 
 
 def coarse(module: nn.Module) -> nn.Module:
@@ -300,7 +301,7 @@ def test_what_cannot_keep_state_is_refused_in_one_line(
 
 def test_an_agent_that_learned_from_rest_is_refused() -> None:
     with pytest.raises(BadRequestError, match=r"learned to decide from rest.*leave stateful out"):
-        mtspark.export("examples/agents/cartpole/cartpole.pt", stateful=True)
+        mtspark.export(AGENT, stateful=True)
 
 
 @pytest.mark.slow
