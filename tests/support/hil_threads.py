@@ -70,7 +70,8 @@ class ThreadedChip:
     def __init__(self, chip: Chip) -> None:
         ours, theirs = socket.socketpair()
         self._chip, self._theirs = chip, theirs
-        self._thread = threading.Thread(target=self._serve)
+        # A test that fails before it closes its chip must not keep the process that ran it.
+        self._thread = threading.Thread(target=self._serve, daemon=True)
         self._thread.start()
         self.link = ChipLink(Paired(ours), self.alive)
 
