@@ -54,7 +54,7 @@ def test_tables_bars_and_names_are_printed(
         (("report", folder), b"J"),
         (("map", folder), b"core"),
         (("run", folder, "--task", "pong", "--max-decisions", 2), b"wrote"),
-        (("diff", folder, "--against", "reference", "--decisions", 1), b"decisions"),
+        (("diff", folder, "--against", "reference", "--decisions", 1), b"1 decision"),
     ]:
         code, out, err = told(*arguments)
         assert code in (0, 1), err
