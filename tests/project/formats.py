@@ -392,7 +392,7 @@ def _report_page_pong(at: Workshop) -> Any:
 
 @case(slow=True)
 def _report_page_images(at: Workshop) -> Any:
-    words = ("-o", "page-images.html", "--data", at.images(), "--images", 10, "--seconds", 1)
+    words = ("-o", "page-images.html", "--data", at.images(), "--images", 10)
     cards = ("--card", "loihi2_pilotnet", "--card", "ops45nm_int8")
     at.call("report", at.bundle("images"), *words, *cards)
     return hashed(stripped(at.read("page-images.json")), 4)

@@ -91,6 +91,21 @@ class ModelledTimes:
         }
 
 
+def check_prices(request: HilRequest) -> None:
+    """Read the chip, its times and the card that a request names, before anything is waited for.
+
+    Raises:
+        BadFileError: no such chip, card, or set of times.
+        BadRequestError: the card is of another chip.
+    """
+    if request.chip is not None:
+        model = load_chip(request.chip)
+        model.time_set(request.times)
+        card_for(model, request.card)
+    elif request.card is not None:
+        load_card(request.card)
+
+
 def modelled_times(
     bundle: Bundle,
     request: HilRequest,

@@ -22,7 +22,7 @@ from mtspark.sim.hil import (
     stored_points,
 )
 from mtspark.workflows.hil.elsewhere import point_job, point_of
-from mtspark.workflows.hil.modelled import modelled_times, waiting_game
+from mtspark.workflows.hil.modelled import check_prices, modelled_times, waiting_game
 from mtspark.workflows.hil.playing import Chips, play_points
 from mtspark.workflows.hil.request import HilRequest
 from mtspark.workflows.hil.result import HilResult, result_so_far
@@ -62,6 +62,7 @@ def hil(
     task = bundle.network.tasks[bundle.network.task_index(request.task)]
     check_sampling(task, request.loop.sampling)
     _check_state(bundle, request)
+    check_prices(request)
     for setting in request.settings(request.loop):
         check_sender(bundle.network.input.encoder, setting.loop.refresh_every, setting.loop.faults)
     stored = _stored(bundle, request, into)
