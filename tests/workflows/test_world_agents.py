@@ -11,7 +11,7 @@ import pytest
 
 import mtspark
 from mtspark.core.chip_network import ChipNetwork, Encoder
-from mtspark.core.errors import BadNetworkError
+from mtspark.core.errors import BadNetworkError, BadRequestError
 from mtspark.deploy.lava import check_fits_lava, installed_lava
 from mtspark.sim.backends import LavaBackend, ReferenceChip
 from mtspark.sim.engine import EngineChip
@@ -36,10 +36,13 @@ WORLDS = [
     *(row[:3] for row in SHIPPED),
 ]
 # Agents that Lava's own parts cannot run as they are shipped, and why; our processes run all.
-EXCEPTIONS = dict.fromkeys(
-    ("mtspark-3games", "3games-waiting", "pong", "pong-waiting"),
-    "no neurons that keep the sum of a frame, which encoder changes needs",
-)
+EXCEPTIONS = {
+    **dict.fromkeys(
+        ("mtspark-3games", "3games-waiting", "pong", "pong-waiting"),
+        "no neurons that keep the sum of a frame, which encoder changes needs",
+    ),
+    "cartpole-hidden": "Lava's own LIF does not hold it between two decisions",
+}
 
 
 def _agent(name: str, package: str) -> Path:
@@ -110,8 +113,11 @@ def test_only_the_stated_agents_are_beyond_lava() -> None:
         check_fits_lava(network)
         try:
             check_fits_lava(network, stock=True)
-        except BadNetworkError as error:
+        except (BadNetworkError, BadRequestError) as error:
             refused[path.stem] = str(error)
+            if network.stateful:
+                continue
+            # Another encoder lifts the refusal; nothing else of the network is beyond Lava.
             plain = replace(network.input, encoder=Encoder.EVERY_STEP)
             check_fits_lava(replace(network, input=plain), stock=True)
     assert {name for name, *_ in WORLDS} & set(refused) == set()
@@ -125,8 +131,13 @@ def test_only_the_stated_agents_are_beyond_lava() -> None:
 @pytest.mark.skipif(
     installed_lava() is None, reason="lava-nc is missing: run `mtspark install-lava`"
 )
-@pytest.mark.parametrize("stock", [False, True])
-@pytest.mark.parametrize(("name", "task", "package"), WORLDS)
+@pytest.mark.parametrize(
+    ("name", "task", "package", "stock"),
+    [
+        *((*row, stock) for row in WORLDS for stock in (False, True)),
+        ("cartpole-hidden", "CartPole-v1", "gymnasium", False),
+    ],
+)
 def test_lava_equals_the_engine_on_every_spike_and_membrane(
     name: str, task: str, package: str, stock: bool
 ) -> None:
