@@ -60,8 +60,9 @@ class DatasetWriter:
         self._folder = folder
         seen, taken = spaces_of(origin)
         self._kind = seen.dtype
+        # minari joins a relative path to itself where it looks at its size.
         self._storage = storage.new(
-            folder / "data",
+            (folder / "data").absolute(),
             observation_space=seen,
             action_space=taken,
             data_format="hdf5",

@@ -90,6 +90,15 @@ def test_minari_reads_what_was_written(tmp_path: Path) -> None:
     assert seeds == [4, 5]
 
 
+def test_a_folder_may_be_named_from_where_one_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("run").mkdir()
+    data, episodes = written(Path("run"))
+    assert read_dataset(data).decisions == sum(map(len, episodes))
+
+
 def test_it_reads_back_with_its_origin(tmp_path: Path) -> None:
     data, episodes = written(tmp_path)
     found = read_dataset(data)
