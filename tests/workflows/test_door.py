@@ -389,7 +389,7 @@ def test_an_agent_is_scored_as_by_the_command_line(
     assert json.loads(json.dumps(result.to_json())) == json.loads(out.read_text())
     in_memory = mtspark.evaluate(mtspark.load_agent(path), tasks="pong", episodes=2, sticky=0.0)
     assert [row.returns for row in in_memory.games] == [result.games[0].returns]
-    with pytest.raises(ValueError, match="must be at least 2"):
+    with pytest.raises(ValueError, match="must be 2 to"):
         mtspark.evaluate(path, episodes=1)
     with pytest.raises(mtspark.BadFileError, match="cannot be written"):
         mtspark.evaluate(path, store=path / "rows.json")
