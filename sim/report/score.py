@@ -135,7 +135,11 @@ def scores_sentence(scores: Sequence[Score]) -> str:
     beside = any(score.float_network is not None for score in scores)
     text = f"{who} scores {listed(parts)}"
     counts = {score.count for score in scores}
-    texts = [f"over {next(iter(counts)):,} games or samples each"] if len(counts) == 1 else []
+    texts = []
+    if len(counts) == 1:
+        (count,) = counts
+        each = "one game or sample" if count == 1 else f"{count:,} games or samples"
+        texts.append(f"over {each} each")
     texts += ["in brackets the float network's"] if beside else []
     known = [score.agreement for score in scores if score.agreement is not None]
     if known:

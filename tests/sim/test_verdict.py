@@ -115,6 +115,8 @@ def test_several_tasks_are_one_sentence_each() -> None:
         "over 30 games or samples each; in brackets the float network's; both answer the same to "
         "95.0% at least; 2 of them were cut off."
     )
+    single = [replace(score, count=1) for score in (pong, digits)]
+    assert "; over one game or sample each; " in scores_sentence(single)
     late = replace(LATE, dynamic_j=2e-6)
     assert costs_sentence({"a": FITS, "b": late}) == (
         "A decision costs 12.3 µJ in a and 2 µJ in b of dynamic energy on Loihi 1 (estimate); the "
