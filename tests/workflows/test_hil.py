@@ -43,8 +43,9 @@ def test_a_sweep_reports_its_games_and_goes_on_from_its_file(
     assert isinstance(whole.points[0], StoredPoint)
     assert whole.points[0].to_json() == first.points[0].to_json()
     assert [point["place"] for point in json.loads(out.read_text())["points"]] == [0, 80]
-    assert reports[0].detail.startswith("starting the chip")
-    assert [(one.done, one.total) for one in (reports[0], reports[-1])] == [(0, 2), (2, 2)]
+    assert reports[0].stage == "pong, waiting for the chip"
+    assert reports[0].total is None
+    assert [(one.done, one.total) for one in (reports[1], reports[-1])] == [(0, 2), (2, 2)]
     assert "6 decisions" in reports[-1].detail
     again = hil(bundle, request(0, 80), into=out, progress=reports.append)
     assert again.resumed == 2
