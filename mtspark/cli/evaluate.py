@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mtspark.cli._console import DETAILS, EXECUTOR, MOST, one_thread_each, refuse_given
+from mtspark.cli._playing import MaxDecisions
 from mtspark.cli._progress import progress_bar
 from mtspark.core.files import check_target
 from mtspark.sim.energy import DEFAULT_CARD
@@ -55,10 +56,7 @@ def evaluate_command(
     images: Annotated[
         int, typer.Option(min=0, max=MOST, help="Test images of each task; 0: all.")
     ] = 0,
-    max_decisions: Annotated[
-        int | None,
-        typer.Option(min=1, max=MOST, help="Cut every game off after this many decisions."),
-    ] = None,
+    max_decisions: MaxDecisions = None,
     into: Annotated[
         Path | None, typer.Option(help="Store the rows in this checkpoint, too.")
     ] = None,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mtspark.cli._console import DETAILS, EXECUTOR, MOST, console, one_thread_each, refuse_given
+from mtspark.cli._playing import MaxDecisions, Sample, Seed, Sticky, Temperature
 from mtspark.core.files import check_target
 from mtspark.sim.energy import DEFAULT_CARD
 from mtspark.sim.hil import KEY_VARIABLE, SILENCE_S, ChipBackend, Hold, Jitter
@@ -29,23 +30,11 @@ def hil_command(
     episodes: Annotated[
         int, typer.Option(min=1, max=MOST, help="Full games for each setting.")
     ] = 1,
-    seed: Annotated[int, typer.Option(help="Of the first game; the next has seed + 1.")] = 0,
-    max_decisions: Annotated[
-        int | None,
-        typer.Option(min=1, max=MOST, help="Cut every game off after this many decisions."),
-    ] = None,
-    sticky: Annotated[
-        float | None, typer.Option(help="Sticky action probability (default: the agent's own).")
-    ] = None,
-    sample: Annotated[
-        int | None,
-        typer.Option(
-            min=0, max=2**63 - 1, help="Draw actions with this seed instead of taking the best."
-        ),
-    ] = None,
-    temperature: Annotated[
-        float, typer.Option(help="With --sample: values are divided by it before the softmax.")
-    ] = 1.0,
+    seed: Seed = 0,
+    max_decisions: MaxDecisions = None,
+    sticky: Sticky = None,
+    sample: Sample = None,
+    temperature: Temperature = 1.0,
     backend: Annotated[
         ChipBackend, typer.Option(help="What stands for the chip.")
     ] = ChipBackend.ENGINE,

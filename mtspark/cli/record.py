@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from mtspark.cli._console import MOST, one_thread_each
+from mtspark.cli._playing import MaxDecisions, Sample, Seed, Sticky, Temperature
 from mtspark.cli._progress import progress_bar
 from mtspark.core.files import check_target
 from mtspark.workflows.backends import BackendName
@@ -29,7 +30,7 @@ def record_command(
         list[str] | None, typer.Option(help="Only this task; repeat for several (all).")
     ] = None,
     episodes: Annotated[int, typer.Option(min=1, max=MOST, help="Games of each task.")] = 30,
-    seed: Annotated[int, typer.Option(help="Of the first game; the next has seed + 1.")] = 0,
+    seed: Seed = 0,
     backend: Annotated[
         BackendName | None,
         typer.Option(help="Who decides (default: engine of a bundle, torch of an agent file)."),
@@ -37,22 +38,10 @@ def record_command(
     epsilon: Annotated[
         float | None, typer.Option(help="Replace this share of the best actions by random ones.")
     ] = None,
-    sample: Annotated[
-        int | None,
-        typer.Option(
-            min=0, max=2**63 - 1, help="Draw actions with this seed instead of taking the best."
-        ),
-    ] = None,
-    temperature: Annotated[
-        float, typer.Option(help="With --sample: values are divided by it before the softmax.")
-    ] = 1.0,
-    max_decisions: Annotated[
-        int | None,
-        typer.Option(min=1, max=MOST, help="Cut every game off after this many decisions."),
-    ] = None,
-    sticky: Annotated[
-        float | None, typer.Option(help="Sticky action probability (default: the agent's own).")
-    ] = None,
+    sample: Sample = None,
+    temperature: Temperature = 1.0,
+    max_decisions: MaxDecisions = None,
+    sticky: Sticky = None,
     json_out: Annotated[
         Path | None, typer.Option("--json", help="Write the result to this file, too.")
     ] = None,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mtspark.cli._console import DETAILS, EXECUTOR, MOST, console, one_thread_each, refuse_given
+from mtspark.cli._playing import MaxDecisions, Seed, Sticky, Temperature
 from mtspark.cli._progress import progress_bar
 from mtspark.core.errors import BadRequestError
 from mtspark.core.files import check_target, write_json
@@ -27,21 +28,14 @@ def run_command(
     task: Annotated[str | None, typer.Option(help="Which game to play.")] = None,
     episodes: Annotated[int, typer.Option(min=1, max=MOST, help="Full games to play.")] = 1,
     backend: Annotated[BackendName, typer.Option(help="Who decides.")] = BackendName.ENGINE,
-    seed: Annotated[int, typer.Option(help="Of the first game; the next has seed + 1.")] = 0,
-    max_decisions: Annotated[
-        int | None,
-        typer.Option(min=1, max=MOST, help="Cut every game off after this many decisions."),
-    ] = None,
-    sticky: Annotated[
-        float | None, typer.Option(help="Sticky action probability (default: the agent's own).")
-    ] = None,
+    seed: Seed = 0,
+    max_decisions: MaxDecisions = None,
+    sticky: Sticky = None,
     sample: Annotated[
         int | None,
         typer.Option(help="Draw actions with this seed instead of taking the best."),
     ] = None,
-    temperature: Annotated[
-        float, typer.Option(help="With --sample: values are divided by it before the softmax.")
-    ] = 1.0,
+    temperature: Temperature = 1.0,
     recording: Annotated[
         Path | None,
         typer.Option(

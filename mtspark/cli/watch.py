@@ -9,7 +9,8 @@ from typing import Annotated
 
 import typer
 
-from mtspark.cli._console import MOST, console, one_thread_each
+from mtspark.cli._console import console, one_thread_each
+from mtspark.cli._playing import MaxDecisions, Seed, Sticky
 from mtspark.cli._progress import progress_bar
 from mtspark.core.errors import BadRequestError
 from mtspark.core.files import check_target, write_json
@@ -19,14 +20,9 @@ from mtspark.sim.energy import DEFAULT_CARD
 def watch_command(
     folder: Annotated[Path, typer.Argument(help="A bundle made by mtspark export.")],
     task: Annotated[str | None, typer.Option(help="Which game to play.")] = None,
-    seed: Annotated[int, typer.Option(help="Of the first game; the next has seed + 1.")] = 0,
-    max_decisions: Annotated[
-        int | None,
-        typer.Option(min=1, max=MOST, help="Cut every game off after this many decisions."),
-    ] = None,
-    sticky: Annotated[
-        float | None, typer.Option(help="Sticky action probability (default: the agent's own).")
-    ] = None,
+    seed: Seed = 0,
+    max_decisions: MaxDecisions = None,
+    sticky: Sticky = None,
     speed: Annotated[float, typer.Option(help="Times the game's own speed, at most.")] = 1.0,
     card: Annotated[str, typer.Option(help="Prices, a card's name or .toml file.")] = DEFAULT_CARD,
     port: Annotated[

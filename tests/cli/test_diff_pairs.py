@@ -12,12 +12,9 @@ import numpy as np
 import pytest
 import torch
 
-from mtspark.core.environments.protocol import Task
 from mtspark.deploy.bundle import load_bundle
-from mtspark.train.checkpoint.agent import Agent, save_agent
-from mtspark.train.networks.config import ConvSize, NetworkConfig
-from mtspark.train.networks.network import MTSparkNetwork
 from mtspark.workflows.diff.frames import task_frames
+from tests.support.image_agent import image_agent
 
 Call = Callable[..., int]
 Diff = Callable[..., tuple[int, dict[str, Any]]]
@@ -63,18 +60,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, call: Call) -> Path:
     shape = ("--input-shape", 6, "--time-steps", 7)
     assert call("export", f"{folder / 'net.py'}:make", "-o", folder / "module.deploy", *shape) == 0
     torch.manual_seed(2)
-    config = NetworkConfig(
-        observation_shape=(3, 12, 12),
-        convolutions=(ConvSize(3, 4, 2),),
-        hidden=8,
-        actions=10,
-        time_steps=3,
-        tasks=1,
-    )
-    network = MTSparkNetwork(config).eval()
-    task = Task("mnist", "", tuple(range(10)))
-    save_agent(Agent(network, (task,), None), folder / "images.pt")
-    assert call("export", folder / "images.pt", "-o", folder / "images.deploy") == 0
+    assert call("export", image_agent(folder), "-o", folder / "images.deploy") == 0
     return folder
 
 

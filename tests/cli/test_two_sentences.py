@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import mtspark
+from tests.support.image_agent import image_agent
 
 AGENTS = Path(__file__).parents[2] / "examples" / "agents"
 GAME, WORLD, NUMBERS, PLAIN, SINGLE, FOREIGN, IMAGES = KINDS = (
@@ -61,25 +62,6 @@ def bundles(played: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
     pixels = np.random.default_rng(0).integers(0, 256, (3, 3, 12, 12), np.uint8)
     np.save(place / "pixels.npy", pixels)
     return folders
-
-
-def image_agent(place: Path) -> Path:
-    """A checkpoint whose task is a set of images."""
-    from mtspark.core.environments import Task
-    from mtspark.train.checkpoint import Agent, save_agent
-    from mtspark.train.networks import ConvSize, MTSparkNetwork, NetworkConfig
-
-    config = NetworkConfig(
-        observation_shape=(3, 12, 12),
-        convolutions=(ConvSize(3, 4, 2),),
-        hidden=8,
-        actions=10,
-        time_steps=3,
-        tasks=1,
-    )
-    network = MTSparkNetwork(config).eval()
-    save_agent(Agent(network, (Task("mnist", "", tuple(range(10))),), None), place / "images.pt")
-    return place / "images.pt"
 
 
 def calls(kind: str, place: Path) -> dict[str, tuple[object, ...]]:

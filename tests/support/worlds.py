@@ -77,6 +77,11 @@ class Door(gymnasium.Env[Any, Any]):
         return self.state, float(action), over, False, {"action_mask": given}
 
 
+def register_two() -> None:
+    """Two-v0: an environment of four numbers that takes two."""
+    register("Two-v0", spaces.Box(-1, 1, (4,), np.float64), spaces.Box(-3, 1, (2,), np.float32))
+
+
 def register_door() -> None:
     """Give :class:`Door` a name; a test removes it again."""
     gymnasium.register("Door-v0", Door, disable_env_checker=True, max_episode_steps=12)

@@ -12,7 +12,6 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
-from gymnasium import spaces
 
 import mtspark
 from mtspark.sim.backends import ReferenceChip
@@ -21,7 +20,7 @@ from mtspark.sim.play import play
 from mtspark.train.checkpoint import load_agent
 from mtspark.train.config import TrainConfig, to_config
 from mtspark.train.rl.run import make_trainer, train
-from tests.support.worlds import register
+from tests.support.worlds import register_two
 
 pytest.importorskip("stable_baselines3")
 
@@ -46,8 +45,7 @@ FIELDS: dict[str, Any] = {
 
 @pytest.fixture(autouse=True, scope="module")
 def named() -> Iterator[None]:
-    """An environment of four numbers that takes two."""
-    register("Two-v0", spaces.Box(-1, 1, (4,), np.float64), spaces.Box(-3, 1, (2,), np.float32))
+    register_two()
     yield
     del gymnasium.registry["Two-v0"]
 

@@ -11,7 +11,6 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
-from gymnasium import spaces
 
 import mtspark
 from mtspark.sim.backends import ReferenceChip
@@ -21,7 +20,7 @@ from mtspark.train.checkpoint import load_agent
 from mtspark.train.config import TrainConfig, to_config
 from mtspark.train.rl.run import make_trainer, train
 from mtspark.train.runs.callbacks import RunCallback
-from tests.support.worlds import register
+from tests.support.worlds import register_two
 
 pytest.importorskip("stable_baselines3")
 
@@ -44,8 +43,7 @@ PATHS = {"layers": ["hidden"], "method": "pathways", "density": 0.3, "start": 0.
 
 @pytest.fixture(autouse=True, scope="module")
 def named() -> Iterator[None]:
-    """An environment of four numbers that takes two."""
-    register("Two-v0", spaces.Box(-1, 1, (4,), np.float64), spaces.Box(-3, 1, (2,), np.float32))
+    register_two()
     yield
     del gymnasium.registry["Two-v0"]
 
