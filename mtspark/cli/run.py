@@ -41,7 +41,8 @@ def run_command(
         typer.Option(
             "--input",
             help="Instead of playing: run inputs, .npy of frames (batch, ...) or series (batch, T, "
-            "...); of spikes also one series (T, ...).",
+            "...); of spikes also one series (T, ...). With memory: episodes (batch, T, ...) or "
+            "one (T, ...), each from rest.",
         ),
     ] = None,
     output: Annotated[

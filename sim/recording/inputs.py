@@ -49,7 +49,8 @@ def load_inputs(path: AnyPath, network: ChipNetwork) -> tuple[NDArray[Any], bool
     """Read inputs of a network: frames, each of which is shown in every step, or series.
 
     Of shape (N, *shape of a step), values are N frames and spikes one series of N steps, unless
-    the network holds a frame anyway. Axes of size 1 of the shape may be left out.
+    the network holds a frame anyway. Where state survives decisions, a series is an episode of T
+    decisions, and N frames are one of N. Axes of size 1 of the shape may be left out.
 
     Args:
         path: a .npy file without pickled objects.
@@ -68,12 +69,13 @@ def load_inputs(path: AnyPath, network: ChipNetwork) -> tuple[NDArray[Any], bool
     axes = axes_before(array.shape, given.shape)
     if axes is None or not array.size:
         wanted = ", ".join(map(str, given.shape))
-        raise BadRequestError(
-            f"{path}: has shape {array.shape}; frames (batch, {wanted}) or series (batch, T, "
-            f"{wanted}) are needed, or one series (T, {wanted}) of spikes"
-        )
+        needed = f"frames (batch, {wanted}) or series (batch, T, {wanted}) are needed, or one "
+        needed += f"series (T, {wanted}) of spikes"
+        if network.stateful:
+            needed = f"episodes (batch, T, {wanted}) or one episode (T, {wanted}) are needed"
+        raise BadRequestError(f"{path}: has shape {array.shape}; {needed}")
     array = array.reshape(*array.shape[:axes], *given.shape)
-    if axes == 1 and (given.held or given.payload_bits):
+    if axes == 1 and (given.held or given.payload_bits) and not network.stateful:
         return array, True
     series = array if axes == 2 else array[None]
     limits = current_policy().limits

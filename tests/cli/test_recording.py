@@ -6,11 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from mtspark.core.chip_network.network import ChipNetwork, FrameInput
 from mtspark.core.errors import BadFileError, BadRequestError
 from mtspark.deploy.bundle import write_bundle
 from mtspark.sim.recording.inputs import as_messages, load_array, load_inputs, rounding
+from mtspark.workflows.backends import BackendName
 from mtspark.workflows.run import inputs
 from tests.support.networks import three_neurons
 
@@ -124,3 +126,36 @@ def test_a_record_larger_than_memory_is_refused_before_it_runs(
         inputs.run_recording(bundle, tmp_path / "a.npy")
     np.save(tmp_path / "a.npy", np.zeros((99, 2), np.uint8))
     assert inputs.run_recording(bundle, tmp_path / "a.npy").result.samples == 1
+
+
+def test_recorded_episodes_begin_at_rest_and_carry_their_state(tmp_path: Path) -> None:
+    network = replace(three_neurons(), time_steps=1, stateful=True)
+    bundle = write_bundle(tmp_path / "bundle", network)
+    frames = np.random.default_rng(0).integers(0, 2, (2, 6, 2)).astype(np.uint8)
+    frames[:, 4] = frames[:, 5]
+
+    def answers(given: NDArray[np.uint8]) -> tuple[NDArray[np.float64], ...]:
+        np.save(tmp_path / "a.npy", given)
+        run = inputs.run_recording(bundle, tmp_path / "a.npy", backend=BackendName.REFERENCE)
+        inputs.save_archive(run.result, tmp_path / "a.npz")
+        with np.load(tmp_path / "a.npz") as archive:
+            assert np.array_equal(archive["decision_values"], run.result.decision_values)
+        assert np.array_equal(run.result.values, [own[-1] for own in run.result.decision_values])
+        assert run.to_json()["decision_values"] == [
+            own.tolist() for own in run.result.decision_values
+        ]
+        return run.result.decision_values
+
+    both = answers(frames)
+    assert [len(own) for own in both] == [6, 6]
+    # The last two frames are the same, and what came before them shows.
+    assert not np.array_equal(both[0][4], both[0][5])
+    for episode, wanted in zip(frames, both, strict=True):
+        # Alone, as one episode (T, ...), and cut short: nothing of the other one, nor of later.
+        (alone,) = answers(episode)
+        assert np.array_equal(alone, wanted)
+        (short,) = answers(episode[:3])
+        assert np.array_equal(short, wanted[:3])
+    np.save(tmp_path / "a.npy", np.zeros((2, 3), np.uint8))
+    with pytest.raises(BadRequestError, match=r"one episode \(T, 2\) are needed"):
+        inputs.run_recording(bundle, tmp_path / "a.npy")

@@ -205,8 +205,40 @@ def test_episodes_run_by_the_python_door() -> None:
         assert np.array_equal(result.spike_counts["lif1"], (fired > 0).sum(0))
         assert result.counts.decisions == DECISIONS * BATCH
         assert result.membranes["lif2"].shape[:2] == (DECISIONS, BATCH)
+    assert np.allclose(
+        np.stack(chip.run(series, time_first=True).decision_values, 1), answers, atol=2e-3
+    )
     with pytest.raises(BadRequestError, match=r"survives decisions, and .* give episodes \(batch"):
         chip.run(series[0])
+
+
+@pytest.mark.slow
+def test_episodes_run_by_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Several, and one of shape (T, ...): each begins at rest, and every decision is torch's."""
+    module, chip = exported("recurrent")
+    chip.save(tmp_path / "own.deploy")
+    series = series_of(1)
+    answers, _ = in_torch(module, series)
+    for name, given, wanted in (
+        ("many", series.swapaxes(0, 1), answers.swapaxes(0, 1)),
+        ("one", series[:, 1], answers[None, :, 1]),
+    ):
+        np.save(tmp_path / f"{name}.npy", given)
+        files = ["--input", tmp_path / f"{name}.npy", "-o", tmp_path / f"{name}.npz"]
+        monkeypatch.setattr(
+            sys, "argv", ["mtspark", "run", *map(str, [tmp_path / "own.deploy", *files])]
+        )
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        assert not end.value.code
+        with np.load(tmp_path / f"{name}.npz") as archive:
+            assert np.allclose(archive["decision_values"], wanted, atol=2e-3)
+        said = " ".join(capsys.readouterr().out.split())
+        assert f"episode{'s' * (name == 'many')} of {DECISIONS} decisions of {name}.npy" in said
+        assert "from rest and its state carried from decision to decision" in said
+        assert "as the float network to 100.0% of the decisions" in said
 
 
 class Images(nn.Module):

@@ -26,14 +26,21 @@ def print_recorded(
     print_verdict(sentences, more=not details)
     if details:
         _print_spikes(result)
+    episodes = result.get("decision_values")
     for index, values in enumerate(result["values"][:8]):
-        console.print(f"sample {index}: {values}", markup=False, soft_wrap=True)
+        where = f"sample {index}"
+        if episodes is not None:
+            where = f"episode {index}, after decision {len(episodes[index])}"
+        console.print(f"{where}: {values}", markup=False, soft_wrap=True)
     if output is not None:
         console.print(f"wrote {output}", soft_wrap=True)
 
 
 def _print_spikes(result: dict[str, Any]) -> None:
-    table = Table(title=f"{result['samples']} samples of {result['time_steps']} steps")
+    title = f"{result['samples']} samples of {result['time_steps']} steps"
+    if "decision_values" in result:
+        title = f"{result['samples']} episodes of {len(result['decision_values'][0])} decisions"
+    table = Table(title=title)
     table.add_column("layer")
     table.add_column("spikes in its window", justify="right")
     for name, total in result["spikes"].items():

@@ -17,4 +17,5 @@ from .simulator import FloatRun as FloatRun
 from .simulator import convolve as convolve
 from .simulator import delayed as delayed
 from .simulator import deliver as deliver
+from .simulator import float_answers as float_answers
 from .simulator import run_float as run_float

@@ -97,6 +97,21 @@ def run_float(network: FloatNetwork, series: Floats, task: int = 0) -> FloatRun:
     )
 
 
+def float_answers(network: FloatNetwork, run: FloatRun) -> Floats:
+    """Return what a stateful network answers in each step, (T, batch, outputs).
+
+    Args:
+        network: a stateful one, whose steps are decisions.
+        run: of it.
+    """
+    name = network.output.population
+    if network.output.kind is OutputKind.SPIKES:
+        answers = run.spikes[name]
+    else:
+        answers = run.membranes[name] + network.population(name).membrane_offset
+    return answers.reshape(*answers.shape[:2], -1)
+
+
 def _values(network: FloatNetwork, states: dict[str, _State], steps: int) -> Floats:
     state = states[network.output.population]
     if network.output.kind is OutputKind.SPIKES:

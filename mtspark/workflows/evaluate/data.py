@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from mtspark.core.arrays import Integers
 from mtspark.core.chip_network import ChipNetwork
 from mtspark.core.errors import BadFileError, BadRequestError
-from mtspark.core.float_network import FloatNetwork, run_float
+from mtspark.core.float_network import FloatNetwork, float_answers, run_float
 from mtspark.core.progress import ProgressCallback, no_progress
 from mtspark.deploy.bundle import Bundle
 from mtspark.sim.counts import Counter, RunCounts, ShareCounter
@@ -212,7 +212,8 @@ def float_values(
     """Return the outputs of the float network for samples, (samples, outputs).
 
     On what the messages stand for, which a float network of many ties needs to the last bit; where
-    inputs are rounded, on the inputs.
+    inputs are rounded, on the inputs. Where state survives decisions, samples are episodes, and
+    every decision has its outputs: (samples T, outputs), one episode after the other.
 
     Args:
         network: float.
@@ -225,12 +226,15 @@ def float_values(
     inputs = (
         own_values(values, chip) if rounded else frames.astype(np.float64) * network.input.scale
     )
-    if chip.input.held:
+    if chip.input.held and not chip.stateful:
         inputs = np.broadcast_to(inputs, (chip.time_steps, *inputs.shape))
     else:
         inputs = inputs.swapaxes(0, 1)
-    series = inputs.reshape(chip.time_steps, len(frames), *network.input.shape)
-    return run_float(network, series, row).values.reshape(len(frames), -1)
+    run = run_float(network, inputs.reshape(*inputs.shape[:2], *network.input.shape), row)
+    if chip.stateful:
+        answers = float_answers(network, run).swapaxes(0, 1)
+        return answers.reshape(-1, answers.shape[-1])
+    return run.values.reshape(len(frames), -1)
 
 
 def _float_classes(network: FloatNetwork, answer: Answer, row: int) -> NDArray[np.int64]:

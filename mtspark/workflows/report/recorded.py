@@ -36,7 +36,13 @@ def recorded_sentences(
         BadFileError: no such card.
     """
     result = recorded.result
-    many = f"{result.samples:,} sample" + "s" * (result.samples != 1) + f" of {recorded.recording}"
+    many = f"{_several(result.samples, 'sample')} of {recorded.recording}"
+    unit = "sample"
+    if result.network.stateful:
+        each = _several(len(result.decision_values[0]), "decision")
+        many = f"{_several(result.samples, 'episode')} of {each} of {recorded.recording}"
+        many += ", each from rest and its state carried from decision to decision"
+        unit = "decision"
     if result.backend == BackendName.TORCH.value:
         return f"The float network ran {many}.", ON_NO_CHIP
     network = _float_network(bundle)
@@ -44,7 +50,11 @@ def recorded_sentences(
         beside = "with no float network in the bundle to compare with"
     else:
         beside = _beside(bundle, recorded, network)
-    return f"The chip ran {many}, {beside}.", result.cost(card)[1].sentence("sample")
+    return f"The chip ran {many}, {beside}.", result.cost(card)[1].sentence(unit)
+
+
+def _several(count: int, noun: str) -> str:
+    return f"{count:,} {noun}" + "s" * (count != 1)
 
 
 def _float_network(bundle: Bundle) -> FloatNetwork | None:
@@ -58,6 +68,8 @@ def _beside(bundle: Bundle, recorded: RecordedRun, network: FloatNetwork) -> str
     """Say how far the chip's answers are those of the float network."""
     result, row = recorded.result, bundle.network.task_index(recorded.result.task)
     on_chip = result.values.reshape(result.samples, -1)
+    if result.network.stateful:
+        on_chip = np.concatenate([one.reshape(len(one), -1) for one in result.decision_values])
     parts: list[NDArray[np.float64]] = []
     for start in range(0, result.samples, BATCH):
         values = recorded.inputs[start : start + BATCH]
@@ -68,5 +80,6 @@ def _beside(bundle: Bundle, recorded: RecordedRun, network: FloatNetwork) -> str
     if on_chip.shape[1] == 1 or box_of(bundle.network.tasks[row]) is not None:
         furthest = float(np.abs(on_chip - beside).max())
         return f"and its values are at most {furthest:.3g} from those of the float network"
+    whom = "the decisions" if result.network.stateful else "them"
     share = float((on_chip.argmax(1) == beside.argmax(1)).mean())
-    return f"and gives the same answer as the float network to {percent(share)} of them"
+    return f"and gives the same answer as the float network to {percent(share)} of {whom}"

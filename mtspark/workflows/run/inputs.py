@@ -54,6 +54,8 @@ class InputsResult(PricedSamples):
         backend: who ran it.
         task: row of the thresholds, by name.
         values: float64 (samples, *shape of the readout); of an episode, after its last decision.
+        decision_values: where state survives decisions, of each episode float64 (T, *shape), after
+            every decision; otherwise none.
         spike_counts: by population, int32 (samples, *shape): spikes in its window.
         spikes: by population, bool (T, samples, *shape), in its window; empty where they were
             not recorded.
@@ -74,6 +76,7 @@ class InputsResult(PricedSamples):
     counts: RunCounts
     sent: Mapping[str, Integers] = field(default_factory=dict, repr=False)
     shares: ShareCounter | None = field(default=None, repr=False)
+    decision_values: tuple[NDArray[np.float64], ...] = field(default=(), repr=False)
 
     @property
     def samples(self) -> int:
@@ -89,9 +92,11 @@ class InputsResult(PricedSamples):
         """Return totals of spikes, and all values.
 
         ``spikes`` are those of ``spikes_window`` in ``layers``, and ``network_hash`` is
-        ``network_sha256``, as they were called first.
+        ``network_sha256``, as they were called first. ``decision_values`` are there where state
+        survives decisions.
         """
-        return {
+        decisions = [episode.tolist() for episode in self.decision_values]
+        content = {
             "network_hash": self.network_sha256,
             "network_sha256": self.network_sha256,
             "backend": self.backend,
@@ -103,6 +108,7 @@ class InputsResult(PricedSamples):
             "layers": [layer.to_json() for layer in self.counts.layers],
             "values": self.values.tolist(),
         }
+        return {**content, "decision_values": decisions} if decisions else content
 
 
 @dataclass(frozen=True)
@@ -298,7 +304,7 @@ def _run_episodes(
     network, counter, shares = bundle.network, Counter(bundle.network), ShareCounter(bundle.network)
     in_torch = backend is BackendName.TORCH
     row, total = network.task_index(task), sample_count(x)
-    values: list[NDArray[np.float64]] = []
+    answered: list[NDArray[np.float64]] = []
     sent: dict[str, list[NDArray[np.int32]]] = {}
     traces: list[ChipTrace] = []
     done = 0
@@ -315,7 +321,7 @@ def _run_episodes(
                 if not in_torch:
                     shares.add(decision.activity.window, shown, members)
                 decisions.append(decision)
-            values.append(decisions[-1].values)
+            answered.extend(np.stack([one.values for one in decisions], axis=1))
             for population in network.populations:
                 name = population.name
                 if name not in decisions[-1].activity.window:
@@ -340,7 +346,8 @@ def _run_episodes(
         network_sha256=bundle.network_hash,
         backend=backend.value,
         task=task,
-        values=np.concatenate(values),
+        values=np.stack([episode[-1] for episode in answered]),
+        decision_values=tuple(answered),
         spike_counts={name: np.concatenate(parts) for name, parts in sent.items()},
         spikes=joined("spikes"),
         membranes=joined("membranes"),
@@ -383,7 +390,9 @@ def run_recording(
     Args:
         bundle: its network may take a series, or hold the first slice of the recording.
         recording: .npy of frames (batch, ...) or series (batch, T, ...), whose length replaces
-            the network's T; spikes may also be one series (T, ...).
+            the network's T; spikes may also be one series (T, ...). Where state survives
+            decisions, episodes (batch, T, ...) or one (T, ...): each begins at rest, and its
+            state is carried from decision to decision.
         task: default: the first.
         backend: who runs it.
         progress: called at the start and at the end.
@@ -393,15 +402,15 @@ def run_recording(
         BadRequestError: values that the network's input does not take.
     """
     path, network = Path(recording), bundle.network
-    check_forgets(network, "recorded inputs are no course of an episode")
     network.task_index(task or network.tasks[0].name)
     series, frames = load_inputs(path, network)
     # Checked here once more, for an error that names the file.
     messages = as_messages(series, network, path)
-    if network.input.held and not frames:
+    if network.input.held and not frames and not network.stateful:
         check_one_frame(messages, network.input.shape, path)
         series = series[:, 0]
-    steps = network.time_steps if network.input.held or frames else series.shape[1]
+    one = network.time_steps if network.input.held or frames else series.shape[1]
+    steps = series.shape[1] if network.stateful else one
     _check_memory(network, len(series), steps, path)
     result = run_inputs(
         bundle,
@@ -412,7 +421,8 @@ def run_recording(
         batch_size=len(series),
         progress=progress,
     )
-    return RecordedRun(path.name, result, shown_values(series, result.network, path.name))
+    shown = series if network.stateful else shown_values(series, result.network, path.name)
+    return RecordedRun(path.name, result, shown)
 
 
 def _check_memory(network: ChipNetwork, samples: int, steps: int, path: Path) -> None:
@@ -445,10 +455,14 @@ def check_archive_target(path: AnyPath | None) -> None:
 def save_archive(result: InputsResult, path: AnyPath) -> None:
     """Write values, and of every population spikes and membranes, as .npz.
 
+    Where state survives decisions, ``decision_values`` are (samples, T, *shape), too.
+
     Raises:
         BadFileError: it cannot be written.
     """
     arrays: dict[str, NDArray[Any]] = {"values": result.values}
+    if result.decision_values:
+        arrays["decision_values"] = np.stack(result.decision_values)
     for name in result.spikes:
         arrays[f"spikes/{name}"] = result.spikes[name]
         arrays[f"membranes/{name}"] = result.membranes[name]
