@@ -139,6 +139,10 @@ def train_command(
 
     weight_decay: shrinks all weights; where the log shows weight norms that grow without end.
 
+    sac.critic_layer_norm, ppo.critic_layer_norm and offline.critic_layer_norm (true or false):
+    normalise the hidden layers of critics, which stay on the host; where their values run away or
+    their units fall silent.
+
     network.layer_norm (true or false): as a comparison only, since no chip computes it.
     """
     chosen = _seeds(seeds, seed, executor)

@@ -30,6 +30,8 @@ class OfflineConfig:
         data: folders of datasets, one for all games or one for each.
         critic_layers: widths of the hidden layers of the critics, which do not spike; in front of
             them they have the convolutions of the network.
+        critic_layer_norm: each hidden layer of the critics, and of the model of bcq, is normalised
+            before its ReLU (Ba et al. 2016, arXiv:1607.06450); all of them stay on the host.
         target_rate: share of the critics mixed into their targets after each gradient step.
         expectile: of the values that a state's value is (iql): 0.5 their mean, near 1 the largest.
         sharpness: by which advantages are multiplied in the weights of actions (iql); 0 weighs all
@@ -45,6 +47,7 @@ class OfflineConfig:
 
     data: tuple[str, ...] = ()
     critic_layers: tuple[int, ...] = (256, 256)
+    critic_layer_norm: bool = False
     target_rate: float = 0.005
     expectile: float = 0.7
     sharpness: float = 3.0

@@ -21,6 +21,8 @@ class PpoConfig:
     Attributes:
         critic_layers: widths of the critic's hidden layers, which do not spike; in front of them,
             it has the convolutions of the network.
+        critic_layer_norm: each of these hidden layers is normalised before its tanh (Ba et al.
+            2016, arXiv:1607.06450); the critic stays on the host, so the chip does not care.
         clip: the ratio of an action's new chance to its old one counts from 1 - clip to 1 + clip.
         entropy: weight of the entropy of actions in the loss, which keeps them random.
         value_weight: weight of the critic's squared error in the loss.
@@ -34,6 +36,7 @@ class PpoConfig:
     """
 
     critic_layers: tuple[int, ...] = (128, 128)
+    critic_layer_norm: bool = False
     clip: float = 0.2
     entropy: float = 0.01
     value_weight: float = 0.5

@@ -17,6 +17,8 @@ class SacConfig:
 
     Attributes:
         critic_layers: widths of the hidden layers of the two critics, which do not spike.
+        critic_layer_norm: each hidden layer of the critics is normalised before its ReLU (Ba et al.
+            2016, arXiv:1607.06450); they stay on the host, so the chip does not care.
         target_rate: share of the critics mixed into their targets after each gradient step.
         temperature: weight of the entropy at the start; it is learned.
         target_entropy: that it is learned for, in nats; None: -1 for each number of a decision.
@@ -27,6 +29,7 @@ class SacConfig:
     """
 
     critic_layers: tuple[int, ...] = (256, 256)
+    critic_layer_norm: bool = False
     target_rate: float = 0.005
     temperature: float = 0.2
     target_entropy: float | None = None

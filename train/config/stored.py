@@ -21,6 +21,9 @@ YOUNG = {
     ),
     "network": YOUNG_FIELDS,
     "plasticity": ("reset_every", "reset_most"),
+    "sac": ("critic_layer_norm",),
+    "ppo": ("critic_layer_norm",),
+    "offline": ("critic_layer_norm",),
 }
 YOUNG_TABLES = ("plasticity", "sac", "ppo", "offline", "task_context")
 """Fields of tables, and tables, that a file names only where they differ from their default.

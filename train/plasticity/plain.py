@@ -1,4 +1,7 @@
-"""Plasticity of plain networks, as SAC's critics are: linear layers with ReLUs between them."""
+"""Plasticity of plain networks, as SAC's critics are: linear layers with ReLUs between them.
+
+Layer norms may stand in front of the ReLUs.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,8 @@ def measure_plain(
     """Measure a plain network; neither its weights nor random numbers change.
 
     Args:
-        layers: linear layers with a ReLU behind each but the last.
+        layers: linear layers with a ReLU behind each but the last, with or without a layer norm
+            before each ReLU.
         inputs: (samples, numbers) on which is measured.
         threshold: a unit is dormant if its score is at most this.
         delta: share of the singular values' sum that the effective rank leaves out.
@@ -43,7 +47,9 @@ def renew_plain(
 ) -> int:
     """Give dormant units new incoming weights, and outgoing ones of 0.
 
-    Sokar et al. 2023, arXiv:2302.12902, algorithm 1.
+    Sokar et al. 2023, arXiv:2302.12902, algorithm 1. Where layers are normalised, the gain and the
+    bias of such a unit are those of a new one, too, as they may be what keeps it silent; the units
+    beside it then hear the new weights through the mean and the deviation of their layer.
 
     Args:
         layers: as for :func:`measure_plain`; their random numbers are PyTorch's.
@@ -56,6 +62,11 @@ def renew_plain(
     """
     linear = _linear(layers)
     asleep = [_dormant(one, threshold) for one in _activity(layers, inputs)]
+    norms = [layer for layer in layers if isinstance(layer, nn.LayerNorm)]
+    for norm, which in zip(norms, asleep, strict=bool(norms)):
+        norm.weight[which], norm.bias[which] = 1.0, 0.0
+        for parameter in (norm.weight, norm.bias):
+            forget(optimizer, parameter, which)
     for layer, which in zip(linear[:-1], asleep, strict=True):
         if not bool(which.any()):
             continue

@@ -48,10 +48,16 @@ class BcqTrainer(OfflineTrainer):
 
     def made_critics(self) -> dict[str, nn.Module]:
         """A critic of actions with its target, and the model of the data."""
-        network, layers = self.config.network, self.config.offline.critic_layers
+        network, own = self.config.network, self.config.offline
 
         def made() -> Critic:
-            return Critic(network, layers, outputs=network.actions, activation=nn.ReLU)
+            return Critic(
+                network,
+                own.critic_layers,
+                outputs=network.actions,
+                activation=nn.ReLU,
+                layer_norm=own.critic_layer_norm,
+            )
 
         judge = made()
         return {"judge": judge, "judge_target": copy.deepcopy(judge), "model": made()}

@@ -124,7 +124,9 @@ class ActorCritic(nn.Module):
     ) -> None:
         super().__init__()
         self._values, self.network = values, network
-        self.critic = Critic(config.network, config.ppo.critic_layers)
+        self.critic = Critic(
+            config.network, config.ppo.critic_layers, layer_norm=config.ppo.critic_layer_norm
+        )
         size = config.network.actions
         differ = len(set(numbers)) > 1
         shape = (len(numbers), size) if differ else (size,)

@@ -20,6 +20,7 @@ class Critic(nn.Module):
         outputs: of a task: 1 of states, or one for each action of a list.
         numbers: of a decision, which it sees, too; 0: none.
         activation: behind each hidden layer.
+        layer_norm: hidden layers are normalised, see :func:`with_layer_norm`; convolutions are not.
     """
 
     def __init__(
@@ -30,6 +31,7 @@ class Critic(nn.Module):
         outputs: int = 1,
         numbers: int = 0,
         activation: type[nn.Module] = nn.Tanh,
+        layer_norm: bool = False,
     ) -> None:
         super().__init__()
         self.unit, self.tasks = network.message_value, network.tasks
@@ -45,7 +47,8 @@ class Critic(nn.Module):
         for following in widths:
             thoughts += [nn.Linear(width, following), activation()]
             width = following
-        self.layers = nn.Sequential(*thoughts, nn.Linear(width, network.tasks * outputs))
+        layers = nn.Sequential(*thoughts, nn.Linear(width, network.tasks * outputs))
+        self.layers = with_layer_norm(layers) if layer_norm else layers
 
     def forward(self, frames: Tensor, task: Tensor, numbers: Tensor | None = None) -> Tensor:
         """Return values, (batch,) of one output, otherwise (batch, outputs)."""
@@ -54,3 +57,21 @@ class Critic(nn.Module):
         parts = [seen, which] if numbers is None else [seen, which, numbers]
         values: Tensor = self.layers(torch.cat(parts, 1)).unflatten(1, (self.tasks, -1))
         return values[torch.arange(len(task), device=task.device), task].squeeze(1)
+
+
+def with_layer_norm(layers: nn.Sequential) -> nn.Sequential:
+    """Normalise what each hidden layer hands to its activation (Ba et al. 2016, arXiv:1607.06450).
+
+    Args:
+        layers: linear layers with an activation behind each but the last.
+
+    Returns:
+        The same layers, with a layer norm of its width behind each linear one but the last.
+    """
+    last = max(index for index, one in enumerate(layers) if isinstance(one, nn.Linear))
+    normed: list[nn.Module] = []
+    for index, one in enumerate(layers):
+        normed.append(one)
+        if isinstance(one, nn.Linear) and index < last:
+            normed.append(nn.LayerNorm(one.out_features).to(one.weight.device))
+    return nn.Sequential(*normed)

@@ -54,6 +54,7 @@ class Judges(nn.Module):
                 outputs=1 if boxed else size,
                 numbers=size if boxed else 0,
                 activation=nn.ReLU,
+                layer_norm=config.offline.critic_layer_norm,
             )
             for _ in range(2)
         )
@@ -112,10 +113,15 @@ class IqlTrainer(OfflineTrainer):
         """Critics of states, of actions with their target, and the deviation of numbers."""
         boxes = [box_of(task) for task in self.tasks]
         numbers = tuple(box.size for box in boxes if box is not None)
-        layers = self.config.offline.critic_layers
+        own = self.config.offline
         judges = Judges(self.config, boxed=bool(numbers))
         return {
-            "value": Critic(self.config.network, layers, activation=nn.ReLU),
+            "value": Critic(
+                self.config.network,
+                own.critic_layers,
+                activation=nn.ReLU,
+                layer_norm=own.critic_layer_norm,
+            ),
             "judges": judges,
             "judges_target": copy.deepcopy(judges),
             "actor": Actor(self.config, numbers),

@@ -26,6 +26,7 @@ from mtspark.core.environments import LARGEST_MESSAGE, MESSAGES_PER_DEVIATION, T
 from mtspark.train.config import TrainConfig
 from mtspark.train.networks import MTSparkNetwork
 from mtspark.train.plasticity import renew_plain, reset_output
+from mtspark.train.rl.critic import with_layer_norm
 from mtspark.train.rl.memory import Memory
 
 LOWEST_LOG, HIGHEST_LOG = -5.0, 2.0
@@ -196,6 +197,7 @@ class SpikingPolicy(SACPolicy):  # type: ignore[misc]
         network: the actor's.
         log_deviation: before learning.
         numbers: of each task's box.
+        critic_layer_norm: hidden layers of the critics are normalised.
         arguments: of the library's policy.
     """
 
@@ -205,8 +207,10 @@ class SpikingPolicy(SACPolicy):  # type: ignore[misc]
         network: MTSparkNetwork,
         log_deviation: float,
         numbers: tuple[int, ...],
+        critic_layer_norm: bool,
         **others: Any,
     ) -> None:
+        self._critic_layer_norm = critic_layer_norm
         # nn.Module takes no modules before its own start.
         self._made: dict[str, Any] = {
             "network": network,
@@ -223,7 +227,13 @@ class SpikingPolicy(SACPolicy):  # type: ignore[misc]
     def make_critic(self, features_extractor: BaseFeaturesExtractor | None = None) -> Any:
         """Build critics that see numbers in deviations."""
         kind, options = Deviations, self.features_extractor_kwargs
-        return super().make_critic(kind(self.observation_space, **options))
+        critic = super().make_critic(kind(self.observation_space, **options))
+        if self._critic_layer_norm:
+            # Before the library makes their optimizer, and alike for their slow copies.
+            for index, one in enumerate(critic.q_networks):
+                critic.q_networks[index] = with_layer_norm(one)
+                critic.add_module(f"qf{index}", critic.q_networks[index])
+        return critic
 
 
 class _Draws:
@@ -297,6 +307,7 @@ class Learner:
                 "network": network,
                 "log_deviation": math.log(own.deviation),
                 "numbers": actions,
+                "critic_layer_norm": own.critic_layer_norm,
                 "net_arch": {"pi": [1], "qf": list(own.critic_layers)},
                 "features_extractor_class": Messages,
                 "features_extractor_kwargs": {"tasks": config.network.tasks, "graded": graded},

@@ -310,6 +310,18 @@ def test_copying_the_data_is_what_it_does_without_advantages(data: Path) -> None
     assert choices(trainer)[0] == 0
 
 
+@pytest.mark.parametrize(("algorithm", "critics"), [("iql", 5), ("bcq", 3)])
+def test_layer_norm_is_in_all_critics_and_their_targets(
+    algorithm: str, critics: int, data: Path
+) -> None:
+    trainer = trainer_of(data, algorithm=algorithm, offline={"critic_layer_norm": True})
+    norms = [one for one in trainer.critics.modules() if isinstance(one, torch.nn.LayerNorm)]
+    # iql: of states, two of actions, their two targets; bcq: of actions, its target, the model.
+    assert [one.normalized_shape for one in norms] == [(8,)] * critics
+    trainer.update()
+    assert all(bool((one.weight != 1).any()) for one in norms)
+
+
 @pytest.mark.parametrize(
     "changes",
     [
