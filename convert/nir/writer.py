@@ -46,6 +46,7 @@ def network_to_nir(network: FloatNetwork, task: int = 0) -> nir.NIRGraph:
     network = replace(
         network, populations=tuple(_with_own_push(network, p) for p in network.populations)
     )
+    _check_read(network)
     graph = _Graph(network)
     shapes = {population.name: _node_shape(network, population) for population in graph.kept}
     graph.nodes["input"] = nir.Input(input_type={"input": np.array(network.input.shape)})
@@ -191,6 +192,20 @@ class _Graph:
         self.nodes[name] = node
         self.edges.append((after, name))
         return name
+
+
+def _check_read(network: FloatNetwork) -> None:
+    """Refuse membranes of neurons that fire as the output: of their node, NIR reads the spikes.
+
+    Raises:
+        BadNetworkError: they are.
+    """
+    read = network.population(network.output.population)
+    if read.spiking and network.output.kind is not OutputKind.SPIKES:
+        raise BadNetworkError(
+            f"population {read.name!r} fires and its membranes are read; NIR has the spikes of "
+            "neurons that fire"
+        )
 
 
 def _check_mean(network: FloatNetwork) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -32,8 +32,11 @@ class Readout:
         step: that `form` belongs to.
         last_only: only the last step counts.
         summed: the membranes of all steps are added up, each times this; None: they are not.
+        factor: the module returns this times what is read.
         where: the line of the source, for errors.
         notes: for the user.
+        returned: the tensors that the module returned as it, one a call; none where a layer is
+            read that it does not return.
     """
 
     layer: str
@@ -42,8 +45,10 @@ class Readout:
     step: int = 0
     last_only: bool = False
     summed: float | None = None
+    factor: float = 1.0
     where: str = "the output"
     notes: tuple[str, ...] = ()
+    returned: tuple[Tensor, ...] = ()
 
 
 def choose_readout(
@@ -74,14 +79,15 @@ def choose_readout(
     """
     candidates: list[Readout] = []
     refused: list[str] = []
-    for tensors in returned(recording):
+    for tensors in _returned_tensors(recording):
+        values = [recording.form(tensor) for tensor in tensors]
         try:
-            readout = _readout(recording, names, tensors, stateful)
+            readout = _readout(recording, names, values, stateful)
         except BadNetworkError as error:
             refused.append(str(error))
             continue
         if readout is not None:
-            candidates.append(readout)
+            candidates.append(replace(readout, returned=tuple(tensors)))
     if wanted is not None:
         candidates = [readout for readout in candidates if readout.layer == wanted]
         if not candidates and wanted in names:
@@ -132,10 +138,16 @@ def _plain(recording: Recording, names: list[str], layer: str) -> Readout:
 
 def returned(recording: Recording) -> Iterator[list[Any]]:
     """Every tensor that was returned, as its values over the calls."""
+    for tensors in _returned_tensors(recording):
+        yield [recording.form(tensor) for tensor in tensors]
+
+
+def _returned_tensors(recording: Recording) -> Iterator[list[Tensor]]:
+    """Every tensor that was returned, over the calls."""
     paths = [dict(_leaves(output, ())) for output in recording.outputs]
     for path in paths[0]:
         if all(path in entry for entry in paths):
-            yield [recording.form(entry[path]) for entry in paths]
+            yield [entry[path] for entry in paths]
 
 
 def _leaves(value: Any, path: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...], Tensor]]:
@@ -203,12 +215,16 @@ def _readout(
     if layer is not None and not _spikes(last):
         when = "each decision" if stateful else "the last step"
         note = f"the membrane of {layer!r} after {when} is read"
-        return Readout(layer, OutputKind.MEMBRANE, where=last[0].where, notes=(note,))
+        factor = _factor(last[0].linear)
+        return Readout(
+            layer, OutputKind.MEMBRANE, factor=factor, where=last[0].where, notes=(note,)
+        )
     if layer is not None:
         note = f"the spikes of {layer!r} over all steps are counted"
         if stateful:
             note = f"the spikes of {layer!r} in each decision are read"
-        return Readout(layer, OutputKind.SPIKES, where=last[0].where, notes=(note,))
+        factor = _factor(last[0].linear)
+        return Readout(layer, OutputKind.SPIKES, factor=factor, where=last[0].where, notes=(note,))
     if not all(term.source.quantity == "spikes" for term in last):
         return None
     return _head(forms, by_step, used, constant, steps, stateful)

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mtspark.convert.linear import LinearMap, Scale, add, connection, same
 from mtspark.convert.snntorch.calling import EPISODE, Feed, Recording, record
@@ -84,6 +84,8 @@ class Traced:
         layers: population name of each of the recording's layers.
         exchanged: layers that fire before their max pool, an approximation.
         summed: population that adds up the membranes of a layer of its name, if there is one.
+        answer: the tensors that the module returned as its answer, one a call.
+        factor: the module returns this times the network's values.
     """
 
     network: FloatNetwork
@@ -91,6 +93,8 @@ class Traced:
     layers: tuple[str, ...]
     exchanged: tuple[Exchanged, ...] = ()
     summed: str | None = None
+    answer: tuple[Tensor, ...] = ()
+    factor: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -245,6 +249,7 @@ def _network_of(
             links += pooling
             links += [_connection(swapped.unpooled, arrow) for arrow in arrows[layer]]
             continue
+        _refuse_dropped_membrane(recording, layer, chosen, target, constants[layer].reset)
         population, recurrent = _population(
             target, recording.shape(layer), constants[layer], inputs[layer][1], silent
         )
@@ -269,7 +274,9 @@ def _network_of(
     )
     check_float_network(network)
     summed = None if chosen.summed is None else chosen.layer
-    return Traced(network, recording, tuple(names), tuple(exchanged), summed)
+    return Traced(
+        network, recording, tuple(names), tuple(exchanged), summed, chosen.returned, chosen.factor
+    )
 
 
 def _summing(
@@ -311,6 +318,26 @@ def _refuse_membrane(recording: Recording, layer: int, chosen: Readout, name: st
             f"{recording.layers[layer][0].where}: the membrane of {name!r} is read, and --max-pool "
             "or lets it fire before its max pool, where there are several membranes; read its "
             "spikes"
+        )
+
+
+def _refuse_dropped_membrane(
+    recording: Recording, layer: int, chosen: Readout, name: str, reset: FloatReset
+) -> None:
+    """Refuse to read membranes that snntorch returns before their reset and a chip keeps after it.
+
+    Raises:
+        BadNetworkError: they are read.
+    """
+    call = recording.layers[layer][0]
+    if not isinstance(call, NeuronCall) or chosen.layer != name or chosen.summed is not None:
+        return
+    late = reset is FloatReset.ZERO and bool(call.module.reset_delay)
+    if late and chosen.kind is not OutputKind.SPIKES:
+        raise BadNetworkError(
+            f"{call.where}: the membrane of {name!r} is read, and where it fires, a chip has reset "
+            "it to zero by then, and snntorch resets it a step later; use reset_delay=False (the "
+            'same spikes), return the spikes, or use reset_mechanism="none"'
         )
 
 

@@ -18,7 +18,7 @@ from mtspark.convert.snntorch.calling import Call, Recording
 from mtspark.convert.snntorch.maxima import after_pools
 from mtspark.convert.snntorch.recorder import NeuronCall
 from mtspark.convert.snntorch.trace import Traced
-from mtspark.convert.snntorch.values import PoolCall
+from mtspark.convert.snntorch.values import PoolCall, Series, Source
 from mtspark.core.arrays import Floats
 from mtspark.core.chip_network import INPUT
 from mtspark.core.errors import BadNetworkError
@@ -32,6 +32,9 @@ from mtspark.core.float_network import (
     run_float,
 )
 
+ANSWER = 1e-4
+"""Largest difference of an answer, as a share of its largest value (or of 1): float32 in sums."""
+
 
 def compare_with_recording(traced: Traced) -> list[TraceAgreement]:
     """Compare every layer of the float network with the module's recorded run.
@@ -43,7 +46,8 @@ def compare_with_recording(traced: Traced) -> list[TraceAgreement]:
         The agreement of each layer of neurons, in the order of the recording.
 
     Raises:
-        BadNetworkError: a spike differs that is no tie, or a membrane by more than 1e-5.
+        BadNetworkError: a spike differs that is no tie, or a membrane by more than 1e-5, or the
+            answer is not what was made of them.
     """
     network, recording = traced.network, traced.recording
     steps, batch = recording.series.shape[:2]
@@ -94,7 +98,49 @@ def compare_with_recording(traced: Traced) -> list[TraceAgreement]:
                 "depend on anything but its input and states?"
             )
         results.append(result)
+    _check_answer(traced)
     return results
+
+
+def _check_answer(traced: Traced) -> None:
+    """Compare what the module returned with what was recorded of it.
+
+    Raises:
+        BadNetworkError: it has other values, as where a part of it was changed in place.
+    """
+    recording = traced.recording
+    for tensor in traced.answer:
+        value = recording.form(tensor)
+        series = isinstance(value, Series)
+        forms = value.forms if series else [value]
+        for form, own in zip(forms, tensor.unbind(value.axis) if series else [tensor], strict=True):
+            theirs = own.detach().double().numpy()
+            ours = np.broadcast_to(form.constant, theirs.shape).copy()
+            for term in form.terms:
+                arriving = _sent_by(recording, term.source)
+                ours += term.linear.apply(arriving).reshape(theirs.shape)
+            off = float(np.abs(ours - theirs).max(initial=0))
+            if not off <= ANSWER * max(1.0, float(np.abs(ours).max(initial=0))):
+                where = form.terms[0].where if form.terms else "the output"
+                raise BadNetworkError(
+                    f"{where}: what the module returns differs by up to {off:.2g} from what its "
+                    "layers gave; nothing was written; is it changed in place, or by an operation "
+                    "outside of torch? return the layers' own results"
+                )
+
+
+def _sent_by(recording: Recording, source: Source) -> Floats:
+    """A signal of the recorded run, (batch, values)."""
+    if source.call is None:
+        values = recording.series[source.step or 0]
+    elif isinstance(source.call, PoolCall):
+        values = source.call.spikes.double().numpy()
+    elif source.quantity == "spikes":
+        # What a spike is worth is in the map.
+        values = fired_in(source.call)
+    else:
+        values = getattr(source.call, source.quantity).double().numpy()
+    return np.asarray(values, np.float64).reshape(len(values), -1)
 
 
 def arriving(network: FloatNetwork, name: str, sent: dict[str, Floats]) -> Floats:

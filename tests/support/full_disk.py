@@ -3,7 +3,7 @@
     unshare -rm python -m tests.support.full_disk ORDER.json ANSWER.json
 
 The order names the disk (an empty folder), its size, and the cases: what lies on the disk before,
-how much room is left, and the command.
+how much room is left, variables of the environment, and the command.
 """
 
 from __future__ import annotations
@@ -16,9 +16,13 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 NO_MOUNT = 99
 FILL = ".fill"
@@ -61,6 +65,16 @@ def run(words: list[str]) -> tuple[int, str, str]:
     return code, out.getvalue(), err.getvalue()
 
 
+@contextlib.contextmanager
+def environment(variables: dict[str, str]) -> Iterator[None]:
+    """Set variables for a block; temporary folders are chosen anew in it."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in variables.items():
+            patch.setenv(name, value)
+        patch.setattr(tempfile, "tempdir", None)
+        yield
+
+
 def case(disk: Path, given: dict[str, Any]) -> dict[str, Any]:
     """Run one case."""
     for entry in disk.iterdir():
@@ -76,7 +90,8 @@ def case(disk: Path, given: dict[str, Any]) -> dict[str, Any]:
         assert run(words)[0] == 0, words
     fill(disk, given.get("room", 0))
     before = state(disk)
-    code, out, err = run(given["words"])
+    with environment(given.get("variables", {})):
+        code, out, err = run(given["words"])
     return {"code": code, "out": out, "err": err, "before": before, "after": state(disk)}
 
 

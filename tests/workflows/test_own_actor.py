@@ -120,3 +120,27 @@ def test_settings_and_exports_that_cannot_be_are_named(task: Task) -> None:
         mtspark.export(made(4, 1), environment=task)
     with pytest.raises(BadRequestError, match="is a game of ALE"):
         mtspark.export(made(4, 2), environment=Task("pong", "pong", (0, 1)))
+
+
+@pytest.mark.parametrize("factor", [1.0, 0.125])
+def test_actions_that_are_numbers_keep_the_factor_of_an_answer(factor: float) -> None:
+    """A factor changes no best action, and every number."""
+
+    class Torque(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = nn.Linear(3, 1)
+            self.li = snn.Leaky(beta=0.5, reset_mechanism="none")
+
+        def forward(self, seen: Tensor) -> Tensor:
+            membrane = self.li.init_leaky()
+            for _ in range(4):
+                _, membrane = self.li(self.fc(seen), membrane)
+            return membrane if factor == 1 else factor * membrane
+
+    task = mtspark.environment_task("Pendulum-v1", mean=(0.0,) * 3, deviation=(1.0,) * 3)
+    if factor == 1:
+        assert mtspark.export(Torque(), environment=task).network.tasks == (task,)
+        return
+    with pytest.raises(BadNetworkError, match=r"Torque: returns 0.125 times what 'li' gives"):
+        mtspark.export(Torque(), environment=task)

@@ -116,7 +116,8 @@ def _values(network: FloatNetwork, states: dict[str, _State], steps: int) -> Flo
     state = states[network.output.population]
     if network.output.kind is OutputKind.SPIKES:
         return np.asarray(state.shaped(state.sent).sum(0))
-    final = state.shaped(state.membranes)[-1] + state.population.membrane_offset
+    # As a chip reads them: after the reset of the last step.
+    final = state.shaped(state.rests)[-1] + state.population.membrane_offset
     return final / steps if network.output.kind is OutputKind.MEAN else final
 
 

@@ -170,7 +170,7 @@ def trace_module(export: Export) -> Export:
         if request.input_scale is not None:
             network = replace(network, input=replace(network.input, scale=request.input_scale))
         if request.environment is not None:
-            network = in_environment(network, request.environment)
+            network = in_environment(network, request.environment, traced.factor)
         export = replace(
             export,
             float_network=network,

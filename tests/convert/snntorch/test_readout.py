@@ -137,3 +137,60 @@ def test_a_sum_of_spikes_goes_before_membranes_that_they_reset() -> None:
     module = Loop(lambda m, s: (m[-1], total(s)), leaky(reset="subtract")).eval()
     output = trace(module, (6,), STEPS).network.output
     assert (output.population, output.kind) == ("out", OutputKind.SPIKES)
+
+
+class Membrane(nn.Module):
+    """The membrane of one layer after its own loop of steps, with weights that a chip holds."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__()
+        torch.manual_seed(1)
+        self.fc = nn.Linear(6, 5, bias=False)
+        self.lif = snn.Leaky(beta=0.5, **options)
+        with torch.no_grad():
+            self.fc.weight.copy_((torch.randn(5, 6) * 8).round() / 8)
+
+    def forward(self, seen: Tensor) -> Tensor:
+        membrane = self.lif.init_leaky()
+        for _ in range(4):
+            _, membrane = self.lif(self.fc(seen), membrane)
+        return membrane
+
+
+@pytest.mark.parametrize(
+    ("reset", "delayed"), [("subtract", True), ("subtract", False), ("zero", False)]
+)
+def test_the_membrane_of_neurons_that_fire_is_read_after_its_reset(
+    reset: str, delayed: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As snntorch returns it, by float network and chip; a graph would give their spikes."""
+    module = Membrane(reset_mechanism=reset, reset_delay=delayed).eval()
+    frames = np.random.default_rng(0).integers(0, 3, (8, 6)).astype(np.float32)
+    chip = mtspark.export(module, sample=frames, time_steps=4)
+    own = module(torch.from_numpy(frames)).detach().numpy()
+    assert own.std() > 1
+    np.testing.assert_allclose(chip.run(frames).values, own, atol=1e-6)
+    series = np.tile(frames, (4, 1, 1)).astype(np.float64)
+    run = run_float(chip.float_network, series)
+    np.testing.assert_allclose(run.values, own, atol=1e-6)
+    assert (run.spikes["lif"][-1] > 0).any(), "no neuron resets in the last step"
+    assert "no NIR graph was written: population 'lif' fires and its membranes" in caplog.text
+
+
+def test_a_membrane_that_torch_resets_a_step_later_is_refused() -> None:
+    with pytest.raises(BadNetworkError, match=r"resets it a step later; use reset_delay=False"):
+        trace(Membrane(reset_mechanism="zero").eval(), (6,), None)
+
+
+@pytest.mark.parametrize("change", ["detached", "data"])
+def test_an_answer_that_is_changed_behind_the_recording_is_refused(change: str) -> None:
+    """All neurons agree with torch, and what is returned is not what they gave."""
+
+    def answer(_: list[Tensor], spikes: list[Tensor]) -> Tensor:
+        counts = total(spikes)
+        other = counts.detach() if change == "detached" else counts.data
+        other[:, 0] = 70.0
+        return counts
+
+    with pytest.raises(BadNetworkError, match=r"the module returns differs by up to [\d.]+ from"):
+        trace(Loop(answer, leaky()).eval(), (6,), STEPS)
