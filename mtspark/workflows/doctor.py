@@ -108,7 +108,7 @@ class Examination:
         }
 
 
-PARTS = (
+PARTS: tuple[Part, ...] = (
     Part("numpy", "numpy", EVERYTHING),
     Part("torch", "torch", "training, export, the torch backend"),
     Part("snntorch", "snntorch", "training, export, the torch backend"),
