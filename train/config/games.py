@@ -376,6 +376,11 @@ class TrainConfig:
                 f"pruning.freeze_returns has {len(pruning.freeze_returns)} entries for "
                 f"{len(self.games)} games"
             )
+        if pruning.reopen and not self.start_from:
+            raise ValueError(
+                "pruning.reopen: a new network has all its synapses; set start_from to an agent "
+                "that has cut some, or leave it out"
+            )
         self._check_pretraining()
         if not self.network.pathway_layers:
             return

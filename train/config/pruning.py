@@ -56,6 +56,8 @@ class PruningConfig:
         pretrain_steps: decisions that each task first plays alone, from the same weights, to find
             its path; then the weights are averaged, replays are emptied, and all play together
             with these paths (pathways; ``pretrain_masks`` of NPF). 0: all play together at once.
+        reopen: the synapses of `layers` that the agent of ``start_from`` has cut come back at 0,
+            and this run cuts anew (magnitude).
 
     Raises:
         ValueError: a number out of its range, or an unknown method.
@@ -73,6 +75,7 @@ class PruningConfig:
     overlap: OverlapRule = "participants"
     scope: Literal["all", "actor"] = "all"
     pretrain_steps: int = 0
+    reopen: bool = False
 
     def __post_init__(self) -> None:
         """Check the numbers."""
@@ -109,6 +112,11 @@ class PruningConfig:
             raise ValueError(
                 f"pretrain_steps is {self.pretrain_steps}, method {self.method!r}: tasks find "
                 "pathways alone; set method = 'pathways' or leave it out"
+            )
+        if self.reopen and (self.method != "magnitude" or not self.layers):
+            raise ValueError(
+                f"reopen, method {self.method!r}, layers {list(self.layers)}: cut synapses come "
+                "back for magnitude to cut anew, in layers; leave it out"
             )
         check_at_most(self, {"every_updates": MOST_STEPS, "pretrain_steps": MOST_STEPS})
         if not 0 < self.drop_fraction <= 1:

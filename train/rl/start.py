@@ -13,6 +13,7 @@ from mtspark.train.checkpoint import load_agent
 from mtspark.train.config import TrainConfig, run_environments, why_not_learned, why_not_together
 from mtspark.train.networks import MTSparkNetwork
 from mtspark.train.rl.collect import random_frames
+from mtspark.train.sparsity import reopen
 
 FAVOUR = 0.2
 """Of a favoured action's value; those of untrained networks differ by hundredths."""
@@ -66,11 +67,13 @@ def start_network(config: TrainConfig, tasks: tuple[Task, ...]) -> MTSparkNetwor
             f"start_from: the network of {config.start_from} has other sizes than this run's; "
             "copy its [network] fields"
         )
-    if sizes == config.network:
-        return agent.network
-    # Masks that the agent lacks start without a cut.
-    network = MTSparkNetwork(config.network)
-    network.load_state_dict({**network.state_dict(), **agent.network.state_dict()})
+    network = agent.network
+    if sizes != config.network:
+        # Masks that the agent lacks start without a cut.
+        network = MTSparkNetwork(config.network)
+        network.load_state_dict({**network.state_dict(), **agent.network.state_dict()})
+    if config.pruning.reopen:
+        reopen(network, config.pruning.layers)
     return network
 
 

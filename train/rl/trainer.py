@@ -82,7 +82,9 @@ class Trainer(ABC):
         check_actions(self.tasks, config)
         # A resumed run has its weights from its checkpoint; the agent that it started from may
         # be gone by then.
-        begun = replace(config, start_from="") if resumed else config
+        begun = config
+        if resumed:
+            begun = replace(config, start_from="", pruning=replace(config.pruning, reopen=False))
         self.network = start_network(begun, self.tasks)
         self.tasks = self.prepared(start_tasks(begun, self.tasks))
         self.cuts = Cuts(config, self.network)
