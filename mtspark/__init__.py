@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from mtspark.train.checkpoint import Agent, load_agent
     from mtspark.train.seeds import train_seeds
     from mtspark.train.training import train_agent
+    from mtspark.workflows.compare import compare_runs
     from mtspark.workflows.deployment import Deployment, evaluate, export, load_bundle
 
 __all__ = [
@@ -55,6 +56,7 @@ __all__ = [
     "MtsparkError",
     "Progress",
     "__version__",
+    "compare_runs",
     "environment_task",
     "evaluate",
     "export",
@@ -69,6 +71,7 @@ _HOMES = {
     **dict.fromkeys(("Agent", "load_agent"), "train.checkpoint.agent"),
     "train_agent": "train.training",
     "train_seeds": "train.seeds",
+    "compare_runs": "workflows.compare",
     "environment_task": "core.environments.given",
     "Progress": "core.progress",
     **dict.fromkeys((name for name in __all__ if name.endswith("Error")), "core.errors"),

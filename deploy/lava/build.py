@@ -381,7 +381,7 @@ def unrolled(link: Connection, source: tuple[int, ...], target: tuple[int, ...])
     Returns:
         scipy.sparse.csr_matrix, int32, (target size, source size); zero weights left out.
     """
-    # scipy comes with Lava and not with mtspark, so it is looked up only here.
+    # Takes a second to load, and no other part of deploy needs it.
     csr_matrix: Any = importlib.import_module("scipy.sparse").csr_matrix
     if link.kind is ConnectionKind.SPARSE:
         return csr_matrix(link.weights.astype(np.int32))

@@ -33,6 +33,7 @@ COMMANDS = {
     "eval": "mtspark.cli.evaluate:evaluate_command",
     "agents": "mtspark.cli.agents:group",
     "plasticity": "mtspark.cli.plasticity:plasticity_command",
+    "compare": "mtspark.cli.compare:compare_command",
     "doctor": "mtspark.cli.doctor:doctor_command",
     "install-lava": "mtspark.cli.install:install_lava_command",
     "install-lava-dl": "mtspark.cli.install:install_lava_dl_command",

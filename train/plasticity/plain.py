@@ -64,7 +64,8 @@ def renew_plain(
     asleep = [_dormant(one, threshold) for one in _activity(layers, inputs)]
     norms = [layer for layer in layers if isinstance(layer, nn.LayerNorm)]
     for norm, which in zip(norms, asleep, strict=bool(norms)):
-        norm.weight[which], norm.bias[which] = 1.0, 0.0
+        norm.weight[which] = 1.0
+        norm.bias[which] = 0.0
         for parameter in (norm.weight, norm.bias):
             forget(optimizer, parameter, which)
     for layer, which in zip(linear[:-1], asleep, strict=True):

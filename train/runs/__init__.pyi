@@ -17,7 +17,9 @@ from .early import check_request as check_request
 from .folder import damaged_state as damaged_state
 from .folder import holds_agent as holds_agent
 from .folder import prepare_folder as prepare_folder
+from .log import LOG_FILE as LOG_FILE
 from .log import reached_of as reached_of
+from .log import records_of as records_of
 from .same import check_same_run as check_same_run
 from .setup import STATE as STATE
 from .setup import check_compiler as check_compiler

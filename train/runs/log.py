@@ -6,10 +6,12 @@ import json
 import logging
 import math
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from mtspark.core.errors import BadFileError
-from mtspark.core.files import write_bytes
+from mtspark.core.files import reason_of, write_bytes
 
 LOG_FILE = "log.jsonl"
 COUNTS = ("steps", "epoch")
@@ -81,6 +83,28 @@ def reached_of(folder: Path) -> float:
             if reached is not None:
                 return reached
     return 0.0
+
+
+def records_of(folder: Path, count: str) -> Iterator[dict[str, Any]]:
+    """Yield the records of a run's log, in order; lines that are none are left out.
+
+    Args:
+        folder: of the run.
+        count: the entry of a line that counts progress.
+
+    Raises:
+        BadFileError: there is no log, or it cannot be read.
+    """
+    path = folder / LOG_FILE
+    try:
+        with path.open("rb") as file:
+            for line in file:
+                if progress_of(line, count) is not None:
+                    yield json.loads(line)
+    except OSError as error:
+        raise BadFileError(
+            f"{path}: {reason_of(error, path)}; mtspark train writes it at a run's first update"
+        ) from error
 
 
 def is_log_of_another_run(path: Path) -> bool:

@@ -1,6 +1,7 @@
 from .agents import print_agents as print_agents
 from .agents import print_pulled as print_pulled
 from .agents import print_pushed as print_pushed
+from .compare import print_run_comparison as print_run_comparison
 from .datasets import print_recording as print_recording
 from .diff import print_diff as print_diff
 from .diff import print_diff_verdict as print_diff_verdict

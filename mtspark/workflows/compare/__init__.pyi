@@ -1,0 +1,10 @@
+from .comparison import check_page as check_page
+from .comparison import compare_runs as compare_runs
+from .comparison import write_comparison as write_comparison
+from .result import CurvePoint as CurvePoint
+from .result import MethodScores as MethodScores
+from .result import PairedDifference as PairedDifference
+from .result import RunComparison as RunComparison
+from .result import as_markdown as as_markdown
+from .result import rows_of as rows_of
+from .result import title_of as title_of

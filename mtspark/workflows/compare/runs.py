@@ -1,0 +1,182 @@
+"""What the folders of training runs say of their scores and measures."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mtspark.core.errors import BadFileError, BadRequestError, one_line
+from mtspark.core.files import EvaluationFile, EvaluationRow, first_problem, read_result
+from mtspark.train.runs import LOG_FILE, records_of
+from mtspark.workflows.compare.statistics import Scores
+
+ScoreKind = Literal["return", "success"]
+KINDS: dict[str, str] = {"return": "returns", "success": "success"}
+"""Of a line of the log: the entry that holds the scores of each task."""
+MEASURES = ("dormant_ratio", "effective_rank")
+SEED_FOLDER = re.compile(r"seed-(\d+)")
+
+
+@dataclass(frozen=True)
+class LoggedRun:
+    """The run of one seed.
+
+    Attributes:
+        seed: by its folder, ``seed-N``.
+        folder: of the run.
+        tasks: names.
+        steps: (lines,) decisions at each line of its log.
+        scores: (lines, tasks) mean score of the last episodes; not a number before the first.
+        measures: of each of :data:`MEASURES`, (times, 2) decisions and values.
+    """
+
+    seed: int
+    folder: Path
+    tasks: tuple[str, ...]
+    steps: NDArray[np.int64]
+    scores: Scores
+    measures: Mapping[str, Scores]
+
+    def scores_at(self, steps: int) -> Scores:
+        """(tasks,) of the last line up to so many decisions."""
+        before = np.searchsorted(self.steps, steps, side="right")
+        return self.scores[before - 1] if before else np.full(len(self.tasks), np.nan)
+
+    def measured_at(self, name: str, steps: int) -> float | None:
+        """A measure, as last taken up to so many decisions; None where it was not."""
+        taken = self.measures[name]
+        before = int(np.searchsorted(taken[:, 0], steps, side="right"))
+        return float(taken[before - 1, 1]) if before else None
+
+
+def logged_runs(
+    folder: Path, kind: ScoreKind, *, needs_scores: bool = True
+) -> tuple[LoggedRun, ...]:
+    """Read the runs of all seeds of a folder of ``mtspark train --seeds``, by seed.
+
+    Args:
+        folder: with a folder ``seed-N`` for each run.
+        kind: of the scores.
+        needs_scores: a run without any is refused.
+
+    Raises:
+        BadRequestError: there is no run of a seed, or one that logged no such scores.
+        BadFileError: a log that cannot be read, or that is none of a run on games.
+    """
+    found = {}
+    for path in folder.glob("seed-*"):
+        match = SEED_FOLDER.fullmatch(path.name)
+        if match is not None and path.is_dir():
+            found[int(match[1])] = path
+    if not found:
+        raise BadRequestError(
+            f"{folder}: holds no folder seed-N of a run; train with mtspark train --seeds 1,2,3 "
+            f"-o {folder}"
+        )
+    read = tuple(_logged(seed, path, kind) for seed, path in sorted(found.items()))
+    for run in read:
+        if needs_scores and np.isnan(run.scores).all():
+            raise BadRequestError(_nothing(run.folder, kind))
+    return read
+
+
+def _logged(seed: int, folder: Path, kind: ScoreKind) -> LoggedRun:
+    """Read a run's log."""
+    path, entry = folder / LOG_FILE, KINDS[kind]
+    tasks: tuple[str, ...] = ()
+    steps: list[int] = []
+    scores: list[list[float]] = []
+    taken: dict[str, list[tuple[int, float]]] = {name: [] for name in MEASURES}
+    for record in records_of(folder, "steps"):
+        returns = record.get("returns")
+        if not isinstance(returns, dict) or not returns:
+            raise BadFileError(f"{path}: has no returns of games; is no log of a run on games")
+        tasks = tasks or tuple(returns)
+        values = record.get(entry, {})
+        steps.append(int(record["steps"]))
+        scores.append([_number(values, task, path) for task in tasks])
+        measured = record.get("plasticity", {})
+        for name in MEASURES:
+            value = _number(measured, name, path)
+            if not math.isnan(value):
+                taken[name].append((steps[-1], value))
+    if not steps:
+        raise BadRequestError(f"{path}: has no line yet; wait for the run's first update")
+    return LoggedRun(
+        seed,
+        folder,
+        tasks,
+        np.array(steps, dtype=np.int64),
+        np.array(scores),
+        {name: np.array(rows, dtype=float).reshape(-1, 2) for name, rows in taken.items()},
+    )
+
+
+def _nothing(folder: Path, kind: ScoreKind) -> str:
+    if kind == "success":
+        return (
+            f"{folder}: no episode said whether its task was solved; compare returns "
+            "(--score return)"
+        )
+    return (
+        f"{folder}: has finished no episode, as a run on recorded data never does; score its "
+        "agent by mtspark eval --json eval.json there, and add --scores eval.json"
+    )
+
+
+def _number(values: Any, name: str, path: Path) -> float:
+    """Read a number of a record; not a number where there is none."""
+    if not isinstance(values, dict):
+        raise BadFileError(f"{path}: {one_line(repr(values), 40)} is no table with {name}")
+    value = values.get(name)
+    if value is None:
+        return math.nan
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise BadFileError(f"{path}: {name} is {one_line(repr(value), 40)}, must be a number")
+    return float(value)
+
+
+def evaluated_scores(
+    run: LoggedRun, name: str, kind: ScoreKind, backend: str | None, tasks: Sequence[str]
+) -> Scores:
+    """Read the scores that ``mtspark eval --json`` has written into a run's folder.
+
+    Args:
+        run: whose folder.
+        name: of the file there.
+        kind: return or success.
+        backend: who played, as the file calls it; None: the only one of the file.
+        tasks: whose scores.
+
+    Returns:
+        (tasks,) scores.
+
+    Raises:
+        BadFileError: there is no such file, or it is none of ``mtspark eval``.
+        BadRequestError: it lacks a task, or several players could be meant.
+    """
+    path = run.folder / name
+    content = read_result(path, EvaluationFile, "is no file of mtspark eval --json: {}")
+    rows = [row for row in content["rows"] if first_problem(EvaluationRow, row) is None]
+    players = list(dict.fromkeys(str(row["backend"]) for row in rows))
+    if backend is None and len(players) > 1:
+        raise BadRequestError(f"{path}: was played by {', '.join(players)}; choose one: --backend")
+    if backend is not None and backend not in players:
+        raise BadRequestError(
+            f"{path}: was not played by {backend}, but by {', '.join(players) or 'nobody'}"
+        )
+    entry = "mean_return" if kind == "return" else "success_rate"
+    of_task = {
+        row["task"]: row.get(entry) for row in rows if backend is None or row["backend"] == backend
+    }
+    lacking = [task for task in tasks if of_task.get(task) is None]
+    if lacking:
+        raise BadRequestError(f"{path}: has no {kind} of {', '.join(lacking)}")
+    return np.array([float(of_task[task]) for task in tasks])
