@@ -326,6 +326,12 @@ def _with_games(fields: dict[str, Any], games: list[str]) -> tuple[dict[str, Any
             dropped.append(name)
         elif isinstance(value, list):
             kept[name] = value * len(games)
+    settings = fields.get("environments", ())
+    if isinstance(settings, list) and all(isinstance(one, dict) for one in settings):
+        named = [one for one in settings if one.get("name", one.get("id")) in games]
+        if len(named) < len(settings):
+            kept["environments"] = named
+            dropped.append("environments")
     network = fields.get("network", {})
     if isinstance(network, dict):
         network = {key: value for key, value in network.items() if key != "tasks"}

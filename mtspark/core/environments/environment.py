@@ -37,6 +37,11 @@ MOST_ACTIONS = 256
 """An action is kept in a byte."""
 LONGEST_SETTINGS = 10_000
 """Letters of the JSON of keyword arguments."""
+RESERVED = {
+    **dict.fromkeys(("id", "render_mode", "disable_env_checker"), "left out: mtspark gives it"),
+    "max_episode_steps": "left out: write max_steps beside the arguments",
+}
+"""Arguments of gymnasium.make that no argument of an environment may take the place of."""
 LARGEST_NUMBER = 1e18
 SPREAD = 1e-6
 """A value of a smaller deviation counts as constant."""
@@ -250,6 +255,9 @@ def check_environment(environment: Environment, where: str) -> None:
     )
     if wrong is None and any(found):
         wrong = FieldProblem("observation", "given", "left out: it follows from the environment")
+    for name in (name for name in environment.arguments if name in RESERVED):
+        value = environment.arguments[name]
+        wrong = wrong or FieldProblem(f"arguments.{name}", value, RESERVED[name])
     if wrong is not None:
         shown = one_line(repr(wrong.value), 80)
         raise BadRequestError(f"{where}.{wrong.field}: {shown}; must be {wrong.wanted}")

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -10,7 +14,7 @@ from gymnasium import spaces
 
 from mtspark.core.arrays import Booleans, Floats
 from mtspark.core.environments.environment import Environment
-from mtspark.core.environments.spaces import seen_parts
+from mtspark.core.environments.spaces import SeenPart, seen_parts
 from mtspark.core.errors import BackendFailedError, one_line
 
 SUCCESSES = ("success", "is_success")
@@ -52,14 +56,27 @@ class FlatWorld(gymnasium.Wrapper[Any, Any, Any, Any]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Floats, dict[str, Any]]:
-        """Start an episode."""
-        shown, info = self.env.reset(seed=seed, options=options)
+        """Start an episode.
+
+        Raises:
+            BackendFailedError: the environment fails, or shows what is not in its space.
+        """
+        with self._asked("reset"):
+            shown, given = self.env.reset(seed=seed, options=options)
+            info = dict(given)
         self.success = None
         return self._seen(shown, info), info
 
     def step(self, action: Any) -> tuple[Floats, Any, bool, bool, dict[str, Any]]:
-        """Take the action of a number, or the numbers of a box."""
-        shown, reward, ended, cut, info = self.env.step(self._own(action))
+        """Take the action of a number, or the numbers of a box.
+
+        Raises:
+            BackendFailedError: the environment fails, or gives what no environment may.
+        """
+        with self._asked("step"):
+            shown, reward, ended, cut, given = self.env.step(self._own(action))
+            info = dict(given)
+        reward = self._number(reward)
         said = _said_success(info)
         if said is not None:
             self.success = bool(self.success) or said
@@ -81,13 +98,56 @@ class FlatWorld(gymnasium.Wrapper[Any, Any, Any, Any]):
             # Nothing may be allowed after the end, where nothing is chosen.
             ended = np.ones(self._described.actions, bool)
             self.mask = ended if over else self._allowed(info)
-        rows = []
-        for part in self._parts:
-            inner = shown
-            for key in part.path:
-                inner = inner[key]
-            rows.append(part.read(inner))
+        rows = [self._row(part, shown) for part in self._parts]
         return rows[0] if len(rows) == 1 else np.concatenate(rows)
+
+    def _row(self, part: SeenPart, shown: Any) -> Floats:
+        """The numbers of a part.
+
+        Raises:
+            BackendFailedError: the environment showed something else than its space says.
+        """
+        try:
+            for key in part.path:
+                shown = shown[key]
+            return part.read(shown)
+        except (ValueError, TypeError, LookupError, BackendFailedError) as error:
+            entry = f" as its entry {one_line(part.part.name, 40)}" if part.part.name else ""
+            raise BackendFailedError(
+                f"{self._described.id}: showed {one_line(repr(shown), 80)}{entry}, which is not in "
+                f"its space: {one_line(error, 120)}"
+            ) from error
+
+    def _number(self, reward: Any) -> float:
+        """A reward as a number.
+
+        Raises:
+            BackendFailedError: it is none, or not finite.
+        """
+        given = np.asarray(reward)
+        if given.ndim or given.dtype.kind not in "biuf" or not np.isfinite(given):
+            raise BackendFailedError(
+                f"{self._described.id}: gave the reward {one_line(repr(reward), 80)}; must be one "
+                "finite number"
+            )
+        return float(given)
+
+    @contextmanager
+    def _asked(self, what: str) -> Iterator[None]:
+        """Say in one line where code of the environment failed.
+
+        Raises:
+            BackendFailedError: it did.
+        """
+        try:
+            yield
+        except Exception as error:
+            # An environment is code of others: whatever it raises, it cannot be played on.
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            raise BackendFailedError(
+                f"{self._described.id}: its {what} failed: {type(error).__name__}: "
+                f"{one_line(error, 200)} ({Path(place.filename).name}, line {place.lineno})"
+            ) from error
 
     def _allowed(self, info: dict[str, Any]) -> Booleans:
         """The mask that the environment gives.

@@ -19,6 +19,10 @@ _STICKY = {0: 0.25, 4: 0.0, 5: 0.25}
 registration.py)."""
 
 
+NOT_ALES = ("Blackjack-v1",)
+"""Gymnasium's own environments that are called as games of ALE are."""
+
+
 def game_name(text: str) -> str:
     """Return ALE's name of a game: ``pong`` for ``ALE/Pong-v5``, ``PongNoFrameskip-v4``, ``Pong``.
 
@@ -28,7 +32,7 @@ def game_name(text: str) -> str:
         text: a name; one that fits no game is returned as it is, for its reader to refuse.
     """
     games = _games()
-    if text in games or "/" in ADDITIONS.sub("", text):
+    if text in games or text in NOT_ALES or "/" in ADDITIONS.sub("", text):
         return text
     found = [game for game in games if plain_name(game) == plain_name(text)]
     return found[0] if len(found) == 1 else text

@@ -100,14 +100,14 @@ EMULATOR_ACTIONS = 18
 """Size of ALE's full action set."""
 
 GYMNASIUM = re.compile(
-    r"(?:\w+:)?(?:ALE/)?(?P<game>[A-Za-z0-9_]+?)(?P<ram>-ram)?(?P<skip>NoFrameskip|Deterministic)?"
+    r"(?:ale_py:)?(?:ALE/)?(?P<game>[A-Za-z0-9_]+?)(?P<ram>-ram)?(?P<skip>NoFrameskip|Deterministic)?"
     r"-v(?P<version>[0-9]+)",
     re.IGNORECASE,
 )
 """How gymnasium calls an environment of a game."""
 
 ADDITIONS = re.compile(
-    r"^(?:\w+:)?ALE/|(?:-ram(?:NoFrameskip|Deterministic)?|NoFrameskip|Deterministic)$|(?<=[A-Za-z])'s\b",
+    r"^(?:ale_py:)?ALE/|(?:-ram(?:NoFrameskip|Deterministic)?|NoFrameskip|Deterministic)$|(?<=[A-Za-z])'s\b",
     re.IGNORECASE,
 )
 """What names without a version have beyond the game's: gymnasium's additions, and a genitive."""

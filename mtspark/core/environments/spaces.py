@@ -60,7 +60,15 @@ def seen_parts(space: Space[Any], environment: Environment) -> tuple[SeenPart, .
         BadRequestError: a space that cannot be sent as a frame; one line with its limit.
     """
     leaves = dict(_leaves(space))
-    names = {".".join(map(str, path)): path for path in leaves}
+    names: dict[str, Any] = {}
+    for path in leaves:
+        name = ".".join(map(str, path))
+        if name in names:
+            raise BadRequestError(
+                f"{environment.id}: observation space has two entries that are called "
+                f"{one_line(repr(name), 80)}, {names[name]} and {path}; rename one of them"
+            )
+        names[name] = path
     chosen = environment.entries or tuple(names)
     unknown = [name for name in chosen if name not in names]
     if unknown:
@@ -75,8 +83,15 @@ def seen_parts(space: Space[Any], environment: Environment) -> tuple[SeenPart, .
         size += part.part.size
         # A text without gaps says nothing.
         parts += [part] if part.part.size else []
-    if not 1 <= size <= MOST_VALUES:
-        raise _refused(environment.id, "observation", space, f"{MOST_VALUES:,} values is the limit")
+    if not size:
+        raise _refused(
+            environment.id, "observation", space, "it shows no value; 1 or more is needed"
+        )
+    if size > MOST_VALUES:
+        limit = f"{MOST_VALUES:,} values is the limit"
+        if len(parts) > 1:
+            limit += "; name fewer of its entries in `entries`"
+        raise _refused(environment.id, "observation", space, limit)
     return tuple(parts)
 
 
@@ -121,18 +136,23 @@ def _seen_part(
         kinds = int(space.n)
         read = _one_hot((kinds,), int(space.start))
         return SeenPart(Part(name, "discrete", kinds), path, read)
-    if isinstance(space, spaces.MultiBinary):
-        return SeenPart(Part(name, "multibinary", math.prod(space.shape)), path, _flags)
+    flags = isinstance(space, spaces.Box) and space.dtype == bool
+    if isinstance(space, spaces.MultiBinary) or flags:
+        size = math.prod(space.shape or ())
+        return SeenPart(Part(name, "multibinary", size), path, _flags(size))
     if isinstance(space, spaces.MultiDiscrete):
         choices = tuple(map(int, space.nvec.reshape(-1)))
         return _chosen(name, path, choices, 1, space.start.reshape(-1))
     if isinstance(space, spaces.Box) and space.dtype is not None and space.dtype.kind in "fiu":
         symbols = environment.symbols
         if len(space.shape) < 3:
-            return SeenPart(Part(name, "box", math.prod(space.shape)), path, _numbers)
+            size = math.prod(space.shape)
+            return SeenPart(Part(name, "box", size), path, _numbers(size))
         if len(space.shape) == 3 and space.dtype.kind in "iu" and space.shape[2] == len(symbols):
             return _chosen(name, path, symbols, space.shape[0] * space.shape[1], 0)
         limit = "of pictures, ALE's games alone are read"
+        own = f"wrap it in an environment of your own that shows at most {MOST_VALUES:,} numbers"
+        limit += "; name other entries in `entries`" if name else f"; {own}"
         raise _refused(environment.id, "observation", whole, _entry(name, space) + limit)
     if type(space).__module__ == "minigrid.core.mission" and type(space).__name__ == "MissionSpace":
         return _mission(name, path, space, environment.id)
@@ -146,15 +166,30 @@ def _entry(name: str, space: Space[Any]) -> str:
     return f"entry {one_line(name, 40)} is {one_line(str(space), 60)}; " if name else ""
 
 
-def _numbers(shown: Any) -> Floats:
-    values = np.asarray(shown, dtype=np.float64).reshape(-1)
-    if not np.isfinite(values).all():
-        raise BackendFailedError("the environment showed a number that is not finite")
-    return values
+def _numbers(size: int) -> Callable[[Any], Floats]:
+    """Read so many numbers."""
+
+    def read(shown: Any) -> Floats:
+        values = np.asarray(shown, dtype=np.float64).reshape(-1)
+        if values.size != size:
+            raise BackendFailedError(f"{values.size} numbers, it has {size}")
+        if not np.isfinite(values).all():
+            raise BackendFailedError("a number is not finite")
+        return values
+
+    return read
 
 
-def _flags(shown: Any) -> Floats:
-    return (np.asarray(shown).reshape(-1) != 0).astype(np.float64)
+def _flags(size: int) -> Callable[[Any], Floats]:
+    """Read so many flags."""
+
+    def read(shown: Any) -> Floats:
+        flags = np.asarray(shown).reshape(-1)
+        if flags.size != size:
+            raise BackendFailedError(f"{flags.size} flags, it has {size}")
+        return (flags != 0).astype(np.float64)
+
+    return read
 
 
 def _chosen(
@@ -174,9 +209,8 @@ def _one_hot(choices: tuple[int, ...], first: Any) -> Callable[[Any], Floats]:
     def read(shown: Any) -> Floats:
         indices = np.asarray(shown, dtype=np.int64).reshape(-1) - first
         if indices.shape != most.shape or (indices < 0).any() or (indices >= most).any():
-            raise BackendFailedError(
-                f"the environment showed {one_line(str(shown), 80)}, which is not in its space"
-            )
+            kinds = ", ".join(map(str, dict.fromkeys(choices)))
+            raise BackendFailedError(f"it has {len(most)} whole numbers of {kinds} kinds")
         row = np.zeros(size)
         row[starts + indices] = 1
         return row
@@ -201,9 +235,7 @@ def _mission(name: str, path: tuple[Any, ...], space: Any, where: str) -> SeenPa
 
     def read(shown: Any) -> Floats:
         if shown not in known:
-            raise BackendFailedError(
-                f"the environment showed {one_line(repr(shown), 80)}, which is not in its space"
-            )
+            raise BackendFailedError(f"it has {len(known)} missions, this is none of them")
         return one_hot(known[shown])
 
     return SeenPart(Part(name, "multidiscrete", sum(choices), choices), path, read)

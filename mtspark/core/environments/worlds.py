@@ -10,6 +10,7 @@ import os
 import sys
 from dataclasses import replace
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -220,11 +221,17 @@ def _import_module(environment: Environment) -> None:
         raise BadRequestError(
             f"{environment.id}: is code of the module {module}; add --trust if you know it"
         )
+    here = str(Path.cwd())
+    if here not in sys.path:
+        # As `python -m` has it, but for what is installed, which stays first.
+        sys.path.append(here)
     try:
         importlib.import_module(module)
     except Exception as error:
+        missing = isinstance(error, ModuleNotFoundError) and error.name == module.partition(".")[0]
+        remedy = "; install it, or work in the folder that holds it" if missing else ""
         raise BadRequestError(
-            f"{environment.id}: module {module} cannot be imported: {one_line(error, 200)}"
+            f"{environment.id}: module {module} cannot be imported: {one_line(error, 200)}{remedy}"
         ) from error
 
 

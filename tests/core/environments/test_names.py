@@ -12,6 +12,7 @@ import pytest
 from mtspark.core.environments import (
     GameProtocol,
     game_name,
+    is_world,
     named_games,
     named_task,
     task_for_game,
@@ -88,6 +89,20 @@ def test_every_environment_of_gymnasium_is_the_game_that_it_loads() -> None:
             assert game_name(name) == game, name
             checked += 1
     assert checked > 100
+
+
+def test_an_environment_of_gymnasiums_own_is_no_game_of_ale() -> None:
+    """Blackjack-v1 is a card game of gymnasium's, and ALE has a game of that name."""
+    gymnasium.register_envs(ale_py)
+    others = [name for name, spec in gymnasium.registry.items() if "ale_py" not in str(spec)]
+    assert "Blackjack-v1" in others
+    assert [name for name in others if game_name(name) != name] == []
+    assert is_world("Blackjack-v1")
+    assert task_for_game("Blackjack-v1").environment is not None
+    assert task_for_game("ALE/Blackjack-v5").environment is None
+    # A module of the user's own may have a Pong, too.
+    assert game_name("mine:Pong-v0") == "mine:Pong-v0"
+    assert is_world("mine:Pong-v0")
 
 
 def test_a_task_is_found_by_any_name_of_its_game() -> None:

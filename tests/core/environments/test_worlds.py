@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -35,6 +37,7 @@ from mtspark.core.errors import (
     BadRequestError,
     MtsparkError,
 )
+from mtspark.core.files.limits import FileLimits, Policy, set_policy
 from tests.support.worlds import SPREAD, Shows, box, cartpole, register
 
 
@@ -494,6 +497,12 @@ def test_the_first_action_of_a_space_is_0_for_an_agent(named: Any) -> None:
             "int32); a Box of floats is needed, or MultiDiscrete",
         ),
         (spaces.Discrete(2), spaces.Text(5), "MultiBinary or Box of floats is needed"),
+        (spaces.Box(-1, 1, (0,)), None, "float32); it shows no value; 1 or more is needed"),
+        (
+            spaces.Dict({"a.b": spaces.Discrete(2), "a": spaces.Dict({"b": spaces.Discrete(3)})}),
+            None,
+            "two entries that are called 'a.b', ('a', 'b') and ('a.b',); rename one of them",
+        ),
     ],
 )
 def test_spaces_that_do_not_fit_are_refused_in_one_line(
@@ -523,6 +532,11 @@ def test_spaces_that_do_not_fit_are_refused_in_one_line(
         (hiding("CartPole-v1", [0, 1, 2, 3]), "must leave some of 4 numbers"),
         (hiding("FrozenLake-v1", [0]), "the observation is Discrete(16); must be a Box of one"),
         (Environment("CartPole-v1", wrappers=(Wrapper("HideEntries"),)), "cannot be made"),
+        (
+            Environment("CartPole-v1", {"render_mode": "human"}),
+            "CartPole-v1.arguments.render_mode: 'human'; must be left out: mtspark gives it",
+        ),
+        (Environment("CartPole-v1", {"max_episode_steps": 9}), "left out: write max_steps beside"),
     ],
 )
 def test_an_environment_that_cannot_be_made_is_named(
@@ -543,6 +557,88 @@ def test_an_environment_that_changed_since_training_is_refused() -> None:
     )
     with pytest.raises(BadRequestError, match="shows 4 values and takes 2 actions here"):
         make_games(replace(task, environment=other), None, 1)
+
+
+class Failing(Shows):
+    """Breaks what an environment promises, in one way."""
+
+    reward: Any = 1.0
+    shown: Any = None
+    info: Any = None
+    fault: Exception | None = None
+
+    def __init__(self) -> None:
+        super().__init__(spaces.Box(-1, 1, (2,)))
+
+    def step(self, action: Any) -> Any:
+        if self.fault is not None:
+            raise self.fault
+        seen, *_ = super().step(action)
+        return seen if self.shown is None else self.shown, self.reward, False, False, self.info
+
+
+@pytest.mark.parametrize(
+    ("broken", "problem"),
+    [
+        (
+            {"fault": OSError("the motor\nis gone")},
+            r"Failing-v0: its step failed: OSError: the motor is gone \(test_worlds.py, line \d+\)",
+        ),
+        ({"reward": np.nan}, r"Failing-v0: gave the reward nan; must be one finite number"),
+        ({"reward": np.ones(1)}, r"gave the reward array\(\[1.\]\); must be one finite number"),
+        ({"reward": None}, "gave the reward None; must be one finite number"),
+        ({"shown": np.zeros(3)}, r"showed array.*not in its space: 3 numbers, it has 2"),
+        ({"shown": [0.0, np.inf]}, r"Failing-v0: showed \[0.0, inf\], .* number is not finite"),
+        ({"shown": "left"}, "showed 'left', which is not in its space: could not convert"),
+        ({"info": 3}, "its step failed: TypeError: 'int' object is not iterable"),
+    ],
+)
+def test_an_environment_that_breaks_its_promise_is_one_line(
+    broken: dict[str, Any], problem: str, monkeypatch: pytest.MonkeyPatch, named: Any
+) -> None:
+    gymnasium.register("Failing-v0", Failing, disable_env_checker=True)
+    monkeypatch.setattr(Failing, "info", {})
+    task = world_task(Environment("Failing-v0"))
+    assert task.environment is not None
+    seen = task.environment.found.with_statistics((0.0,) * 2, (1.0,) * 2)
+    task = replace(task, environment=replace(task.environment, observation=seen))
+    games, world = make_games(task, None, 1), World(replace(task.environment, observation=seen))
+    games.reset(seed=0)
+    world.reset(0)
+    for name, value in broken.items():
+        monkeypatch.setattr(Failing, name, value)
+    for play in (lambda: games.step(np.array([0])), lambda: world.act(0)):
+        with pytest.raises(BackendFailedError, match=problem) as error:
+            play()
+        assert "\n" not in str(error.value)
+
+
+def test_a_box_of_flags_is_sent_as_spikes(named: Any) -> None:
+    task = world_task(Environment(named("Lights-v0", spaces.Box(0, 1, (2, 2, 2), np.bool_))))
+    assert task.environment is not None
+    assert task.environment.found == Observation("multibinary", 8)
+    frames, _ = make_games(task, None, 3).reset(seed=0)
+    for copy in range(3):
+        shown, _ = make_environment(task.environment).reset(seed=copy)
+        assert frames[copy].reshape(2, 2, 2).tolist() == shown.astype(int).tolist()
+
+
+def test_a_module_in_the_folder_at_hand_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: Any, request: pytest.FixtureRequest
+) -> None:
+    (tmp_path / "own_world_of_mine.py").write_text(
+        "import gymnasium\n"
+        "gymnasium.register('Mine-v0', 'gymnasium.envs.classic_control:CartPoleEnv')\n"
+    )
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    set_policy(Policy(FileLimits(), True))
+    request.addfinalizer(lambda: set_policy(None))
+    with pytest.raises(BadRequestError, match=r"No module named .*; install it, or work in the"):
+        world_task(Environment("own_world_of_mine:Mine-v0"))
+    monkeypatch.chdir(tmp_path)
+    task = world_task(Environment("own_world_of_mine:Mine-v0"))
+    assert (task.name, task.game) == ("Mine-v0", "own_world_of_mine:Mine-v0")
+    del sys.modules["own_world_of_mine"]
 
 
 def test_numbers_that_are_none_are_not_sent(named: Any) -> None:

@@ -103,6 +103,22 @@ def test_other_games_leave_behind_what_a_recipe_says_of_its_own(
     assert capsys.readouterr().out.startswith(told)
 
 
+def test_other_environments_leave_the_settings_of_a_recipes_own(
+    tmp_path: Path,
+    trained: list[tuple[TrainConfig, Path]],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    recipe = tmp_path / "mine.toml"
+    recipe.write_text(
+        'games = ["CartPole-v1"]\n[[environments]]\nid = "CartPole-v1"\nmax_steps = 9\n'
+    )
+    for game, settings in (("CartPole-v1", 1), ("Acrobot-v1", 0)):
+        assert call(tmp_path, "--game", game, recipe=str(recipe)) == 0
+        assert len(trained[-1][0].environments) == settings
+    told = "note: --game: without the recipe's environments, of its own games only"
+    assert told in " ".join(capsys.readouterr().out.split())
+
+
 def test_other_games_keep_what_a_recipe_says_of_all(
     tmp_path: Path, trained: list[tuple[TrainConfig, Path]]
 ) -> None:
