@@ -110,9 +110,10 @@ class TrainConfig:
         games: ALE games, or ids of gymnasium's environments, in the order of the task context.
         environments: settings of these environments, by their name or id; the others have their
             defaults.
-        task_context: how the network is told which of several environments it plays: dendrites
+        task_context: how the network is told which of several tasks it plays: dendrites
             (thresholds of its own; where the network has them), one_hot (a flag of each task in
-            what it sees) or both.
+            what it sees: an entry of the observation, or a block in the bottom rows of an ALE
+            game's frames) or both.
         total_steps: agent decisions over all games; gradient steps of iql and bcq. Learning rate
             and lessons fall over all of them; with the schedule sequential, anew over each game's
             share. A run that is resumed with another number keeps the falls that it began with: in
@@ -328,13 +329,17 @@ class TrainConfig:
         context, segments = self.task_context, self.network.dendrite_segments
         if context == "dendrites":
             return
-        if not self.worlds or len(self.games) == 1:
-            why = (
-                "one game has no other to be told from"
-                if len(self.games) == 1
-                else "games of ALE are seen as pixels"
+        if len(self.games) == 1:
+            raise ValueError(
+                f"task_context is {context!r}, but one game has no other to be told from; leave it "
+                "out"
             )
-            raise ValueError(f"task_context is {context!r}, but {why}; leave it out")
+        if not self.worlds and len(self.games) > self.protocol.screen_size:
+            raise ValueError(
+                f"task_context is {context!r}: frames of {self.protocol.screen_size} pixels show "
+                f"which of at most as many games it is, these are {len(self.games)}; use "
+                "dendrites"
+            )
         if (context == "both") != bool(segments):
             raise ValueError(
                 f"task_context is {context!r}, network.dendrite_segments {segments}: one_hot has "

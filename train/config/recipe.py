@@ -70,9 +70,9 @@ def read_recipe(name: AnyPath) -> dict[str, Any]:
         return tomllib.loads((SHIPPED / f"{name}.toml").read_text(encoding="utf-8"))
     path = Path(name)
     if not path.is_file():
-        raise BadFileError(
-            f"{name}: no such recipe; give a TOML file or one of {', '.join(shipped_recipes())}"
-        )
+        names = ", ".join(shipped_recipes())
+        remedy = f"; to train in an environment: cartpole --game {name}" if is_world(name) else ""
+        raise BadFileError(f"{name}: no such recipe; give a TOML file or one of {names}{remedy}")
     return read_toml(path)
 
 
@@ -227,7 +227,10 @@ def _implied(fields: dict[str, Any], schema: type[RunConfig], where: str) -> dic
         protocol = {}
     size = protocol.get("screen_size", GameProtocol.screen_size)
     shape = (protocol.get("frame_stack", GameProtocol.frame_stack), size, size)
-    implied = {"tasks": len(fields.get("games", TrainConfig.games)), "observation_shape": shape}
+    tasks = len(fields.get("games", TrainConfig.games))
+    implied: dict[str, Any] = {"tasks": tasks, "observation_shape": shape}
+    if fields.get("task_context") == "one_hot" and tasks > 1:
+        implied["dendrite_segments"] = 0
     return {**implied, **({"dueling": False} if fields.get("algorithm") in POLICIES else {})}
 
 

@@ -66,6 +66,11 @@ def load_teachers(
                 f"{protocol.decision_delay}; they must be the same: train a teacher with "
                 f"protocol.decision_delay = {protocol.decision_delay}"
             )
+        if agent.tasks[known.index(task.game)].told != task.told:
+            raise BadRequestError(
+                f"teachers: {path} and this run see other flags of the task in their frames; use "
+                "the task_context and the games of that agent, or leave one of both out"
+            )
         teachers.append((agent.network, known.index(task.game)))
     return teachers
 

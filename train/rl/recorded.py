@@ -196,6 +196,11 @@ def check_agrees(data: RecordedData, task: Task, protocol: GameProtocol, where: 
                     f"{where}: was recorded with {name} {_short(recorded.get(name))}, this run "
                     f"has {_short(wanted.get(name))}; change the recipe or record anew"
                 )
+    elif task.told is not None:
+        raise BadRequestError(
+            f"{where}: its frames do not show which task it is, as task_context says; leave "
+            "task_context out, or record an agent that sees it"
+        )
     _check_shapes(data, task, protocol, where)
 
 
@@ -207,7 +212,10 @@ def _played(task: Task, protocol: GameProtocol | None) -> dict[str, Any]:
     """What must be equal in data and run, by the names of a recipe's fields."""
     if task.environment is None:
         known = GameProtocol() if protocol is None else protocol
-        return {"game": task.game, **{name: getattr(known, name) for name in OF_WHAT_IS_SEEN}}
+        seen = {name: getattr(known, name) for name in OF_WHAT_IS_SEEN}
+        if task.told is not None:
+            seen["task_context"] = f"a flag of task {task.told[0] + 1} of {task.told[1]}"
+        return {"game": task.game, **seen}
     return asdict(_alone(task.environment))
 
 

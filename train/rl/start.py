@@ -22,7 +22,10 @@ FAVOUR = 0.2
 def run_tasks(config: TrainConfig) -> tuple[Task, ...]:
     """Look at the games of a run, or at its environments, which may show which task they are."""
     if not config.worlds:
-        return tuple(map(task_for_game, config.games))
+        tasks = tuple(map(task_for_game, config.games))
+        if config.task_context == "dendrites":
+            return tasks
+        return tuple(replace(task, told=(index, len(tasks))) for index, task in enumerate(tasks))
     described = run_environments(config.games, config.environments, config.task_context)
     return tuple(map(world_task, described))
 

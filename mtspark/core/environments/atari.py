@@ -7,6 +7,7 @@ from mtspark.core.environments.environment import Environment
 from mtspark.core.environments.frames import FrameGames
 from mtspark.core.environments.names import game_name, is_world
 from mtspark.core.environments.protocol import EMULATOR_ACTIONS, GameProtocol, Task
+from mtspark.core.environments.told import ToldGames
 from mtspark.core.environments.vector import Games, rom_path, vector_games
 from mtspark.core.environments.worlds import WorldGames, world_task
 
@@ -53,7 +54,8 @@ def make_games(
 
     With a mode or difficulty of its own a game is played frame by frame
     (:class:`mtspark.core.environments.frames.FrameGames`), since the vector environment lacks both;
-    with a decision delay the games are :class:`mtspark.core.environments.delay.DelayedGames`.
+    with a decision delay the games are :class:`mtspark.core.environments.delay.DelayedGames`, and
+    where frames show the task, :class:`mtspark.core.environments.told.ToldGames`.
 
     Raises:
         BadRequestError: ALE has no such game, or the game no such mode or difficulty.
@@ -66,4 +68,6 @@ def make_games(
         games = vector_games(task, protocol, count, num_threads=num_threads)
     else:
         games = FrameGames(task, protocol, count)
-    return DelayedGames(games, protocol) if protocol.decision_delay else games
+    if protocol.decision_delay:
+        games = DelayedGames(games, protocol)
+    return games if task.told is None else ToldGames(games, task.told, protocol.screen_size)

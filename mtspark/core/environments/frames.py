@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from mtspark.core.arrays import Pixels, Singles
 from mtspark.core.environments.delay import NOOP, STRIP_ROWS, action_strips
 from mtspark.core.environments.protocol import GameProtocol, Task
+from mtspark.core.environments.told import TOLD_ROWS, told_strip
 from mtspark.core.environments.vector import rom_path, vector_games
 from mtspark.core.errors import BackendFailedError, BadRequestError
 
@@ -61,6 +62,7 @@ class FrameGame:
         waiting = replace(protocol, life_loss_ends_episode=False, decision_delay=0)
         self._starts = vector_games(task, waiting, 1)
         self._strips = action_strips(protocol.screen_size) if protocol.decision_delay else None
+        self._told = None if task.told is None else told_strip(task.told, protocol.screen_size)
         # Within a skip of one frame there is no second frame to take a maximum with.
         self._pooled = 2 if protocol.max_pool and protocol.frame_skip > 1 else 1
         self._stack: deque[Pixels] = deque(maxlen=protocol.frame_stack)
@@ -144,7 +146,10 @@ class FrameGame:
         if self._strips is not None:
             frame[:STRIP_ROWS] = self._strips[pressed]
         self._stack.append(frame)
-        return np.stack(self._stack)
+        seen = np.stack(self._stack)
+        if self._told is not None:
+            seen[:, -TOLD_ROWS:] = self._told
+        return seen
 
     def picture(self) -> Pixels:
         """What people see now, uint8 (height, width, 3): a frame in the console's colours."""

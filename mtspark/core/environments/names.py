@@ -81,11 +81,20 @@ def _warn(text: str, game: str) -> None:
 
 
 def near_names(text: str) -> str:
-    """Return a question that names ALE's games whose names are near; empty where none is."""
-    plain = {plain_name(game): game for game in _games()}
+    """Return a question that names games and environments that are near; empty where none is."""
+    plain = {**_environments(), **{plain_name(game): game for game in _games()}}
     near = [plain[name] for name in get_close_matches(plain_name(text), plain, 3, 0.6)]
     near += [game for game in _games() if len(text) > 3 and plain_name(text) in plain_name(game)]
     return f"; did you mean {' or '.join(list(dict.fromkeys(near))[:3])}?" if near else ""
+
+
+def _environments() -> dict[str, str]:
+    """The newest version of each of gymnasium's own environments, by its plain name."""
+    import gymnasium
+
+    own = [name for name, spec in gymnasium.registry.items() if "ale_py" not in str(spec)]
+    # The registry has versions in the order of their numbers.
+    return {plain_name(name): name for name in own if "/" not in name and is_environment(name)}
 
 
 @cache

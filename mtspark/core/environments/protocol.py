@@ -66,12 +66,15 @@ class Task:
             actions of an environment; of a task that is no game, the outputs that belong to it,
             none for all of them.
         environment: how gymnasium makes it; None of an ALE game and of a task that is no game.
+        told: of an ALE game whose frames show which task it is, its place and the number of
+            tasks (:mod:`mtspark.core.environments.told`); None where frames do not show it.
     """
 
     name: str
     game: str
     legal_actions: tuple[int, ...]
     environment: Environment | None = None
+    told: tuple[int, int] | None = None
 
     @property
     def is_ale(self) -> bool:
@@ -228,6 +231,8 @@ def tasks_to_json(tasks: tuple[Task, ...]) -> list[dict[str, Any]]:
         }
         if task.environment is not None:
             entry["environment"] = environment_to_json(task.environment)
+        if task.told is not None:
+            entry["told"] = list(task.told)
         content.append(entry)
     return content
 
@@ -248,7 +253,13 @@ def tasks_from_json(data: Any, where: str) -> tuple[Task, ...]:
         if isinstance(entry, dict) and "environment" in entry:
             environment = environment_from_json(entry["environment"], where)
             entry = {key: value for key, value in entry.items() if key != "environment"}
-        task = replace(_checked(Task, entry, where), environment=environment)
+        told = None
+        if isinstance(entry, dict) and "told" in entry:
+            told = _told(entry["told"], where)
+            entry = {key: value for key, value in entry.items() if key != "told"}
+        task = replace(_checked(Task, entry, where), environment=environment, told=told)
+        if told is not None and not task.is_ale:
+            raise BadFileError(f"{where}: Task.told: {task.name} is no game of ALE")
         legal = task.legal_actions
         distinct = all(type(action) is int for action in legal) and len(set(legal)) == len(legal)
         shown = one_line(str(list(legal)), 80)
@@ -277,6 +288,21 @@ def tasks_from_json(data: Any, where: str) -> tuple[Task, ...]:
     return tuple(tasks)
 
 
+def _told(value: Any, where: str) -> tuple[int, int]:
+    """Place of a task, and number of tasks.
+
+    Raises:
+        BadFileError: no such pair.
+    """
+    whole = isinstance(value, list) and len(value) == 2 and all(type(one) is int for one in value)
+    if not whole or not 0 <= value[0] < value[1] <= PROTOCOL_RANGES["screen_size"][1]:
+        raise BadFileError(
+            f"{where}: Task.told is {one_line(repr(value), 80)}, not a task's place from 0 and the "
+            "number of tasks"
+        )
+    return value[0], value[1]
+
+
 def _actions(task: Task) -> int:
     """Actions that there are: ALE's of a game, or those of its environment."""
     return EMULATOR_ACTIONS if task.environment is None else task.environment.actions
@@ -288,8 +314,8 @@ def _checked(kind: type[Checked], data: Any, where: str) -> Checked:
 
     if not isinstance(data, dict):
         raise BadFileError(f"{where}: {kind.__name__} must be an object of named fields")
-    # An environment is read on its own.
-    names = {entry.name for entry in fields(kind)} - {"environment"}
+    # An environment is read on its own, and so is what frames tell.
+    names = {entry.name for entry in fields(kind)} - {"environment", "told"}
     if set(data) | set(ADDED_FIELDS if kind is GameProtocol else ()) != names:
         missing = sorted(names - set(data) - set(ADDED_FIELDS))
         raise BadFileError(

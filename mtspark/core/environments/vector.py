@@ -99,6 +99,7 @@ def rom_path(game: str) -> Path:
     if rom is None:
         raise BadRequestError(
             f"unknown game {one_line(game, 80)!r}: use an ALE name in snake case, for example "
-            f"pong or ms_pacman{near_names(game)}"
+            f"pong or ms_pacman, or gymnasium's name of an environment, with its version"
+            f"{near_names(game)}"
         )
     return rom

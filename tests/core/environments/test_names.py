@@ -71,7 +71,8 @@ def test_a_game_has_one_name_inside(text: str, game: str) -> None:
         ("brekout", "did you mean breakout?"),
         ("Ponk", "did you mean pong"),
         ("montezuma", "did you mean montezuma_revenge?"),
-        ("zzzzzz", "for example pong or ms_pacman$"),
+        ("cartpole", "with its version; did you mean CartPole-v1?"),
+        ("zzzzzz", "for example pong or ms_pacman, or gymnasium's name of .* with its version$"),
     ],
 )
 def test_an_unknown_game_is_refused_with_those_near(text: str, near: str) -> None:

@@ -114,9 +114,17 @@ def test_both_has_dendrites_too_and_defaults_are_not_written() -> None:
             {
                 "games": ["pong", "breakout"],
                 "environments": [],
-                "network": {"dendrite_segments": 0},
+                "network": {"dendrite_segments": 2},
             },
-            "games of ALE are seen as pixels",
+            "one_hot has none, both at least 1",
+        ),
+        (
+            {
+                "games": [f"game{number}" for number in range(20)],
+                "environments": [],
+                "protocol": {"screen_size": 18},
+            },
+            "frames of 18 pixels show which of at most as many games it is, these are 20; use",
         ),
     ],
 )
@@ -159,6 +167,51 @@ def test_such_an_agent_plays_on_the_chip_as_on_the_reference(
             assert expected is not None
             for name, spikes in expected.spikes.items():
                 assert np.array_equal(moment.decision.trace.spikes[name], spikes)
+
+
+GAMES = {
+    "games": ["pong", "breakout"],
+    "environments": [],
+    "protocol": {"screen_size": 20, "frame_stack": 2, "noop_max": 3},
+    "network": {"convolutions": [{"channels": 3, "kernel": 6, "stride": 4}], "hidden": 6},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("context", ["one_hot", "both"])
+def test_games_of_ale_show_their_task_on_the_chip_as_on_the_reference(
+    context: str, tmp_path: Path
+) -> None:
+    made = config(**GAMES, task_context=context, total_steps=32)
+    assert bool(made.network.dendrite_segments) == (context == "both")
+    train(made, tmp_path / "run")
+    chip = mtspark.export(tmp_path / "run" / "agent.pt")
+    chip.save(tmp_path / "both.deploy")
+    network = mtspark.load_bundle(tmp_path / "both.deploy").network
+    assert [task.told for task in network.tasks] == [(0, 2), (1, 2)]
+    for row, task in enumerate(network.tasks):
+        seen: list[Any] = []
+        options: dict[str, Any] = {"episodes": 2, "seed": 3, "max_decisions": 4}
+        fast = play(
+            EngineChip(network), network, task.name, **options, trace=True, observe=seen.append
+        )
+        assert fast.episodes == play(ReferenceChip(network), network, task.name, **options).episodes
+        chip_of_python = ReferenceChip(network)
+        chip_of_python.start(2)
+        for moment in seen:
+            flags = moment.frames[:, :, -3:].reshape(2, 2, 3, 2, 10)
+            assert (flags[:, :, :, row] == 255).all()
+            assert not flags[:, :, :, 1 - row].any()
+            expected = chip_of_python.decide(moment.frames, row, trace=True).trace
+            assert expected is not None
+            for name, spikes in expected.spikes.items():
+                assert np.array_equal(moment.decision.trace.spikes[name], spikes)
+        # The flag is heard: without it, the same frames give other sums.
+        blind = seen[0].frames.copy()
+        blind[:, :, -3:] = 0
+        chip_of_python.start(2)
+        values = chip_of_python.decide(blind, row).values
+        assert not np.array_equal(values, seen[0].decision.values)
 
 
 @pytest.mark.slow
