@@ -17,6 +17,7 @@ RESULTS = (
     "mtspark.workflows.run.inputs.InputsResult",
     "mtspark.workflows.export.fidelity.Fidelity",
     "mtspark.sim.energy.pricing.Bill",
+    "mtspark.workflows.compare.result.RunComparison",
 )
 """What the methods of a deployment return most often."""
 

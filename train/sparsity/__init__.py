@@ -4,6 +4,7 @@
 and exchanges the least of them; `pathways` chooses synapses for each task.
 `operations` counts the synaptic operations of a decision, with gradients, so that a loss can hold
 their price.
+`modules` offers these methods for modules that are not ours.
 `quiet` keeps biases from firing alone; `reopening` brings cut synapses back for another run.
 
 More than a dozen names stand on this face because a run calls each of them when it is due.

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from mtspark.train.networks import MTSparkNetwork
 
@@ -30,12 +31,17 @@ def draw_synapses(
         assert layer.mask is not None
         if not bool(layer.mask.all()):
             continue
-        count = layer.mask.numel()
-        kept = max(1, round(density * count))
-        mask = torch.zeros(count, dtype=torch.bool)
-        mask[torch.from_numpy(generator.choice(count, kept, replace=False))] = True
-        layer.mask.copy_(mask.view_as(layer.mask))
-        layer.standardise.gain.mul_(math.sqrt(count / kept))
+        layer.mask.copy_(drawn_like(layer.mask, density, generator))
+        layer.standardise.gain.mul_(math.sqrt(layer.mask.numel() / int(layer.mask.sum())))
+
+
+def drawn_like(mask: Tensor, density: float, generator: np.random.Generator) -> Tensor:
+    """Draw a mask of this density, rounded to whole synapses, at least one, in a mask's shape."""
+    count = mask.numel()
+    drawn = torch.zeros(count, dtype=torch.bool, device=mask.device)
+    places = generator.choice(count, max(1, round(density * count)), replace=False)
+    drawn[torch.from_numpy(places).to(mask.device)] = True
+    return drawn.view_as(mask)
 
 
 @torch.no_grad()
@@ -66,14 +72,31 @@ def exchange_synapses(
     for name in layers:
         layer = network.layer(name)
         assert layer.mask is not None
-        mask = layer.mask.flatten().clone()
-        # Before the drop: what is dropped now does not grow again at once.
-        places = torch.nonzero(~mask).flatten().cpu().numpy()
-        count = min(int(fraction * int(mask.sum())), len(places))
-        size = torch.where(layer.mask, layer.folded_weight().abs(), torch.inf).flatten()
-        dropped = size.argsort(stable=True)[:count]
-        grown = torch.from_numpy(generator.choice(places, count, replace=False)).to(mask.device)
-        mask[dropped], mask[grown] = False, True
-        layer.mask.copy_(mask.view_as(layer.mask))
-        exchanged[name] = count
+        mask, exchanged[name] = exchanged_in(layer.folded_weight(), layer.mask, fraction, generator)
+        layer.mask.copy_(mask)
     return exchanged
+
+
+def exchanged_in(
+    weight: Tensor, mask: Tensor, fraction: float, generator: np.random.Generator
+) -> tuple[Tensor, int]:
+    """Drop the smallest weights that a mask has and grow as many at random other places.
+
+    Args:
+        weight: of a layer.
+        mask: in its shape, True where a synapse is there.
+        fraction: see :func:`exchange_synapses`.
+        generator: of the random places.
+
+    Returns:
+        The new mask, in the same shape, and how many synapses were exchanged.
+    """
+    flat = mask.flatten().clone()
+    # Before the drop: what is dropped now does not grow again at once.
+    places = torch.nonzero(~flat).flatten().cpu().numpy()
+    count = min(int(fraction * int(flat.sum())), len(places))
+    size = torch.where(mask, weight.abs(), torch.inf).flatten()
+    dropped = size.argsort(stable=True)[:count]
+    grown = torch.from_numpy(generator.choice(places, count, replace=False)).to(flat.device)
+    flat[dropped], flat[grown] = False, True
+    return flat.view_as(mask), count

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import torch
+from torch import Tensor
 
 from mtspark.train.networks import MTSparkNetwork
 
@@ -27,12 +28,26 @@ def prune(network: MTSparkNetwork, layers: Iterable[str], share: float) -> None:
         kept = max(1, round(share * layer.mask.numel()))
         if kept >= int(layer.mask.sum()):
             continue
-        # Behind every weight that acts, also behind those that are exactly 0.
-        size = torch.where(layer.mask, layer.folded_weight().abs(), -1.0).flatten()
-        order = size.argsort(descending=True, stable=True)
-        mask = torch.zeros_like(layer.mask).flatten()
-        mask[order[:kept]] = True
-        layer.mask.copy_(mask.view_as(layer.mask))
+        layer.mask.copy_(largest_of(layer.folded_weight(), layer.mask, kept))
+
+
+def largest_of(weight: Tensor, mask: Tensor, kept: int) -> Tensor:
+    """Mask the largest weights of those that a mask has; equal ones in the order of their places.
+
+    Args:
+        weight: of a layer.
+        mask: in its shape, True where a synapse is there.
+        kept: how many stay; at most those that are there.
+
+    Returns:
+        The new mask, in the same shape.
+    """
+    # Behind every weight that acts, also behind those that are exactly 0.
+    size = torch.where(mask, weight.abs(), -1.0).flatten()
+    order = size.argsort(descending=True, stable=True)
+    chosen = torch.zeros_like(mask).flatten()
+    chosen[order[:kept]] = True
+    return chosen.view_as(mask)
 
 
 def density(network: MTSparkNetwork, layer: str) -> float:

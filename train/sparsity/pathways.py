@@ -83,11 +83,13 @@ def path_scores(
     finally:
         for layer in layers.values():
             layer.trial = None
-    total = torch.stack([score.sum() for score in raw]).sum()
-    return {
-        name: score / total if float(total) > 0 else score
-        for name, score in zip(layers, raw, strict=True)
-    }
+    return shares_of(dict(zip(layers, raw, strict=True)))
+
+
+def shares_of(scores: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Divide the scores of all layers by their sum; scores that are all 0 stay."""
+    total = torch.stack([score.sum() for score in scores.values()]).sum()
+    return {name: score / total if float(total) > 0 else score for name, score in scores.items()}
 
 
 def mean_scores(history: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:

@@ -11,6 +11,7 @@ import torch
 
 from mtspark.core.environments.protocol import GameProtocol, Task
 from mtspark.train.config.games import ReplayConfig, TrainConfig
+from mtspark.train.config.plasticity import PlasticityConfig
 from mtspark.train.config.pruning import PruningConfig
 from mtspark.train.networks.config import ConvSize, NetworkConfig
 from mtspark.train.rl import collect as games
@@ -183,3 +184,42 @@ def test_pathways_learn_opposite_tasks_that_a_shared_network_cannot(
 @pytest.mark.slow
 def test_a_shared_network_does_not_learn_opposite_tasks(catch_and_mirror: None) -> None:
     assert min(mean_returns_after(PqnTrainer(BOTH))) < 0.3
+
+
+HALF = {"density": 0.5, "start": 0.0, "end": 0.5, "every_updates": 1}
+METHODS: dict[str, dict[str, Any]] = {
+    "magnitude": {"pruning": PruningConfig(("conv1", "hidden"), **HALF)},
+    "magnitude of the actor": {
+        "pruning": PruningConfig(("conv1", "hidden"), scope="actor", **HALF)
+    },
+    "evolution": {"pruning": PruningConfig(("conv1", "hidden"), method="evolution", **HALF)},
+    "static": {"pruning": PruningConfig(("conv1", "hidden"), method="static", density=0.5)},
+    "experts by currents": {"network": {"experts": 4, "expert_gate": "current"}},
+    "experts by outputs": {"network": {"experts": 4, "expert_gate": "output"}},
+    "orthogonal experts": {"network": {"experts": 4, "expert_gate": "orthogonal"}},
+    "heads": {"network": {"heads": "task"}},
+    "layer norm": {"network": {"layer_norm": True}},
+    "ReDo": {"plasticity": PlasticityConfig(redo_every=3)},
+    "reset": {"plasticity": PlasticityConfig(reset_every=4, reset_most=1)},
+    "weight decay": {"plasticity": PlasticityConfig(weight_decay=0.01)},
+}
+"""Each method of docs/sparse.md that is not shown to learn by a test of its own."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("method", "neuron"),
+    [*((name, "lif") for name in METHODS), ("magnitude", "relu"), ("evolution", "relu")],
+)
+def test_every_method_learns_to_catch(catch: None, method: str, neuron: str) -> None:
+    """A still paddle has -0.6, and a paddle that is moved at random no more."""
+    changes = dict(METHODS[method])
+    own = {"neuron": neuron, **changes.pop("network", {})}
+    pruning = changes.get("pruning", PruningConfig())
+    network = replace(CATCH.network, masked_layers=pruning.layers, **own)
+    trainer = PqnTrainer(replace(CATCH, total_steps=16_000, network=network, **changes))
+    assert mean_return_after(trainer) > 0.3
+    for name in pruning.layers:
+        mask = trainer.network.layer(name).mask
+        assert mask is not None
+        assert 0 < int(mask.sum()) < mask.numel()

@@ -1,0 +1,184 @@
+"""Masks on the weights of any module, as parametrisations of PyTorch.
+
+Networks of ours keep their masks in their layers, behind the standardisation of weights. A module
+of the user's own, as of snntorch, gets them by :class:`SparseModule`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from mtspark.core.errors import BadRequestError
+from mtspark.train.sparsity.densities import erk_densities
+from mtspark.train.sparsity.evolution import drawn_like, exchanged_in
+from mtspark.train.sparsity.magnitude import largest_of
+from mtspark.train.sparsity.pathways import choose_path, shares_of
+
+LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+"""Whose weights are masked, and never their biases."""
+
+
+class Mask(nn.Module):
+    """A parametrisation: a weight where its mask is True, and 0 elsewhere.
+
+    Args:
+        weight: whose shape and device the mask has; it begins with all synapses.
+    """
+
+    def __init__(self, weight: Tensor) -> None:
+        super().__init__()
+        self.mask: Tensor
+        self.register_buffer("mask", torch.ones_like(weight, dtype=torch.bool))
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """Return the weight that acts; what is cut has no gradient."""
+        return weight * self.mask
+
+
+class SparseModule:
+    """Sparse weights of a module's linear layers and convolutions.
+
+    The masks are buffers of the module, so its state holds them, and it learns, moves and is
+    exported as before: a cut synapse is a weight of 0 that no optimizer moves back. Behind its cut
+    a weight is kept, and it returns where a synapse grows again.
+
+    Args:
+        module: of any kind, also one of snntorch; it is changed in place.
+        layers: names of its layers, as `named_modules` has them; None: all that can be masked.
+
+    Raises:
+        BadRequestError: no such layer, or one that has a parametrised weight already.
+    """
+
+    def __init__(self, module: nn.Module, layers: Sequence[str] | None = None) -> None:
+        found = {name: one for name, one in module.named_modules() if isinstance(one, LAYERS)}
+        unknown = [name for name in layers or () if name not in found]
+        if unknown or not found or layers == ():
+            raise BadRequestError(
+                f"layers {', '.join(unknown) or 'none'}: the linear layers and convolutions are "
+                f"{', '.join(found) or 'none'}"
+            )
+        self.layers = {name: found[name] for name in layers or found}
+        for name, layer in self.layers.items():
+            if parametrize.is_parametrized(layer, "weight"):
+                raise BadRequestError(f"layer {name}: its weight has a parametrisation already")
+        self.masks: dict[str, Tensor] = {}
+        for name, layer in self.layers.items():
+            mask = Mask(layer.weight)
+            parametrize.register_parametrization(layer, "weight", mask)
+            self.masks[name] = mask.mask
+
+    @property
+    def densities(self) -> dict[str, float]:
+        """Share of the synapses of each layer that are there."""
+        return {name: float(mask.float().mean()) for name, mask in self.masks.items()}
+
+    @torch.no_grad()
+    def prune(self, density: float) -> None:
+        """Cut the smallest weights of each layer; what is cut stays cut.
+
+        Called along a falling density this is gradual magnitude pruning (Zhu and Gupta 2017,
+        arXiv:1710.01878); :meth:`mtspark.train.config.PruningConfig.density_at` is its schedule.
+
+        Args:
+            density: share of each layer that is left, rounded to whole synapses, at least one.
+        """
+        _check_share("density", density)
+        for name, mask in self.masks.items():
+            kept = max(1, round(density * mask.numel()))
+            if kept < int(mask.sum()):
+                mask.copy_(largest_of(self._weight(name), mask, kept))
+
+    @torch.no_grad()
+    def draw(self, density: float, generator: np.random.Generator) -> None:
+        """Keep synapses at random places, shared out by Erdős-Rényi-Kernel; weights stay.
+
+        Args:
+            density: of all layers together.
+            generator: of the places.
+        """
+        _check_share("density", density)
+        shapes = {name: tuple(mask.shape) for name, mask in self.masks.items()}
+        for name, own in erk_densities(shapes, density).items():
+            self.masks[name].copy_(drawn_like(self.masks[name], own, generator))
+
+    @torch.no_grad()
+    def exchange(self, fraction: float, generator: np.random.Generator) -> dict[str, int]:
+        """Drop the smallest weights of each layer and grow as many (SET, arXiv:1707.04780).
+
+        Args:
+            fraction: share of a layer's synapses that are dropped, rounded down.
+            generator: of the places that grow.
+
+        Returns:
+            Synapses that were exchanged, by layer.
+        """
+        _check_share("fraction", fraction)
+        counts = {}
+        for name, mask in self.masks.items():
+            changed, counts[name] = exchanged_in(self._weight(name), mask, fraction, generator)
+            mask.copy_(changed)
+        return counts
+
+    def scores(self, loss: Callable[[], Tensor]) -> dict[str, Tensor]:
+        """Score every synapse by |w dL/dw|, with all synapses in place (NPF; DAPD).
+
+        Args:
+            loss: of a task, with the module; its weights and their gradients do not change.
+
+        Returns:
+            Scores in the shape of each layer's weights; they sum to 1 over the layers, or are 0.
+        """
+        before = {name: mask.clone() for name, mask in self.masks.items()}
+        weights = [self._weight(name) for name in self.masks]
+        try:
+            for mask in self.masks.values():
+                mask.fill_(True)
+            slopes = torch.autograd.grad(loss(), weights, allow_unused=True, materialize_grads=True)
+        finally:
+            self.follow(before)
+        rows = zip(self.masks, weights, slopes, strict=True)
+        return shares_of({name: (weight.detach() * one).abs() for name, weight, one in rows})
+
+    def path(self, scores: Mapping[str, Tensor], density: float) -> dict[str, Tensor] | None:
+        """Choose the synapses of the highest scores over all layers; no layer collapses.
+
+        Args:
+            scores: of :meth:`scores`, or a mean of several.
+            density: share of all synapses that is kept.
+
+        Returns:
+            Masks for :meth:`follow`; None where fewer scores than that are above 0.
+        """
+        _check_share("density", density)
+        return choose_path(scores, density)
+
+    @torch.no_grad()
+    def follow(self, masks: Mapping[str, Tensor]) -> None:
+        """Let these synapses act and no others, by layer, as of the task that plays now."""
+        for name, mask in masks.items():
+            self.masks[name].copy_(mask)
+
+    def fold(self) -> None:
+        """Make the cuts weights of 0 and take the masks away; this object is then of no use."""
+        for layer in self.layers.values():
+            parametrize.remove_parametrizations(layer, "weight")
+        self.layers, self.masks = {}, {}
+
+    def _weight(self, name: str) -> Tensor:
+        """What lies behind a layer's mask."""
+        lists = self.layers[name].parametrizations
+        assert isinstance(lists, nn.ModuleDict)
+        weight = lists["weight"].original
+        assert isinstance(weight, Tensor)
+        return weight
+
+
+def _check_share(name: str, value: float) -> None:
+    if not 0 < value <= 1:
+        raise BadRequestError(f"{name} {value:g}: must be above 0 and at most 1")
