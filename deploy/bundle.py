@@ -311,6 +311,37 @@ def add_run(bundle: Bundle, name: str, data: bytes) -> Path:
         raise _unwritable_runs(bundle, error) from error
 
 
+def replace_run(bundle: Bundle, name: str, data: bytes) -> Path:
+    """Store a file in a bundle's folder of runs in the place of the one of its name.
+
+    Also while the bundle is being replaced: it is written again where that came between.
+
+    Args:
+        bundle: that ran.
+        name: of the file.
+        data: its content.
+
+    Returns:
+        Where it is.
+
+    Raises:
+        BadFileError: it cannot be written, or the folder of runs is a link.
+    """
+    for attempt in range(_ATTEMPTS):
+        before = _identity(bundle.folder)
+        try:
+            writable_runs(bundle)
+            write_bytes(bundle.runs / name, data)
+        except BadFileError:
+            if attempt + 1 == _ATTEMPTS or _identity(bundle.folder) == before:
+                raise
+        if _identity(bundle.folder) == before:
+            break
+        with contextlib.suppress(OSError):
+            _recover(bundle.folder.resolve())
+    return bundle.runs / name
+
+
 def _unwritable_runs(bundle: Bundle, error: OSError) -> BadFileError:
     reason = reason_of(error, bundle.runs)
     remedy = "free some space and run it again" if is_full(error) else _ELSEWHERE
@@ -323,7 +354,15 @@ def writable_runs(bundle: Bundle) -> Path:
     Raises:
         BadFileError: it cannot be written, or is a link.
     """
-    _check_runs(bundle)
+    for _ in range(_ATTEMPTS):
+        _check_runs(bundle)
+        before = _identity(bundle.folder)
+        try:
+            return writable_folder(bundle.runs, _ELSEWHERE)
+        except BadFileError:
+            # Replaced between the two looks of the proof: another folder stands there now.
+            if _identity(bundle.folder) == before:
+                raise
     return writable_folder(bundle.runs, _ELSEWHERE)
 
 

@@ -353,9 +353,13 @@ def _record_frames(
         steps = counts.pop()
         if counts or (time_steps is not None and time_steps != steps):
             wanted = "" if counts else f", and --time-steps says {time_steps}"
+            # A module that stands in two places of a step looks like a loop of two steps.
+            own = any(call.module.init_hidden for call in recorder.calls)
+            remedy = "; with init_hidden=True a module has one state: use one for each layer"
             raise BadNetworkError(
                 f"{type(module).__name__}: its neurons are called {sorted({steps, *counts})} times "
                 f"in one forward{wanted}; the same number of steps for all of them is needed"
+                f"{remedy if own else ''}"
             )
         series = np.broadcast_to(values.double().numpy(), (steps, batch, *shape))
         note = "the module was run on one frame that it holds over its own loop of steps"

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 OF_CHIP = ("folder", "serve", "key", "task", "backend", "fault", "fault_seed")
 """Parameters of a chip that is served."""
+DRAWS_NOTHING = "draws faults (--fault, --fault-sweep) and jitter (--jitter-ms), and none is given"
 
 
 def hil_command(
@@ -174,6 +175,8 @@ def hil_command(
     faults = parse_faults(fault or [], fault_seed)
     if serve is not None:
         refuse_given(context, "is of games, and --serve plays none", but=OF_CHIP)
+        if not faults.rates:
+            refuse_given(context, DRAWS_NOTHING, "fault_seed")
         _serve(bundle, backend, faults, serve, task, key)
         return
     _refuse_unused(context, connect=connect, jitter_ms=jitter_ms, faults=faults)
@@ -236,6 +239,8 @@ def _refuse_unused(
         refuse_given(context, "is of the chip, so it is given where that is served", "backend")
     else:
         refuse_given(context, "is of a served chip, --connect", "key")
+    if not (jitter_ms or faults.rates or given["fault_sweep"]):
+        refuse_given(context, DRAWS_NOTHING, "fault_seed")
     if not jitter_ms:
         refuse_given(context, "distributes the time of --jitter-ms, which is 0", "jitter")
     if not faults.any_of((FaultKind.CHIP_DEATH,)) and given["fault_sweep"] is None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mtspark.cli._console import EXECUTOR
+from mtspark.cli._console import EXECUTOR, refuse_given
 
 if TYPE_CHECKING:
     from mtspark.train.config import RunConfig
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 
 def train_command(
+    context: typer.Context,
     recipe: Annotated[
         str,
         typer.Argument(
@@ -146,7 +147,13 @@ def train_command(
 
     network.layer_norm (true or false): as a comparison only, since no chip computes it.
     """
+    from mtspark.train.config import read_recipe
+
     chosen = _seeds(seeds, seed, executor)
+    if read_recipe(recipe).get("kind", "games") != "games":
+        why = "is of games, and this recipe learns images"
+        refuse_given(context, f"{why}, for so many passes: --set epochs=N", "steps")
+        refuse_given(context, why, "game")
     given = {"total_steps": steps, "seed": seed, "device": device, "compiled": compiled}
     changed = {key: value for key, value in given.items() if value is not None}
     fields, dropped = _fields(recipe, game, variant, changed, assignments or [])

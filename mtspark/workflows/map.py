@@ -207,6 +207,11 @@ def map_bundle(
     else:
         known = _stored_cost(bundle, chip, card)
     switches = tuple(task_switches(bundle.network, mapping, chip, asked.times))
+    if asked.times is not None and played is None and not switches:
+        raise BadRequestError(
+            "--times: is of the steps of a game (--task) and of switches between tasks, and "
+            f"{bundle.network.name} is mapped alone here; leave it out"
+        )
     return MapResult(
         chip,
         mapping,

@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 
 import mtspark
-from mtspark.convert.nir import import_nir
+from mtspark.convert.nir import ImportOptions, import_nir
 from mtspark.core.environments.atari import task_for_game
 from mtspark.core.environments.protocol import GameProtocol
 from mtspark.core.errors import BadRequestError
+from mtspark.core.float_network import FloatNetwork
 from mtspark.workflows.export.request import ExportRequest, import_options
-from mtspark.workflows.export.unused import check_used
+from mtspark.workflows.export.unused import check_matters, check_used
 
 ONES = np.ones(2)
 NODES: dict[str, Callable[[], nir.NIRNode]] = {
@@ -26,6 +27,7 @@ NODES: dict[str, Callable[[], nir.NIRNode]] = {
     "CubaLIF": lambda: nir.CubaLIF(
         tau_syn=5 * ONES, tau_mem=20 * ONES, r=ONES, v_leak=0 * ONES, v_threshold=ONES
     ),
+    "leaks": lambda: nir.LIF(tau=20 * ONES, r=ONES, v_leak=0.5 * ONES, v_threshold=ONES),
 }
 OPTIONS: dict[str, dict[str, Any]] = {
     "--integrator": {"integrator": "exponential"},
@@ -38,6 +40,7 @@ USED = {
     "IF": {"--reset", "--fires-at-threshold", "--if-gain-dt"},
     "LIF": {"--integrator", "--reset", "--fires-at-threshold"},
     "LI": {"--integrator"},
+    "leaks": {"--integrator", "--reset", "--fires-at-threshold"},
     "CubaLIF": {"--integrator", "--order", "--reset", "--fires-at-threshold"},
 }
 """By the kind of a graph's neurons, what the equations of NIR's nodes leave open."""
@@ -72,6 +75,58 @@ def test_a_choice_that_no_neuron_of_a_graph_needs_is_refused(
         return
     with pytest.raises(BadRequestError, match=f"^{flag}: is of neurons .*; leave it out$"):
         check_used(request, network)
+
+
+@pytest.mark.parametrize(
+    ("kind", "flag", "options", "matters"),
+    [
+        ("IF", "--dt", {"dt": 1e-3}, False),
+        ("IF", "--dt", {"dt": 1e-3, "if_gain_dt": False}, False),
+        ("IF", "--dt", {"dt": 1e-3, "if_gain_dt": True}, True),
+        ("LIF", "--dt", {"dt": 1.0}, True),
+        # What a default says, somebody may say, too.
+        ("LIF", "--dt", {"dt": 1e-4}, True),
+        ("LIF", "--start", {"dt": 1.0, "start": "rest"}, False),
+        ("LIF", "--start", {"dt": 1.0, "start": "zero"}, False),
+        ("LI", "--start", {"dt": 1.0, "start": "rest"}, False),
+        ("leaks", "--start", {"dt": 1.0, "start": "rest"}, True),
+        ("leaks", "--start", {"dt": 1.0, "start": "zero"}, True),
+    ],
+)
+def test_a_time_step_or_a_start_that_changes_nothing_is_refused(
+    kind: str, flag: str, options: dict[str, Any], matters: bool, graphs: dict[str, Path]
+) -> None:
+    request = ExportRequest(source=graphs[kind], **options)
+
+    def read(asked: ImportOptions) -> FloatNetwork:
+        return import_nir(graphs[kind], asked, trust=True)
+
+    asked = import_options(request)
+    if matters:
+        check_matters(request, read(asked), asked, read)
+        return
+    with pytest.raises(BadRequestError, match=f"^{flag}: changes nothing in {kind}: .*leave it"):
+        check_matters(request, read(asked), asked, read)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "says"),
+    [
+        ("dt", 3.0, "^dt 3: the file says 1 itself"),
+        ("time_steps", 5, "^time_steps 5: the file says 8 itself"),
+        ("input_scale", 0.25, "^input_scale 0.25: the file says 1 itself"),
+    ],
+)
+def test_a_number_that_the_file_states_otherwise_is_refused(
+    option: str, value: float, says: str, graphs: dict[str, Path], tmp_path: Path
+) -> None:
+    """A graph that was exported before keeps how it was read."""
+    options: dict[str, Any] = {"dt": 1.0, "time_steps": 8, "input_scale": 1.0}
+    mtspark.export(graphs["LIF"], **options).save(tmp_path / "a.deploy")
+    graph = tmp_path / "a.deploy" / "graph.default.nir"
+    mtspark.export(graph, **{option: options[option]})
+    with pytest.raises(BadRequestError, match=says):
+        mtspark.export(graph, **{option: value})
 
 
 def test_a_shape_that_the_file_states_otherwise_is_refused(graphs: dict[str, Path]) -> None:
@@ -119,3 +174,28 @@ def test_the_command_refuses_it_too(
         "leave it out"
     )
     assert not (tmp_path / "a.deploy").exists()
+
+
+def test_steps_that_a_series_contradicts_are_refused() -> None:
+    """Before, the error was of a layer that took the axis of time for a part of a frame."""
+    import snntorch as snn
+    import torch
+    from torch import nn
+
+    torch.manual_seed(1)
+    module = nn.Sequential(nn.Linear(2, 3), snn.Leaky(beta=0.5, init_hidden=True))
+    series = np.zeros((4, 6, 2), np.uint8)
+    series[::2] = 1
+    assert mtspark.export(module, sample=series, time_steps=4).network.time_steps == 4
+    with pytest.raises(BadRequestError, match="time_steps 7: the series in sample have 4 steps"):
+        mtspark.export(module, sample=series, time_steps=7)
+
+
+def test_files_without_tasks_have_none_to_choose(
+    graphs: dict[str, Path], call: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("diff", graphs["LIF"], "--against", graphs["IF"], "--task", "pong", "--decisions", 1)
+    assert call(*words) == 2
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        "error: --task pong: is of networks with tasks, and neither file has any; leave it out"
+    )

@@ -147,6 +147,12 @@ CASES: dict[str, tuple[object, ...]] = {
         *("agents", "push", CARTPOLE, "file://{d}/zoo", "--games", 0, "--name", "cart"),
     ),
     "agents pull": ("agents", "pull", "cart", "file://{w}/zoo", "-o", "{d}/cart"),
+    "record": ("record", CARTPOLE / "cartpole.pt", "-o", "{d}/data", *CUT, "--episodes", 2),
+    "record json": (
+        *("record", CARTPOLE / "cartpole.pt", "-o", "{w}/data", *CUT, "--episodes", 2),
+        *("--json", "{d}/old.json"),
+    ),
+    "watch json": ("watch", "{w}/cart.deploy", "--no-browser", "--json", "{d}/old.json"),
     "agents list": ("agents", "list", "--json", "{d}/old.json"),
 }
 SEEN = ("run json", "run record", "plasticity", "hil picture", "diff json", "map json")
@@ -181,6 +187,16 @@ def answers(
         "copied": {name: str(work / name) for name in ("cart.deploy", "plain.deploy")},
     }
     cases: dict[str, Any] = {name: {**before, "words": words(case)} for name, case in CASES.items()}
+    # Enough room to be taken for a folder of temporary files, and too little for an agent.
+    temporary = {"variables": {"TMPDIR": str(disk)}, "room": 4096}
+    work_of_others = ("eval", "{w}/cart.deploy", *CUT, "--episodes", 2, "--executor", "processes:1")
+    cases["executor"] = {**before, **temporary, "words": words(work_of_others)}
+    cases["record more"] = {
+        **before,
+        # Room for the metadata, and not for the episodes.
+        "room": 2**18,
+        "words": words(CASES["record"]),
+    }
     data = ("--data", "{w}/x.npy", "--labels", "{w}/y.npy")
     cases["eval record"] = {**before, "words": words(("eval", "{d}/plain.deploy", *data))}
     # There is room for a checkpoint, and not for the log and TensorBoard's file beside it.
@@ -205,7 +221,7 @@ def answers(
 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("unshare") is None, reason="needs a mount of its own")
-@pytest.mark.parametrize("name", [*CASES, "train again"])
+@pytest.mark.parametrize("name", [*CASES, "train again", "record more", "executor"])
 def test_a_command_on_a_full_disk_is_one_line_and_what_was_there_is_whole(
     name: str, answers: dict[str, dict[str, Any]]
 ) -> None:
@@ -217,7 +233,9 @@ def test_a_command_on_a_full_disk_is_one_line_and_what_was_there_is_whole(
     assert "/disk/" in lines[-1]
     assert re.search(r"[\d.]+ kB (are )?free", lines[-1])
     assert answer["after"] == answer["before"]
-    if name not in ("train", "run record"):
+    if name == "executor":
+        assert lines[-1].endswith("; name a folder with room for temporary files in TMPDIR")
+    elif name not in ("train", "run record", "record more"):
         assert "no space left on device" in lines[-1]
         assert re.search(
             r"; (the (file|folder) of before is unchanged|no part of it is)", lines[-1]

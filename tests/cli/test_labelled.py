@@ -17,6 +17,7 @@ import mtspark
 from mtspark.core.errors import BadFileError, BadRequestError
 from mtspark.workflows.evaluate import is_labelled, load_labelled
 from mtspark.workflows.evaluate.labelled import PAIRS
+from mtspark.workflows.report import ReportRequest, write_page
 
 X = np.array([[1, 0], [0, 1], [1, 1]], np.float32)
 Y = np.array([0, 1, 1])
@@ -198,3 +199,12 @@ def test_requests_that_cannot_work(
     ):
         assert call("eval", bundle, *arguments) == 2
         assert words in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_number_of_images_is_of_image_sets(bundle: Path, tmp_path: Path) -> None:
+    data, labels = saved(tmp_path / "x.npy", X), saved(tmp_path / "y.npy", Y)
+    request = ReportRequest(data=str(data), labels=labels, images=2)
+    words = "--images 2: is of the folder of an image set, and default shows the inputs of --data"
+    with pytest.raises(BadRequestError, match=words):
+        write_page(bundle, tmp_path / "page.html", request)
+    assert not (tmp_path / "page.html").exists()

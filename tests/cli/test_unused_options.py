@@ -125,6 +125,29 @@ def test_a_loop_is_of_games_alone(
     assert line == "error: images: task 'mnist' is no game; none of its tasks is"
 
 
+def test_times_are_of_games_and_of_switches(
+    image_bundle: Path, call: Call, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = refusal(capsys, call, "map", image_bundle, "--times", "pilotnet")
+    assert line.startswith("error: --times: is of the steps of a game (--task) and of switches")
+
+
+def test_watch_shows_games_alone(
+    image_bundle: Path, call: Call, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = refusal(capsys, call, "watch", image_bundle, "--no-browser")
+    assert line.endswith(": plays no game, so there is nothing to watch")
+
+
+@pytest.mark.parametrize("more", [(), ("--serve", "tcp://127.0.0.1:0")])
+def test_a_seed_draws_faults_or_jitter(
+    played: Path, call: Call, capsys: pytest.CaptureFixture[str], more: tuple[str, ...]
+) -> None:
+    line = refusal(capsys, call, "hil", played, "--fault-seed", 3, *more)
+    assert line.startswith("error: --fault-seed: draws faults (--fault, --fault-sweep) and jitter")
+    assert line.endswith("none is given; leave it out")
+
+
 def pendulum() -> Task:
     return world_task(Environment("Pendulum-v1"))
 

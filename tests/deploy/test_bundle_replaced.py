@@ -603,3 +603,44 @@ def test_a_manifest_that_is_a_link_makes_no_bundle(folder: Path, tmp_path: Path)
     with pytest.raises(BadRequestError, match="is no mtspark bundle"):
         write_bundle(folder, AFTER, replace=True)
     assert json.loads((tmp_path / "other").read_text())["format"] == "mtspark-bundle"
+
+
+def test_runs_are_proven_again_in_a_bundle_that_is_replaced_meanwhile(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle, proven, asked = load_bundle(folder), bundles.writable_folder, count()
+
+    def replaced_at_first(path: Path, remedy: str) -> Path:
+        if next(asked) == 0:
+            write_bundle(folder, AFTER, replace=True)
+            raise BadFileError("the proof went with the old folder")
+        return proven(path, remedy)
+
+    monkeypatch.setattr(bundles, "writable_folder", replaced_at_first)
+    assert bundles.writable_runs(bundle) == bundle.runs
+    assert next(asked) == 2
+    # Where nobody replaces it, the error is what it was.
+    monkeypatch.setattr(
+        bundles, "writable_folder", lambda *_: (_ for _ in ()).throw(BadFileError("full"))
+    )
+    with pytest.raises(BadFileError, match="full"):
+        bundles.writable_runs(bundle)
+
+
+def test_what_replaces_a_run_is_in_the_bundle_that_came_meanwhile(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle, written, asked = load_bundle(folder), bundles.write_bytes, count()
+
+    def replaced_at_first(path: Path, data: bytes) -> None:
+        if path.name == "a.npz" and next(asked) == 0:
+            write_bundle(folder, AFTER, replace=True)
+            raise BadFileError("its folder went")
+        written(path, data)
+
+    monkeypatch.setattr(bundles, "write_bytes", replaced_at_first)
+    for content in (b"one", b"two"):
+        assert bundles.replace_run(bundle, "a.npz", content).read_bytes() == content
+    assert load_bundle(folder).network == AFTER
+    assert names(folder / "runs") == ["a.npz", "run.json"]
+    own_things_are_there(folder)

@@ -224,7 +224,6 @@ def test_currents_bounded_by_a_recording_are_named_where_membranes_then_saturate
     np.save(tmp_path / "x.npy", series)
     request = ExportRequest(
         source=tmp_path / "net.nir",
-        dt=1.0,
         time_steps=220,
         recording=tmp_path / "x.npy",
         bound_currents=True,
@@ -267,7 +266,7 @@ def test_an_export_says_how_many_neurons_are_exact(
     }
     edges = [("input", "w"), ("w", "n"), ("n", "output")]
     nir.write(str(tmp_path / "net.nir"), nir.NIRGraph(nodes=nodes, edges=edges))
-    request = ExportRequest(source=tmp_path / "net.nir", dt=1.0, time_steps=10)
+    request = ExportRequest(source=tmp_path / "net.nir", time_steps=10)
     exported = export_to(request, tmp_path / "net.deploy")
     counted = [{"population": "n", "neurons": 2, "exact": 1}]
     assert exported.to_json()["exact"] == counted

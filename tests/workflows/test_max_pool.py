@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn import functional
 
 import mtspark
+from mtspark.core.errors import BadRequestError
 
 STEPS = 5
 
@@ -188,7 +189,6 @@ def test_an_exact_network_says_nothing_of_the_approximation(chip: Any) -> None:
     assert "max_pool" not in chip.network.provenance
 
 
-def test_the_option_that_changes_nothing_says_so(sample: torch.Tensor) -> None:
-    chip = mtspark.export(Net(), sample=sample, max_pool="or")
-    assert chip.fidelity.max_pool is None
-    assert any("changed nothing" in note for note in chip.fidelity.import_notes)
+def test_the_option_that_changes_nothing_is_refused(sample: torch.Tensor) -> None:
+    with pytest.raises(BadRequestError, match=r"max_pool: is of max pools before neurons, and Net"):
+        mtspark.export(Net(), sample=sample, max_pool="or")

@@ -44,7 +44,7 @@ def test_a_negative_r_turns_weights_and_bias_alike(seed: int, tmp_path: Path) ->
         membrane = membrane + r * (weights @ frames[step] + bias)
         wanted[step] = membrane > threshold
         membrane = np.where(wanted[step], 0.0, membrane)
-    chip = mtspark.export(tmp_path / "signs.nir", dt=1.0, if_gain_dt=False, time_steps=steps)
+    chip = mtspark.export(tmp_path / "signs.nir", if_gain_dt=False, time_steps=steps)
     result = chip.run(frames[None].astype(np.uint8), record=True)
     assert wanted.any(), "a case that never fires proves nothing"
     np.testing.assert_array_equal(result.spikes["n"][:, 0], wanted)

@@ -15,10 +15,20 @@ import numpy as np
 
 from mtspark.core.errors import BadFileError
 from mtspark.core.executor.versions import versions_with
-from mtspark.core.files import FileLimits, Policy, current_policy, decode, encode, set_policy
+from mtspark.core.files import (
+    FileLimits,
+    Policy,
+    current_policy,
+    decode,
+    encode,
+    reason_of,
+    set_policy,
+)
 
 MEMORY_BYTES = 2**32
 """That the values of one message may take: they come from our own other half."""
+TEMPORARY = "name a folder with room for temporary files in TMPDIR"
+"""What helps where the files of a job cannot be written."""
 
 
 @dataclass(frozen=True)
@@ -57,16 +67,27 @@ class Package:
             raise BadFileError("the files of a job changed on their way; start the command again")
         return package
 
-    def write(self, folder: Path) -> None:
-        """Write all files into a folder.
+    def write(self, folder: Path, remedy: str = TEMPORARY) -> None:
+        """Write all files into a folder, which is made.
+
+        Args:
+            folder: for them alone.
+            remedy: what its user can do where it cannot be written.
 
         Raises:
-            BadFileError: a name leads out of it.
+            BadFileError: a name leads out of it, or it cannot be written.
         """
-        for name, data in self.files.items():
-            if Path(name).name != name:
-                raise BadFileError(f"{name}: no file of a job has such a name")
-            (folder / name).write_bytes(data)
+        try:
+            folder.mkdir(exist_ok=True)
+            for name, data in self.files.items():
+                if Path(name).name != name:
+                    raise BadFileError(f"{name}: no file of a job has such a name")
+                (folder / name).write_bytes(data)
+        except OSError as error:
+            reason = reason_of(error, folder)
+            raise BadFileError(
+                f"--executor: {folder}: cannot be written ({reason}); {remedy}"
+            ) from error
 
 
 @dataclass(frozen=True)

@@ -121,7 +121,6 @@ class ProcessPool:
         digest = job.package.digest
         if digest not in self._packages:
             folder = Path(self._folder.name) / digest
-            folder.mkdir()
             job.package.write(folder)
             self._packages[digest] = folder
         return str(self._packages[digest])

@@ -125,8 +125,7 @@ class SlurmPool:
         digest = job.package.digest
         if digest not in packages:
             packages[digest] = Path(self._folder.name) / digest
-            packages[digest].mkdir()
-            job.package.write(packages[digest])
+            job.package.write(packages[digest], FOLDER_OF)
         return str(packages[digest])
 
     def _answer(self, queued: Any, index: int, job: Job, deaths: Deaths) -> bytes | None:

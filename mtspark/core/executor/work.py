@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from mtspark.core import errors
-from mtspark.core.errors import BackendFailedError, MtsparkError
-from mtspark.core.executor.job import MEMORY_BYTES, Order, Package
+from mtspark.core.errors import BackendFailedError, BadFileError, MtsparkError, one_line
+from mtspark.core.executor.job import MEMORY_BYTES, TEMPORARY, Order, Package
 from mtspark.core.executor.versions import differences
 from mtspark.core.files import decode, encode
 
@@ -107,7 +107,10 @@ def _folder(digest: str | None, package: bytes | None, folder: str | None) -> Pa
     assert package is not None
     if digest not in _unpacked:
         files = Package.from_bytes(package, digest)
-        made = Path(tempfile.mkdtemp(prefix="mtspark-job-"))
+        try:
+            made = Path(tempfile.mkdtemp(prefix="mtspark-job-"))
+        except OSError as error:
+            raise BadFileError(f"--executor: {one_line(error)}; {TEMPORARY}") from error
         atexit.register(shutil.rmtree, made, ignore_errors=True)
         files.write(made)
         _unpacked[digest] = made

@@ -76,6 +76,10 @@ def diff_files(
     with _opened(first, against, task) as (one, other):
         row = _row(one, task)
         other_row = row if against in RUNNERS else _row(other, task, row)
+        if task is not None and not (one.tasks or other.tasks):
+            raise BadRequestError(
+                f"--task {task}: is of networks with tasks, and neither file has any; leave it out"
+            )
         feed = shared_feed(one, other)
         count = decisions or DEFAULT_DECISIONS
         log = EpisodeLog()

@@ -29,9 +29,8 @@ from mtspark.core.files import (
     VersionOne,
     read_guarded,
     read_npz,
-    write_bytes,
 )
-from mtspark.deploy.bundle import Bundle, writable_runs
+from mtspark.deploy.bundle import Bundle, replace_run, run_files
 from mtspark.sim.results import BillFile, CostFile, EventsFile, LayerFile
 from mtspark.workflows.evaluate.data import DataEvaluation
 from mtspark.workflows.evaluate.kept import KeptInputs
@@ -95,8 +94,7 @@ def keep_evaluation(bundle: Bundle, result: DataEvaluation, values: Mapping[str,
     named: dict[str, Any] = dict(zip(ARRAYS, arrays, strict=True))
     np.savez_compressed(buffer, **named)
     try:
-        writable_runs(bundle)
-        write_bytes(_path(bundle, result.task), buffer.getvalue())
+        replace_run(bundle, _path(bundle, result.task).name, buffer.getvalue())
     except UnwritableError as error:
         log.warning(
             "the bundle keeps no record of this evaluation: %s (%s)",
@@ -114,6 +112,9 @@ def stored_evaluation(bundle: Bundle, task: str) -> StoredEvaluation | None:
         BadFileError: its file is damaged.
     """
     path = _path(bundle, task)
+    if not path.is_file():
+        # Where the bundle is replaced in this moment, its runs are on their way.
+        run_files(bundle)
     if not path.is_file() or path.is_symlink():
         return None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from math import prod
@@ -13,15 +13,16 @@ from typing import TYPE_CHECKING, Any
 from mtspark.core.environments import box_of
 from mtspark.core.errors import BadInputError, BadNetworkError, BadRequestError
 from mtspark.core.files import current_policy, read_whole
+from mtspark.core.geometry import Shape
 from mtspark.core.version import __version__
 from mtspark.deploy.quantise import DEFAULT_STEPS
 from mtspark.sim.recording import check_one_frame
 from mtspark.workflows.export.acting import in_environment
 from mtspark.workflows.export.quantising import compared_inputs
-from mtspark.workflows.export.request import check_shape, import_options
+from mtspark.workflows.export.request import ExportRequest, check_shape, import_options
 from mtspark.workflows.export.sample import Layout, is_graded, layouts, sample_encoding
 from mtspark.workflows.export.state import Export
-from mtspark.workflows.export.unused import check_shape_taken, check_used
+from mtspark.workflows.export.unused import check_matters, check_shape_taken, check_used
 
 if TYPE_CHECKING:
     from torch import nn
@@ -124,6 +125,7 @@ def read_nir(export: Export) -> Export:
     content = _content(path)
     network = import_nir(path, options, content=content)
     check_used(request, network)
+    check_matters(request, network, options, lambda other: import_nir(path, other, content=content))
     layout = None
     if request.sample is not None:
         sample, shape = request.sample, network.input.shape
@@ -191,8 +193,9 @@ def _with_exchange(export: Export, module: nn.Module, traced: Traced) -> Export:
     network = export.float_network
     assert network is not None
     if not traced.exchanged:
-        note = "--max-pool or changed nothing: no max pool lies before neurons"
-        return replace(export, float_network=replace(network, notes=(*network.notes, note)))
+        raise BadRequestError(
+            f"--max-pool: is of max pools before neurons, and {network.name} has none; leave it out"
+        )
     series, inputs = compared_inputs(export)
     labels = export.request.labels
     if labels is not None:
@@ -292,6 +295,7 @@ def _traced(
             continue
         return traced, layout
     if failure is not None:
+        _check_steps(request, attempt)
         raise failure
     raise BadRequestError(
         f"{request.sample_name}: has shape {request.sample.shape}, {export.name} takes "
@@ -372,3 +376,32 @@ def _provenance(export: Export, content: bytes | None = None) -> dict[str, str]:
 def _content(path: Path) -> bytes:
     """The bytes that are parsed, hashed and kept, read once."""
     return read_whole(path, current_policy().limits)
+
+
+def _check_steps(request: ExportRequest, attempt: Callable[[Shape, int | None], Traced]) -> None:
+    """Refuse a number of steps that a sample's series contradict, where nothing else is wrong.
+
+    Raises:
+        BadRequestError: without that number the module runs on them.
+    """
+    sample, asked = request.sample, request.time_steps
+    if sample is None or asked is None:
+        return
+    known = layouts(
+        sample.shape,
+        request.input_shape,
+        None,
+        graded=is_graded(sample),
+        batch_first=request.recording is not None,
+    )
+    for layout in known:
+        if layout.time_steps in (None, asked):
+            continue
+        try:
+            attempt(layout.shape, layout.time_steps)
+        except BadNetworkError:
+            continue
+        raise BadRequestError(
+            f"--time-steps {asked}: the series in {request.sample_name} have {layout.time_steps} "
+            "steps; leave the option out, or give series of that length"
+        )

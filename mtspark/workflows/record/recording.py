@@ -30,13 +30,16 @@ from mtspark.core.environments import (
     named_task,
     protocol_with_sticky,
 )
-from mtspark.core.errors import BadRequestError, MtsparkError
+from mtspark.core.errors import BadFileError, BadRequestError, MtsparkError
 from mtspark.core.files import (
     AnyPath,
     check_checkpoint_file,
     current_policy,
+    is_full,
     read_whole,
+    reason_of,
     replacing_folder,
+    unchanged,
 )
 from mtspark.core.progress import ProgressCallback, begin, no_progress
 from mtspark.core.version import __version__
@@ -180,7 +183,7 @@ def _recorded(
     task = origin.task
     if place.exists():
         return _found(origin, place)
-    with replacing_folder(place, lambda _: None) as new:
+    with _room_for(place), replacing_folder(place, lambda _: None) as new:
         collector = Collector(DatasetWriter(new.path, origin), request.seed)
         reports = episode_reports(progress, f"recording {task.name}", request.episodes)
 
@@ -207,6 +210,24 @@ def _recorded(
         if place.exists():
             raise BadRequestError(f"{place}: is there already; choose another folder")
     return _told(task, place, episodes)
+
+
+@contextmanager
+def _room_for(place: Path) -> Iterator[None]:
+    """Say of a full disk which folder it is: what the HDF5 library raises names none.
+
+    Raises:
+        BadFileError: there is no room.
+    """
+    try:
+        yield
+    except OSError as error:
+        if not is_full(error):
+            raise
+        raise BadFileError(
+            f"{place}: cannot be written ({reason_of(error, place)}); {unchanged(place)}; record "
+            "elsewhere, or free some space"
+        ) from error
 
 
 def _told(task: Task, place: Path, episodes: tuple[Episode, ...]) -> RecordedTask:

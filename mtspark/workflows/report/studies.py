@@ -86,6 +86,12 @@ def record_study(
             test = load_test_images(task, request.data, request.images, bundle.network.input.shape)
             images, labels, values = test.images, test.labels, None
         else:
+            if request.images != ReportRequest().images:
+                whose = "that mtspark eval kept" if request.data is None else "of --data"
+                raise BadRequestError(
+                    f"--images {request.images}: is of the folder of an image set, and {task} "
+                    f"shows the inputs {whose}; leave it out"
+                )
             images, labels = evaluation.kept.frames, evaluation.kept.labels
             values = dict(evaluation.values)
         study = study_images(

@@ -90,6 +90,8 @@ class Session:
         *,
         progress: ProgressCallback = no_progress,
     ) -> None:
+        if not network.plays:
+            raise BadRequestError(f"{network.name}: plays no game, so there is nothing to watch")
         protocol = network.protocol_with(request.sticky)
         name = network.task_name(request.task)
         self._task = network.tasks[network.task_index(name)]

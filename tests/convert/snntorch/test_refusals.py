@@ -273,3 +273,10 @@ def test_a_module_that_torch_cannot_run_is_no_matter_of_the_input_shape(neuron: 
         trace(module, (6,), steps=4)
     with pytest.raises(TypeError):
         module(torch.zeros(1, 6))
+
+
+def test_a_neuron_in_two_places_of_a_step_has_one_state() -> None:
+    lif = snn.Leaky(0.9, init_hidden=True)
+    module = nn.Sequential(nn.Linear(6, 6), lif, nn.Linear(6, 6), lif)
+    with pytest.raises(BadNetworkError, match=r"called \[2\] times .* use one for each layer$"):
+        trace(module, (6,), steps=8)

@@ -184,8 +184,12 @@ def test_image_runs_say_what_is_missing(
 ) -> None:
     assert call(tmp_path / "run", "--data", tmp_path / "none", recipe=recipe) == 2
     assert "no such folder" in capsys.readouterr().err
-    assert call(tmp_path / "run", "--game", "pong", recipe=recipe) == 2
-    assert "games: no such field" in capsys.readouterr().err
+    for option, says in (
+        (("--game", "pong"), "error: --game: is of games, and this recipe learns images; leave"),
+        (("--steps", 5), "for so many passes: --set epochs=N; leave it out"),
+    ):
+        assert call(tmp_path / "run", *option, recipe=recipe) == 2
+        assert says in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 
 
