@@ -97,6 +97,10 @@ def train_command(
     gets agent.pt, log.jsonl and TensorBoard's files. docs/training.md documents the fields of a
     recipe.
 
+    How it learns, --set algorithm=NAME: pqn (the default), lists of actions, without a replay; dqn,
+    lists, where play is dear and a replay pays; ppo, lists or numbers, where a policy should stay
+    random; sac, numbers. iql and bcq learn from recorded data.
+
     Sparse networks, --set pruning.layers=all and one method, --set pruning.method=METHOD:
 
     magnitude: cut the smallest weights step by step; for the best score, as training begins dense.

@@ -14,6 +14,7 @@ from .images import ImageConfig as ImageConfig
 from .images import check_image_config as check_image_config
 from .notices import notes as notes
 from .ppo import why_not_together as why_not_together
+from .pruning import PruningConfig as PruningConfig
 from .recipe import RunConfig as RunConfig
 from .recipe import config_of as config_of
 from .recipe import override as override

@@ -76,7 +76,7 @@ class SparseModule:
     @property
     def densities(self) -> dict[str, float]:
         """Share of the synapses of each layer that are there."""
-        return {name: float(mask.float().mean()) for name, mask in self.masks.items()}
+        return {name: int(mask.sum()) / mask.numel() for name, mask in self.masks.items()}
 
     @torch.no_grad()
     def prune(self, density: float) -> None:

@@ -415,12 +415,14 @@ LEARNS = {
 }
 
 
-def test_the_papers_benchmark_is_a_recipe() -> None:
+@pytest.mark.parametrize("tasks", [3, 5, 7])
+def test_the_papers_benchmarks_are_recipes(tasks: int) -> None:
     """Rollouts of 2,000 decisions a task in minibatches of 250, as its text says."""
     pytest.importorskip("minigrid")
-    path = Path(__file__).parents[3] / "examples" / "recipes" / "minigrid-mt3-ppo.toml"
+    path = Path(__file__).parents[3] / "examples" / "recipes" / f"minigrid-mt{tasks}-ppo.toml"
     made = config_of(path)
     assert isinstance(made, TrainConfig)
+    assert (len(made.games), made.total_steps) == (tasks, tasks * 400_000)
     assert made.copies[0] * made.rollout_steps == 2_000
     assert sum(made.copies) * made.rollout_steps == 250 * made.minibatches
     assert (made.epochs, made.trace, made.ppo.clip, made.ppo.entropy) == (8, 0.95, 0.2, 0.01)
