@@ -66,8 +66,8 @@ def renew_plain(
     for norm, which in zip(norms, asleep, strict=bool(norms)):
         norm.weight[which] = 1.0
         norm.bias[which] = 0.0
-        for parameter in (norm.weight, norm.bias):
-            forget(optimizer, parameter, which)
+        for learned in (norm.weight, norm.bias):
+            forget(optimizer, learned, which)
     for layer, which in zip(linear[:-1], asleep, strict=True):
         if not bool(which.any()):
             continue

@@ -219,7 +219,8 @@ def test_every_method_learns_to_catch(catch: None, method: str, neuron: str) -> 
     network = replace(CATCH.network, masked_layers=pruning.layers, **own)
     trainer = PqnTrainer(replace(CATCH, total_steps=16_000, network=network, **changes))
     assert mean_return_after(trainer) > 0.3
-    for name in pruning.layers:
-        mask = trainer.network.layer(name).mask
-        assert mask is not None
-        assert 0 < int(mask.sum()) < mask.numel()
+    if pruning.layers:
+        # By ERK, the small convolution may be dense; all together have half of their synapses.
+        masks = [trainer.network.layer(name).mask for name in pruning.layers]
+        kept = [mask.flatten() for mask in masks if mask is not None]
+        assert float(torch.cat(kept).float().mean()) == pytest.approx(0.5, abs=0.01)
