@@ -100,7 +100,21 @@ def test_one_that_sees_spikes_needs_no_statistics() -> None:
     [
         ({}, "CartPole-v1: mean is None; must be 4 numbers"),
         ({"mean": MEAN, "deviation": (1.0, 1.0)}, "mean and deviation have 4 and 2 numbers"),
-        ({"mean": MEAN, "deviation": (1.0, 1.0, 0.0, 1.0)}, "deviations above 0"),
+        (
+            {"mean": MEAN, "deviation": (1.0, 1.0, 0.0, 1.0)},
+            r"deviation\[2\] is 0; must be from 1e-06; a number that never changes has 1",
+        ),
+        # Smaller ones could not be read back.
+        ({"mean": MEAN, "deviation": (1e-9, 1.0, 1.0, 1.0)}, r"deviation\[0\] is 1e-09; must be"),
+        ({"mean": (0, 0, 0, 1e19), "deviation": DEVIATION}, r"mean\[3\] is 1e\+19; must be finite"),
+        ({"mean": "left", "deviation": DEVIATION}, "are no numbers .*; must be 4 each"),
+        ({"max_steps": "9"}, "environment_task: max_steps is '9'; must be int"),
+        ({"decision_delay": True}, "decision_delay is True; must be int"),
+        ({"entries": "arm"}, "entries is 'arm'; must be a list"),
+        ({"reward_range": (1.0,)}, r"reward_range\[1\] is missing; must be given"),
+        ({"wrappers": ["StickyAction"]}, r"wrappers\[0\] is 'StickyAction'; must be an object of"),
+        ({"wrappers": [{"arguments": {}}]}, r"wrappers\[0\].name is missing; must be given"),
+        ({"arguments": {"g": np.int64(9)}}, "arguments: .*; must be plain numbers, texts, bool"),
         ({"mean": MEAN, "deviation": DEVIATION, "max_steps": -1}, "max_steps: -1"),
     ],
 )
@@ -110,6 +124,8 @@ def test_statistics_that_do_not_fit_are_named(settings: dict[str, Any], problem:
 
 
 def test_settings_and_exports_that_cannot_be_are_named(task: Task) -> None:
+    with pytest.raises(BadRequestError, match=r"is a game of ALE, .*: mtspark train pong --game "):
+        mtspark.environment_task("ALE/Breakout-v5")
     with pytest.raises(TypeError, match="no setting 'actions'"):
         mtspark.environment_task("CartPole-v1", actions=3)
     with pytest.raises(BadRequestError, match="left out: it is sent as spikes"):

@@ -37,6 +37,11 @@ MOST_ACTIONS = 256
 """An action is kept in a byte."""
 LONGEST_SETTINGS = 10_000
 """Letters of the JSON of keyword arguments."""
+PLAIN = (
+    "plain numbers, texts, booleans, lists and dicts, all finite, of at most "
+    f"{LONGEST_SETTINGS:,} letters"
+)
+"""What keyword arguments are, said in an error."""
 RESERVED = {
     **dict.fromkeys(("id", "render_mode", "disable_env_checker"), "left out: mtspark gives it"),
     "max_episode_steps": "left out: write max_steps beside the arguments",
@@ -275,7 +280,7 @@ def first_wrong(environment: Environment) -> FieldProblem | None:
     }
     for name, value in settings.items():
         if not _plain(value) or len(json.dumps(value)) > LONGEST_SETTINGS:
-            return FieldProblem(name, value, f"plain values of at most {LONGEST_SETTINGS} letters")
+            return FieldProblem(name, value, PLAIN)
     unknown = [wrapper.name for wrapper in environment.wrappers if wrapper.name not in WRAPPERS]
     if unknown:
         return FieldProblem("wrappers", unknown[0], f"one of {', '.join(WRAPPERS)}")

@@ -8,13 +8,21 @@ from typing import Any
 
 import numpy as np
 
-from mtspark.core.environments.environment import Environment, Wrapper
+from mtspark.core.environments.environment import (
+    LARGEST_NUMBER,
+    SPREAD,
+    Environment,
+    Wrapper,
+)
+from mtspark.core.environments.names import game_name
 from mtspark.core.environments.protocol import Task
 from mtspark.core.environments.worlds import world_task
-from mtspark.core.errors import BadRequestError
+from mtspark.core.errors import BadRequestError, one_line
 
 FOUND = ("id", "observation", "actions", "choices", "masked", "box")
 """Fields that follow from the environment itself."""
+PYDANTICS = "Input should be "
+"""How pydantic begins what it wants."""
 
 
 def environment_task(
@@ -46,12 +54,16 @@ def environment_task(
         raise TypeError(
             f"environment_task: no setting {unknown[0]!r}; there are {', '.join(known)}"
         )
-    for name in ("entries", "symbols", "wrappers"):
-        if name in settings:
+    for name in ("entries", "symbols", "wrappers", "reward_range"):
+        if isinstance(settings.get(name), list):
             settings[name] = tuple(settings[name])
-    if "wrappers" in settings:
-        settings["wrappers"] = tuple(
-            one if isinstance(one, Wrapper) else Wrapper(**one) for one in settings["wrappers"]
+    if isinstance(settings.get("wrappers"), tuple):
+        settings["wrappers"] = tuple(map(_wrapper, settings["wrappers"]))
+    _check_types({"id": id, "arguments": {}, **settings})
+    if game_name(id) != id:
+        raise BadRequestError(
+            f"environment_task: {one_line(id, 80)} is a game of ALE, which takes agents that "
+            f"mtspark trained: mtspark train pong --game {game_name(id)}"
         )
     task = world_task(Environment(id, **settings))
     assert task.environment is not None
@@ -63,12 +75,50 @@ def environment_task(
             raise BadRequestError(f"{id}: {name} is {values}; must be {wanted}")
     if not seen.graded:
         return task
-    means, spreads = (np.asarray(values, np.float64).reshape(-1) for values in given.values())
-    fits = means.shape == spreads.shape == (seen.size,)
-    if not fits or not np.isfinite(means).all() or not (spreads > 0).all():
+    try:
+        means, spreads = (np.asarray(values, np.float64).reshape(-1) for values in given.values())
+    except (TypeError, ValueError) as error:
+        raise BadRequestError(
+            f"{id}: mean and deviation are no numbers ({one_line(error, 80)}); must be {seen.size} "
+            "each"
+        ) from error
+    if not means.shape == spreads.shape == (seen.size,):
         raise BadRequestError(
             f"{id}: mean and deviation have {means.size} and {spreads.size} numbers; must be "
-            f"{seen.size} each, finite, and deviations above 0"
+            f"{seen.size} each"
         )
+    far = ~(np.abs(means) <= LARGEST_NUMBER)
+    narrow = ~((spreads >= SPREAD) & (spreads <= LARGEST_NUMBER))
+    for name, values, wrong, wanted in (
+        ("mean", means, far, f"finite, at most {LARGEST_NUMBER:g}"),
+        ("deviation", spreads, narrow, f"from {SPREAD:g}; a number that never changes has 1"),
+    ):
+        if wrong.any():
+            place = int(wrong.argmax())
+            raise BadRequestError(f"{id}: {name}[{place}] is {values[place]:g}; must be {wanted}")
     seen = seen.with_statistics(tuple(means.tolist()), tuple(spreads.tolist()))
     return replace(task, environment=replace(task.environment, observation=seen))
+
+
+def _wrapper(given: Any) -> Any:
+    """A wrapper of a table with its name and arguments; what is no such table stays as it is."""
+    table = isinstance(given, dict) and "name" in given and set(given) <= {"name", "arguments"}
+    return Wrapper(**given) if table else given
+
+
+def _check_types(settings: dict[str, Any]) -> None:
+    """Check that settings are of the types that files hold.
+
+    Raises:
+        BadRequestError: one is not.
+    """
+    # Not with this module: pydantic takes a while to load, and every command loads this.
+    from mtspark.core.files import first_problem
+
+    problem = first_problem(Environment, settings)
+    if problem is None:
+        return
+    shown, wanted = one_line(repr(problem.value), 80), problem.wanted.removeprefix(PYDANTICS)
+    if problem.kind == "missing":
+        shown, wanted = "missing", "given"
+    raise BadRequestError(f"environment_task: {problem.place} is {shown}; must be {wanted}")
