@@ -89,13 +89,13 @@ def environment_task(
         )
     far = ~(np.abs(means) <= LARGEST_NUMBER)
     narrow = ~((spreads >= SPREAD) & (spreads <= LARGEST_NUMBER))
-    for name, values, wrong, wanted in (
+    for name, numbers, wrong, wanted in (
         ("mean", means, far, f"finite, at most {LARGEST_NUMBER:g}"),
         ("deviation", spreads, narrow, f"from {SPREAD:g}; a number that never changes has 1"),
     ):
         if wrong.any():
             place = int(wrong.argmax())
-            raise BadRequestError(f"{id}: {name}[{place}] is {values[place]:g}; must be {wanted}")
+            raise BadRequestError(f"{id}: {name}[{place}] is {numbers[place]:g}; must be {wanted}")
     seen = seen.with_statistics(tuple(means.tolist()), tuple(spreads.tolist()))
     return replace(task, environment=replace(task.environment, observation=seen))
 
