@@ -90,7 +90,8 @@ def test_a_command_needs_no_home(command: str, visit: Visit) -> None:
     # Somebody who watches ends it with Ctrl-C.
     assert code == (130 if command == "watch" else 0), err
     assert "Traceback" not in err
-    assert out
+    # The address is in the file before it is printed.
+    assert out or command == "watch"
 
 
 @pytest.mark.slow
