@@ -136,7 +136,10 @@ def to_config(fields: dict[str, Any], where: str) -> RunConfig:
         fields = _with_masked_layers(fields)
     config = _validated(schema, fields, where)
     if variant is not None or constants is not None:
-        config = replace(config, network=with_variant(config.network, variant, constants))
+        try:
+            config = replace(config, network=with_variant(config.network, variant, constants))
+        except ValueError as error:
+            raise BadRequestError(f"{where}: {one_line(error, 300)}") from error
     return _checked(config, where)
 
 

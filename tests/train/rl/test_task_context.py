@@ -120,6 +120,14 @@ def test_both_has_dendrites_too_and_defaults_are_not_written() -> None:
         ),
         (
             {
+                "games": ["pong", "breakout"],
+                "environments": [],
+                "network": {"variant": "mtspark-add"},
+            },
+            "recipe: task_context is 'one_hot', network.dendrite_segments 1: one_hot has none",
+        ),
+        (
+            {
                 "games": [f"game{number}" for number in range(20)],
                 "environments": [],
                 "protocol": {"screen_size": 18},
