@@ -386,6 +386,17 @@ class TrainConfig:
                 "pruning.reopen: a new network has all its synapses; set start_from to an agent "
                 "that has cut some, or leave it out"
             )
+        if pruning.scope == "critics" and self.algorithm not in ("sac", "ppo"):
+            raise ValueError(
+                f"pruning.scope is 'critics', algorithm {self.algorithm}: those of sac and ppo are "
+                "cut; set another scope or leave it out"
+            )
+        renewing = self.plasticity.redo_every or self.plasticity.reset_every
+        if pruning.scope == "critics" and self.algorithm == "sac" and renewing:
+            raise ValueError(
+                "pruning.scope is 'critics': plasticity.redo_every and reset_every give critics "
+                "new weights where synapses are cut; leave one of them out"
+            )
         self._check_pretraining()
         if not self.network.pathway_layers:
             return

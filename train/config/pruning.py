@@ -52,7 +52,9 @@ class PruningConfig:
             participants, sum, mean, euclidean or stochastic, see
             :func:`mtspark.train.networks.paths.combined_gradient`.
         scope: all: of both networks of a run; actor: of the one that plays and is exported, while
-            its target, which values the next states, keeps all synapses (magnitude).
+            its target, which values the next states, keeps all synapses (magnitude); critics: also
+            of the critics of sac and ppo, in all their layers, which otherwise stay dense
+            (magnitude).
         pretrain_steps: decisions that each task first plays alone, from the same weights, to find
             its path; then the weights are averaged, replays are emptied, and all play together
             with these paths (pathways; ``pretrain_masks`` of NPF). 0: all play together at once.
@@ -73,7 +75,7 @@ class PruningConfig:
     score_window: int = 5
     freeze_returns: tuple[float, ...] = ()
     overlap: OverlapRule = "participants"
-    scope: Literal["all", "actor"] = "all"
+    scope: Literal["all", "actor", "critics"] = "all"
     pretrain_steps: int = 0
     reopen: bool = False
 
@@ -82,12 +84,12 @@ class PruningConfig:
         if self.method not in get_args(PruningMethod):
             known = ", ".join(get_args(PruningMethod))
             raise ValueError(f"method is {self.method!r}, must be one of {known}")
-        if self.scope not in ("all", "actor"):
-            raise ValueError(f"scope is {self.scope!r}, must be all or actor")
-        if self.scope == "actor" and self.method != "magnitude":
+        if self.scope not in ("all", "actor", "critics"):
+            raise ValueError(f"scope is {self.scope!r}, must be all, actor or critics")
+        if self.scope != "all" and self.method != "magnitude":
             raise ValueError(
-                f"scope is 'actor', method {self.method!r}: only magnitude cuts a network that has "
-                "learned with all synapses; set method = 'magnitude' or leave scope out"
+                f"scope is {self.scope!r}, method {self.method!r}: only magnitude cuts a network "
+                "that has learned with all synapses; set method = 'magnitude' or leave scope out"
             )
         if self.overlap not in OVERLAP_RULES:
             raise ValueError(

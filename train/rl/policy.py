@@ -28,6 +28,7 @@ from mtspark.train.networks import MTSparkNetwork
 from mtspark.train.plasticity import renew_plain, reset_output
 from mtspark.train.rl.critic import with_layer_norm
 from mtspark.train.rl.memory import Memory
+from mtspark.train.sparsity import SparseModule
 
 LOWEST_LOG, HIGHEST_LOG = -5.0, 2.0
 """Of the deviation of a value before the tanh."""
@@ -327,6 +328,21 @@ class Learner:
             self._let_decay(config.plasticity.weight_decay)
         if several:
             self.actor.temperatures = Temperatures(own.temperature, targets, sac.device)
+        self._cuts: tuple[SparseModule, ...] = ()
+        if config.pruning.scope == "critics":
+            # Their optimizer keeps the same parameters; masks travel in the critics' state.
+            self._cuts = SparseModule(sac.critic), SparseModule(sac.critic_target)
+
+    def cut_critics(self, density: float) -> None:
+        """Cut the smallest weights of both critics, and their slow copies at the same places."""
+        critic, target = self._cuts
+        critic.prune(density)
+        target.follow(critic.masks)
+
+    @property
+    def critic_densities(self) -> dict[str, float]:
+        """Share of the synapses of each layer of the critics that are left; empty of dense ones."""
+        return self._cuts[0].densities if self._cuts else {}
 
     def _let_decay(self, share: float) -> None:
         """Let all weights of the actor and the critics shrink; its deviations are no weights."""

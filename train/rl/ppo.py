@@ -23,7 +23,7 @@ from mtspark.train.plasticity import Transitions
 from mtspark.train.rl.sac import with_deviation
 from mtspark.train.rl.trainer import Trainer
 from mtspark.train.runs import check_finite
-from mtspark.train.sparsity import quiet_biases
+from mtspark.train.sparsity import SparseModule, quiet_biases
 
 if TYPE_CHECKING:
     from mtspark.train.rl.clipped import Rollout
@@ -58,6 +58,10 @@ class PpoTrainer(Trainer):
             rate=lambda: self.optimizer.param_groups[0]["lr"],
         )
         self.optimizer = self.learner.policy.optimizer
+        self._critic_cuts: SparseModule | None = None
+        if config.pruning.scope == "critics":
+            # The optimizer keeps the same parameters; masks travel in the critic's state.
+            self._critic_cuts = SparseModule(self.learner.policy.critic)
         if config.quiet_biases:
             self.optimizer.register_step_post_hook(lambda *_: quiet_biases(self.network))
         if self.alone is not None:
@@ -200,6 +204,11 @@ class PpoTrainer(Trainer):
             raise DivergedError(f"the loss is {loss}")
         return loss
 
+    def cut_critics(self, density: float) -> None:
+        """Cut the critic."""
+        assert self._critic_cuts is not None
+        self._critic_cuts.prune(density)
+
     def learned(self) -> dict[str, nn.Module]:
         """The actor and, once it is there, the critic."""
         learner = getattr(self, "learner", None)
@@ -227,7 +236,10 @@ class PpoTrainer(Trainer):
             for n, d in enumerate(row)
         }
         passes = {name: round(value, 6) for name, value in self._measured.items()}
-        return {**super().measurements(), "ppo": {**passes, **deviations}}
+        found: dict[str, dict[str, float | None]] = super().measurements()
+        if self._critic_cuts is not None:
+            found["critic_density"] = {**self._critic_cuts.densities}
+        return {**found, "ppo": {**passes, **deviations}}
 
     def agent(self) -> Agent:
         """The agent as it is now; where it draws numbers, its tasks know their deviation."""

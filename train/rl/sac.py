@@ -194,6 +194,10 @@ class SacTrainer(Trainer):
         """Draw the outputs of both critics anew."""
         self.learner.reset_critics()
 
+    def cut_critics(self, density: float) -> None:
+        """Cut both critics, and their slow copies at the same places."""
+        self.learner.cut_critics(density)
+
     def learned(self) -> dict[str, nn.Module]:
         """The actor's network and the critics; deviations and temperatures are each task's own."""
         if not hasattr(self, "learner"):
@@ -262,6 +266,8 @@ class SacTrainer(Trainer):
             measured[f"temperature{of}"] = round(temperature, 6)
             measured |= {f"value {n}{of}": round(d, 4) for n, d in enumerate(deviations)}
         found = {**super().measurements(), "sac": measured}
+        if self.config.pruning.scope == "critics":
+            found["critic_density"] = {**self.learner.critic_densities}
         if self._of_critics:
             found["critics"] = {**self._of_critics}
             self._of_critics = {}

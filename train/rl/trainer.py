@@ -282,6 +282,9 @@ class Trainer(ABC):
     def reset_critics(self) -> None:  # noqa: B027 (nothing, for most algorithms)
         """Draw the outputs of critics anew, when the heads were."""
 
+    def cut_critics(self, density: float) -> None:  # noqa: B027 (nothing, for most algorithms)
+        """Cut the smallest weights of critics, until this share of each layer is left."""
+
     def last_transitions(self) -> Scored | None:
         """The decisions of this update, for those that look at them; None without any."""
         seen = self.recent.transitions(self.target)
@@ -300,6 +303,8 @@ class Trainer(ABC):
         if self.progress.updates % pruning.every_updates:
             return
         self.cuts.make(self.network, self.target, share)
+        if pruning.scope == "critics":
+            self.cut_critics(pruning.density_at(share))
         if self.cost is not None:
             self.cost.recount(self.network)
 

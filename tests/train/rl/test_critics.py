@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from mtspark.core.errors import BadRequestError
 from mtspark.train.config import TrainConfig, config_to_json, to_config
 from mtspark.train.networks import NetworkConfig
 from mtspark.train.plasticity import renew_plain
@@ -117,3 +118,52 @@ def test_files_of_runs_without_it_stay_as_they_were() -> None:
         assert "critic_layer_norm" not in config_to_json(wider)[name]
         normed = replace(config, **{name: replace(table, critic_layer_norm=True)})
         assert config_to_json(normed)[name]["critic_layer_norm"] is True
+
+
+@pytest.mark.parametrize("algorithm", ["sac", "ppo"])
+def test_cut_synapses_of_critics_stay_cut_while_they_learn_and_resume(algorithm: str) -> None:
+    pruning = {
+        **{"layers": ["hidden"], "scope": "critics", "density": 0.25, "start": 0.0},
+        **{"end": 0.01, "every_updates": 1},
+    }
+    own = {"critic_layers": [8, 6]}
+    fields = {**PENDULUM, "algorithm": algorithm, algorithm: own, "pruning": pruning}
+    made = to_config(fields, "recipe")
+    assert isinstance(made, TrainConfig)
+    trainer: Any = make_trainer(made)
+    for _ in range(3):
+        trainer.update()
+    densities = trainer.measurements()["critic_density"]
+    assert len(densities) == (6 if algorithm == "sac" else 3)
+    # Of 8 times 5 or 4, 6 times 8 and 6 weights; a quarter of each layer, in whole synapses.
+    assert set(densities.values()) == {0.25, 2 / 6}
+    linear = [one for one in trainer.learned()["critic"].modules() if isinstance(one, nn.Linear)]
+    before = [one.weight.detach().clone() for one in linear]
+    for _ in range(2):
+        trainer.update()
+    for old, layer in zip(before, linear, strict=True):
+        assert torch.equal(layer.weight == 0, old == 0)
+        assert not torch.equal(layer.weight, old)
+    if algorithm == "sac":
+        for name, layer in trainer.learner._sac.critic_target.named_modules():
+            if isinstance(layer, nn.Linear):
+                fast = trainer.learner._sac.critic.get_submodule(name)
+                assert torch.equal(layer.weight == 0, fast.weight == 0)
+    resumed: Any = make_trainer(made, resumed=True)
+    resumed.learner.restore(trainer.learner.state())
+    again = [one for one in resumed.learned()["critic"].modules() if isinstance(one, nn.Linear)]
+    assert all(torch.equal(a.weight, b.weight) for a, b in zip(linear, again, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"algorithm": "iql"}, "those of sac and ppo are cut"),
+        ({"algorithm": "sac", "plasticity": {"redo_every": 2}}, "new weights where synapses"),
+        ({"algorithm": "sac", "pruning": {"scope": "critics", "method": "static"}}, "magnitude"),
+    ],
+)
+def test_critics_that_cannot_be_cut_are_refused(changes: dict[str, Any], problem: str) -> None:
+    fields = {**PENDULUM, "pruning": {"layers": ["hidden"], "scope": "critics"}, **changes}
+    with pytest.raises(BadRequestError, match=problem):
+        to_config(fields, "recipe")
