@@ -116,7 +116,8 @@ def train_command(
     play of one task drowns the others' scores.
 
     With magnitude, pruning.scope=actor leaves the target network whole; where cuts make the
-    learned values unstable. pruning.scope=critics cuts critics of sac and ppo, too; to compare. pruning.reopen=true gives the agent of start_from its cut synapses
+    learned values unstable. pruning.scope=critics cuts the critics of sac and ppo, too; as a
+    comparison. pruning.reopen=true gives the agent of start_from its cut synapses
     back; where it should learn more.
 
     Recorded data (cartpole-offline), --set algorithm=NAME: iql weighs the data's actions by how
