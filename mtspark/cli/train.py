@@ -152,13 +152,8 @@ def train_command(
 
     network.layer_norm (true or false): as a comparison only, since no chip computes it.
     """
-    from mtspark.train.config import read_recipe
-
     chosen = _seeds(seeds, seed, executor)
-    if read_recipe(recipe).get("kind", "games") != "games":
-        why = "is of games, and this recipe learns images"
-        refuse_given(context, f"{why}, for so many passes: --set epochs=N", "steps")
-        refuse_given(context, why, "game")
+    _refuse_of_games(context, recipe)
     given = {"total_steps": steps, "seed": seed, "device": device, "compiled": compiled}
     changed = {key: value for key, value in given.items() if value is not None}
     fields, dropped = _fields(recipe, game, variant, changed, assignments or [])
@@ -166,6 +161,20 @@ def train_command(
         _start(fields, recipe, folder, data, dropped, shown=list_fields)
     else:
         _start_seeds(fields, recipe, folder, data, dropped, chosen, executor)
+
+
+def _refuse_of_games(context: typer.Context, recipe: str) -> None:
+    """Refuse options that mean nothing to a recipe of images.
+
+    Raises:
+        BadRequestError: there is one, or no such recipe.
+    """
+    from mtspark.train.config import read_recipe
+
+    if read_recipe(recipe).get("kind", "games") != "games":
+        why = "is of games, and this recipe learns images"
+        refuse_given(context, f"{why}, for so many passes: --set epochs=N", "steps")
+        refuse_given(context, why, "game")
 
 
 def _seeds(text: str | None, seed: int | None, executor: str | None) -> tuple[int, ...] | None:
