@@ -99,58 +99,39 @@ def train_command(
 
     How it learns, --set algorithm=NAME: pqn (the default), lists of actions, without a replay; dqn,
     lists, where play is dear and a replay pays; ppo, lists or numbers, where a policy should stay
-    random; sac, numbers. iql and bcq learn from recorded data.
+    random; sac, numbers. From recorded data (cartpole-offline): iql weighs the data's actions by
+    how well they paid, for lists and numbers; bcq takes the best of those it has often, for lists.
 
     Sparse networks, --set pruning.layers=all and one method, --set pruning.method=METHOD:
-
-    magnitude: cut the smallest weights step by step; for the best score, as training begins dense.
-
-    evolution: sparse from the start, exchanging its smallest weights; where a dense network would
-    be too large to train.
-
-    static: sparse from the start at random places; the baseline that the others have to beat.
-
-    pathways: a share of the synapses for each task; where a chip plays one task at a time.
+    magnitude cuts the smallest weights step by step; for the best score, as training begins dense.
+    evolution is sparse from the start and exchanges its smallest weights; where a dense network
+    would be too large to train. static is sparse from the start at random places; the baseline that
+    the others have to beat. pathways are synapses of each task; where a chip plays one at a time.
 
     With pathways, pruning.pretrain_steps=N lets each task find its path alone first; where early
-    play of one task drowns the others' scores.
-
-    With magnitude, pruning.scope=actor leaves the target network whole; where cuts make the
-    learned values unstable. pruning.scope=critics cuts the critics of sac and ppo, too; as a
-    comparison. pruning.reopen=true gives the agent of start_from its cut synapses
-    back; where it should learn more.
-
-    Recorded data (cartpole-offline), --set algorithm=NAME: iql weighs the data's actions by how
-    well they paid, for lists and numbers; bcq takes the best of those it has often, for lists.
+    play of one task drowns the others' scores. With magnitude, pruning.scope=actor leaves the
+    target network whole, where cuts make the learned values unstable; pruning.scope=critics cuts
+    the critics of sac and ppo, too, as a comparison; pruning.reopen=true gives the agent of
+    start_from its cut synapses back, where it should learn more.
 
     Several tasks: the recipes three-games, halfcheetah-pair (HalfCheetah forward and backward),
     halfcheetah-goals (those, jump and five speeds) and mt10 (Meta-World's ten tasks of a robot
-    arm). How a network is told which one it plays, --set task_context=VALUE:
+    arm). How a network is told which one it plays, --set task_context=VALUE: dendrites, thresholds
+    of each task; one_hot, a flag in what it sees; both.
 
-    dendrites: thresholds of each task; one_hot: a flag in what it sees; both.
+    What tasks share, --set network.NAME=VALUE: experts=N, groups of hidden neurons that each task
+    weighs; for tasks that need different features. expert_gate=current deploys as thresholds,
+    output one task at a time, orthogonal not at all. heads=task gives each task a head; where the
+    same action means different things.
 
-    What tasks share, --set network.NAME=VALUE:
-
-    experts: groups of hidden neurons that each task weighs; for tasks that need different features.
-    expert_gate=current deploys as thresholds, output one task at a time, orthogonal not at all.
-
-    heads: task gives each task a head; where the same action means different things.
-
-    Plasticity, --set plasticity.NAME=N:
-
-    measure_every: updates between two measurements in the log; whether a long run still learns.
-
-    redo_every: updates between two renewals of dormant neurons (ReDo); where that log shows many.
-
-    reset_every: updates between two resets of the head; where values stopped following the games.
-
-    weight_decay: shrinks all weights; where the log shows weight norms that grow without end.
+    Plasticity, --set plasticity.NAME=N: measure_every, updates between two measurements in the log;
+    whether a long run still learns. redo_every, between two renewals of dormant neurons (ReDo);
+    where that log shows many. reset_every, between two resets of the head; where values stopped
+    following the games. weight_decay shrinks all weights; where the log shows norms that grow.
 
     sac.critic_layer_norm, ppo.critic_layer_norm and offline.critic_layer_norm (true or false):
     normalise the hidden layers of critics, which stay on the host; where their values run away or
-    their units fall silent.
-
-    network.layer_norm (true or false): as a comparison only, since no chip computes it.
+    their units fall silent. network.layer_norm: as a comparison only, since no chip computes it.
     """
     chosen = _seeds(seeds, seed, executor)
     _refuse_of_games(context, recipe)
