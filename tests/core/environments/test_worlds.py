@@ -428,6 +428,7 @@ def test_meta_world_repeats_the_episodes_of_its_seeds(name: str) -> None:
 
 def test_a_missing_package_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worlds, "find_spec", lambda name: None)
+    monkeypatch.setattr(worlds.sys, "version_info", (3, 11))
     with pytest.raises(BackendMissingError, match=r'pip install "mtspark\[minigrid\]"'):
         world_task(Environment("MiniGrid-NoSuch-v0"))
     with pytest.raises(BackendMissingError, match=r'pip install "mtspark\[metaworld\]"'):
