@@ -83,10 +83,28 @@ def own_environment() -> dict[str, str]:
     return {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry),
-        # Not what lies in the folder in which it is started.
+        # Not what lies in the folder in which it is started; for 3.10 see own_module.
         "PYTHONSAFEPATH": "1",
         **dict.fromkeys(THREAD_VARIABLES, "1"),
     }
+
+
+def own_module(name: str, *arguments: str) -> list[str]:
+    """Command that runs a module in a child of this Python, with :func:`own_environment`.
+
+    Args:
+        name: of the module, as after ``python -m``.
+        arguments: that it is given.
+    """
+    how = ["-m", name]
+    if sys.version_info < (3, 11):
+        # PYTHONSAFEPATH is new in 3.11: the folder in which the child starts is taken out here.
+        code = (
+            "import sys; sys.path[:] = filter(None, sys.path); import runpy; "
+            f"runpy.run_module({name!r}, run_name='__main__', alter_sys=True)"
+        )
+        how = ["-c", code]
+    return [sys.executable, *how, *arguments]
 
 
 def foreign_environment() -> dict[str, str]:

@@ -9,14 +9,13 @@ import select
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
 from typing import Any
 
 from mtspark.core.errors import BackendFailedError
-from mtspark.core.process import last_words, own_environment
+from mtspark.core.process import last_words, own_environment, own_module
 from mtspark.sim.hil.address import places
 from mtspark.sim.hil.idle import Idle
 from mtspark.sim.hil.options import SILENCE_S
@@ -334,10 +333,7 @@ class ChipProcess:
         ours, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(
-                [
-                    *(sys.executable, "-m", "mtspark.sim.hil.server"),
-                    *(order.to_text(), str(theirs.fileno())),
-                ],
+                own_module("mtspark.sim.hil.server", order.to_text(), str(theirs.fileno())),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 # A line that is kept in a buffer would not wake who waits for the pipe.

@@ -25,6 +25,7 @@ from mtspark.core.process import (
     one_thread_each,
     output_of,
     own_environment,
+    own_module,
 )
 
 TRACEBACK = """INFO: starting
@@ -60,15 +61,20 @@ def test_a_child_of_ours_has_our_packages_and_one_thread(
 ) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
     monkeypatch.setenv("PYTHONHASHSEED", "5")
-    (tmp_path / "mtspark.py").write_text("raise SystemExit('the wrong one')")
-    code = (
-        "import json, os, mtspark.core; "
-        f"print(json.dumps([os.environ[name] for name in {THREAD_VARIABLES}]))"
+    packages, here = tmp_path / "packages", tmp_path / "here"
+    packages.mkdir()
+    here.mkdir()
+    (packages / "shows.py").write_text(
+        "import json, os, sys, mtspark.core\n"
+        f"print(json.dumps([*(os.environ[name] for name in {THREAD_VARIABLES}), *sys.argv[1:]]))\n"
     )
-    # What lies in the folder of the child is not taken for a package of ours.
-    monkeypatch.chdir(tmp_path)
-    text = output_of([sys.executable, "-c", code], "a child", 60, environment=own_environment())
-    assert json.loads(text) == ["1", "1", "1"]
+    monkeypatch.syspath_prepend(packages)
+    # What lies in the folder of the child is not taken for a package of ours, nor for Python's.
+    for name in ("mtspark", "json", "runpy"):
+        (here / f"{name}.py").write_text("raise SystemExit('the wrong one')")
+    monkeypatch.chdir(here)
+    text = output_of(own_module("shows", "a b"), "a child", 60, environment=own_environment())
+    assert json.loads(text) == ["1", "1", "1", "a b"]
     assert own_environment()["PYTHONHASHSEED"] == "5"
 
 

@@ -19,7 +19,13 @@ from mtspark.core.errors import BackendFailedError, one_line
 from mtspark.core.executor.job import Job
 from mtspark.core.executor.pool import Deaths
 from mtspark.core.executor.worker import read_message, write_message
-from mtspark.core.process import THREAD_VARIABLES, last_words, own_environment, processors
+from mtspark.core.process import (
+    THREAD_VARIABLES,
+    last_words,
+    own_environment,
+    own_module,
+    processors,
+)
 
 END_LIMIT_S = 5.0
 """For a process to end whose answers have ended."""
@@ -135,7 +141,7 @@ class _Worker:
         found = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 (closed by end)
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "mtspark.core.executor.worker"],
+            own_module("mtspark.core.executor.worker"),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,

@@ -10,7 +10,6 @@ import contextlib
 import os
 import signal
 import subprocess
-import sys
 import tempfile
 from multiprocessing import Pipe
 from typing import Any
@@ -21,7 +20,7 @@ from numpy.typing import NDArray
 from mtspark.core.backend import Activity, ChipTrace, Decision
 from mtspark.core.chip_network import INPUT, ChipNetwork, ReadoutKind
 from mtspark.core.errors import BackendFailedError, BackendMissingError, BadRequestError, one_line
-from mtspark.core.process import PYTHON_ERROR, last_words, own_environment
+from mtspark.core.process import PYTHON_ERROR, last_words, own_environment, own_module
 from mtspark.deploy.lava import check_fits_lava, installed_lava
 from mtspark.sim.backends.reference import check_request
 
@@ -188,7 +187,7 @@ class LavaBackend:
         watched, self._life = os.pipe()
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 (closed by close)
         handles = (theirs.fileno(), watched)
-        command = [sys.executable, "-m", "mtspark.sim.backends.lava.guard", str(os.getpid())]
+        command = own_module("mtspark.sim.backends.lava.guard", str(os.getpid()))
         try:
             self._guard = subprocess.Popen(
                 [*command, *map(str, handles)],
