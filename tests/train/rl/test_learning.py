@@ -11,6 +11,7 @@ import torch
 
 from mtspark.core.environments.protocol import GameProtocol, Task
 from mtspark.train.config.games import ReplayConfig, TrainConfig
+from mtspark.train.config.plasticity import PlasticityConfig
 from mtspark.train.config.pruning import PruningConfig
 from mtspark.train.networks.config import ConvSize, NetworkConfig
 from mtspark.train.rl import collect as games
@@ -194,23 +195,34 @@ METHODS: dict[str, dict[str, Any]] = {
     "evolution": {"pruning": PruningConfig(("conv1", "hidden"), method="evolution", **HALF)},
     "static": {"pruning": PruningConfig(("conv1", "hidden"), method="static", density=0.5)},
     "experts by currents": {"network": {"experts": 4, "expert_gate": "current"}},
+    # A quarter of every value comes from each expert: small at first, so it takes longer.
+    "experts by outputs": {
+        "network": {"experts": 4, "expert_gate": "output"},
+        "total_steps": 40_000,
+    },
+    "orthogonal experts": {"network": {"experts": 4, "expert_gate": "orthogonal"}},
+    "heads": {"network": {"heads": "task"}},
+    "layer norm": {"network": {"layer_norm": True}, "total_steps": 40_000},
+    "ReDo": {"plasticity": PlasticityConfig(redo_every=4)},
+    # The last of its two resets comes after a third of the run.
+    "reset": {"plasticity": PlasticityConfig(reset_every=8), "total_steps": 24_000},
+    "weight decay": {"plasticity": PlasticityConfig(weight_decay=1e-3)},
 }
-"""Methods of docs/sparse.md that have no test of learning of their own, but for those that remain
-to be shown: other experts, heads, layer norm, ReDo, resets, weight decay."""
+"""Methods of docs/sparse.md that have no test of learning of their own."""
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "neuron"),
-    [*((name, "lif") for name in METHODS), ("magnitude", "relu")],
+    [*((name, "lif") for name in METHODS), ("magnitude", "relu"), ("evolution", "relu")],
 )
 def test_methods_learn_to_catch(catch: None, method: str, neuron: str) -> None:
     """A still paddle has -0.6, and a paddle that is moved at random no more."""
-    changes = dict(METHODS[method])
+    changes = {"total_steps": 16_000, **METHODS[method]}
     own = {"neuron": neuron, **changes.pop("network", {})}
     pruning = changes.get("pruning", PruningConfig())
     network = replace(CATCH.network, masked_layers=pruning.layers, **own)
-    trainer = PqnTrainer(replace(CATCH, total_steps=16_000, network=network, **changes))
+    trainer = PqnTrainer(replace(CATCH, network=network, **changes))
     assert mean_return_after(trainer) > 0.3
     if pruning.layers:
         # By ERK, the small convolution may be dense; all together have half of their synapses.
