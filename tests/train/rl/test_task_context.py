@@ -10,6 +10,7 @@ import pytest
 from gymnasium import spaces
 
 import mtspark
+from mtspark.core.chip_network import ChipNetwork
 from mtspark.core.environments import Environment, Wrapper, tasks_from_json, tasks_to_json
 from mtspark.core.environments.worlds import make_environment, world_task
 from mtspark.core.environments.wrappers import TaskOneHot
@@ -142,6 +143,23 @@ def test_what_cannot_be_told_is_one_line(changes: dict[str, Any], problem: str) 
     assert "\n" not in str(error.value)
 
 
+def played_alike(network: ChipNetwork, row: int) -> list[Any]:
+    """Play two games of a task on the engine, each spike of which the reference has, too."""
+    seen: list[Any] = []
+    name = network.tasks[row].name
+    options: dict[str, Any] = {"episodes": 2, "seed": 3, "max_decisions": 4}
+    fast = play(EngineChip(network), network, name, **options, trace=True, observe=seen.append)
+    assert fast.episodes == play(ReferenceChip(network), network, name, **options).episodes
+    chip = ReferenceChip(network)
+    chip.start(2)
+    for moment in seen:
+        expected = chip.decide(moment.frames, row, trace=True).trace
+        assert expected is not None
+        for layer, spikes in expected.spikes.items():
+            assert np.array_equal(moment.decision.trace.spikes[layer], spikes)
+    return seen
+
+
 @pytest.mark.parametrize(
     "changes",
     [
@@ -160,21 +178,9 @@ def test_such_an_agent_plays_on_the_chip_as_on_the_reference(
     train(made, tmp_path / "run")
     network = mtspark.export(tmp_path / "run" / "agent.pt").network
     assert [task.name for task in network.tasks] == list(made.games)
-    for row, task in enumerate(network.tasks):
-        seen: list[Any] = []
-        options: dict[str, Any] = {"episodes": 2, "seed": 3, "max_decisions": 4}
-        fast = play(
-            EngineChip(network), network, task.name, **options, trace=True, observe=seen.append
-        )
-        assert fast.episodes == play(ReferenceChip(network), network, task.name, **options).episodes
-        chip = ReferenceChip(network)
-        chip.start(2)
-        for moment in seen:
+    for row in range(len(network.tasks)):
+        for moment in played_alike(network, row):
             assert moment.frames[:, 0, -2 + row, 0].tolist() == [32, 32]
-            expected = chip.decide(moment.frames, row, trace=True).trace
-            assert expected is not None
-            for name, spikes in expected.spikes.items():
-                assert np.array_equal(moment.decision.trace.spikes[name], spikes)
 
 
 GAMES = {
@@ -197,26 +203,16 @@ def test_games_of_ale_show_their_task_on_the_chip_as_on_the_reference(
     chip.save(tmp_path / "both.deploy")
     network = mtspark.load_bundle(tmp_path / "both.deploy").network
     assert [task.told for task in network.tasks] == [(0, 2), (1, 2)]
-    for row, task in enumerate(network.tasks):
-        seen: list[Any] = []
-        options: dict[str, Any] = {"episodes": 2, "seed": 3, "max_decisions": 4}
-        fast = play(
-            EngineChip(network), network, task.name, **options, trace=True, observe=seen.append
-        )
-        assert fast.episodes == play(ReferenceChip(network), network, task.name, **options).episodes
-        chip_of_python = ReferenceChip(network)
-        chip_of_python.start(2)
+    for row in range(len(network.tasks)):
+        seen = played_alike(network, row)
         for moment in seen:
             flags = moment.frames[:, :, -3:].reshape(2, 2, 3, 2, 10)
             assert (flags[:, :, :, row] == 255).all()
             assert not flags[:, :, :, 1 - row].any()
-            expected = chip_of_python.decide(moment.frames, row, trace=True).trace
-            assert expected is not None
-            for name, spikes in expected.spikes.items():
-                assert np.array_equal(moment.decision.trace.spikes[name], spikes)
         # The flag is heard: without it, the same frames give other sums.
         blind = seen[0].frames.copy()
         blind[:, :, -3:] = 0
+        chip_of_python = ReferenceChip(network)
         chip_of_python.start(2)
         values = chip_of_python.decide(blind, row).values
         assert not np.array_equal(values, seen[0].decision.values)
