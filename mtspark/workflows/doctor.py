@@ -127,6 +127,7 @@ PARTS: tuple[Part, ...] = (
     Part("pillow", "PIL", "films and screenshots in reports", essential=False),
     Part("jinja2", "jinja2", "report pages", essential=False),
     Part("scikit-learn", "sklearn", "threshold palettes", essential=False),
+    Part("scipy", "scipy", "comparing runs", essential=False),
     Part("pydantic", "pydantic", "training recipes", essential=False),
     Part("tensorboardX", "tensorboardX", "TensorBoard's files of a training run", essential=False),
     Part("filelock", "filelock", "training", essential=False),

@@ -18,6 +18,7 @@ YOUNG = {
         "overlap",
         "scope",
         "pretrain_steps",
+        "reopen",
     ),
     "network": YOUNG_FIELDS,
     "plasticity": ("reset_every", "reset_most"),

@@ -130,19 +130,21 @@ def test_mean_of_a_membrane_is_a_linear_layer_before_the_output() -> None:
 
 
 @pytest.mark.parametrize(
-    "changes",
+    ("changes", "words"),
     [
-        {"membrane_keep": 0.5},
-        {"current_keep": np.full(4, 0.5)},
-        {"gain": 2.0},
-        {"membrane_bias": np.full(4, 0.5)},
-        {"thresholds": np.array([1.0])},
+        ({"membrane_keep": 0.5}, "not of neurons with a memory of their own"),
+        ({"current_keep": np.full(4, 0.5)}, "not of neurons with a memory of their own"),
+        ({"gain": 2.0}, "not of neurons with a memory of their own"),
+        ({"membrane_bias": np.full(4, 0.5)}, "not of neurons with a memory of their own"),
+        ({"thresholds": np.array([1.0])}, "'out' fires and its membranes are read"),
     ],
 )
-def test_a_mean_of_anything_else_is_refused_not_written_as_one(changes: dict[str, Any]) -> None:
+def test_a_mean_of_anything_else_is_refused_not_written_as_one(
+    changes: dict[str, Any], words: str
+) -> None:
     population = leaky_population("out", (4,), **{"membrane_keep": 1.0, **changes})
     link = FloatConnection("a", "input", "out", FloatKind.DENSE, np.ones((4, 32)))
-    with pytest.raises(BadNetworkError, match="not of neurons with a memory of their own"):
+    with pytest.raises(BadNetworkError, match=words):
         network_to_nir(one(population, link, OutputKind.MEAN))
 
 
