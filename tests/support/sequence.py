@@ -80,6 +80,8 @@ def _stop_when_there(path: Path) -> None:
 
 def main() -> None:
     """Run all commands and write what each answers."""
+    # A shell's background jobs begin with Ctrl-C ignored, and so would their children.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     asked, answers, go = map(Path, sys.argv[1:])
     import torch
 
