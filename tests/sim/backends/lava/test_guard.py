@@ -210,7 +210,7 @@ def test_a_failure_while_building_is_one_line(monkeypatch):
 @pytest.mark.parametrize("program", ["/bin/false", "/nowhere/python"])
 def test_a_process_that_cannot_start_is_one_line(program, monkeypatch):
     network = two_layers()
-    monkeypatch.setattr(lava_runner.sys, "executable", program)
+    monkeypatch.setattr(sys, "executable", program)
     with pytest.raises(BackendFailedError, match="lava: ") as caught:
         LavaBackend(network, time_limit_s=120).decide(FRAME, 0)
     assert "\n" not in str(caught.value)
