@@ -11,9 +11,10 @@ import hashlib
 import json
 import re
 import struct
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 GONE = "(removed)"
 REMOVED = (
@@ -144,30 +145,42 @@ def bundle_files(bundle: Path) -> dict[str, Any]:
     }
 
 
-def torch_content(path: Path, changes: Callable[[str], bool] = lambda name: False) -> Any:
+def torch_content(path: Path, *, computed: bool = False) -> Any:
     """A file of torch.save as JSON values: a tensor is its type, shape and hash.
 
     Args:
         path: the file.
-        changes: whether a tensor of this name has no fixed values, so that only its type and
-            shape are told.
+        computed: whether a training on this computer made its floats. Processors round
+            differently, so that only their types and shapes are told.
     """
     import torch
 
-    def plain(value: Any, name: str) -> Any:
+    def plain(value: Any) -> Any:
         if isinstance(value, dict):
-            return {str(key): plain(entry, str(key)) for key, entry in value.items()}
+            return {str(key): plain(entry) for key, entry in value.items()}
         if isinstance(value, (list, tuple)):
-            return [plain(entry, name) for entry in value]
+            return [plain(entry) for entry in value]
         if isinstance(value, torch.Tensor):
             kind = f"{str(value.dtype).removeprefix('torch.')} {list(value.shape)}"
+            if computed and value.is_floating_point():
+                return kind
             data = value.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
-            return kind if changes(name) else f"{kind} sha256 {sha256(data)}"
+            return f"{kind} sha256 {sha256(data)}"
         return value
 
-    return plain(torch.load(path, map_location="cpu", weights_only=True), "")
+    return plain(torch.load(path, map_location="cpu", weights_only=True))
 
 
-def weights_sha256(path: Path) -> str:
-    """Hash of the weights of an agent file."""
-    return sha256(torch_content(path)["state"])
+def log_of_run(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The lines of a training log without what processors round differently."""
+    return [{**line, "loss": GONE} for line in lines]
+
+
+def numbers_of_run(folder: Path) -> dict[str, np.ndarray]:
+    """What processors round differently in a training run: weights and losses, by their names."""
+    import torch
+
+    state = torch.load(folder / "agent.pt", map_location="cpu", weights_only=True)["state"]
+    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    weights = {name: entry.numpy() for name, entry in state.items() if entry.is_floating_point()}
+    return {**weights, "loss": np.array([line["loss"] for line in lines], np.float32)}

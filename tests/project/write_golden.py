@@ -19,7 +19,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.project.formats import CASES, GOLDEN, OUTSIDE, Workshop, golden_text, vectors
+import numpy as np
+
+from tests.project.canonical import numbers_of_run
+from tests.project.formats import CASES, GOLDEN, NUMBERS, OUTSIDE, Workshop, golden_text, vectors
 
 
 def main(names: list[str]) -> None:
@@ -37,6 +40,9 @@ def main(names: list[str]) -> None:
             text = golden_text(CASES[name](workshop))
             same = path.exists() and path.read_text() == text
             path.write_text(text)
+            if name in NUMBERS:
+                numbers = numbers_of_run(workshop.folder / NUMBERS[name])
+                np.savez_compressed(path.with_suffix(".npz"), allow_pickle=False, **numbers)
             print(f"{name}: {len(text)} bytes, {'as before' if same else 'CHANGED'}", flush=True)
 
 
