@@ -72,7 +72,7 @@ def compare_command(
     result = compare_runs(
         folders,
         score=score,
-        ranges=dict(map(_range, scales or [])),
+        ranges=_ranges(scales or []),
         scores_file=scores,
         backend=backend,
     )
@@ -82,6 +82,17 @@ def compare_command(
     if page is not None:
         for path in write_comparison(result, page):
             console.print(f"wrote {path}", soft_wrap=True)
+
+
+def _ranges(texts: list[str]) -> dict[str, tuple[float, float]]:
+    """Parse the range of each task."""
+    ranges: dict[str, tuple[float, float]] = {}
+    for text in texts:
+        task, ends = _range(text)
+        if task in ranges:
+            raise BadRequestError(f"--range {text}: {task} has a range already; give it one")
+        ranges[task] = ends
+    return ranges
 
 
 def _range(text: str) -> tuple[str, tuple[float, float]]:

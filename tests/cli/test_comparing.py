@@ -26,4 +26,6 @@ def test_the_command_prints_and_writes_the_same(
     assert (tmp_path / "page.png").exists()
     assert call("compare", dense, "--range", "a=0") == 2
     assert "--range a=0: must be TASK=LOW:HIGH" in capsys.readouterr().err
+    assert call("compare", dense, "--range", "a=0:1", "--range", "a=0:2") == 2
+    assert "--range a=0:2: a has a range already; give it one" in capsys.readouterr().err
     assert call("compare", dense, "-o", tmp_path / "page.txt") == 2

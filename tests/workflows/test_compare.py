@@ -133,6 +133,10 @@ def test_a_run_that_played_nothing_is_compared_by_its_evaluation(tmp_path: Path)
     assert found.methods[0].scores == {"a": (10.0, 20.0)}
     assert found.methods[0].curve == ()
     assert (found.source, found.steps) == ("eval.json", 100)
+    twice = {**row("a", "engine", 3), "sticky_action_probability": 0.25}
+    evaluated(folder, 3, row("a", "engine", 20), twice)
+    with pytest.raises(BadRequestError, match=r"has 2 rows of a \(sticky actions 0, 0.25\)"):
+        compare_runs([folder], scores_file="eval.json", backend="engine")
 
 
 @pytest.mark.parametrize(

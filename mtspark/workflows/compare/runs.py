@@ -160,7 +160,7 @@ def evaluated_scores(
 
     Raises:
         BadFileError: there is no such file, or it is none of ``mtspark eval``.
-        BadRequestError: it lacks a task, or several players could be meant.
+        BadRequestError: it lacks a task, or several players or rows could be meant.
     """
     path = run.folder / name
     content = read_result(path, EvaluationFile, "is no file of mtspark eval --json: {}")
@@ -173,9 +173,16 @@ def evaluated_scores(
             f"{path}: was not played by {backend}, but by {', '.join(players) or 'nobody'}"
         )
     entry = "mean_return" if kind == "return" else "success_rate"
-    of_task = {
-        row["task"]: row.get(entry) for row in rows if backend is None or row["backend"] == backend
-    }
+    chosen = [row for row in rows if backend is None or row["backend"] == backend]
+    for task in tasks:
+        sticky = [row["sticky_action_probability"] for row in chosen if row["task"] == task]
+        if len(sticky) > 1:
+            raise BadRequestError(
+                f"{path}: has {len(sticky)} rows of {task} (sticky actions "
+                f"{', '.join(f'{one:g}' for one in sticky)}); write one with mtspark eval --json "
+                "to a file of its own, without --sticky"
+            )
+    of_task = {row["task"]: row.get(entry) for row in chosen}
     lacking = [task for task in tasks if of_task.get(task) is None]
     if lacking:
         raise BadRequestError(f"{path}: has no {kind} of {', '.join(lacking)}")
