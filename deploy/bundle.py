@@ -314,7 +314,8 @@ def add_run(bundle: Bundle, name: str, data: bytes) -> Path:
 def replace_run(bundle: Bundle, name: str, data: bytes) -> Path:
     """Store a file in a bundle's folder of runs in the place of the one of its name.
 
-    Also while the bundle is being replaced: it is written again where that came between.
+    Also while the bundle is being replaced: it is written again where that came between, and
+    after some such tries while other writers wait.
 
     Args:
         bundle: that ran.
@@ -326,19 +327,29 @@ def replace_run(bundle: Bundle, name: str, data: bytes) -> Path:
 
     Raises:
         BadFileError: it cannot be written, or the folder of runs is a link.
+        BadRequestError: other processes replace the bundle without an end.
     """
-    for attempt in range(_ATTEMPTS):
+    for _ in range(_ATTEMPTS):
         before = _identity(bundle.folder)
         try:
             writable_runs(bundle)
             write_bytes(bundle.runs / name, data)
         except BadFileError:
-            if attempt + 1 == _ATTEMPTS or _identity(bundle.folder) == before:
+            if _identity(bundle.folder) == before:
                 raise
         if _identity(bundle.folder) == before:
-            break
+            return bundle.runs / name
         with contextlib.suppress(OSError):
             _recover(bundle.folder.resolve())
+    # Replaced in every try: whether the last one is in the bundle of now, nobody has seen.
+    folder = bundle.folder.resolve()
+    try:
+        with folder_lock(folder):
+            recover_folder(folder, _not_its_own)
+            writable_runs(bundle)
+            write_bytes(bundle.runs / name, data)
+    except OSError as error:
+        raise _unwritable_runs(bundle, error) from error
     return bundle.runs / name
 
 

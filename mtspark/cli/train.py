@@ -133,12 +133,15 @@ def train_command(
     normalise the hidden layers of critics, which stay on the host; where their values run away or
     their units fall silent. network.layer_norm: as a comparison only, since no chip computes it.
     """
+    if list_fields:
+        why = "is of training, and --show trains nothing"
+        refuse_given(context, why, "folder", "seeds", "executor")
     chosen = _seeds(seeds, seed, executor)
     _refuse_of_games(context, recipe)
     given = {"total_steps": steps, "seed": seed, "device": device, "compiled": compiled}
     changed = {key: value for key, value in given.items() if value is not None}
     fields, dropped = _fields(recipe, game, variant, changed, assignments or [])
-    if chosen is None or list_fields:
+    if chosen is None:
         _start(fields, recipe, folder, data, dropped, shown=list_fields)
     else:
         _start_seeds(fields, recipe, folder, data, dropped, chosen, executor)
@@ -245,6 +248,8 @@ def _start(
     if isinstance(config, TrainConfig) and data is not None:
         raise BadRequestError("--data: is of image sets, this recipe plays games; leave it out")
     if shown:
+        if data is not None:
+            raise BadRequestError("--data: is of training, and --show trains nothing; leave it out")
         import json
         from dataclasses import asdict
 

@@ -202,3 +202,19 @@ def test_the_table_of_effects_says_what_agrees(capsys: pytest.CaptureFixture[str
         result = Explanation("f", "a", "b", "t", 7, 0, 0, answer=answer, numbers=numbers)
         print_explanation(result, details=True)
         assert says in printed(capsys)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "option", "value"),
+    [
+        ("cartpole", "--seeds", "1,2"),
+        ("cartpole", "--output", "run"),
+        ("cartpole", "--executor", "processes:2"),
+        ("images", "--data", "sets"),
+    ],
+)
+def test_showing_a_recipe_trains_nothing(
+    call: Call, capsys: pytest.CaptureFixture[str], recipe: str, option: str, value: str
+) -> None:
+    line = refusal(capsys, call, "train", recipe, "--show", option, value)
+    assert line == f"error: {option}: is of training, and --show trains nothing; leave it out"

@@ -13,6 +13,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -644,3 +645,39 @@ def test_what_replaces_a_run_is_in_the_bundle_that_came_meanwhile(
     assert load_bundle(folder).network.time_steps == AFTER.time_steps
     assert names(folder / "runs") == ["a.npz", "run.json"]
     own_things_are_there(folder)
+
+
+@pytest.mark.parametrize("lost", [True, False])
+def test_a_run_is_in_its_place_after_a_bundle_is_replaced_in_every_try(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, lost: bool
+) -> None:
+    bundle, written, asked = load_bundle(folder), bundles.write_bytes, count()
+
+    def replaced_again_and_again(path: Path, data: bytes) -> None:
+        if path.name == "a.npz" and next(asked) < bundles._ATTEMPTS:
+            if not lost:
+                # What stood there goes with the old folder, as it does between two renames.
+                written(path, b"half")
+            with contextlib.suppress(BadRequestError):
+                write_bundle(folder, AFTER, replace=True)
+            if lost:
+                raise BadFileError("its folder went")
+        else:
+            written(path, data)
+
+    monkeypatch.setattr(bundles, "write_bytes", replaced_again_and_again)
+    assert bundles.replace_run(bundle, "a.npz", b"one").read_bytes() == b"one"
+    assert next(asked) == bundles._ATTEMPTS + 1
+    assert names(folder / "runs") == ["a.npz", "run.json"]
+    own_things_are_there(folder)
+
+
+def test_a_run_waits_for_the_one_that_replaces_its_bundle_without_an_end(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle, identities = load_bundle(folder), count()
+    monkeypatch.setattr(bundles, "_identity", lambda _: (next(identities), 0))
+    monkeypatch.setattr(bundles, "folder_lock", partial(folders.folder_lock, wait_s=0.0))
+    with folders.folder_lock(folder), pytest.raises(BadRequestError, match="is writing there"):
+        bundles.replace_run(bundle, "a.npz", b"one")
+    assert bundles.replace_run(bundle, "a.npz", b"one").read_bytes() == b"one"
