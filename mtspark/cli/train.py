@@ -319,9 +319,11 @@ def _outcome(result: TrainingResult | ImageTrainingResult) -> str:
 def _with_games(fields: dict[str, Any], games: list[str]) -> tuple[dict[str, Any], str]:
     """The recipe for other games, without entries for each of its own; a note on what was dropped.
 
-    One value for all games stays, also as a list of one; teachers always go.
+    One value for all games stays, also as a list of one; teachers always go, and what environments
+    do not have goes where the others are some.
     """
-    from mtspark.train.config import PER_GAME
+    from mtspark.core.environments import is_world
+    from mtspark.train.config import OF_CONSOLES, PER_GAME
 
     if games == fields.get("games"):
         return fields, ""
@@ -339,6 +341,8 @@ def _with_games(fields: dict[str, Any], games: list[str]) -> tuple[dict[str, Any
         if len(named) < len(settings):
             kept["environments"] = named
             dropped.append("environments")
+    if all(map(is_world, games)):
+        dropped += [name for name in OF_CONSOLES if kept.pop(name, None)]
     network = fields.get("network", {})
     if isinstance(network, dict):
         network = {key: value for key, value in network.items() if key != "tasks"}

@@ -260,6 +260,7 @@ class Comparison:
         got: NDArray[np.float64],
         legal_actions: tuple[int, ...],
         box: ActionBox | None = None,
+        masks: Booleans | None = None,
     ) -> None:
         """Compare the values of all actions, and the best legal action.
 
@@ -267,6 +268,7 @@ class Comparison:
             expected, got: (batch, *shape of the readout).
             legal_actions: of the task; all where empty.
             box: of a task that takes numbers, which are compared in place of the best action.
+            masks: (batch, legal actions) which of them the environment allowed; None: all.
 
         Raises:
             ValueError: other decisions or actions on the other side.
@@ -277,7 +279,7 @@ class Comparison:
         self._values[0] += one.size
         self._values[1] += int((one != other).sum())
         if box is None:
-            self.add_actions(greedy_actions(one, legal), greedy_actions(other, legal))
+            self.add_actions(*(greedy_actions(values, legal, masks) for values in (one, other)))
         else:
             self.add_actions(boxed_actions(one, box), boxed_actions(other, box), box)
 
@@ -350,6 +352,7 @@ def compare_activity(
     legal_actions: tuple[int, ...],
     *,
     box: ActionBox | None = None,
+    masks: Booleans | None = None,
     batch: int = BATCH,
     only: Mapping[str, Booleans] | None = None,
     progress: ProgressCallback = no_progress,
@@ -362,6 +365,7 @@ def compare_activity(
         row: of the task.
         legal_actions: of the task; all where empty.
         box: of a task that takes numbers.
+        masks: (decisions, legal actions) which of them the environment allowed; None: all.
         batch: decisions that are asked for at once.
         only: as for :meth:`Comparison.add_trace`.
         progress: receives the decisions compared so far.
@@ -372,7 +376,8 @@ def compare_activity(
         progress(Progress(stage, start, len(frames), "decisions"))
         part = frames[start : start + batch]
         one, two = expected.decide(part, row), got.decide(part, row)
-        comparison.add_values(one.values, two.values, legal_actions, box)
+        allowed = None if masks is None else masks[start : start + batch]
+        comparison.add_values(one.values, two.values, legal_actions, box, allowed)
         comparison.add_activity(one.activity, two.activity, only=only)
     progress(Progress(stage, len(frames), len(frames), "decisions"))
     return comparison.result()

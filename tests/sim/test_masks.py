@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -11,9 +12,11 @@ import pytest
 import mtspark
 from mtspark.core.backend import greedy_actions
 from mtspark.core.environments import Environment, world_task
+from mtspark.sim.compare import Comparison
 from mtspark.train.checkpoint import Agent
 from mtspark.train.config import TrainConfig, to_config
 from mtspark.train.networks import MTSparkNetwork
+from mtspark.workflows.diff.frames import task_frames
 from tests.support.worlds import register_door
 
 
@@ -47,3 +50,37 @@ def test_an_agent_takes_actions_that_are_allowed(agent: Agent) -> None:
     late = chip.hil("Door-v0", seed=2, latency_ms=80.0).to_json()["points"][0]["episodes"][0]
     # How long an episode lasts does not depend on what is done.
     assert (late["frames"], late["finished"]) == (looped["frames"], True)
+
+
+def test_only_actions_that_are_allowed_are_compared() -> None:
+    one, other = np.array([[9.0, 1.0, 0.0], [9.0, 1.0, 0.0]]), np.array([[0.0, 9.0, 1.0]] * 2)
+    comparison = Comparison()
+    comparison.add_values(one, other, (0, 1, 2))
+    assert comparison.result().action_agreement == 0
+    comparison.add_values(one, other, (0, 1, 2), masks=np.array([[0, 1, 1], [1, 0, 1]], bool))
+    # In the third decision both take 1; in the fourth 0 and 2.
+    assert comparison.result().action_agreement == 0.25
+
+
+@pytest.mark.slow
+def test_comparisons_are_of_actions_that_are_allowed(
+    agent: Agent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By `diff` and `explain`, whose frames are of games in which the masks were given."""
+    chip = mtspark.export(agent)
+    given: list[Any] = []
+    add = Comparison.add_values
+
+    def spy(self: Comparison, *values: Any, **named: Any) -> None:
+        given.append(named.get("masks", values[-1]))
+        add(self, *values, **named)
+
+    monkeypatch.setattr(Comparison, "add_values", spy)
+    frames = task_frames(chip.bundle.network, "Door-v0", 30, 0)
+    states = frames.reshape(30, 4).argmax(1)
+    expected = (states[:, None] + np.arange(3)) % 3 != 0
+    chip.diff("torch", decisions=30)
+    assert np.array_equal(np.concatenate(given), expected)
+    given.clear()
+    rows = chip.explain(decisions=30).tables[0].rows
+    assert np.array_equal(np.concatenate(given), np.concatenate([expected] * len(rows)))

@@ -69,6 +69,13 @@ def test_settings_of_an_environment_reach_its_spaces() -> None:
             "target_rate is 2.0, must be at most 1",
         ),
         ({"games": ["NoSuchThing-v1"]}, "unknown environment 'NoSuchThing-v1'"),
+        (
+            {"environments": [{"id": "CartPole-v1", "reward_range": [0, 1]}]},
+            "reward_range of CartPole-v1: only the sign of its rewards is learned",
+        ),
+        ({"protocol": {"frame_skip": 2}}, "protocol: is of ALE's games, and CartPole-v1 is an"),
+        ({"training_sticky_actions": 0.25}, "training_sticky_actions: is of ALE's games"),
+        ({"life_loss_is_terminal": True}, "life_loss_is_terminal: is of ALE's games"),
     ],
 )
 def test_a_recipe_that_cannot_be_trained_is_one_line(changes: dict[str, Any], problem: str) -> None:
@@ -76,6 +83,11 @@ def test_a_recipe_that_cannot_be_trained_is_one_line(changes: dict[str, Any], pr
         config(**changes)
     assert problem in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_tasks_of_one_name_are_refused() -> None:
+    with pytest.raises(ValueError, match="more than one task would be called CartPole-v1; give"):
+        TrainConfig(games=("CartPole-v1", "own:CartPole-v1"))
 
 
 def test_rewards_are_clipped_to_their_range_where_they_are_learned() -> None:

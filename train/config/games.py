@@ -21,7 +21,7 @@ from mtspark.train.config.plasticity import PlasticityConfig
 from mtspark.train.config.ppo import PpoConfig
 from mtspark.train.config.pruning import PruningConfig
 from mtspark.train.config.sac import SacConfig
-from mtspark.train.config.tasks import TaskContext, are_worlds
+from mtspark.train.config.tasks import TaskContext, are_worlds, run_environments
 from mtspark.train.networks import NetworkConfig
 
 PER_GAME = (
@@ -29,6 +29,8 @@ PER_GAME = (
     "operation_penalties",
 )
 """Fields that may have an entry for each game of a recipe."""
+OF_CONSOLES = ("protocol", "training_sticky_actions", "life_loss_is_terminal")
+"""Fields that only ALE's games have."""
 POSITIVE = (
     *("total_steps", "rollout_steps", "epochs", "minibatches", "learning_rate", "gradient_norm"),
     *("exploration_fraction", "exploration_longest", "distillation_temperature"),
@@ -317,12 +319,37 @@ class TrainConfig:
                 f"games {list(self.games)}: ALE's games and environments see other things; train "
                 "an agent for each"
             )
+        if any(worlds):
+            self._check_names()
+            self._check_of_consoles()
         self._check_context()
         if any(worlds) == (self.network.input == "pixels"):
             seen = "pixels" if self.network.input != "pixels" else "values or spikes"
             raise ValueError(
                 f"network.input is {self.network.input!r}, {self.games[0]} is seen as {seen}"
             )
+
+    def _check_names(self) -> None:
+        """Check that each task in an environment has a name of its own."""
+        found = run_environments(self.games, self.environments, self.task_context)
+        names = [one.task_name for one in found]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise ValueError(
+                f"games {list(self.games)}: more than one task would be called {twice}; give them "
+                "names in [[environments]]"
+            )
+
+    def _check_of_consoles(self) -> None:
+        """Check for settings of ALE's games, which would have no effect in an environment."""
+        standard = {"protocol": GameProtocol()}
+        for name in OF_CONSOLES:
+            if getattr(self, name) != standard.get(name, getattr(TrainConfig, name, None)):
+                raise ValueError(
+                    f"{name}: is of ALE's games, and {self.games[0]} is an environment, which has "
+                    "decision_delay, max_steps and wrappers (StickyAction) of its own in "
+                    "[[environments]]; leave it out"
+                )
 
     def _check_context(self) -> None:
         """Check that what tells tasks apart is there, and is needed."""
@@ -478,6 +505,13 @@ class TrainConfig:
                 raise ValueError(
                     f"reward_scales has {scale:g} for {game}, of whose rewards only the sign is "
                     "learned; set reward_clipping = false or the scale to 1"
+                )
+        ranges = {one.key: one.reward_range for one in self.environments}
+        for game, clipped in zip(self.games, self.clipped, strict=True):
+            if clipped and ranges.get(game) is not None:
+                raise ValueError(
+                    f"reward_range of {game}: only the sign of its rewards is learned; set "
+                    "reward_clipping = false or leave the range out"
                 )
         if self.weight_bits != TrainConfig.weight_bits and not self.quantisation_aware:
             raise ValueError(

@@ -11,12 +11,16 @@ from typing import Any
 import gymnasium
 import numpy as np
 from gymnasium import spaces
+from numpy.typing import NDArray
 
 from mtspark.core.arrays import Booleans, Floats
 from mtspark.core.environments.environment import Environment
 from mtspark.core.environments.spaces import SeenPart, seen_parts
 from mtspark.core.errors import BackendFailedError, one_line
 
+MASK, MASKS = "action_mask", "action_masks"
+"""Where environments say which actions they allow: an entry of the information, as gymnasium's own
+have it, or a method, as sb3-contrib asks for it."""
 SUCCESSES = ("success", "is_success")
 """Entries of a step's information in which environments say that a task is solved: Meta-World's
 and MiniGrid's kin, and those of stable-baselines3 and Gymnasium-Robotics."""
@@ -28,6 +32,8 @@ class FlatWorld(gymnasium.Wrapper[Any, Any, Any, Any]):
     Args:
         made: the environment.
         environment: its description, that was looked at.
+
+    Its information ends here: gymnasium's copies could join only what has the same form in each.
 
     Attributes:
         mask: (actions,) which actions it allows now; None where it does not say.
@@ -65,7 +71,7 @@ class FlatWorld(gymnasium.Wrapper[Any, Any, Any, Any]):
             shown, given = self.env.reset(seed=seed, options=options)
             info = dict(given)
         self.success = None
-        return self._seen(shown, info), info
+        return self._seen(shown, info), {}
 
     def step(self, action: Any) -> tuple[Floats, Any, bool, bool, dict[str, Any]]:
         """Take the action of a number, or the numbers of a box.
@@ -80,7 +86,16 @@ class FlatWorld(gymnasium.Wrapper[Any, Any, Any, Any]):
         said = _said_success(info)
         if said is not None:
             self.success = bool(self.success) or said
-        return self._seen(shown, info, over=ended or cut), reward, ended, cut, info
+        return self._seen(shown, info, over=ended or cut), reward, ended, cut, {}
+
+    def close(self) -> None:
+        """Release the environment.
+
+        Raises:
+            BackendFailedError: it fails.
+        """
+        with self._asked("close"):
+            super().close()
 
     def _own(self, action: Any) -> Any:
         """An action in the environment's own form."""
@@ -94,9 +109,21 @@ class FlatWorld(gymnasium.Wrapper[Any, Any, Any, Any]):
         return (numbers + self._first).astype(self.env.action_space.dtype)
 
     def _seen(self, shown: Any, info: dict[str, Any], *, over: bool = False) -> Floats:
-        if self._described.masked:
+        """The numbers of all parts, and the mask that came with them.
+
+        Raises:
+            BackendFailedError: see :meth:`_row` and :meth:`_allowed`, or there are masks now, and
+                at the first look there were none.
+        """
+        described = self._described
+        if not described.masked and described.box is None and info.get(MASK) is not None:
+            raise BackendFailedError(
+                f"{described.id}: says which actions it allows ({MASK}), and did not where it was "
+                "looked at, in the information of its reset; give it there, too, and train again"
+            )
+        if described.masked:
             # Nothing may be allowed after the end, where nothing is chosen.
-            ended = np.ones(self._described.actions, bool)
+            ended = np.ones(described.actions, bool)
             self.mask = ended if over else self._allowed(info)
         rows = [self._row(part, shown) for part in self._parts]
         return rows[0] if len(rows) == 1 else np.concatenate(rows)
@@ -152,18 +179,21 @@ class FlatWorld(gymnasium.Wrapper[Any, Any, Any, Any]):
     def _allowed(self, info: dict[str, Any]) -> Booleans:
         """The mask that the environment gives.
 
-        Of combinations it may be one flag for each choice of each number, one number after the
-        other, as sb3-contrib has it.
+        Of combinations it is one flag for each choice of each number, one number after the other,
+        as sb3-contrib has it, or a tuple of these as gymnasium's spaces take it; or one flag for
+        each combination, where that is another number of flags.
 
         Raises:
             BackendFailedError: it has another form, or allows nothing.
         """
-        given = info.get("action_mask")
-        if given is None and self.env.has_wrapper_attr("action_masks"):
-            given = self.env.get_wrapper_attr("action_masks")()
+        given = info.get(MASK)
+        if given is None and self.env.has_wrapper_attr(MASKS):
+            with self._asked(MASKS):
+                given = self.env.get_wrapper_attr(MASKS)()
         actions, choices = self._described.actions, self._described.choices
-        mask = np.ones(actions, bool) if given is None else np.asarray(given).reshape(-1) != 0
-        if choices and mask.size == sum(choices) != actions:
+        rows = [np.ones(actions, bool)] if given is None else list(_rows(given))
+        mask = np.concatenate(rows) != 0 if rows else np.zeros(0, bool)
+        if given is not None and choices and mask.size == sum(choices):
             of_numbers = np.split(mask, np.cumsum(choices)[:-1])
             mask = np.array(np.meshgrid(*of_numbers, indexing="ij")).all(0).reshape(-1)
         if mask.shape != (actions,) or not mask.any():
@@ -172,6 +202,15 @@ class FlatWorld(gymnasium.Wrapper[Any, Any, Any, Any]):
                 f"allow one or more of {actions} actions"
             )
         return mask
+
+
+def _rows(given: Any) -> Iterator[NDArray[Any]]:
+    """The arrays of a mask, of which gymnasium's tuples hold one for each number."""
+    if isinstance(given, (tuple, list)):
+        for part in given:
+            yield from _rows(part)
+    else:
+        yield np.asarray(given).reshape(-1)
 
 
 def _said_success(info: dict[str, Any]) -> bool | None:
@@ -185,4 +224,4 @@ def _said_success(info: dict[str, Any]) -> bool | None:
 
 def gives_masks(made: gymnasium.Env[Any, Any], info: dict[str, Any]) -> bool:
     """Whether an environment says which actions it allows; `info` came with a reset."""
-    return "action_mask" in info or made.has_wrapper_attr("action_masks")
+    return MASK in info or made.has_wrapper_attr(MASKS)

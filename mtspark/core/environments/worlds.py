@@ -57,17 +57,21 @@ def world_task(environment: Environment) -> Task:
         BackendMissingError: a package that it needs is missing.
     """
     check_environment(environment, environment.id)
-    made = make_environment(environment)
+    made, wanted = make_environment(environment), environment.symbols
     try:
         if _is_minigrid(made) and not environment.symbols:
             environment = replace(environment, symbols=MINIGRID_SYMBOLS)
         seen = observation_of(made.observation_space, environment)
         actions, choices, box = actions_of(made.action_space, environment.id)
         masked = _gives_masks(environment, made) and box is None
-        rate = environment.decisions_per_s or float(made.metadata.get("render_fps") or USUAL_RATE)
+        rate = environment.decisions_per_s or _picture_rate(made)
     finally:
-        made.close()
-    rate = rate if 0 < rate <= FASTEST_RATE else USUAL_RATE
+        _close(environment, made)
+    if wanted and all(part.choices != wanted for part in seen.parts):
+        raise BadRequestError(
+            f"{environment.id}.symbols: {list(wanted)}; it shows no array of integers with three "
+            f"axes, of which the last has {len(wanted)}; leave symbols out"
+        )
     found = replace(
         environment,
         observation=seen,
@@ -119,6 +123,28 @@ def _is_minigrid(made: gymnasium.Env[Any, Any]) -> bool:
     """Whether an environment is MiniGrid's, without importing it."""
     names = {f"{kind.__module__}.{kind.__name__}" for kind in type(made.unwrapped).__mro__}
     return "minigrid.minigrid_env.MiniGridEnv" in names
+
+
+def _picture_rate(made: gymnasium.Env[Any, Any]) -> float:
+    """Pictures a second that an environment states, MuJoCo's control rate, or the usual one."""
+    stated = (made.metadata or {}).get("render_fps")
+    rate = stated if isinstance(stated, (int, float, np.number)) else USUAL_RATE
+    return float(rate) if 0 < rate <= FASTEST_RATE else USUAL_RATE
+
+
+def _close(environment: Environment, made: gymnasium.Env[Any, Any]) -> None:
+    """Release an environment.
+
+    Raises:
+        BadRequestError: it fails.
+    """
+    try:
+        made.close()
+    except Exception as error:
+        # It is code of others, see make_environment.
+        raise BadRequestError(
+            f"{environment.id}: cannot be closed: {one_line(error, 200)}"
+        ) from error
 
 
 def _gives_masks(environment: Environment, made: gymnasium.Env[Any, Any]) -> bool:

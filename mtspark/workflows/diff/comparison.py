@@ -162,6 +162,7 @@ def _with_backend(
                 row,
                 known.legal_actions,
                 box=box_of(known),
+                masks=log.masks,
                 only=None if places is None else places.kept,
                 progress=progress,
             )

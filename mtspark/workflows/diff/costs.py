@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from mtspark.core.arrays import Booleans
 from mtspark.core.backend import Moment
 from mtspark.core.chip_network import ChipNetwork
 from mtspark.core.progress import Progress, ProgressCallback, no_progress
@@ -17,7 +18,7 @@ BATCH = 100
 
 
 class EpisodeLog:
-    """Keeps which episode each recorded frame is of.
+    """Keeps which episode each recorded frame is of, and what was allowed there.
 
     Attributes:
         numbers: by frame; none where the frames are of no game.
@@ -25,10 +26,18 @@ class EpisodeLog:
 
     def __init__(self) -> None:
         self.numbers: list[int] = []
+        self._masks: list[Booleans] = []
 
     def observe(self, moment: Moment) -> None:
         """Note the decision of a game that is played alone."""
         self.numbers.append(int(moment.episodes[0]))
+        if moment.masks is not None:
+            self._masks.append(moment.masks[0])
+
+    @property
+    def masks(self) -> Booleans | None:
+        """(frames, legal actions) which of them an environment allowed; None where all."""
+        return np.stack(self._masks) if self._masks else None
 
 
 def costs_of(

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from mtspark.core.arrays import Booleans
 from mtspark.core.backend import AgentBackend, Decision
 from mtspark.core.chip_network import ChipNetwork
 from mtspark.core.environments import box_of
@@ -31,6 +32,7 @@ def explain_rows(
     frames: NDArray[np.uint8],
     task: str,
     *,
+    masks: Booleans | None = None,
     episodes: int = 0,
     seed: int = 0,
     by_layer: bool = False,
@@ -45,6 +47,7 @@ def explain_rows(
         options: that it was quantised with.
         frames: uint8 (decisions, *input shape), recorded.
         task: by name.
+        masks: (decisions, legal actions) which of them the environment allowed; None: all.
         episodes: to play with every effect where the task is a game; 0: none.
         seed: of the first episode.
         by_layer: weight rounding in each layer alone, too.
@@ -68,7 +71,7 @@ def explain_rows(
             yield known[name]
             continue
         answers = expected if name == FLOAT else _answers(case, frames, row)
-        agreement = _agreement(expected, answers, chip, row)
+        agreement = _agreement(expected, answers, chip, row, masks)
         assert agreement.action_agreement is not None
         score, played = None, 0 if episodes else None
         if playing:
@@ -170,15 +173,19 @@ def _answers(case: AgentBackend, frames: NDArray[np.uint8], row: int) -> list[De
 
 
 def _agreement(
-    expected: list[Decision], answers: list[Decision], chip: ChipNetwork, row: int
+    expected: list[Decision],
+    answers: list[Decision],
+    chip: ChipNetwork,
+    row: int,
+    masks: Booleans | None,
 ) -> Agreement:
     """Compare actions and the spike counts of every layer that fires."""
     silent = {chip.readout.population, *HELPERS}
     layers = [population.name for population in chip.populations if population.name not in silent]
-    comparison = Comparison()
-    for one, other in zip(expected, answers, strict=True):
-        task = chip.tasks[row]
-        comparison.add_values(one.values, other.values, task.legal_actions, box_of(task))
+    comparison, task = Comparison(), chip.tasks[row]
+    for batch, (one, other) in enumerate(zip(expected, answers, strict=True)):
+        allowed = None if masks is None else masks[batch * BATCH : (batch + 1) * BATCH]
+        comparison.add_values(one.values, other.values, task.legal_actions, box_of(task), allowed)
         comparison.add_activity(one.activity, other.activity, layers)
     return comparison.result()
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
+from mtspark.core.backend import Moment
 from mtspark.core.chip_network import check_forgets
 from mtspark.core.environments import box_of
 from mtspark.core.errors import BadRequestError
@@ -15,7 +16,7 @@ from mtspark.core.progress import ProgressCallback, begin, no_progress
 from mtspark.deploy.bundle import Bundle, load_bundle
 from mtspark.sim.energy import DEFAULT_CARD, load_card
 from mtspark.sim.verdict import Costing
-from mtspark.workflows.diff import count_frames, recorded_frames
+from mtspark.workflows.diff import EpisodeLog, count_frames, recorded_frames
 from mtspark.workflows.explain.differences import first_differences
 from mtspark.workflows.explain.effects import explain_rows
 from mtspark.workflows.explain.result import EffectRow, EffectTable, Explanation, stored_rows
@@ -75,9 +76,14 @@ def explain(
     if is_pruned(bundle):
         whole, places = whole_network(bundle)
         removed = places.removed
-    costing = Costing(chip)
+    costing, log = Costing(chip), EpisodeLog()
+
+    def observe(moment: Moment) -> None:
+        costing.observe(moment)
+        log.observe(moment)
+
     frames = recorded_frames(
-        chip, task, decisions, inputs, seed, observe=costing.observe, progress=progress
+        chip, task, decisions, inputs, seed, observe=observe, progress=progress
     )
     if inputs is not None:
         count_frames(costing, chip, frames, chip.task_index(task))
@@ -110,6 +116,7 @@ def explain(
             chosen,
             frames,
             task,
+            masks=log.masks,
             episodes=episodes,
             by_layer=by_layer,
             seed=seed,

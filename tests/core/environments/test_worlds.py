@@ -341,28 +341,132 @@ def test_masks_are_those_that_the_environment_gives() -> None:
     assert make_games(cartpole(), None, 1).masks is None
 
 
-def test_masks_of_a_method_may_be_of_each_number(named: Any) -> None:
-    class Masked(Shows):
-        given: Any = (1, 0, 0, 1, 1)
+class Masked(Shows):
+    """Allows the actions of its mask, by a method or, with `key`, by its information."""
 
-        def action_masks(self) -> Any:
-            return self.given
+    given: Any = (1, 0, 0, 1, 1)
+    key = ""
+    at_reset = True
 
-    taken = spaces.MultiDiscrete([2, 3])
+    def __getattr__(self, name: str) -> Any:
+        if name == "action_masks" and not self.key:
+            return lambda: self.given
+        raise AttributeError(name)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        seen, info = super().reset(seed=seed, options=options)
+        return seen, {self.key: self.given} if self.key and self.at_reset else info
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        seen, reward, over, cut, info = super().step(action)
+        return seen, reward, over, cut, {self.key: self.given} if self.key else info
+
+
+def masked_world(taken: spaces.Space[Any], mask: Any, key: str = "", **fields: Any) -> World:
+    """An environment that gives a mask, started."""
+    kind = type("Given", (Masked,), {"given": mask, "key": key, **fields})
+    gymnasium.registry.pop("Masked-v0", None)
     gymnasium.register(
-        "Masked-v0", lambda: Masked(spaces.Discrete(2), taken), disable_env_checker=True
+        "Masked-v0", lambda: kind(spaces.Discrete(2), taken), disable_env_checker=True
     )
     task = world_task(Environment("Masked-v0"))
     assert task.environment is not None
     world = World(task.environment)
     world.reset(0)
+    return world
+
+
+PAIR = ([0, 1], [1, 0, 1])
+ARRAYS = tuple(np.array(part, np.int8) for part in PAIR)
+
+
+@pytest.mark.parametrize(
+    ("choices", "mask", "key", "allowed"),
+    [
+        # Combinations in order: (0, 0), (0, 1), (0, 2), (1, 0), ...
+        ([2, 3], (1, 0, 0, 1, 1), "", [0, 1, 1, 0, 0, 0]),
+        (
+            [2, 3],
+            tuple(np.array(part, np.int8) for part in PAIR),
+            "action_mask",
+            [0, 0, 0, 1, 0, 1],
+        ),
+        ([2, 3], PAIR, "action_mask", [0, 0, 0, 1, 0, 1]),
+        ([2, 3], [0, 0, 0, 0, 1, 0], "action_mask", [0, 0, 0, 0, 1, 0]),
+        # As many flags as combinations: still flags of each number.
+        ([2, 2], (1, 0, 1, 1), "", [1, 1, 0, 0]),
+    ],
+)
+def test_masks_may_be_of_each_number(
+    named: Any, choices: list[int], mask: Any, key: str, allowed: list[int]
+) -> None:
+    world = masked_world(spaces.MultiDiscrete(choices), mask, key)
     assert world.mask is not None
-    # Combinations in order: (0, 0), (0, 1), (0, 2), (1, 0), ...
-    assert world.mask.tolist() == [False, True, True, False, False, False]
-    Masked.given = [0] * 6
+    assert world.mask.astype(int).tolist() == allowed
+
+
+@pytest.mark.parametrize("mask", [[0] * 6, (), [1, 0], ([1, 1], [1]), 3])
+def test_a_mask_that_allows_nothing_is_one_line(named: Any, mask: Any) -> None:
     with pytest.raises(BackendFailedError, match="must allow one or more of 6 actions"):
-        world.act(1)
-    gymnasium.registry.pop("Masked-v0")
+        masked_world(spaces.MultiDiscrete([2, 3]), mask)
+
+
+def test_masks_that_begin_after_the_start_are_not_ignored(named: Any) -> None:
+    world = masked_world(spaces.Discrete(2), [1, 0], "action_mask", at_reset=False)
+    with pytest.raises(BackendFailedError, match="give it there, too, and train again"):
+        world.act(0)
+
+
+def test_a_method_that_gives_masks_may_fail(named: Any) -> None:
+    with pytest.raises(BackendFailedError, match="its action_masks failed: TypeError"):
+        masked_world(spaces.Discrete(2), None, action_masks=np.ones(2))
+
+
+class Odd(Shows):
+    """Tells other things in each copy, states its rate in words, and cannot be closed."""
+
+    metadata = {"render_fps": "fast"}  # noqa: RUF012 (gymnasium's own form)
+    closes = True
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        seen, reward, over, cut, _ = super().step(action)
+        places = int(self.np_random.integers(1, 9))
+        return seen, reward, over, cut, {"seen": np.zeros(places), "goal": [None, 1][places % 2]}
+
+    def close(self) -> None:
+        if not self.closes:
+            raise RuntimeError("a motor still runs")
+
+
+def test_what_else_an_environment_tells_does_no_harm(named: Any) -> None:
+    gymnasium.register("Odd-v0", lambda: Odd(spaces.Discrete(2)), disable_env_checker=True)
+    task = world_task(Environment("Odd-v0"))
+    assert task.environment is not None
+    assert task.environment.decisions_per_s == 30
+    games = make_games(task, None, 3)
+    games.reset(seed=0)
+    for _ in range(8):
+        games.step(np.zeros(3, np.int64))
+    games.close()
+
+
+def test_an_environment_that_cannot_be_closed_is_one_line(
+    named: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gymnasium.register("Odd-v0", lambda: Odd(spaces.Discrete(2)), disable_env_checker=True)
+    task = world_task(Environment("Odd-v0"))
+    assert task.environment is not None
+    world = World(task.environment)
+    monkeypatch.setattr(Odd, "closes", False)
+    with pytest.raises(BackendFailedError, match="its close failed: RuntimeError: a motor"):
+        world.close()
+    with pytest.raises(BadRequestError, match="cannot be closed: a motor still runs"):
+        world_task(Environment("Odd-v0"))
+
+
+def test_symbols_of_no_array_are_refused() -> None:
+    with pytest.raises(BadRequestError, match=r"symbols: \[3\]; it shows no array of integers"):
+        world_task(Environment("CartPole-v1", symbols=(3,)))
 
 
 @pytest.mark.skipif(find_spec("minigrid") is None, reason="the extra minigrid is not installed")

@@ -119,6 +119,19 @@ def test_other_environments_leave_the_settings_of_a_recipes_own(
     assert told in " ".join(capsys.readouterr().out.split())
 
 
+def test_environments_leave_what_only_consoles_have(
+    tmp_path: Path,
+    trained: list[tuple[TrainConfig, Path]],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    recipe = tmp_path / "mine.toml"
+    recipe.write_text('games = ["pong"]\n[protocol]\nframe_skip = 2\n')
+    assert call(tmp_path, "--game", "Acrobot-v1", recipe=str(recipe)) == 0
+    assert trained[-1][0].protocol == GameProtocol()
+    told = "note: --game: without the recipe's protocol, of its own games only"
+    assert told in " ".join(capsys.readouterr().out.split())
+
+
 def test_other_games_keep_what_a_recipe_says_of_all(
     tmp_path: Path, trained: list[tuple[TrainConfig, Path]]
 ) -> None:
