@@ -25,6 +25,7 @@ Y = np.array([0, 1, 1])
 
 SOURCE = """
 import numpy as np
+import torch
 
 x, y = np.array([[1, 0], [0, 1]], np.float32), np.array([0, 1])
 pair = (x, y)
@@ -47,7 +48,34 @@ class Dataset:
         return x[index], int(y[index])
 
 
+class Odd(Dataset):
+    def __init__(self, item):
+        self.item = item
+
+    def __getitem__(self, index):
+        return self.item(index)
+
+
+def picture(index):
+    from PIL import Image
+
+    return Image.new("L", (2, 1)), int(y[index])
+
+
+def lost(index):
+    raise OSError("lost")
+
+
+def batches():
+    yield x, y
+
+
 dataset = Dataset()
+subset = torch.utils.data.Subset(dataset, [1, 0])
+pictures, broken = Odd(picture), Odd(lost)
+dictionaries = Odd(lambda index: {"x": x[index], "y": y[index]})
+texts = (np.array(["a", "b"]), y)
+unlabelled = Odd(lambda index: x[index])
 """
 
 
@@ -123,7 +151,7 @@ def test_inputs_and_labels_of_numpy_files(tmp_path: Path) -> None:
         assert (loaded.y == Y).all()
 
 
-@pytest.mark.parametrize("name", ["pair", "function", "dataset", "Dataset"])
+@pytest.mark.parametrize("name", ["pair", "function", "dataset", "Dataset", "subset", "batches"])
 def test_data_from_the_users_own_file(bundle: Path, tmp_path: Path, name: str) -> None:
     source = tmp_path / "mine.py"
     source.write_text(SOURCE)
@@ -140,8 +168,11 @@ def test_a_folder_of_images_for_each_class(tmp_path: Path, channels: int) -> Non
         place = tmp_path / "set" / name
         place.mkdir(parents=True, exist_ok=True)
         Image.fromarray(pixels[index].squeeze()).save(place / f"{index}.png")
-    (tmp_path / "set" / "empty").mkdir()
+    (tmp_path / "set" / ".empty").mkdir()
     (tmp_path / "set" / "notes.txt").write_text("not an image")
+    # As in Tiny ImageNet, whose classes have a folder of images each.
+    (tmp_path / "set" / "c" / "images").mkdir()
+    (tmp_path / "set" / "c" / "3.png").rename(tmp_path / "set" / "c" / "images" / "3.png")
     assert is_labelled(tmp_path / "set")
     loaded = load_labelled(tmp_path / "set", None, (channels, 5, 6))
     order = [1, 0, 2, 3]
@@ -149,6 +180,56 @@ def test_a_folder_of_images_for_each_class(tmp_path: Path, channels: int) -> Non
     assert loaded.y is not None
     assert loaded.y.tolist() == [0, 1, 1, 2]
     assert np.array_equal(loaded.x * 255, pixels[order].transpose(0, 3, 1, 2))
+
+
+def test_a_folder_of_sets_is_none_of_classes(tmp_path: Path) -> None:
+    """Another collection may lie beside the files of an image set."""
+    deep = tmp_path / "sets" / "flowers" / "rose"
+    deep.mkdir(parents=True)
+    Image.fromarray(np.zeros((5, 6), np.uint8)).save(deep / "0.png")
+    assert is_labelled(tmp_path / "sets")
+    assert is_labelled(tmp_path / "sets" / "flowers")
+    (tmp_path / "sets" / "mnist.npz").write_bytes(b"")
+    assert not is_labelled(tmp_path / "sets")
+    assert is_labelled(tmp_path / "sets" / "flowers")
+
+
+def test_a_class_without_images_moves_no_other(tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        (tmp_path / "set" / name).mkdir(parents=True)
+    for name in ("a", "c"):
+        Image.fromarray(np.zeros((5, 6), np.uint8)).save(tmp_path / "set" / name / "0.png")
+    assert is_labelled(tmp_path / "set")
+    with pytest.raises(BadRequestError, match=r"set/b: has no image, and the place of a folder"):
+        load_labelled(tmp_path / "set", None, (1, 5, 6))
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("pictures", "fails in batch 0: TypeError: default_collate"),
+        ("broken", "fails in batch 0: OSError: lost"),
+        ("dictionaries", "dict; give a numpy array, a torch tensor or a DataLoader"),
+        ("texts", "give whole or real numbers"),
+        ("unlabelled", "has no labels"),
+    ],
+)
+def test_data_that_cannot_be_read_are_one_line(
+    bundle: Path,
+    tmp_path: Path,
+    call: Callable[..., int],
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    says: str,
+) -> None:
+    (tmp_path / "mine.py").write_text(SOURCE)
+    data = f"{tmp_path / 'mine.py'}:{name}"
+    assert call("eval", bundle, "--data", data) == 2
+    (line,) = [one for one in capsys.readouterr().err.splitlines() if "error" in one]
+    assert line.startswith(f"error: {data}: ")
+    assert says in line
+    with pytest.raises(BadRequestError, match=f":{name}: "):
+        write_page(bundle, tmp_path / "page.html", ReportRequest(data=data))
 
 
 def test_what_is_no_data_with_labels(tmp_path: Path) -> None:

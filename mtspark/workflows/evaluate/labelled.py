@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,7 +16,7 @@ from numpy.typing import NDArray
 from mtspark.core.errors import BadFileError, BadRequestError, one_line
 from mtspark.core.files import AnyPath, FileLimits, npz_names, over, read_guarded, read_npz
 from mtspark.sim.recording import load_array
-from mtspark.workflows.run import BATCH
+from mtspark.workflows.run import BATCH, is_loader
 
 PAIRS = (
     ("x", "y"),
@@ -49,19 +51,32 @@ class LabelledData:
 
 
 def is_labelled(data: AnyPath) -> bool:
-    """Whether the name is that of inputs with labels, not of a folder of a known image set."""
+    """Whether the name is that of inputs with labels, not of a folder of a known image set.
+
+    Beside files, which may be those of a set, images in deeper folders are somebody else's.
+    """
     path = Path(data)
     if _names_python(str(data)) or path.suffix in (".npy", ".npz"):
         return True
-    return path.is_dir() and bool(_class_folders(path))
+    if not path.is_dir():
+        return False
+    classes = _class_folders(path)
+    if any(image.parent == one for one, images in classes.items() for image in images):
+        return True
+    files = (entry for entry in path.iterdir() if entry.is_file() and entry.name[0] != ".")
+    return any(classes.values()) and not any(files)
 
 
 @contextmanager
 def named_after(data: AnyPath, labels: AnyPath | None) -> Iterator[None]:
-    """Let errors about the arguments x and y name the files that they come from."""
+    """Let errors about the arguments x and y name the files that they come from.
+
+    Raises:
+        BadRequestError: also where it is no numbers that they hold.
+    """
     try:
         yield
-    except BadRequestError as error:
+    except (BadRequestError, TypeError) as error:
         argument, colon, rest = str(error).partition(": ")
         files = {"x": data, "y": data if labels is None else labels}
         if not colon or argument not in files:
@@ -75,15 +90,15 @@ def load_labelled(data: AnyPath, labels: AnyPath | None, shape: tuple[int, ...])
     Args:
         data: a .npy file of inputs; an .npz file of inputs and labels (:data:`PAIRS`); a folder
             that has one folder of images for each class, in the order of their names, as
-            torchvision's ImageFolder (pixels become 0 to 1, as by ToTensor); or ``file.py:name``,
-            a dataset, a loader or a pair of arrays, or a function without arguments that returns
-            one of these.
+            torchvision's ImageFolder (pixels become 0 to 1, as by ToTensor), in which images may
+            lie in folders, too; or ``file.py:name``, a dataset, a loader or a pair of arrays, or a
+            function without arguments that returns one of these.
         labels: a .npy file; only beside a .npy file of inputs.
         shape: of one input of the network.
 
     Raises:
         BadFileError: a file is missing, damaged, or over a limit.
-        BadRequestError: labels are missing or given twice, or images do not fit.
+        BadRequestError: labels are missing or given twice, images do not fit, or a class has none.
     """
     path, text = Path(data), str(data)
     if path.suffix == ".npy":
@@ -137,16 +152,44 @@ def _from_python(text: str) -> LabelledData:
     origin = f"{path.name}:{text.rpartition(':')[2]}"
     if isinstance(found, (tuple, list)) and len(found) == 2:
         return LabelledData(found[0], found[1], origin)
-    if hasattr(found, "dataset"):
-        return LabelledData(found, None, origin)
+    if is_loader(found):
+        return LabelledData(_Batches(found, text), None, origin)
     if hasattr(found, "__getitem__") and hasattr(found, "__len__"):
         from torch.utils.data import DataLoader
 
-        return LabelledData(DataLoader(found, batch_size=BATCH), None, origin)
+        loader = DataLoader(found, batch_size=BATCH)
+        return LabelledData(_Batches(loader, text), None, origin)
     raise BadRequestError(
         f"{text}: is {type(found).__name__}; give a dataset, a data loader, a pair of arrays of "
         "inputs and labels, or a function that returns one of these"
     )
+
+
+class _Batches:
+    """Batches of the user's own dataset or loader; an error of theirs becomes one line.
+
+    Args:
+        loader: that gives the batches.
+        text: that names it.
+    """
+
+    def __init__(self, loader: Any, text: str) -> None:
+        self._loader, self._text = loader, text
+        self.dataset = getattr(loader, "dataset", None)
+
+    def __iter__(self) -> Iterator[Any]:
+        batches = iter(self._loader)
+        for number in itertools.count():
+            try:
+                batch = next(batches)
+            except StopIteration:
+                return
+            except (Exception, SystemExit) as error:
+                raise BadRequestError(
+                    f"{self._text}: fails in batch {number}: {type(error).__name__}: "
+                    f"{one_line(error, 300)}"
+                ) from error
+            yield batch
 
 
 def _called(function: Callable[[], Any], text: str) -> Any:
@@ -158,14 +201,16 @@ def _called(function: Callable[[], Any], text: str) -> Any:
         ) from error
 
 
-def _class_folders(folder: Path) -> list[Path]:
-    """Folders of images in a folder, by name."""
+def _class_folders(folder: Path) -> dict[Path, list[Path]]:
+    """Folders in a folder, by name, and the images in each."""
     found = (entry for entry in folder.iterdir() if entry.is_dir() and entry.name[0] != ".")
-    return sorted(entry for entry in found if any(_images_in(entry)))
+    return {entry: _images_in(entry) for entry in sorted(found)}
 
 
 def _images_in(folder: Path) -> list[Path]:
-    return sorted(entry for entry in folder.iterdir() if entry.suffix.lower() in IMAGE_ENDINGS)
+    """Images of a class, also those in folders of its folder."""
+    inside = (Path(place, name) for place, _, names in os.walk(folder) for name in names)
+    return sorted(path for path in inside if path.suffix.lower() in IMAGE_ENDINGS)
 
 
 def _from_folder(folder: Path, shape: tuple[int, ...]) -> LabelledData:
@@ -176,14 +221,21 @@ def _from_folder(folder: Path, shape: tuple[int, ...]) -> LabelledData:
             "a .npy file and --labels FILE.npy"
         )
     classes = _class_folders(folder)
-    if not classes:
+    if not any(classes.values()):
         raise BadRequestError(
             f"{folder}: has no folder of images; it needs one for each class, with files that end "
             f"in {', '.join(IMAGE_ENDINGS)}"
         )
+    # Left out, it would move all classes behind it one place ahead of what the network learned.
+    for empty in (one for one, images in classes.items() if not images):
+        raise BadRequestError(
+            f"{empty}: has no image, and the place of a folder among all is its class; put images "
+            "there, or move it elsewhere"
+        )
 
     def read(limits: FileLimits) -> dict[str, Any]:
-        files = [(path, label) for label, one in enumerate(classes) for path in _images_in(one)]
+        images = enumerate(classes.values())
+        files = [(path, label) for label, paths in images for path in paths]
         size = len(files) * channels * shape[-2] * shape[-1]
         if size > limits.array_bytes:
             raise over("array_bytes", f"{folder}", size, limits)

@@ -25,6 +25,7 @@ from mtspark.workflows.evaluate import (
     keep_evaluation,
     load_labelled,
     load_test_images,
+    named_after,
     stored_evaluation,
 )
 from mtspark.workflows.report.request import ReportRequest, film_decisions
@@ -134,10 +135,11 @@ def _evaluation(
         return stored_evaluation(bundle, task)
     if labels is None and not is_labelled(data):
         return None
-    loaded = load_labelled(data, labels, bundle.network.input.shape)
-    result = evaluate_data(
-        bundle, float_network_of(bundle), loaded.x, loaded.y, task=task, progress=progress
-    )
+    with named_after(data, labels):
+        loaded = load_labelled(data, labels, bundle.network.input.shape)
+        result = evaluate_data(
+            bundle, float_network_of(bundle), loaded.x, loaded.y, task=task, progress=progress
+        )
     values = evaluation_json(result, loaded.origin, DEFAULT_CARD)
     keep_evaluation(bundle, result, values)
     if result.kept is None:
