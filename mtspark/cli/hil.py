@@ -17,7 +17,7 @@ from mtspark.sim.hil import KEY_VARIABLE, SILENCE_S, ChipBackend, Hold, Jitter
 if TYPE_CHECKING:
     from mtspark.deploy.bundle import Bundle
     from mtspark.sim.hil import Faults
-    from mtspark.workflows.hil import HilResult
+    from mtspark.workflows.hil import HilResult, Sweep
 
 OF_CHIP = ("folder", "serve", "key", "task", "backend", "fault", "fault_seed")
 """Parameters of a chip that is served."""
@@ -179,8 +179,8 @@ def hil_command(
             refuse_given(context, DRAWS_NOTHING, "fault_seed")
         _serve(bundle, backend, faults, serve, task, key)
         return
-    _refuse_unused(context, connect=connect, jitter_ms=jitter_ms, faults=faults)
     sweep = parse_sweep(latency_sweep, fault_sweep)
+    _refuse_unused(context, sweep, connect=connect, jitter_ms=jitter_ms, faults=faults)
     timing = Timing(
         input_ms=input_ms,
         chip_ms=latency_ms,
@@ -226,12 +226,19 @@ def _show(result: HilResult, json_out: Path | None, picture: Path | None, *, det
 
 
 def _refuse_unused(
-    context: typer.Context, *, connect: str | None, jitter_ms: float, faults: Faults
+    context: typer.Context,
+    sweep: Sweep | None,
+    *,
+    connect: str | None,
+    jitter_ms: float,
+    faults: Faults,
 ) -> None:
     """Refuse options without the one that they belong to."""
     from mtspark.core.errors import BadRequestError
     from mtspark.sim.hil import FaultKind
+    from mtspark.workflows.hil import FaultSweep
 
+    swept = sweep.kind if isinstance(sweep, FaultSweep) else None
     given = context.params
     if given["picture"] is not None and not (given["latency_sweep"] or given["fault_sweep"]):
         raise BadRequestError("--picture draws a curve; add --latency-sweep or --fault-sweep")
@@ -243,7 +250,7 @@ def _refuse_unused(
         refuse_given(context, DRAWS_NOTHING, "fault_seed")
     if not jitter_ms:
         refuse_given(context, "distributes the time of --jitter-ms, which is 0", "jitter")
-    if not faults.any_of((FaultKind.CHIP_DEATH,)) and given["fault_sweep"] is None:
+    if not faults.any_of((FaultKind.CHIP_DEATH,)) and swept is not FaultKind.CHIP_DEATH:
         refuse_given(context, "is of a chip that dies, --fault chip-death=RATE", "away_ms")
 
 

@@ -1,5 +1,7 @@
 from .modelled import ModelledTimes as ModelledTimes
+from .request import FaultSweep as FaultSweep
 from .request import HilRequest as HilRequest
+from .request import Sweep as Sweep
 from .request import parse_refreshes as parse_refreshes
 from .request import parse_sweep as parse_sweep
 from .request import refreshes_of as refreshes_of

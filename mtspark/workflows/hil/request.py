@@ -106,8 +106,8 @@ class HilRequest:
 
     Raises:
         BadRequestError: two answers to how long the chip takes, an address or a key that is none,
-            a fault that only a chip of our own can have, one that the backend cannot have, or no
-            time to be silent.
+            a fault that only a chip of our own can have, one that the backend cannot have, one
+            whose rate is both given and swept, or no time to be silent.
     """
 
     task: str
@@ -157,6 +157,12 @@ class HilRequest:
 
     def _check_faults(self) -> None:
         ours = (*CHIP_KINDS, FaultKind.CHIP_DEATH)
+        if isinstance(self.sweep, FaultSweep) and self.sweep.kind in self.loop.faults.rates:
+            name, rate = self.sweep.kind.value, self.loop.faults.rate(self.sweep.kind)
+            raise BadRequestError(
+                f"--fault {name}={rate:g}: --fault-sweep names the rates of this fault; leave one "
+                "of both out"
+            )
         for setting in self.settings(self.loop):
             faults = setting.loop.faults
             if self.connect is None:

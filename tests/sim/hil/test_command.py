@@ -303,6 +303,14 @@ def test_the_only_task_needs_no_name_and_one_of_two_does(
         (("--task", "chess"), "unknown task 'chess'"),
         (("--task", "pong", "--fault", "rust=1"), "unknown fault 'rust'"),
         (("--task", "pong", "--fault-sweep", "stuck-0"), "KIND=RATE"),
+        (
+            ("--task", "pong", "--fault-sweep", "stuck-0=0,1", "--fault", "stuck-0=0.5"),
+            "--fault stuck-0=0.5: --fault-sweep names the rates of this fault; leave one of both",
+        ),
+        (
+            ("--task", "pong", "--fault-sweep", "stuck-0=0,1", "--away-ms", "5"),
+            "--away-ms: is of a chip that dies, --fault chip-death=RATE; leave it out",
+        ),
         (("--task", "pong", "--latency-sweep", "a,b"), "write milliseconds"),
         (("--task", "pong", "--latency-sweep", "0,-5"), "can be simulated"),
         (("--task", "pong", "--latency-sweep", "0", "--fault-sweep", "stuck-0=0"), "two sweeps"),
