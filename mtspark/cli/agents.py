@@ -76,8 +76,14 @@ def push_command(
         float | None, typer.Option(min=0, help="Of training, where there is no log of it.")
     ] = None,
     games: Annotated[
-        int, typer.Option(min=0, max=1000, help="Play so many to count the cost; 0: no cost.")
-    ] = 3,
+        int | None,
+        typer.Option(
+            min=0,
+            max=1000,
+            help="Play so many to count the cost; 0: no cost (default: the cost on a card that "
+            "lies beside the agent, else 3).",
+        ),
+    ] = None,
     force: Annotated[bool, typer.Option(help="Replace an agent of this name.")] = False,
     json_out: Annotated[Path | None, typer.Option("--json", help=JSON)] = None,
 ) -> None:

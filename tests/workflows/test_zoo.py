@@ -15,7 +15,7 @@ from fsspec.registry import known_implementations
 from mtspark.core.errors import BackendMissingError, BadFileError, BadRequestError
 from mtspark.core.files import read_whole
 from mtspark.train.checkpoint import load_agent
-from mtspark.workflows.zoo import PushRequest, list_agents, pull_agent, push_agent
+from mtspark.workflows.zoo import PushRequest, exchange, list_agents, pull_agent, push_agent
 from mtspark.workflows.zoo import place as places
 from mtspark.workflows.zoo.card import AgentCard, _score, hours_of_log, read_card
 from mtspark.workflows.zoo.listing import shipped_folder
@@ -189,6 +189,27 @@ def test_a_cost_of_another_file_is_not_kept(pole: Path, tmp_path: Path) -> None:
     entry["cartpole.pt"]["sha256"] = "0" * 64
     rewrite(pole, files=entry)
     assert push(pole, tmp_path / "zoo", games=0).card.tasks[0].cost is None
+
+
+@pytest.mark.parametrize(("games", "measured"), [(None, []), (3, []), (5, [5]), (0, [0])])
+def test_games_that_are_asked_for_are_played(
+    pole: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    games: int | None,
+    measured: list[int],
+) -> None:
+    """The cost on the card beside the agent is of three games."""
+    asked: list[int] = []
+
+    def measure(agent: Any, games: int, **_: Any) -> dict[str, Any]:
+        asked.append(games)
+        return {}
+
+    monkeypatch.setattr(exchange, "measure_costs", measure)
+    cost = push(pole, tmp_path / "zoo", games=games).card.tasks[0].cost
+    assert asked == measured
+    assert (cost is None) == bool(measured)
 
 
 def test_another_agent_of_the_name_is_replaced_only_if_asked(pole: Path, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from mtspark.workflows.zoo.card import (
     CARD,
     LOG,
     AgentCard,
+    CostEntry,
     card_of,
     check_name,
     file_entry,
@@ -48,7 +49,8 @@ class PushRequest:
         name: of the agent; None: that of its file, or of its folder.
         licence, recipe, note: for the card; None: as on the card beside the agent.
         hours: of training where no log tells; None: as on the card beside the agent.
-        games: that are played to count what a decision costs; 0: the card has no cost.
+        games: that are played to count what a decision costs; 0: the card has no cost; None: as
+            on the card beside the agent, else :data:`GAMES`.
         replace: an agent of this name that is there already.
     """
 
@@ -59,7 +61,7 @@ class PushRequest:
     recipe: str | None = None
     note: str | None = None
     hours: float | None = None
-    games: int = GAMES
+    games: int | None = None
     replace: bool = False
 
 
@@ -223,10 +225,9 @@ def _card(
     entries = {file: file_entry(content) for file, content in files.items()}
     before = _card_beside(path)
     same = before is not None and before.files[before.file] == entries[f"{name}.pt"]
-    costs = {}
-    if before is not None and same and request.games:
-        costs = {task.name: task.cost for task in before.tasks if task.cost is not None}
-    costs = costs or measure_costs(agent, request.games, progress=progress)
+    games = GAMES if request.games is None else request.games
+    costs = _costs_on(before if same else None, request.games)
+    costs = costs or measure_costs(agent, games, progress=progress)
     hours = hours_of_log(files[LOG]) if LOG in files else None
     if hours is None:
         hours = request.hours
@@ -250,6 +251,15 @@ def _card(
         hours=hours,
         costs=costs,
     )
+
+
+def _costs_on(card: AgentCard | None, games: int | None) -> dict[str, CostEntry]:
+    """Costs on a card by task; none where they are of another number of games than was asked."""
+    if card is None:
+        return {}
+    known = {task.name: task.cost for task in card.tasks if task.cost is not None}
+    wanted = games is None or all(cost.games == games for cost in known.values())
+    return known if wanted else {}
 
 
 def _card_beside(path: Path) -> AgentCard | None:
