@@ -138,6 +138,7 @@ def train_command(
         refuse_given(context, why, "folder", "seeds", "executor")
     chosen = _seeds(seeds, seed, executor)
     _refuse_of_games(context, recipe)
+    _refuse_set_twice(context, assignments or [])
     given = {"total_steps": steps, "seed": seed, "device": device, "compiled": compiled}
     changed = {key: value for key, value in given.items() if value is not None}
     fields, dropped = _fields(recipe, game, variant, changed, assignments or [])
@@ -145,6 +146,31 @@ def train_command(
         _start(fields, recipe, folder, data, dropped, shown=list_fields)
     else:
         _start_seeds(fields, recipe, folder, data, dropped, chosen, executor)
+
+
+FIELDS = {
+    "steps": "total_steps",
+    "seed": "seed",
+    "seeds": "seed",
+    "device": "device",
+    "compiled": "compiled",
+    "game": "games",
+    "variant": "network.variant",
+}
+"""Parameters that set a field of the recipe, and which."""
+
+
+def _refuse_set_twice(context: typer.Context, assignments: list[str]) -> None:
+    """Refuse an option beside a --set of the same field, of which one would be ignored.
+
+    Raises:
+        BadRequestError: there is one.
+    """
+    for assignment in assignments:
+        path = assignment.partition("=")[0].strip()
+        options = [name for name, field in FIELDS.items() if field == path]
+        if options:
+            refuse_given(context, f"--set {assignment} sets {path}, too", *options)
 
 
 def _refuse_of_games(context: typer.Context, recipe: str) -> None:

@@ -205,6 +205,25 @@ def test_the_table_of_effects_says_what_agrees(capsys: pytest.CaptureFixture[str
 
 
 @pytest.mark.parametrize(
+    ("option", "value", "assignment"),
+    [
+        ("--seed", 5, "seed=3"),
+        ("--seeds", "1,2", "seed=3"),
+        ("--steps", 1000, "total_steps = 2000"),
+        ("--game", "CartPole-v1", "games=Acrobot-v1"),
+        ("--variant", "dqn", "network.variant=dsqn"),
+        ("--device", "cpu", "device=cuda"),
+    ],
+)
+def test_a_field_is_set_once(
+    call: Call, capsys: pytest.CaptureFixture[str], option: str, value: Any, assignment: str
+) -> None:
+    line = refusal(capsys, call, "train", "cartpole", option, value, "--set", assignment)
+    field = assignment.partition("=")[0].strip()
+    assert line == f"error: {option}: --set {assignment} sets {field}, too; leave it out"
+
+
+@pytest.mark.parametrize(
     ("recipe", "option", "value"),
     [
         ("cartpole", "--seeds", "1,2"),
