@@ -195,6 +195,8 @@ def test_the_module_keeps_its_mode() -> None:
 
 STEP = nn.Sequential(nn.Linear(2, 2), snn.Leaky(beta=0.5, init_hidden=True))
 FRAMES: dict[str, Any] = {"sample": np.eye(2), "time_steps": 4}
+CHANGING = np.repeat(np.eye(2)[[0, 1, 0, 1]][:, None], 3, axis=1)
+"""(4 steps, 3 samples, 2)."""
 
 
 @pytest.mark.parametrize(
@@ -236,6 +238,18 @@ FRAMES: dict[str, Any] = {"sample": np.eye(2), "time_steps": 4}
         (lambda: mtspark.export(STEP, name="a\nb"), ValueError, "cannot be printed"),
         (lambda: mtspark.export(STEP, name=3), TypeError, "name: 3 is int; give a str"),
         (lambda: mtspark.export(STEP, sample=np.zeros((0, 2))), ValueError, "at least one input"),
+        (
+            lambda: mtspark.export(STEP, sample=CHANGING, time_steps=4, one_frame=True),
+            ValueError,
+            "^sample: changes from step to step, but this network holds one frame",
+        ),
+        (
+            lambda: mtspark.export(
+                STEP, sample=CHANGING.swapaxes(0, 1), one_frame=True, time_steps=4
+            ),
+            ValueError,
+            "^sample: changes from step to step, but this network holds one frame",
+        ),
         (lambda: mtspark.load_bundle("nothing"), mtspark.BadFileError, "no such file"),
     ],
 )

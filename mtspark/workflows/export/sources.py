@@ -322,8 +322,9 @@ def _with_sample(export: Export, layout: Layout | None) -> Export:
     one_frame = export.one_frame and not network.stateful
     if not layout.series and "one_frame" not in request.given:
         one_frame = True
-    if one_frame and layout.time_axis == 1:
-        check_one_frame(request.sample, layout.shape, request.sample_name)
+    if one_frame and layout.series:
+        by_sample = request.sample if layout.time_axis else request.sample.swapaxes(0, 1)
+        check_one_frame(by_sample, layout.shape, request.sample_name)
     few = _few(network, steps)
     rows = (slice(None), slice(few)) if layout.time_axis == 0 else (slice(few),)
     series = layout.series_of(request.sample[rows], network.input.shape, steps)
