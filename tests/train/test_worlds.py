@@ -10,6 +10,7 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
+from gymnasium import spaces
 
 import mtspark
 from mtspark.core.environments import NOOP, Environment, World, side_by_side, world_task
@@ -21,7 +22,7 @@ from mtspark.train.config.games import ReplayConfig
 from mtspark.train.networks import MTSparkNetwork, NetworkConfig
 from mtspark.train.rl.collect import Games, Step, TaskGames
 from mtspark.train.rl.run import make_trainer
-from tests.support.worlds import cartpole, register_door
+from tests.support.worlds import cartpole, register, register_door
 
 SMALL = {"games_per_task": 4, "rollout_steps": 8, "minibatches": 2, "total_steps": 64}
 
@@ -101,6 +102,13 @@ def test_rewards_are_clipped_to_their_range_where_they_are_learned() -> None:
     none = np.zeros(4, dtype=bool)
     step = Step(np.array([1.0, -3.0, 0.1, 0.0]), none, none, ~none)
     assert games.learned_rewards((0,), (step,)).tolist() == pytest.approx([0.5, -1.0, 0.2, 0.0])
+
+
+def test_statistics_that_no_file_could_hold_are_refused() -> None:
+    register("Far-v0", spaces.Box(-1e20, 1e20, (2,), np.float64))
+    with pytest.raises(BadRequestError, match=r"Far-v0: shows numbers .* at most 1e\+18 can be"):
+        TaskGames(world_task(Environment("Far-v0")), config().training_protocol, 3, 1, seed=4)
+    gymnasium.registry.pop("Far-v0")
 
 
 def test_statistics_change_between_updates_only_and_are_those_of_all_that_was_seen() -> None:

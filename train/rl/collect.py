@@ -21,6 +21,7 @@ from torch import Tensor
 from mtspark.core.arrays import AnyArray, Booleans, Floats, Integers, Singles
 from mtspark.core.environments import (
     EMULATOR_ACTIONS,
+    LARGEST_NUMBER,
     NOOP,
     Environment,
     GameProtocol,
@@ -34,6 +35,7 @@ from mtspark.core.environments import (
     resting_actions,
     successes_of,
 )
+from mtspark.core.errors import BadRequestError
 from mtspark.train.config import TrainConfig
 
 RETURN_WINDOW = 30
@@ -186,7 +188,18 @@ class TaskGames:
         return statistics
 
     def _take(self, statistics: RunningStatistics) -> None:
+        """Send what is seen relative to these statistics.
+
+        Raises:
+            BadRequestError: no file could hold them.
+        """
         assert self.task.environment is not None
+        largest = max(map(abs, (*statistics.mean, *statistics.deviation)))
+        if not largest <= LARGEST_NUMBER:
+            raise BadRequestError(
+                f"{self.task.game}: shows numbers of a mean or deviation of {largest:.3g}; at most "
+                f"{LARGEST_NUMBER:g} can be kept; rescale them in the environment"
+            )
         seen = self.task.environment.found
         seen = seen.with_statistics(statistics.mean, statistics.deviation)
         environment = replace(self.task.environment, observation=seen)

@@ -19,6 +19,7 @@ from mtspark.core.environments.environment import (
     LARGEST_NUMBER,
     MOST_ACTIONS,
     MOST_VALUES,
+    SPREAD,
     ActionBox,
     Environment,
     Observation,
@@ -93,6 +94,33 @@ def seen_parts(space: Space[Any], environment: Environment) -> tuple[SeenPart, .
             limit += "; name fewer of its entries in `entries`"
         raise _refused(environment.id, "observation", space, limit)
     return tuple(parts)
+
+
+def check_widths(space: Space[Any], environment: Environment) -> None:
+    """Refuse numbers whose bounds are so near that they would always count as constant.
+
+    Args:
+        space: its observation space.
+        environment: see :func:`seen_parts`.
+
+    Raises:
+        BadRequestError: there are some.
+    """
+    for seen in seen_parts(space, environment):
+        if seen.part.kind != "box":
+            continue
+        inner: Any = space
+        for key in seen.path:
+            inner = inner[key]
+        width = np.asarray(inner.high, np.float64) - np.asarray(inner.low, np.float64)
+        narrow = width[(width > 0) & (width < 2 * SPREAD)]
+        if narrow.size:
+            limit = (
+                f"numbers between bounds that are {narrow.min():g} apart count as constant (below "
+                f"a deviation of {SPREAD:g}); rescale them, a Box by the wrapper RescaleObservation"
+            )
+            entry = _entry(seen.part.name, inner)
+            raise _refused(environment.id, "observation", space, entry + limit)
 
 
 def observation_of(space: Space[Any], environment: Environment) -> Observation:

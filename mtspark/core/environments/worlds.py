@@ -28,7 +28,12 @@ from mtspark.core.environments.environment import (
 )
 from mtspark.core.environments.messages import as_messages
 from mtspark.core.environments.protocol import Task
-from mtspark.core.environments.spaces import MINIGRID_SYMBOLS, actions_of, observation_of
+from mtspark.core.environments.spaces import (
+    MINIGRID_SYMBOLS,
+    actions_of,
+    check_widths,
+    observation_of,
+)
 from mtspark.core.errors import BackendFailedError, BackendMissingError, BadRequestError, one_line
 
 if TYPE_CHECKING:
@@ -62,6 +67,7 @@ def world_task(environment: Environment) -> Task:
         if _is_minigrid(made) and not environment.symbols:
             environment = replace(environment, symbols=MINIGRID_SYMBOLS)
         seen = observation_of(made.observation_space, environment)
+        check_widths(made.observation_space, environment)
         actions, choices, box = actions_of(made.action_space, environment.id)
         masked = _gives_masks(environment, made) and box is None
         rate = environment.decisions_per_s or _picture_rate(made)

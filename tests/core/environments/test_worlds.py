@@ -464,6 +464,17 @@ def test_an_environment_that_cannot_be_closed_is_one_line(
         world_task(Environment("Odd-v0"))
 
 
+def test_numbers_that_would_count_as_constant_are_refused(named: Any) -> None:
+    name = named("Narrow-v0", spaces.Dict({"a": box(-1, 1, 2), "b": box(0, 1e-7, 3)}))
+    with pytest.raises(BadRequestError, match=r"entry b is .* 1e-07 apart count as constant"):
+        world_task(Environment(name))
+    task = world_task(Environment(name, entries=("a",)))
+    assert task.environment is not None
+    assert task.environment.found.size == 2
+    named("Fixed-v0", box(3, 3, 2))
+    world_task(Environment("Fixed-v0"))
+
+
 def test_symbols_of_no_array_are_refused() -> None:
     with pytest.raises(BadRequestError, match=r"symbols: \[3\]; it shows no array of integers"):
         world_task(Environment("CartPole-v1", symbols=(3,)))
