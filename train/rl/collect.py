@@ -194,10 +194,12 @@ class TaskGames:
             BadRequestError: no file could hold them.
         """
         assert self.task.environment is not None
-        largest = max(map(abs, (*statistics.mean, *statistics.deviation)))
-        if not largest <= LARGEST_NUMBER:
+        numbers = (*statistics.mean, *statistics.deviation)
+        # A comparison with what is no number is false.
+        far = [one for one in numbers if not abs(one) <= LARGEST_NUMBER]
+        if far:
             raise BadRequestError(
-                f"{self.task.game}: shows numbers of a mean or deviation of {largest:.3g}; at most "
+                f"{self.task.game}: shows numbers of a mean or deviation of {far[0]:.3g}; at most "
                 f"{LARGEST_NUMBER:g} can be kept; rescale them in the environment"
             )
         seen = self.task.environment.found
