@@ -279,7 +279,8 @@ class Comparison:
         self._values[0] += one.size
         self._values[1] += int((one != other).sum())
         if box is None:
-            self.add_actions(*(greedy_actions(values, legal, masks) for values in (one, other)))
+            chosen = greedy_actions(one, legal, masks)
+            self.add_actions(chosen, greedy_actions(other, legal, masks))
         else:
             self.add_actions(boxed_actions(one, box), boxed_actions(other, box), box)
 
