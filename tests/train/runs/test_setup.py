@@ -61,10 +61,8 @@ def test_a_run_that_was_finished_before_says_so(
     ]
 
 
-def test_the_recipe_can_be_shown(
-    tmp_path: Path, trained: list[Any], capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert call(tmp_path, "--show", "--set", "discount=0.5") == 0
+def test_the_recipe_can_be_shown(trained: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(None, "--show", "--set", "discount=0.5") == 0
     shown = json.loads(capsys.readouterr().out)
     assert (shown["games"], shown["discount"], shown["network"]["hidden"]) == (["pong"], 0.5, 256)
     assert not trained
