@@ -7,12 +7,13 @@ from typing import Annotated
 
 import typer
 
-from mtspark.cli._console import MOST_RECORDED, one_thread_each
+from mtspark.cli._console import MOST_RECORDED, one_thread_each, refuse_given
 from mtspark.core.files import check_target, write_json
 from mtspark.sim.energy import DEFAULT_CARD
 
 
 def diff_command(
+    context: typer.Context,
     first: Annotated[
         Path,
         typer.Argument(
@@ -65,6 +66,8 @@ def diff_command(
         result = diff(
             first, against, task, decisions=decisions, seed=seed, card=card, progress=progress
         )
+    if not result.costs:
+        refuse_given(context, "prices a network of a chip, and neither side is one", "card")
     print_diff_verdict(result, details=details)
     if details:
         print_diff(result)

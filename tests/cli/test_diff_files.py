@@ -86,6 +86,15 @@ def test_floats_against_integers_end_with_zero(diff: Any, played: Path, checkpoi
     assert set(found["by_layer"]) == {"conv1", "conv2", "hidden"}
 
 
+def test_a_card_prices_integers_alone(
+    call: Call, played: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("diff", checkpoint, "--card", "loihi2_pilotnet", "--decisions", 1, "--against")
+    assert call(*words, played / "graph.pong.nir") == 2
+    assert "--card: prices a network of a chip, and neither side is one" in capsys.readouterr().err
+    assert call(*words, played) == 0
+
+
 def test_another_task_is_compared_by_name(diff: Any, played: Path) -> None:
     code, found = diff(played, "--against", "onnx", "--task", "breakout")
     assert code == 0
