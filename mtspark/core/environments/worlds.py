@@ -8,6 +8,8 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -62,8 +64,8 @@ def world_task(environment: Environment) -> Task:
         BackendMissingError: a package that it needs is missing.
     """
     check_environment(environment, environment.id)
-    made, wanted = make_environment(environment), environment.symbols
-    try:
+    wanted = environment.symbols
+    with _opened(environment) as made:
         if _is_minigrid(made) and not environment.symbols:
             environment = replace(environment, symbols=MINIGRID_SYMBOLS)
         seen = observation_of(made.observation_space, environment)
@@ -71,8 +73,6 @@ def world_task(environment: Environment) -> Task:
         actions, choices, box = actions_of(made.action_space, environment.id)
         masked = _gives_masks(environment, made) and box is None
         rate = environment.decisions_per_s or _picture_rate(made)
-    finally:
-        _close(environment, made)
     if wanted and all(part.choices != wanted for part in seen.parts):
         raise BadRequestError(
             f"{environment.id}.symbols: {list(wanted)}; it shows no array of integers with three "
@@ -136,6 +136,24 @@ def _picture_rate(made: gymnasium.Env[Any, Any]) -> float:
     stated = (made.metadata or {}).get("render_fps")
     rate = stated if isinstance(stated, (int, float, np.number)) else USUAL_RATE
     return float(rate) if 0 < rate <= FASTEST_RATE else USUAL_RATE
+
+
+@contextmanager
+def _opened(environment: Environment) -> Iterator[gymnasium.Env[Any, Any]]:
+    """Make an environment and release it.
+
+    Raises:
+        BadRequestError: it cannot be made or released; or what was raised inside, which a failing
+            release does not hide.
+    """
+    made = make_environment(environment)
+    try:
+        yield made
+    except BaseException:
+        with suppress(BadRequestError):
+            _close(environment, made)
+        raise
+    _close(environment, made)
 
 
 def _close(environment: Environment, made: gymnasium.Env[Any, Any]) -> None:

@@ -387,7 +387,7 @@ ARRAYS = tuple(np.array(part, np.int8) for part in PAIR)
         ([2, 3], (1, 0, 0, 1, 1), "", [0, 1, 1, 0, 0, 0]),
         (
             [2, 3],
-            tuple(np.array(part, np.int8) for part in PAIR),
+            ARRAYS,
             "action_mask",
             [0, 0, 0, 1, 0, 1],
         ),
@@ -425,8 +425,11 @@ def test_a_method_that_gives_masks_may_fail(named: Any) -> None:
 class Odd(Shows):
     """Tells other things in each copy, states its rate in words, and cannot be closed."""
 
-    metadata = {"render_fps": "fast"}  # noqa: RUF012 (gymnasium's own form)
     closes = True
+
+    def __init__(self, shown: spaces.Space[Any]) -> None:
+        super().__init__(shown)
+        self.metadata = {"render_fps": "fast"}
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         seen, reward, over, cut, _ = super().step(action)
@@ -461,6 +464,11 @@ def test_an_environment_that_cannot_be_closed_is_one_line(
     with pytest.raises(BackendFailedError, match="its close failed: RuntimeError: a motor"):
         world.close()
     with pytest.raises(BadRequestError, match="cannot be closed: a motor still runs"):
+        world_task(Environment("Odd-v0"))
+    # What was refused before is told.
+    gymnasium.registry.pop("Odd-v0")
+    gymnasium.register("Odd-v0", lambda: Odd(box(0, 1e-7, 3)), disable_env_checker=True)
+    with pytest.raises(BadRequestError, match="count as constant"):
         world_task(Environment("Odd-v0"))
 
 
