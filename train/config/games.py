@@ -175,7 +175,8 @@ class TrainConfig:
         device: cpu or cuda.
         seed: of weights, games and exploration.
         threads: CPU threads of PyTorch.
-        bfloat16: products in bfloat16; membranes stay float32.
+        bfloat16: products in bfloat16; membranes stay float32. With `quantisation_aware`, those of
+            gradients alone: what acts stays the chip's integers.
         compiled: fuse the neurons' steps with torch.compile.
         checkpoint_every_steps: decisions between two checkpoints, fewer at the start of a run.
             Checkpoints do not change what is learned.

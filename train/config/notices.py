@@ -28,8 +28,6 @@ def notes(config: TrainConfig | ImageConfig) -> list[str]:
         lines.append("compiled has no effect: only the steps of spiking neurons are compiled")
     if isinstance(config, ImageConfig):
         return lines
-    if config.compiled and config.quantisation_aware:
-        lines.append("compiled has no effect: quantisation_aware runs on integers, step by step")
     lines += [
         f"{', '.join(names)}: no effect, {reason}" for names, reason in _without_effect(config)
     ]

@@ -8,6 +8,7 @@ network that is deployed: train :class:`Twin`, export its ``network``.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +16,13 @@ from torch.nn import functional
 
 from mtspark.core.arithmetic import DECAY_ONE, STATE_SHIFT, THRESHOLD_LIMIT
 from mtspark.core.errors import BadNetworkError
-from mtspark.train.networks import HIDDEN, MTSparkNetwork, spike_with_surrogate, why_not_deployable
+from mtspark.train.networks import (
+    HIDDEN,
+    MTSparkNetwork,
+    NeuronConstants,
+    spike_with_surrogate,
+    why_not_deployable,
+)
 from mtspark.train.quantised.integers import (
     EXACT_FLOAT32,
     LARGEST,
@@ -45,23 +52,33 @@ class Twin(nn.Module):
     """A network that acts on the chip's integers and learns as floats.
 
     Its parameters are those of `network`, which can be exported at any time, with the same
-    options, to exactly the integers that acted here.
+    options, to exactly the integers that acted here. Where ``network.compiled`` is set, the steps
+    of a layer are fused; spikes and membranes stay the same.
 
     Args:
         network: the float network; it is shared, not copied.
         options: the weight grid, as for the export.
+        bfloat16_gradients: gradients of products are products in bfloat16, whose sums are exact no
+            more; what the twin computes forward stays the chip's.
 
     Raises:
         BadNetworkError: a network that no chip can run.
     """
 
-    def __init__(self, network: MTSparkNetwork, options: TwinOptions | None = None) -> None:
+    def __init__(
+        self,
+        network: MTSparkNetwork,
+        options: TwinOptions | None = None,
+        *,
+        bfloat16_gradients: bool = False,
+    ) -> None:
         super().__init__()
         reason = why_not_deployable(network.config)
         if reason is not None:
             raise BadNetworkError(f"this network has no integer twin: {reason}")
         self.network = network
         self.options = options or TwinOptions()
+        self.bfloat16_gradients = bfloat16_gradients
         self._kept: tuple[Tensor, dict[str, LayerIntegers]] | None = None
         if not 2 <= self.options.weight_bits <= 8:
             raise BadNetworkError(f"{self.options.weight_bits} weight bits: 2 to 8 exist")
@@ -161,15 +178,21 @@ class Twin(nn.Module):
                 messages = messages.flatten(1)
             synapses = layer.synapses
             stride = int(synapses.stride[0]) if isinstance(synapses, nn.Conv2d) else None
-            currents = arriving(messages, whole, stride).unflatten(0, (-1, len(frames)))
+            sums = _sums(messages, whole, stride, self.bfloat16_gradients)
+            sums = sums.unflatten(0, (-1, len(frames)))
             thresholds, scale = self._thresholds(name, whole, task)
-            sent, membranes = self._run(currents, whole, thresholds, scale, steps)
+            run = _all_steps_compiled if network.compiled else _all_steps
+            constants, decay = network.config.neuron_constants(HIDDEN), whole.membrane_decay
+            sent, membranes = run(
+                sums, _step(whole), whole.bias, decay, thresholds, scale, constants, steps
+            )
             if trace is not None:
                 trace.spikes[name], trace.membranes[name] = sent, membranes
         assert sent is not None
         head = integers[HEAD]
         # Sums over steps are exact below 2^53, so their order does not matter.
-        added = arriving(sent.flatten(0, 1), head, None).unflatten(0, (steps, -1)).double()
+        sums = _sums(sent.flatten(0, 1), head, None, self.bfloat16_gradients)
+        added = arriving(sums, _step(head)).unflatten(0, (steps, -1)).double()
         membrane = added.sum(0) + steps * head.bias
         if trace is not None:
             trace.membranes[HEAD] = (added + head.bias).cumsum(0)
@@ -185,51 +208,131 @@ class Twin(nn.Module):
             return (whole.thresholds[:1] * STATE_ONE).float(), gated[:1].float()
         return (whole.thresholds * STATE_ONE).float()[task], gated.float()[task]
 
-    def _run(
-        self, currents: Tensor, whole: LayerIntegers, thresholds: Tensor, scale: Tensor, steps: int
-    ) -> tuple[Tensor, Tensor]:
-        """All steps of one layer from rest: spikes and membranes after reset, (T, batch, ...)."""
-        constants = self.network.config.neuron_constants(HIDDEN)
-        per_neuron = (-1,) + (1,) * (currents.dim() - 3)
-        added = currents + whole.bias.float().view(per_neuron)
-        membrane = torch.zeros_like(added[0])
-        spikes, membranes = [], []
-        for step in range(steps):
-            now = added[step if len(added) > 1 else 0]
-            membrane = now if step == 0 else decayed(membrane, whole.membrane_decay) + now
-            # Integers below 2^24: the difference is exact, and a positive scale keeps its sign.
-            overshoot = (membrane - thresholds) * scale
-            spike = spike_with_surrogate(overshoot, constants.surrogate, constants.slope)
-            fired = spike.detach() if constants.detach_reset else spike
-            membrane = membrane * (1.0 - fired)
-            spikes.append(spike)
-            membranes.append(membrane)
-        return torch.stack(spikes), torch.stack(membranes)
+
+def _step(whole: LayerIntegers) -> Tensor:
+    """Chip units of one step of the weight grid, shifted: a whole power of two."""
+    return torch.tensor(whole.step * 2.0**whole.exponent, device=whole.weight.device)
 
 
-def arriving(messages: Tensor, whole: LayerIntegers, stride: int | None) -> Tensor:
-    """What a layer's synapses add to its currents, in membrane units: float32 integers.
+def _all_steps(
+    sums: Tensor,
+    step_units: Tensor,
+    bias: Tensor,
+    membrane_decay: int,
+    thresholds: Tensor,
+    scale: Tensor,
+    constants: NeuronConstants,
+    steps: int,
+) -> tuple[Tensor, Tensor]:
+    """All steps of one layer from rest: spikes and membranes after reset, (T, batch, ...).
 
-    The sum over inputs is shifted by the exponent, rounding down, and 6 bits to the left.
+    Args:
+        sums: of weights times messages, (T, batch, channels, ...), or (1, ...) where it is held.
+        step_units: as of :func:`arriving`.
+        bias: of each channel.
+        membrane_decay: dv of 4096.
+        thresholds, scale: of each sample's neurons, in membrane units, and the float value of one.
+        constants: surrogate and reset.
+        steps: T.
+    """
+    added = arriving(sums, step_units) + bias.float().view((-1,) + (1,) * (sums.dim() - 3))
+    membrane = torch.zeros_like(added[0])
+    spikes, membranes = [], []
+    for step in range(steps):
+        now = added[step if len(added) > 1 else 0]
+        membrane = now if step == 0 else decayed(membrane, membrane_decay) + now
+        # Integers below 2^24: the difference is exact, and a positive scale keeps its sign.
+        overshoot = (membrane - thresholds) * scale
+        spike = spike_with_surrogate(overshoot, constants.surrogate, constants.slope)
+        fired = spike.detach() if constants.detach_reset else spike
+        membrane = membrane * (1.0 - fired)
+        spikes.append(spike)
+        membranes.append(membrane)
+    return torch.stack(spikes), torch.stack(membranes)
+
+
+_all_steps_compiled = torch.compile(_all_steps, dynamic=False)
+
+
+class _ProductsWithRoughGradients(torch.autograd.Function):
+    """The exact products of :func:`_sums`; their gradients are products in bfloat16."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, weight: Tensor, stride: int | None) -> Tensor:
+        # Messages and weights are integers of at most 8 bits and a sign: bfloat16 holds them.
+        ctx.save_for_backward(values.bfloat16(), weight.bfloat16())
+        ctx.stride = stride
+        return _products(values, weight, stride)
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        values, weight = ctx.saved_tensors
+        kind, grad = grad_outputs[0].dtype, grad_outputs[0].bfloat16()
+        of_values = of_weight = None
+        if ctx.stride is None:
+            if ctx.needs_input_grad[0]:
+                of_values = grad @ weight
+            if ctx.needs_input_grad[1]:
+                of_weight = grad.T @ values
+        else:
+            wanted = [ctx.needs_input_grad[0], ctx.needs_input_grad[1], False]
+            of_values, of_weight, _ = torch.ops.aten.convolution_backward(
+                grad,
+                values,
+                weight,
+                None,
+                [ctx.stride] * 2,
+                [0, 0],
+                [1, 1],
+                False,
+                [0, 0],
+                1,
+                wanted,
+            )
+        return (
+            None if of_values is None else of_values.to(kind),
+            None if of_weight is None else of_weight.to(kind),
+            None,
+        )
+
+
+def _products(values: Tensor, weight: Tensor, stride: int | None) -> Tensor:
+    if stride is None:
+        return functional.linear(values, weight)
+    return functional.conv2d(values, weight, stride=stride)
+
+
+def _sums(
+    messages: Tensor, whole: LayerIntegers, stride: int | None, bfloat16_gradients: bool
+) -> Tensor:
+    """Weights, in steps of their grid, times messages: exact integers in float32 or float64.
 
     Args:
         messages: (batch, ...) pixels 0..255, values -128..127 or spikes.
         whole: the layer's integers.
         stride: of a convolution; None for a dense layer.
+        bfloat16_gradients: as of :class:`Twin`.
     """
     # Convolutions of a GPU may use Winograd's fractions in float32, never in float64.
     exact = whole.largest_sum <= EXACT_FLOAT32 and (stride is None or messages.is_cpu)
     kind = torch.float32 if exact else torch.float64
     weight, values = whole.weight.to(kind), messages.to(kind)
-    if stride is None:
-        total = functional.linear(values, weight)
-    else:
-        total = functional.conv2d(values, weight, stride=stride)
-    # Two to a whole power: exact.
-    shifted = total * (whole.step * 2.0**whole.exponent)
-    if whole.step * 2.0**whole.exponent < 1:
-        shifted = straight(shifted.floor(), shifted)
-    return (shifted * STATE_ONE).float()
+    if bfloat16_gradients and torch.is_grad_enabled():
+        return _ProductsWithRoughGradients.apply(values, weight, stride)  # type: ignore[no-untyped-call]
+    return _products(values, weight, stride)
+
+
+def arriving(sums: Tensor, step_units: Tensor) -> Tensor:
+    """What a layer's synapses add to its currents, in membrane units: float32 integers.
+
+    The sum over inputs is shifted by the exponent, rounding down, and 6 bits to the left.
+
+    Args:
+        sums: of weights, in steps of their grid, times messages.
+        step_units: chip units of a step times two to the exponent, a whole power of two: () tensor.
+    """
+    shifted = sums * step_units.to(sums.dtype)
+    return (straight(shifted.floor(), shifted) * STATE_ONE).float()
 
 
 def decayed(membrane: Tensor, decay: int) -> Tensor:

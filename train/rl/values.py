@@ -45,7 +45,10 @@ class ActionValues:
         self._device, self._bfloat16 = device, config.bfloat16
         options = TwinOptions(weight_bits=config.weight_bits)
         self._twins = (
-            {network: Twin(network, options) for network in networks}
+            {
+                network: Twin(network, options, bfloat16_gradients=config.bfloat16)
+                for network in networks
+            }
             if config.quantisation_aware
             else {}
         )

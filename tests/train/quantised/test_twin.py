@@ -211,3 +211,52 @@ def test_what_no_chip_runs_has_no_twin(make_agent: MakeAgent) -> None:
         Twin(make_agent(k_winners=0.3).network)
     with pytest.raises(BadNetworkError, match="9 weight bits"):
         Twin(make_agent().network, TwinOptions(weight_bits=9))
+
+
+@pytest.mark.slow
+def test_fused_steps_are_the_chips_and_have_the_same_gradients(make_agent: MakeAgent) -> None:
+    agent = make_agent(dendrite_layers=("conv1", "hidden"), time_steps=3)
+    network, chip = agent.network, exported(agent, TwinOptions())
+    frames = random_frames(network.config.observation_shape)
+    gradients = []
+    for network.compiled in (False, True):
+        twin = Twin(network)
+        assert check_decisions(twin, chip, frames, 1) > 0
+        network.zero_grad()
+        tasks = torch.tensor([0, 1, 1])
+        functional.mse_loss(twin(torch.from_numpy(frames), tasks), torch.ones(3, 18)).backward()
+        gradients.append(network.hidden.synapses.weight.grad)
+    plain, fused = gradients
+    assert plain is not None
+    assert fused is not None
+    assert plain.norm() > 0
+    torch.testing.assert_close(fused, plain, rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("changes", [{}, {"time_steps": 3, "dendrite_layers": ("conv1",)}])
+def test_rough_gradients_change_nothing_that_acts(make_agent: MakeAgent, changes: Any) -> None:
+    agent = make_agent(**changes)
+    network, chip = agent.network, exported(agent, TwinOptions())
+    frames = random_frames(network.config.observation_shape, 16)
+    gradients = []
+    for rough in (False, True):
+        twin = Twin(network, bfloat16_gradients=rough)
+        assert check_decisions(twin, chip, frames, 1) > 0
+        network.zero_grad()
+        values = twin(torch.from_numpy(frames), torch.arange(16) % 2)
+        # With gradients, too, forward is exact.
+        assert torch.equal(
+            values[1::2], twin(torch.from_numpy(frames), torch.ones(16).long())[1::2]
+        )
+        functional.mse_loss(
+            values, torch.linspace(-1, 1, 16)[:, None].expand(-1, 18).double()
+        ).backward()
+        gradients.append(
+            {n: p.grad.clone() for n, p in network.named_parameters() if p.grad is not None}
+        )
+    exact, rough_ones = gradients
+    assert exact.keys() == rough_ones.keys()
+    for name, gradient in exact.items():
+        off = (rough_ones[name] - gradient).norm() / gradient.norm()
+        assert off < 0.05, name
+    assert any(not torch.equal(rough_ones[name], gradient) for name, gradient in exact.items())
