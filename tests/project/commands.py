@@ -29,7 +29,8 @@ ENVIRONMENT = {
 """Of every command whose numbers are compared."""
 
 LIBRARIES = (
-    *("torch", "torch._dynamo.aot_compile", "torch._inductor.compile_fx", "snntorch"),
+    # Optimisers bring _dynamo.
+    *("torch", "torch._dynamo", "snntorch"),
     *("numba", "nir", "h5py", "onnx", "onnx.helper", "onnxruntime", "safetensors.numpy"),
     *("gymnasium", "ale_py", "ale_py.vector_env", "sklearn.cluster", "pydantic", "tensorboardX"),
     *("matplotlib.figure", "jinja2", "PIL.Image", "rich.progress", "typer", "msgpack"),

@@ -7,6 +7,8 @@ which networks can be deployed.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import snntorch as snn
@@ -113,9 +115,12 @@ def _all_steps(currents: Tensor, constants: NeuronConstants, time_steps: int) ->
     return torch.stack(spikes)
 
 
-# One compilation for each layer shape, batch size and gradient mode.
-torch._dynamo.config.recompile_limit = 64
-_all_steps_compiled = torch.compile(_all_steps, dynamic=False)
+@cache
+def _all_steps_compiled() -> Callable[[Tensor, NeuronConstants, int], Tensor]:
+    """Made when it is asked for: torch's compiler takes longer to import than torch."""
+    # One compilation for each layer shape, batch size and gradient mode.
+    torch._dynamo.config.recompile_limit = 64
+    return torch.compile(_all_steps, dynamic=False)
 
 
 def run_layer(
@@ -132,7 +137,7 @@ def run_layer(
     Returns:
         Spikes (T, batch, ...).
     """
-    run = _all_steps_compiled if compiled else _all_steps
+    run = _all_steps_compiled() if compiled else _all_steps
     with torch.autocast(currents.device.type, enabled=False):
         return run(currents, neuron.constants, time_steps)
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import math
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import snntorch as snn
@@ -18,6 +21,8 @@ from mtspark.train.networks.neurons import (
     run_layer,
     spike_with_surrogate,
 )
+
+ROOT = Path(__file__).parents[3]
 
 
 def stock(beta: float, threshold: float) -> snn.Leaky:
@@ -74,6 +79,19 @@ def test_compiled_steps_fire_the_same_spikes() -> None:
     neuron = DeployableLeaky(NeuronConstants())
     fused = run_layer(neuron, currents, 6, compiled=True)
     assert torch.equal(fused, run_layer(neuron, currents, 6, compiled=False))
+
+
+@pytest.mark.slow
+def test_the_compiler_is_imported_by_those_who_compile_alone() -> None:
+    """It takes longer to import than torch, and every command would."""
+    code = (
+        "import sys, mtspark.train.rl.run, mtspark.workflows.export.pipeline\n"
+        "print('torch' in sys.modules, 'torch._dynamo' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    assert done.stdout.split() == ["True", "False"]
 
 
 def test_one_neuron_by_hand() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from typing import Any
 
@@ -127,6 +128,22 @@ def test_pqn_learns_to_catch(catch: None) -> None:
 @pytest.mark.slow
 def test_without_learning_it_does_not_catch(catch: None) -> None:
     assert mean_return_after(PqnTrainer(replace(CATCH, learning_rate=1e-12))) < 0
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+@pytest.mark.skipif(
+    " " in torch.__file__, reason="torch.compile fails under a path with a space (torch 2.13)"
+)
+def test_compiled_steps_teach_the_same(catch: None) -> None:
+    weights = []
+    for compiled in (False, True):
+        trainer = PqnTrainer(replace(CATCH, total_steps=512, minibatches=1, compiled=compiled))
+        while not trainer.finished:
+            trainer.update()
+        assert trainer.network.compiled == compiled
+        weights.append(trainer.network.hidden.synapses.weight.detach())
+    assert torch.allclose(*weights, atol=1e-5)
 
 
 @pytest.mark.slow
