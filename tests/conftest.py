@@ -37,6 +37,24 @@ settings.register_profile("ci", settings.get_profile("local"), derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "local")
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Let the workers of pytest-xdist begin with what takes longest."""
+    if hasattr(config, "workerinput"):
+        from tests.support.costs import longest_first
+
+        items[:] = longest_first(items)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Hand on files, and long tests alone, where files are asked for."""
+    if config.getvalue("dist") != "loadfile":
+        return None
+    from tests.support.costs import LongestFirst
+
+    return LongestFirst(config, log)
+
+
 @pytest.fixture
 def read_here() -> Iterator[None]:
     """Read files in this process: a process for each of hundreds of files takes long."""
