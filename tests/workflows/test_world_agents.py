@@ -13,13 +13,14 @@ import mtspark
 from mtspark.core.chip_network import ChipNetwork, Encoder
 from mtspark.core.errors import BadNetworkError, BadRequestError
 from mtspark.deploy.lava import check_fits_lava, installed_lava
-from mtspark.sim.backends import LavaBackend, ReferenceChip
+from mtspark.sim.backends import ReferenceChip
 from mtspark.sim.engine import EngineChip
 from mtspark.sim.play import play
 from mtspark.train.checkpoint import load_agent
 from mtspark.train.config import TrainConfig, config_of
 from mtspark.workflows.export import ExportRequest, Source, run_steps
 from mtspark.workflows.export.pipeline import STEPS
+from tests.support.lava_checks import assert_lava_equals_engine
 
 AGENTS = Path(__file__).parents[2] / "examples" / "agents"
 # Agent and recipe, task, package, mean return of 30 episodes on the chip that is promised.
@@ -151,16 +152,4 @@ def test_lava_equals_the_engine_on_every_spike_and_membrane(
         options = {"episodes": 1, "seed": 5, "max_decisions": 6}
         play(EngineChip(network), network, task, **options, observe=seen.append)
         frames = [moment.frames for moment in seen]
-    engine, fired = EngineChip(network), 0
-    engine.start(1)
-    with LavaBackend(network, stock=stock, trace=True) as chip:
-        for frame in frames:
-            wanted, found = (one.decide(frame, 0, trace=True) for one in (engine, chip))
-            assert np.array_equal(found.values, wanted.values)
-            assert wanted.trace is not None
-            assert found.trace is not None
-            for layer, membranes in wanted.trace.membranes.items():
-                assert np.array_equal(found.trace.membranes[layer], membranes)
-                assert np.array_equal(found.trace.spikes[layer], wanted.trace.spikes[layer])
-                fired += int(wanted.trace.spikes[layer].sum())
-    assert fired > 0
+    assert assert_lava_equals_engine(network, frames, 0, stock=stock) > 0

@@ -10,16 +10,18 @@ import pytest
 from gymnasium import spaces
 
 import mtspark
-from mtspark.core.chip_network import ChipNetwork
+from mtspark.core.chip_network import ChipNetwork, Encoder
 from mtspark.core.environments import Environment, Wrapper, tasks_from_json, tasks_to_json
 from mtspark.core.environments.worlds import make_environment, world_task
 from mtspark.core.environments.wrappers import TaskOneHot
 from mtspark.core.errors import BadRequestError
+from mtspark.deploy.lava import installed_lava
 from mtspark.sim.backends import ReferenceChip
 from mtspark.sim.engine import EngineChip
 from mtspark.sim.play import play
 from mtspark.train.config import TrainConfig, config_to_json, to_config
 from mtspark.train.rl.run import make_trainer, train
+from tests.support.lava_checks import assert_lava_equals_engine
 from tests.support.worlds import Shows
 
 FIELDS: dict[str, Any] = {
@@ -216,6 +218,29 @@ def test_games_of_ale_show_their_task_on_the_chip_as_on_the_reference(
         chip_of_python.start(2)
         values = chip_of_python.decide(blind, row).values
         assert not np.array_equal(values, seen[0].decision.values)
+
+
+@pytest.mark.slow
+@pytest.mark.third_party
+@pytest.mark.skipif(
+    installed_lava() is None, reason="lava-nc is missing: run `mtspark install-lava`"
+)
+@pytest.mark.parametrize("stock", [False, True])
+def test_games_of_ale_show_their_task_in_lava_as_in_the_engine(stock: bool, tmp_path: Path) -> None:
+    """Lava's own parts hear every step what ours hear as changes."""
+    train(config(**GAMES, total_steps=32), tmp_path / "run")
+    encoder = Encoder.EVERY_STEP if stock else Encoder.CHANGES
+    network = mtspark.export(tmp_path / "run" / "agent.pt", encoder=encoder.value).network
+    assert network.input.encoder is encoder
+    told = []
+    for row, task in enumerate(network.tasks):
+        seen: list[Any] = []
+        options: dict[str, Any] = {"episodes": 1, "seed": 3, "max_decisions": 3}
+        play(EngineChip(network), network, task.name, **options, observe=seen.append)
+        frames = [moment.frames for moment in seen]
+        assert assert_lava_equals_engine(network, frames, row, stock=stock) > 0
+        told.append(frames[0][:, :, -3:])
+    assert not np.array_equal(*told)
 
 
 @pytest.mark.slow
