@@ -343,7 +343,9 @@ def _play_group(
         if observe is not None:
             # A copy, as the frames are.
             last = (following if task.environment is None else shown_by(games))[running[leaving]]
-            outcome = Outcome(shown, ended[running], leaving, last)
+            final = masks_of(games)
+            last_masks = None if final is None else final[running[leaving]]
+            outcome = Outcome(shown, ended[running], leaving, last, last_masks)
             observe(Moment(frames, episode[running], chosen, rewards, decision, allowed, outcome))
         score[running] += rewards
         decisions[running] += 1

@@ -62,12 +62,15 @@ class Outcome:
         ended: (games,) whether they ended with it by their rules.
         over: (games,) whether they ended or were cut off with it.
         last: (games that are over, ...) what those show at their end.
+        last_masks: (games that are over, legal actions) what those would allow next, of which a
+            truncated one could go on; None where all.
     """
 
     shown: NDArray[Any]
     ended: NDArray[np.bool_]
     over: NDArray[np.bool_]
     last: NDArray[Any]
+    last_masks: NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True)

@@ -103,7 +103,11 @@ def test_numbers_and_their_clipping(tmp_path: Path) -> None:
 
 def test_masks_are_those_of_the_environment(tmp_path: Path) -> None:
     data = recorded(
-        agent_file(tmp_path, "Door-v0"), tmp_path / "d", episodes=4, exploring=Epsilon(0.5)
+        agent_file(tmp_path, "Door-v0"),
+        tmp_path / "d",
+        episodes=4,
+        max_decisions=5,
+        exploring=Epsilon(0.5),
     )
     made = gymnasium.make("Door-v0")
     door: Any = made.unwrapped
@@ -117,8 +121,10 @@ def test_masks_are_those_of_the_environment(tmp_path: Path) -> None:
             # One-hot, as a flag for each state.
             assert one.shown[step].tolist() == np.eye(4)[door.state].tolist()
             made.step(int(action))
-        # Nothing is chosen at the end.
-        assert one.masks[-1].all()
+        # A truncated episode is valued by what it could go on with; nothing is chosen at an end.
+        assert np.array_equal(one.masks[-1], door.mask != 0) != one.ended
+        assert one.masks[-1].all() == one.ended
+    assert len({one.ended for one in data.episodes}) == 2
     assert len({tuple(one.actions) for one in data.episodes}) > 1
 
 

@@ -86,7 +86,7 @@ class FlatWorld(gymnasium.Wrapper[Any, Any, Any, Any]):
         said = _said_success(info)
         if said is not None:
             self.success = bool(self.success) or said
-        return self._seen(shown, info, over=ended or cut), reward, ended, cut, {}
+        return self._seen(shown, info, ended=ended, cut=cut), reward, ended, cut, {}
 
     def close(self) -> None:
         """Release the environment.
@@ -108,7 +108,9 @@ class FlatWorld(gymnasium.Wrapper[Any, Any, Any, Any]):
         numbers = np.array(np.unravel_index(action, choices)).reshape(self._shape)
         return (numbers + self._first).astype(self.env.action_space.dtype)
 
-    def _seen(self, shown: Any, info: dict[str, Any], *, over: bool = False) -> Floats:
+    def _seen(
+        self, shown: Any, info: dict[str, Any], *, ended: bool = False, cut: bool = False
+    ) -> Floats:
         """The numbers of all parts, and the mask that came with them.
 
         Raises:
@@ -122,9 +124,11 @@ class FlatWorld(gymnasium.Wrapper[Any, Any, Any, Any]):
                 "looked at, in the information of its reset; give it there, too, and train again"
             )
         if described.masked:
-            # Nothing may be allowed after the end, where nothing is chosen.
-            ended = np.ones(described.actions, bool)
-            self.mask = ended if over else self._allowed(info)
+            # Nothing may be allowed after the end, where nothing is chosen. What a truncated
+            # episode would go on with is valued by what is allowed there, if anything is.
+            anything = np.ones(described.actions, bool)
+            otherwise = anything if cut else None
+            self.mask = anything if ended else self._allowed(info, otherwise=otherwise)
         rows = [self._row(part, shown) for part in self._parts]
         return rows[0] if len(rows) == 1 else np.concatenate(rows)
 
@@ -176,12 +180,16 @@ class FlatWorld(gymnasium.Wrapper[Any, Any, Any, Any]):
                 f"{one_line(error, 200)} ({Path(place.filename).name}, line {place.lineno})"
             ) from error
 
-    def _allowed(self, info: dict[str, Any]) -> Booleans:
+    def _allowed(self, info: dict[str, Any], *, otherwise: Booleans | None = None) -> Booleans:
         """The mask that the environment gives.
 
         Of combinations it is one flag for each choice of each number, one number after the other,
         as sb3-contrib has it, or a tuple of these as gymnasium's spaces take it; or one flag for
         each combination, where that is another number of flags.
+
+        Args:
+            info: of the step or the reset.
+            otherwise: the mask where it allows nothing; None: it has to allow something.
 
         Raises:
             BackendFailedError: it has another form, or allows nothing.
@@ -196,6 +204,8 @@ class FlatWorld(gymnasium.Wrapper[Any, Any, Any, Any]):
         if given is not None and choices and mask.size == sum(choices):
             of_numbers = np.split(mask, np.cumsum(choices)[:-1])
             mask = np.array(np.meshgrid(*of_numbers, indexing="ij")).all(0).reshape(-1)
+        if mask.shape == (actions,) and not mask.any() and otherwise is not None:
+            return otherwise
         if mask.shape != (actions,) or not mask.any():
             raise BackendFailedError(
                 f"{self._described.id}: gave the action mask {one_line(str(given), 80)}; must "

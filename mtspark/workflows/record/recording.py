@@ -292,6 +292,7 @@ class Collector:
         outcome = moment.outcome
         assert outcome is not None
         last = iter(outcome.last)
+        last_masks = None if outcome.last_masks is None else iter(outcome.last_masks)
         for row, index in enumerate(moment.episodes.tolist()):
             one = self._open.setdefault(index, _Open())
             one.shown.append(outcome.shown[row])
@@ -301,6 +302,8 @@ class Collector:
                 one.masks.append(moment.masks[row])
             if outcome.over[row]:
                 ended = bool(outcome.ended[row])
+                if last_masks is not None:
+                    one.masks.append(next(last_masks))
                 self._over[index] = _closed(one, next(last), ended, self._seed + index)
                 del self._open[index]
         if not self._open:
@@ -309,7 +312,7 @@ class Collector:
 
 
 def _closed(one: _Open, last: AnyArray, ended: bool, seed: int) -> RecordedEpisode:
-    masks = np.stack([*one.masks, np.ones_like(one.masks[0])]) if one.masks else None
+    masks = np.stack(one.masks) if one.masks else None
     return RecordedEpisode(
         np.stack([*one.shown, last]),
         np.stack(one.actions),

@@ -417,6 +417,23 @@ def test_masks_that_begin_after_the_start_are_not_ignored(named: Any) -> None:
         world.act(0)
 
 
+@pytest.mark.parametrize(
+    ("mask", "allowed"), [([0, 1], [False, True]), ([0, 0], [True, True]), (None, [True, True])]
+)
+def test_the_mask_at_the_end_of_a_truncated_episode_is_its_own(
+    named: Any, mask: Any, allowed: list[bool]
+) -> None:
+    """It values what the episode would go on with; without any, nothing is ruled out."""
+    world = masked_world(spaces.Discrete(2), [0, 1], "action_mask")
+    for decision in range(5):
+        if decision == 4:
+            world._made.unwrapped.given = mask
+        _, over = world.act(1)
+        assert world.mask is not None
+        assert world.mask.tolist() == (allowed if over else [False, True])
+    assert world.truncated
+
+
 def test_a_method_that_gives_masks_may_fail(named: Any) -> None:
     with pytest.raises(BackendFailedError, match="its action_masks failed: TypeError"):
         masked_world(spaces.Discrete(2), None, action_masks=np.ones(2))
