@@ -204,11 +204,15 @@ def box_of(task: Task) -> ActionBox | None:
 
 
 def stretched(squashed: NDArray[np.floating[Any]], box: ActionBox) -> NDArray[np.float32]:
-    """Return numbers from low to high, float32 (batch, numbers), of numbers from -1 to 1."""
+    """Return numbers from low to high, float32 (batch, numbers), of numbers from -1 to 1.
+
+    None is out of bounds, also where no float32 equals a bound, such as 0.1 in float64.
+    """
     low, high = np.array(box.low), np.array(box.high)
     numbers = low + (np.asarray(squashed, np.float64) + 1) / 2 * (high - low)
-    # Rounding to float32 may not lead out of bounds that were stated in float32.
-    return np.clip(numbers, low, high).astype(np.float32)
+    rounded = np.clip(numbers, low, high).astype(np.float32)
+    rounded = np.where(rounded > high, np.nextafter(rounded, -np.inf), rounded)
+    return np.where(rounded < low, np.nextafter(rounded, np.inf), rounded)
 
 
 def same_actions(one: NDArray[Any], other: NDArray[Any], box: ActionBox | None) -> Booleans:

@@ -313,6 +313,10 @@ def _box(space: Any, where: str) -> ActionBox:
     if not (np.abs([low, high]) <= LARGEST_NUMBER).all() or not (low < high).all():
         limit = "each number needs a lower and a higher bound, between which it is stretched"
         raise _refused(where, "action", space, limit)
+    lowest = np.nextafter(low.astype(np.float32), np.float32(np.inf))
+    if not (lowest < high).all():
+        limit = "the bounds of each number need float32 numbers between them; rescale them"
+        raise _refused(where, "action", space, limit)
     return ActionBox(tuple(low.tolist()), tuple(high.tolist()))
 
 

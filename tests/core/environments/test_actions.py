@@ -26,7 +26,8 @@ from mtspark.core.environments import (
     tasks_to_json,
     world_task,
 )
-from mtspark.core.environments.actions import action_text
+from mtspark.core.environments.actions import action_text, stretched
+from mtspark.core.environments.spaces import actions_of
 from mtspark.core.errors import BadFileError, BadRequestError
 
 SEEN = spaces.Box(-9.0, 9.0, (2,))
@@ -87,6 +88,26 @@ def test_an_action_is_the_tanh_of_each_value_stretched_between_its_bounds() -> N
         assert chosen.tolist() == pytest.approx(wanted, rel=1e-6)
     assert actions.dtype == np.float32
     assert actions[1].tolist() == [1.0, 0.0, 2.5]
+
+
+def test_no_number_leaves_bounds_that_no_float32_equals() -> None:
+    """The float32 nearest to 0.1 lies above it, that of -0.7 above, and that of 0.3 above."""
+    box = ActionBox((-0.7, 0.7, 1e-9), (0.1, 0.9, 0.3))
+    for end in (-1.0, 1.0, -1.0 + 1e-12):
+        (numbers,) = stretched(np.full((1, 3), end), box)
+        assert numbers.dtype == np.float32
+        assert (numbers >= np.array(box.low)).all()
+        assert (numbers <= np.array(box.high)).all()
+        assert numbers == pytest.approx(np.array(box.high if end == 1 else box.low), rel=1e-6)
+    # Bounds of float32 are reached.
+    whole = ActionBox((-1.0, 0.5), (2.0, 0.75))
+    assert stretched(np.array([[-1.0, 1.0]]), whole).tolist() == [[-1.0, 0.75]]
+
+
+def test_bounds_without_a_float32_between_them_are_refused() -> None:
+    near = spaces.Box(np.array([0.1]), np.array([0.1 + 1e-12]), dtype=np.float64)
+    with pytest.raises(BadRequestError, match="need float32 numbers between them; rescale them"):
+        actions_of(near, "Near-v0")
 
 
 def test_an_action_reaches_the_environment_in_its_own_shape() -> None:
