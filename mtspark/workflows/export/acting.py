@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from mtspark.core.environments import MESSAGES_PER_DEVIATION, box_of
 from mtspark.core.errors import BadNetworkError, BadRequestError
-from mtspark.workflows.export.agent import MOMENTS, played_frames
+from mtspark.workflows.export.agent import MOMENTS, played_sample
 from mtspark.workflows.export.request import Source
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def shown_to_module(task: Task, source: Source, given: set[str]) -> tuple[NDArra
         raise BadRequestError(f"environment: {task.name} is a game of ALE; give an environment's")
     graded = task.environment.found.graded
     unit = 1 / MESSAGES_PER_DEVIATION if graded else 1.0
-    frames = played_frames(task, None, np.random.default_rng(0), MOMENTS)
+    frames = played_sample(task, None, np.random.default_rng(0), MOMENTS).frames
     sample = frames.reshape(len(frames), -1).astype(np.float64) * unit
     return sample, {"input_bits": 8 if graded else 0, "input_scale": unit, "one_frame": True}
 

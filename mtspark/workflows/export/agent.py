@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mtspark.core.arrays import Booleans
 from mtspark.core.environments import make_games, masks_of, random_actions
 from mtspark.workflows.export.request import WEIGHT_BITS
 
@@ -36,27 +37,43 @@ def payload_bits_of(agent: Agent) -> int:
     return 0 if agent.network.config.input == "spikes" else 8
 
 
+class Sample(NamedTuple):
+    """What a game showed that was played at random.
+
+    Attributes:
+        frames: (frames, ...) int8 messages of an environment's numbers, or uint8 spikes or pixels.
+        masks: (frames, legal actions) which actions the environment allowed; None: all.
+    """
+
+    frames: NDArray[Any]
+    masks: Booleans | None = None
+
+
 def frames_of(agent: Agent, task: Task, moments: int = MOMENTS) -> NDArray[np.uint8]:
-    """Return frames of a game that is played at random.
+    """Return the frames of :func:`sample_of`."""
+    return sample_of(agent, task, moments).frames
+
+
+def sample_of(agent: Agent, task: Task, moments: int = MOMENTS) -> Sample:
+    """Return what a game shows that is played at random.
 
     Args:
         agent: with the protocol of its games.
         task: without a game, the frames are noise, from dark to bright.
-            An environment's frames are int8 messages of its numbers, or uint8 spikes.
         moments: of each of the games.
     """
     generator = np.random.default_rng(0)
     if not task.game:
         shape = (GAMES * moments, *agent.network.config.observation_shape)
         brightest = np.linspace(40, 256, shape[0])[:, None, None, None]
-        return (generator.random(shape) * brightest).astype(np.uint8)
-    return played_frames(task, agent.protocol, generator, moments)
+        return Sample((generator.random(shape) * brightest).astype(np.uint8))
+    return played_sample(task, agent.protocol, generator, moments)
 
 
-def played_frames(
+def played_sample(
     task: Task, protocol: GameProtocol | None, generator: np.random.Generator, moments: int
-) -> NDArray[Any]:
-    """Return frames of a game or an environment that is played at random.
+) -> Sample:
+    """Return what a game or an environment shows that is played at random.
 
     Args:
         task: that is played.
@@ -67,11 +84,13 @@ def played_frames(
     games = make_games(task, protocol, GAMES)
     try:
         games.reset(seed=0)
-        kept = []
+        kept, masks = [], []
         for step in range(1, RANDOM_STEPS + 1):
             frames = games.step(random_actions(task, GAMES, generator, masks_of(games)))[0]
             if step % (RANDOM_STEPS // moments) == 0:
                 kept.append(frames.copy())
+                masks.append(masks_of(games))
     finally:
         games.close()
-    return np.concatenate(kept)
+    allowed = [mask for mask in masks if mask is not None]
+    return Sample(np.concatenate(kept), np.concatenate(allowed) if allowed else None)

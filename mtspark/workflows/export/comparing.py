@@ -23,7 +23,7 @@ from mtspark.deploy.quantise import (
 )
 from mtspark.sim.backends import ReferenceChip, episode_decisions, episode_trace
 from mtspark.sim.recording import as_messages
-from mtspark.workflows.export.agent import frames_of
+from mtspark.workflows.export.agent import frames_of, sample_of
 from mtspark.workflows.export.fidelity import TaskCost
 from mtspark.workflows.export.quantising import (
     compared_inputs,
@@ -72,9 +72,9 @@ def compare_limited_thresholds(export: Export) -> Export:
         return export
     results = {}
     for row, task in enumerate(agent.tasks):
-        frames = frames_of(agent, task)
+        frames, masks = sample_of(agent, task)
         before, after = (ReferenceChip(net).decide(frames, row) for net in (plain, limited))
-        one, other = (chosen_actions(chip.values, task) for chip in (before, after))
+        one, other = (chosen_actions(chip.values, task, masks) for chip in (before, after))
         same = same_actions(one, other, box_of(task))
         layers = {
             name: float((counts != after.activity.window[name]).mean())
