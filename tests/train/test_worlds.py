@@ -13,7 +13,14 @@ import torch
 from gymnasium import spaces
 
 import mtspark
-from mtspark.core.environments import NOOP, Environment, World, side_by_side, world_task
+from mtspark.core.environments import (
+    NOOP,
+    Environment,
+    GameProtocol,
+    World,
+    side_by_side,
+    world_task,
+)
 from mtspark.core.errors import BadRequestError
 from mtspark.sim.backends import ReferenceChip
 from mtspark.train.checkpoint import load_agent, save_agent
@@ -22,7 +29,7 @@ from mtspark.train.config.games import ReplayConfig
 from mtspark.train.networks import MTSparkNetwork, NetworkConfig
 from mtspark.train.rl.collect import Games, Step, TaskGames
 from mtspark.train.rl.run import make_trainer
-from tests.support.worlds import cartpole, register, register_door
+from tests.support.worlds import Shows, cartpole, register, register_door
 
 SMALL = {"games_per_task": 4, "rollout_steps": 8, "minibatches": 2, "total_steps": 64}
 
@@ -41,6 +48,45 @@ def test_the_network_follows_from_the_spaces() -> None:
     assert isinstance(index, TrainConfig)
     assert index.network.observation_shape == (1, 16, 1)
     assert (index.network.actions, index.network.input) == (4, "spikes")
+
+
+class Faint(Shows):
+    """Shows a number that hardly changes, one that is always the same, and one that changes."""
+
+    def __init__(self, faint: float = 1e-8) -> None:
+        super().__init__(spaces.Box(-np.inf, np.inf, (3,), np.float64))
+        self._faint = faint
+
+    def observation(self) -> Any:
+        """A draw of the seed's own."""
+        one, other = self.np_random.normal(size=2)
+        return np.array([one * self._faint, 0.1 + 0.2, other])
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        return self.observation(), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        _, *rest = super().step(action)
+        return (self.observation(), *rest)
+
+
+@pytest.mark.parametrize("faint", [1e-8, 0.0, 1.0])
+def test_a_number_that_is_sent_as_a_constant_though_it_changes_is_told(faint: float) -> None:
+    gymnasium.register("Faint-v0", lambda: Faint(faint), disable_env_checker=True)
+    try:
+        game = TaskGames(world_task(Environment("Faint-v0")), GameProtocol(), 2, 1, seed=1)
+    finally:
+        del gymnasium.registry["Faint-v0"]
+    assert game.task.environment is not None
+    sent = game.task.environment.found
+    assert (sent.deviation[0] == 1) == (faint < 1)
+    assert sent.deviation[1] == 1  # what the sums round off is no change
+    if faint == 1e-8:
+        (note,) = game.notes
+        assert note.startswith("Faint-v0: of the numbers that it shows, those at 0 (from 0) have ")
+    else:
+        assert game.notes == ()
 
 
 def test_settings_of_an_environment_reach_its_spaces() -> None:

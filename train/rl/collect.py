@@ -23,6 +23,7 @@ from mtspark.core.environments import (
     EMULATOR_ACTIONS,
     LARGEST_NUMBER,
     NOOP,
+    SPREAD,
     Environment,
     GameProtocol,
     RunningStatistics,
@@ -35,7 +36,7 @@ from mtspark.core.environments import (
     resting_actions,
     successes_of,
 )
-from mtspark.core.errors import BadRequestError
+from mtspark.core.errors import BadRequestError, one_line
 from mtspark.train.config import TrainConfig
 
 RETURN_WINDOW = 30
@@ -405,6 +406,18 @@ class TaskGames:
         """Of everything that a replay must bring back."""
         parts = self.frames.numpy(), self._lives, self._was_done, self._running_return
         return zlib.crc32(b"".join(np.ascontiguousarray(part).tobytes() for part in parts))
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a user should know of what the game shows, a line each."""
+        if self.statistics is None or not (unseen := self.statistics.unseen):
+            return ()
+        places = one_line(", ".join(map(str, unseen)), 60)
+        return (
+            f"{self.task.name}: of the numbers that it shows, those at {places} (from 0) have "
+            f"deviations below {SPREAD:g} and are sent as constants; rescale them in the "
+            "environment, or the agent does not see them",
+        )
 
     def mean_return(self) -> float | None:
         """Mean unclipped return of the last episodes, None before the first."""

@@ -66,8 +66,8 @@ class TrainingResult:
         returns: mean unclipped return of each game's last 30 episodes; None before the first.
         success: share of each game's last 30 episodes whose task was solved, of environments that
             say so.
-        notes: see :func:`mtspark.train.config.notices.notes`; where the run was resumed, also
-            what could not be brought back.
+        notes: see :func:`mtspark.train.config.notices.notes`; also what the games show that the
+            agent cannot see, and where the run was resumed, what could not be brought back.
     """
 
     path: Path
@@ -170,7 +170,7 @@ def _train(
         episodes=games.episodes,
         returns=games.mean_returns(),
         success=games.success_rates(),
-        notes=(*notes(config), *said),
+        notes=(*notes(config), *said, *(note for game in games for note in game.notes)),
     )
 
 

@@ -24,6 +24,7 @@ from .delay import NOOP as NOOP
 from .delay import STRIP_ROWS as STRIP_ROWS
 from .delay import action_strips as action_strips
 from .environment import LARGEST_NUMBER as LARGEST_NUMBER
+from .environment import SPREAD as SPREAD
 from .environment import ActionBox as ActionBox
 from .environment import Environment as Environment
 from .environment import Observation as Observation

@@ -16,6 +16,8 @@ from mtspark.core.arrays import Floats
 from mtspark.core.environments.environment import SPREAD, Observation
 
 MESSAGES_PER_DEVIATION = 32
+SMALLEST_CHANGE = 1e-9
+"""A smaller deviation, of a number's mean, is rounding in the sums of the statistics."""
 LARGEST_MESSAGE = 127
 """A message at this end of the range stands for a value there or beyond it."""
 
@@ -76,6 +78,16 @@ class RunningStatistics:
         """Of each number; 1 where it hardly changes."""
         spread = np.sqrt(self._squares / max(self.count, 1))
         return tuple(np.where(spread < SPREAD, 1.0, spread).tolist())
+
+    @property
+    def unseen(self) -> tuple[int, ...]:
+        """Places of numbers that do change, and are sent as constants nevertheless.
+
+        What the sums round off, of a number that is the same in every row, is no change.
+        """
+        spread = np.sqrt(self._squares / max(self.count, 1))
+        changes = spread > SMALLEST_CHANGE * np.abs(self._mean)
+        return tuple(np.flatnonzero(changes & (spread < SPREAD)).tolist())
 
     def state(self) -> dict[str, Any]:
         """Plain values that :meth:`restore` takes."""
