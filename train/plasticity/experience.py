@@ -8,7 +8,15 @@ import numpy as np
 import torch
 
 from mtspark.core.arrays import Booleans, Floats
-from mtspark.core.environments import box_of, make_games, stretched
+from mtspark.core.environments import (
+    Games,
+    Task,
+    box_of,
+    make_games,
+    masks_of,
+    random_actions,
+    stretched,
+)
 from mtspark.core.errors import BadRequestError
 from mtspark.core.progress import Progress, ProgressCallback, no_progress
 from mtspark.train.checkpoint import Agent
@@ -61,9 +69,9 @@ def play_transitions(
             with closing(make_games(task, agent.protocol, COPIES)) as games:
                 frames, _ = games.reset(seed=generator.integers(0, 2**30) + np.arange(COPIES))
                 done = np.zeros(COPIES, dtype=bool)
-                values = mask_illegal(
-                    agent.network(seen := torch.from_numpy(frames.copy()), which), legal[which]
-                )
+                seen = torch.from_numpy(frames.copy())
+                allowed = _allowed(games, task, legal[which])
+                values = mask_illegal(agent.network(seen, which), allowed)
                 played: list[tuple[torch.Tensor, ...]] = []
                 gained: list[tuple[Floats, Booleans]] = []
                 for turn in range(turns):
@@ -73,26 +81,51 @@ def play_transitions(
                     else:
                         actions = values.argmax(1).numpy()
                         random = generator.random(COPIES) < RANDOM_ACTIONS
-                        drawn = generator.choice(task.legal_actions, size=int(random.sum()))
-                        actions[random] = drawn
+                        masks = masks_of(games)
+                        actions[random] = random_actions(
+                            task,
+                            int(random.sum()),
+                            generator,
+                            None if masks is None else masks[random],
+                        )
                     games.send(actions)
                     frames, rewards, ended, cut, _ = games.recv()
                     following = torch.from_numpy(frames.copy())
-                    values = mask_illegal(agent.network(following, which), legal[which])
+                    before, allowed = allowed, _allowed(games, task, legal[which])
+                    values = mask_illegal(agent.network(following, which), allowed)
                     goals = torch.from_numpy(np.sign(rewards)).float()
                     goals += DISCOUNT * values.max(1).values * torch.from_numpy(~ended).float()
                     gained.append((np.sign(rewards), ended | cut))
-                    played.append((seen, torch.from_numpy(actions), goals, torch.from_numpy(~done)))
+                    valid = torch.from_numpy(~done)
+                    played.append((seen, torch.from_numpy(actions), goals, before, valid))
                     done, seen = ended | cut, following
                     progress(Progress(f"playing {task.name}", turn + 1, turns, "decisions"))
-            looks, chosen, goals, valid = (torch.cat(one) for one in zip(*played, strict=True))
+            looks, chosen, goals, free, valid = (
+                torch.cat(one) for one in zip(*played, strict=True)
+            )
             if of_policy:
                 goals = _discounted(gained).flatten()
                 goals = (goals - goals[valid].mean()) / goals[valid].std(correction=0).clamp(1e-8)
-            now = (looks, which.repeat(turns), chosen, goals)
+            now = (looks, which.repeat(turns), chosen, goals, free)
             parts.append(tuple(tensor[valid] for tensor in now))
-    seen, which, taken, wanted = (torch.cat(one) for one in zip(*parts, strict=True))
-    return Transitions(seen, which, taken, wanted, legal, of_policy=of_policy)
+    seen, which, taken, wanted, free = (torch.cat(one) for one in zip(*parts, strict=True))
+    return Transitions(seen, which, taken, wanted, legal, of_policy=of_policy, allowed=free)
+
+
+def _allowed(games: Games, task: Task, legal: torch.Tensor) -> torch.Tensor:
+    """(copies, actions) which actions the games allow now.
+
+    Args:
+        games: that are played.
+        task: of the games.
+        legal: (copies, actions) the task's legal actions.
+    """
+    masks = masks_of(games)
+    if masks is None:
+        return legal
+    allowed = torch.zeros_like(legal)
+    allowed[:, list(task.legal_actions)] = torch.from_numpy(masks)
+    return allowed
 
 
 def _play_numbers(

@@ -62,6 +62,8 @@ class Transitions:
             policy, the advantages of the actions.
         legal: (tasks, actions) True for legal actions.
         of_policy: the network's values are those of a softmax policy rather than of actions.
+        allowed: (samples, actions) True for the legal actions that an environment allowed; None:
+            all of the task's.
     """
 
     frames: Tensor
@@ -70,6 +72,7 @@ class Transitions:
     goals: Tensor
     legal: Tensor
     of_policy: bool = False
+    allowed: Tensor | None = None
 
     def of_task(self, index: int) -> Transitions:
         """Those of one task."""
@@ -82,7 +85,12 @@ class Transitions:
             task=self.task[chosen],
             actions=self.actions[chosen],
             goals=self.goals[chosen],
+            allowed=None if self.allowed is None else self.allowed[chosen],
         )
+
+    def _choices(self) -> Tensor:
+        """(samples, actions) True for what could be chosen."""
+        return self.legal[self.task] if self.allowed is None else self.allowed
 
     def loss(self, network: MTSparkNetwork) -> Tensor:
         """The mean loss of a network, ().
@@ -92,7 +100,7 @@ class Transitions:
         """
         values = network(self.frames, self.task)
         if self.of_policy:
-            values = mask_illegal(values, self.legal[self.task]).log_softmax(1)
+            values = mask_illegal(values, self._choices()).log_softmax(1)
         chosen = values.gather(1, self.actions[:, None]).squeeze(1)
         if self.of_policy:
             return -(self.goals * chosen).mean()
@@ -108,13 +116,13 @@ class Transitions:
         return self._at(chosen)
 
     def policies(self, network: MTSparkNetwork) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield the chances of the legal actions of each sample, and their logarithms."""
+        """Yield the chances of each sample's actions that are allowed, and their logarithms."""
+        choices = self._choices()
         for sample in range(len(self.task)):
             one = slice(sample, sample + 1)
             task = self.task[one]
-            legal = self.legal[task]
-            values = mask_illegal(network(self.frames[one], task), legal)
-            logarithms = values.log_softmax(1)[legal]
+            values = mask_illegal(network(self.frames[one], task), choices[one])
+            logarithms = values.log_softmax(1)[choices[one]]
             yield logarithms.detach().exp(), logarithms
 
 

@@ -110,5 +110,7 @@ class BcqTrainer(OfflineTrainer):
         best = self.best(batch.frames, batch.task, batch.allowed)
         weights = torch.ones(len(best), device=best.device)
         return Transitions(
-            *(batch.frames, batch.task, best, weights, self.values.mask), of_policy=True
+            *(batch.frames, batch.task, best, weights, self.values.mask),
+            of_policy=True,
+            allowed=batch.allowed,
         )

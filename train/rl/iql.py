@@ -176,7 +176,7 @@ class IqlTrainer(OfflineTrainer):
         weights = self._weights(batch)
         if self._actor.log_spread is None:
             seen = batch.frames, batch.task, batch.actions, weights
-            return Transitions(*seen, self.values.mask, of_policy=True)
+            return Transitions(*seen, self.values.mask, of_policy=True, allowed=batch.allowed)
         return WeightedNumbers(batch, weights, self.values, self._actor)
 
 

@@ -224,6 +224,7 @@ class PpoTrainer(Trainer):
         return Transitions(
             *(seen.frames, seen.task, rollout.actions, rollout.advantages, self.values.mask),
             of_policy=True,
+            allowed=seen.allowed,
         )
 
     def measurements(self) -> dict[str, dict[str, float | None]]:
