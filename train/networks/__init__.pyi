@@ -9,6 +9,7 @@ from .config import OverlapRule as OverlapRule
 from .config import check_network_config as check_network_config
 from .config import network_to_json as network_to_json
 from .dendrites import ActiveDendrites as ActiveDendrites
+from .fusing import fused as fused
 from .limits import check_agent_limits as check_agent_limits
 from .limits import weight_shapes as weight_shapes
 from .network import HEAD_SPREAD as HEAD_SPREAD

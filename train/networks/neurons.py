@@ -7,8 +7,6 @@ which networks can be deployed.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 import snntorch as snn
@@ -16,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from mtspark.train.networks.config import NeuronConstants
+from mtspark.train.networks.fusing import fused
 
 
 def surrogate_derivative(overshoot: Tensor, surrogate: str, slope: float) -> Tensor:
@@ -115,14 +114,6 @@ def _all_steps(currents: Tensor, constants: NeuronConstants, time_steps: int) ->
     return torch.stack(spikes)
 
 
-@cache
-def _all_steps_compiled() -> Callable[[Tensor, NeuronConstants, int], Tensor]:
-    """Made when it is asked for: torch's compiler takes longer to import than torch."""
-    # One compilation for each layer shape, batch size and gradient mode.
-    torch._dynamo.config.recompile_limit = 64
-    return torch.compile(_all_steps, dynamic=False)
-
-
 def run_layer(
     neuron: DeployableLeaky, currents: Tensor, time_steps: int, *, compiled: bool = False
 ) -> Tensor:
@@ -137,7 +128,7 @@ def run_layer(
     Returns:
         Spikes (T, batch, ...).
     """
-    run = _all_steps_compiled() if compiled else _all_steps
+    run = fused(_all_steps) if compiled else _all_steps
     with torch.autocast(currents.device.type, enabled=False):
         return run(currents, neuron.constants, time_steps)
 

@@ -20,6 +20,7 @@ from mtspark.train.networks import (
     HIDDEN,
     MTSparkNetwork,
     NeuronConstants,
+    fused,
     spike_with_surrogate,
     why_not_deployable,
 )
@@ -181,7 +182,7 @@ class Twin(nn.Module):
             sums = _sums(messages, whole, stride, self.bfloat16_gradients)
             sums = sums.unflatten(0, (-1, len(frames)))
             thresholds, scale = self._thresholds(name, whole, task)
-            run = _all_steps_compiled if network.compiled else _all_steps
+            run = fused(_all_steps) if network.compiled else _all_steps
             constants, decay = network.config.neuron_constants(HIDDEN), whole.membrane_decay
             sent, membranes = run(
                 sums, _step(whole), whole.bias, decay, thresholds, scale, constants, steps
@@ -249,9 +250,6 @@ def _all_steps(
         spikes.append(spike)
         membranes.append(membrane)
     return torch.stack(spikes), torch.stack(membranes)
-
-
-_all_steps_compiled = torch.compile(_all_steps, dynamic=False)
 
 
 class _ProductsWithRoughGradients(torch.autograd.Function):
