@@ -157,6 +157,7 @@ def _evaluate_data(
     from mtspark.core.files import write_json
     from mtspark.deploy.bundle import load_bundle
     from mtspark.workflows.evaluate import (
+        classes_of,
         evaluate_data,
         evaluation_json,
         float_network_of,
@@ -170,7 +171,7 @@ def _evaluate_data(
         raise BadRequestError(f"--task: {len(tasks)} are given; data belong to one task")
     bundle = load_bundle(folder)
     with progress_bar() as progress, named_after(data, labels):
-        loaded = load_labelled(data, labels, bundle.network.input.shape)
+        loaded = load_labelled(data, labels, bundle.network.input.shape, classes_of(bundle))
         result = evaluate_data(
             bundle,
             float_network_of(bundle),

@@ -196,7 +196,7 @@ class Deployment:
         """Run inputs on the chip.
 
         Args:
-            x: numpy array, torch tensor or DataLoader of frames (batch, *shape), or of series
+            x: numpy array, torch tensor, dataset or DataLoader of frames (batch, *shape), or of series
                 (batch, T, *shape) where the network takes a slice a step. Where state survives
                 decisions, (batch, T, *shape) are episodes of T decisions, each from rest.
             task: row of the thresholds; default: the first.
@@ -243,7 +243,7 @@ class Deployment:
 
         Args:
             x, task, backend, batch_size, time_first, progress: as for :meth:`run`.
-            y: an index of a class for each sample; left out where `x` is a DataLoader of pairs.
+            y: an index of a class for each sample; left out where `x` has pairs.
 
         Returns:
             Accuracy of float network and chip, their agreement, and the counts of the chip.
@@ -668,8 +668,9 @@ def export(
     Args:
         source: a torch.nn.Module with snntorch neurons, an agent, or the path of a checkpoint
             (.pt), a NIR graph (.nir), a netx network (.net) or ``file.py:factory``.
-        sample: a batch of the network's inputs (array, tensor or DataLoader): frames
-            (batch, *shape of a step), or series (T, batch, ...) or (batch, T, ...). It gives the
+        sample: a batch of the network's inputs (array, tensor, dataset or DataLoader): frames
+            (batch, *shape of a step), or series, (T, batch, ...) or (batch, T, ...) as the module's
+            own loop has them, or as `time_steps` says. It gives the
             shape of the input, how it is sent (`one_frame`, `input_bits`, `input_scale`, where they
             are not given), and the inputs that float network and chip are compared on.
         environment: of :func:`mtspark.environment_task`, in which a module acts: its outputs are

@@ -41,7 +41,7 @@ def mapped_array(path: AnyPath) -> NDArray[Any]:
     """
     path = Path(path)
     if not path.exists():
-        raise BadFileError(f"{path}: no such file; give a .npy file of shape (T, ...)")
+        raise BadFileError(f"{path}: no such file; give a .npy file")
     return map_npy(path, current_policy().limits)
 
 

@@ -70,6 +70,11 @@ def batches():
     yield x, y
 
 
+class Course(torch.utils.data.IterableDataset):
+    def __iter__(self):
+        yield from ((x[index], int(y[index])) for index in range(2))
+
+
 dataset = Dataset()
 subset = torch.utils.data.Subset(dataset, [1, 0])
 pictures, broken = Odd(picture), Odd(lost)
@@ -151,7 +156,9 @@ def test_inputs_and_labels_of_numpy_files(tmp_path: Path) -> None:
         assert (loaded.y == Y).all()
 
 
-@pytest.mark.parametrize("name", ["pair", "function", "dataset", "Dataset", "subset", "batches"])
+@pytest.mark.parametrize(
+    "name", ["pair", "function", "dataset", "Dataset", "subset", "batches", "Course"]
+)
 def test_data_from_the_users_own_file(bundle: Path, tmp_path: Path, name: str) -> None:
     source = tmp_path / "mine.py"
     source.write_text(SOURCE)
@@ -194,6 +201,80 @@ def test_a_folder_of_sets_is_none_of_classes(tmp_path: Path) -> None:
     assert is_labelled(tmp_path / "sets" / "flowers")
 
 
+def test_folders_are_as_many_as_outputs(
+    bundle: Path, tmp_path: Path, call: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One that is missing would move all classes behind it, and the accuracy would be wrong."""
+    for name in ("a", "b", "c"):
+        (tmp_path / "set" / name).mkdir(parents=True)
+        Image.fromarray(np.zeros((5, 6), np.uint8)).save(tmp_path / "set" / name / "0.png")
+    load_labelled(tmp_path / "set", None, (1, 5, 6), 3)
+    with pytest.raises(BadRequestError, match="has 3 folders of classes, and the network has 4"):
+        load_labelled(tmp_path / "set", None, (1, 5, 6), 4)
+    module = nn.Sequential(nn.Flatten(), nn.Linear(30, 2), snn.Leaky(0.5, init_hidden=True))
+    folder = tmp_path / "net.deploy"
+    mtspark.export(module, input_shape=(1, 5, 6), input_bits=8, time_steps=2).save(folder)
+    assert call("eval", folder, "--data", tmp_path / "set") == 2
+    assert "has 3 folders of classes, and the network has 2 outputs" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", [np.uint16, np.int32, np.float32])
+def test_images_of_more_than_8_bits_are_refused(tmp_path: Path, kind: type) -> None:
+    """Pillow cuts values above 255 off where it makes 8 bits of them."""
+    (tmp_path / "set" / "a").mkdir(parents=True)
+    Image.fromarray(np.full((5, 6), 700, kind)).save(tmp_path / "set" / "a" / "0.tiff")
+    with pytest.raises(BadFileError, match=r"0\.tiff: has pixels of more than 8 bits"):
+        load_labelled(tmp_path / "set", None, (1, 5, 6))
+
+
+@pytest.mark.parametrize(
+    ("labels", "says"),
+    [
+        (np.eye(3, 2), "of one-hot labels y.argmax"),
+        (Y[:, None], r"give y\.reshape\(-1\)"),
+        (Y[:2], "one label for each of 3 inputs is needed$"),
+        (np.zeros(5, int), "is needed; if the steps of the inputs come first, swap"),
+    ],
+)
+def test_labels_of_another_shape(bundle: Path, labels: np.ndarray, says: str) -> None:
+    series = np.repeat(X[:, None], 5, 1)
+    with pytest.raises(BadRequestError, match=says):
+        mtspark.load_bundle(bundle).evaluate(series, labels)
+
+
+def test_datasets_in_python(bundle: Path) -> None:
+    pairs = torch.utils.data.TensorDataset(torch.tensor(X), torch.tensor(Y))
+    chip = mtspark.load_bundle(bundle)
+    subset = torch.utils.data.Subset(pairs, [0, 1])
+    assert [chip.evaluate(one).right for one in (pairs, subset)] == [2, 2]
+    assert chip.run(subset).values.tolist() == chip.run(X[:2]).values.tolist()
+    assert mtspark.export(Two(), sample=subset, time_steps=3).network.input.shape == (2,)
+
+
+def test_readings_that_may_be_meant_otherwise_are_said(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Neither is wrong by itself; without a word, the accuracy was."""
+    module = nn.Sequential(nn.Linear(2, 2), snn.Leaky(0.5, init_hidden=True))
+    pixels = np.array([[0, 32], [255, 128]], np.uint8)
+    for values, said in ((pixels / 1020, True), (pixels / 255, False), (pixels, False)):
+        caplog.clear()
+        chip = mtspark.export(module, sample=values, time_steps=4)
+        chip.run(pixels)
+        assert ("inputs of uint8 are read as messages of" in caplog.text) is said
+        chip.run(values.astype(np.float64) if said else pixels)
+        assert caplog.text.count("uint8") == said
+    chip = mtspark.export(module, sample=np.eye(2)[None].repeat(3, 0), time_steps=2)
+    caplog.clear()
+    chip.run(np.ones((3, 2, 2)))
+    assert not caplog.text
+    chip.run(np.ones((2, 3, 2)))
+    assert "read as 2 samples of 3 steps, and the network was made for 2 steps" in caplog.text
+    caplog.clear()
+    chip.run(np.ones((2, 3, 2)), time_first=True)
+    assert not caplog.text
+
+
 def test_a_class_without_images_moves_no_other(tmp_path: Path) -> None:
     for name in ("a", "b", "c"):
         (tmp_path / "set" / name).mkdir(parents=True)
@@ -209,7 +290,7 @@ def test_a_class_without_images_moves_no_other(tmp_path: Path) -> None:
     [
         ("pictures", "fails in batch 0: TypeError: default_collate"),
         ("broken", "fails in batch 0: OSError: lost"),
-        ("dictionaries", "dict; give a numpy array, a torch tensor or a DataLoader"),
+        ("dictionaries", "is dict, not numbers; give a numpy array"),
         ("texts", "give whole or real numbers"),
         ("unlabelled", "has no labels"),
     ],

@@ -138,7 +138,7 @@ def test_the_engine_and_batches_change_nothing(three: Any) -> None:
         (np.zeros((1, 4, 2)) * 1j, TypeError, "has dtype complex128"),
         (torch.zeros(1, 4, 2).bfloat16(), TypeError, "a tensor that is no array"),
         (torch.zeros(1, 4, 2, device="meta"), TypeError, "a tensor that is no array"),
-        ("text", TypeError, "str; give a numpy array, a torch tensor or a DataLoader"),
+        ("text", TypeError, "is str, not numbers; give a numpy array, a torch tensor"),
         ([[1], [1, 2]], TypeError, "unequal length"),
         (None, TypeError, "NoneType"),
     ],
@@ -151,7 +151,7 @@ def test_inputs_that_do_not_fit(three: Any, x: Any, error: type[Exception], word
 @pytest.mark.parametrize(
     ("y", "words"),
     [
-        ([0], "one label for each of the 2 inputs"),
+        ([0], "one label for each of 2 inputs"),
         ([0, 1], "label 1; the network has 1 outputs"),
         ([0, 0.5], "no whole numbers"),
         (None, "no labels"),
@@ -197,6 +197,31 @@ STEP = nn.Sequential(nn.Linear(2, 2), snn.Leaky(beta=0.5, init_hidden=True))
 FRAMES: dict[str, Any] = {"sample": np.eye(2), "time_steps": 4}
 CHANGING = np.repeat(np.eye(2)[[0, 1, 0, 1]][:, None], 3, axis=1)
 """(4 steps, 3 samples, 2)."""
+
+
+class SamplesFirst(Three):
+    """Takes (batch, T, ...)."""
+
+    def forward(self, series: torch.Tensor) -> torch.Tensor:
+        return super().forward(series.transpose(0, 1))
+
+
+def test_which_axis_of_a_sample_is_time() -> None:
+    """What the module says, or the number of steps; a guess would take the batch for time."""
+    shape = SERIES.shape
+    steps_first = np.swapaxes(SERIES, 0, 1)
+    assert shape[0] != shape[1]
+    for module, sample in ((Three(), steps_first), (SamplesFirst(), SERIES)):
+        chip = mtspark.export(module, sample=sample)
+        assert chip.network.time_steps == shape[1]
+        assert f"series of {shape[1]} steps" in str(chip.fidelity.import_notes)
+    for steps, first in ((3, "samples"), (4, "steps")):
+        chip = mtspark.export(STEP, sample=np.ones((4, 3, 2)), time_steps=steps)
+        assert f"series of {steps} steps, {first} first" in str(chip.fidelity.import_notes)
+    equal = mtspark.export(STEP, sample=np.ones((4, 4, 2)))
+    assert "series of 4 steps, samples first" in str(equal.fidelity.import_notes)
+    with pytest.raises(ValueError, match=r"give time_steps=3 where samples come first, or"):
+        mtspark.export(STEP, sample=np.ones((4, 3, 2)))
 
 
 @pytest.mark.parametrize(

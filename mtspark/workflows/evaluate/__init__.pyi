@@ -7,6 +7,7 @@ from .data import float_network_of as float_network_of
 from .data import float_values as float_values
 from .images import load_test_images as load_test_images
 from .labelled import LabelledData as LabelledData
+from .labelled import classes_of as classes_of
 from .labelled import is_labelled as is_labelled
 from .labelled import load_labelled as load_labelled
 from .labelled import named_after as named_after

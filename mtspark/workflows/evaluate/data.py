@@ -22,7 +22,14 @@ from mtspark.sim.verdict import PricedSamples
 from mtspark.workflows.backends import BackendName
 from mtspark.workflows.evaluate.kept import Keeper, KeptInputs
 from mtspark.workflows.evaluate.rows import wilson_interval
-from mtspark.workflows.run import BATCH, Answer, answers, sample_count
+from mtspark.workflows.run import (
+    BATCH,
+    Answer,
+    answers,
+    check_label_count,
+    loader_of,
+    sample_count,
+)
 
 log = logging.getLogger(__name__)
 
@@ -135,6 +142,7 @@ def evaluate_data(
     """
     row = bundle.network.task_index(task or bundle.network.tasks[0].name)
     samples = right = float_right = same = 0
+    x = loader_of(x)
     counter: Counter | None = None
     shares: ShareCounter | None = None
     kept = Keeper(sample_count(x))
@@ -187,10 +195,7 @@ def evaluate_data(
 def _checked_labels(labels: NDArray[Any] | None, samples: int, classes: int) -> NDArray[np.int64]:
     if labels is None:
         raise BadRequestError("y: has no labels; give y=, or a loader of (inputs, labels)")
-    if labels.shape != (samples,):
-        raise BadRequestError(
-            f"y: has shape {labels.shape}; one label for each of {samples} inputs is needed"
-        )
+    check_label_count(labels, (samples,))
     if labels.dtype.kind not in "iu" and not (labels == np.round(labels)).all():
         raise BadRequestError("y: has labels that are no whole numbers; give indices of classes")
     whole = labels.astype(np.int64)

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from mtspark.core.errors import BadFileError, BadRequestError, one_line
 from mtspark.core.files import AnyPath, FileLimits, npz_names, over, read_guarded, read_npz
+from mtspark.deploy.bundle import AGENT, Bundle
 from mtspark.sim.recording import load_array
-from mtspark.workflows.run import BATCH, is_loader
+from mtspark.workflows.run import BATCH, is_loader, loader_of
 
 PAIRS = (
     ("x", "y"),
@@ -84,7 +85,16 @@ def named_after(data: AnyPath, labels: AnyPath | None) -> Iterator[None]:
         raise BadRequestError(f"{files[argument]}: {rest}") from error
 
 
-def load_labelled(data: AnyPath, labels: AnyPath | None, shape: tuple[int, ...]) -> LabelledData:
+def classes_of(bundle: Bundle) -> int | None:
+    """Return how many classes a network tells apart; None for an agent: its tasks share a head."""
+    if AGENT in bundle.files:
+        return None
+    return bundle.network.population(bundle.network.readout.population).size
+
+
+def load_labelled(
+    data: AnyPath, labels: AnyPath | None, shape: tuple[int, ...], classes: int | None = None
+) -> LabelledData:
     """Load inputs and their labels.
 
     Args:
@@ -95,6 +105,7 @@ def load_labelled(data: AnyPath, labels: AnyPath | None, shape: tuple[int, ...])
             function without arguments that returns one of these.
         labels: a .npy file; only beside a .npy file of inputs.
         shape: of one input of the network.
+        classes: that the network tells apart; None: a folder may have any number.
 
     Raises:
         BadFileError: a file is missing, damaged, or over a limit.
@@ -114,7 +125,7 @@ def load_labelled(data: AnyPath, labels: AnyPath | None, shape: tuple[int, ...])
     if path.suffix == ".npz":
         return _from_npz(path)
     if path.is_dir():
-        return _from_folder(path, shape)
+        return _from_folder(path, shape, classes)
     if not path.exists():
         raise BadFileError(f"{path}: no such file or folder")
     raise BadRequestError(
@@ -152,12 +163,13 @@ def _from_python(text: str) -> LabelledData:
     origin = f"{path.name}:{text.rpartition(':')[2]}"
     if isinstance(found, (tuple, list)) and len(found) == 2:
         return LabelledData(found[0], found[1], origin)
-    if is_loader(found):
-        return LabelledData(_Batches(found, text), None, origin)
-    if hasattr(found, "__getitem__") and hasattr(found, "__len__"):
+    loader = loader_of(found)
+    if isinstance(found, (tuple, list)):
         from torch.utils.data import DataLoader
 
+        # Samples one by one, as a dataset has them.
         loader = DataLoader(found, batch_size=BATCH)
+    if is_loader(loader):
         return LabelledData(_Batches(loader, text), None, origin)
     raise BadRequestError(
         f"{text}: is {type(found).__name__}; give a dataset, a data loader, a pair of arrays of "
@@ -213,7 +225,7 @@ def _images_in(folder: Path) -> list[Path]:
     return sorted(path for path in inside if path.suffix.lower() in IMAGE_ENDINGS)
 
 
-def _from_folder(folder: Path, shape: tuple[int, ...]) -> LabelledData:
+def _from_folder(folder: Path, shape: tuple[int, ...], outputs: int | None) -> LabelledData:
     channels = shape[0] if len(shape) == 3 else 1
     if len(shape) not in (2, 3) or channels not in (1, 3):
         raise BadRequestError(
@@ -231,6 +243,12 @@ def _from_folder(folder: Path, shape: tuple[int, ...]) -> LabelledData:
         raise BadRequestError(
             f"{empty}: has no image, and the place of a folder among all is its class; put images "
             "there, or move it elsewhere"
+        )
+    if outputs not in (None, len(classes)):
+        raise BadRequestError(
+            f"{folder}: has {len(classes)} folders of classes, and the network has {outputs} "
+            "outputs; the place of a folder among all is its class, so give one folder for each "
+            "output, or an .npz file of x and y"
         )
 
     def read(limits: FileLimits) -> dict[str, Any]:
@@ -262,6 +280,12 @@ def _pixels(
                 raise BadFileError(
                     f"{path}: has {image.width} x {image.height} pixels, the network takes "
                     f"{size[1]} x {size[0]}; resize the images as for training"
+                )
+            if image.mode.startswith(("I", "F")):
+                # Pillow would cut all values above 255 off.
+                raise BadFileError(
+                    f"{path}: has pixels of more than 8 bits (Pillow's mode {image.mode}); give "
+                    "8-bit images, or arrays, a .npy file and --labels FILE.npy"
                 )
             plain = np.asarray(image.convert("L" if channels == 1 else "RGB"))
     except (BadFileError, MemoryError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from math import prod
@@ -276,12 +276,14 @@ def _traced(
         check_shape(request.input_shape, f"--input-shape {text}")
         return attempt(request.input_shape, steps), None
     failure: BadNetworkError | None = None
-    known = layouts(
-        request.sample.shape,
-        request.input_shape,
-        steps,
-        graded=is_graded(request.sample),
-        batch_first=request.recording is not None,
+    known = list(
+        layouts(
+            request.sample.shape,
+            request.input_shape,
+            steps,
+            graded=is_graded(request.sample),
+            batch_first=request.recording is not None,
+        )
     )
     for layout in known:
         try:
@@ -293,7 +295,10 @@ def _traced(
             continue
         if layout.series and traced.recording.held:
             continue
-        return traced, layout
+        settled = _settled(layout, known, traced.recording.time_axis, request)
+        if settled.time_steps != layout.time_steps:
+            traced = attempt(settled.shape, settled.time_steps)
+        return traced, settled
     if failure is not None:
         _check_steps(request, attempt)
         raise failure
@@ -301,6 +306,35 @@ def _traced(
         f"{request.sample_name}: has shape {request.sample.shape}, {export.name} takes "
         "(batch, *shape of a step), or (T, batch, ...) or (batch, T, ...) with time_steps=T; give "
         "input_shape= to say which axes are a step's"
+    )
+
+
+def _settled(
+    layout: Layout, known: Sequence[Layout], own: int | None, request: ExportRequest
+) -> Layout:
+    """Say which of the first two axes of a sample in memory is time, where both may be.
+
+    Args:
+        layout: with which the module runs.
+        known: all that the sample allows.
+        own: which axis the module itself takes for time; None where it is called step by step.
+        request: with the sample.
+
+    Raises:
+        BadRequestError: nobody says it.
+    """
+    both = {one.time_axis: one for one in known if one.series and one.shape == layout.shape}
+    if not layout.series or len(both) == 1:
+        return layout
+    if own is not None:
+        return both[own]
+    if request.stateful or both[0].time_steps == both[1].time_steps:
+        return both[1]
+    assert request.sample is not None
+    raise BadRequestError(
+        f"{request.sample_name}: has shape {request.sample.shape}, and either of its first two "
+        f"axes may be time; give time_steps={both[1].time_steps} where samples come first, or "
+        f"time_steps={both[0].time_steps} where steps do"
     )
 
 
@@ -314,11 +348,15 @@ def _with_sample(export: Export, layout: Layout | None) -> Export:
     if sent.scale is not None:
         given = replace(given, scale=sent.scale)
     steps = network.time_steps or DEFAULT_STEPS
-    shown = () if layout.series else (f"inputs are frames, each shown in all {steps} steps",)
+    shown = f"inputs are frames, each shown in all {steps} steps"
+    if layout.series:
+        first = "steps" if layout.time_axis == 0 else "samples"
+        shown = f"inputs are series of {layout.time_steps} steps, {first} first"
+    elif network.stateful:
+        shown = "inputs are the frames of one episode"
     if network.stateful:
         steps = layout.time_steps or 1
-        shown = () if layout.series else ("inputs are the frames of one episode",)
-    network = replace(network, input=given, notes=(*network.notes, sent.note, *shown))
+    network = replace(network, input=given, notes=(*network.notes, sent.note, shown))
     one_frame = export.one_frame and not network.stateful
     if not layout.series and "one_frame" not in request.given:
         one_frame = True
@@ -403,6 +441,7 @@ def _check_steps(request: ExportRequest, attempt: Callable[[Shape, int | None], 
         except BadNetworkError:
             continue
         raise BadRequestError(
-            f"--time-steps {asked}: the series in {request.sample_name} have {layout.time_steps} "
-            "steps; leave the option out, or give series of that length"
+            f"--time-steps {asked}: {request.sample_name} has shape {sample.shape}, of which the "
+            f"network takes {layout.shape} in each of {layout.time_steps} steps; leave the option "
+            f"out, or give inputs of {asked} steps, or frames of the network's own shape"
         )

@@ -18,6 +18,7 @@ from mtspark.sim.results import latest_runs, stored_sticky
 from mtspark.workflows.backends import BackendName
 from mtspark.workflows.evaluate import (
     StoredEvaluation,
+    classes_of,
     evaluate_data,
     evaluation_json,
     float_network_of,
@@ -136,7 +137,7 @@ def _evaluation(
     if labels is None and not is_labelled(data):
         return None
     with named_after(data, labels):
-        loaded = load_labelled(data, labels, bundle.network.input.shape)
+        loaded = load_labelled(data, labels, bundle.network.input.shape, classes_of(bundle))
         result = evaluate_data(
             bundle, float_network_of(bundle), loaded.x, loaded.y, task=task, progress=progress
         )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,25 @@ def is_loader(data: Any) -> bool:
         and not hasattr(data, "__array__")
         and (hasattr(data, "dataset") or hasattr(data, "__next__"))
     )
+
+
+def loader_of(data: Any) -> Any:
+    """Return a loader of a dataset, and anything else as it is.
+
+    Args:
+        data: a dataset as torch has them, with one sample or pair for each index, or that gives
+            one after the other; a loader; or numbers.
+    """
+    # Whoever has one of torch's has imported torch.
+    known = sys.modules.get("torch.utils.data")
+    if known is None or not isinstance(data, known.Dataset):
+        plain = hasattr(data, "__array__") or isinstance(data, (str, bytes, list, tuple, Mapping))
+        by_index = hasattr(data, "__getitem__") and hasattr(data, "__len__")
+        if plain or is_loader(data) or not by_index:
+            return data
+    from torch.utils.data import DataLoader
+
+    return DataLoader(data, batch_size=BATCH)
 
 
 def as_array(data: Any, name: str) -> NDArray[Any]:
@@ -49,7 +69,8 @@ def as_array(data: Any, name: str) -> NDArray[Any]:
         raise TypeError(f"{name}: has dtype {array.dtype}; give whole or real numbers")
     if array.dtype.kind not in "biuf":
         raise TypeError(
-            f"{name}: {type(data).__name__}; give a numpy array, a torch tensor or a DataLoader"
+            f"{name}: is {type(data).__name__}, not numbers; give a numpy array, a torch "
+            "tensor, a dataset or a DataLoader of pairs"
         )
     return array
 
@@ -63,6 +84,7 @@ def first_batch(data: Any, name: str) -> tuple[NDArray[Any], NDArray[Any] | None
         TypeError: neither.
         BadRequestError: a loader without a batch.
     """
+    data = loader_of(data)
     if not is_loader(data):
         return as_array(data, name), None
     for batch in data:
@@ -86,7 +108,7 @@ def batches(
     """Yield inputs and labels in batches.
 
     Args:
-        x: inputs, batch first; or a loader of batches, or of pairs of inputs and labels.
+        x: inputs, batch first; or a dataset or loader of batches, or of pairs of inputs and labels.
         y: labels of the inputs in `x`, where that is no loader of pairs.
         size: samples of a batch of an array.
 
@@ -96,6 +118,7 @@ def batches(
     """
     if size < 1:
         raise BadRequestError(f"batch_size {size}: must be at least 1")
+    x = loader_of(x)
     if is_loader(x):
         if y is not None:
             raise BadRequestError("y: a loader brings its own labels; leave y out")
@@ -108,13 +131,35 @@ def batches(
     labels = None if y is None else as_array(y, "y")
     if inputs.ndim == 0 or not len(inputs):
         raise BadRequestError(f"x: has shape {inputs.shape}; give at least one sample, batch first")
-    if labels is not None and labels.shape != inputs.shape[:1]:
-        raise BadRequestError(
-            f"y: has shape {labels.shape}; one label for each of the {len(inputs)} inputs is needed"
-        )
+    if labels is not None:
+        check_label_count(labels, inputs.shape)
     for start in range(0, len(inputs), size):
         part = slice(start, start + size)
         yield inputs[part], None if labels is None else labels[part]
+
+
+def check_label_count(labels: NDArray[Any], inputs: tuple[int, ...]) -> None:
+    """Refuse labels that are not one for each input.
+
+    Args:
+        labels: of a batch.
+        inputs: shape of the inputs of the same batch.
+
+    Raises:
+        BadRequestError: they are not.
+    """
+    if labels.shape == inputs[:1]:
+        return
+    remedy = ""
+    if labels.shape == (inputs[0], 1):
+        remedy = "; give y.reshape(-1)"
+    elif labels.ndim == 2 and len(labels) == inputs[0]:
+        remedy = "; give indices of classes, of one-hot labels y.argmax(1)"
+    elif len(inputs) > 1 and labels.shape == inputs[1:2]:
+        remedy = "; if the steps of the inputs come first, swap their first two axes"
+    raise BadRequestError(
+        f"y: has shape {labels.shape}; one label for each of {inputs[0]} inputs is needed{remedy}"
+    )
 
 
 def sample_count(x: Any) -> int | None:

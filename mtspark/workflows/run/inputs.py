@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -36,12 +37,17 @@ from mtspark.workflows.run.data import (
     batch_first,
     batches,
     is_loader,
+    loader_of,
     sample_count,
     shown_values,
 )
 
+log = logging.getLogger(__name__)
+
 BYTES_RECORDED = 9
 """A spike and a membrane of a neuron in a step."""
+
+WHITE = 255
 
 
 @dataclass(frozen=True)
@@ -188,6 +194,7 @@ def answers(
     name = network.tasks[0].name if task is None else network.task_name(task)
     row = network.task_index(name)
     check_forgets(network, "recorded inputs are no course of an episode")
+    x = loader_of(x)
     if time_first and not network.input.held and not is_loader(x):
         x, time_first = batch_first(as_array(x, "x")), False
     total, done = sample_count(x), 0
@@ -198,6 +205,9 @@ def answers(
             progress(Progress(stage, done, total, "samples"))
             if time_first and not network.input.held:
                 values = batch_first(values)
+            if player is None:
+                for remark in _remarks(values, network):
+                    log.warning(remark)
             values = shown_values(values, network)
             frames = as_messages(values, network, Path("x"))
             steps = network.time_steps if network.input.held else frames.shape[1]
@@ -222,6 +232,30 @@ def answers(
     progress(Progress(stage, done, done, "samples"))
 
 
+def _remarks(values: NDArray[Any], network: ChipNetwork) -> Iterator[str]:
+    """Yield how inputs are read, where a user may have meant another thing; a sentence each.
+
+    Args:
+        values: of the first batch, as they were given.
+        network: that takes them.
+    """
+    given, shape = network.input, values.shape
+    # Where white is 255 or 1, as by ToTensor, pixels and messages are the same.
+    alike = given.scale == 1 or abs(given.scale * WHITE - 1) < 1 / WHITE
+    if values.dtype == np.uint8 and given.payload_bits and not alike:
+        yield (
+            f"inputs of uint8 are read as messages of {given.scale:g} each, here up to "
+            f"{values.max(initial=0) * given.scale:g}; if they are pixels, give real numbers, "
+            "scaled as for the network"
+        )
+    series = not given.held and axes_before(shape, given.shape) == 2
+    if series and shape[0] == network.time_steps != shape[1]:
+        yield (
+            f"inputs are read as {shape[0]} samples of {shape[1]} steps, and the network was made "
+            f"for {network.time_steps} steps; if the steps come first, swap the first two axes"
+        )
+
+
 def run_inputs(
     bundle: Bundle,
     x: Any,
@@ -239,6 +273,7 @@ def run_inputs(
     are those after its last decision, counts of every decision.
     """
     task = bundle.network.tasks[0].name if task is None else bundle.network.task_name(task)
+    x = loader_of(x)
     if bundle.network.stateful:
         x = batch_first(as_array(x, "x")) if time_first and not is_loader(x) else x
         return _run_episodes(bundle, x, task, backend, batch_size, progress, record=record)
