@@ -196,9 +196,9 @@ class Deployment:
         """Run inputs on the chip.
 
         Args:
-            x: numpy array, torch tensor, dataset or DataLoader of frames (batch, *shape), or of series
-                (batch, T, *shape) where the network takes a slice a step. Where state survives
-                decisions, (batch, T, *shape) are episodes of T decisions, each from rest.
+            x: numpy array, torch tensor, dataset or DataLoader of frames (batch, *shape), or of
+                series (batch, T, *shape) where the network takes a slice a step. Where state
+                survives decisions, (batch, T, *shape) are episodes of T decisions, each from rest.
             task: row of the thresholds; default: the first.
             backend: engine, reference, lava, lava-stock, or torch for agents.
             record: keep every spike and membrane.

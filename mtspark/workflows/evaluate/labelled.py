@@ -168,7 +168,8 @@ def _from_python(text: str) -> LabelledData:
         from torch.utils.data import DataLoader
 
         # Samples one by one, as a dataset has them.
-        loader = DataLoader(found, batch_size=BATCH)
+        samples: Any = found
+        loader = DataLoader(samples, batch_size=BATCH)
     if is_loader(loader):
         return LabelledData(_Batches(loader, text), None, origin)
     raise BadRequestError(
