@@ -156,6 +156,7 @@ def _evaluate_data(
     from mtspark.core.errors import BadRequestError
     from mtspark.core.files import write_json
     from mtspark.deploy.bundle import load_bundle
+    from mtspark.sim.energy import load_card
     from mtspark.workflows.evaluate import (
         classes_of,
         evaluate_data,
@@ -169,6 +170,8 @@ def _evaluate_data(
 
     if len(tasks) > 1:
         raise BadRequestError(f"--task: {len(tasks)} are given; data belong to one task")
+    # An unknown one is refused before anything runs.
+    load_card(card)
     bundle = load_bundle(folder)
     with progress_bar() as progress, named_after(data, labels):
         loaded = load_labelled(data, labels, bundle.network.input.shape, classes_of(bundle))

@@ -68,6 +68,8 @@ ASSUMPTIONS = (
     "network is an estimate: changes of this network's spike counts stand in for its messages.",
 )
 
+NOUNS = {"game": "decision", "images": "image", "samples": "sample"}
+"""What a task's decisions are called, by its kind."""
 OF_FRAMES = tuple(line for line in ASSUMPTIONS if "frame" in line)
 """Those that mean nothing to a network that takes a series."""
 
@@ -317,6 +319,14 @@ class TaskReport:
         if self.interval_ms is not None:
             return "game"
         return "samples" if self.plain else "images"
+
+    @property
+    def priced(self) -> str:
+        """What the page prices: of more inputs than it records, the mean of those."""
+        noun = NOUNS[self.kind]
+        if self.kind == "game" or self.score is None or self.score.count <= self.decisions:
+            return noun
+        return f"{noun}, the mean of {self.decisions:,} on this page,"
 
     @property
     def film_s(self) -> float | None:

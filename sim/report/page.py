@@ -13,7 +13,7 @@ from mtspark.core.environments import ActionBox, box_of
 from mtspark.sim.device import Devices
 from mtspark.sim.energy import cheapest
 from mtspark.sim.recording import ACTION_NAMES, Shot, Study, raster, sprite_sheet, video
-from mtspark.sim.report.data import ReportData, TaskReport
+from mtspark.sim.report.data import NOUNS, ReportData, TaskReport
 from mtspark.sim.report.figures.density import DensityPoint, density_curves
 from mtspark.sim.report.figures.energy import encoders, energy_by_card, step_time
 from mtspark.sim.report.figures.episode import episode_curves
@@ -101,7 +101,9 @@ def comparison_html(
             curves={
                 task: Markup(_density_figure(own, f"density{number}"))
                 for number, (task, own) in enumerate(tasks.items())
+                # Networks of other neurons are others, not sparser ones.
                 if len({row["weights"] for row in own}) > 1
+                and len({row["neurons"] for row in own}) == 1
             },
             style=Markup(template_text("report.css")),
         )
@@ -192,14 +194,10 @@ def _figures(
     }
 
 
-NOUNS = {"game": "decision", "images": "image", "samples": "sample"}
-"""What a task's decisions are called, by its kind."""
-
-
 def _verdict(task: TaskReport) -> list[str]:
     """Return two sentences: does it work, what does it cost."""
     score = [] if task.score is None else [task.score.sentence]
-    return [*score, task.cost.sentence(NOUNS[task.kind])]
+    return [*score, task.cost.sentence(task.priced)]
 
 
 def _bars(task: TaskReport) -> list[dict[str, Any]]:

@@ -22,7 +22,7 @@ def test_a_film_of_the_game_that_was_scored(
     assert len(list((folder / "runs").iterdir())) == stored
     assert call("run", folder, *options, "--video", tmp_path / "film.gif") == 0
     told = capsys.readouterr()
-    assert "the game of seed 7, score 0, every decision" in told.out
+    assert "the game of seed 7, score 0, every decision is shown" in told.out
     assert "It shows what the agent saw" not in told.out
     with Image.open(tmp_path / "film.gif") as film:
         assert (film.format, getattr(film, "n_frames", 1)) == ("GIF", 5)

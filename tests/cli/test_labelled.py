@@ -347,6 +347,16 @@ def test_what_is_no_data_with_labels(tmp_path: Path) -> None:
         load_labelled(tmp_path / "set", None, (1, 5, 6))
 
 
+def test_an_unknown_card_is_refused_before_anything_runs(
+    bundle: Path, tmp_path: Path, call: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    x, y = saved(tmp_path / "x.npy", X), saved(tmp_path / "y.npy", Y)
+    assert call("eval", bundle, "--data", x, "--labels", y, "--card", "none") == 2
+    said = capsys.readouterr().err
+    assert "price card 'none' does not exist" in said
+    assert "samples" not in said
+
+
 def test_requests_that_cannot_work(
     bundle: Path, tmp_path: Path, call: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -75,6 +75,14 @@ def test_no_curve_of_networks_that_are_equally_dense(
     assert "Against density" not in page.read_text(encoding="utf-8")
 
 
+def test_no_curve_of_networks_of_other_neurons(pair: tuple[Bundle, Bundle], tmp_path: Path) -> None:
+    """A smaller network is another one, not a sparser one."""
+    dense, thin = compare_bundles([bundle.folder for bundle in pair]).rows
+    other = Comparison((dense, replace(thin, neurons=thin.neurons + 1)))
+    page, _ = write_comparison(other, tmp_path / "both.html")
+    assert "Against density" not in page.read_text(encoding="utf-8")
+
+
 def test_two_sentences_stand_before_the_tables_and_on_the_page(
     pair: tuple[Bundle, Bundle], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -134,6 +142,22 @@ def row(bundle: str, chip: float, **changes: Any) -> Compared:
             ],
             "By accuracy b is better than a by 5 points (95.0% against 90.0%), outside the 95 % "
             "intervals.",
+        ),
+        (
+            [
+                row("x/a", 0.9, kind="accuracy", interval=(0.85, 0.93), origin="x.npy"),
+                row("x/b", 0.95, kind="accuracy", interval=(0.94, 0.96), origin="images"),
+            ],
+            "By accuracy b is better than a by 5 points (95.0% against 90.0%), but on different "
+            "data (a 30 samples of x.npy and b 30 samples of images).",
+        ),
+        (
+            [
+                row("x/a", 0.9, kind="accuracy", interval=(0.85, 0.93), samples=29, origin="y.npz"),
+                row("x/b", 0.9, kind="accuracy", interval=(0.94, 0.96), origin="x.npy"),
+            ],
+            "By accuracy a and b are equally good (90.0%), but on different data (a 29 samples of "
+            "y.npz and b 30 samples of x.npy).",
         ),
         (
             [row("x/a", 3.0), row("y/a", 4.0), row("x/a", 1.0, task="breakout")],

@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 def print_film(film: Film) -> None:
     """One line; a second one where the film shows no picture of the game."""
     episode = film.episode
-    often = "every decision" if film.every == 1 else f"1 of {film.every} decisions"
+    often = (
+        "every decision is shown" if film.every == 1 else f"one in {film.every} decisions is shown"
+    )
     console.print(
         f"wrote {film.path}: the game of seed {episode.seed}, score {episode.score:.4g}, {often}",
         soft_wrap=True,

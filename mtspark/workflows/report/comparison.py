@@ -55,6 +55,7 @@ class Compared:
         interval: 95 % of the chip's score; None of fewer than :data:`FEWEST_FOR_INTERVAL` games.
         sticky: probability of sticky actions, of games.
         cut_off: games that were cut off by the user.
+        origin: of the data, where the score is an accuracy.
         cost: of a mean decision; None where nothing was priced.
     """
 
@@ -78,6 +79,7 @@ class Compared:
     interval: tuple[float, float] | None = None
     sticky: float = 0.0
     cut_off: int = 0
+    origin: str = ""
     cost: Cost | None = None
 
     @property
@@ -126,7 +128,7 @@ class Comparison:
         head = {"format": FORMAT, "version": VERSION, "mtspark": __version__}
         rows = [asdict(replace(row, cost=None)) for row in self.rows]
         # Of the sentences alone; the files of the runs hold them.
-        left_out = ("interval", "sticky", "cut_off", "cost")
+        left_out = ("interval", "sticky", "cut_off", "origin", "cost")
         kept = [{name: row[name] for name in row if name not in left_out} for row in rows]
         return {**head, "rows": kept}
 
@@ -207,6 +209,7 @@ def _row(bundle: Bundle, values: dict[str, Any], kind: str) -> Compared:
         interval=interval,
         sticky=stored_sticky(values) if game else 0.0,
         cut_off=sum(not one["finished"] for one in values["episodes"]) if game else 0,
+        origin="" if game else values["origin"],
         cost=cost_of_result(values),
     )
 
@@ -227,19 +230,27 @@ def _ranked(rows: Sequence[Compared], names: dict[str, str], *, several: bool) -
     if len(rules) > 1:
         sticky = listed([f"{one:g}" for one in rules])
         return f"{where}the bundles played with sticky actions {sticky}, and cannot be compared"
-    second = others[0]
+    second, unlike = others[0], _unlike(rows, names)
     if best.chip == second.chip:
         equal = listed([names[row.bundle] for row in rows if row.chip == best.chip])
-        return f"{where}{equal} are equally good ({best.score})"
+        return f"{where}{equal} are equally good ({best.score}){unlike and f', {unlike}'}"
     gap = best.chip - second.chip
     by = f"{digits(100 * gap)} points" if best.kind == "accuracy" else digits(gap)
     degree = "better than" if len(others) == 1 else "best, before"
     text = (
         f"{where}{names[best.bundle]} is {degree} {names[second.bundle]} by {by} ({best.score} "
-        f"against {second.score}), {_chance(best, second)}"
+        f"against {second.score}), {unlike or _chance(best, second)}"
     )
     cut = [names[row.bundle] for row in rows if row.cut_off]
     return f"{text}, and games of {listed(cut)} were cut off" if cut else text
+
+
+def _unlike(rows: Sequence[Compared], names: dict[str, str]) -> str:
+    """Say that bundles were evaluated on different data, of which no interval says anything."""
+    if len({(row.origin, row.samples) for row in rows if row.kind == "accuracy"}) < 2:
+        return ""
+    data = listed([f"{names[row.bundle]} {row.samples} samples of {row.origin}" for row in rows])
+    return f"but on different data ({data})"
 
 
 def _chance(best: Compared, second: Compared) -> str:

@@ -58,7 +58,8 @@ class ReportPage:
         works = scores_sentence(scores) if scores else "Nobody measured how well it works."
         games = any(task.interval_ms is not None for task in tasks)
         costs = {task.task: task.cost for task in tasks}
-        return works, costs_sentence(costs, "decision" if games else "sample")
+        what = tasks[0].priced if len(tasks) == 1 else "decision" if games else "sample"
+        return works, costs_sentence(costs, what)
 
     @property
     def data_path(self) -> Path:

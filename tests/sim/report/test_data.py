@@ -328,6 +328,8 @@ def test_images_are_one_episode_with_a_point_for_each_right_answer(network: Chip
     assert data.to_json()["tasks"][0]["kind"] == "images"
     assert "60 %</b><span>right on the chip" in text
     assert "The chip names 60.0% of 5 samples of mnist rightly. An image costs " in text
+    more = replace(data.tasks[0], score=replace(score, count=50))
+    assert more.priced == "image, the mean of 5 on this page,"
     assert "<span>an image on Loihi 2, estimate" in text
     assert "60 %</b><span>right, of the 5 images on this page" in text
     with pytest.raises(BadRequestError, match="the network takes"):
