@@ -17,7 +17,7 @@ def print_film(film: Film) -> None:
         "every decision is shown" if film.every == 1 else f"one in {film.every} decisions is shown"
     )
     console.print(
-        f"wrote {film.path}: the game of seed {episode.seed}, score {episode.score:.4g}, {often}",
+        f"wrote {film.path}: the game of seed {episode.seed}, score {episode.score:.4g}, {often} is shown",
         soft_wrap=True,
     )
     if film.note:
