@@ -13,11 +13,10 @@ if TYPE_CHECKING:
 def print_film(film: Film) -> None:
     """One line; a second one where the film shows no picture of the game."""
     episode = film.episode
-    often = (
-        "every decision is shown" if film.every == 1 else f"one in {film.every} decisions is shown"
-    )
+    often = "every decision" if film.every == 1 else f"one in {film.every} decisions"
     console.print(
-        f"wrote {film.path}: the game of seed {episode.seed}, score {episode.score:.4g}, {often} is shown",
+        f"wrote {film.path}: the game of seed {episode.seed}, score {episode.score:.4g}, {often} "
+        "is shown",
         soft_wrap=True,
     )
     if film.note:
