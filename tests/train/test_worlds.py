@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,7 @@ class Faint(Shows):
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
         super().reset(seed=seed)
+        self.taken.clear()
         return self.observation(), {}
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
@@ -87,6 +89,47 @@ def test_a_number_that_is_sent_as_a_constant_though_it_changes_is_told(faint: fl
         assert note.startswith("Faint-v0: of the numbers that it shows, those at 0 (from 0) have ")
     else:
         assert game.notes == ()
+
+
+class Unseeded(Faint):
+    """Ignores its seed from some decision on; or what it showed before changes what follows."""
+
+    def __init__(self, after: int, *, counts: bool = False) -> None:
+        super().__init__(1.0)
+        self._after, self._counts, self._resets = after, counts, 0
+
+    def observation(self) -> Any:
+        if self.decisions == self._after:
+            self.np_random = np.random.default_rng()
+        return super().observation()
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        self.decisions, self._resets = 0, self._resets + 1
+        shift = self._resets if self._counts else 0
+        return super().reset(seed=None if seed is None else seed + shift, options=options)
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        self.decisions += 1
+        return super().step(action)
+
+
+@pytest.mark.parametrize(
+    ("made", "told"),
+    [
+        (partial(Unseeded, 0), True),
+        (partial(Unseeded, 2), True),
+        (partial(Unseeded, -1), False),
+        (partial(Unseeded, -1, counts=True), True),
+    ],
+)
+def test_an_environment_that_ignores_its_seed_is_told(made: Any, told: bool) -> None:
+    gymnasium.register("Unseeded-v0", made, disable_env_checker=True)
+    try:
+        game = TaskGames(world_task(Environment("Unseeded-v0")), GameProtocol(), 2, 1, seed=1)
+    finally:
+        del gymnasium.registry["Unseeded-v0"]
+    notes = [note for note in game.notes if "another course from the same seed" in note]
+    assert bool(notes) == told
 
 
 def test_settings_of_an_environment_reach_its_spaces() -> None:
@@ -150,8 +193,10 @@ def test_rewards_are_clipped_to_their_range_where_they_are_learned() -> None:
     assert games.learned_rewards((0,), (step,)).tolist() == pytest.approx([0.5, -1.0, 0.2, 0.0])
 
 
-def test_statistics_that_no_file_could_hold_are_refused() -> None:
-    register("Far-v0", spaces.Box(-1e20, 1e20, (2,), np.float64))
+@pytest.mark.parametrize("far", [1e20, 1e200, 1e307])
+@pytest.mark.filterwarnings("error:.*encountered:RuntimeWarning")
+def test_statistics_that_no_file_could_hold_are_refused(far: float) -> None:
+    register("Far-v0", spaces.Box(-far, far, (2,), np.float64))
     with pytest.raises(BadRequestError, match=r"Far-v0: shows numbers .* at most 1e\+18 can be"):
         TaskGames(world_task(Environment("Far-v0")), config().training_protocol, 3, 1, seed=4)
     gymnasium.registry.pop("Far-v0")

@@ -33,6 +33,7 @@ from mtspark.core.environments import (
     make_games,
     masks_of,
     random_actions,
+    repeats,
     resting_actions,
     successes_of,
 )
@@ -148,6 +149,7 @@ class TaskGames:
         self.frames: Tensor = torch.empty(0)
         self._seed, self._index = seed, index
         self.statistics = self._measured()
+        self._repeats = task.environment is None or repeats(self.task)
         self._games = make_games(self.task, whole, copies, num_threads=threads)
         # Played frame by frame, what follows an episode depends on the other copies.
         alone = protocol.mode is None and protocol.difficulty is None
@@ -410,10 +412,19 @@ class TaskGames:
     @property
     def notes(self) -> tuple[str, ...]:
         """What a user should know of what the game shows, a line each."""
-        if self.statistics is None or not (unseen := self.statistics.unseen):
-            return ()
+        found = []
+        if not self._repeats:
+            found.append(
+                f"{self.task.name}: played another course from the same seed, so no score of it "
+                "can be repeated, and float network and chip never play the same game; let its "
+                "reset call super().reset(seed=seed), and draw with self.np_random alone"
+            )
+        unseen = () if self.statistics is None else self.statistics.unseen
+        if not unseen:
+            return tuple(found)
         places = one_line(", ".join(map(str, unseen)), 60)
         return (
+            *found,
             f"{self.task.name}: of the numbers that it shows, those at {places} (from 0) have "
             f"deviations below {SPREAD:g} and are sent as constants; rescale them in the "
             "environment, or the agent does not see them",

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mtspark.train.config import TrainConfig
-from mtspark.train.networks import MTSparkNetwork
+from mtspark.train.networks import MTSparkNetwork, mask_illegal
 from mtspark.train.plasticity import Transitions
 from mtspark.train.rl.turn import Turn
 from mtspark.train.rl.values import ActionValues, rescale, unscale
@@ -65,16 +65,25 @@ class RecentPlay:
             return None
         parts = []
         for turn, following, task in zip(turns[:-1], turns[1:], tasks[:-1], strict=True):
-            best = self._values(target, following.frames, task).max(1).values
+            values = self._values(target, following.frames, task)
+            best = mask_illegal(values, self._allowed(following, task)).max(1).values
             best = unscale(best) if self._config.rescale_values else best
             going = (~turn.joined("terminal")).float().to(best.device)
             goals = turn.rewards.to(best.device) + self._config.discount * best * going
             goals = rescale(goals) if self._config.rescale_values else goals
             valid = turn.joined("valid").to(best.device)
-            now = (turn.frames, task, turn.actions.to(best.device), goals)
+            allowed = self._allowed(turn, task)
+            now = (turn.frames, task, turn.actions.to(best.device), goals, allowed)
             parts.append([tensor[valid] for tensor in now])
-        frames, tasks_of, actions, wanted = (torch.cat(one) for one in zip(*parts, strict=True))
+        frames, tasks_of, actions, wanted, allowed = (
+            torch.cat(one) for one in zip(*parts, strict=True)
+        )
         # Of an update in which games only restarted, nothing is left.
         if not len(tasks_of):
             return None
-        return Transitions(frames, tasks_of, actions, wanted, self._values.mask)
+        return Transitions(frames, tasks_of, actions, wanted, self._values.mask, allowed=allowed)
+
+    def _allowed(self, turn: Turn, task: Tensor) -> Tensor:
+        """(copies, actions) which actions could be chosen in a turn."""
+        legal = self._values.mask[task]
+        return legal if turn.allowed is None else turn.allowed.to(legal.device)

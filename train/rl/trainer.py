@@ -184,7 +184,7 @@ class Trainer(ABC):
         self.network.eval()
         active = self.active
         frames, task = self.observe(), self.task_of_copy()
-        greedy = self.greedy(frames, task)
+        greedy, allowed = self.greedy(frames, task), self.games.allowed(active)
         actions = self.random_actions(
             greedy.cpu().numpy(),
             self.exploration.rates(self.progress.steps),
@@ -196,7 +196,8 @@ class Trainer(ABC):
         if self.recall is not None:
             self.recall.advance(torch.from_numpy(np.concatenate([one.valid for one in steps])))
         rewards = self.games.learned_rewards(active, steps)
-        turn = Turn(frames, greedy, torch.from_numpy(actions), torch.from_numpy(rewards), steps)
+        taken, gained = torch.from_numpy(actions), torch.from_numpy(rewards)
+        turn = Turn(frames, greedy, taken, gained, steps, allowed)
         self.recent.see(turn, task, self.progress.updates)
         return turn
 

@@ -21,6 +21,7 @@ class Turn:
         actions: (copies,) played actions.
         rewards: (copies,) as they are learned.
         steps: the outcome for each active game.
+        allowed: (copies, actions) which of them were allowed; None: all legal ones.
     """
 
     frames: Tensor
@@ -28,6 +29,7 @@ class Turn:
     actions: Tensor
     rewards: Tensor
     steps: tuple[Step, ...]
+    allowed: Tensor | None = None
 
     def joined(self, name: str) -> Tensor:
         """A field of all steps, concatenated over games."""

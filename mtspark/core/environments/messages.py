@@ -31,7 +31,8 @@ def as_messages(values: Floats, observation: Observation) -> NDArray[Any]:
     """
     if observation.graded:
         mean, deviation = np.array(observation.mean), np.array(observation.deviation)
-        scaled = np.rint((values - mean) / deviation * MESSAGES_PER_DEVIATION)
+        with np.errstate(over="ignore"):  # of what is cut off next
+            scaled = np.rint((values - mean) / deviation * MESSAGES_PER_DEVIATION)
         sent = np.clip(scaled, -LARGEST_MESSAGE, LARGEST_MESSAGE).astype(np.int8)
     else:
         sent = (values != 0).astype(np.uint8)
@@ -62,10 +63,12 @@ class RunningStatistics:
         rows = len(values)
         if not rows:
             return
-        mean = values.mean(0)
-        apart, total = mean - self._mean, self.count + rows
-        self._squares += ((values - mean) ** 2).sum(0) + apart**2 * (self.count * rows / total)
-        self._mean += apart * (rows / total)
+        # What overflows is no number that an agent may have, and refused where it gets them.
+        with np.errstate(over="ignore", invalid="ignore"):
+            mean = values.mean(0)
+            apart, total = mean - self._mean, self.count + rows
+            self._squares += ((values - mean) ** 2).sum(0) + apart**2 * (self.count * rows / total)
+            self._mean += apart * (rows / total)
         self.count = total
 
     @property

@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 
     from mtspark.core.environments.flat import FlatWorld
 
+TRIED_SEED, TRIED_DECISIONS = 7, 4
+"""From which, and how long, an environment is played to see whether it repeats itself."""
 USUAL_RATE = 30.0
 """Decisions a second of an environment that states no rate."""
 FASTEST_RATE = 10_000.0
@@ -267,9 +269,12 @@ def _import_module(environment: Environment) -> None:
 
                 register_tasks()
         return
+    if _is_registered_by(module, environment):
+        return
     if not current_policy().trust:
         raise BadRequestError(
-            f"{environment.id}: is code of the module {module}; add --trust if you know it"
+            f"{environment.id}: is code of the module {module}; add --trust if you know it, or "
+            "import it before, in Python"
         )
     here = str(Path.cwd())
     if here not in sys.path:
@@ -283,6 +288,18 @@ def _import_module(environment: Environment) -> None:
         raise BadRequestError(
             f"{environment.id}: module {module} cannot be imported: {one_line(error, 200)}{remedy}"
         ) from error
+
+
+def _is_registered_by(module: str, environment: Environment) -> bool:
+    """Whether a module that was imported by somebody else has registered an environment here."""
+    import gymnasium
+
+    spec = gymnasium.registry.get(environment.id.rpartition(":")[2])
+    if spec is None or module not in sys.modules:
+        return False
+    entry = spec.entry_point
+    owner = entry if isinstance(entry, str) else getattr(entry, "__module__", None)
+    return f"{owner}".replace(":", ".").startswith(f"{module}.") or owner == module
 
 
 def _not_made(environment: Environment, error: Exception) -> Exception:
@@ -414,6 +431,35 @@ class WorldGames:
             self.values = np.concatenate([self.values, pressed], axis=1)
 
 
+def repeats(task: Task) -> bool:
+    """Whether an environment plays the same again from the same seed; two short tries show it.
+
+    Args:
+        task: in an environment, with statistics where it shows numbers.
+    """
+    assert task.environment is not None
+    world = World(task.environment)
+    try:
+        first, second = (_tried(world) for _ in range(2))
+    finally:
+        world.close()
+    return first == second
+
+
+def _tried(world: World) -> list[bytes]:
+    """What an environment shows and gives in a few decisions, from one seed."""
+    world.reset(TRIED_SEED)
+    seen = [world.shown.tobytes()]
+    for _ in range(TRIED_DECISIONS):
+        mask = world.mask
+        action = world.resting if mask is None else int(mask.argmax())
+        reward, over = world.act(action)
+        seen += [world.shown.tobytes(), np.float64(reward).tobytes()]
+        if over:
+            break
+    return seen
+
+
 def successes_of(games: Any) -> tuple[bool | None, ...]:
     """Whether each copy's episode, running or just ended, has succeeded; None: it does not say."""
     if isinstance(games, WorldGames):
@@ -450,6 +496,11 @@ class World:
         """Start the episode of a seed: the same as that of the agent loop."""
         self._shown, _ = self._made.reset(seed=seed)
         self.truncated = False
+
+    @property
+    def shown(self) -> Floats:
+        """(numbers,) what it shows now, before it becomes messages."""
+        return self._shown
 
     @property
     def resting(self) -> Any:

@@ -38,7 +38,7 @@ from mtspark.core.errors import (
     MtsparkError,
 )
 from mtspark.core.files.limits import FileLimits, Policy, set_policy
-from tests.support.worlds import SPREAD, Shows, box, cartpole, register
+from tests.support.worlds import SPREAD, Door, Shows, box, cartpole, register
 
 
 @pytest.fixture
@@ -403,6 +403,25 @@ def test_masks_may_be_of_each_number(
     world = masked_world(spaces.MultiDiscrete(choices), mask, key)
     assert world.mask is not None
     assert world.mask.astype(int).tolist() == allowed
+
+
+@pytest.mark.filterwarnings("error")
+def test_numbers_that_no_float_can_scale_are_cut_off() -> None:
+    seen = Observation("box", 2, mean=(0.0, 1.0), deviation=(1e-6, 1e-6))
+    sent = as_messages(np.array([[1e308, -1e308]]), seen)
+    assert sent.reshape(-1).tolist() == [127, -127]
+
+
+@pytest.mark.parametrize("entry", [Door, "tests.support.worlds:Door"])
+def test_a_module_that_was_imported_before_needs_no_trust(named: Any, entry: Any) -> None:
+    """Its code has run; only what it has itself registered is taken."""
+    gymnasium.register("Own-v0", entry, disable_env_checker=True)
+    for module in ("tests.support.worlds", "tests"):
+        task = world_task(Environment(f"{module}:Own-v0"))
+        assert task.game == f"{module}:Own-v0"
+    for module in ("tests.support.world", "numpy"):
+        with pytest.raises(BadRequestError, match="--trust if you know it, or import it before"):
+            world_task(Environment(f"{module}:Own-v0"))
 
 
 @pytest.mark.parametrize("mask", [[0] * 6, (), [1, 0], ([1, 1], [1]), 3])
