@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import sys
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mtspark.cli._console import MOST
+
+if TYPE_CHECKING:
+    from mtspark.core.environments import Task
 
 Seed = Annotated[int, typer.Option(help="Of the first game; the next has seed + 1.")]
 MaxDecisions = Annotated[
@@ -25,3 +30,11 @@ Sample = Annotated[
 Temperature = Annotated[
     float, typer.Option(help="With --sample: values are divided by it before the softmax.")
 ]
+
+
+def print_seed_notes(tasks: Iterable[Task]) -> None:
+    """Say on stderr which environments that were played do not follow from their seed."""
+    from mtspark.core.environments import seed_note
+
+    for note in filter(None, map(seed_note, tasks)):
+        print(f"note: {note}", file=sys.stderr)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mtspark.cli._console import DETAILS, EXECUTOR, MOST, one_thread_each, refuse_given
-from mtspark.cli._playing import MaxDecisions
+from mtspark.cli._playing import MaxDecisions, print_seed_notes
 from mtspark.cli._progress import progress_bar
 from mtspark.core.files import check_target
 from mtspark.sim.energy import DEFAULT_CARD
@@ -118,21 +118,27 @@ def evaluate_command(
         raise BadRequestError("--into stores what float and chip scored; give a bundle")
     if is_agent_file:
         refuse_given(context, "prices a chip, and an agent file runs on none", "card")
+    played: list[Task] = []
     with progress_bar() as progress:
         if is_agent_file:
-            check = partial(_refuse_of_other_tasks, context)
+            check = partial(_refuse_of_other_tasks, context, played)
             result = evaluate_checkpoint(folder, request, check=check, progress=progress)
         else:
             bundle = load_bundle(folder)
             chosen = {bundle.network.task_name(name) for name in request.tasks}
             tasks = [one for one in bundle.network.tasks if not chosen or one.name in chosen]
-            _refuse_of_other_tasks(context, tasks)
+            _refuse_of_other_tasks(context, played, tasks)
             result = evaluate_bundle(bundle, request, into=into, progress=progress)
     print_evaluation(result, details=details)
+    if executor is None:
+        print_seed_notes(played)
 
 
-def _refuse_of_other_tasks(context: typer.Context, tasks: Sequence[Task]) -> None:
-    """Refuse options that mean nothing to the tasks that are scored."""
+def _refuse_of_other_tasks(
+    context: typer.Context, played: list[Task], tasks: Sequence[Task]
+) -> None:
+    """Refuse options that mean nothing to the tasks that are scored, and add those to `played`."""
+    played += tasks
     if not any(task.game for task in tasks):
         refuse_given(context, "is of games, and no task is one", *OF_GAMES)
     if all(task.game for task in tasks):

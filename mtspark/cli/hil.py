@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mtspark.cli._console import DETAILS, EXECUTOR, MOST, console, one_thread_each, refuse_given
-from mtspark.cli._playing import MaxDecisions, Sample, Seed, Sticky, Temperature
+from mtspark.cli._playing import (
+    MaxDecisions,
+    Sample,
+    Seed,
+    Sticky,
+    Temperature,
+    print_seed_notes,
+)
 from mtspark.core.files import check_target
 from mtspark.sim.energy import DEFAULT_CARD
 from mtspark.sim.hil import KEY_VARIABLE, SILENCE_S, ChipBackend, Hold, Jitter
@@ -209,6 +216,8 @@ def hil_command(
     with progress_bar() as progress:
         result = hil(bundle, request, into=json_out, executor=executor, progress=progress)
     _show(result, json_out, picture, details=details)
+    if executor is None:
+        print_seed_notes([bundle.network.tasks[bundle.network.task_index(what[0])]])
 
 
 def _show(result: HilResult, json_out: Path | None, picture: Path | None, *, details: bool) -> None:

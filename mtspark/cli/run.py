@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mtspark.cli._console import DETAILS, EXECUTOR, MOST, console, one_thread_each, refuse_given
-from mtspark.cli._playing import MaxDecisions, Seed, Sticky, Temperature
+from mtspark.cli._playing import MaxDecisions, Seed, Sticky, Temperature, print_seed_notes
 from mtspark.cli._progress import progress_bar
 from mtspark.core.errors import BadRequestError
 from mtspark.core.files import check_target, write_json
@@ -110,6 +110,8 @@ def run_command(
     sentences = run_sentences(bundle, result.to_json())
     # Before anything is written: what was played is seen also where the disk is full.
     print_run(result.to_json(), sentences, bundle.network, details=details)
+    if executor is None:
+        print_seed_notes([bundle.network.tasks[bundle.network.task_index(task)]])
     stored = store_run(bundle, result)
     console.print(f"wrote {stored}", soft_wrap=True)
     if json_out is not None:

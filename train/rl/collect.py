@@ -33,8 +33,8 @@ from mtspark.core.environments import (
     make_games,
     masks_of,
     random_actions,
-    repeats,
     resting_actions,
+    seed_note,
     successes_of,
 )
 from mtspark.core.errors import BadRequestError, one_line
@@ -149,7 +149,7 @@ class TaskGames:
         self.frames: Tensor = torch.empty(0)
         self._seed, self._index = seed, index
         self.statistics = self._measured()
-        self._repeats = task.environment is None or repeats(self.task)
+        self._seed_note = seed_note(self.task)
         self._games = make_games(self.task, whole, copies, num_threads=threads)
         # Played frame by frame, what follows an episode depends on the other copies.
         alone = protocol.mode is None and protocol.difficulty is None
@@ -412,13 +412,7 @@ class TaskGames:
     @property
     def notes(self) -> tuple[str, ...]:
         """What a user should know of what the game shows, a line each."""
-        found = []
-        if not self._repeats:
-            found.append(
-                f"{self.task.name}: played another course from the same seed, so no score of it "
-                "can be repeated, and float network and chip never play the same game; let its "
-                "reset call super().reset(seed=seed), and draw with self.np_random alone"
-            )
+        found = [] if self._seed_note is None else [self._seed_note]
         unseen = () if self.statistics is None else self.statistics.unseen
         if not unseen:
             return tuple(found)

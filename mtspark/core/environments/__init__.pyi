@@ -59,7 +59,7 @@ from .vector import Games as Games
 from .worlds import World as World
 from .worlds import WorldGames as WorldGames
 from .worlds import masks_of as masks_of
-from .worlds import repeats as repeats
+from .worlds import seed_note as seed_note
 from .worlds import shown_by as shown_by
 from .worlds import side_by_side as side_by_side
 from .worlds import successes_of as successes_of

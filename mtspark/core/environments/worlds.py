@@ -431,14 +431,26 @@ class WorldGames:
             self.values = np.concatenate([self.values, pressed], axis=1)
 
 
-def repeats(task: Task) -> bool:
-    """Whether an environment plays the same again from the same seed; two short tries show it.
+def seed_note(task: Task) -> str | None:
+    """What a user should know of an environment that does not play the same from the same seed.
 
     Args:
-        task: in an environment, with statistics where it shows numbers.
+        task: with statistics where it shows numbers.
+
+    Returns:
+        One line; None of a game of ALE, and where two short tries were the same.
     """
-    assert task.environment is not None
-    world = World(task.environment)
+    if task.environment is None or _repeats(task.environment):
+        return None
+    return (
+        f"{task.name}: played another course from the same seed, so no score of it can be "
+        "repeated, and float network and chip never play the same game; let its reset call "
+        "super().reset(seed=seed), and draw with self.np_random alone"
+    )
+
+
+def _repeats(environment: Environment) -> bool:
+    world = World(environment)
     try:
         first, second = (_tried(world) for _ in range(2))
     finally:
