@@ -73,7 +73,7 @@ def test_a_killed_demo_leaves_no_process_and_no_shared_memory(
             lava = lava_of(demo.pid)
         assert len(lava) >= 8, demo.communicate()
         demo.send_signal(number)
-        _, errors = demo.communicate(timeout=30)
+        _, errors = demo.communicate(timeout=300)
     finally:
         demo.kill()
     if number is signal.SIGINT:

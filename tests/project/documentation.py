@@ -3,10 +3,11 @@
 All blocks of a page run in order, in one folder that also shows the repository's `examples`,
 `deploy`, `sim` and `benchmarks`. Python blocks share their variables; one with a title is only
 written to the file of that name. A `text` block after a block is what that prints: numbers and
-line breaks may differ. Three comments above a block say more:
+line breaks may differ. Four comments above a block say more:
 
     <!-- not run: WHY -->            the reason why it cannot run in a test
     <!-- run instead: COMMANDS -->   the same with options that make it short
+    <!-- run with: OLD -> NEW -->    the same with NEW where OLD stands, as for a shorter training
     <!-- run first: COMMANDS -->     what the page does not show, such as a file of the reader's
 """
 
@@ -31,7 +32,7 @@ _BLOCK = re.compile(
     r"^```(?P<language>\w*)(?: title=\"(?P<title>[^\"]+)\")?[^\n]*\n(?P<code>.*?)^```",
     re.MULTILINE | re.DOTALL,
 )
-_NOTE = re.compile(r"<!-- (not run|run instead|run first):\s*(.*?)\s*-->", re.DOTALL)
+_NOTE = re.compile(r"<!-- (not run|run instead|run with|run first):\s*(.*?)\s*-->", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -132,6 +133,11 @@ def main(jobs: Path) -> None:
         notes = block["notes"]
         if "run first" in notes:
             _shell(notes["run first"])
+        code = block["code"]
+        if "run with" in notes:
+            old, new = notes["run with"].split(" -> ")
+            before, after = code.split(old)
+            code = before + new + after
         if block["title"]:
             Path(block["title"]).write_text(block["code"])
         elif not block["runs"]:
@@ -139,9 +145,9 @@ def main(jobs: Path) -> None:
         elif "run instead" in notes:
             _shell(notes["run instead"])
         elif block["language"] == "sh":
-            _shell(block["code"])
+            _shell(code)
         else:
-            exec(compile(block["code"], f"{block['page']}:{block['line']}", "exec"), names)
+            exec(compile(code, f"{block['page']}:{block['line']}", "exec"), names)
 
 
 def _shell(commands: str) -> None:

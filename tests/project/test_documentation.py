@@ -109,6 +109,9 @@ def test_the_runner_fails_where_a_page_is_wrong(tmp_path: Path) -> None:
         run("```sh\nfalse\ntrue\n```\n", "fails")
     run("<!-- not run: it would fail here -->\n```sh\nfalse\n```\n", "left-out")
     run("<!-- run instead:\ntrue\n-->\n```sh\nfalse\n```\n", "short")
+    run("<!-- run with: false -> true -->\n```sh\nfalse\n```\n", "other-words")
+    with pytest.raises(AssertionError, match="ValueError"):
+        run("<!-- run with: 60 -> 6 -->\n```sh\nls\n```\n", "no-such-words")
     run("<!-- run first: touch file -->\n```sh\nls file\n```\n", "prepared")
 
 

@@ -309,7 +309,7 @@ def test_it_learns_what_one_frame_does_not_tell(tmp_path: Path) -> None:
     best = {}
     for name, network in (
         ("memory", {}),
-        ("none", {**dict.fromkeys(STATE, False), "time_steps": 8}),
+        ("none", {**dict.fromkeys(STATE, False), "time_steps": 4}),
     ):
         run = mtspark.train_agent(recipe(**shared, network=network), tmp_path / name)
         lines = (tmp_path / name / "log.jsonl").read_text().splitlines()

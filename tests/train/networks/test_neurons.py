@@ -86,6 +86,7 @@ def test_the_compiler_is_imported_by_those_who_compile_alone() -> None:
     """It takes longer to import than torch, and every command would."""
     code = (
         "import sys, mtspark.train.rl.run, mtspark.workflows.export.pipeline\n"
+        "import mtspark.train.quantised.twin\n"
         "print('torch' in sys.modules, 'torch._dynamo' in sys.modules)"
     )
     done = subprocess.run(

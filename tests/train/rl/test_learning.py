@@ -187,9 +187,11 @@ def test_pathways_learn_opposite_tasks_that_a_shared_network_cannot(
     )
     if algorithm == "dqn":
         replay = ReplayConfig(
-            capacity=8_000, warmup=1_000, batch_size=64, update_every=16, target_every=25
+            capacity=8_000, warmup=1_000, batch_size=128, update_every=32, target_every=25
         )
-        config = replace(config, algorithm="dqn", rollout_steps=32, replay=replay)
+        # It learns from each decision several times.
+        fields: dict[str, Any] = {"total_steps": 20_000, "rollout_steps": 32, "replay": replay}
+        config = replace(config, algorithm="dqn", **fields)
     trainer = make_trainer(config, resumed=False)
     assert min(mean_returns_after(trainer)) > 0.5
     layers = [trainer.network.convolutions[0].paths, trainer.network.hidden.paths]
