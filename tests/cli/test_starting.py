@@ -154,7 +154,7 @@ def folder(checkpoint: Path, played: Path, tmp_path_factory: pytest.TempPathFact
     ],
 )
 def test_what_cannot_work_is_refused_before_large_imports(folder: Path, lines: list[str]) -> None:
-    before = sorted(path.name for path in folder.iterdir())
+    before = {path.name for path in folder.iterdir()}
     found = commands(folder, [line.split() for line in lines])
     for line, (code, loaded, error, spent) in zip(lines, found, strict=True):
         says = REFUSED[line]
@@ -165,7 +165,9 @@ def test_what_cannot_work_is_refused_before_large_imports(folder: Path, lines: l
         # Of this process, whatever others do: far below the second that is promised.
         assert spent < 1.0, (line, spent)
     left = {path.name for path in folder.iterdir()}
-    assert sorted(left - {"result.json", "stderr", "stdout"}) == before
+    # The last are those of the helper.
+    assert left - before <= {"result.json", "stderr", "stdout"}
+    assert before <= left
 
 
 BEGINS = (

@@ -26,7 +26,6 @@ PROCESSOR_S: dict[str, float] = {
     "tests/train/rl/test_sac.py::test_the_recipe_learns": 60,
     "tests/workflows/test_stateful_agent.py::test_it_learns_what_one_frame_does_not_tell": 60,
     "tests/project/test_packaging.py::test_make_works_for_real_where_the_path_has_a_space": 60,
-    "tests/third_party/test_clusters.py::test_what_dies_in_the_queue_loses_nothing": 60,
     "tests/cli/test_homes.py": 50,
     f"{LEARNING}::test_pathways_learn_opposite_tasks_that_a_shared_network_cannot[dqn]": 50,
     f"{PAGE}[README.md]": 45,

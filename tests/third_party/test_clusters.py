@@ -242,6 +242,8 @@ def test_what_dies_in_the_queue_loses_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    # submitit waits for the file of a dead job's result, which a cluster's disk may show late.
+    monkeypatch.setattr("submitit.core.core.Job._results_timeout_s", 1)
     jobs = waiting(tmp_path, 2)
 
     def kill() -> None:
