@@ -30,6 +30,7 @@ from mtspark.train.config.games import ReplayConfig
 from mtspark.train.networks import MTSparkNetwork, NetworkConfig
 from mtspark.train.rl.collect import Games, Step, TaskGames
 from mtspark.train.rl.run import make_trainer
+from mtspark.train.runs import check_request
 from tests.support.worlds import Shows, cartpole, register, register_door
 
 SMALL = {"games_per_task": 4, "rollout_steps": 8, "minibatches": 2, "total_steps": 64}
@@ -137,6 +138,31 @@ def test_settings_of_an_environment_reach_its_spaces() -> None:
     made = config(environments=[{"id": "CartPole-v1", "wrappers": [wrapper], "max_steps": 9}])
     assert made.network.observation_shape == (1, 5, 1)
     assert made.environments[0].max_steps == 9
+
+
+PICTURE = spaces.Dict({"place": spaces.Box(-1, 1, (2,)), "rgb": spaces.Box(0, 255, (8, 8, 3))})
+
+
+@pytest.mark.parametrize("name", ["", "left"])
+@pytest.mark.parametrize("context", ["dendrites", "one_hot"])
+def test_a_run_begins_where_the_settings_make_an_environment_fit(
+    name: str, context: str, tmp_path: Path
+) -> None:
+    """It is looked at with them: without, this one cannot be made, nor sent."""
+    gymnasium.register(
+        "Picture-v0", lambda *, side: Shows({"left": PICTURE}[side]), disable_env_checker=True
+    )
+    own = {"id": "Picture-v0", "arguments": {"side": "left"}, "entries": ["place"], "name": name}
+    fields = {"games": [name or "Picture-v0", "CartPole-v1"], "task_context": context}
+    try:
+        check_request(config(**fields, environments=[own]), tmp_path / "run")
+        del own["entries"]
+        with pytest.raises(BadRequestError, match="entry rgb is Box"):
+            config(**fields, environments=[own])
+        with pytest.raises(BadRequestError, match=r"unknown environment 'None-v0'"):
+            check_request(replace(config(), games=("None-v0",)), tmp_path / "run")
+    finally:
+        del gymnasium.registry["Picture-v0"]
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mtspark.core.datasets import dataset_folder
-from mtspark.core.environments import task_for_game
+from mtspark.core.environments import task_for_game, world_task
 from mtspark.core.errors import BadFileError, BadRequestError, MtsparkError
 from mtspark.core.files import FileLimits, read_guarded
 from mtspark.train.config import (
@@ -37,9 +37,7 @@ def check_request(config: RunConfig, folder: Path) -> None:
         BadFileError: the folder cannot be written, or its resume.pt is no checkpoint.
     """
     if isinstance(config, TrainConfig):
-        # Environments with a name were looked at with the recipe.
-        named = [one.name for one in config.environments]
-        check_games(tuple(game for game in config.games if game not in named))
+        check_games(config)
         check_data(config)
     check_writable(folder)
     check_run_held(config, folder)
@@ -47,14 +45,20 @@ def check_request(config: RunConfig, folder: Path) -> None:
         check_sizes(config, folder)
 
 
-def check_games(games: tuple[str, ...]) -> None:
-    """Check that every game exists.
+def check_games(config: TrainConfig) -> None:
+    """Check that every game exists, and every environment with its settings.
 
     Raises:
-        BadRequestError: ALE has no such game.
+        BadRequestError: there is no such game, or an agent cannot see or act in an environment.
     """
-    for game in games:
-        task_for_game(game)
+    if not config.worlds:
+        for game in config.games:
+            task_for_game(game)
+        return
+    for one in run_environments(config.games, config.environments, config.task_context):
+        # Environments with a name were looked at with the recipe.
+        if not one.name:
+            world_task(one)
 
 
 def check_data(config: TrainConfig) -> None:
