@@ -92,16 +92,20 @@ def install_lava_dl(python: str | None = None, folder: AnyPath | None = None) ->
 
     Raises:
         BackendMissingError: no Python 3.10.
-        BackendFailedError: too little disk, pip fails, or netx does not import.
+        BackendFailedError: too little disk, pip fails, netx does not import, or the environment is
+            there already and was made with another Python than the one that is named.
     """
     folder = default_folder() if folder is None else Path(folder)
     interpreter = folder / "bin" / "python"
+    base = None if python is None else find_python(python)
     if interpreter.is_file():
+        if base is not None:
+            _check_base(base, interpreter, folder)
         try:
             return _checked(interpreter, installed_now=False)
         except BackendFailedError:
             pass  # The environment is incomplete: pip completes it, or its error says why not.
-    base = find_python(python)
+    base = base or find_python()
     _check_space(folder)
     variables = foreign_environment()
     output_of(
@@ -123,6 +127,28 @@ def install_lava_dl(python: str | None = None, folder: AnyPath | None = None) ->
             f"{error}; see that pip reaches its index, then give the command again: it goes on"
         ) from error
     return _checked(interpreter, installed_now=True)
+
+
+def _check_base(base: str, interpreter: Path, folder: Path) -> None:
+    """Refuse a Python by which an environment that is there was not made.
+
+    Raises:
+        BackendFailedError: it was made by another one, or one of them does not run.
+    """
+    wanted, found = (
+        output_of(
+            [str(one), "-c", "import sys; print(sys.base_prefix)"],
+            "install-lava-dl: asking Python for its place",
+            CHECK_TIMEOUT_S,
+            environment=foreign_environment(),
+        ).strip()
+        for one in (base, interpreter)
+    )
+    if Path(wanted).resolve() != Path(found).resolve():
+        raise BackendFailedError(
+            f"install-lava-dl: {folder} was made with the Python in {found}, and --python names "
+            f"that in {wanted}; leave --python out, or name another place with --folder"
+        )
 
 
 def _check_space(folder: Path) -> None:

@@ -26,12 +26,15 @@ class Shell:
     def __init__(self, pip: tuple[int, str] = (0, "")) -> None:
         self.pip, self.python, self.installed = pip, "3 10", False
         self.asked: list[list[str]] = []
+        self.places: dict[str, str] = {}
 
     def __call__(self, command: list[str], **_: Any) -> SimpleNamespace:
         self.asked.append(command)
         code, out, err = 0, "", ""
         if "version_info" in command[-1]:
             out = self.python
+        elif "base_prefix" in command[-1]:
+            out = self.places.get(command[0], "/usr") + "\n"
         elif "venv" in command:
             made = Path(command[-1]) / "bin" / "python"
             made.parent.mkdir(parents=True, exist_ok=True)
@@ -64,6 +67,23 @@ def test_it_is_made_once(
     before = len(shell.asked)
     assert not install_lava_dl(folder=folder).installed_now
     assert len(shell.asked) == before + 1
+
+
+def test_a_named_python_is_that_of_the_environment(
+    tmp_path: Path, disk: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of an environment that was there already, --python said nothing."""
+    shell, folder = Shell(), tmp_path / "env"
+    monkeypatch.setattr(subprocess, "run", shell)
+    assert install_lava_dl("mine", folder).installed_now
+    assert not install_lava_dl("mine", folder).installed_now
+    shell.places["other"] = "/opt/python"
+    with pytest.raises(BackendFailedError, match=r"made with the Python in /usr, and --python"):
+        install_lava_dl("other", folder)
+    shell.python = "3 11"
+    with pytest.raises(BackendMissingError, match=r"other is no Python 3\.10"):
+        install_lava_dl("other", folder)
+    assert not install_lava_dl(folder=folder).installed_now
 
 
 @pytest.mark.parametrize("kind", ["python", "space", "network", "file", "time"])
