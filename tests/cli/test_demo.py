@@ -22,6 +22,9 @@ pytestmark = [
 ]
 
 
+PATIENCE_S = 1800
+
+
 def start(checkpoint: Path, output: Path, *options: str) -> subprocess.Popen[str]:
     # Started in the background of a script, the tests ignore Ctrl-C, and so would their children.
     code = (
@@ -65,15 +68,18 @@ def test_a_killed_demo_leaves_no_process_and_no_shared_memory(
     before = names()
     demo = start(checkpoint, tmp_path / "out", "--lava-decisions", "3000")
     try:
-        deadline = time.monotonic() + 300
+        # It plays before it begins with Lava: minutes, on a busy machine.
+        deadline = time.monotonic() + PATIENCE_S
         lava: set[int] = set()
         # A guard, a worker and Lava's own processes: one for each part of the network.
         while len(lava) < 8 and time.monotonic() < deadline and demo.poll() is None:
             time.sleep(0.05)
             lava = lava_of(demo.pid)
-        assert len(lava) >= 8, demo.communicate()
+        if len(lava) < 8:
+            demo.kill()
+            pytest.fail(f"{len(lava)} processes of Lava: {demo.communicate()}")
         demo.send_signal(number)
-        _, errors = demo.communicate(timeout=300)
+        _, errors = demo.communicate(timeout=PATIENCE_S)
     finally:
         demo.kill()
     if number is signal.SIGINT:
@@ -93,7 +99,7 @@ def test_a_killed_demo_leaves_no_process_and_no_shared_memory(
 @pytest.mark.slow
 def test_the_demo_does_the_main_job(checkpoint: Path, tmp_path: Path) -> None:
     demo = start(checkpoint, tmp_path / "out", "--lava-decisions", "4", "--stock-decisions", "1")
-    output, errors = demo.communicate(timeout=300)
+    output, errors = demo.communicate(timeout=PATIENCE_S)
     assert demo.returncode == 0, errors
     assert " ".join(output.split()).count("spikes and membranes are equal") == 3
     (run,) = (tmp_path / "out" / "tiny.deploy" / "runs").glob("*.json")
