@@ -32,8 +32,13 @@ Temperature = Annotated[
 ]
 
 
-def print_seed_notes(tasks: Iterable[Task]) -> None:
-    """Say on stderr which environments that were played do not follow from their seed."""
+def print_seed_notes(tasks: Iterable[Task], executor: str | None) -> None:
+    """Say on stderr which environments that were played do not follow from their seed.
+
+    With an executor they are where its workers are, and nothing is said.
+    """
+    if executor is not None:
+        return
     from mtspark.core.environments import seed_note
 
     for note in filter(None, map(seed_note, tasks)):

@@ -130,8 +130,7 @@ def evaluate_command(
             _refuse_of_other_tasks(context, played, tasks)
             result = evaluate_bundle(bundle, request, into=into, progress=progress)
     print_evaluation(result, details=details)
-    if executor is None:
-        print_seed_notes(played)
+    print_seed_notes(played, executor)
 
 
 def _refuse_of_other_tasks(

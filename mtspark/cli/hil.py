@@ -216,8 +216,7 @@ def hil_command(
     with progress_bar() as progress:
         result = hil(bundle, request, into=json_out, executor=executor, progress=progress)
     _show(result, json_out, picture, details=details)
-    if executor is None:
-        print_seed_notes([bundle.network.tasks[bundle.network.task_index(what[0])]])
+    print_seed_notes([bundle.network.tasks[bundle.network.task_index(what[0])]], executor)
 
 
 def _show(result: HilResult, json_out: Path | None, picture: Path | None, *, details: bool) -> None:

@@ -110,8 +110,7 @@ def run_command(
     sentences = run_sentences(bundle, result.to_json())
     # Before anything is written: what was played is seen also where the disk is full.
     print_run(result.to_json(), sentences, bundle.network, details=details)
-    if executor is None:
-        print_seed_notes([bundle.network.tasks[bundle.network.task_index(task)]])
+    print_seed_notes([bundle.network.tasks[bundle.network.task_index(task)]], executor)
     stored = store_run(bundle, result)
     console.print(f"wrote {stored}", soft_wrap=True)
     if json_out is not None:
