@@ -99,7 +99,10 @@ def test_a_killed_demo_leaves_no_process_and_no_shared_memory(
 @pytest.mark.slow
 def test_the_demo_does_the_main_job(checkpoint: Path, tmp_path: Path) -> None:
     demo = start(checkpoint, tmp_path / "out", "--lava-decisions", "4", "--stock-decisions", "1")
-    output, errors = demo.communicate(timeout=PATIENCE_S)
+    try:
+        output, errors = demo.communicate(timeout=PATIENCE_S)
+    finally:
+        demo.kill()
     assert demo.returncode == 0, errors
     assert " ".join(output.split()).count("spikes and membranes are equal") == 3
     (run,) = (tmp_path / "out" / "tiny.deploy" / "runs").glob("*.json")
