@@ -38,7 +38,7 @@ if TYPE_CHECKING:
         MtsparkError,
     )
     from mtspark.core.progress import Progress
-    from mtspark.train.checkpoint import Agent, load_agent
+    from mtspark.train.checkpoint import Agent, load_agent, mean_agent, save_agent
     from mtspark.train.seeds import train_seeds
     from mtspark.train.training import train_agent
     from mtspark.workflows.compare import compare_runs
@@ -62,13 +62,16 @@ __all__ = [
     "export",
     "load_agent",
     "load_bundle",
+    "mean_agent",
+    "save_agent",
     "train_agent",
     "train_seeds",
 ]
 
 _HOMES = {
     **dict.fromkeys(("Deployment", "evaluate", "export", "load_bundle"), "workflows.deployment"),
-    **dict.fromkeys(("Agent", "load_agent"), "train.checkpoint.agent"),
+    **dict.fromkeys(("Agent", "load_agent", "save_agent"), "train.checkpoint.agent"),
+    "mean_agent": "train.checkpoint.mean",
     "train_agent": "train.training",
     "train_seeds": "train.seeds",
     "compare_runs": "workflows.compare",

@@ -7,5 +7,6 @@ from .agent import save_whole as save_whole
 from .archive import read_tensors as read_tensors
 from .archive import weights_in as weights_in
 from .archive import with_tensors as with_tensors
+from .mean import mean_agent as mean_agent
 from .single import single_task as single_task
 from .union import side_by_side as side_by_side

@@ -1,0 +1,96 @@
+"""The mean of several agents' weights: one agent that often plays better than each of them."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from mtspark.core.errors import BadRequestError
+from mtspark.train.checkpoint.agent import Agent
+from mtspark.train.networks import SpikingLayer
+
+
+@torch.no_grad()
+def mean_agent(agents: Sequence[Agent]) -> Agent:
+    """Average agents of the same networks and tasks that were trained from the same weights.
+
+    It is the weights that act that are averaged: folded, and 0 where a synapse is cut. So a synapse
+    is there where one of the agents has it. Runs from the same start, such as seeds of a recipe,
+    stay close enough for their mean to act as they do, and it is often better (Wortsman et al.
+    2022, arXiv:2203.05482); of networks that began with other weights it is none that plays.
+
+    Args:
+        agents: two or more.
+
+    Returns:
+        An agent of its own, without evaluations. Its `training` is the first one's, with those of
+        all under "mean_of".
+
+    Raises:
+        BadRequestError: fewer than two agents, agents of other networks, tasks or protocols, or
+            tasks with synapses of their own. Agents of an environment whose numbers are sent by
+            running statistics have other tasks, too: their weights know other messages.
+    """
+    if len(agents) < 2:
+        raise BadRequestError(f"agents: {len(agents)} given, a mean needs two or more")
+    first = agents[0]
+    for place, agent in enumerate(agents[1:], 2):
+        for what, one, other in (
+            ("another network", first.network.config, agent.network.config),
+            ("other tasks, or other statistics of what they show,", first.tasks, agent.tasks),
+            ("another protocol", first.protocol, agent.protocol),
+        ):
+            if one != other:
+                raise BadRequestError(
+                    f"agents: agent {place} has {what} than the first; give agents of one recipe "
+                    "that differ in their weights alone"
+                )
+    if first.network.config.pathway_layers:
+        raise BadRequestError(
+            "agents: their tasks have synapses of their own, whose paths have no mean; give agents "
+            "without pathways"
+        )
+    network = copy.deepcopy(first.network)
+    states = [agent.network.state_dict() for agent in agents]
+    mean: dict[str, Tensor] = {}
+    for name, value in states[0].items():
+        of_all = torch.stack([state[name] for state in states])
+        if value.is_floating_point():
+            mean[name] = of_all.double().mean(0).to(value.dtype)
+        elif value.dtype == torch.bool:
+            mean[name] = of_all.any(0)
+        else:
+            mean[name] = value
+    network.load_state_dict(mean)
+    for name in network.layer_names:
+        acting = [agent.network.layer(name).folded_weight().double() for agent in agents]
+        _act_as(network.layer(name), torch.stack(acting).mean(0))
+    training = {**first.training, "mean_of": [agent.training for agent in agents]}
+    return replace(first, network=network.eval(), training=training, evaluations=[])
+
+
+def _act_as(layer: SpikingLayer, acting: Tensor) -> None:
+    """Give a layer stored weights and gains whose folded weights are `acting`.
+
+    Stored weights of cut synapses act no more, so they take the mean of each row, which
+    standardisation subtracts, to 0. A row without a cut that has another mean comes close.
+    """
+    rows, stored = acting.flatten(1), layer.synapses.weight.flatten(1).double()
+    there = torch.ones_like(rows, dtype=torch.bool)
+    if layer.mask is not None:
+        there = layer.mask.flatten(1)
+    cut = (~there).sum(1, keepdim=True)
+    filled = torch.where(there, rows, -rows.sum(1, keepdim=True) / cut.clamp(min=1))
+    alive = filled.std(1, keepdim=True) > 0
+    size = stored.std(1, keepdim=True) / filled.std(1, keepdim=True)
+    # The optimiser's steps suit weights of the stored size.
+    new = torch.where(alive, filled * size, stored)
+    layer.synapses.weight.copy_(new.view_as(layer.synapses.weight))
+    layer.standardise.gain.fill_(1.0)
+    unit = layer.folded_weight().flatten(1).double()
+    fitted = (unit * rows).sum(1) / unit.square().sum(1)
+    layer.standardise.gain.copy_(torch.where(alive[:, 0], fitted, 0.0))
