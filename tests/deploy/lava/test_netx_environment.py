@@ -77,7 +77,7 @@ def test_a_named_python_is_that_of_the_environment(
     monkeypatch.setattr(subprocess, "run", shell)
     assert install_lava_dl("mine", folder).installed_now
     assert not install_lava_dl("mine", folder).installed_now
-    shell.places["other"] = "/opt/python"
+    shell.places["other"] = "/elsewhere/python"
     with pytest.raises(BackendFailedError, match=r"made with the Python in /usr, and --python"):
         install_lava_dl("other", folder)
     shell.python = "3 11"
