@@ -212,7 +212,7 @@ class Twin(nn.Module):
 
 def _step(whole: LayerIntegers) -> Tensor:
     """Chip units of one step of the weight grid, shifted: a whole power of two."""
-    return torch.tensor(whole.step * 2.0**whole.exponent, device=whole.weight.device)
+    return torch.full((), whole.step * 2.0**whole.exponent, device=whole.weight.device)
 
 
 def _all_steps(
