@@ -21,7 +21,7 @@ def mean_agent(agents: Sequence[Agent]) -> Agent:
     It is the weights that act that are averaged: folded, and 0 where a synapse is cut. So a synapse
     is there where one of the agents has it. Runs from the same start, such as seeds of a recipe,
     stay close enough for their mean to act as they do, and it is often better (Wortsman et al.
-    2022, arXiv:2203.05482); of networks that began with other weights it is none that plays.
+    2022, arXiv:2203.05482); of networks that began with other weights it need not play at all.
 
     Args:
         agents: two or more.
