@@ -358,6 +358,25 @@ def test_runs_stored_during_replacements_are_all_there(folder: Path, way: str) -
     own_things_are_there(folder)
 
 
+def test_a_run_that_moves_before_its_writer_has_finished_is_stored_once(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The old bundle leaves its name between the two steps in which a new file gets its own."""
+    link, moved = os.link, count()
+
+    def linked(source: Path, target: Path, **options: Any) -> None:
+        link(source, target, **options)
+        if Path(target).name.startswith("new") and next(moved) == 0:
+            folder.rename(folder.with_name(".a.1234.0.old"))
+
+    monkeypatch.setattr(os, "link", linked)
+    add_run(load_bundle(folder), "new.json", b"new")
+    assert next(moved) > 0
+    write_bundle(folder, AFTER, replace=True)
+    found = {path.name: path.read_text() for path in (folder / "runs").glob("[!.]*.json")}
+    assert found == {"run.json": "{}", "new.json": "new"}
+
+
 def test_a_run_stored_while_its_folder_is_emptied_moves_too(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -225,7 +225,9 @@ def rename_new(source: Path, target: Path) -> None:
             raise taken from error
         source.rename(target)
         return
-    source.unlink()
+    # Both names may have gone with their folder, which is being replaced: the file is where it is
+    # to be, and whoever took this for a failure would store it twice.
+    source.unlink(missing_ok=True)
 
 
 def write_text(path: AnyPath, text: str) -> None:
