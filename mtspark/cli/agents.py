@@ -1,4 +1,4 @@
-"""The commands ``mtspark agents list``, ``push`` and ``pull``."""
+"""The commands ``mtspark agents list``, ``push``, ``pull`` and ``mean``."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ JSON = "Write the result to this file."
 
 @group.callback()
 def agents(context: typer.Context) -> None:
-    """List agents with their cards, push one to a folder or an address, pull one from there.
+    """List agents with their cards, push, pull or average them.
 
     A card says what an agent does and how well, what a decision costs, how it was trained, and the
     size and SHA-256 of its files. Without a command, the agents that come with mtspark are listed.
@@ -142,5 +142,34 @@ def pull_command(
     with progress_bar() as progress:
         result = pull_agent(name, address, output, replace=force, progress=progress)
     print_pulled(result)
+    if json_out is not None:
+        write_json(json_out, result.to_json())
+
+
+@group.command("mean")
+def mean_command(
+    sources: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="AGENT...", help="Two or more agents: .pt files, or the folders of trainings."
+        ),
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", help="File of the mean to write.")],
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
+    json_out: Annotated[Path | None, typer.Option("--json", help=JSON)] = None,
+) -> None:
+    """Write the mean of several agents' weights, which often plays better than each of them.
+
+    The agents are of one recipe and began with the same weights, as seeds with a start_from do.
+    The mean has no scores yet: export and evaluate it before you use it.
+    """
+    one_thread_each()
+    from mtspark.cli.show import print_averaged
+    from mtspark.workflows.zoo import average_agents
+
+    check_target(json_out)
+    with progress_bar() as progress:
+        result = average_agents(sources, output, replace=force, progress=progress)
+    print_averaged(result)
     if json_out is not None:
         write_json(json_out, result.to_json())

@@ -10,6 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
+
+from mtspark.train.checkpoint import Agent, load_agent, save_agent
 
 ROOT = Path(__file__).parents[2]
 CARTPOLE = ROOT / "examples" / "agents" / "cartpole"
@@ -84,3 +87,41 @@ def test_help_and_list_load_no_torch() -> None:
             [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
         )
         assert done.stdout.endswith("NONE\n"), words
+
+
+def test_the_mean_of_agents_is_written_and_what_has_none_is_refused(
+    call: Callable[..., int],
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    make_agent: Callable[..., Agent],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    agents = [make_agent(seed) for seed in (1, 2)]
+    for folder, agent in zip(("one", "two"), agents, strict=True):
+        Path(folder).mkdir()
+        save_agent(agent, Path(folder, "agent.pt"))
+    assert call("agents", "mean", "one", "two/agent.pt", "-o", "mean.pt", "--json", "m.json") == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "mean.pt: the mean of 2 agents (" in text
+    said = json.loads(Path("m.json").read_text())
+    assert said["of"] == ["one/agent.pt", "two/agent.pt"]
+    mean, heads = load_agent("mean.pt"), [one.network.advantage.weight for one in agents]
+    torch.testing.assert_close(mean.network.advantage.weight, (heads[0] + heads[1]) / 2)
+    before = Path("mean.pt").read_bytes()
+    Path("empty").mkdir()
+    for wrong, words in (
+        (("one", "two", "-o", "mean.pt"), "exists already"),
+        (("one", "-o", "other.pt"), "1 given, a mean needs two or more"),
+        (("one", "one/agent.pt", "-o", "other.pt"), "is given twice"),
+        (("one", "nowhere.pt", "-o", "other.pt"), "nowhere.pt"),
+        (("one", "empty", "-o", "other.pt"), "empty: no agent's file"),
+    ):
+        assert call("agents", "mean", *wrong) == 2, wrong
+        captured = capsys.readouterr()
+        assert words in captured.err
+        assert captured.err.count("\n") == 1
+    assert Path("mean.pt").read_bytes() == before
+    assert not Path("other.pt").exists()
+    assert call("agents", "mean", "one", "two", "-o", "mean.pt", "--force") == 0
+    assert Path("mean.pt").read_bytes() == before

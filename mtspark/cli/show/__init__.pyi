@@ -1,4 +1,5 @@
 from .agents import print_agents as print_agents
+from .agents import print_averaged as print_averaged
 from .agents import print_pulled as print_pulled
 from .agents import print_pushed as print_pushed
 from .compare import print_run_comparison as print_run_comparison

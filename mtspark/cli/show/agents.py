@@ -11,7 +11,7 @@ from mtspark.cli._console import console
 from mtspark.cli.show.verdict import print_estimate, print_verdict
 
 if TYPE_CHECKING:
-    from mtspark.workflows.zoo import AgentCard, Listing, Pulled, Pushed
+    from mtspark.workflows.zoo import AgentCard, Averaged, Listing, Pulled, Pushed
 
 
 def print_agents(listing: Listing, *, details: bool = False) -> None:
@@ -88,3 +88,10 @@ def print_pulled(result: Pulled) -> None:
             "are those of its card."
         )
     print_card(result.card)
+
+
+def print_averaged(result: Averaged) -> None:
+    """Say what was averaged, and what to do before the mean is used."""
+    what = ", ".join(result.tasks)
+    console.print(f"{result.file}: the mean of {len(result.of)} agents ({what}).")
+    console.print("It has no scores yet: mtspark export it, then mtspark eval the bundle.")

@@ -2,7 +2,7 @@
 
 Read `card` first: what is said of an agent, taken from its file. `place` reads and writes folders
 of agents at addresses of fsspec, `listing` lists them, and `exchange` pushes and pulls one; what a
-decision costs is counted by `measure`.
+decision costs is counted by `measure`. `average` makes one agent of several.
 """
 
 import lazy_loader

@@ -1,3 +1,5 @@
+from .average import Averaged as Averaged
+from .average import average_agents as average_agents
 from .card import CHIP as CHIP
 from .card import AgentCard as AgentCard
 from .exchange import Pulled as Pulled

@@ -29,14 +29,13 @@ from mtspark.workflows.zoo.place import (
     read_card_at,
     write_agent_folder,
 )
+from mtspark.workflows.zoo.source import TRAINED, agent_file
 
 if TYPE_CHECKING:
     from mtspark.train.checkpoint import Agent
 
 LOGS = (LOG, "log.jsonl")
 """Names of a log beside an agent's file: in a pushed folder, and in that of a training."""
-TRAINED = "agent.pt"
-"""Name of the agent in the folder of a training."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +115,7 @@ def push_agent(request: PushRequest, *, progress: ProgressCallback = no_progress
         BadFileError: no agent, or it cannot be written.
     """
     place = open_place(request.address)
-    path = _agent_file(Path(request.source))
+    path = agent_file(Path(request.source))
     stem = path.resolve().parent.name if path.name == TRAINED else path.stem
     name = check_name(request.name or stem)
     limits = chosen_policy(None, None).limits
@@ -192,24 +191,6 @@ def pull_agent(
     _check_facts(card, place.where(name), files)
     write_agent_folder(target, files, card.content())
     return Pulled(card, target, same=False)
-
-
-def _agent_file(source: Path) -> Path:
-    """The agent in a folder: of the folder's name, of a training, or the only one.
-
-    Raises:
-        BadFileError: there is none, or more than one.
-    """
-    if not source.is_dir():
-        return source
-    for name in (f"{source.resolve().name}.pt", TRAINED):
-        if (source / name).is_file():
-            return source / name
-    found = sorted(source.glob("*.pt"))
-    if len(found) != 1:
-        what = "no agent's file (.pt)" if not found else f"{len(found)} files .pt; name one of them"
-        raise BadFileError(f"{source}: {what}")
-    return found[0]
 
 
 def _card(
