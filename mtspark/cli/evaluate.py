@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mtspark.cli._console import DETAILS, EXECUTOR, MOST, one_thread_each, refuse_given
+from mtspark.cli._labelled import DATA, LABELS, score_labelled
 from mtspark.cli._playing import MaxDecisions, print_seed_notes
 from mtspark.cli._progress import progress_bar
-from mtspark.core.files import check_target
+from mtspark.core.files import check_target, write_json
 from mtspark.sim.energy import DEFAULT_CARD
 
 if TYPE_CHECKING:
@@ -45,14 +46,10 @@ def evaluate_command(
         str | None,
         typer.Option(
             metavar="PATH",
-            help="Inputs with labels: .npy (and --labels), .npz of x and y, a folder of one folder "
-            "of images for each class, FILE.py:NAME of a dataset; for image tasks, the folder with "
-            "their sets (or download).",
+            help=f"{DATA}; for image tasks, the folder with their sets (or download).",
         ),
     ] = None,
-    labels: Annotated[
-        Path | None, typer.Option(help="Class of each input of --data FILE.npy, .npy.")
-    ] = None,
+    labels: Annotated[Path | None, typer.Option(help=LABELS)] = None,
     images: Annotated[
         int, typer.Option(min=0, max=MOST, help="Test images of each task; 0: all.")
     ] = 0,
@@ -96,7 +93,13 @@ def evaluate_command(
     if data is not None and (labels is not None or is_labelled(data)):
         check_executor(executor, {"--data with labels": True})
         refuse_given(context, "is of games and image sets, --data has labels", *OF_SETS, *OF_GAMES)
-        _evaluate_data(folder, data, labels, task or [], card, json_out, details=details)
+        if len(task or ()) > 1:
+            raise BadRequestError(f"--task: {len(task or ())} are given; data belong to one task")
+        values = score_labelled(
+            folder, data, labels, task=task[0] if task else None, card=card, details=details
+        )
+        if json_out is not None:
+            write_json(json_out, values)
         return
     if labels is not None:
         raise BadRequestError("--labels: belongs to inputs; give them, too: --data FILE.npy")
@@ -144,53 +147,3 @@ def _refuse_of_other_tasks(
         refuse_given(context, "is of image sets, and no task is one", "data", "images")
     if not any(task.is_ale for task in tasks):
         refuse_given(context, "is of ALE's games, and no task is one", "sticky")
-
-
-def _evaluate_data(
-    folder: Path,
-    data: str,
-    labels: Path | None,
-    tasks: list[str],
-    card: str,
-    json_out: Path | None,
-    *,
-    details: bool,
-) -> None:
-    """Score a bundle on data of the user's own."""
-    from mtspark.cli.show import print_data_evaluation
-    from mtspark.core.errors import BadRequestError
-    from mtspark.core.files import write_json
-    from mtspark.deploy.bundle import load_bundle
-    from mtspark.sim.energy import load_card
-    from mtspark.workflows.evaluate import (
-        classes_of,
-        evaluate_data,
-        evaluation_json,
-        float_network_of,
-        keep_evaluation,
-        load_labelled,
-        named_after,
-    )
-    from mtspark.workflows.report import data_sentences
-
-    if len(tasks) > 1:
-        raise BadRequestError(f"--task: {len(tasks)} are given; data belong to one task")
-    # An unknown one is refused before anything runs.
-    load_card(card)
-    bundle = load_bundle(folder)
-    with progress_bar() as progress, named_after(data, labels):
-        loaded = load_labelled(data, labels, bundle.network.input.shape, classes_of(bundle))
-        result = evaluate_data(
-            bundle,
-            float_network_of(bundle),
-            loaded.x,
-            loaded.y,
-            task=tasks[0] if tasks else None,
-            progress=progress,
-        )
-    values = evaluation_json(result, loaded.origin, card)
-    # Before anything is written: what was measured is seen also where the disk is full.
-    print_data_evaluation(values, data_sentences(values), result.network, details=details)
-    keep_evaluation(bundle, result, values)
-    if json_out is not None:
-        write_json(json_out, values)

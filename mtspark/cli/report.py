@@ -17,6 +17,7 @@ from mtspark.cli._console import (
     one_thread_each,
     refuse_given,
 )
+from mtspark.cli._labelled import LABELS
 from mtspark.core.chip_network import Encoder
 from mtspark.core.errors import BadRequestError
 from mtspark.core.files import check_target, write_json
@@ -95,9 +96,7 @@ def report_command(
             "(default: what it kept in the bundle), or the folder of an image set.",
         ),
     ] = None,
-    labels: Annotated[
-        Path | None, typer.Option(help="Class of each input of --data FILE.npy, .npy.")
-    ] = None,
+    labels: Annotated[Path | None, typer.Option(help=LABELS)] = None,
     images: Annotated[
         int, typer.Option(min=1, max=MOST, help="With -o: test images a task that is an image set.")
     ] = 300,

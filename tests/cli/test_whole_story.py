@@ -74,6 +74,7 @@ def recurrent():
 """
 NETWORKS = ("sequential", "Loop", "recurrent", "average", "largest")
 STEPS = 6
+FORMS = ("npy", "npz", "python")
 
 
 @pytest.fixture
@@ -137,6 +138,81 @@ def test_from_torch_to_accuracy_energy_and_a_page(
     capsys.readouterr()
     assert call("report", folder) == 0
     assert f"names {accuracy:.1f}% of 40 samples" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize(
+    "form", ["folder", *(pytest.param(one, marks=pytest.mark.slow) for one in FORMS)]
+)
+def test_all_of_it_in_one_command(
+    place: Path, form: str, call: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Inputs with labels are the sample, too; the page shows what was measured on them."""
+    from PIL import Image
+
+    pixels = np.random.default_rng(0).integers(0, 256, (24, 1, 8, 8)).astype(np.uint8)
+    x, y = (pixels / 255).astype(np.float32), np.arange(24) % 4
+    np.save("x.npy", x)
+    np.save("y.npy", y)
+    np.savez("both.npz", x=x, y=y)
+    (place / "data.py").write_text(
+        "import numpy as np\ndef test():\n    return np.load('x.npy'), np.load('y.npy')\n"
+    )
+    for number, (image, label) in enumerate(zip(pixels, y, strict=True)):
+        Path("images", str(label)).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image[0]).save(f"images/{label}/{number:02}.png")
+    data: dict[str, tuple[object, ...]] = {
+        "npy": ("x.npy", "--labels", "y.npy"),
+        "npz": ("both.npz",),
+        "python": ("data.py:test",),
+        "folder": ("images", "--input-shape", "1,8,8"),
+    }
+    source = ("export", "net.py:sequential", "--time-steps", STEPS)
+    wanted = ("--data", *data[form], "--page", "page.html", "--json", "all.json")
+    assert call(*source, *wanted) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "inputs are sent as 8-bit values, 0 to 255 times 0.00392" in printed
+    assert printed.count("of 24 samples of") == 1
+    assert "compared on: the sample" not in printed
+    assert "--details" not in printed
+    assert "wrote page.html" in printed
+    said = json.loads(Path("all.json").read_text())
+    (task,) = json.loads(Path("page.json").read_text())["tasks"]
+    assert said["page"] == "page.html"
+    assert said["evaluation"]["accuracy"] == task["score"]["chip"]
+    # The same by itself.
+    assert call(*source, "--input", "x.npy", "-o", "other.deploy") == 0
+    alone = mtspark.load_bundle("other.deploy")
+    made = mtspark.load_bundle("net-sequential.deploy")
+    assert made.bundle.network_hash == alone.bundle.network_hash
+    result = alone.evaluate(x, y)
+    assert said["evaluation"]["float_accuracy"] == result.float_accuracy
+    assert said["evaluation"]["accuracy"] == result.accuracy
+
+
+def test_data_that_an_export_cannot_take(
+    place: Path, call: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.save("x.npy", np.zeros((3, 1, 8, 8), np.float32))
+    np.save("y.npy", np.zeros(3, int))
+    np.save("short.npy", np.zeros((3, 63), np.float32))
+    Path("images", "a").mkdir(parents=True)
+    agent = Path(mtspark.__file__).parents[1] / "examples" / "agents" / "cartpole" / "cartpole.pt"
+    module = "net.py:sequential"
+    for words, *arguments in (
+        ("--labels: belongs to inputs", module, "--labels", "y.npy"),
+        ("--data: is of networks that are no agents", agent, "--data", "x.npy"),
+        ("x.npy: has no labels; give --labels", module, "--data", "x.npy"),
+        ("short.npy: has shape (3, 63)", module, "--data", "short.npy", "--labels", "y.npy"),
+        ("nowhere.npz", module, "--data", "nowhere.npz"),
+        ("--data images: images are brought to the shape", module, "--data", "images"),
+        ("page.txt", module, "--input", "x.npy", "--page", "page.txt"),
+    ):
+        steps = () if arguments[0] == agent else ("--time-steps", STEPS)
+        assert call("export", *arguments, *steps) == 2, words
+        captured = capsys.readouterr()
+        assert words in " ".join(captured.err.split()), captured.err
+        assert len(captured.err.strip().splitlines()[-1:]) == 1
+        assert not list(place.glob("*.deploy"))
 
 
 def test_kept_inputs_are_spread_over_all() -> None:

@@ -112,7 +112,11 @@ def _print_images(name: str, rows: list[dict[str, Any]]) -> None:
 
 
 def print_data_evaluation(
-    values: Mapping[str, Any], sentences: Iterable[str], network: ChipNetwork, *, details: bool
+    values: Mapping[str, Any],
+    sentences: Iterable[str],
+    network: ChipNetwork,
+    *,
+    details: bool | None,
 ) -> None:
     """Show accuracy of float network and chip on data, and what a sample costs.
 
@@ -120,9 +124,9 @@ def print_data_evaluation(
         values: JSON values of the evaluation.
         sentences: that sum it up.
         network: that ran.
-        details: show counts and bill, too.
+        details: show counts and bill, too; None: the command has no such option.
     """
-    print_verdict(sentences, more=not details)
+    print_verdict(sentences, more=details is False)
     if values.get("rounding"):
         console.print(
             f"Inputs were rounded to the chip's 8-bit messages, at most {values['rounding']:.2g} "

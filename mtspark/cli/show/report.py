@@ -77,14 +77,16 @@ def _lines(rows: list[Compared]) -> dict[str, list[str]]:
     }
 
 
-def print_page(written: ReportPage, *, say_left_out: bool) -> None:
+def print_page(written: ReportPage, *, say_left_out: bool, verdict: bool = True) -> None:
     """Print which files were written.
 
     Args:
         written: the page.
         say_left_out: name what the cards do not price, too.
+        verdict: print it, where none has been printed of the same inputs.
     """
-    print_verdict(written.sentences, more=False)
+    if verdict:
+        print_verdict(written.sentences, more=False)
     for report in written.data.tasks[0].energy if say_left_out else ():
         bill = report.bill
         if bill.left_out:

@@ -182,7 +182,7 @@ def compared_inputs(export: Export) -> tuple[NDArray[Any], str]:
     assert network is not None
     steps = EPISODE if network.stateful else network.time_steps or DEFAULT_STEPS
     series = recorded_series(export)
-    inputs = "the sample" if request.recording is None else str(request.recording)
+    inputs = request.sample_name if request.batch_first else "the sample"
     if series is None:
         generator, scale = np.random.default_rng(0), network.input.scale
         shape = (steps, RANDOM_BATCH, *network.input.shape)

@@ -338,6 +338,8 @@ class ExportRequest(ExportOptions):
         name: of the network; default: that of the file, or of the module's class.
         sample: a batch of inputs in memory: frames (batch, *shape of a step), or series
             (T, batch, ...) or (batch, T, ...); takes the place of the option `recording`.
+        origin: what a sample in memory was read from, with samples along its first axis; None: it
+            is an argument, whose first axis may be time.
         labels: (batch,) classes of the sample, where its loader has them.
         environment: the task in which a module acts; its frames are the sample.
         given: names of the options that the caller gave. A sample decides of the others how
@@ -347,6 +349,7 @@ class ExportRequest(ExportOptions):
     source: AnyPath | nn.Module | Agent
     name: str | None = None
     sample: NDArray[Any] | None = None
+    origin: str | None = None
     labels: NDArray[Any] | None = None
     environment: Task | None = None
     given: frozenset[str] = frozenset()
@@ -361,7 +364,14 @@ class ExportRequest(ExportOptions):
     @property
     def sample_name(self) -> str:
         """What the sample is called in messages: its file, or the argument."""
-        return "sample" if self.recording is None else str(self.recording)
+        if self.recording is not None:
+            return str(self.recording)
+        return self.origin or "sample"
+
+    @property
+    def batch_first(self) -> bool:
+        """Whether the first axis of the sample is known to be no time."""
+        return self.recording is not None or self.origin is not None
 
     @property
     def kind(self) -> Source:

@@ -282,7 +282,7 @@ def _traced(
             request.input_shape,
             steps,
             graded=is_graded(request.sample),
-            batch_first=request.recording is not None,
+            batch_first=request.batch_first,
         )
     )
     for layout in known:
@@ -301,6 +301,9 @@ def _traced(
         return traced, settled
     if failure is not None:
         _check_steps(request, attempt)
+        if isinstance(failure, BadInputError) and request.batch_first:
+            given = f"{request.sample_name}: has shape {request.sample.shape}"
+            raise BadInputError(f"{given}; {failure}") from failure
         raise failure
     raise BadRequestError(
         f"{request.sample_name}: has shape {request.sample.shape}, {export.name} takes "
@@ -431,7 +434,7 @@ def _check_steps(request: ExportRequest, attempt: Callable[[Shape, int | None], 
         request.input_shape,
         None,
         graded=is_graded(sample),
-        batch_first=request.recording is not None,
+        batch_first=request.batch_first,
     )
     for layout in known:
         if layout.time_steps in (None, asked):
