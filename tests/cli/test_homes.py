@@ -50,6 +50,9 @@ HOMES: dict[str, dict[str, str | None]] = {
     "below a file": {"HOME": "{h}/file/home", **dict.fromkeys(CACHES, "{h}/file/cache")},
     "not writable": {"HOME": NOWHERE, **dict.fromkeys(CACHES, NOWHERE)},
 }
+FEW = ("help", "agents", "export", "eval")
+"""Commands of homes that differ from another one in the reason alone why nothing is kept there."""
+SHORT = ("empty", "not there", "below a file")
 
 
 @dataclass(frozen=True)
@@ -75,31 +78,35 @@ def visit(
     place, variables = tmp_path_factory.mktemp("home"), HOMES[request.param]
     (place / "file").write_text("a file")
     assert call("export", CARTPOLE, "-o", place / "cart.deploy") == 0
-    words = [[str(word).format(h=place) for word in row] for row in COMMANDS.values()]
+    names = FEW if request.param in SHORT else COMMANDS
+    words = [[str(word).format(h=place) for word in COMMANDS[name]] for name in names]
     home = {
         name: value if value is None else value.format(h=place) for name, value in variables.items()
     }
     said = side_by_side(tmp_path_factory.mktemp("said"), {"all": words}, {"all": home})["all"]
-    return Visit(place, dict(zip(COMMANDS, said, strict=True)))
+    return Visit(place, dict(zip(names, said, strict=True)))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", COMMANDS)
-def test_a_command_needs_no_home(command: str, visit: Visit) -> None:
-    code, out, err = visit.answers[command]
-    # Somebody who watches ends it with Ctrl-C.
-    assert code == (130 if command == "watch" else 0), err
-    assert "Traceback" not in err
-    # The address is in the file before it is printed.
-    assert out or command == "watch"
+def test_no_command_needs_a_home(visit: Visit) -> None:
+    for command, (code, out, err) in visit.answers.items():
+        # Somebody who watches ends it with Ctrl-C.
+        assert code == (130 if command == "watch" else 0), (command, err)
+        assert "Traceback" not in err, command
+        # The address is in the file before it is printed.
+        assert out or command == "watch", command
 
 
 @pytest.mark.slow
 def test_results_are_whole_and_nothing_else_is_written(visit: Visit) -> None:
     """A folder that is no home yet may have come; a file that is none stays as it was."""
     there = {path.name for path in visit.place.iterdir()}
-    assert there - {"none"} == WRITTEN | {"file"}
+    few = {"agents.json", "new.deploy", "eval.json", "cart.deploy"}
+    short = len(visit.answers) == len(FEW)
+    assert there - {"none"} == (few if short else WRITTEN) | {"file"}
     assert (visit.place / "file").read_text() == "a file"
+    if short:
+        return
     one, other = (
         json.loads((visit.place / f"{name}.json").read_text()) for name in ("eval", "processes")
     )
