@@ -245,6 +245,6 @@ def _priced(
 ) -> DiffResult:
     """Return a result with what its networks cost on the frames that were compared."""
     sides = {name: (one, frames, one.task_index(task)) for name, one in networks.items()}
-    unit = "decision" if log.numbers else "sample"
+    unit = "decision" if log.numbers else "random input"
     costs = costs_of(sides, log.numbers, card, progress=progress)
     return replace(result, costs=costs, unit=unit)

@@ -101,7 +101,7 @@ def diff_files(
             exact=one.integer == other.integer,
             read_as={side.name: side.notes for side in (one, other) if side.notes},
             costs=costs_of(sides, log.numbers, card, progress=progress),
-            unit="decision" if log.numbers else "sample",
+            unit="decision" if log.numbers else "random input",
             removed=places.removed,
         )
 

@@ -27,7 +27,7 @@ class DiffResult:
             backends of bundles and not files.
         costs: of a mean decision, by the chip networks among the sides; empty where nothing was
             priced.
-        unit: what is answered: a decision of a game, or a sample.
+        unit: what is answered: a decision of a game, or a random input.
         removed: by population, neurons that ``--prune`` removed from one side and the other has;
             they are not compared, and neurons have their places of before.
         compared_as: what is the same or not where floats are a side: actions, or answers.
