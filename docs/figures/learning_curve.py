@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ def main(logs: list[Path], picture: Path) -> None:
     )
     colours: dict[str, str] = {}
     for log, records in runs.items():
-        name = log.parent.name.rpartition("-")[0] or log.parent.name
+        name = re.sub(r"-\d+$", "", log.parent.name)
         new = name not in colours
         colour = colours.setdefault(name, f"C{len(colours)}")
         for axis, game in zip(axes[:, 0], games, strict=True):
