@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mtspark.cli._progress import progress_bar
+from mtspark.core.errors import BadRequestError
 
 if TYPE_CHECKING:
     from mtspark.workflows.evaluate import LabelledData
@@ -23,7 +24,7 @@ def score_labelled(
     labels: Path | None,
     *,
     loaded: LabelledData | None = None,
-    task: str | None = None,
+    tasks: tuple[str, ...] = (),
     card: str,
     details: bool | None = None,
 ) -> dict[str, Any]:
@@ -33,12 +34,15 @@ def score_labelled(
         folder: of the bundle.
         data, labels: where the inputs and their classes are.
         loaded: what is there, where that has been read.
-        task: whose thresholds; None: the first one's.
+        tasks: whose thresholds; empty: the first one's.
         card: prices.
         details: print counts and bill, too; None: the command has no such option.
 
     Returns:
         JSON values of the evaluation.
+
+    Raises:
+        BadRequestError: several tasks, or inputs that do not fit.
     """
     from mtspark.cli.show import print_data_evaluation
     from mtspark.deploy.bundle import load_bundle
@@ -54,6 +58,8 @@ def score_labelled(
     )
     from mtspark.workflows.report import data_sentences
 
+    if len(tasks) > 1:
+        raise BadRequestError(f"--task: {len(tasks)} are given; data belong to one task")
     # An unknown one is refused before anything runs.
     load_card(card)
     bundle = load_bundle(folder)
@@ -65,7 +71,7 @@ def score_labelled(
             float_network_of(bundle),
             loaded.x,
             loaded.y,
-            task=task,
+            task=tasks[0] if tasks else None,
             progress=progress,
         )
     values = evaluation_json(result, loaded.origin, card)

@@ -93,13 +93,7 @@ def evaluate_command(
     if data is not None and (labels is not None or is_labelled(data)):
         check_executor(executor, {"--data with labels": True})
         refuse_given(context, "is of games and image sets, --data has labels", *OF_SETS, *OF_GAMES)
-        if len(task or ()) > 1:
-            raise BadRequestError(f"--task: {len(task or ())} are given; data belong to one task")
-        values = score_labelled(
-            folder, data, labels, task=task[0] if task else None, card=card, details=details
-        )
-        if json_out is not None:
-            write_json(json_out, values)
+        _evaluate_data(folder, data, labels, task or [], card, json_out, details=details)
         return
     if labels is not None:
         raise BadRequestError("--labels: belongs to inputs; give them, too: --data FILE.npy")
@@ -147,3 +141,19 @@ def _refuse_of_other_tasks(
         refuse_given(context, "is of image sets, and no task is one", "data", "images")
     if not any(task.is_ale for task in tasks):
         refuse_given(context, "is of ALE's games, and no task is one", "sticky")
+
+
+def _evaluate_data(
+    folder: Path,
+    data: str,
+    labels: Path | None,
+    tasks: list[str],
+    card: str,
+    json_out: Path | None,
+    *,
+    details: bool,
+) -> None:
+    """Score a bundle on data of the user's own."""
+    values = score_labelled(folder, data, labels, tasks=tuple(tasks), card=card, details=details)
+    if json_out is not None:
+        write_json(json_out, values)
