@@ -168,7 +168,7 @@ class _Step:
                 message = graph.cast(graph.cast("input", "bool"), "uint8")
             sending = graph.op("Less", "step", graph.constant(network.time_steps))
             silence = graph.constant(0, network.input.dtype)
-            message = graph.op("Where", sending, message, silence)
+            message = self._one_of(sending, message, silence)
         else:
             message = self._send_frame()
         self._remember(INPUT, message)
@@ -181,8 +181,16 @@ class _Step:
         message = graph.cast("input", "int64")
         if self.network.input.encoder is Encoder.CHANGES:
             message = graph.op("Sub", message, graph.cast(last, "int64"))
-            graph.op("Where", first, "input", last, result=NEXT + last)
+            self._one_of(first, "input", last, result=NEXT + last)
         return graph.op("Where", first, message, graph.constant(0))
+
+    def _one_of(self, first: str, one: str, other: str, result: str | None = None) -> str:
+        """Choose of two inputs of the network; ONNX Runtime 1.23 does not for int8."""
+        graph, dtype = self.graph, self.network.input.dtype
+        if dtype != np.int8:
+            return graph.op("Where", first, one, other, result=result)
+        wide = graph.op("Where", first, graph.cast(one, "int64"), graph.cast(other, "int64"))
+        return graph.cast(wide, "int8", result)
 
     def _remember(self, source: str, message: str) -> None:
         """Move the messages of a source one step on."""

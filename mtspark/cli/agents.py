@@ -9,6 +9,7 @@ import typer
 
 from mtspark.cli._console import one_thread_each
 from mtspark.cli._progress import progress_bar
+from mtspark.core.errors import BadRequestError
 from mtspark.core.files import check_target, write_json
 
 group = typer.Typer(add_completion=False, invoke_without_command=True)
@@ -167,6 +168,8 @@ def mean_command(
     from mtspark.cli.show import print_averaged
     from mtspark.workflows.zoo import average_agents
 
+    if json_out is not None and json_out.resolve() == output.resolve():
+        raise BadRequestError(f"--json {json_out}: is written by -o, too; choose another name")
     check_target(json_out)
     with progress_bar() as progress:
         result = average_agents(sources, output, replace=force, progress=progress)

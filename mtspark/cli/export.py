@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import inspect
-import shlex
-import sys
 from collections.abc import Callable
-from dataclasses import replace
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
@@ -15,6 +12,7 @@ import typer
 
 from mtspark.cli._console import one_thread_each, refuse_given
 from mtspark.cli._labelled import DATA, LABELS, score_labelled
+from mtspark.cli._page import typed_command, written_page
 from mtspark.core.errors import BadRequestError
 from mtspark.core.files import check_target, write_json
 from mtspark.sim.energy import DEFAULT_CARD
@@ -30,7 +28,6 @@ from mtspark.workflows.export import (
 )
 
 if TYPE_CHECKING:
-    from mtspark.workflows.evaluate import LabelledData
     from mtspark.workflows.export import ExportRequest
 
 NETWORK = "Networks that are no mtspark agents"
@@ -55,8 +52,8 @@ def export_command(
     page: Annotated[
         Path | None,
         typer.Option(
-            help="Then write this page (.html) as mtspark report -o does: of a game that is played "
-            "for it, or of --data."
+            help="Then write this page (.html), as mtspark report -o: of a game that is played for "
+            "it, of test images, or of --data."
         ),
     ] = None,
     data: Annotated[
@@ -65,7 +62,8 @@ def export_command(
             metavar="PATH",
             rich_help_panel=NETWORK,
             help=f"{DATA}. The bundle is then scored and priced on them, as by mtspark eval; "
-            "without --input they also say shape, kind and scale of the input.",
+            "without --input they also say shape, kind and scale of the input (a .net says them "
+            "itself).",
         ),
     ] = None,
     labels: Annotated[Path | None, typer.Option(rich_help_panel=NETWORK, help=LABELS)] = None,
@@ -90,82 +88,61 @@ def export_command(
     check_given(given, source)
     if data is None:
         refuse_given(context, "belongs to inputs, --data FILE.npy", "labels")
-    elif source is Source.AGENT:
+    if page is not None and data is None and source is not Source.AGENT:
         raise BadRequestError(
-            "--data: is of networks that are no agents; export, then score the bundle with "
-            "mtspark eval"
+            "--page: shows what was measured on inputs of your own; give them, --data FILE.npz"
         )
     request = _request(checkpoint, options, given & set(options))
     folder = output or Path.cwd() / f"{plain_name(checkpoint)}.deploy"
+    _check_page(page, folder, json_out)
 
     from mtspark.cli._progress import as_one_stage, progress_bar
     from mtspark.cli.show import print_export
+    from mtspark.workflows.evaluate import named_after
     from mtspark.workflows.export import export_to
+    from mtspark.workflows.scored_export import export_scored, labelled_inputs
 
-    if page is not None:
-        from mtspark.workflows.report import check_page_target
-
-        check_page_target(page)
     with progress_bar() as progress:
         shown = as_one_stage(progress, f"exporting {checkpoint.name}", "torch")
-        loaded = None if data is None else _inputs(request, source, data, labels)
-        request = _with_sample(request, source, loaded)
-        result = export_to(request, folder, overwrite=force, progress=shown)
+        if data is None:
+            result = export_to(request, folder, overwrite=force, progress=shown)
+        else:
+            inputs = labelled_inputs(request, data, labels, progress=progress)
+            with named_after(data, labels):
+                result = export_scored(request, inputs, folder, overwrite=force, progress=shown)
     print_export(result)
     summary = {**result.to_json(), "folder": str(folder)}
     if data is not None:
         summary["evaluation"] = score_labelled(
-            folder, data, labels, loaded=loaded, card=DEFAULT_CARD
+            folder, data, labels, loaded=inputs, card=DEFAULT_CARD
         )
     if page is not None:
-        summary["page"] = str(_written_page(folder, page, verdict=data is None))
+        from mtspark.workflows.report import ReportRequest
+
+        asked = ReportRequest(command=typed_command())
+        summary["page"] = str(written_page(folder, page, asked, verdict=data is None).page)
     if json_out is not None:
         write_json(json_out, summary)
 
 
-def _inputs(
-    request: ExportRequest, source: Source, data: str, labels: Path | None
-) -> LabelledData | None:
-    """Load inputs with labels before the export; None where only the bundle will say their shape.
+def _check_page(page: Path | None, folder: Path, json_out: Path | None) -> None:
+    """Refuse a page that could not be written, or not beside the other outputs.
 
     Raises:
-        BadFileError, BadRequestError: as of :func:`mtspark.workflows.evaluate.load_labelled`.
+        BadRequestError, BadFileError: as said.
     """
-    from mtspark.workflows.evaluate import load_labelled
+    if page is None:
+        return
+    from mtspark.workflows.report import check_page_target, data_path
 
-    if Path(data).is_dir() and request.input_shape is None:
-        if source is Source.MODULE and request.recording is None:
+    if folder.resolve() in page.resolve().parents:
+        raise BadRequestError(f"--page {page}: lies in the bundle; choose another folder")
+    for written in (page, data_path(page)):
+        if json_out is not None and json_out.resolve() == written.resolve():
             raise BadRequestError(
-                f"--data {data}: images are brought to the shape of the network's input; give it, "
-                "--input-shape 1,28,28"
+                f"--json {json_out}: is written by --page, too; choose another name"
             )
-        return None
-    return load_labelled(data, labels, request.input_shape or ())
-
-
-def _with_sample(
-    request: ExportRequest, source: Source, loaded: LabelledData | None
-) -> ExportRequest:
-    """Take inputs with labels as the sample, where none is given and the network wants one."""
-    from mtspark.workflows.run import first_batch
-
-    if loaded is None or request.recording is not None or source is Source.NETX:
-        return request
-    inputs, classes = first_batch(loaded.x, "x")
-    return replace(request, sample=inputs, labels=classes, origin=loaded.origin)
-
-
-def _written_page(folder: Path, page: Path, *, verdict: bool) -> Path:
-    """Write the page of a new bundle."""
-    from mtspark.cli._progress import progress_bar
-    from mtspark.cli.show import print_page
-    from mtspark.workflows.report import ReportRequest, write_page
-
-    request = ReportRequest(command=shlex.join(["mtspark", *sys.argv[1:]]))
-    with progress_bar() as progress:
-        written = write_page(folder, page, request, progress=progress)
-    print_page(written, say_left_out=False, verdict=verdict)
-    return written.page
+    check_page_target(page)
 
 
 def _request(source: Path, options: dict[str, Any], given: set[str]) -> ExportRequest:

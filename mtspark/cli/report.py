@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -18,6 +16,7 @@ from mtspark.cli._console import (
     refuse_given,
 )
 from mtspark.cli._labelled import LABELS
+from mtspark.cli._page import typed_command, written_page
 from mtspark.core.chip_network import Encoder
 from mtspark.core.errors import BadRequestError
 from mtspark.core.files import check_target, write_json
@@ -128,9 +127,7 @@ def report_command(
     refuse_given(context, "is of the terminal, and the page shows all", "details")
     if data is None:
         refuse_given(context, "belongs to inputs, --data FILE.npy", "labels")
-    from mtspark.cli._progress import progress_bar
-    from mtspark.cli.show import print_page
-    from mtspark.workflows.report import ReportRequest, write_page
+    from mtspark.workflows.report import ReportRequest
 
     request = ReportRequest(
         tasks=tuple(task or ()),
@@ -146,11 +143,9 @@ def report_command(
         data=data,
         labels=labels,
         images=images,
-        command=shlex.join(["mtspark", *sys.argv[1:]]),
+        command=typed_command(),
     )
-    with progress_bar() as progress:
-        written = write_page(folder, page, request, progress=progress)
-    print_page(written, say_left_out=bool(card))
+    written_page(folder, page, request, say_left_out=bool(card))
 
 
 def _compare(folders: list[Path], page: Path | None, json_out: Path | None) -> None:

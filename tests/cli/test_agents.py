@@ -116,6 +116,10 @@ def test_the_mean_of_agents_is_written_and_what_has_none_is_refused(
         (("one", "one/agent.pt", "-o", "other.pt"), "is given twice"),
         (("one", "nowhere.pt", "-o", "other.pt"), "nowhere.pt"),
         (("one", "empty", "-o", "other.pt"), "empty: no agent's file"),
+        (("one", "two", "-o", "empty", "--force"), "empty: is a folder"),
+        (("one", "two", "-o", "one/agent.pt", "--force"), "one/agent.pt: is one of the agents"),
+        (("one", "two", "-o", "other.pt", "--json", "other.pt"), "is written by -o, too"),
+        (("one", "nowhere.pt", "-o", "new/other.pt"), "nowhere.pt: no such file"),
     ):
         assert call("agents", "mean", *wrong) == 2, wrong
         captured = capsys.readouterr()
@@ -123,5 +127,6 @@ def test_the_mean_of_agents_is_written_and_what_has_none_is_refused(
         assert captured.err.count("\n") == 1
     assert Path("mean.pt").read_bytes() == before
     assert not Path("other.pt").exists()
+    assert not Path("new").exists()
     assert call("agents", "mean", "one", "two", "-o", "mean.pt", "--force") == 0
     assert Path("mean.pt").read_bytes() == before

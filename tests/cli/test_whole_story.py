@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import mtspark
 from mtspark.core.errors import BadFileError
@@ -147,8 +148,6 @@ def test_all_of_it_in_one_command(
     place: Path, form: str, call: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Inputs with labels are the sample, too; the page shows what was measured on them."""
-    from PIL import Image
-
     pixels = np.random.default_rng(0).integers(0, 256, (24, 1, 8, 8)).astype(np.uint8)
     x, y = (pixels / 255).astype(np.float32), np.arange(24) % 4
     np.save("x.npy", x)
@@ -189,30 +188,116 @@ def test_all_of_it_in_one_command(
     assert said["evaluation"]["accuracy"] == result.accuracy
 
 
+DATA = """
+import numpy as np
+import torch
+from torch.utils.data import TensorDataset
+
+draw = np.random.default_rng(0)
+x = draw.normal(size=(600, 64)).astype(np.float32)
+x[-1] = 9.0
+y = np.arange(600) % 4
+
+
+def dataset():
+    return TensorDataset(torch.tensor(x), torch.tensor(y))
+
+
+def once():
+    return iter([(x[start : start + 150], y[start : start + 150]) for start in range(0, 600, 150)])
+
+
+def unlabelled():
+    return [(x[:3], None)][0][0].tolist()
+
+
+def uneven():
+    return [[1.0, 2.0], [1.0]], [0, 1]
+
+
+def nothing():
+    return iter([])
+
+
+def shapes():
+    return iter([(x[:2], y[:2]), (x[:2, :8], y[:2])])
+"""
+
+
+@pytest.mark.parametrize("name", ["dataset", "once"])
+def test_all_samples_of_a_dataset_say_its_scale_and_are_scored(
+    place: Path, name: str, call: Callable[..., int]
+) -> None:
+    """Its largest value is in the last of three batches; an iterator gives each batch once."""
+    (place / "data.py").write_text(DATA)
+    source = ("export", "net.py:sequential", "--time-steps", STEPS)
+    assert call(*source, "--data", f"data.py:{name}", "--json", "all.json") == 0
+    said = json.loads(Path("all.json").read_text())
+    assert said["evaluation"]["samples"] == 600
+    assert mtspark.load_bundle("net-sequential.deploy").network.input.scale == 9 / 127
+
+
 def test_data_that_an_export_cannot_take(
     place: Path, call: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """One line each, before a bundle is written; one that is there stays as it is."""
     np.save("x.npy", np.zeros((3, 1, 8, 8), np.float32))
     np.save("y.npy", np.zeros(3, int))
     np.save("short.npy", np.zeros((3, 63), np.float32))
+    np.save("empty.npy", np.zeros((0, 64), np.float32))
+    for name, labels in (
+        ("few", [0, 1]),
+        ("large", [0, 1, 4]),
+        ("negative", [0, -1, 1]),
+        ("half", [0, 0.5, 1]),
+        ("hot", np.eye(3)),
+        ("none", np.zeros(0, int)),
+    ):
+        np.save(f"{name}-y.npy", np.array(labels))
+    (place / "data.py").write_text(DATA)
     Path("images", "a").mkdir(parents=True)
+    for number in range(3):
+        Path("three", f"{number}").mkdir(parents=True)
+        Image.fromarray(np.zeros((8, 8), np.uint8)).save(f"three/{number}/x.png")
     agent = Path(mtspark.__file__).parents[1] / "examples" / "agents" / "cartpole" / "cartpole.pt"
-    module = "net.py:sequential"
+    module, folder = "net.py:sequential", "net-sequential.deploy"
+    assert call("export", module, "--input", "x.npy", "--time-steps", STEPS) == 0
+    before = {path.name: path.read_bytes() for path in Path(folder).iterdir()}
+    labelled, page = ("--data", "x.npy", "--labels"), ("--page", "page.html")
+    capsys.readouterr()
     for words, *arguments in (
         ("--labels: belongs to inputs", module, "--labels", "y.npy"),
         ("--data: is of networks that are no agents", agent, "--data", "x.npy"),
         ("x.npy: has no labels; give --labels", module, "--data", "x.npy"),
         ("short.npy: has shape (3, 63)", module, "--data", "short.npy", "--labels", "y.npy"),
+        ("empty.npy: has shape (0, 64)", module, "--data", "empty.npy", "--labels", "none-y.npy"),
+        ("few-y.npy: has shape (2,); one label for each of 3", module, *labelled, "few-y.npy"),
+        ("large-y.npy: has the label 4; the network has 4", module, *labelled, "large-y.npy"),
+        ("negative-y.npy: has the label -1", module, *labelled, "negative-y.npy"),
+        ("half-y.npy: has labels that are no whole", module, *labelled, "half-y.npy"),
+        ("of one-hot labels y.argmax(1)", module, *labelled, "hot-y.npy"),
         ("nowhere.npz", module, "--data", "nowhere.npz"),
-        ("--data images: images are brought to the shape", module, "--data", "images"),
-        ("page.txt", module, "--input", "x.npy", "--page", "page.txt"),
+        ("data.py:unlabelled", module, "--data", "data.py:unlabelled"),
+        ("data.py:uneven: list of rows of unequal", module, "--data", "data.py:uneven"),
+        ("data.py:nothing: has no sample", module, "--data", "data.py:nothing"),
+        ("data.py:shapes: has inputs of shape (8,)", module, "--data", "data.py:shapes"),
+        ("--data images: images are read in the shape", module, "--data", "images"),
+        (
+            "three: has 3 folders of classes, and the network has 4 outputs",
+            *(module, "--data", "three", "--input-shape", "1,8,8"),
+        ),
+        ("page.txt", module, *labelled, "y.npy", "--page", "page.txt"),
+        ("--page: shows what was measured on inputs", module, "--input", "x.npy", *page),
+        ("page.json: is written by --page", module, *labelled, "y.npy", *page, "--json=page.json"),
+        ("lies in the bundle", module, *labelled, "y.npy", "--page", f"{folder}/page.html"),
     ):
         steps = () if arguments[0] == agent else ("--time-steps", STEPS)
-        assert call("export", *arguments, *steps) == 2, words
+        assert call("export", *arguments, *steps, "--force") == 2, words
         captured = capsys.readouterr()
-        assert words in " ".join(captured.err.split()), captured.err
-        assert len(captured.err.strip().splitlines()[-1:]) == 1
-        assert not list(place.glob("*.deploy"))
+        (line,) = [line for line in captured.err.splitlines() if line.startswith("error: ")]
+        assert words in line
+        assert {path.name: path.read_bytes() for path in Path(folder).iterdir()} == before
+        assert not list(place.glob("page*"))
 
 
 def test_kept_inputs_are_spread_over_all() -> None:

@@ -68,6 +68,7 @@ def test_the_command_line_has_every_option_once_and_says_what_it_is_for() -> Non
     from mtspark.cli.export import export_command
 
     own = {"context", "checkpoint", "output", "force", "json_out", *former_names()}
+    own |= {"data", "labels", "page"}
     names = set(inspect.signature(export_command).parameters)
     assert names - own == {option.name for option in fields(ExportOptions)}
     assert all(option.about.help and option.about.sources for option in declared_options())

@@ -2,11 +2,13 @@ from .bundle import EvaluationRequest as EvaluationRequest
 from .bundle import evaluate_bundle as evaluate_bundle
 from .checkpoint import evaluate_checkpoint as evaluate_checkpoint
 from .data import DataEvaluation as DataEvaluation
+from .data import checked_labels as checked_labels
 from .data import evaluate_data as evaluate_data
 from .data import float_network_of as float_network_of
 from .data import float_values as float_values
 from .images import load_test_images as load_test_images
 from .labelled import LabelledData as LabelledData
+from .labelled import check_classes as check_classes
 from .labelled import classes_of as classes_of
 from .labelled import is_labelled as is_labelled
 from .labelled import load_labelled as load_labelled

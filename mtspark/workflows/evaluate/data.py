@@ -158,7 +158,7 @@ def evaluate_data(
         progress=progress,
     ):
         values = answer.decision.values.reshape(len(answer.frames), -1)
-        labels = _checked_labels(answer.labels, len(values), values.shape[1])
+        labels = checked_labels(answer.labels, len(values), values.shape[1])
         counter = counter or Counter(answer.network)
         counter.add(answer.decision.activity)
         if backend is not BackendName.TORCH:
@@ -192,16 +192,33 @@ def evaluate_data(
     )
 
 
-def _checked_labels(labels: NDArray[Any] | None, samples: int, classes: int) -> NDArray[np.int64]:
+def checked_labels(
+    labels: NDArray[Any] | None, samples: int, classes: int | None
+) -> NDArray[np.int64]:
+    """Return labels as indices of classes.
+
+    Args:
+        labels: one for each sample.
+        samples: how many there are.
+        classes: outputs of the network; None where it is not known yet.
+
+    Raises:
+        BadRequestError: none are given, or not one whole number below `classes` for each sample.
+    """
     if labels is None:
-        raise BadRequestError("y: has no labels; give y=, or a loader of (inputs, labels)")
+        raise BadRequestError(
+            "y: has no labels; give one for each input, or a loader of pairs of inputs and labels"
+        )
     check_label_count(labels, (samples,))
     if labels.dtype.kind not in "iu" and not (labels == np.round(labels)).all():
         raise BadRequestError("y: has labels that are no whole numbers; give indices of classes")
     whole = labels.astype(np.int64)
-    if whole.min() < 0 or whole.max() >= classes:
-        odd = int(whole.min() if whole.min() < 0 else whole.max())
-        raise BadRequestError(f"y: has the label {odd}; the network has {classes} outputs, from 0")
+    odd = int(whole.min() if classes is None or whole.min() < 0 else whole.max())
+    if odd < 0 or (classes is not None and odd >= classes):
+        outputs = "" if classes is None else f"; the network has {classes} outputs, from 0"
+        raise BadRequestError(
+            f"y: has the label {odd}{outputs or '; indices of classes begin with 0'}"
+        )
     return whole
 
 

@@ -245,12 +245,8 @@ def _from_folder(folder: Path, shape: tuple[int, ...], outputs: int | None) -> L
             f"{empty}: has no image, and the place of a folder among all is its class; put images "
             "there, or move it elsewhere"
         )
-    if outputs not in (None, len(classes)):
-        raise BadRequestError(
-            f"{folder}: has {len(classes)} folders of classes, and the network has {outputs} "
-            "outputs; the place of a folder among all is its class, so give one folder for each "
-            "output, or an .npz file of x and y"
-        )
+    if outputs is not None:
+        _check_folders(folder, len(classes), outputs)
 
     def read(limits: FileLimits) -> dict[str, Any]:
         images = enumerate(classes.values())
@@ -266,6 +262,25 @@ def _from_folder(folder: Path, shape: tuple[int, ...], outputs: int | None) -> L
     content = read_guarded(f"{folder}", read)
     x = content["x"].reshape(-1, *shape).astype(np.float32) / WHITE
     return LabelledData(x, content["y"], folder.name, tuple(one.name for one in classes))
+
+
+def check_classes(data: LabelledData, outputs: int) -> None:
+    """Refuse folders of classes that are not one for each output of a network.
+
+    Raises:
+        BadRequestError: they are not.
+    """
+    if data.classes:
+        _check_folders(data.origin, len(data.classes), outputs)
+
+
+def _check_folders(folder: AnyPath, classes: int, outputs: int) -> None:
+    if classes != outputs:
+        raise BadRequestError(
+            f"{folder}: has {classes} folders of classes, and the network has {outputs} outputs; "
+            "the place of a folder among all is its class, so give one folder for each output, or "
+            "an .npz file of x and y"
+        )
 
 
 def _pixels(

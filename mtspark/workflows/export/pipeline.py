@@ -149,7 +149,9 @@ def run_steps(
         raise BadRequestError("sample: an agent brings the frames of its games; leave it out")
     request = with_recording(request)
     if request.sample is not None and not request.sample.size:
-        raise BadRequestError(f"sample: has shape {request.sample.shape}; give at least one input")
+        raise BadRequestError(
+            f"{request.sample_name}: has shape {request.sample.shape}; give at least one input"
+        )
     export = Export(request, kind, request.name or _name(request))
     chosen = STEPS[kind] if steps is None else steps
     for number, step in enumerate(chosen):
@@ -196,6 +198,7 @@ def export_to(
     folder: AnyPath,
     *,
     overwrite: bool = False,
+    check: Callable[[Export], None] | None = None,
     progress: ProgressCallback = no_progress,
 ) -> ExportResult:
     """Run all steps and write the bundle.
@@ -203,6 +206,7 @@ def export_to(
     Args:
         request: what to export, and how.
         folder, overwrite: as for :func:`write_export`; checked before any step runs.
+        check: called with the export before anything is written; what it raises ends it.
         progress: called at the start of every step.
 
     Raises:
@@ -211,6 +215,8 @@ def export_to(
     """
     check_bundle_target(Path(folder), replace=overwrite, names=_known_names(request))
     export = run_steps(request, progress=progress)
+    if check is not None:
+        check(export)
     return ExportResult(export, write_export(export, folder, overwrite=overwrite))
 
 

@@ -8,6 +8,7 @@ from .page import write_page as write_page
 from .recorded import recorded_sentences as recorded_sentences
 from .request import ReportRequest as ReportRequest
 from .request import check_page_target as check_page_target
+from .request import data_path as data_path
 from .sentences import data_sentences as data_sentences
 from .sentences import run_sentences as run_sentences
 from .sentences import stored_cost as stored_cost

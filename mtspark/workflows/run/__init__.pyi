@@ -1,8 +1,10 @@
 from .data import BATCH as BATCH
+from .data import batches as batches
 from .data import check_label_count as check_label_count
 from .data import first_batch as first_batch
 from .data import is_loader as is_loader
 from .data import loader_of as loader_of
+from .data import messages_of as messages_of
 from .data import sample_count as sample_count
 from .games import run_games as run_games
 from .games import store_run as store_run

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from mtspark.core.errors import BadRequestError
+from mtspark.core.errors import BadFileError, BadRequestError
 from mtspark.core.files import AnyPath, check_target
 from mtspark.core.progress import ProgressCallback, begin, no_progress
 from mtspark.workflows.zoo.source import agent_file
@@ -53,19 +54,25 @@ def average_agents(
         progress: called when work begins.
 
     Raises:
-        BadRequestError: the agents have no mean, two sources are one file, or `target` is there.
+        BadRequestError: the agents have no mean, two sources are one file, or `target` is there
+            or one of them.
         BadFileError: no agent, or `target` cannot be written.
     """
     target = Path(target)
+    if target.is_dir():
+        raise BadRequestError(f"{target}: is a folder; give the name of a file")
     if os.path.lexists(target) and not replace:
         raise BadRequestError(f"{target}: exists already; choose another file, or add --force")
-    check_target(target)
     files = tuple(agent_file(Path(source)) for source in sources)
-    for place, path in enumerate(files):
-        if path.exists() and any(
-            other.exists() and path.samefile(other) for other in files[:place]
-        ):
-            raise BadRequestError(f"{path}: is given twice; name each agent once")
+    for path in files:
+        if not path.is_file():
+            raise BadFileError(f"{path}: no such file; give agents' files or folders of trainings")
+        if target.exists() and path.samefile(target):
+            raise BadRequestError(f"{target}: is one of the agents; choose another file")
+    check_target(target)
+    for path, other in combinations(files, 2):
+        if path.samefile(other):
+            raise BadRequestError(f"{other}: is given twice; name each agent once")
     begin(progress, "loading PyTorch", "torch")
     from mtspark.train.checkpoint import load_agent, mean_agent, save_agent
 
