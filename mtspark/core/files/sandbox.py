@@ -259,7 +259,7 @@ def _work(
     """The child: confine itself, read, hand over, and end without any cleaning up."""
     from mtspark.core.files.handover import encode
 
-    code = 1
+    code, answer = 1, None
     try:
         _confine_this_process(limits, parent, send)
         try:
@@ -280,10 +280,13 @@ def _work(
         code = 0
     except MemoryError:
         code = NO_MEMORY
-    except BaseException:
-        # The parent sees an end without an answer.
-        code = 1
+    except Exception as error:
+        # Of this process: the reader's own errors are answers.
+        if answer is None:
+            reason = f"{what}: no process to read it in: {type(error).__name__}: {one_line(error)}"
+            os.write(send, b"".join(encode({"error": "BackendFailedError", "text": reason})))
     finally:
+        # Where that cannot be sent, either, the parent sees an end without an answer.
         os._exit(code)
 
 

@@ -248,3 +248,12 @@ def test_the_child_does_not_collect_what_its_parent_left() -> None:
         if collecting:
             gc.enable()
         gc.collect()
+
+
+def test_a_child_that_cannot_be_confined_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    def detach(parent: int, send: int) -> None:
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(sandbox.confinement, "detach", detach)
+    with pytest.raises(BackendFailedError, match=r"a.nir: no process .*Too many open files"):
+        read_guarded("a.nir", lambda limits: 1)
