@@ -119,7 +119,7 @@ def quantise_layer(
     if exact is not None:
         layer = _most_exact(population, exact, search)
     if layer is None:
-        layer = search(fine)
+        layer = search(fine) or _less_apart(population, fine, search)
     if layer is not None:
         return layer
     if options.for_netx:
@@ -141,10 +141,13 @@ def quantise_layer(
     unbiased = replace(population, bias_current=nothing, membrane_bias=nothing)
     without = _Rounding(unbiased, links, input_scale, options)
     helped = _with_largest_exponent(unbiased, without, tasks, decays, given, steps, notes)
+    fewer = "fewer inputs" + (
+        "" if len(links) == 1 else ", or weights of its connections that differ less in size"
+    )
     raise BadNetworkError(
         f"layer {population.name!r}: no weight exponent from {WEIGHT_EXPONENTS[0]} keeps its sums "
         f"within 24 bits (fan-in {sum(link.weights[0].size for link in links)}); use "
-        + ("fewer inputs" if helped is None else "smaller biases")
+        + (fewer if helped is None else "smaller biases")
     )
 
 
@@ -174,6 +177,33 @@ def _most_exact(
         if (layer.stepped | ~possible).all():
             break
     return best
+
+
+def _less_apart(
+    population: FloatPopulation,
+    fine: _Rounding,
+    search: Callable[[_Rounding], QuantisedLayer | None],
+) -> QuantisedLayer | None:
+    """The layer whose connections have exponents less far apart than suits each of them.
+
+    The smallest exponent that there is may leave the others one at which sums do not fit: weights
+    of pixels, whose messages go to 255, beside recurrent ones. Weights of the smallest exponents
+    then keep fewer bits.
+    """
+    for lowest in range(min(fine.offsets) + 1, 1):
+        layer = search(fine.raised(population, lowest))
+        if layer is not None:
+            coarse = [
+                f"{link.name!r} by {lowest - offset}"
+                for link, offset in zip(fine.links, fine.offsets, strict=True)
+                if offset < lowest
+            ]
+            note = (
+                f"{population.name}: its connections need exponents less far apart, so weights "
+                f"have fewer bits: {', '.join(coarse)}"
+            )
+            return replace(layer, notes=[*layer.notes, note])
+    return None
 
 
 def _with_largest_exponent(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -35,9 +36,12 @@ def with_scenery(shots: list[Shot], environment: Environment, episode: Episode) 
         episode: with all its actions.
     """
     try:
-        pictures = drawn(environment, episode, [shot.number for shot in shots])
+        # What gymnasium warns of, as that an environment names no way to draw, is said below.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            pictures = drawn(environment, episode, [shot.number for shot in shots])
     except MtsparkError as error:
-        log.warning("%s; its messages are shown instead", error)
+        log.warning("draws no pictures, so its messages are shown instead: %s", error)
         return [replace(shot, frame=message_picture(shot.observation)) for shot in shots]
     return [replace(shot, frame=one) for shot, one in zip(shots, pictures, strict=True)]
 

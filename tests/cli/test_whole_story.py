@@ -375,3 +375,18 @@ def test_two_exports_side_by_side(
     page = Path("both.html").read_text()
     assert page.count("66.7%") >= 4
     assert "two4.deploy" in page
+
+
+def test_bytes_are_messages_and_the_flag_for_pixels_is_named(
+    place: Path, call: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 1, 8, 8)).astype(np.uint8)
+    np.save("x.npy", pixels)
+    source = ("export", "net.py:sequential", "--time-steps", STEPS, "--input", "x.npy")
+    assert call(*source, "-o", "bytes.deploy") == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "0 to 255 times 1; where the network learned pixels from 0 to 1, give" in said
+    assert call(*source, "-o", "pixels.deploy", "--input-scale", 0.00392157) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "0 to 255 times 0.00392157" in said
+    assert "learned pixels" not in said

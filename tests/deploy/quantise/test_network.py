@@ -2,13 +2,17 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import replace
+from typing import Any
 
 import nir
 import numpy as np
 import pytest
+import snntorch as snn
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import mtspark
 from mtspark.convert.nir.reader import import_graph, import_tasks
 from mtspark.core.chip_network.network import ChipNetwork
 from mtspark.core.environments.protocol import GameProtocol
@@ -260,3 +264,43 @@ def test_sums_that_fit_no_exponent_are_refused_by_name() -> None:
     graph.nodes["hidden"].bias = np.full(8, 1e9)
     with pytest.raises(BadNetworkError, match="'hidden'"):
         deploy(graph)
+
+
+def test_recurrent_weights_beside_those_of_many_pixels_find_exponents() -> None:
+    """Sums of 784 pixels have a small exponent, which leaves the others none that is proven."""
+
+    class Loop(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.fc1 = torch.nn.Linear(784, 32)
+            self.lif1 = snn.RLeaky(beta=0.8, linear_features=32)
+            self.fc2 = torch.nn.Linear(32, 10)
+            self.lif2 = snn.Leaky(beta=0.9)
+            with torch.no_grad():
+                self.fc1.weight *= 2.5
+                self.lif1.recurrent.weight *= 12.5
+
+        def forward(self, x: Any) -> Any:
+            spk1, mem1 = self.lif1.init_rleaky()
+            mem2, spikes = self.lif2.init_leaky(), []
+            for _ in range(8):
+                spk1, mem1 = self.lif1(self.fc1(x), spk1, mem1)
+                spk2, mem2 = self.lif2(self.fc2(spk1), mem2)
+                spikes.append(spk2)
+            return torch.stack(spikes)
+
+    x = (np.random.default_rng(0).integers(0, 256, (20, 784)) / 255).astype(np.float32)
+    chip = mtspark.export(Loop(), sample=x)
+    into, back = chip.network.connections[:2]
+    assert (into.source, back.recurrent) == ("input", True)
+    assert "exponents less far apart" in chip.network.provenance["notes"]
+    with torch.no_grad():
+        wanted = np.asarray(Loop()(torch.from_numpy(x)).sum(0).argmax(1))
+    engine, reference = (
+        chip.run(x, backend=backend, record=True) for backend in ("engine", "reference")
+    )
+    assert (engine.classes == wanted).mean() >= 0.8
+    for name, spikes in reference.spikes.items():
+        assert (engine.spikes[name] == spikes).all()
+        assert (engine.membranes[name] == reference.membranes[name]).all()
