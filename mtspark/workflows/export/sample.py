@@ -178,14 +178,12 @@ class Encoding(NamedTuple):
         scale: what a message of 1 stands for; None where nobody knows.
         signed: messages are -128 to 127.
         off: largest distance of a value from what its message stands for.
-        pixels: values are bytes, which a network may have learned as parts of 255.
     """
 
     bits: int
     scale: float | None
     signed: bool = False
     off: float = 0.0
-    pixels: bool = False
 
     @property
     def note(self) -> str:
@@ -195,10 +193,7 @@ class Encoding(NamedTuple):
             return f"inputs are sent as spikes, 0 or {one:g}"
         low, high = (-128, 127) if self.signed else (0, LARGEST_MESSAGE)
         rounded = f", rounded to them (at most {self.off:.2g} off)" if self.off else ""
-        sent = f"inputs are sent as 8-bit values, {low} to {high} times {one:.6g}{rounded}"
-        if self.pixels:
-            sent += "; where the network learned pixels from 0 to 1, give --input-scale 0.00392157"
-        return sent
+        return f"inputs are sent as 8-bit values, {low} to {high} times {one:.6g}{rounded}"
 
 
 def sample_encoding(request: ExportRequest) -> Encoding:
@@ -235,8 +230,7 @@ def sample_encoding(request: ExportRequest) -> Encoding:
     if len(beside) < 2 and not signed and (scale is None or not len(beside)):
         return Encoding(0, float(beside[0]) if scale is None and len(beside) else scale)
     if scale is None:
-        bytes_of_pixels = np.asarray(request.sample).dtype == np.uint8
-        return _graded(levels, signed)._replace(pixels=bytes_of_pixels)
+        return _graded(levels, signed)
     if np.isin(levels, (0.0, scale)).all():
         return Encoding(0, scale)
     return Encoding(8, scale, signed, _off(levels, scale))

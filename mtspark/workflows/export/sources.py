@@ -10,6 +10,8 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from mtspark.core.environments import box_of
 from mtspark.core.errors import BadInputError, BadNetworkError, BadRequestError
 from mtspark.core.files import current_policy, read_whole
@@ -359,7 +361,11 @@ def _with_sample(export: Export, layout: Layout | None) -> Export:
         shown = "inputs are the frames of one episode"
     if network.stateful:
         steps = layout.time_steps or 1
-    network = replace(network, input=given, notes=(*network.notes, sent.note, shown))
+    how = sent.note
+    if sent.bits and request.sample.dtype == np.uint8 and request.input_scale is None:
+        # As everywhere, bytes are messages.
+        how += "; where the network learned pixels from 0 to 1, give --input-scale 0.00392157"
+    network = replace(network, input=given, notes=(*network.notes, how, shown))
     one_frame = export.one_frame and not network.stateful
     if not layout.series and "one_frame" not in request.given:
         one_frame = True
