@@ -181,6 +181,20 @@ def _remove_leftovers(target: Path, *, others: bool = False) -> None:
                     Path(entry.path).unlink()
 
 
+def remove_second_names(folder: Path) -> None:
+    """Remove temporary names of files that have their own, too.
+
+    Their writer takes the temporary one away, but not where the folder moved in that moment.
+    """
+    mark = re.compile(r"\..+\.\d{1,9}\.\d+\.tmp(\..*)?")
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if mark.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
+                with suppress(OSError):
+                    if entry.stat(follow_symlinks=False).st_nlink > 1:
+                        Path(entry.path).unlink()
+
+
 def _alive(process: int) -> bool:
     if os.name != "posix":
         return True  # Signal 0 would end it there.

@@ -32,7 +32,12 @@ from pathlib import Path
 from typing import Any
 
 from mtspark.core.errors import BadRequestError
-from mtspark.core.files.atomic import flush_folder, hidden_name, rename_new
+from mtspark.core.files.atomic import (
+    flush_folder,
+    hidden_name,
+    remove_second_names,
+    rename_new,
+)
 
 Kept = Callable[[Path], "list[str] | None"]
 """Names in a folder that outlive its replacement; None where it is no folder of the kind."""
@@ -115,12 +120,15 @@ def recover_folder(folder: Path, kept: Kept) -> list[Path]:
         if not os.path.lexists(folder):
             leftover.rename(folder)
             flush_folder(folder.parent)
+            for name in names:
+                remove_second_names(folder / name)
             continue
         if kept(folder) is None:
             # Something else took the name: what is in the leftover is safest there.
             continue
         for name in names:
             _move(leftover / name, folder / name, renamed)
+            remove_second_names(folder / name)
         flush_folder(folder)
         # Half removed, it would be taken for one that still holds something.
         leftover.rename(_unused(folder, GARBAGE))
