@@ -168,7 +168,8 @@ def _open_files() -> set[int]:
 def _address_space() -> int:
     """Bytes of address space in use; where it is unknown, as much as any start needs."""
     try:
-        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+        # As bytes: a codec would be imported here, which in a removed folder Python 3.13 cannot.
+        pages = int(Path("/proc/self/statm").read_bytes().split()[0])
         return pages * os.sysconf("SC_PAGE_SIZE")
     except (OSError, ValueError, IndexError):
         return 64 * 2**30
