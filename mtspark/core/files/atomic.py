@@ -181,18 +181,20 @@ def _remove_leftovers(target: Path, *, others: bool = False) -> None:
                     Path(entry.path).unlink()
 
 
-def remove_second_names(folder: Path) -> None:
-    """Remove temporary names of files that have their own, too.
+def remove_temporaries(folder: Path) -> None:
+    """Remove what writers of files write beside them, finished or not.
 
-    Their writer takes the temporary one away, but not where the folder moved in that moment.
+    For a folder that has left its place: no writer finds its file there again, and begins anew; or
+    the file has its name already, and its writer cannot take the temporary one away. A link is not
+    followed.
     """
+    if folder.is_symlink():
+        return
     mark = re.compile(r"\..+\.\d{1,9}\.\d+\.tmp(\..*)?")
     with suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
             if mark.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
-                with suppress(OSError):
-                    if entry.stat(follow_symlinks=False).st_nlink > 1:
-                        Path(entry.path).unlink()
+                Path(entry.path).unlink(missing_ok=True)
 
 
 def _alive(process: int) -> bool:

@@ -35,7 +35,7 @@ from mtspark.core.errors import BadRequestError
 from mtspark.core.files.atomic import (
     flush_folder,
     hidden_name,
-    remove_second_names,
+    remove_temporaries,
     rename_new,
 )
 
@@ -118,17 +118,17 @@ def recover_folder(folder: Path, kept: Kept) -> list[Path]:
         if names is None:
             continue
         if not os.path.lexists(folder):
+            for name in names:
+                remove_temporaries(leftover / name)
             leftover.rename(folder)
             flush_folder(folder.parent)
-            for name in names:
-                remove_second_names(folder / name)
             continue
         if kept(folder) is None:
             # Something else took the name: what is in the leftover is safest there.
             continue
         for name in names:
+            remove_temporaries(leftover / name)
             _move(leftover / name, folder / name, renamed)
-            remove_second_names(folder / name)
         flush_folder(folder)
         # Half removed, it would be taken for one that still holds something.
         leftover.rename(_unused(folder, GARBAGE))
