@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mtspark.cli._console import DETAILS, EXECUTOR, MOST, one_thread_each, refuse_given
-from mtspark.cli._labelled import DATA, LABELS, score_labelled
 from mtspark.cli._playing import MaxDecisions, print_seed_notes
 from mtspark.cli._progress import progress_bar
+from mtspark.cli.measuring import DATA, LABELS, score_labelled
 from mtspark.core.files import check_target, write_json
 from mtspark.sim.energy import DEFAULT_CARD
 

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 import typer
 
 from mtspark.cli._console import one_thread_each, refuse_given
-from mtspark.cli._labelled import DATA, LABELS, score_labelled
-from mtspark.cli._page import typed_command, written_page
+from mtspark.cli.measuring import DATA, LABELS, score_labelled, typed_command, written_page
 from mtspark.core.errors import BadRequestError
 from mtspark.core.files import check_target, write_json
 from mtspark.sim.energy import DEFAULT_CARD

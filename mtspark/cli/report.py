@@ -15,8 +15,7 @@ from mtspark.cli._console import (
     one_thread_each,
     refuse_given,
 )
-from mtspark.cli._labelled import LABELS
-from mtspark.cli._page import typed_command, written_page
+from mtspark.cli.measuring import LABELS, typed_command, written_page
 from mtspark.core.chip_network import Encoder
 from mtspark.core.errors import BadRequestError
 from mtspark.core.files import check_target, write_json
