@@ -438,11 +438,6 @@ class TrainConfig:
                 "quantisation_aware: a chip holds one set of synapses, not a pathway for each "
                 "task; leave it out, or export one task and fine-tune that agent"
             )
-        if self.operation_penalties:
-            raise ValueError(
-                "operation_penalties: operations are counted over one set of synapses, not over "
-                "pathways; leave them out"
-            )
 
     def _check_pretraining(self) -> None:
         """Check that each task can find a path alone, and that all play together afterwards."""

@@ -97,7 +97,12 @@ def _without_effect(config: TrainConfig) -> list[tuple[list[str], str]]:
         ),
         (
             pruning.method != "pathways",
-            ("pruning.score_window", "pruning.freeze_returns", "pruning.overlap"),
+            (
+                "pruning.score_window",
+                "pruning.freeze_returns",
+                "pruning.ranking",
+                "pruning.overlap",
+            ),
             f"the method of pruning is {pruning.method}",
         ),
         (

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from mtspark.train.config.checks import MOST_STEPS, check_at_most
-from mtspark.train.networks import OVERLAP_RULES, OverlapRule
+from mtspark.train.networks import OVERLAP_RULES, PATH_RANKINGS, OverlapRule, PathRanking
 
 PruningMethod = Literal["magnitude", "evolution", "static", "pathways"]
 """Ways of making a network sparse, see :class:`PruningConfig`."""
@@ -48,6 +48,9 @@ class PruningConfig:
         score_window: looks whose scores are averaged (pathways).
         freeze_returns: of each game, the mean return of its last episodes from which on its path
             stays (pathways); empty: paths stay from `end` on.
+        ranking: among which synapses a path takes the best (pathways): network, all layers
+            together, as published; layer, `density` of each layer. A weight of a convolution acts
+            at many places: together they are kept nearly all, and most operations with them.
         overlap: how gradients of tasks that share a synapse are combined (pathways):
             participants, sum, mean, euclidean or stochastic, see
             :func:`mtspark.train.networks.paths.combined_gradient`.
@@ -59,7 +62,7 @@ class PruningConfig:
             its path; then the weights are averaged, replays are emptied, and all play together
             with these paths (pathways; ``pretrain_masks`` of NPF). 0: all play together at once.
         reopen: the synapses of `layers` that the agent of ``start_from`` has cut come back at 0,
-            and this run cuts anew (magnitude).
+            and this run cuts anew (magnitude), or finds each task's path among all (pathways).
 
     Raises:
         ValueError: a number out of its range, or an unknown method.
@@ -74,6 +77,7 @@ class PruningConfig:
     drop_fraction: float = 0.3
     score_window: int = 5
     freeze_returns: tuple[float, ...] = ()
+    ranking: PathRanking = "network"
     overlap: OverlapRule = "participants"
     scope: Literal["all", "actor", "critics"] = "all"
     pretrain_steps: int = 0
@@ -95,6 +99,10 @@ class PruningConfig:
             raise ValueError(
                 f"overlap is {self.overlap!r}, must be one of {', '.join(OVERLAP_RULES)}"
             )
+        if self.ranking not in PATH_RANKINGS:
+            raise ValueError(
+                f"ranking is {self.ranking!r}, must be one of {', '.join(PATH_RANKINGS)}"
+            )
         if not 1 <= self.score_window <= MOST_LOOKS:
             raise ValueError(
                 f"score_window is {self.score_window}, must be from 1 to {MOST_LOOKS}: each look "
@@ -115,10 +123,10 @@ class PruningConfig:
                 f"pretrain_steps is {self.pretrain_steps}, method {self.method!r}: tasks find "
                 "pathways alone; set method = 'pathways' or leave it out"
             )
-        if self.reopen and (self.method != "magnitude" or not self.layers):
+        if self.reopen and (self.method not in ("magnitude", "pathways") or not self.layers):
             raise ValueError(
                 f"reopen, method {self.method!r}, layers {list(self.layers)}: cut synapses come "
-                "back for magnitude to cut anew, in layers; leave it out"
+                "back for magnitude or pathways to choose anew, in layers; leave it out"
             )
         check_at_most(self, {"every_updates": MOST_STEPS, "pretrain_steps": MOST_STEPS})
         if not 0 < self.drop_fraction <= 1:

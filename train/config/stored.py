@@ -16,6 +16,7 @@ YOUNG = {
         "score_window",
         "freeze_returns",
         "overlap",
+        "ranking",
         "scope",
         "pretrain_steps",
         "reopen",

@@ -1,11 +1,13 @@
 from .config import FIRST_FIELDS as FIRST_FIELDS
 from .config import HIDDEN as HIDDEN
 from .config import OVERLAP_RULES as OVERLAP_RULES
+from .config import PATH_RANKINGS as PATH_RANKINGS
 from .config import YOUNG_FIELDS as YOUNG_FIELDS
 from .config import ConvSize as ConvSize
 from .config import NetworkConfig as NetworkConfig
 from .config import NeuronConstants as NeuronConstants
 from .config import OverlapRule as OverlapRule
+from .config import PathRanking as PathRanking
 from .config import check_network_config as check_network_config
 from .config import network_to_json as network_to_json
 from .dendrites import ActiveDendrites as ActiveDendrites

@@ -16,6 +16,9 @@ OverlapRule = Literal["participants", "sum", "mean", "euclidean", "stochastic"]
 """How the gradients of tasks that share a weight are combined, see
 :func:`mtspark.train.networks.paths.combined_gradient`."""
 OVERLAP_RULES: tuple[OverlapRule, ...] = get_args(OverlapRule)
+PathRanking = Literal["network", "layer"]
+"""Among which synapses a task's path takes the best: all of the network's, or each layer's."""
+PATH_RANKINGS: tuple[PathRanking, ...] = get_args(PathRanking)
 
 SELECTIONS = ("absolute_max", "max")
 """Rules that choose the dendritic segment that counts."""

@@ -30,8 +30,13 @@ class OperationCost:
         self.recount(network)
 
     def recount(self, network: MTSparkNetwork) -> None:
-        """Count the synapses again, after some were cut."""
-        self._met = synapses_met(network)
+        """Count the synapses again, after some were cut, or other paths were chosen."""
+        self._differ = bool(network.config.pathway_layers)
+        if not self._differ:
+            self._met = synapses_met(network)
+            return
+        by_task = [synapses_met(network, task) for task in range(len(self._games))]
+        self._met = {name: torch.stack([met[name] for met in by_task]) for name in by_task[0]}
 
     def of_samples(self, spikes: Mapping[str, Tensor], task: Tensor, valid: Tensor) -> Tensor:
         """Return what the operations add to each sample's loss, (batch,).
@@ -41,7 +46,10 @@ class OperationCost:
             task: (batch,) task indices.
             valid: (batch,) 0 where a sample is not learned.
         """
-        operations = operations_of(spikes, self._met)
+        met = self._met
+        if self._differ:
+            met = {name: counts[task] for name, counts in met.items()}
+        operations = operations_of(spikes, met)
         counted = operations.detach().double() * valid
         self._sums.index_add_(0, task, counted)
         self._samples.index_add_(0, task, valid.double())

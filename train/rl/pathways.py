@@ -57,7 +57,11 @@ class Pathways:
         tasks = len(config.games)
         window = config.pruning.score_window
         self._history: list[deque[dict[str, Tensor]]] = [deque(maxlen=window) for _ in range(tasks)]
-        self._begun = False
+        # An agent that has learned keeps its gains: its best synapses carry most of its currents.
+        # One that has paths goes on with them, and with the gains of sparse layers.
+        self._keeps_gains = bool(config.start_from)
+        self._begun = any(path_density(network, name) < 1 for name in config.pruning.layers)
+        self._raised = self._begun
         self._frozen = [False] * tasks
         self._alone: list[int] = []
         self._episodes = [0] * tasks
@@ -115,10 +119,12 @@ class Pathways:
         if self._frozen[task] or not (first or games[task].episodes > self._episodes[task]):
             return
         if self._choose(network, task, transitions, alone=True) and first:
-            raise_gains(network, self._pruning.layers, task)
+            if not self._keeps_gains:
+                raise_gains(network, self._pruning.layers, task)
             self._alone.append(task)
             # What all go on with after the turns has gains of sparse layers.
             self._begun = len(self._alone) == len(self._frozen)
+            self._raised |= self._begun and not self._keeps_gains
         self._episodes[task] = games[task].episodes
         wanted, reached = self._pruning.freeze_returns, games[task].mean_return()
         self._frozen[task] = bool(wanted) and reached is not None and reached >= wanted[task]
@@ -130,28 +136,30 @@ class Pathways:
         transitions: Scored,
         games: Games,
     ) -> None:
-        """Choose the first path of every task, and raise gains to what sparse layers need."""
+        """Choose the first path of every task; a new network's gains rise as sparse layers need."""
         for task in range(len(self._frozen)):
             self._choose(network, task, transitions)
             self._episodes[task] = games[task].episodes
         self._copy(network, target)
-        raise_gains(network, self._pruning.layers)
-        raise_gains(target, self._pruning.layers)
         self._begun = True
+        if not self._keeps_gains:
+            raise_gains(network, self._pruning.layers)
+            raise_gains(target, self._pruning.layers)
+            self._raised = True
 
     def _choose(
         self, network: MTSparkNetwork, task: int, transitions: Scored, *, alone: bool = False
     ) -> bool:
         """Choose a path; return whether enough synapses have a score."""
         own = transitions.of_task(task).thinned(SCORED)
-        raised = task in self._alone if alone else self._begun
+        raised = self._raised or (alone and task in self._alone and not self._keeps_gains)
         scales = {
             name: math.sqrt(path_density(network, name, task if alone else None)) if raised else 1.0
             for name in self._pruning.layers
         }
         history = self._history[task]
         history.append(path_scores(network, lambda: own.loss(network), scales))
-        path = choose_path(mean_scores(history), self._pruning.density)
+        path = choose_path(mean_scores(history), self._pruning.density, self._pruning.ranking)
         if path is None:
             return False
         follow_path(network, task, path)
@@ -193,6 +201,7 @@ class Pathways:
         return {
             "pathways": {
                 "begun": self._begun,
+                "raised": self._raised,
                 "frozen": list(self._frozen),
                 "episodes": list(self._episodes),
                 "history": [list(history) for history in self._history],
@@ -204,6 +213,8 @@ class Pathways:
         """Resume from :meth:`state`."""
         saved = state["pathways"]
         self._begun, self._frozen = bool(saved["begun"]), [bool(one) for one in saved["frozen"]]
+        # Runs of earlier versions raised gains wherever paths had begun.
+        self._raised = bool(saved.get("raised", saved["begun"]))
         self._episodes = [int(count) for count in saved["episodes"]]
         self._alone = [int(task) for task in saved.get("alone", [])]
         for history, looks in zip(self._history, saved["history"], strict=True):

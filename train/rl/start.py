@@ -52,12 +52,13 @@ def start_network(config: TrainConfig, tasks: tuple[Task, ...]) -> MTSparkNetwor
         raise BadRequestError(
             f"start_from: {config.start_from} plays {known}, this run {', '.join(config.games)}"
         )
-    if not set(agent.network.config.masked_layers) <= set(config.network.masked_layers):
+    sizes, reopened = agent.network.config, set(config.pruning.layers)
+    cut = set(sizes.masked_layers) - (reopened if config.pruning.reopen else set())
+    if not cut <= set(config.network.masked_layers):
         raise BadRequestError(
-            f"start_from: {config.start_from} has cut synapses in "
-            f"{', '.join(agent.network.config.masked_layers)}; set network.masked_layers so"
+            f"start_from: {config.start_from} has cut synapses in {', '.join(sorted(cut))}; set "
+            "network.masked_layers so, or pruning.reopen = true to have them back"
         )
-    sizes = agent.network.config
     # Weights hold for any number of steps; a run may learn to decide in fewer.
     resized = replace(
         sizes,
@@ -71,12 +72,16 @@ def start_network(config: TrainConfig, tasks: tuple[Task, ...]) -> MTSparkNetwor
             "copy its [network] fields"
         )
     network = agent.network
-    if sizes != config.network:
-        # Masks that the agent lacks start without a cut.
-        network = MTSparkNetwork(config.network)
-        network.load_state_dict({**network.state_dict(), **agent.network.state_dict()})
     if config.pruning.reopen:
-        reopen(network, config.pruning.layers)
+        reopen(network, [name for name in sizes.masked_layers if name in reopened])
+    if sizes != config.network:
+        # Masks and paths that the agent lacks start without a cut; reopened masks may be gone.
+        stored = agent.network.state_dict()
+        network = MTSparkNetwork(config.network)
+        fresh = network.state_dict()
+        network.load_state_dict(
+            {**fresh, **{name: one for name, one in stored.items() if name in fresh}}
+        )
     return network
 
 

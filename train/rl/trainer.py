@@ -272,6 +272,8 @@ class Trainer(ABC):
             self.pathways.after_update(
                 self.network, self.target, seen, self.games, share, alone=alone
             )
+            if self.cost is not None:
+                self.cost.recount(self.network)
         judged = self.judged_on(seen) if self.care.due(updates) else None
         if judged is not None:
             self.care.after_update(self.network, judged, self.optimizer, updates)

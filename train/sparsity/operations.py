@@ -16,11 +16,15 @@ OPERATIONS_UNIT = 1e5
 
 
 @torch.no_grad()
-def synapses_met(network: MTSparkNetwork) -> dict[str, Tensor]:
+def synapses_met(network: MTSparkNetwork, task: int | None = None) -> dict[str, Tensor]:
     """Count the synapses that one spike of each neuron meets; cut synapses do not count.
 
     As :func:`mtspark.core.chip_network.fan_out` counts them on the chip. The head is one layer
     of a synapse for each action, as it is exported.
+
+    Args:
+        network: with or without masks and paths.
+        task: counts the synapses of this task's path; None: of a network without paths.
 
     Returns:
         Float tensors in the shape of each spiking layer, by its name.
@@ -31,6 +35,8 @@ def synapses_met(network: MTSparkNetwork) -> dict[str, Tensor]:
         layer = network.layer(after)
         weight = layer.synapses.weight
         there = torch.ones_like(weight) if layer.mask is None else layer.mask.to(weight.dtype)
+        if task is not None and layer.paths is not None:
+            there = there * layer.paths[task]
         if not isinstance(layer.synapses, nn.Conv2d):
             met[name] = there.sum(0).view(shapes[name])
             continue
@@ -53,10 +59,15 @@ def operations_of(spikes: Mapping[str, Tensor], met: Mapping[str, Tensor]) -> Te
 
     Args:
         spikes: (T, batch, ...) of each spiking layer; gradients flow through them.
-        met: see :func:`synapses_met`.
+        met: see :func:`synapses_met`; or with a batch before each shape, where the synapses of
+            samples differ.
 
     Returns:
         (batch,) operations.
     """
-    totals = [(spikes[name].flatten(2) @ met[name].flatten()).sum(0) for name in met]
+    totals = []
+    for name, counts in met.items():
+        fired = spikes[name].flatten(2).sum(0)
+        shared = counts.ndim == spikes[name].ndim - 2
+        totals.append(fired @ counts.flatten() if shared else (fired * counts.flatten(1)).sum(1))
     return torch.stack(totals).sum(0)

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mtspark.train.networks import MTSparkNetwork
+from mtspark.train.networks import MTSparkNetwork, PathRanking
 
 
 @dataclass(frozen=True)
@@ -97,16 +97,20 @@ def mean_scores(history: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
     return {name: torch.stack([scores[name] for scores in history]).mean(0) for name in history[-1]}
 
 
-def choose_path(scores: Mapping[str, Tensor], density: float) -> dict[str, Tensor] | None:
-    """Keep the synapses of the highest scores over all layers together.
+def choose_path(
+    scores: Mapping[str, Tensor], density: float, ranking: PathRanking = "network"
+) -> dict[str, Tensor] | None:
+    """Keep the synapses of the highest scores, over all layers together or of each layer.
 
-    So that no layer collapses, each keeps its best synapses up to a tenth of the density, at
-    least one; the others are chosen from all layers. Equal scores go in the order of layers and
-    places.
+    So that no layer collapses where all are ranked together, each keeps its best synapses up to a
+    tenth of the density, at least one; the others are chosen from all layers. Equal scores go in
+    the order of layers and places.
 
     Args:
         scores: of each layer, by its name.
-        density: share of all synapses that is kept, rounded to whole ones.
+        density: share of all synapses that is kept, rounded to whole ones; of each layer, at
+            least one, where layers are ranked apart.
+        ranking: network or layer.
 
     Returns:
         Masks by layer; None where fewer scores than that are above 0: the old path then stays.
@@ -114,13 +118,17 @@ def choose_path(scores: Mapping[str, Tensor], density: float) -> dict[str, Tenso
     names = list(scores)
     sizes = [scores[name].numel() for name in names]
     flat = torch.cat([scores[name].flatten() for name in names])
-    kept = max(1, round(density * sum(sizes)))
+    if ranking == "layer":
+        least = [max(1, round(density * size)) for size in sizes]
+        kept = sum(least)
+    else:
+        least = [min(size, max(1, math.floor(COLLAPSE_SHARE * density * size))) for size in sizes]
+        kept = max(1, round(density * sum(sizes)))
     if int((flat > 0).sum()) < kept:
         return None
     chosen = torch.zeros_like(flat, dtype=torch.bool)
-    for part, taken, size in zip(flat.split(sizes), chosen.split(sizes), sizes, strict=True):
-        least = min(size, max(1, math.floor(COLLAPSE_SHARE * density * size)))
-        taken[part.argsort(descending=True, stable=True)[:least]] = True
+    for part, taken, count in zip(flat.split(sizes), chosen.split(sizes), least, strict=True):
+        taken[part.argsort(descending=True, stable=True)[:count]] = True
     left = kept - int(chosen.sum())
     if left > 0:
         order = flat.masked_fill(chosen, -1.0).argsort(descending=True, stable=True)
