@@ -15,6 +15,7 @@ import torch
 import mtspark
 from mtspark.core.chip_network import fan_out
 from mtspark.core.errors import BadRequestError
+from mtspark.train.checkpoint.single import single_task
 from mtspark.train.config.games import TrainConfig
 from mtspark.train.config.pruning import PruningConfig
 from mtspark.train.config.recipe import to_config
@@ -68,6 +69,56 @@ def test_synapses_are_those_of_the_chip(make_agent: Callable[..., Any]) -> None:
     for link in chip.connections[1:]:
         structural, _ = fan_out(link, chip.shape_of(link.source))
         np.testing.assert_array_equal(met[link.source].numpy(), structural)
+
+
+def test_each_task_meets_the_synapses_of_its_path_as_its_chip_does(
+    make_agent: Callable[..., Any],
+) -> None:
+    agent = make_agent(pathway_layers=("conv1", "hidden"))
+    generator = torch.Generator().manual_seed(3)
+    for name in ("conv1", "hidden"):
+        layer = agent.network.layer(name)
+        layer.paths.copy_(torch.rand(layer.paths.shape, generator=generator) < 0.3)
+        # Weights of one size: none is rounded to 0.
+        layer.synapses.weight.data.sign_()
+    for index, task in enumerate(agent.tasks):
+        chip = mtspark.export(single_task(agent, task.name)).network
+        met = synapses_met(agent.network, index)
+        for link in chip.connections[1:]:
+            structural, _ = fan_out(link, chip.shape_of(link.source))
+            np.testing.assert_array_equal(met[link.source].numpy(), structural)
+
+
+def test_operations_of_samples_with_synapses_of_their_own_by_hand() -> None:
+    spikes = {"hidden": torch.tensor([[[1.0, 0], [1, 1]], [[1, 1], [0, 1]]])}
+    met = {"hidden": torch.tensor([[3.0, 5], [7, 11]])}
+    assert operations_of(spikes, met).tolist() == [3 + 3 + 5, 7 + 11 + 11]
+
+
+def test_operations_of_pathways_are_priced_by_the_path_that_is_chosen(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    script_games(monkeypatch)
+    pruning = PruningConfig(
+        ("hidden",), density=0.25, start=0.0, end=0.9, every_updates=1, method="pathways"
+    )
+    network = replace(SMALL.network, pathway_layers=("hidden",))
+    trainer = PqnTrainer(replace(PRICED, pruning=pruning, network=network))
+    assert trainer.cost is not None
+    frames = torch.randint(0, 256, (4, 1, 8, 8), dtype=torch.uint8)
+    tasks = torch.tensor([0, 1, 1, 0])
+    for _ in range(2):
+        spikes: dict[str, torch.Tensor] = {}
+        trainer.values(trainer.network, frames, tasks, spikes)
+        price = trainer.cost.of_samples(spikes, tasks, torch.ones(4))
+        of_task_1 = operations_of(spikes, synapses_met(trainer.network, 1))
+        assert of_task_1.any()
+        torch.testing.assert_close(price, torch.where(tasks == 1, of_task_1 * 1e-5, 0.0))
+        # Paths are chosen in the first update.
+        trainer.update()
+    paths = trainer.network.hidden.paths
+    assert paths is not None
+    assert float(paths[1].float().mean()) == pytest.approx(0.25, abs=0.01)
 
 
 @pytest.mark.parametrize("kind", [PqnTrainer, DqnTrainer])

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from mtspark.core.errors import BadNetworkError, BadRequestError
+from mtspark.train.checkpoint.agent import save_agent
 from mtspark.train.config.games import TrainConfig
 from mtspark.train.config.notices import notes
 from mtspark.train.config.pruning import PruningConfig
@@ -19,10 +20,11 @@ from mtspark.train.config.stored import config_to_json
 from mtspark.train.networks.config import ConvSize, NetworkConfig, check_network_config
 from mtspark.train.networks.network import MTSparkNetwork, NetworkTrace
 from mtspark.train.networks.paths import combined_gradient, weights_of_tasks
-from mtspark.train.rl import collect
+from mtspark.train.rl import collect, pathways
 from mtspark.train.rl.pqn import PqnTrainer
 from mtspark.train.rl.run import train
 from mtspark.train.runs.callbacks import RunCallback
+from mtspark.train.sparsity.magnitude import prune
 from mtspark.train.sparsity.pathways import (
     choose_path,
     follow_path,
@@ -228,6 +230,26 @@ def test_no_layer_collapses() -> None:
     assert chosen["hidden"].nonzero().flatten().tolist() == list(range(111, 150))
 
 
+def test_each_layer_keeps_its_best_where_layers_are_ranked_apart() -> None:
+    scores = {
+        "conv1": torch.tensor([[9.0, 8.0], [7.0, 6.0]]),
+        "hidden": torch.tensor([0.1, 0.4, 0.2, 0.4, 0.3, 0.0]),
+    }
+    chosen = choose_path(scores, 0.5, "layer")
+    assert chosen is not None
+    assert chosen["conv1"].tolist() == [[True, True], [False, False]]
+    assert chosen["hidden"].tolist() == [False, True, False, True, True, False]
+    together = choose_path(scores, 0.5, "network")
+    assert together is not None
+    assert together["conv1"].all()
+    # A layer keeps a synapse, however low the density.
+    few = choose_path(scores, 0.01, "layer")
+    assert few is not None
+    assert [int(few[name].sum()) for name in scores] == [1, 1]
+    nothing = {**scores, "hidden": torch.zeros(6)}
+    assert choose_path(nothing, 0.5, "layer") is None
+
+
 def test_too_few_scores_above_0_keep_the_old_path() -> None:
     assert choose_path({"hidden": torch.tensor([0.5, 0.5, 0.0, 0.0])}, 0.75) is None
     assert choose_path({"hidden": torch.tensor([0.5, 0.5, 0.0, 0.0])}, 0.5) is not None
@@ -265,6 +287,37 @@ WALKING = replace(
     ),
     network=replace(SMALL.network, pathway_layers=("conv1", "hidden")),
 )
+
+
+def test_an_agent_that_has_learned_keeps_its_gains_and_gets_its_synapses_back(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    script_games(monkeypatch)
+    dense = replace(SMALL, network=replace(SMALL.network, masked_layers=("hidden",)))
+    first = PqnTrainer(dense)
+    prune(first.network, ["hidden"], 0.5)
+    save_agent(first.agent(), tmp_path / "half.pt")
+    with pytest.raises(BadRequestError, match=r"cut synapses in hidden; .* pruning.reopen = true"):
+        PqnTrainer(replace(WALKING, start_from=str(tmp_path / "half.pt")))
+    reopened = replace(WALKING.pruning, reopen=True)
+    config = replace(WALKING, start_from=str(tmp_path / "half.pt"), pruning=reopened)
+    trainer = PqnTrainer(config)
+    assert trainer.network.hidden.mask is None
+    assert paths_of(trainer.network).all()
+    acting = first.network.hidden.folded_weight().detach()
+    centred = acting - acting.mean(1, keepdim=True)
+    torch.testing.assert_close(trainer.network.hidden.shared_weight().detach(), centred)
+    raised: list[str] = []
+    monkeypatch.setattr(pathways, "raise_gains", lambda *_: raised.append("gains"))
+    trainer.update()
+    assert not paths_of(trainer.network).all()
+    assert not raised
+    # Its own paths are where the next run goes on.
+    save_agent(trainer.agent(), tmp_path / "paths.pt")
+    later = PqnTrainer(replace(WALKING, start_from=str(tmp_path / "paths.pt")))
+    assert torch.equal(paths_of(later.network), paths_of(trainer.network))
+    later.update()
+    assert not raised
 
 
 def paths_of(network: MTSparkNetwork) -> torch.Tensor:
@@ -363,12 +416,16 @@ def test_what_cannot_be_is_refused_in_one_line() -> None:
     for changes, text in (
         ({"schedule": "sequential"}, "interleaved"),
         ({"quantisation_aware": True}, "quantisation_aware"),
-        ({"operation_penalties": [0.1, 0.1]}, "operation_penalties"),
         ({"rollout_steps": 1, "games_per_task": 64}, "rollout_steps is 1"),
     ):
         with pytest.raises(BadRequestError, match=text):
             to_config({**recipe, **changes}, "recipe")
-    for field, value in (("overlap", "max"), ("score_window", 0), ("freeze_returns", [1.0])):
+    for field, value in (
+        ("overlap", "max"),
+        ("ranking", "all"),
+        ("score_window", 0),
+        ("freeze_returns", [1.0]),
+    ):
         with pytest.raises(BadRequestError, match=field):
             to_config({**recipe, "pruning": {**recipe["pruning"], field: value}}, "recipe")
     with pytest.raises(BadNetworkError, match="name it once"):
