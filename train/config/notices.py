@@ -101,6 +101,7 @@ def _without_effect(config: TrainConfig) -> list[tuple[list[str], str]]:
                 "pruning.score_window",
                 "pruning.freeze_returns",
                 "pruning.ranking",
+                "pruning.gradual",
                 "pruning.overlap",
             ),
             f"the method of pruning is {pruning.method}",

@@ -51,6 +51,9 @@ class PruningConfig:
         ranking: among which synapses a path takes the best (pathways): network, all layers
             together, as published; layer, `density` of each layer. A weight of a convolution acts
             at many places: together they are kept nearly all, and most operations with them.
+        gradual: paths begin with all synapses and narrow by the cubic schedule of ``magnitude``;
+            what a task has cut stays cut (pathways). For an agent that has learned: cut at once to
+            a tenth, it forgets what it knew.
         overlap: how gradients of tasks that share a synapse are combined (pathways):
             participants, sum, mean, euclidean or stochastic, see
             :func:`mtspark.train.networks.paths.combined_gradient`.
@@ -78,6 +81,7 @@ class PruningConfig:
     score_window: int = 5
     freeze_returns: tuple[float, ...] = ()
     ranking: PathRanking = "network"
+    gradual: bool = False
     overlap: OverlapRule = "participants"
     scope: Literal["all", "actor", "critics"] = "all"
     pretrain_steps: int = 0
@@ -127,6 +131,11 @@ class PruningConfig:
             raise ValueError(
                 f"reopen, method {self.method!r}, layers {list(self.layers)}: cut synapses come "
                 "back for magnitude or pathways to choose anew, in layers; leave it out"
+            )
+        if self.gradual and (self.freeze_returns or self.pretrain_steps):
+            raise ValueError(
+                "gradual: a path is as narrow as it will be at `end`, where it stays; leave "
+                "freeze_returns and pretrain_steps out"
             )
         check_at_most(self, {"every_updates": MOST_STEPS, "pretrain_steps": MOST_STEPS})
         if not 0 < self.drop_fraction <= 1:

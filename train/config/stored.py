@@ -17,6 +17,7 @@ YOUNG = {
         "freeze_returns",
         "overlap",
         "ranking",
+        "gradual",
         "scope",
         "pretrain_steps",
         "reopen",

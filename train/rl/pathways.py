@@ -59,7 +59,8 @@ class Pathways:
         self._history: list[deque[dict[str, Tensor]]] = [deque(maxlen=window) for _ in range(tasks)]
         # An agent that has learned keeps its gains: its best synapses carry most of its currents.
         # One that has paths goes on with them, and with the gains of sparse layers.
-        self._keeps_gains = bool(config.start_from)
+        # One whose paths narrow step by step learns the gains that it needs.
+        self._keeps_gains = bool(config.start_from) or config.pruning.gradual
         self._begun = any(path_density(network, name) < 1 for name in config.pruning.layers)
         self._raised = self._begun
         self._frozen = [False] * tasks
@@ -100,13 +101,13 @@ class Pathways:
         present = set(transitions.task.unique().tolist())
         if not self._begun:
             if len(present) == len(self._frozen):
-                self._begin(network, target, transitions, games)
+                self._begin(network, target, transitions, games, share)
             return
         for task in tasks:
             if self._frozen[task] or task not in present:
                 continue
-            if games[task].episodes > self._episodes[task]:
-                self._choose(network, task, transitions)
+            if self._pruning.gradual or games[task].episodes > self._episodes[task]:
+                self._choose(network, task, transitions, share)
                 self._episodes[task] = games[task].episodes
         self._copy(network, target)
         self._freeze(games, share)
@@ -118,7 +119,7 @@ class Pathways:
         first = task not in self._alone
         if self._frozen[task] or not (first or games[task].episodes > self._episodes[task]):
             return
-        if self._choose(network, task, transitions, alone=True) and first:
+        if self._choose(network, task, transitions, 1.0, alone=True) and first:
             if not self._keeps_gains:
                 raise_gains(network, self._pruning.layers, task)
             self._alone.append(task)
@@ -135,10 +136,11 @@ class Pathways:
         target: MTSparkNetwork,
         transitions: Scored,
         games: Games,
+        share: float,
     ) -> None:
         """Choose the first path of every task; a new network's gains rise as sparse layers need."""
         for task in range(len(self._frozen)):
-            self._choose(network, task, transitions)
+            self._choose(network, task, transitions, share)
             self._episodes[task] = games[task].episodes
         self._copy(network, target)
         self._begun = True
@@ -148,22 +150,45 @@ class Pathways:
             self._raised = True
 
     def _choose(
-        self, network: MTSparkNetwork, task: int, transitions: Scored, *, alone: bool = False
+        self,
+        network: MTSparkNetwork,
+        task: int,
+        transitions: Scored,
+        share: float,
+        *,
+        alone: bool = False,
     ) -> bool:
         """Choose a path; return whether enough synapses have a score."""
         own = transitions.of_task(task).thinned(SCORED)
-        raised = self._raised or (alone and task in self._alone and not self._keeps_gains)
-        scales = {
-            name: math.sqrt(path_density(network, name, task if alone else None)) if raised else 1.0
-            for name in self._pruning.layers
-        }
+        scales = self._scales(network, task, alone=alone)
         history = self._history[task]
         history.append(path_scores(network, lambda: own.loss(network), scales))
-        path = choose_path(mean_scores(history), self._pruning.density, self._pruning.ranking)
+        scores, density = mean_scores(history), self._pruning.density
+        if self._pruning.gradual:
+            # Earlier looks scored synapses that were cut since.
+            scores = {name: score * scales[name] for name, score in scores.items()}
+            density = self._pruning.density_at(share)
+        path = choose_path(scores, density, self._pruning.ranking)
         if path is None:
             return False
         follow_path(network, task, path)
         return True
+
+    def _scales(
+        self, network: MTSparkNetwork, task: int, *, alone: bool
+    ) -> dict[str, float | Tensor]:
+        """Return what weights are multiplied by while they are scored, by layer."""
+        scales: dict[str, float | Tensor] = {}
+        raised = self._raised or (alone and task in self._alone and not self._keeps_gains)
+        for name in self._pruning.layers:
+            paths = network.layer(name).paths
+            assert paths is not None
+            if self._pruning.gradual:
+                scales[name] = paths[task].float()
+            else:
+                whose = task if alone else None
+                scales[name] = math.sqrt(path_density(network, name, whose)) if raised else 1.0
+        return scales
 
     def _copy(self, network: MTSparkNetwork, target: MTSparkNetwork) -> None:
         for name in self._pruning.layers:

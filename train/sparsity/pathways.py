@@ -56,7 +56,7 @@ COLLAPSE_SHARE = 0.1
 
 
 def path_scores(
-    network: MTSparkNetwork, loss: Callable[[], Tensor], scales: Mapping[str, float]
+    network: MTSparkNetwork, loss: Callable[[], Tensor], scales: Mapping[str, float | Tensor]
 ) -> dict[str, Tensor]:
     """Score every synapse by |w dL/dw| with all synapses in place, normalised over all layers.
 
@@ -67,7 +67,8 @@ def path_scores(
         network: neither its weights nor their gradients change.
         loss: computes a task's loss with the network.
         scales: of each layer, its name with a factor on its weights. Gains of sparse layers are
-            high: with all synapses in place, their neurons would only ever fire.
+            high: with all synapses in place, their neurons would only ever fire. A mask in the
+            shape of the weights scores the synapses in it alone; the others get 0.
 
     Returns:
         Scores in the shape of each layer's weights; they sum to 1 over the layers, or are 0.
