@@ -109,7 +109,9 @@ def train_command(
     the others have to beat. pathways are synapses of each task; where a chip plays one at a time.
 
     With pathways, pruning.pretrain_steps=N lets each task find its path alone first; where early
-    play of one task drowns the others' scores. With magnitude, pruning.scope=actor leaves the
+    play of one task drowns the others' scores; pruning.gradual=true narrows paths step by step, for
+    an agent of start_from that has learned; pruning.ranking=layer cuts every layer alike, where
+    operations of convolutions should fall, too. With magnitude, pruning.scope=actor leaves the
     target network whole, where cuts make the learned values unstable; pruning.scope=critics cuts
     the critics of sac and ppo, too, as a comparison; pruning.reopen=true gives the agent of
     start_from its cut synapses back, where it should learn more.

@@ -160,35 +160,31 @@ class Pathways:
     ) -> bool:
         """Choose a path; return whether enough synapses have a score."""
         own = transitions.of_task(task).thinned(SCORED)
-        scales = self._scales(network, task, alone=alone)
+        raised = self._raised or (alone and task in self._alone and not self._keeps_gains)
+        old = {name: self._path(network, name, task) for name in self._pruning.layers}
+        scales: dict[str, float | Tensor] = {}
+        for name, path in old.items():
+            whose = task if alone else None
+            raise_undone = math.sqrt(path_density(network, name, whose)) if raised else 1.0
+            scales[name] = path.float() if self._pruning.gradual else raise_undone
         history = self._history[task]
         history.append(path_scores(network, lambda: own.loss(network), scales))
-        scores, density = mean_scores(history), self._pruning.density
-        if self._pruning.gradual:
-            # Earlier looks scored synapses that were cut since.
-            scores = {name: score * scales[name] for name, score in scores.items()}
-            density = self._pruning.density_at(share)
-        path = choose_path(scores, density, self._pruning.ranking)
-        if path is None:
+        chosen = choose_path(
+            mean_scores(history),
+            self._pruning.density_at(share) if self._pruning.gradual else self._pruning.density,
+            self._pruning.ranking,
+            old if self._pruning.gradual else None,
+        )
+        if chosen is None:
             return False
-        follow_path(network, task, path)
+        follow_path(network, task, chosen)
         return True
 
-    def _scales(
-        self, network: MTSparkNetwork, task: int, *, alone: bool
-    ) -> dict[str, float | Tensor]:
-        """Return what weights are multiplied by while they are scored, by layer."""
-        scales: dict[str, float | Tensor] = {}
-        raised = self._raised or (alone and task in self._alone and not self._keeps_gains)
-        for name in self._pruning.layers:
-            paths = network.layer(name).paths
-            assert paths is not None
-            if self._pruning.gradual:
-                scales[name] = paths[task].float()
-            else:
-                whose = task if alone else None
-                scales[name] = math.sqrt(path_density(network, name, whose)) if raised else 1.0
-        return scales
+    @staticmethod
+    def _path(network: MTSparkNetwork, layer: str, task: int) -> Tensor:
+        paths = network.layer(layer).paths
+        assert paths is not None
+        return paths[task]
 
     def _copy(self, network: MTSparkNetwork, target: MTSparkNetwork) -> None:
         for name in self._pruning.layers:

@@ -99,7 +99,10 @@ def mean_scores(history: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
 
 
 def choose_path(
-    scores: Mapping[str, Tensor], density: float, ranking: PathRanking = "network"
+    scores: Mapping[str, Tensor],
+    density: float,
+    ranking: PathRanking = "network",
+    within: Mapping[str, Tensor] | None = None,
 ) -> dict[str, Tensor] | None:
     """Keep the synapses of the highest scores, over all layers together or of each layer.
 
@@ -112,27 +115,34 @@ def choose_path(
         density: share of all synapses that is kept, rounded to whole ones; of each layer, at
             least one, where layers are ranked apart.
         ranking: network or layer.
+        within: masks of a path that is narrowed: its synapses alone are kept, those without a
+            score last.
 
     Returns:
-        Masks by layer; None where fewer scores than that are above 0: the old path then stays.
+        Masks by layer; None where fewer scores than that are above 0, or `within` has fewer
+        synapses: the old path then stays.
     """
     names = list(scores)
     sizes = [scores[name].numel() for name in names]
     flat = torch.cat([scores[name].flatten() for name in names])
+    known = flat > 0
+    if within is not None:
+        known = torch.cat([within[name].flatten() for name in names])
+        flat = flat.masked_fill(~known, -1.0)
     if ranking == "layer":
         least = [max(1, round(density * size)) for size in sizes]
         kept = sum(least)
     else:
         least = [min(size, max(1, math.floor(COLLAPSE_SHARE * density * size))) for size in sizes]
         kept = max(1, round(density * sum(sizes)))
-    if int((flat > 0).sum()) < kept:
+    if int(known.sum()) < kept:
         return None
     chosen = torch.zeros_like(flat, dtype=torch.bool)
     for part, taken, count in zip(flat.split(sizes), chosen.split(sizes), least, strict=True):
         taken[part.argsort(descending=True, stable=True)[:count]] = True
     left = kept - int(chosen.sum())
     if left > 0:
-        order = flat.masked_fill(chosen, -1.0).argsort(descending=True, stable=True)
+        order = flat.masked_fill(chosen, -2.0).argsort(descending=True, stable=True)
         chosen[order[:left]] = True
     parts = chosen.split(sizes)
     return {name: part.view_as(scores[name]) for name, part in zip(names, parts, strict=True)}

@@ -250,6 +250,17 @@ def test_each_layer_keeps_its_best_where_layers_are_ranked_apart() -> None:
     assert choose_path(nothing, 0.5, "layer") is None
 
 
+def test_a_path_narrows_within_itself_and_loses_what_has_no_score_first() -> None:
+    within = {"hidden": torch.tensor([True, True, False, True, True])}
+    scores = {"hidden": torch.tensor([0.0, 0.2, 9.0, 0.3, 0.0])}
+    for density, kept in ((0.8, [0, 1, 3, 4]), (0.6, [0, 1, 3]), (0.4, [1, 3]), (0.2, [3])):
+        for ranking in ("network", "layer"):
+            chosen = choose_path(scores, density, ranking, within)
+            assert chosen is not None
+            assert chosen["hidden"].nonzero().flatten().tolist() == kept
+    assert choose_path(scores, 1.0, "network", within) is None
+
+
 def test_too_few_scores_above_0_keep_the_old_path() -> None:
     assert choose_path({"hidden": torch.tensor([0.5, 0.5, 0.0, 0.0])}, 0.75) is None
     assert choose_path({"hidden": torch.tensor([0.5, 0.5, 0.0, 0.0])}, 0.5) is not None
@@ -358,6 +369,63 @@ def test_paths_are_chosen_where_an_episode_ended_and_stay_once_frozen(
     trainer.games[0].episodes += 1
     trainer.update()
     assert torch.equal(paths_of(trainer.network), later)
+
+
+def test_gradual_paths_narrow_by_the_cubic_schedule_and_never_widen(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    script_games(monkeypatch)
+    pruning = replace(WALKING.pruning, gradual=True, end=0.5, ranking="layer", score_window=2)
+    trainer = PqnTrainer(replace(WALKING, total_steps=240, pruning=pruning))
+    gain = trainer.network.hidden.standardise.gain.detach().clone()
+    before, sizes = paths_of(trainer.network).clone(), trainer.network.layer
+    for update in range(1, 8):
+        trainer.update()
+        now = paths_of(trainer.network)
+        assert not (now & ~before).any()
+        # By hand: 24 of 240 decisions an update, all synapses at 0, a fifth from a half on.
+        wanted = 0.2 + 0.8 * (1 - min(1.0, update / 10 / 0.5)) ** 3
+        for name in ("conv1", "hidden"):
+            paths = sizes(name).paths
+            assert paths is not None
+            for own in paths:
+                assert int(own.sum()) == round(wanted * own.numel())
+        before = now.clone()
+    assert trainer.measurements()["path_frozen"] == {"pong": 1, "breakout": 1}
+    assert torch.equal(paths_of(trainer.target), before)
+    # No jump of the gains: they are what was learned.
+    assert (trainer.network.hidden.standardise.gain / gain < 1.1).all()
+
+
+def test_gradual_scores_are_those_of_the_synapses_that_are_left() -> None:
+    torch.manual_seed(0)
+    network = MTSparkNetwork(THREE)
+    for name in THREE.pathway_layers:
+        network.layer(name).standardise.gain.data.mul_(4)
+    masks = {
+        name: torch.rand(network.layer(name).synapses.weight.shape) < 0.5
+        for name in THREE.pathway_layers
+    }
+    frames = torch.randint(0, 256, (6, 1, 8, 8), dtype=torch.uint8)
+    task = torch.zeros(6, dtype=torch.long)
+
+    def loss() -> torch.Tensor:
+        return network(frames, task).square().sum()
+
+    found = path_scores(network, loss, {name: mask.float() for name, mask in masks.items()})
+    for name, mask in masks.items():
+        assert not found[name][~mask].any()
+    # The oracle: the gradient of a mask on a network that has lost the others for good.
+    follow_path(network, 0, masks)
+    weights = {name: network.layer(name).shared_weight().detach() for name in masks}
+    ones = {name: torch.ones_like(weight, requires_grad=True) for name, weight in weights.items()}
+    for name, one in ones.items():
+        network.layer(name).trial = weights[name] * masks[name] * one
+    slopes = torch.autograd.grad(loss(), list(ones.values()))
+    total = sum(float(slope.abs().sum()) for slope in slopes)
+    assert total > 0
+    for name, slope in zip(ones, slopes, strict=True):
+        torch.testing.assert_close(found[name], slope.abs() / total)
 
 
 def test_a_task_that_reaches_its_return_keeps_its_path(monkeypatch: pytest.MonkeyPatch) -> None:
