@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mtspark.core.errors import BadRequestError
 from mtspark.train.checkpoint.agent import Agent
-from mtspark.train.networks import SpikingLayer
+from mtspark.train.networks import act_as
 
 
 @torch.no_grad()
@@ -68,29 +68,6 @@ def mean_agent(agents: Sequence[Agent]) -> Agent:
     network.load_state_dict(mean)
     for name in network.layer_names:
         acting = [agent.network.layer(name).folded_weight().double() for agent in agents]
-        _act_as(network.layer(name), torch.stack(acting).mean(0))
+        act_as(network.layer(name), torch.stack(acting).mean(0))
     training = {**first.training, "mean_of": [agent.training for agent in agents]}
     return replace(first, network=network.eval(), training=training, evaluations=[])
-
-
-def _act_as(layer: SpikingLayer, acting: Tensor) -> None:
-    """Give a layer stored weights and gains whose folded weights are `acting`.
-
-    Stored weights of cut synapses act no more, so they take the mean of each row, which
-    standardisation subtracts, to 0. A row without a cut that has another mean comes close.
-    """
-    rows, stored = acting.flatten(1), layer.synapses.weight.flatten(1).double()
-    there = torch.ones_like(rows, dtype=torch.bool)
-    if layer.mask is not None:
-        there = layer.mask.flatten(1)
-    cut = (~there).sum(1, keepdim=True)
-    filled = torch.where(there, rows, -rows.sum(1, keepdim=True) / cut.clamp(min=1))
-    alive = filled.std(1, keepdim=True) > 0
-    size = stored.std(1, keepdim=True) / filled.std(1, keepdim=True)
-    # The optimiser's steps suit weights of the stored size.
-    new = torch.where(alive, filled * size, stored)
-    layer.synapses.weight.copy_(new.view_as(layer.synapses.weight))
-    layer.standardise.gain.fill_(1.0)
-    unit = layer.folded_weight().flatten(1).double()
-    fitted = (unit * rows).sum(1) / unit.square().sum(1)
-    layer.standardise.gain.copy_(torch.where(alive[:, 0], fitted, 0.0))

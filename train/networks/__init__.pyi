@@ -23,6 +23,7 @@ from .network import legal_action_mask as legal_action_mask
 from .network import mask_illegal as mask_illegal
 from .neurons import spike_with_surrogate as spike_with_surrogate
 from .paths import combined_gradient as combined_gradient
+from .refit import act_as as act_as
 from .variants import NEURONS as NEURONS
 from .variants import VARIANTS as VARIANTS
 from .variants import decided_fields as decided_fields

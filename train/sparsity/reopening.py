@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import torch
 
-from mtspark.train.networks import MTSparkNetwork
+from mtspark.train.networks import MTSparkNetwork, act_as
 
 
 @torch.no_grad()
@@ -27,16 +27,6 @@ def reopen(network: MTSparkNetwork, layers: Iterable[str]) -> None:
         assert layer.mask is not None
         if bool(layer.mask.all()):
             continue
-        acting = layer.folded_weight().flatten(1).clone()
-        stored = layer.synapses.weight.flatten(1)
-        alive = acting.std(1) > 0
-        # The optimiser's steps suit weights of the stored size.
-        sized = acting / acting.std(1, keepdim=True) * stored.std(1, keepdim=True)
-        layer.synapses.weight.copy_(
-            torch.where(alive[:, None], sized, stored).view_as(layer.synapses.weight)
-        )
+        acting = layer.folded_weight().clone()
         layer.mask.fill_(True)
-        layer.standardise.gain.fill_(1.0)
-        unit = layer.folded_weight().flatten(1)
-        fitted = (unit * acting).sum(1) / unit.square().sum(1)
-        layer.standardise.gain.copy_(torch.where(alive, fitted, 0.0))
+        act_as(layer, acting)
