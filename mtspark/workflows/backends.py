@@ -33,6 +33,7 @@ def open_backend(
     *,
     trace: bool = False,
     threads: int | None = None,
+    all_neurons: bool = False,
 ) -> Iterator[AgentBackend]:
     """Start a backend on a bundle and release it at the end, whatever happens.
 
@@ -42,12 +43,17 @@ def open_backend(
         task: the task that Lava is started with.
         trace: whether Lava records spikes and membranes; the others do so when they are asked.
         threads: of the engine; None: as many as there are processors.
+        all_neurons: torch on a pruned bundle counts spikes of all neurons of the agent; else of
+            those that are left, which the bundle's network has places for.
 
     Raises:
         BadRequestError: unknown task, or torch for a network that is no agent.
+        BadFileError: a pruned bundle does not follow from its float graphs.
         BackendMissingError: Lava is not installed.
     """
     backend = _start(name, bundle, task, trace, threads)
+    if name is BackendName.TORCH and not all_neurons:
+        backend = _of_those_left(backend, bundle)
     try:
         yield backend
     finally:
@@ -82,6 +88,18 @@ def _start(
 
     stock = name is BackendName.LAVA_STOCK
     return LavaBackend(network, stock=stock, task=row, trace=trace)
+
+
+def _of_those_left(backend: AgentBackend, bundle: Bundle) -> AgentBackend:
+    """Let the float network of a pruned bundle count the neurons that the bundle has."""
+    from mtspark.sim.compare import OfThoseLeft
+    from mtspark.workflows.whole import places_of
+
+    places = places_of(bundle)
+    if places is None:
+        return backend
+    shapes = {population.name: population.shape for population in bundle.network.populations}
+    return OfThoseLeft(backend, places, shapes)
 
 
 def one_at_a_time(name: BackendName) -> bool:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtspark.core.arrays import Booleans
-from mtspark.core.backend import Activity, ChipTrace, Decider, Decision
+from mtspark.core.backend import Activity, AgentBackend, ChipTrace, Decider, Decision
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,29 @@ class Places:
             {name: self._spread(name, values, 1) for name, values in activity.window.items()},
             {name: self._spread(name, values, 1) for name, values in activity.drain.items()},
         )
+
+    def left_activity(self, activity: Activity, shapes: Mapping[str, tuple[int, ...]]) -> Activity:
+        """Return counts of all neurons for those that are left, in the pruned network's shapes.
+
+        Args:
+            activity: with the shapes of before.
+            shapes: of each population of the pruned network.
+        """
+        return Activity(
+            {name: self._left(name, values, shapes) for name, values in activity.window.items()},
+            {name: self._left(name, values, shapes) for name, values in activity.drain.items()},
+        )
+
+    def _left(
+        self, name: str, values: NDArray[Any], shapes: Mapping[str, tuple[int, ...]]
+    ) -> NDArray[Any]:
+        if name not in self.kept:
+            return values
+        kept, batch = self.kept[name], len(values)
+        if not kept.any():
+            # What stands for a population of which nothing is left is off.
+            return np.zeros((batch, *shapes[name]), values.dtype)
+        return values.reshape(batch, -1)[:, kept].reshape(batch, *shapes[name])
 
     def _spread(self, name: str, values: NDArray[Any], axes: int) -> NDArray[Any]:
         """Values with `axes` leading axes; those of a source that is no population stay."""
@@ -110,6 +133,40 @@ class InPlaces:
         answer = self._backend.decide(frames, task, trace=trace)
         recorded = None if answer.trace is None else self._places.spread(answer.trace)
         return Decision(answer.values, self._places.spread_activity(answer.activity), recorded)
+
+    def close(self) -> None:
+        """Release the backend."""
+        self._backend.close()
+
+
+class OfThoseLeft:
+    """A backend of all neurons whose counts are those of a pruned network's neurons.
+
+    Args:
+        backend: of the network before, as the trained float network; closed with this one.
+        places: of the neurons that are left.
+        shapes: of each population of the pruned network.
+    """
+
+    def __init__(
+        self, backend: AgentBackend, places: Places, shapes: Mapping[str, tuple[int, ...]]
+    ) -> None:
+        self.name, self._backend, self._places = backend.name, backend, places
+        self._shapes = shapes
+
+    def start(self, batch: int) -> None:
+        """Put the backend at rest."""
+        self._backend.start(batch)
+
+    def keep(self, members: NDArray[np.int64]) -> None:
+        """Go on with some members of the batch, in this order."""
+        self._backend.keep(members)
+
+    def decide(self, frames: NDArray[np.uint8], task: int, *, trace: bool = False) -> Decision:
+        """Answer a batch of frames; neurons that were removed do not count."""
+        answer = self._backend.decide(frames, task, trace=trace)
+        activity = self._places.left_activity(answer.activity, self._shapes)
+        return Decision(answer.values, activity, answer.trace)
 
     def close(self) -> None:
         """Release the backend."""

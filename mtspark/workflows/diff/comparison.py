@@ -148,7 +148,7 @@ def _with_backend(
     expected = BackendName.ENGINE if by_engine else BackendName.REFERENCE
     with (
         open_backend(expected, bundle, task, trace=True) as one,
-        open_backend(backend, bundle, task, trace=True) as two,
+        open_backend(backend, bundle, task, trace=True, all_neurons=True) as two,
     ):
         # After the backends: one that is missing is an error before a long game.
         frames = task_frames(network, task, decisions, seed, observe=log.observe, progress=progress)
