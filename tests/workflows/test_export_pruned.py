@@ -25,13 +25,16 @@ from mtspark.train.checkpoint.single import single_task
 from mtspark.train.checkpoint.union import side_by_side
 from mtspark.train.networks.network import NetworkTrace
 from mtspark.train.networks.variants import why_not_deployable
+from mtspark.workflows.backends import BackendName, open_backend
 from mtspark.workflows.diff import diff
 from mtspark.workflows.diff.twin import compare_with_twin, twin_of
+from mtspark.workflows.evaluate.bundle import EvaluationRequest, evaluate_bundle
 from mtspark.workflows.explain import explain
 from mtspark.workflows.export.comparing import compare_graphs
 from mtspark.workflows.export.fidelity import fidelity_of
 from mtspark.workflows.export.pipeline import STEPS, export_to, run_steps, write_export
 from mtspark.workflows.export.request import ExportRequest, Source, check_options
+from mtspark.workflows.run.games import run_games
 from mtspark.workflows.whole import whole_network
 
 MakeAgent = Callable[..., Agent]
@@ -228,6 +231,35 @@ def test_a_union_goes_to_the_chip_pruned_and_each_task_gives_the_values_of_its_o
         legal = list(task.legal_actions)
         same = chip.values[:, legal].argmax(1) == values[:, legal].argmax(1)
         assert same.mean() > 0.8
+
+
+def test_the_float_network_of_a_pruned_bundle_plays_and_counts_the_neurons_that_are_left(
+    pathways: Agent, tmp_path: Path, read_here: None
+) -> None:
+    task = pathways.tasks[0].name
+    bundle = exported(tmp_path / "pruned", source=pathways, prune=True, task=task)
+    frames, places = frames_of(pathways), whole_network(bundle)[1]
+    assert places.removed["hidden"] > 0
+    assert places.removed["conv2"] > 0
+    with (
+        open_backend(BackendName.TORCH, bundle, task) as left,
+        open_backend(BackendName.TORCH, bundle, task, all_neurons=True) as whole,
+    ):
+        few, every = left.decide(frames, 0), whole.decide(frames, 0)
+    np.testing.assert_array_equal(few.values, every.values)
+    firing = ("conv1", "conv2", "hidden")
+    for name, kept in ((name, places.kept[name]) for name in firing):
+        for counts, of_all in (
+            (few.activity.window, every.activity.window),
+            (few.activity.drain, every.activity.drain),
+        ):
+            assert counts[name].shape == (len(frames), *bundle.network.shape_of(name))
+            flat = counts[name].reshape(len(frames), -1)
+            np.testing.assert_array_equal(flat, of_all[name].reshape(len(frames), -1)[:, kept])
+    played = run_games(bundle, task, backend=BackendName.TORCH, max_decisions=3)
+    assert played.decisions == 3
+    scored = evaluate_bundle(bundle, EvaluationRequest(episodes=2, max_decisions=3))
+    assert {row.backend for row in scored.games} == {"torch", "engine"}
 
 
 @pytest.mark.slow

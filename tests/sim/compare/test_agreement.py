@@ -119,6 +119,13 @@ def test_neurons_of_a_pruned_side_are_compared_at_the_places_that_they_had() -> 
     assert other.first == Divergence(1, 3, "a", (1, 1), "membrane", right - 5, right)
     counts = Activity({"a": spikes.sum(0)}, {"a": 0 * spikes.sum(0)})
     fewer = Activity({"a": spikes.sum(0).reshape(2, 6)[:, kept]}, {})
+    shapes = {"a": (int(kept.sum()),), "off": (1,)}
+    every = Activity({"a": spikes.sum(0), "input": spikes.sum(0)}, {"off": off.sum(0)})
+    left = places.left_activity(every, shapes)
+    assert (left.window["a"] == fewer.window["a"]).all()
+    assert left.window["input"] is every.window["input"]
+    # What stands for a population of which nothing is left is off.
+    assert left.drain["off"].tolist() == [[0], [0]]
     of_counts = Comparison()
     of_counts.add_activity(places.spread_activity(fewer), counts, only=only)
     assert of_counts.result().layers["a"] == LayerAgreement(2 * 3, 0, 0)
