@@ -209,6 +209,9 @@ def test_side_by_side_is_refused_where_it_cannot_help(make_agent: MakeAgent) -> 
     with pytest.raises(BadRequestError, match="--task NAME"):
         side_by_side(heads)
     assert "--side-by-side" not in str(why_not_deployable(heads.network.config))
+    orthogonal = make_agent(experts=2, expert_gate="orthogonal", dueling=False)
+    with pytest.raises(BadRequestError, match="--side-by-side: its experts are made orthonormal"):
+        side_by_side(orthogonal)
     both = ExportRequest(source=heads, task="pong", side_by_side=True)
     with pytest.raises(BadRequestError, match="leave it or --task out"):
         check_options(both)

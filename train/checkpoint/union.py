@@ -10,7 +10,13 @@ from torch import Tensor, nn
 from mtspark.core.errors import BadRequestError
 from mtspark.train.checkpoint.agent import Agent
 from mtspark.train.checkpoint.single import single_task
-from mtspark.train.networks import HIDDEN, ActiveDendrites, MTSparkNetwork, NetworkConfig
+from mtspark.train.networks import (
+    HIDDEN,
+    ActiveDendrites,
+    MTSparkNetwork,
+    NetworkConfig,
+    why_not_deployable,
+)
 
 OFF = 100.0
 """A gain's logit of this size is 0 or 1 in float32."""
@@ -27,7 +33,8 @@ def side_by_side(agent: Agent) -> Agent:
         agent: of tasks with synapses of their own, or weights of experts in the head.
 
     Raises:
-        BadRequestError: tasks have no synapses of their own, or heads of their own.
+        BadRequestError: tasks have no synapses of their own, or heads of their own, or no chip
+            computes the network.
     """
     old = agent.network.config
     if not old.by_task:
@@ -40,6 +47,9 @@ def side_by_side(agent: Agent) -> Agent:
             "export one task at a time (--task NAME)"
         )
     alone = [single_task(agent, task.name).network for task in agent.tasks]
+    problem = why_not_deployable(alone[0].config)
+    if problem is not None:
+        raise BadRequestError(f"--side-by-side: {problem}")
     names = list(old.layer_names)
     first = min(names.index(name) for name in (*old.pathway_layers, HIDDEN))
     config = _config(old, len(alone), set(names[first:]))

@@ -107,6 +107,11 @@ def _without_effect(config: TrainConfig) -> list[tuple[list[str], str]]:
             f"the method of pruning is {pruning.method}",
         ),
         (
+            pruning.scope == "actor" and config.algorithm not in ("pqn", "dqn"),
+            ("pruning.scope",),
+            f"{config.algorithm} has no target of the network that plays",
+        ),
+        (
             pruning.method == "static",
             ("pruning.start", "pruning.end", "pruning.every_updates"),
             "static synapses stay as they were drawn",

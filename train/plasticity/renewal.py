@@ -26,9 +26,10 @@ def renew_dormant(
 ) -> dict[str, int]:
     """Give every dormant neuron new incoming weights, and outgoing ones that act as 0.
 
-    Sokar et al. 2023, arXiv:2302.12902, algorithm 1. What the network computes does not change by
-    a neuron that was silent; the channel of a convolution counts as one neuron. A weight under
-    standardisation acts as 0 where it is the mean of the others of its row. Masks stay.
+    Sokar et al. 2023, arXiv:2302.12902, algorithm 1. The channel of a convolution counts as one
+    neuron. A weight under standardisation acts as 0 where it is the mean of the others of its row.
+    So what a layer computes changes by a silent neuron only as far as standardisation asks: the
+    other acting weights of a row are less by their mean. Those of the heads stay. Masks stay.
 
     Args:
         network: its random numbers are PyTorch's.
@@ -110,7 +111,11 @@ def _silence(layer: SpikingLayer, which: Tensor, optimizer: torch.optim.Optimize
         return
     kept = weight[:, ~which]
     means = kept.flatten(1).mean(1).view(-1, *[1] * (weight.dim() - 1))
+    before = weight.flatten(1).std(1, correction=0)
     weight[:, which] = means.expand_as(weight[:, which])
+    # Standardisation divides by a row's deviation, which is smaller now.
+    after = weight.flatten(1).std(1, correction=0)
+    layer.standardise.gain.mul_(torch.where(before > 0, after / before, 1.0))
     forget(optimizer, weight, (slice(None), which))
 
 

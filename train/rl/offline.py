@@ -10,6 +10,7 @@ from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -122,14 +123,19 @@ class OfflineTrainer(Trainer):
         self.tend_network()
         return total / steps
 
-    def drawn(self, active: tuple[int, ...], size: int) -> Batch:
-        """Draw so many decisions of each of these tasks."""
-        parts = [self.of_tasks[index].sample(size, self.generator) for index in active]
+    def drawn(
+        self, active: tuple[int, ...], size: int, generator: np.random.Generator | None = None
+    ) -> Batch:
+        """Draw so many decisions of each of these tasks; by the run's generator without another."""
+        by = self.generator if generator is None else generator
+        parts = [self.of_tasks[index].sample(size, by) for index in active]
         return Batch.joined(parts).to(self.device)
 
     def last_transitions(self) -> Scored | None:
         """Decisions of each active task on which synapses are scored and measures are taken."""
-        return self.scored(self.drawn(self.active, SCORED))
+        # Of its own, so that measuring changes nothing that is learned.
+        generator = np.random.default_rng([self.config.seed, self.progress.updates])
+        return self.scored(self.drawn(self.active, SCORED, generator))
 
     def learned(self) -> dict[str, nn.Module]:
         """The actor and, once they are there, the critics."""

@@ -58,11 +58,10 @@ class Pathways:
         window = config.pruning.score_window
         self._history: list[deque[dict[str, Tensor]]] = [deque(maxlen=window) for _ in range(tasks)]
         # An agent that has learned keeps its gains: its best synapses carry most of its currents.
-        # One that has paths goes on with them, and with the gains of sparse layers.
         # One whose paths narrow step by step learns the gains that it needs.
         self._keeps_gains = bool(config.start_from) or config.pruning.gradual
+        # An agent that has paths goes on with them.
         self._begun = any(path_density(network, name) < 1 for name in config.pruning.layers)
-        self._raised = self._begun
         self._frozen = [False] * tasks
         self._alone: list[int] = []
         self._episodes = [0] * tasks
@@ -92,8 +91,7 @@ class Pathways:
             alone: the task that plays alone; None: all play.
         """
         if alone is not None:
-            self._choose_alone(network, alone, transitions, games)
-            self._copy(network, target)
+            self._choose_alone(network, target, alone, transitions, games)
             return
         if share < self._pruning.start:
             return
@@ -107,26 +105,36 @@ class Pathways:
             if self._frozen[task] or task not in present:
                 continue
             if self._pruning.gradual or games[task].episodes > self._episodes[task]:
-                self._choose(network, task, transitions, share)
+                path = self._chosen(network, task, transitions, share)
+                if path is not None:
+                    follow_path(network, task, path)
                 self._episodes[task] = games[task].episodes
         self._copy(network, target)
         self._freeze(games, share)
 
     def _choose_alone(
-        self, network: MTSparkNetwork, task: int, transitions: Scored, games: Games
+        self,
+        network: MTSparkNetwork,
+        target: MTSparkNetwork,
+        task: int,
+        transitions: Scored,
+        games: Games,
     ) -> None:
         """Choose the path of a task whose turn it is: first at once, then where episodes ended."""
         first = task not in self._alone
         if self._frozen[task] or not (first or games[task].episodes > self._episodes[task]):
             return
-        if self._choose(network, task, transitions, 1.0, alone=True) and first:
-            if not self._keeps_gains:
-                raise_gains(network, self._pruning.layers, task)
+        path = self._chosen(network, task, transitions, 1.0, alone=True)
+        self._episodes[task] = games[task].episodes
+        if path is None:
+            return
+        follow_path(network, task, path)
+        self._copy(network, target)
+        if first:
             self._alone.append(task)
+            self._raise((network, target), task)
             # What all go on with after the turns has gains of sparse layers.
             self._begun = len(self._alone) == len(self._frozen)
-            self._raised |= self._begun and not self._keeps_gains
-        self._episodes[task] = games[task].episodes
         wanted, reached = self._pruning.freeze_returns, games[task].mean_return()
         self._frozen[task] = bool(wanted) and reached is not None and reached >= wanted[task]
 
@@ -138,18 +146,26 @@ class Pathways:
         games: Games,
         share: float,
     ) -> None:
-        """Choose the first path of every task; a new network's gains rise as sparse layers need."""
-        for task in range(len(self._frozen)):
-            self._choose(network, task, transitions, share)
+        """Choose the first path of every task, once all can be; a new network's gains rise then."""
+        tasks = range(len(self._frozen))
+        found = [self._chosen(network, task, transitions, share) for task in tasks]
+        paths = [path for path in found if path is not None]
+        if len(paths) < len(found):
+            return
+        for task, path in enumerate(paths):
+            follow_path(network, task, path)
             self._episodes[task] = games[task].episodes
         self._copy(network, target)
         self._begun = True
-        if not self._keeps_gains:
-            raise_gains(network, self._pruning.layers)
-            raise_gains(target, self._pruning.layers)
-            self._raised = True
+        if not self._alone:
+            self._raise((network, target))
 
-    def _choose(
+    def _raise(self, networks: tuple[MTSparkNetwork, ...], task: int | None = None) -> None:
+        if not self._keeps_gains:
+            for one in networks:
+                raise_gains(one, self._pruning.layers, task)
+
+    def _chosen(
         self,
         network: MTSparkNetwork,
         task: int,
@@ -157,28 +173,37 @@ class Pathways:
         share: float,
         *,
         alone: bool = False,
-    ) -> bool:
-        """Choose a path; return whether enough synapses have a score."""
+    ) -> dict[str, Tensor] | None:
+        """A task's path by its last looks; None where too few synapses have a score."""
         own = transitions.of_task(task).thinned(SCORED)
-        raised = self._raised or (alone and task in self._alone and not self._keeps_gains)
         old = {name: self._path(network, name, task) for name in self._pruning.layers}
-        scales: dict[str, float | Tensor] = {}
-        for name, path in old.items():
-            whose = task if alone else None
-            raise_undone = math.sqrt(path_density(network, name, whose)) if raised else 1.0
-            scales[name] = path.float() if self._pruning.gradual else raise_undone
+        scales = {
+            name: self._scale(network, name, task, alone=alone) for name in self._pruning.layers
+        }
         history = self._history[task]
         history.append(path_scores(network, lambda: own.loss(network), scales))
-        chosen = choose_path(
+        gradual = self._pruning.gradual
+        return choose_path(
             mean_scores(history),
-            self._pruning.density_at(share) if self._pruning.gradual else self._pruning.density,
+            self._pruning.density_at(share) if gradual else self._pruning.density,
             self._pruning.ranking,
-            old if self._pruning.gradual else None,
+            old if gradual else None,
         )
-        if chosen is None:
-            return False
-        follow_path(network, task, chosen)
-        return True
+
+    def _scale(
+        self, network: MTSparkNetwork, name: str, task: int, *, alone: bool
+    ) -> float | Tensor:
+        """What a layer's weights are multiplied by while all of a task's synapses are scored."""
+        if self._pruning.gradual:
+            return self._path(network, name, task).float()
+        if self._keeps_gains:
+            # Whoever trained the agent: currents vary as they do with its path.
+            weight = network.layer(name).shared_weight().detach()
+            path = self._path(network, name, task)
+            return float((weight * path).norm() / weight.norm().clamp(min=1e-12))
+        if task in self._alone if alone else self._begun:
+            return math.sqrt(path_density(network, name, task if alone else None))
+        return 1.0
 
     @staticmethod
     def _path(network: MTSparkNetwork, layer: str, task: int) -> Tensor:
@@ -222,7 +247,6 @@ class Pathways:
         return {
             "pathways": {
                 "begun": self._begun,
-                "raised": self._raised,
                 "frozen": list(self._frozen),
                 "episodes": list(self._episodes),
                 "history": [list(history) for history in self._history],
@@ -234,8 +258,6 @@ class Pathways:
         """Resume from :meth:`state`."""
         saved = state["pathways"]
         self._begun, self._frozen = bool(saved["begun"]), [bool(one) for one in saved["frozen"]]
-        # Runs of earlier versions raised gains wherever paths had begun.
-        self._raised = bool(saved.get("raised", saved["begun"]))
         self._episodes = [int(count) for count in saved["episodes"]]
         self._alone = [int(task) for task in saved.get("alone", [])]
         for history, looks in zip(self._history, saved["history"], strict=True):

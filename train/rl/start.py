@@ -15,6 +15,8 @@ from mtspark.train.networks import MTSparkNetwork
 from mtspark.train.rl.collect import random_frames
 from mtspark.train.sparsity import reopen
 
+SAME_DENSITY = 0.005
+"""Densities that are as far apart count as the same: layers have whole synapses."""
 FAVOUR = 0.2
 """Of a favoured action's value; those of untrained networks differ by hundredths."""
 
@@ -54,6 +56,12 @@ def start_network(config: TrainConfig, tasks: tuple[Task, ...]) -> MTSparkNetwor
         )
     sizes, reopened = agent.network.config, set(config.pruning.layers)
     cut = set(sizes.masked_layers) - (reopened if config.pruning.reopen else set())
+    if config.pruning.reopen and not set(sizes.masked_layers) & reopened:
+        raise BadRequestError(
+            f"pruning.reopen: {config.start_from} has cut nothing for all tasks in "
+            f"{', '.join(config.pruning.layers)}; leave it out"
+        )
+    _check_density_stays(config, agent.network)
     if not cut <= set(config.network.masked_layers):
         raise BadRequestError(
             f"start_from: {config.start_from} has cut synapses in {', '.join(sorted(cut))}; set "
@@ -83,6 +91,25 @@ def start_network(config: TrainConfig, tasks: tuple[Task, ...]) -> MTSparkNetwor
             {**fresh, **{name: one for name, one in stored.items() if name in fresh}}
         )
     return network
+
+
+def _check_density_stays(config: TrainConfig, network: MTSparkNetwork) -> None:
+    """Refuse a density that a run keeps as its agent has it.
+
+    Raises:
+        BadRequestError: static and evolution are asked for another one.
+    """
+    wanted, masks = config.pruning, [network.layer(name).mask for name in config.pruning.layers]
+    if wanted.method not in ("static", "evolution"):
+        return
+    sizes = [mask.numel() for mask in masks if mask is not None]
+    left = sum(int(mask.sum()) for mask in masks if mask is not None)
+    if sizes and left < sum(sizes) and abs(left / sum(sizes) - wanted.density) > SAME_DENSITY:
+        raise BadRequestError(
+            f"pruning.density is {wanted.density:g}: {config.start_from} has "
+            f"{left / sum(sizes):.3g} of these synapses, and {wanted.method} keeps how many there "
+            "are; set that density, or method magnitude or pathways"
+        )
 
 
 @torch.no_grad()

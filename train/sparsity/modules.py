@@ -67,11 +67,18 @@ class SparseModule:
         for name, layer in self.layers.items():
             if parametrize.is_parametrized(layer, "weight"):
                 raise BadRequestError(f"layer {name}: its weight has a parametrisation already")
-        self.masks: dict[str, Tensor] = {}
-        for name, layer in self.layers.items():
-            mask = Mask(layer.weight)
-            parametrize.register_parametrization(layer, "weight", mask)
-            self.masks[name] = mask.mask
+        for layer in self.layers.values():
+            parametrize.register_parametrization(layer, "weight", Mask(layer.weight))
+
+    @property
+    def masks(self) -> dict[str, Tensor]:
+        """Masks by layer: the buffers that the module has now, wherever it was moved."""
+        found: dict[str, Tensor] = {}
+        for name in self.layers:
+            mask = self._parametrised(name)[0]
+            assert isinstance(mask, Mask)
+            found[name] = mask.mask
+        return found
 
     @property
     def densities(self) -> dict[str, float]:
@@ -103,9 +110,10 @@ class SparseModule:
             generator: of the places.
         """
         _check_share("density", density)
-        shapes = {name: tuple(mask.shape) for name, mask in self.masks.items()}
+        masks = self.masks
+        shapes = {name: tuple(mask.shape) for name, mask in masks.items()}
         for name, own in erk_densities(shapes, density).items():
-            self.masks[name].copy_(drawn_like(self.masks[name], own, generator))
+            masks[name].copy_(drawn_like(masks[name], own, generator))
 
     @torch.no_grad()
     def exchange(self, fraction: float, generator: np.random.Generator) -> dict[str, int]:
@@ -161,21 +169,27 @@ class SparseModule:
     @torch.no_grad()
     def follow(self, masks: Mapping[str, Tensor]) -> None:
         """Let these synapses act and no others, by layer, as of the task that plays now."""
+        own = self.masks
         for name, mask in masks.items():
-            self.masks[name].copy_(mask)
+            own[name].copy_(mask)
 
     def fold(self) -> None:
         """Make the cuts weights of 0 and take the masks away; this object is then of no use."""
         for layer in self.layers.values():
             parametrize.remove_parametrizations(layer, "weight")
-        self.layers, self.masks = {}, {}
+        self.layers = {}
 
     def _weight(self, name: str) -> Tensor:
         """What lies behind a layer's mask."""
+        weight = self._parametrised(name).original
+        assert isinstance(weight, Tensor)
+        return weight
+
+    def _parametrised(self, name: str) -> parametrize.ParametrizationList:
         lists = self.layers[name].parametrizations
         assert isinstance(lists, nn.ModuleDict)
-        weight = lists["weight"].original
-        assert isinstance(weight, Tensor)
+        weight = lists["weight"]
+        assert isinstance(weight, parametrize.ParametrizationList)
         return weight
 
 

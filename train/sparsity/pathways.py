@@ -129,11 +129,14 @@ def choose_path(
     if within is not None:
         known = torch.cat([within[name].flatten() for name in names])
         flat = flat.masked_fill(~known, -1.0)
+    there = [int(part.sum()) if within is not None else part.numel() for part in known.split(sizes)]
     if ranking == "layer":
-        least = [max(1, round(density * size)) for size in sizes]
+        wanted = [max(1, round(density * size)) for size in sizes]
+        least = [min(few, most) for few, most in zip(wanted, there, strict=True)]
         kept = sum(least)
     else:
-        least = [min(size, max(1, math.floor(COLLAPSE_SHARE * density * size))) for size in sizes]
+        wanted = [max(1, math.floor(COLLAPSE_SHARE * density * size)) for size in sizes]
+        least = [min(few, most) for few, most in zip(wanted, there, strict=True)]
         kept = max(1, round(density * sum(sizes)))
     if int(known.sum()) < kept:
         return None

@@ -123,6 +123,24 @@ def test_a_renewed_neuron_changes_nothing_at_once_and_is_awake() -> None:
     assert renew_dormant(network, seen.frames, seen.task, 0.0).get("conv1") == 0
 
 
+def test_many_renewed_neurons_leave_the_others_what_standardisation_allows() -> None:
+    torch.manual_seed(3)
+    network, seen = MTSparkNetwork(replace(TINY, neuron="relu")), transitions()
+    with torch.no_grad():
+        for channel in (0, 2):
+            network.convolutions[0].synapses.bias[channel] = -1000  # type: ignore[union-attr, index]
+            network.hidden.synapses.weight.view(6, 3, 9)[:, channel] *= 5
+        network.hidden.synapses.bias.fill_(20)  # type: ignore[union-attr]
+        before = network.hidden.folded_weight().view(6, 3, 9).clone()
+    renewed = renew_dormant(network, seen.frames, seen.task, 0.0)
+    assert renewed == {"conv1": 2, "hidden": 0}
+    after = network.hidden.folded_weight().view(6, 3, 9)
+    torch.testing.assert_close(after[:, [0, 2]], torch.zeros(6, 2, 9), atol=1e-5, rtol=0)
+    # Not scaled, though the rows spread less: less by their mean alone.
+    kept = before[:, 1]
+    torch.testing.assert_close(after[:, 1], kept - kept.mean(1, keepdim=True))
+
+
 @pytest.mark.parametrize("kind", [PqnTrainer, DqnTrainer])
 def test_a_run_measures_when_it_is_due_and_learns_the_same(
     monkeypatch: pytest.MonkeyPatch, kind: type[Trainer]

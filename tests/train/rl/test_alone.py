@@ -84,6 +84,17 @@ def test_tasks_play_alone_find_paths_and_go_on_together(monkeypatch: pytest.Monk
     assert (trainer.network.hidden.standardise.gain / gain < 1.1).all()
 
 
+def test_the_target_has_the_gains_of_the_path_that_a_task_found_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    script_games(monkeypatch)
+    trainer = PqnTrainer(ALONE)
+    before = trainer.target.hidden.standardise.gain.detach().clone()
+    trainer.update()
+    gains = [one.hidden.standardise.gain.detach() for one in (trainer.network, trainer.target)]
+    assert all((gain / before > 1.5).all() for gain in gains)
+
+
 def test_replays_are_empty_when_all_begin_to_play(monkeypatch: pytest.MonkeyPatch) -> None:
     script_games(monkeypatch)
     replay = replace(ALONE.replay, warmup=DECISIONS, capacity=500, batch_size=4, update_every=4)

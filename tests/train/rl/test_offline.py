@@ -132,6 +132,18 @@ def trainer_of(data: Path, **changes: Any) -> Any:
     return make_trainer(config(data, **changes))
 
 
+def test_a_run_that_measures_learns_the_same(data: Path) -> None:
+    plain, measured = (
+        trainer_of(data, **TWO, **extra)
+        for extra in ({}, {"plasticity": {"measure_every": 1, "samples": 8}})
+    )
+    for trainer in (plain, measured):
+        for _ in range(3):
+            trainer.update()
+    found, wanted = measured.network.state_dict(), plain.network.state_dict()
+    assert all(torch.equal(found[name], one) for name, one in wanted.items())
+
+
 def test_the_expectile_loss_and_weights_by_hand() -> None:
     error = torch.tensor([2.0, -1.0, 0.0, -3.0])
     # 0.7 * 4, 0.3 * 1, 0, 0.3 * 9; a fourth of their sum.

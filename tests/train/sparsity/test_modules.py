@@ -56,6 +56,23 @@ def test_the_smallest_weights_are_cut_by_hand_and_stay_cut() -> None:
     assert sparse.densities == {"0": 0.5}
 
 
+def test_masks_are_those_of_the_module_wherever_it_was_moved() -> None:
+    layer, sparse = plain([[0.1, -0.9, 0.5], [-0.2, 0.3, 0.4]])
+    for move in (
+        # As .to(device) does: every buffer is another tensor afterwards.
+        lambda: layer._apply(lambda tensor: tensor.clone()),
+        lambda: layer.load_state_dict(
+            {name: one.clone() for name, one in layer.state_dict().items()}, assign=True
+        ),
+    ):
+        move()
+        sparse.follow({"0": torch.ones(2, 3, dtype=torch.bool)})
+        assert sparse.densities == {"0": 1.0}
+        assert layer.weight.all()
+        sparse.prune(0.5)
+        assert int((layer.weight != 0).sum()) == 3
+
+
 def test_sets_counts_and_places_by_hand() -> None:
     layer, sparse = plain([[0.1, -0.9, 0.5, 0.7], [-0.2, 0.3, 0.4, 0.8]])
     sparse.prune(0.5)

@@ -259,6 +259,18 @@ def test_a_path_narrows_within_itself_and_loses_what_has_no_score_first() -> Non
             assert chosen is not None
             assert chosen["hidden"].nonzero().flatten().tolist() == kept
     assert choose_path(scores, 1.0, "network", within) is None
+    # A layer that has fewer than its share takes none from outside.
+    within = {"conv1": torch.ones(10, dtype=torch.bool), "hidden": path(3, 7, size=20)}
+    scores = {"conv1": torch.linspace(0.1, 1, 10), "hidden": torch.linspace(2, 3, 20)}
+    apart = choose_path(scores, 0.3, "layer", within)
+    together = choose_path(scores, 0.3, "network", within)
+    assert apart is not None
+    assert together is not None
+    for chosen, of_conv1 in ((apart, 3), (together, 7)):
+        assert chosen["hidden"].nonzero().flatten().tolist() == [3, 7]
+        assert int(chosen["conv1"].sum()) == of_conv1
+    few = choose_path(scores, 0.4, "network", {**within, "conv1": path(1, size=10)})
+    assert few is None
 
 
 def test_too_few_scores_above_0_keep_the_old_path() -> None:
@@ -300,6 +312,29 @@ WALKING = replace(
 )
 
 
+def test_first_paths_wait_until_every_task_has_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    script_games(monkeypatch)
+    trainer = PqnTrainer(WALKING)
+    raised: list[str] = []
+    monkeypatch.setattr(pathways, "raise_gains", lambda *_: raised.append("gains"))
+    answers = iter([True, False])
+
+    def choose(*given: Any) -> Any:
+        return choose_path(*given) if next(answers, True) else None
+
+    monkeypatch.setattr(pathways, "choose_path", choose)
+    trainer.update()
+    # The second task's scores were too few: both play on with all synapses and their gains.
+    assert paths_of(trainer.network).all()
+    assert not raised
+    trainer.update()
+    assert (
+        paths_of(trainer.network).sum(1).tolist()
+        == [round(0.2 * paths_of(trainer.network).shape[1])] * 2
+    )
+    assert len(raised) == 2
+
+
 def test_an_agent_that_has_learned_keeps_its_gains_and_gets_its_synapses_back(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -327,8 +362,34 @@ def test_an_agent_that_has_learned_keeps_its_gains_and_gets_its_synapses_back(
     save_agent(trainer.agent(), tmp_path / "paths.pt")
     later = PqnTrainer(replace(WALKING, start_from=str(tmp_path / "paths.pt")))
     assert torch.equal(paths_of(later.network), paths_of(trainer.network))
+    scales = [later.pathways._scale(later.network, "hidden", 0, alone=False)]
     later.update()
     assert not raised
+    # While it is scored, currents vary as they do with its path: by hand, of two norms.
+    weight = trainer.network.hidden.shared_weight().detach()
+    paths = trainer.network.hidden.paths
+    assert paths is not None
+    assert scales == pytest.approx([float((weight * paths[0]).norm() / weight.norm())])
+    with pytest.raises(BadRequestError, match=r"pruning.reopen: .* has cut nothing for all tasks"):
+        PqnTrainer(replace(WALKING, start_from=str(tmp_path / "paths.pt"), pruning=config.pruning))
+
+
+def test_a_density_that_cannot_change_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    script_games(monkeypatch)
+    masked = replace(SMALL.network, masked_layers=("hidden",))
+    first = PqnTrainer(replace(SMALL, network=masked))
+    prune(first.network, ["hidden"], 0.5)
+    save_agent(first.agent(), tmp_path / "half.pt")
+    for method in ("static", "evolution"):
+        pruning = PruningConfig(("hidden",), density=0.1, method=method)
+        asked = replace(
+            SMALL, network=masked, pruning=pruning, start_from=str(tmp_path / "half.pt")
+        )
+        with pytest.raises(BadRequestError, match=rf"density is 0.1: .* has 0.5 .* {method} keeps"):
+            PqnTrainer(asked)
+        PqnTrainer(replace(asked, pruning=replace(pruning, density=0.5)))
 
 
 def paths_of(network: MTSparkNetwork) -> torch.Tensor:
