@@ -129,7 +129,8 @@ def train_command(
     Plasticity, --set plasticity.NAME=N: measure_every, updates between two measurements in the log;
     whether a long run still learns. redo_every, between two renewals of dormant neurons (ReDo);
     where that log shows many. reset_every, between two resets of the head; where values stopped
-    following the games. weight_decay shrinks all weights; where the log shows norms that grow.
+    following the games. weight_decay shrinks the weights of the network that plays, and of sac's
+    critics; where the log shows norms that grow.
 
     sac.critic_layer_norm, ppo.critic_layer_norm and offline.critic_layer_norm (true or false):
     normalise the hidden layers of critics, which stay on the host; where their values run away or

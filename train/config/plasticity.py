@@ -22,8 +22,8 @@ class PlasticityConfig:
         reset_every: updates between two resets of the head, whose weights are drawn anew (Nikishin
             et al. 2022, arXiv:2205.07802); 0: none.
         reset_most: resets in a run.
-        weight_decay: share of the learning rate by which all parameters shrink at a step
-            (Loshchilov and Hutter 2019, arXiv:1711.05101).
+        weight_decay: share of the learning rate by which all parameters of the network that plays,
+            and of sac's critics, shrink at a step (Loshchilov and Hutter 2019, arXiv:1711.05101).
 
     Raises:
         ValueError: a number out of its range.
