@@ -52,10 +52,9 @@ def open_backend(
         BackendMissingError: Lava is not installed.
     """
     backend = _start(name, bundle, task, trace, threads)
-    if name is BackendName.TORCH and not all_neurons:
-        backend = _of_those_left(backend, bundle)
     try:
-        yield backend
+        in_bundle = name is BackendName.TORCH and not all_neurons
+        yield _of_those_left(backend, bundle) if in_bundle else backend
     finally:
         backend.close()
 
