@@ -61,7 +61,6 @@ def start_network(config: TrainConfig, tasks: tuple[Task, ...]) -> MTSparkNetwor
             f"pruning.reopen: {config.start_from} has cut nothing for all tasks in "
             f"{', '.join(config.pruning.layers)}; leave it out"
         )
-    _check_density_stays(config, agent.network)
     if not cut <= set(config.network.masked_layers):
         raise BadRequestError(
             f"start_from: {config.start_from} has cut synapses in {', '.join(sorted(cut))}; set "
@@ -80,6 +79,7 @@ def start_network(config: TrainConfig, tasks: tuple[Task, ...]) -> MTSparkNetwor
             "copy its [network] fields"
         )
     network = agent.network
+    _check_density_stays(config, network)
     if config.pruning.reopen:
         reopen(network, [name for name in sizes.masked_layers if name in reopened])
     if sizes != config.network:

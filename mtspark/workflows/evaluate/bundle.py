@@ -291,7 +291,8 @@ def pair_of_rows(
     players = _players(bundle)
     floats = BackendName.TORCH in players
     followed: list[int] = []
-    with open_backend(BackendName.TORCH, bundle, task) if floats else nullcontext() as torch_agent:
+    judge = open_backend(BackendName.TORCH, bundle, task, all_neurons=True)
+    with judge if floats else nullcontext() as torch_agent:
 
         def ask_torch(moment: Moment) -> None:
             nonlocal same, asked

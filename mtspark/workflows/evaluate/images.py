@@ -62,7 +62,7 @@ def image_rows(
     legal = network.tasks[row].legal_actions or tuple(range(network.readout.scale.size))
     costing = Costing(network)
     named = {}
-    with open_backend(BackendName.TORCH, bundle, task) as backend:
+    with open_backend(BackendName.TORCH, bundle, task, all_neurons=True) as backend:
         named["torch"] = _answers(backend, test, row, legal, progress)
     with open_backend(BackendName.ENGINE, bundle, task) as backend:
         named["engine"] = _answers(backend, test, row, legal, progress, costing)

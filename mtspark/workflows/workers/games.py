@@ -127,7 +127,8 @@ def play_games(
     counter = Counter(network)
     shares = None if name is BackendName.TORCH else ShareCounter(network)
     same = asked = 0
-    floats = open_backend(BackendName.TORCH, bundle, task) if judged else nullcontext()
+    torch = open_backend(BackendName.TORCH, bundle, task, all_neurons=True)
+    floats = torch if judged else nullcontext()
     with floats as judge, open_backend(name, bundle, task, threads=1) as player:
 
         def observe(moment: Moment) -> None:

@@ -127,10 +127,12 @@ def test_many_renewed_neurons_leave_the_others_what_standardisation_allows() -> 
     torch.manual_seed(3)
     network, seen = MTSparkNetwork(replace(TINY, neuron="relu")), transitions()
     with torch.no_grad():
+        biases = [network.layer(name).synapses.bias for name in ("conv1", "hidden")]
+        of_conv1, of_hidden = (one for one in biases if one is not None)
         for channel in (0, 2):
-            network.convolutions[0].synapses.bias[channel] = -1000  # type: ignore[union-attr, index]
+            of_conv1[channel] = -1000
             network.hidden.synapses.weight.view(6, 3, 9)[:, channel] *= 5
-        network.hidden.synapses.bias.fill_(20)  # type: ignore[union-attr]
+        of_hidden.fill_(20)
         before = network.hidden.folded_weight().view(6, 3, 9).clone()
     renewed = renew_dormant(network, seen.frames, seen.task, 0.0)
     assert renewed == {"conv1": 2, "hidden": 0}
