@@ -97,11 +97,11 @@ def test_agreement_is_the_share_of_equal_actions_in_running_games(
     plain = evaluate.open_backend
 
     @contextmanager
-    def planted(name: BackendName, bundle: Bundle, task: str) -> Iterator[Any]:
+    def planted(name: BackendName, bundle: Bundle, task: str, **more: bool) -> Iterator[Any]:
         if name is BackendName.TORCH:
             yield Contrary(bundle)
         else:
-            with plain(name, bundle, task) as player:
+            with plain(name, bundle, task, **more) as player:
                 yield player
 
     monkeypatch.setattr(evaluate, "open_backend", planted)
