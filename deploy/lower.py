@@ -386,16 +386,13 @@ def _without_diagonal(link: FloatConnection, shapes: dict[str, Shape]) -> FloatC
 
 
 def _in_chip_time(link: FloatConnection, depths: dict[str, int], whole: int) -> ChipLink:
-    kind = ConnectionKind.CONV
-    if link.kind is FloatKind.DENSE:
-        # Where most weights are zero, as in a pooling laid out as a matrix, there is no synapse.
-        many_zeros = np.count_nonzero(link.weights) * 2 < link.weights.size
-        kind = ConnectionKind.SPARSE if many_zeros else ConnectionKind.DENSE
+    kind = ConnectionKind.DENSE if link.kind is FloatKind.DENSE else ConnectionKind.CONV
     return ChipLink(
         name=link.name,
         source=link.source,
         target=link.target,
-        kind=kind,
+        # As in a pooling laid out as a matrix, or where training has cut most weights.
+        kind=kind.without_zeros(link.weights),
         weights=link.weights,
         **link.conv_fields,
         delay=depths[link.target] - depths[link.source] - 1 + link.delay * whole,

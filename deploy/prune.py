@@ -32,7 +32,6 @@ from mtspark.core.chip_network import (
     INPUT,
     ChipNetwork,
     Connection,
-    ConnectionKind,
     Population,
     check_forgets,
     check_network,
@@ -232,7 +231,7 @@ def _largest_sums(
     shape = network.population(link.target).shape
 
     def total(part: Integers) -> Integers:
-        if link.kind is not ConnectionKind.CONV:
+        if not link.kind.convolves:
             return (part @ sends.astype(np.int64) * largest).reshape(shape)
         source = network.shape_of(link.source)
         geometry = conv_geometry(link, source, link.weights.shape)
@@ -286,7 +285,7 @@ def _first(network: ChipNetwork, name: str) -> Flags:
 
 def _heard(link: Connection, network: ChipNetwork, hears: Flags) -> Flags:
     """Source neurons with a synapse to one of the targets that hear."""
-    if link.kind is not ConnectionKind.CONV:
+    if not link.kind.convolves:
         flags: Flags = (link.weights[hears] != 0).any(0)
         return flags
     # By channel: the kernels of a channel that is heard somewhere are kept for all its places.
@@ -302,7 +301,7 @@ def _heard(link: Connection, network: ChipNetwork, hears: Flags) -> Flags:
 def _by_channel(network: ChipNetwork, population: Population) -> bool:
     """Whether a convolution begins or ends at a population."""
     return any(
-        link.kind is ConnectionKind.CONV and population.name in (link.source, link.target)
+        link.kind.convolves and population.name in (link.source, link.target)
         for link in network.connections
     )
 
@@ -357,23 +356,24 @@ def _kept_synapses(
     weights = link.weights
     if off & {link.source, link.target}:
         weights = np.zeros_like(weights)
-    if link.kind is ConnectionKind.CONV:
+    if link.kind.convolves:
         rows = kept[link.target].reshape(len(weights), -1)[:, 0]
         weights = weights[rows]
         if link.source != INPUT and link.groups == 1:
             columns = kept[link.source].reshape(network.shape_of(link.source)[0], -1)[:, 0]
             weights = weights[:, columns]
-        return replace(link, weights=np.ascontiguousarray(weights))
+        return _stored(link, weights)
     # What never fires in a channel that is kept needs no synapses either.
     sends = fires[link.source]
     weights = np.where(sends, weights, 0)[kept[link.target]]
     if link.source != INPUT:
         weights = weights[:, kept[link.source]]
-    few = np.count_nonzero(weights) * 2 < weights.size
+    return _stored(link, weights)
+
+
+def _stored(link: Connection, weights: Integers) -> Connection:
     return replace(
-        link,
-        weights=np.ascontiguousarray(weights),
-        kind=ConnectionKind.SPARSE if few else link.kind,
+        link, weights=np.ascontiguousarray(weights), kind=link.kind.without_zeros(weights)
     )
 
 
@@ -402,7 +402,7 @@ def _report(
             one.name,
             int(fan_out(one, network.shape_of(one.source))[1].sum()),
             int(fan_out(other, left.shape_of(other.source))[1].sum()),
-            other.kind is ConnectionKind.SPARSE,
+            not other.kind.stores_zeros,
         )
         for one, other in zip(network.connections, left.connections, strict=True)
     )

@@ -27,7 +27,6 @@ from mtspark.core.chip_network import (
     INPUT,
     ChipNetwork,
     Connection,
-    ConnectionKind,
     Population,
     ReadoutKind,
     Reset,
@@ -184,7 +183,7 @@ def _check_same(quantised: QuantisedLayer, own: Population, chip: ChipNetwork) -
 
 def _rows(link: ChipLink, values: Floats) -> Floats:
     """One value for each row of a connection's weights."""
-    if link.kind is ConnectionKind.CONV:
+    if link.kind.convolves:
         return values.reshape(values.shape[0], -1)[:, 0]
     return values.reshape(-1)
 
@@ -202,7 +201,7 @@ def _chip_link(
     factor = 2.0**connection.exponent
     per_row = signs * scale / (units * factor * 2**STATE_SHIFT)
     exact = link.weights * per_row.reshape(-1, *[1] * (link.weights.ndim - 1))
-    conv = link.kind is ConnectionKind.CONV
+    conv = link.kind.convolves
     unrounded = FloatConnection(
         link.name,
         link.source,

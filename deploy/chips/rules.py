@@ -14,7 +14,6 @@ import numpy as np
 from mtspark.core.arithmetic import THRESHOLD_LIMIT
 from mtspark.core.chip_network import (
     ChipNetwork,
-    ConnectionKind,
     Population,
     Reset,
     fan_out_of,
@@ -191,10 +190,11 @@ def neurons_hear_few_synapses(network: ChipNetwork, chip: ChipModel) -> Iterator
         for link in network.connections:
             if link.target != population.name:
                 continue
-            if link.kind is ConnectionKind.SPARSE:
-                heard += int((link.weights != 0).sum(1).max())
-            else:
+            if link.kind.stores_zeros:
                 heard += link.weights[0].size
+            else:
+                flat = link.weights.reshape(len(link.weights), -1)
+                heard += int(np.count_nonzero(flat, axis=1).max())
         for limit, unit in limits.values():
             if limit is not None and heard > limit:
                 yield Violation(

@@ -16,7 +16,6 @@ from mtspark.core.chip_network import (
     INPUT,
     ChipNetwork,
     Connection,
-    ConnectionKind,
     Population,
     Reset,
     SignMode,
@@ -95,13 +94,13 @@ def netx_layers(network: ChipNetwork, task: int = 0) -> list[Layer]:
                 f"layer {population.name!r} hears graded messages; netx files hold "
                 "networks that hear spikes, or whose first neurons take the pixels as their bias"
             )
-        elif forward.kind is ConnectionKind.CONV:
+        elif forward.kind.convolves:
             layers.append(_conv(population, forward, task))
         else:
             if len(shape) > 1:
                 layers.append({"type": "flatten", "shape": np.array([1, 1, int(np.prod(shape))])})
             layers.append(_dense(population, forward, own, task))
-        if own is not None and forward.kind is ConnectionKind.CONV:
+        if own is not None and forward.kind.convolves:
             raise BadNetworkError(f"layer {population.name!r}: netx has no recurrent convolution")
         source, shape = population.name, population.shape
     if network.readout.population != source:
@@ -120,7 +119,7 @@ def drives_neurons_directly(network: ChipNetwork, link: Connection) -> bool:
         network.input.payload_bits == 8
         and not network.input.signed
         and network.input.held
-        and link.kind is ConnectionKind.CONV
+        and link.kind.convolves
         and link.weights.shape == (channels, 1, 1, 1)
         and bool((link.weights == 1).all())
         and (link.groups, link.exponent, link.delay) == (channels, 0, 0)

@@ -17,7 +17,6 @@ from mtspark.core.arrays import Floats
 from mtspark.core.chip_network import (
     ChipNetwork,
     Connection,
-    ConnectionKind,
     Decay,
     Population,
     ReadoutKind,
@@ -103,7 +102,7 @@ def _kept(entry: Population, decay: Decay, added: int) -> Floats:
 
 def _connection(network: ChipNetwork, link: Connection) -> FloatConnection:
     depths = network.depths
-    conv = link.kind is ConnectionKind.CONV
+    conv = link.kind.convolves
     geometry: dict[str, Any] = {}
     if conv:
         geometry = {

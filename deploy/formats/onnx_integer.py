@@ -27,7 +27,6 @@ from mtspark.core.chip_network import (
     INPUT,
     ChipNetwork,
     Connection,
-    ConnectionKind,
     Decay,
     Encoder,
     Population,
@@ -309,7 +308,7 @@ class _Step:
             going = graph.op("Less", "step", graph.constant(own.stop + late))
             within = graph.op("And", begun, going)
             message = graph.op("Where", within, message, graph.constant(0, np.uint8))
-        if link.kind is ConnectionKind.CONV:
+        if link.kind.convolves:
             total = self._convolve(link, message)
         else:
             total = self._multiply(link, message)

@@ -304,7 +304,7 @@ class LavaChip:
             "source_shape": network.shape_of(link.source),
             "target_shape": network.shape_of(link.target),
             "exponent": link.exponent,
-            "conv": geometry if link.kind is ConnectionKind.CONV else None,
+            "conv": geometry if link.kind.convolves else None,
             "single_precision": largest_sum(network, link) < SINGLE_PRECISION_LIMIT,
             "delay": link.delay,
             "gate": (network.steps_per_decision, own.start, own.stop) if gated else None,
@@ -375,7 +375,7 @@ def unrolled(link: Connection, source: tuple[int, ...], target: tuple[int, ...])
     """A convolution or sparse connection as a sparse matrix, for Lava's Sparse.
 
     Args:
-        link: of kind conv or sparse.
+        link: of any kind but dense.
         source, target: shapes of its ends; (channels, rows, columns) for a convolution.
 
     Returns:
@@ -383,7 +383,7 @@ def unrolled(link: Connection, source: tuple[int, ...], target: tuple[int, ...])
     """
     # Takes a second to load, and no other part of deploy needs it.
     csr_matrix: Any = importlib.import_module("scipy.sparse").csr_matrix
-    if link.kind is ConnectionKind.SPARSE:
+    if not link.kind.convolves:
         return csr_matrix(link.weights.astype(np.int32))
     out_per_group = target[0] // link.groups
     in_per_group = link.weights.shape[1]

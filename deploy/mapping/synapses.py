@@ -49,14 +49,11 @@ def synapses_per_axon(
     if link.kind is ConnectionKind.SPARSE:
         return np.asarray((link.weights[part.neurons] != 0).sum(0), np.int64)
     box = part.box or _bounding_box(part, target)
-    filters = _filters_by_group(link, box[0])
     geometry = conv_geometry(link, source, link.weights.shape)
     assert geometry is not None, "the network is checked"
     rows, columns = (_meetings(geometry, axis, box[axis + 1]) for axis in (0, 1))
-    channels = np.repeat(filters, link.weights.shape[1])
-    return np.asarray(
-        channels[:, None, None] * rows[None, :, None] * columns[None, None, :], np.int64
-    ).reshape(-1)
+    synapses = np.einsum("iab,ay,bx->iyx", _synapses_per_tap(link, box[0]), rows, columns)
+    return np.asarray(synapses, np.int64).reshape(-1)
 
 
 def synapse_bits(
@@ -72,12 +69,12 @@ def synapse_bits(
     if link.kind is ConnectionKind.DENSE:
         per_axon = axon_bits(len(part.neurons), bits, encoding)
         return int(np.prod(source)) * per_axon
-    if link.kind is ConnectionKind.CONV and chip.shares_convolutions:
+    if link.kind.convolves and chip.shares_convolutions:
         # One axon for each tap of the kernel and input channel, with the filters of this core.
-        filters = _filters_by_group(link, (part.box or _bounding_box(part, target))[0])
-        per_group = int(link.weights[0].size)
-        return sum(per_group * axon_bits(int(count), bits, encoding) for count in filters)
-    sizes, counts = np.unique(synapses_per_axon(link, source, target, part), return_counts=True)
+        synapses = _synapses_per_tap(link, (part.box or _bounding_box(part, target))[0])
+    else:
+        synapses = synapses_per_axon(link, source, target, part)
+    sizes, counts = np.unique(synapses, return_counts=True)
     return sum(
         int(count) * axon_bits(int(size), bits, encoding)
         for size, count in zip(sizes, counts, strict=True)
@@ -91,7 +88,7 @@ def in_axons(
 
     A shared convolution needs one, which says where in the kernel a message falls.
     """
-    if link.kind is ConnectionKind.CONV and chip.shares_convolutions:
+    if link.kind.convolves and chip.shares_convolutions:
         return 1
     return int(np.count_nonzero(synapses_per_axon(link, source, target, part)))
 
@@ -113,9 +110,10 @@ def axon_bits(synapses: int, bits: int, encoding: Encoding) -> int:
 
 def encoding_of(link: Connection, chip: ChipModel) -> Encoding:
     """How a chip stores a connection's synapses."""
-    if link.kind is ConnectionKind.CONV and chip.shares_convolutions:
-        return chip.encodings["convolution"]
-    return chip.encodings["sparse" if link.kind is ConnectionKind.SPARSE else "dense"]
+    if not link.kind.stores_zeros:
+        return chip.encodings["sparse"]
+    shared = link.kind.convolves and chip.shares_convolutions
+    return chip.encodings["convolution" if shared else "dense"]
 
 
 def stored_weight_bits(link: Connection, chip: ChipModel) -> int:
@@ -169,14 +167,28 @@ def _bounding_box(part: Part, target: tuple[int, ...]) -> Box:
     return box
 
 
-def _filters_by_group(link: Connection, channels: tuple[int, int]) -> Integers:
-    """Filters of each group among the output channels [start, stop)."""
-    per_group = len(link.weights) // link.groups
-    return np.bincount(np.arange(*channels) // per_group, minlength=link.groups)
+def _synapses_per_tap(link: Connection, channels: tuple[int, int]) -> Integers:
+    """Synapses of each input channel and kernel tap among the output channels [start, stop).
+
+    Returns:
+        int64 (input channels, kernel rows, kernel columns).
+    """
+    shape = link.weights.shape
+    stored = np.ones(shape, bool) if link.kind.stores_zeros else link.weights != 0
+    start, stop = channels
+    stored[:start], stored[stop:] = False, False
+    groups = stored.reshape(link.groups, shape[0] // link.groups, *shape[1:]).sum(1)
+    return np.asarray(groups, np.int64).reshape(-1, *shape[2:])
 
 
 def _meetings(geometry: ConvGeometry, axis: int, outputs: tuple[int, int]) -> Integers:
-    """Along one axis: how many (output, tap) pairs of a range of outputs meet each position."""
+    """Along one axis: how many of a range of outputs meet each position with each tap.
+
+    Returns:
+        int64 (taps, positions).
+    """
     length = geometry.input_shape[axis + 1]
-    met = geometry.positions(axis)[slice(*outputs)].reshape(-1)
-    return np.bincount(met[(met >= 0) & (met < length)], minlength=length)
+    met = geometry.positions(axis)[slice(*outputs)]
+    return np.stack(
+        [np.bincount(one[(one >= 0) & (one < length)], minlength=length) for one in met.T]
+    )

@@ -20,7 +20,6 @@ from mtspark.core.chip_network import (
     INPUT,
     ChipNetwork,
     Connection,
-    ConnectionKind,
     FrameInput,
     Population,
     Reset,
@@ -90,7 +89,7 @@ def population_headroom(
     """
     rising, falling = np.zeros(population.shape), np.zeros(population.shape)
     for link in incoming:
-        per_row = (-1, 1, 1) if link.kind is ConnectionKind.CONV else population.shape
+        per_row = (-1, 1, 1) if link.kind.convolves else population.shape
         # A shift to the right rounds down, by less than one.
         slack = 1 if link.exponent < 0 else 0
         above, below = sums_of_connection(link, given)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from mtspark.core.arrays import Floats
-from mtspark.core.chip_network import INPUT, ConnectionKind
+from mtspark.core.chip_network import INPUT
 from mtspark.core.errors import BadRequestError
 from mtspark.core.float_network import CONSTANT, FloatNetwork, FloatRun, convolve, run_float
 from mtspark.core.geometry import conv_geometry
@@ -140,7 +140,7 @@ def _sent(network: FloatNetwork, series: Floats, run: FloatRun) -> dict[str, Flo
 def _messages(sent: Floats, link: ChipLink) -> Floats:
     """What a connection carries at a sample of moments, (samples, values)."""
     flat = sent.reshape(-1, sent.shape[-1])
-    count = SAMPLES if link.kind is not ConnectionKind.CONV else SAMPLES // 16
+    count = SAMPLES if not link.kind.convolves else SAMPLES // 16
     if len(flat) > count:
         flat = flat[np.random.default_rng(0).choice(len(flat), count, replace=False)]
     return flat
@@ -158,7 +158,7 @@ class _Channels:
     def squares(self, weights: Floats) -> Floats:
         """Sum of squares of what each output channel gets, over moments and places."""
         link = self.link
-        if link.kind is not ConnectionKind.CONV:
+        if not link.kind.convolves:
             return np.asarray(((self.messages @ weights.T) ** 2).sum(0))
         geometry = conv_geometry(link, self.source_shape, weights.shape)
         assert geometry is not None, "the network is checked"

@@ -22,7 +22,6 @@ from mtspark.core.arrays import Floats
 from mtspark.core.chip_network import (
     INPUT,
     Connection,
-    ConnectionKind,
     Decay,
     FrameInput,
     Population,
@@ -281,7 +280,7 @@ class _Rounding:
     ) -> None:
         self.options, self.links, self.input_scale = options, links, input_scale
         self.shape = population.shape
-        conv = any(link.kind is ConnectionKind.CONV for link in links)
+        conv = any(link.kind.convolves for link in links)
         self.groups = population.shape[0] if conv else population.size
         # A negative gain turns what arrives, weights and bias alike; its size divides the rest.
         self.gain, self.signs = np.abs(population.gain), np.sign(population.gain)
@@ -353,7 +352,7 @@ class _Rounding:
 
     def _rows(self, link: ChipLink, by_group: NDArray[Any]) -> NDArray[Any]:
         """One value for each row of a connection's weights."""
-        if link.kind is ConnectionKind.CONV:
+        if link.kind.convolves:
             return by_group
         return np.repeat(by_group, len(link.weights) // self.groups)
 

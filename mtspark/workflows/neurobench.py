@@ -21,7 +21,6 @@ from mtspark.core.chip_network import (
     INPUT,
     ChipNetwork,
     Connection,
-    ConnectionKind,
     Encoder,
     Population,
     Reset,
@@ -269,7 +268,7 @@ class ChipTwin(nn.Module):
                     f"population {population.name!r}: the check with NeuroBench takes chains of "
                     "layers that reset to zero; leave --neurobench out"
                 )
-            flat = links[0].kind is not ConnectionKind.CONV
+            flat = not links[0].kind.convolves
             synapses = _linear(links[0]) if flat else _convolution(links[0])
             layers.append(_Layer(synapses, ChipNeurons(population, links[0].exponent, task), flat))
             source = population.name

@@ -25,7 +25,6 @@ from mtspark.core.chip_network import (
     INPUT,
     ChipNetwork,
     Connection,
-    ConnectionKind,
     Encoder,
     Population,
     ReadoutKind,
@@ -356,7 +355,7 @@ class Synapses:
         # Changes that add up over lost messages may be larger than the proof of `dtype` knows.
         proven = self.link.source != INPUT or int(np.abs(sent).max()) <= LARGEST_MESSAGE
         messages: AnyArray = sent.astype(self.dtype if proven else np.float64)
-        if self.link.kind is not ConnectionKind.CONV:
+        if not self.link.kind.convolves:
             total = messages.reshape(len(sent), -1) @ self.weights[0]
         else:
             total = self._convolve(messages)

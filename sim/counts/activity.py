@@ -276,7 +276,7 @@ def memory(network: ChipNetwork) -> Memory:
     """What a network keeps on a chip."""
     weights, synapses = 0, 0
     for link in network.connections:
-        weights += link.weights.size * link.weight_bits
+        weights += link.stored_weights * link.weight_bits
         synapses += int(fan_out(link, network.shape_of(link.source))[0].sum()) * link.weight_bits
     neurons = sum(population.size for population in network.populations)
     return Memory(

@@ -214,7 +214,7 @@ def _baseline(
         structural, _ = fan_out(link, shape)
         share = 1.0 if nonzero is None else nonzero[link.source]
         products[link.target] += float((structural * share).sum())
-        weights[link.target] += link.weights.size
+        weights[link.target] += link.stored_weights
         sources[link.target] += int(np.prod(shape))
     neurons = {population.name: population.size for population in network.populations}
     return Baseline(name, 8, bits, products, neurons, weights, sources)
@@ -307,7 +307,7 @@ def head_synapses(network: ChipNetwork) -> HeadSynapses:
     """Count the synapses of the readout, and those of the head that it was before folding."""
     readout = network.readout.population
     links = [link for link in network.connections if link.target == readout]
-    folded = sum(link.weights.size for link in links)
+    folded = sum(link.stored_weights for link in links)
     inputs = sum(int(np.prod(network.shape_of(link.source))) for link in links)
     return HeadSynapses(folded, folded, folded + inputs)
 

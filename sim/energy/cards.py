@@ -37,7 +37,7 @@ from mtspark.core.errors import BadFileError, one_line
 from mtspark.core.files import AnyPath, current_policy, parse_toml, read_toml
 from mtspark.deploy.chips import known_chips
 
-KINDS = ("dense", "conv", "sparse")
+KINDS = ("dense", "conv", "sparse", "sparse_conv")
 OPERATIONS = ("synaptic_operation", "graded_synaptic_operation")
 TERMS = (
     *OPERATIONS,
@@ -132,10 +132,15 @@ class PriceCard:
         }
 
     def operation(self, term: str, kind: str) -> tuple[str, TermPrice | None]:
-        """The price of a synaptic operation on a kind of connection, and the term it is under."""
-        special = f"{term}_{kind}"
-        if special in self.terms:
-            return special, self.terms[special]
+        """The price of a synaptic operation on a kind of connection, and the term it is under.
+
+        A kernel without its zeros costs as a sparse connection where it has no price of its own:
+        both are lists of synapses.
+        """
+        kinds = (kind, "sparse") if kind == "sparse_conv" else (kind,)
+        for special in (f"{term}_{one}" for one in kinds):
+            if special in self.terms:
+                return special, self.terms[special]
         return term, self.terms.get(term)
 
 

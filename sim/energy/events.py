@@ -102,7 +102,7 @@ class Events:
                         graded=link.source == INPUT and network.input.payload_bits > 0,
                         messages=sent[link.source],
                         operations=counted.synops_structural.total / decisions,
-                        weights=link.weights.size,
+                        weights=link.stored_weights,
                         taps=link.weights[0, 0].size if conv else 1,
                         sources=prod(network.shape_of(link.source)),
                     )

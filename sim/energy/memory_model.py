@@ -6,7 +6,8 @@ operations, N neurons and T updates of each::
     reads       input theta_in; weights S; biases T N; potentials S + T N
     writes      potentials S + T N; output theta_out
     operations  S + T N + theta_out additions; T N multiplications where membranes leak
-    addresses   convolution theta_in (2 multiply-additions + k k additions); else S additions
+    addresses   convolution theta_in (2 multiply-additions + k k additions); else S additions;
+                a kernel without its zeros both
 
 The article counts input reads too often and leaves the reset's theta_out additions out (its
 authors say so in their code); its rule for addresses of dense layers takes a rate where it
@@ -44,10 +45,10 @@ def memory_terms(events: Events, card: PriceCard) -> Iterator[Line]:
         for part in layer.operations:
             accesses.append(("read_input", part.messages, part.sources))
             accesses.append(("read_weights", part.operations, part.weights))
-            if part.kind == "conv":
+            if part.kind in ("conv", "sparse_conv"):
                 address_products += 2 * part.messages
                 address_additions += (2 + part.taps) * part.messages
-            else:
+            if part.kind != "conv":
                 address_additions += part.operations
         accesses.append(("read_biases", layer.updates, layer.neurons))
         accesses.append(("read_potentials", synops + layer.updates, layer.neurons))

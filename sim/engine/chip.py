@@ -119,7 +119,8 @@ class EngineChip:
 
     Attributes:
         synops_walked: by connection, synapses met since the chip was made, counted one
-            message at a time as they are walked; a held frame counts each time it is sent.
+            message at a time as they are walked; a held frame counts each time it is sent, and
+            of a sparse convolution the zeros of its kernels, which are walked, too.
 
     Raises:
         BackendMissingError: JIT compilation is disabled.

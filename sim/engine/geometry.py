@@ -67,7 +67,7 @@ def listed_synapses(
     Returns:
         Source neuron, target neuron (in channel, row, column order) and weight of each.
     """
-    if link.kind is not ConnectionKind.CONV:
+    if not link.kind.convolves:
         stored = np.ones_like(link.weights) if link.kind is ConnectionKind.DENSE else link.weights
         to, origin = np.nonzero(stored)
         return origin, to, weights[to, origin]

@@ -127,9 +127,7 @@ class PlanBuilder:
         network, sizes = self.network, self.sizes
         shape = network.shape_of(name)
         channels, height, width = shape if len(shape) == 3 else (int(np.prod(shape)), 1, 1)
-        convolved = any(
-            link.target == name and link.kind is ConnectionKind.CONV for link in network.connections
-        )
+        convolved = any(link.target == name and link.kind.convolves for link in network.connections)
         stride = padded(channels) if convolved else channels
         size = stride * height * width
         row["channels"], row["rows"], row["columns"] = channels, height, width
@@ -252,7 +250,7 @@ class PlanBuilder:
             ends = (self.network.shape_of(link.source), self.network.shape_of(link.target))
             self._listed(row, link, *listed_synapses(link, stored, *ends))
             row["kind"] = at.KIND_LISTED
-        elif link.kind is ConnectionKind.CONV:
+        elif link.kind.convolves:
             self._conv(row, link, stored)
         elif link.kind is ConnectionKind.DENSE:
             self._dense(row, link, stored)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from mtspark.core.arithmetic import THRESHOLD_LIMIT
 from mtspark.core.arrays import Booleans, Integers
 from mtspark.core.backend import Decision
-from mtspark.core.chip_network import ChipNetwork, Connection, ConnectionKind, SignMode
+from mtspark.core.chip_network import ChipNetwork, Connection, SignMode
 from mtspark.core.errors import BadRequestError, one_line
 from mtspark.sim.backends import ReferenceChip
 
@@ -185,7 +185,7 @@ def _flip_weights(link: Connection, rate: float, generator: np.random.Generator)
     weights = flipped * step
     if link.sign_mode is SignMode.INHIBITORY:
         weights = -weights
-    if link.kind is ConnectionKind.SPARSE:
+    if not link.kind.stores_zeros:
         weights = np.where(link.weights == 0, 0, weights)
     return replace(link, weights=weights)
 

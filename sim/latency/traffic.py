@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtspark.core.arrays import Integers
-from mtspark.core.chip_network import ChipNetwork, ConnectionKind
+from mtspark.core.chip_network import ChipNetwork
 from mtspark.deploy.chips import ChipModel
 from mtspark.deploy.mapping import ChipMapping, Part, synapses_per_axon
 
@@ -112,7 +112,8 @@ def traffic_of(
         source, target = network.shape_of(link.source), network.shape_of(link.target)
         flat = np.asarray(sent[link.source], np.int64).reshape(-1)
         owners = mapping.owners(link.source, len(flat))
-        kind = "conv" if link.kind is ConnectionKind.CONV else link.kind.value
+        # A kernel without its zeros is a list, as any sparse connection.
+        kind = link.kind.value if link.kind.stores_zeros else "sparse"
         for index in mapping.layers[link.target]:
             core = mapping.cores[index]
             part = Part(core.population, core.neurons, core.box)

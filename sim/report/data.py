@@ -401,7 +401,7 @@ class ReportData:
     def to_json(self) -> dict[str, Any]:
         """Return the content of the file beside the page."""
         network = self.network
-        weights = sum(link.weights.size for link in network.connections)
+        weights = sum(link.stored_weights for link in network.connections)
         protocol = network.protocol
         return {
             "format": FORMAT,

@@ -75,6 +75,11 @@ def conv(source: str, target: str, weights: Any, **changes: Any) -> Connection:
     )
 
 
+def sparse_conv(source: str, target: str, weights: Any, **changes: Any) -> Connection:
+    """A convolution whose zero weights are no synapses."""
+    return replace(conv(source, target, weights, **changes), kind=ConnectionKind.SPARSE_CONV)
+
+
 def network(
     shape: tuple[int, ...],
     populations: list[Population],
@@ -229,7 +234,7 @@ def random_networks(draw: st.DrawFn, delays: bool = True) -> ChipNetwork:
     delay = draw(st.sampled_from([0, 0, 0, 1, 3])) if delays else 0
     skip = random_weights((3, first.size))
     links = [
-        conv(
+        draw(st.sampled_from([conv, sparse_conv]))(
             INPUT, "first", **draw(random_weights((out, channels // groups, *kernel))), **geometry
         ),
         draw(st.sampled_from([dense, sparse]))(

@@ -16,9 +16,9 @@ def toward_zero(value: int, decay: int) -> int:
 
 
 def synapses(link: Any, source: tuple[int, ...], target: tuple[int, ...]) -> list[Any]:
-    """Every (source index, target index, weight) of a connection, zeros included."""
+    """Every (source index, target index, weight) of a connection; zeros, too, where they are stored."""
     found = []
-    if link.kind.value != "conv":
+    if "conv" not in link.kind.value:
         for row, to in enumerate(itertools.product(*map(range, target))):
             for column, origin in enumerate(itertools.product(*map(range, source))):
                 if link.kind.value == "dense" or link.weights[row, column]:
@@ -32,7 +32,9 @@ def synapses(link: Any, source: tuple[int, ...], target: tuple[int, ...]) -> lis
             sx = x * link.stride[1] - link.padding[1] + kx * link.dilation[1]
             if 0 <= sy < source[1] and 0 <= sx < source[2]:
                 origin = (group * per_group + i, sy, sx)
-                found.append((origin, (o, y, x), int(link.weights[o, i, ky, kx])))
+                weight = int(link.weights[o, i, ky, kx])
+                if link.kind.value == "conv" or weight:
+                    found.append((origin, (o, y, x), weight))
     return found
 
 

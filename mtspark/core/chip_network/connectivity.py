@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from mtspark.core.arrays import Integers
-from mtspark.core.chip_network.network import ChipNetwork, Connection, ConnectionKind
+from mtspark.core.chip_network.network import ChipNetwork, Connection
 from mtspark.core.geometry import conv_geometry
 
 
@@ -17,12 +17,12 @@ def fan_out(link: Connection, source: tuple[int, ...]) -> tuple[Integers, Intege
         source: shape of the source.
 
     Returns:
-        Structural (every synapse) and effective (those whose weight is not 0) fan-out, both int64
-        of shape `source`.
+        Structural (every synapse that is stored) and effective (those whose weight is not 0)
+        fan-out, both int64 of shape `source`.
     """
-    if link.kind is not ConnectionKind.CONV:
+    if not link.kind.convolves:
         effective = (link.weights != 0).sum(0).reshape(source).astype(np.int64)
-        if link.kind is ConnectionKind.SPARSE:
+        if not link.kind.stores_zeros:
             return effective, effective
         return np.full(source, len(link.weights), dtype=np.int64), effective
     geometry = conv_geometry(link, source, link.weights.shape)
@@ -38,6 +38,8 @@ def fan_out(link: Connection, source: tuple[int, ...]) -> tuple[Integers, Intege
         structural[(slice(None), *part)] += per_group
         effective[(slice(None), *part)] += nonzero[:, row, column][:, None, None]
     inner = (slice(None), slice(pad_y, pad_y + height), slice(pad_x, pad_x + width))
+    if not link.kind.stores_zeros:
+        return effective[inner], effective[inner]
     return structural[inner], effective[inner]
 
 

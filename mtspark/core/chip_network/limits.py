@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from math import prod
 
-from mtspark.core.chip_network.network import INPUT, ChipNetwork, ConnectionKind
+from mtspark.core.chip_network.network import INPUT, ChipNetwork
 from mtspark.core.errors import BadFileError
 from mtspark.core.files import FileLimits, over
 from mtspark.core.geometry import ConvParameters
@@ -38,7 +38,7 @@ def check_network_limits(network: ChipNetwork, limits: FileLimits, where: str) -
         if prod(shape) > limits.neurons:
             raise over("neurons", f"{where}: {name}", prod(shape), limits)
     for link in network.connections:
-        image = shapes.get(link.source, ()) if link.kind is ConnectionKind.CONV else ()
+        image = shapes.get(link.source, ()) if link.kind.convolves else ()
         check_geometry(link.name, link, image, limits, where)
 
 

@@ -22,6 +22,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,6 +56,26 @@ class ConnectionKind(str, Enum):
     DENSE = "dense"
     CONV = "conv"
     SPARSE = "sparse"
+    SPARSE_CONV = "sparse_conv"
+
+    @property
+    def convolves(self) -> bool:
+        """Whether a kernel moves over an image."""
+        return self in (ConnectionKind.CONV, ConnectionKind.SPARSE_CONV)
+
+    @property
+    def stores_zeros(self) -> bool:
+        """Whether a weight of zero is a synapse, which takes memory and operations."""
+        return self in (ConnectionKind.DENSE, ConnectionKind.CONV)
+
+    def without_zeros(self, weights: NDArray[Any]) -> ConnectionKind:
+        """The kind that stores these weights in fewer synapses: a list where most are zero.
+
+        The same holds for the layers that come from floats and for what pruning leaves.
+        """
+        if not self.stores_zeros or np.count_nonzero(weights) * 2 >= weights.size:
+            return self
+        return ConnectionKind.SPARSE_CONV if self.convolves else ConnectionKind.SPARSE
 
 
 class Reset(str, Enum):
@@ -136,7 +157,8 @@ class Connection(ConvParameters):
         target: population name.
         kind: dense: weights (out, in) over flattened shapes (channel, row, column order);
             conv: weights (out, in / groups, height, width), cross-correlation;
-            sparse: as dense, but where the weight is zero there is no synapse.
+            sparse, sparse_conv: as dense and conv, but where the weight is zero there is no
+            synapse.
         weights: int64 in chip units: mixed -256..254 and even at 8 bits, excitatory 0..255,
             inhibitory -255..0.
         sign_mode: sets range and step of the weights.
@@ -157,6 +179,12 @@ class Connection(ConvParameters):
     weight_bits: int = 8
     delay: int = 0
     recurrent: bool = False
+
+    @property
+    def stored_weights(self) -> int:
+        """Weights that a chip keeps, each once: zeros only where the kind stores them."""
+        stored = self.weights.size if self.kind.stores_zeros else np.count_nonzero(self.weights)
+        return int(stored)
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,6 @@ from mtspark.core.chip_network.network import (
     INPUT,
     ChipNetwork,
     Connection,
-    ConnectionKind,
     SignMode,
 )
 from mtspark.core.errors import BadNetworkError
@@ -138,7 +137,7 @@ def arrays_have_the_declared_shapes(network: ChipNetwork) -> Iterator[str]:
             continue
         output = _output_shape(link, shapes[link.source])
         target = shapes[link.target]
-        if output != (target if link.kind is ConnectionKind.CONV else (int(np.prod(target)),)):
+        if output != (target if link.kind.convolves else (int(np.prod(target)),)):
             yield f"connection {link.name!r}: makes {output or 'nothing'}, its target is {target}"
     actions = shapes.get(network.readout.population)
     if actions is not None and network.readout.scale.shape != actions:
@@ -146,7 +145,7 @@ def arrays_have_the_declared_shapes(network: ChipNetwork) -> Iterator[str]:
 
 
 def _output_shape(link: Connection, source: tuple[int, ...]) -> tuple[int, ...] | None:
-    if link.kind is not ConnectionKind.CONV:
+    if not link.kind.convolves:
         fits = link.weights.ndim == 2 and link.weights.shape[1] == int(np.prod(source))
         return (link.weights.shape[0],) if fits else None
     geometry = conv_geometry(link, source, link.weights.shape)

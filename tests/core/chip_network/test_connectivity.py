@@ -1,12 +1,22 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 
 from mtspark.core.chip_network.connectivity import fan_out, fan_out_of
-from mtspark.core.chip_network.network import INPUT, ChipNetwork
-from tests.support.networks import conv, dense, network, population, random_networks, sparse
+from mtspark.core.chip_network.network import INPUT, ChipNetwork, ConnectionKind
+from tests.support.networks import (
+    conv,
+    dense,
+    network,
+    population,
+    random_networks,
+    sparse,
+    sparse_conv,
+)
 from tests.support.scalar_chip import synapses
 
 
@@ -22,6 +32,36 @@ def test_fan_out_equals_counting_synapses_one_by_one(net: ChipNetwork) -> None:
         counted = fan_out(link, source)
         assert np.array_equal(counted[0], structural)
         assert np.array_equal(counted[1], effective)
+
+
+def test_a_sparse_kernel_meets_its_own_weights_only() -> None:
+    """Kernels [[2, 0], [0, 0]] and [[0, 0], [4, 2]] on 2 x 3 pixels, two outputs each.
+
+    The upper left tap meets pixels 0 and 1 of the upper row; of the lower row, the lower left tap
+    meets 0 and 1 and the lower right one 1 and 2.
+    """
+    link = sparse_conv(INPUT, "p", [[[[2, 0], [0, 0]]], [[[0, 0], [4, 2]]]])
+    structural, effective = fan_out(link, (1, 2, 3))
+    assert structural.tolist() == effective.tolist() == [[[1, 1, 0], [1, 2, 1]]]
+    whole, _ = fan_out(replace(link, kind=ConnectionKind.CONV), (1, 2, 3))
+    assert whole.tolist() == [[[2, 4, 2], [2, 4, 2]]]
+    assert (link.stored_weights, replace(link, kind=ConnectionKind.CONV).stored_weights) == (3, 8)
+
+
+@pytest.mark.parametrize(
+    ("kind", "zeros", "stored"),
+    [
+        ("dense", 2, "dense"),
+        ("dense", 3, "sparse"),
+        ("conv", 2, "conv"),
+        ("conv", 3, "sparse_conv"),
+        ("sparse", 0, "sparse"),
+        ("sparse_conv", 0, "sparse_conv"),
+    ],
+)
+def test_what_is_mostly_zero_is_stored_as_a_list(kind: str, zeros: int, stored: str) -> None:
+    weights = np.where(np.arange(4) < zeros, 0, 2)
+    assert ConnectionKind(kind).without_zeros(weights).value == stored
 
 
 @pytest.mark.parametrize("name", [INPUT, "p"])

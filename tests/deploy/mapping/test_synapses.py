@@ -20,7 +20,14 @@ from mtspark.deploy.mapping.synapses import (
     synapses_per_axon,
 )
 from tests.support.chips import chip
-from tests.support.networks import conv, dense, population, random_networks, sparse
+from tests.support.networks import (
+    conv,
+    dense,
+    population,
+    random_networks,
+    sparse,
+    sparse_conv,
+)
 from tests.support.scalar_chip import synapses
 
 
@@ -119,6 +126,27 @@ def test_a_sparse_part_stores_nonzero_weights_only() -> None:
     model = load_chip("loihi2")
     assert synapse_bits(link, (3,), (2,), Part("p", np.array([0])), model) == 64
     assert synapse_bits(link, (3,), (2,), Part("p", np.array([0, 1])), model) == 128
+
+
+def test_a_sparse_kernel_is_stored_as_a_list_a_tap() -> None:
+    """8 filters of one 1 x 2 kernel; 6 hear through the left tap, 2 of them through the right.
+
+    Weights of 8 bits with indices of 12: 6 * 20 + 10 = 130 bits, three words, and 2 * 20 + 10, one
+    word. As a whole kernel both taps take 8 * 8 + 10 = 74 bits, two words each.
+    """
+    weights = np.zeros((8, 1, 1, 2), int)
+    weights[:6, 0, 0, 0], weights[:2, 0, 0, 1] = [254, -256, 2, 2, 2, 2], [2, 4]
+    model = load_chip("loihi2")
+    ends = (1, 1, 5), (8, 1, 4)
+    part = box_part("p", ends[1], ((0, 8), (0, 1), (0, 4)))
+    link = sparse_conv(INPUT, "p", weights)
+    assert synapse_bits(link, *ends, part, model) == 4 * 64
+    assert in_axons(link, *ends, part, model) == 1
+    assert synapses_per_axon(link, *ends, part).tolist() == [6, 8, 8, 8, 2]
+    assert synapse_bits(conv(INPUT, "p", weights), *ends, part, model) == 2 * 2 * 64
+    # The core that has only the last two filters keeps nothing.
+    none = box_part("p", ends[1], ((6, 8), (0, 1), (0, 4)))
+    assert synapse_bits(link, *ends, none, model) == 0
 
 
 @given(
