@@ -16,7 +16,7 @@ def toward_zero(value: int, decay: int) -> int:
 
 
 def synapses(link: Any, source: tuple[int, ...], target: tuple[int, ...]) -> list[Any]:
-    """Every (source index, target index, weight) of a connection; zeros, too, where they are stored."""
+    """Every (source index, target index, weight) of a connection; zeros if it stores them."""
     found = []
     if "conv" not in link.kind.value:
         for row, to in enumerate(itertools.product(*map(range, target))):

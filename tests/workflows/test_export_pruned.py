@@ -135,6 +135,7 @@ def test_a_pathway_goes_to_the_chip_pruned_and_no_spike_changes(
     assert small.network.population("conv2").shape[0] == 3
     links = {link.target: link for link in small.network.connections}
     assert links["hidden"].kind is ConnectionKind.SPARSE
+    assert links["conv2"].kind is ConnectionKind.SPARSE_CONV
     # Reference and engine of both bundles, beside the float masks.
     frames = frames_of(pathways, 40)
     chips = [ReferenceChip(whole.network), ReferenceChip(small.network), EngineChip(small.network)]

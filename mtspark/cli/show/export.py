@@ -44,7 +44,7 @@ def _print_agent(bundle: Bundle, fidelity: Fidelity) -> None:
         table.add_row(
             population.name,
             str(population.size),
-            str(sum(link.weights.size for link in links)),
+            str(sum(link.stored_weights for link in links)),
             ", ".join(str(link.exponent) for link in links),
             percent(room.current, 0),
             percent(room.membrane, 0),
@@ -98,7 +98,7 @@ def _print_network(bundle: Bundle, fidelity: Fidelity) -> None:
         table.add_row(
             population.name,
             str(population.size),
-            str(sum(link.weights.size for link in links)),
+            str(sum(link.stored_weights for link in links)),
             ", ".join(str(link.exponent) for link in links),
             percent(room.current, 0),
             percent(room.membrane, 0),

@@ -10,7 +10,7 @@ from mtspark.core.chip_network.network import INPUT, ChipNetwork, FrameInput, Re
 from mtspark.deploy.chips.model import load_chip
 from mtspark.deploy.chips.rules import chip_violations
 from tests.support.chips import chip
-from tests.support.networks import dense, network, population, sparse
+from tests.support.networks import conv, dense, network, population, sparse, sparse_conv
 
 
 def fitting(**changes: object) -> ChipNetwork:
@@ -109,3 +109,15 @@ def test_fan_in_and_fan_out_count_synapses_of_all_connections() -> None:
     assert (found.subject, found.actual) == ("'p'", "a neuron hears 4 axons")
     (found,) = chip_violations(net, chip(fan_out=1))
     assert (found.subject, found.actual) == ("'p'", "a neuron reaches 2 synapses")
+
+
+def test_a_neuron_hears_the_weights_that_its_kernel_has() -> None:
+    weights = np.array([[[[2, 0, 0]]], [[[2, 4, 0]]]])
+    p = population("p", np.ones((1, 2, 1, 1)))
+    net = network((1, 1, 3), [p], [sparse_conv(INPUT, "p", weights)])
+    assert chip_violations(net, chip(fan_in=2)) == []
+    (found,) = chip_violations(net, chip(fan_in=1))
+    assert found.actual == "a neuron hears 2 axons"
+    net = network((1, 1, 3), [p], [conv(INPUT, "p", weights)])
+    (found,) = chip_violations(net, chip(fan_in=2))
+    assert found.actual == "a neuron hears 3 axons"

@@ -289,7 +289,7 @@ def recounted(net: ChipNetwork, mapping: ChipMapping, model: ChipModel) -> None:
             held[core, start] = held.get((core, start), 0) + 1
             outgoing.add((link.name, link.source, start, core))
         total += sum(held.values())
-        code = model.encodings["sparse" if link.kind.value == "sparse" else "dense"]
+        code = model.encodings["sparse" if "sparse" in link.kind.value else "dense"]
         for (core, _), count in held.items():
             left = count
             while left > 0:

@@ -22,7 +22,7 @@ from mtspark.sim.backends.reference import ReferenceChip
 from mtspark.sim.counts.totals import Counter, RunCounts
 from mtspark.sim.energy.cards import known_cards, load_card, read_card
 from mtspark.sim.energy.pricing import Bill, Device, price
-from tests.support.networks import conv, network, population, sparse, three_neurons
+from tests.support.networks import conv, network, population, sparse, sparse_conv, three_neurons
 
 FRAMES = np.array([[7, 1], [0, 255]], np.uint8)
 
@@ -113,6 +113,29 @@ def test_a_sparse_connection_by_hand(payload_bits: int) -> None:
     counter.add(ReferenceChip(net).decide(np.ones((1, 2), np.uint8), 0).activity)
     found = price(counter.result(), net, load_card("loihi1_sanafe"))
     assert found.dynamic_j_per_decision == joules((3 * 33.6 + 4 * 72.8) * 1e-12)
+
+
+@pytest.mark.parametrize("payload_bits", [0, 8])
+def test_a_sparse_kernel_costs_as_a_sparse_connection(payload_bits: int) -> None:
+    """Kernels [2, 0] and [4, 6] on 3 pixels: taps meet 2 outputs each, of 3 weights 6 synapses.
+
+    By the model of memory: 3 messages with 2 multiply-additions and 2 additions of taps each, and
+    an addition a synapse; 3 weights; 4 silent neurons in T + L = 2 steps.
+    """
+    net = network(
+        (1, 1, 3),
+        [population("p", np.full((1, 2, 1, 2), 131071), membrane_decay=4096)],
+        [sparse_conv(INPUT, "p", [[[[2, 0]]], [[[4, 6]]]])],
+        payload_bits=payload_bits,
+        time_steps=1,
+    )
+    counter = Counter(net)
+    counter.add(ReferenceChip(net).decide(np.ones((1, 1, 1, 3), np.uint8), 0).activity)
+    found = price(counter.result(), net, load_card("loihi1_sanafe"))
+    assert found.dynamic_j_per_decision == joules((6 * 33.6 + 8 * 72.8) * 1e-12)
+    found = price(counter.result(), net, load_card("lemaire2022_32bit"))
+    lines = {line.term: line.count_per_decision for line in found.terms}
+    assert (lines["address_multiplications"], lines["address_additions"]) == (6, 3 * 4 + 6)
 
 
 def test_every_card_that_ships_is_counted_by_hand() -> None:

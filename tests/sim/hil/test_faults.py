@@ -25,6 +25,7 @@ from tests.support.networks import (
     population,
     random_networks,
     sparse,
+    sparse_conv,
     three_neurons,
 )
 
@@ -104,6 +105,13 @@ def test_a_synapse_that_is_not_there_does_not_break() -> None:
     net = network((3,), [population("out", [[5]])], [sparse(INPUT, "out", [[0, 4, 0]])])
     broken = break_network(net, ordered(FaultKind.WEIGHT_BITS, 1), 0)
     assert broken.connections[0].weights.tolist() == [[0, -6, 0]]
+
+
+def test_a_kernel_without_its_zeros_breaks_where_it_has_weights() -> None:
+    link = sparse_conv(INPUT, "out", [[[[0, 4, 0]]]])
+    net = network((1, 1, 3), [population("out", [[[[5]]]])], [link])
+    broken = break_network(net, ordered(FaultKind.WEIGHT_BITS, 1), 0)
+    assert broken.connections[0].weights.tolist() == [[[[0, -6, 0]]]]
 
 
 def test_thresholds_have_17_bits() -> None:

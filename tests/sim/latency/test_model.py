@@ -12,7 +12,15 @@ from mtspark.deploy.mapping.mapper import ChipMapping, InputPlace, map_network
 from mtspark.sim.latency.model import DecisionTime, TimeTerm, decision_time, step_time
 from mtspark.sim.latency.serialise import decision_to_json, step_to_json
 from tests.support.chips import timed
-from tests.support.networks import conv, dense, network, population, sparse, three_neurons
+from tests.support.networks import (
+    conv,
+    dense,
+    network,
+    population,
+    sparse,
+    sparse_conv,
+    three_neurons,
+)
 
 NET = three_neurons()
 # Over 2 steps: the frame speaks 3 and 1 times, hidden's neurons 2 and 5 times.
@@ -135,6 +143,17 @@ def test_kinds_of_operations_have_their_own_times_or_that_of_the_dense() -> None
     assert (1000 * step_time(net, mapping, model, sent, 1).core_us).tolist() == [400, 40, 4]
     model = timed(load_chip("loihi1"), synaptic_operation_ns=1.0)
     assert (1000 * step_time(net, mapping, model, sent, 1).core_us).tolist() == [4, 4, 4]
+
+
+def test_operations_of_a_sparse_kernel_take_the_time_of_sparse_ones() -> None:
+    """Of two filters, one has a weight: each of four pixels meets it once."""
+    link = sparse_conv(INPUT, "p", np.array([2, 0]).reshape(2, 1, 1, 1))
+    net = network((1, 2, 2), [population("p", np.ones((1, 2, 2, 2)))], [link])
+    sent = {INPUT: np.ones((1, 2, 2), int), "p": np.zeros((2, 2, 2), int)}
+    own = {"synaptic_operation_ns": 1.0, "synaptic_operation_sparse_ns": 10.0}
+    model = timed(load_chip("loihi1"), **own, synaptic_operation_conv_ns=100.0)
+    mapping = map_network(net, model, input_place=InputPlace.HOST)
+    assert (1000 * step_time(net, mapping, model, sent, 1).core_us).tolist() == [40]
 
 
 # Decisions
