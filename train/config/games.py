@@ -425,6 +425,7 @@ class TrainConfig:
                 "pruning.scope is 'critics': plasticity.redo_every and reset_every give critics "
                 "new weights where synapses are cut; leave one of them out"
             )
+        self._check_cuts_happen()
         self._check_pretraining()
         if not self.network.pathway_layers:
             return
@@ -437,6 +438,23 @@ class TrainConfig:
             raise ValueError(
                 "quantisation_aware: a chip holds one set of synapses, not a pathway for each "
                 "task; leave it out, or export one task and fine-tune that agent"
+            )
+
+    def _check_cuts_happen(self) -> None:
+        """Check that synapses are exchanged, or paths chosen, at least once."""
+        pruning = self.pruning
+        if not pruning.layers or pruning.method not in ("evolution", "pathways"):
+            return
+        played = min(self.copies) if self.schedule == "sequential" else sum(self.copies)
+        together = (1 if self.learns_offline else played) * self.rollout_steps
+        updates = int(pruning.end * self.total_steps / together)
+        if pruning.every_updates > updates:
+            done = "exchanged" if pruning.method == "evolution" else "chosen"
+            fewer = f"at most {updates}, or " if updates else ""
+            raise ValueError(
+                f"pruning.every_updates is {pruning.every_updates:,}: there are {updates:,} "
+                f"updates of {together:,} decisions until pruning.end, so no synapse is ever "
+                f"{done}; use {fewer}more decisions (total_steps)"
             )
 
     def _check_pretraining(self) -> None:

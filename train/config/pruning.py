@@ -37,13 +37,14 @@ class PruningConfig:
 
     Attributes:
         layers: whose synapses are cut: hidden, conv1, conv2, ...; empty: none. A recipe may say
-            "all".
+            "all". The loop of `network.recurrent` and the head keep all synapses.
         method: magnitude, evolution, static or pathways.
         density: share of synapses that is left in the end: of each layer's (magnitude) or of all
             these layers' together; of each task (pathways).
         start: share of the run's decisions before the first cut or exchange.
         end: share of the run's decisions after which no more are cut or exchanged.
-        every_updates: updates between two cuts or exchanges.
+        every_updates: updates between two cuts or exchanges; magnitude cuts also in the first
+            update after `end`, and the others need one before it.
         drop_fraction: share of a layer's synapses that evolution exchanges at a time.
         score_window: looks whose scores are averaged (pathways).
         freeze_returns: of each game, the mean return of its last episodes from which on its path

@@ -28,6 +28,7 @@ class Cuts:
         self._pruning = config.pruning
         self._generator = np.random.default_rng([config.seed, STREAM])
         self._exchanged: dict[str, int] = {}
+        self._ended = False
         if self._pruning.layers and self._pruning.method in ("evolution", "static"):
             shapes = {
                 name: tuple(network.layer(name).synapses.weight.shape)
@@ -35,6 +36,20 @@ class Cuts:
             }
             densities = erk_densities(shapes, self._pruning.density)
             draw_synapses(network, densities, self._generator)
+
+    def due(self, updates: int, share: float) -> bool:
+        """Whether synapses are cut or exchanged now.
+
+        Magnitude also cuts in the first update after its end, so that `density` is what is left
+        however many updates are between two cuts.
+
+        Args:
+            updates: of the run.
+            share: of the run's planned decisions.
+        """
+        pruning = self._pruning
+        last = pruning.method == "magnitude" and share >= pruning.end and not self._ended
+        return last or updates % pruning.every_updates == 0
 
     def make(self, network: MTSparkNetwork, target: MTSparkNetwork, share: float) -> None:
         """Make the cuts that are due after a share of the run, of both networks or the actor's.
@@ -45,6 +60,7 @@ class Cuts:
             share: of the run's planned decisions.
         """
         pruning = self._pruning
+        self._ended = share >= pruning.end
         if pruning.method == "magnitude":
             prune(network, pruning.layers, pruning.density_at(share))
         elif pruning.method == "evolution" and pruning.start <= share < pruning.end:

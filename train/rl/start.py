@@ -13,7 +13,7 @@ from mtspark.train.checkpoint import load_agent
 from mtspark.train.config import TrainConfig, run_environments, why_not_learned, why_not_together
 from mtspark.train.networks import MTSparkNetwork
 from mtspark.train.rl.collect import random_frames
-from mtspark.train.sparsity import reopen
+from mtspark.train.sparsity import density, reopen
 
 SAME_DENSITY = 0.005
 """Densities that are as far apart count as the same: layers have whole synapses."""
@@ -80,6 +80,8 @@ def start_network(config: TrainConfig, tasks: tuple[Task, ...]) -> MTSparkNetwor
         )
     network = agent.network
     _check_density_stays(config, network)
+    if config.pruning.scope == "actor" and not config.pruning.reopen:
+        _check_target_is_whole(config, network)
     if config.pruning.reopen:
         reopen(network, [name for name in sizes.masked_layers if name in reopened])
     if sizes != config.network:
@@ -109,6 +111,20 @@ def _check_density_stays(config: TrainConfig, network: MTSparkNetwork) -> None:
             f"pruning.density is {wanted.density:g}: {config.start_from} has "
             f"{left / sum(sizes):.3g} of these synapses, and {wanted.method} keeps how many there "
             "are; set that density, or method magnitude or pathways"
+        )
+
+
+def _check_target_is_whole(config: TrainConfig, network: MTSparkNetwork) -> None:
+    """Refuse an agent whose cut weights would act in the target, which keeps all synapses.
+
+    Raises:
+        BadRequestError: it has cut some.
+    """
+    cut = [name for name in config.pruning.layers if density(network, name) < 1]
+    if cut:
+        raise BadRequestError(
+            f"pruning.scope is 'actor': the target keeps all synapses, and {config.start_from} has "
+            f"cut some in {', '.join(cut)}; set scope = 'all', or pruning.reopen = true"
         )
 
 

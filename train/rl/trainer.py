@@ -303,7 +303,7 @@ class Trainer(ABC):
         pruning = self.config.pruning
         if self.pathways is not None or not pruning.layers:
             return
-        if self.progress.updates % pruning.every_updates:
+        if not self.cuts.due(self.progress.updates, share):
             return
         self.cuts.make(self.network, self.target, share)
         if pruning.scope == "critics":

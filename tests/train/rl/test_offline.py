@@ -125,7 +125,10 @@ TWO: dict[str, Any] = {
     ],
     "network": {"hidden": 12, "dendrite_segments": 1, "time_steps": 2},
 }
-PATHS = {"layers": ["hidden"], "method": "pathways", "density": 0.5, "start": 0.0, "end": 0.9}
+PATHS = {
+    **{"layers": ["hidden"], "method": "pathways", "density": 0.5, "start": 0.0, "end": 0.9},
+    "every_updates": 1,
+}
 
 
 def trainer_of(data: Path, **changes: Any) -> Any:
@@ -341,7 +344,7 @@ def test_layer_norm_is_in_all_critics_and_their_targets(
         {"algorithm": "bcq", **TWO, "pruning": PATHS},
         pytest.param({**TWO, "schedule": "sequential"}, marks=pytest.mark.slow),
         pytest.param(
-            {**TWO, "pruning": {**PATHS, "pretrain_steps": 10, "every_updates": 1}},
+            {**TWO, "pruning": {**PATHS, "pretrain_steps": 10}},
             marks=pytest.mark.slow,
         ),
     ],
@@ -360,7 +363,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(changes: dict[str, Any], data: P
 
 
 def test_paths_are_chosen_once_and_stay(data: Path) -> None:
-    trainer = trainer_of(data, **TWO, pruning={**PATHS, "every_updates": 1})
+    trainer = trainer_of(data, **TWO, pruning=PATHS)
     trainer.update()
     paths = trainer.network.hidden.paths.clone()
     assert [int(own.sum()) for own in paths] == [12, 12]
@@ -422,7 +425,7 @@ def test_numbers_are_learned_and_resumed(tmp_path: Path) -> None:
     changes: dict[str, Any] = {
         "games": ["Pendulum-v1"],
         "network": {"hidden": 24, "dendrite_segments": 0, "time_steps": 4},
-        "pruning": {**PATHS, "density": 0.8, "every_updates": 1},
+        "pruning": {**PATHS, "density": 0.8},
         "total_steps": 300,
     }
     path = numbers(tmp_path)

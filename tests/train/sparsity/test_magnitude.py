@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,13 @@ import torch
 import mtspark
 from mtspark.core.chip_network import ConnectionKind
 from mtspark.train.checkpoint.agent import load_agent, save_agent
+from mtspark.train.config import TrainConfig
 from mtspark.train.config.pruning import PruningConfig
 from mtspark.train.networks.config import ConvSize, NetworkConfig, network_to_json
 from mtspark.train.networks.network import MTSparkNetwork
+from mtspark.train.rl.pqn import PqnTrainer
 from mtspark.train.sparsity.magnitude import density, prune
+from tests.support.scripted import SMALL, script_games
 
 TINY = NetworkConfig((1, 8, 8), (ConvSize(2, 4, 2),), hidden=2, masked_layers=("hidden",))
 
@@ -93,3 +97,38 @@ def test_a_file_without_masks_is_that_of_before_masks(make_agent: Callable[..., 
     agent = make_agent()
     assert "masked_layers" not in network_to_json(agent.network.config)
     assert not [name for name in agent.network.state_dict() if name.endswith("mask")]
+
+
+def test_what_is_left_in_the_end_does_not_depend_on_the_updates_between_cuts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    script_games(monkeypatch)
+    pruning = PruningConfig(("hidden",), density=0.25, start=0.0, end=0.5, every_updates=1_000)
+    config = replace(
+        SMALL, pruning=pruning, network=replace(SMALL.network, masked_layers=("hidden",))
+    )
+    trainer = PqnTrainer(config)
+    trainer.update()
+    while trainer.progress.steps < config.total_steps / 2:
+        assert density(trainer.network, "hidden") == 1
+        trainer.update()
+    assert density(trainer.network, "hidden") == pytest.approx(0.25, abs=0.01)
+    assert density(trainer.target, "hidden") == pytest.approx(0.25, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("method", "owner"), [("evolution", "masked_layers"), ("pathways", "pathway_layers")]
+)
+def test_too_many_updates_between_two_looks_are_refused(method: Any, owner: str) -> None:
+    def config(every: int, steps: int, **changes: Any) -> TrainConfig:
+        pruning = PruningConfig(("hidden",), method=method, end=0.5, every_updates=every)
+        fields = {"pruning": pruning, "total_steps": steps, **changes}
+        return replace(SMALL, **fields, network=replace(SMALL.network, **{owner: ("hidden",)}))
+
+    per_update = sum(SMALL.copies) * SMALL.rollout_steps
+    assert config(5, 10 * per_update).pruning.every_updates == 5
+    words = rf"every_updates is 6: there are 5 updates of {per_update} decisions .* at most 5"
+    with pytest.raises(ValueError, match=words):
+        config(6, 10 * per_update)
+    with pytest.raises(ValueError, match=r"0 updates .* use more decisions \(total_steps\)"):
+        config(1, per_update)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from mtspark.core.errors import BadRequestError
 from mtspark.train.checkpoint.agent import save_agent
 from mtspark.train.config.pruning import PruningConfig
 from mtspark.train.networks.config import ConvSize, NetworkConfig
@@ -92,6 +93,23 @@ def test_a_run_opens_what_its_start_has_cut_and_resumes_without_it(
     # Weights of a resumed run come from its checkpoint, also when the start is gone.
     (tmp_path / "sparse.pt").unlink()
     assert PqnTrainer(opened, resumed=True).config == opened
+
+
+def test_cut_weights_do_not_act_in_a_whole_target(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    script_games(monkeypatch)
+    first = PqnTrainer(PRUNED)
+    save_agent(first.agent(), tmp_path / "whole.pt")
+    prune(first.network, ["hidden"], 0.25)
+    save_agent(first.agent(), tmp_path / "sparse.pt")
+    actor = replace(PRUNED.pruning, scope="actor")
+    again = replace(PRUNED, pruning=actor, start_from=str(tmp_path / "sparse.pt"))
+    with pytest.raises(BadRequestError, match=r"has cut some in hidden; set scope = 'all', or"):
+        PqnTrainer(again)
+    opened = PqnTrainer(replace(again, pruning=replace(actor, reopen=True)))
+    assert density(opened.target, "hidden") == 1
+    assert PqnTrainer(replace(again, start_from=str(tmp_path / "whole.pt"))).config.start_from
 
 
 def test_nothing_to_open_is_refused() -> None:
