@@ -447,14 +447,16 @@ class TrainConfig:
             return
         played = min(self.copies) if self.schedule == "sequential" else sum(self.copies)
         together = (1 if self.learns_offline else played) * self.rollout_steps
-        updates = int(pruning.end * self.total_steps / together)
+        # A path that has not been looked for until `end` is found once, at the first look.
+        evolves = pruning.method == "evolution"
+        updates = int((pruning.end if evolves else 1.0) * self.total_steps / together)
         if pruning.every_updates > updates:
-            done = "exchanged" if pruning.method == "evolution" else "chosen"
+            until, done = ("until pruning.end", "exchanged") if evolves else ("in all", "chosen")
             fewer = f"at most {updates}, or " if updates else ""
             raise ValueError(
                 f"pruning.every_updates is {pruning.every_updates:,}: there are {updates:,} "
-                f"updates of {together:,} decisions until pruning.end, so no synapse is ever "
-                f"{done}; use {fewer}more decisions (total_steps)"
+                f"updates of {together:,} decisions {until}, so no synapse is ever {done}; use "
+                f"{fewer}more decisions (total_steps)"
             )
 
     def _check_pretraining(self) -> None:

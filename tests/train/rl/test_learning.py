@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 import torch
 
 from mtspark.core.environments.protocol import GameProtocol, Task
+from mtspark.train.checkpoint.agent import save_agent
 from mtspark.train.config.games import ReplayConfig, TrainConfig
 from mtspark.train.config.plasticity import PlasticityConfig
 from mtspark.train.config.pruning import PruningConfig
@@ -171,33 +173,86 @@ BOTH = replace(
 )
 
 
+HALF = {"density": 0.5, "start": 0.0, "end": 0.5, "every_updates": 1}
+DQN = {
+    "algorithm": "dqn",
+    # It learns from each decision several times.
+    "total_steps": 20_000,
+    "rollout_steps": 32,
+    "replay": ReplayConfig(
+        capacity=8_000, warmup=1_000, batch_size=128, update_every=32, target_every=25
+    ),
+}
+PATHWAYS: dict[str, dict[str, Any]] = {
+    "pqn": {},
+    "dqn": DQN,
+    "ppo": {
+        "algorithm": "ppo",
+        "total_steps": 40_000,
+        "trace": 0.95,
+        "epochs": 4,
+        "exploration_fraction": TrainConfig.exploration_fraction,
+        "network": {"dueling": False},
+    },
+    # Of other seeds, a tenth more than half of what can be had is not always reached with 0.3.
+    "without spikes": {"network": {"neuron": "relu"}, "pruning": {"density": 0.5}},
+    "of each layer": {
+        "pruning": {"ranking": "layer", "density": 0.5},
+        "total_steps": 100_000,
+    },
+    "found alone": {"pruning": {"pretrain_steps": 4_096, "end": 0.4}},
+}
+FOUND: dict[str, Any] = {
+    **{"layers": ("conv1", "hidden"), "method": "pathways", "density": 0.3},
+    **{"start": 0.0, "end": 0.2, "every_updates": 2},
+}
+
+
+def density_of_paths(trainer: Trainer) -> float:
+    layers = [trainer.network.layer(name).paths for name in ("conv1", "hidden")]
+    kept = [paths.float() for paths in layers if paths is not None]
+    return sum(float(paths.sum()) for paths in kept) / sum(paths.numel() for paths in kept)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("algorithm", ["pqn", "dqn"])
+@pytest.mark.parametrize("way", PATHWAYS)
 def test_pathways_learn_opposite_tasks_that_a_shared_network_cannot(
-    catch_and_mirror: None, algorithm: str
+    catch_and_mirror: None, way: str
 ) -> None:
     """Without dendrites, only its synapses tell a network which of two tasks it plays."""
-    paths = PruningConfig(
-        ("conv1", "hidden"), 0.3, start=0.0, end=0.2, every_updates=2, method="pathways"
-    )
-    config = replace(
-        BOTH,
-        pruning=paths,
-        network=replace(BOTH.network, pathway_layers=("conv1", "hidden")),
-    )
-    if algorithm == "dqn":
-        replay = ReplayConfig(
-            capacity=8_000, warmup=1_000, batch_size=128, update_every=32, target_every=25
-        )
-        # It learns from each decision several times.
-        fields: dict[str, Any] = {"total_steps": 20_000, "rollout_steps": 32, "replay": replay}
-        config = replace(config, algorithm="dqn", **fields)
+    changes = dict(PATHWAYS[way])
+    paths = PruningConfig(**{**FOUND, **changes.pop("pruning", {})})
+    own = {"pathway_layers": paths.layers, **changes.pop("network", {})}
+    config = replace(BOTH, pruning=paths, network=replace(BOTH.network, **own), **changes)
     trainer = make_trainer(config, resumed=False)
     assert min(mean_returns_after(trainer)) > 0.5
-    layers = [trainer.network.convolutions[0].paths, trainer.network.hidden.paths]
-    kept = [paths.float() for paths in layers if isinstance(paths, torch.Tensor)]
-    share = sum(float(paths.sum()) for paths in kept) / sum(paths.numel() for paths in kept)
-    assert share == pytest.approx(0.3, abs=0.001)
+    assert density_of_paths(trainer) == pytest.approx(paths.density, abs=0.001)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cut", [False, True])
+def test_paths_of_an_agent_that_has_learned_narrow_and_keep_what_it_can(
+    catch_and_mirror: None, tmp_path: Path, cut: bool
+) -> None:
+    """With `cut`, half of its synapses are gone before, and come back to be chosen from."""
+    half = {"pruning": PruningConfig(("conv1", "hidden"), **HALF)} if cut else {}
+    masked = ("conv1", "hidden") if cut else ()
+    network = replace(BOTH.network, dendrite_segments=1, masked_layers=masked)
+    first = make_trainer(replace(BOTH, network=network, **half), resumed=False)
+    assert min(mean_returns_after(first)) > 0.3
+    save_agent(first.agent(), tmp_path / "first.pt")
+    paths = PruningConfig(**{**FOUND, "end": 0.5, "gradual": True, "reopen": cut})
+    network = replace(network, pathway_layers=paths.layers, masked_layers=())
+    config = replace(
+        BOTH,
+        start_from=str(tmp_path / "first.pt"),
+        pruning=paths,
+        network=network,
+        total_steps=30_000,
+    )
+    trainer = make_trainer(config, resumed=False)
+    assert min(mean_returns_after(trainer)) > 0.5
+    assert density_of_paths(trainer) == pytest.approx(0.3, abs=0.001)
 
 
 @pytest.mark.slow
@@ -205,7 +260,6 @@ def test_a_shared_network_does_not_learn_opposite_tasks(catch_and_mirror: None) 
     assert min(mean_returns_after(PqnTrainer(BOTH))) < 0.3
 
 
-HALF = {"density": 0.5, "start": 0.0, "end": 0.5, "every_updates": 1}
 METHODS: dict[str, dict[str, Any]] = {
     "magnitude": {"pruning": PruningConfig(("conv1", "hidden"), **HALF)},
     "magnitude of the actor": {

@@ -318,6 +318,22 @@ def test_two_tasks_that_look_the_same_learn_their_own(algorithm: str, data: Path
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("algorithm", ["iql", "bcq"])
+@pytest.mark.parametrize("paths", [True, False])
+def test_only_their_pathways_tell_tasks_apart(algorithm: str, paths: bool, data: Path) -> None:
+    """As above, without dendrites: a network that shares all synapses does one thing in both."""
+    network = {"hidden": 32, "dendrite_segments": 0, "time_steps": 2}
+    pruning = {"pruning": {**PATHS, "end": 0.2}} if paths else {}
+    trainer = trainer_of(
+        data, algorithm=algorithm, total_steps=400, **{**TWO, "network": network}, **pruning
+    )
+    for _ in range(40):
+        trainer.update()
+    chosen = [choices(trainer, task)[0] for task in range(2)]
+    assert chosen == [1, 0] if paths else chosen[0] == chosen[1]
+
+
+@pytest.mark.slow
 def test_copying_the_data_is_what_it_does_without_advantages(data: Path) -> None:
     trainer = trainer_of(data, offline={"sharpness": 0.0})
     for _ in range(20):

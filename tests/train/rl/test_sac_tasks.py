@@ -189,6 +189,64 @@ def test_paths_form_for_each_task() -> None:
     assert not torch.equal(before, layer.paths)
 
 
+class Aim(gymnasium.Env[Any, Any]):
+    """Shows two numbers anew in each of 8 decisions; one of them is the action that pays best."""
+
+    observation_space = gymnasium.spaces.Box(-1, 1, (2,), np.float32)
+    action_space = gymnasium.spaces.Box(-1, 1, (1,), np.float32)
+
+    def __init__(self, which: int = 0) -> None:
+        self.which, self.age = which, 0
+        self.shown = np.zeros(2, np.float32)
+
+    def _look(self) -> Any:
+        self.shown = self.np_random.uniform(-1, 1, 2).astype(np.float32)
+        return self.shown
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.age = 0
+        return self._look(), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        missed = abs(float(action[0]) - float(self.shown[self.which]))
+        self.age += 1
+        return self._look(), -missed, False, self.age == 8, {}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("paths", [True, False])
+def test_only_their_pathways_tell_tasks_apart(paths: bool) -> None:
+    """To follow one number loses 8 / 3 a task in the mean of two; a still actor loses 4."""
+    gymnasium.register("Aim-v0", Aim, disable_env_checker=True)
+    found = {**PATHS, "density": 0.5, "end": 0.3, "every_updates": 1}
+    asked = config(
+        games=["first", "second"],
+        environments=[
+            {"name": name, "id": "Aim-v0", "arguments": {"which": number}}
+            for number, name in enumerate(("first", "second"))
+        ],
+        rollout_steps=25,
+        total_steps=4_000,
+        learning_rate=3e-3,
+        discount=0.5,
+        bfloat16=False,
+        replay={"capacity": 4_000, "warmup": 100, "batch_size": 32, "update_every": 4},
+        sac={"critic_layers": [32]},
+        network={"hidden": 64, "dendrite_segments": 0, "time_steps": 4},
+        **({"pruning": found} if paths else {}),
+    )
+    try:
+        trainer = make_trainer(asked)
+        while not trainer.finished:
+            trainer.update()
+    finally:
+        del gymnasium.registry["Aim-v0"]
+    returns = [value for value in trainer.games.mean_returns().values() if value is not None]
+    assert len(returns) == 2
+    assert min(returns) > -1.8 if paths else max(returns) < -2.2
+
+
 def test_a_path_is_scored_by_the_actors_loss() -> None:
     """Against |w dL/dw| of the loss, temperature times logarithm minus the lower critic."""
     from mtspark.train.sparsity import path_scores

@@ -117,18 +117,24 @@ def test_what_is_left_in_the_end_does_not_depend_on_the_updates_between_cuts(
 
 
 @pytest.mark.parametrize(
-    ("method", "owner"), [("evolution", "masked_layers"), ("pathways", "pathway_layers")]
+    ("method", "owner", "end"),
+    [("evolution", "masked_layers", 0.5), ("pathways", "pathway_layers", 1.0)],
 )
-def test_too_many_updates_between_two_looks_are_refused(method: Any, owner: str) -> None:
+def test_too_many_updates_between_two_looks_are_refused(
+    method: Any, owner: str, end: float
+) -> None:
+    """Exchanges end at `end`, but a path is looked for until there is one."""
+
     def config(every: int, steps: int, **changes: Any) -> TrainConfig:
         pruning = PruningConfig(("hidden",), method=method, end=0.5, every_updates=every)
         fields = {"pruning": pruning, "total_steps": steps, **changes}
         return replace(SMALL, **fields, network=replace(SMALL.network, **{owner: ("hidden",)}))
 
     per_update = sum(SMALL.copies) * SMALL.rollout_steps
-    assert config(5, 10 * per_update).pruning.every_updates == 5
-    words = rf"every_updates is 6: there are 5 updates of {per_update} decisions .* at most 5"
+    most = int(end * 10)
+    assert config(most, 10 * per_update).pruning.every_updates == most
+    words = rf"there are {most} updates of {per_update} decisions .* at most {most}"
     with pytest.raises(ValueError, match=words):
-        config(6, 10 * per_update)
+        config(most + 1, 10 * per_update)
     with pytest.raises(ValueError, match=r"0 updates .* use more decisions \(total_steps\)"):
-        config(1, per_update)
+        config(1, per_update - 1)
