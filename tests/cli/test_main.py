@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import subprocess
 import sys
 import types
+from typing import get_args, get_type_hints
 
 import pytest
 import typer
@@ -15,6 +17,9 @@ import mtspark
 from mtspark.cli import main as cli
 from mtspark.core.errors import BadFileError, MtsparkError
 from mtspark.deploy.bundle import write_bundle
+from mtspark.train.config import TrainConfig
+from mtspark.train.config.pruning import PruningMethod
+from mtspark.train.networks.config import EXPERT_GATES
 from tests.support.networks import three_neurons
 
 HEAVY = ("torch", "snntorch", "lava", "numba", "matplotlib", "onnx", "gymnasium", "nir", "h5py")
@@ -272,3 +277,22 @@ def test_seeds_that_cannot_be_trained_are_refused(monkeypatch, capsys, tmp_path,
     assert run(monkeypatch, "train", "cartpole", *arguments) == 2
     assert what in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_help_of_train_names_every_method():
+    """Algorithms, sparse layers, backbones and interventions, as the recipe's fields have them."""
+    names = {
+        "algorithm": get_args(get_type_hints(TrainConfig)["algorithm"]),
+        "pruning.method": get_args(PruningMethod),
+        "pruning.scope": ("actor", "critics"),
+        "expert_gate": EXPERT_GATES,
+        "task_context": ("dendrites", "one_hot", "both"),
+        "plasticity": ("measure_every", "redo_every", "reset_every", "weight_decay"),
+        "pruning": ("pretrain_steps", "gradual", "ranking", "reopen"),
+        "network": ("experts", "heads", "layer_norm"),
+    }
+    text = help_of("train")
+    for field, known in names.items():
+        assert known, field
+        for name in known:
+            assert re.search(rf"\b{name}\b", text), f"{field}: {name}"

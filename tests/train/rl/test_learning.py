@@ -260,6 +260,24 @@ def test_a_shared_network_does_not_learn_opposite_tasks(catch_and_mirror: None) 
     assert min(mean_returns_after(PqnTrainer(BOTH))) < 0.3
 
 
+SHARED: dict[str, dict[str, Any]] = {
+    "experts by currents": {"experts": 4, "expert_gate": "current"},
+    "experts by outputs": {"experts": 2, "expert_gate": "output"},
+    "orthogonal experts": {"experts": 2, "expert_gate": "orthogonal"},
+    "heads": {"heads": "task"},
+}
+"""What tells a network without dendrites and pathways its task."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("what", SHARED)
+def test_experts_and_heads_learn_opposite_tasks(catch_and_mirror: None, what: str) -> None:
+    steps = 60_000 if what == "heads" else 120_000
+    network = replace(BOTH.network, **SHARED[what])
+    trainer = PqnTrainer(replace(BOTH, network=network, total_steps=steps))
+    assert min(mean_returns_after(trainer)) > 0.4
+
+
 METHODS: dict[str, dict[str, Any]] = {
     "magnitude": {"pruning": PruningConfig(("conv1", "hidden"), **HALF)},
     "magnitude of the actor": {
