@@ -52,7 +52,7 @@ BINS = 80
 """Points of a curve over an episode."""
 
 ASSUMPTIONS = (
-    "Counts are structural: every synapse that a message meets, zero weights included, borders of "
+    "Counts are structural: every synapse that a message meets, stored zeros included, borders of "
     "convolutions exact. Effective counts stand beside them.",
     "Every neuron is updated at every step of a decision, also in the pipeline steps before and "
     "after its window; all of them are priced.",

@@ -149,7 +149,7 @@ def print_counts(result: dict[str, Any], network: ChipNetwork) -> None:
     console.print(table)
     console.print(
         "spikes: all sent (input: values sent); rate: of a neuron in a step of its window; drain: "
-        "spikes outside the window; synops: synaptic operations, zero weights included; nonzero: "
+        "spikes outside the window; synops: synaptic operations, stored zeros included; nonzero: "
         "those on nonzero weights; silent: neurons without a spike in the window of any of the "
         f"{decisions:,} decisions"
     )
