@@ -625,6 +625,7 @@ class TrainConfig:
             "training_sticky_actions": self.training_sticky_actions is not None,
             "life_loss_is_terminal": self.life_loss_is_terminal,
             "pruning.freeze_returns": bool(self.pruning.freeze_returns),
+            "pruning.freeze_success": bool(self.pruning.freeze_success),
             "schedule performance": self.schedule == "performance",
         }
         for name, is_given in given.items():

@@ -100,6 +100,7 @@ def _without_effect(config: TrainConfig) -> list[tuple[list[str], str]]:
             (
                 "pruning.score_window",
                 "pruning.freeze_returns",
+                "pruning.freeze_success",
                 "pruning.ranking",
                 "pruning.gradual",
                 "pruning.overlap",

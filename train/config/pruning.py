@@ -49,6 +49,9 @@ class PruningConfig:
         score_window: looks whose scores are averaged (pathways).
         freeze_returns: of each game, the mean return of its last episodes from which on its path
             stays (pathways); empty: paths stay from `end` on.
+        freeze_success: share of its last episodes in which a task was solved, from which on its
+            path stays, of environments that say so, as Meta-World's (pathways); where
+            `freeze_returns` are given, too, both must be reached. 0: not asked for.
         ranking: among which synapses a path takes the best (pathways): network, all layers
             together, as published; layer, `density` of each layer. A weight of a convolution acts
             at many places: together they are kept nearly all, and most operations with them.
@@ -81,6 +84,7 @@ class PruningConfig:
     drop_fraction: float = 0.3
     score_window: int = 5
     freeze_returns: tuple[float, ...] = ()
+    freeze_success: float = 0.0
     ranking: PathRanking = "network"
     gradual: bool = False
     overlap: OverlapRule = "participants"
@@ -133,10 +137,14 @@ class PruningConfig:
                 f"reopen, method {self.method!r}, layers {list(self.layers)}: cut synapses come "
                 "back for magnitude or pathways to choose anew, in layers; leave it out"
             )
-        if self.gradual and (self.freeze_returns or self.pretrain_steps):
+        if not 0 <= self.freeze_success <= 1:
+            raise ValueError(
+                f"freeze_success is {self.freeze_success}, must be from 0 to 1, a share of episodes"
+            )
+        if self.gradual and (self.freeze_returns or self.freeze_success or self.pretrain_steps):
             raise ValueError(
                 "gradual: a path is as narrow as it will be at `end`, where it stays; leave "
-                "freeze_returns and pretrain_steps out"
+                "freeze_returns, freeze_success and pretrain_steps out"
             )
         check_at_most(self, {"every_updates": MOST_STEPS, "pretrain_steps": MOST_STEPS})
         if not 0 < self.drop_fraction <= 1:

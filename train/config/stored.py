@@ -15,6 +15,7 @@ YOUNG = {
         "drop_fraction",
         "score_window",
         "freeze_returns",
+        "freeze_success",
         "overlap",
         "ranking",
         "gradual",

@@ -135,8 +135,7 @@ class Pathways:
             self._raise((network, target), task)
             # What all go on with after the turns has gains of sparse layers.
             self._begun = len(self._alone) == len(self._frozen)
-        wanted, reached = self._pruning.freeze_returns, games[task].mean_return()
-        self._frozen[task] = bool(wanted) and reached is not None and reached >= wanted[task]
+        self._frozen[task] = self._plays_well(games, task)
 
     def _begin(
         self,
@@ -219,12 +218,21 @@ class Pathways:
             slow.copy_(fast)
 
     def _freeze(self, games: Games, share: float) -> None:
-        wanted = self._pruning.freeze_returns or (math.inf,) * len(self._frozen)
-        for task, least in enumerate(wanted):
-            reached = games[task].mean_return()
-            if share >= self._pruning.end or (reached is not None and reached >= least):
+        for task in range(len(self._frozen)):
+            if share >= self._pruning.end or self._plays_well(games, task):
                 self._frozen[task] = True
                 self._history[task].clear()
+
+    def _plays_well(self, games: Games, task: int) -> bool:
+        """Whether the last episodes of a task reach all that is asked of them, and something is."""
+        returns, success = self._pruning.freeze_returns, self._pruning.freeze_success
+        reached, solved = games[task].mean_return(), games[task].success_rate()
+        asked = []
+        if returns:
+            asked.append(reached is not None and reached >= returns[task])
+        if success:
+            asked.append(solved is not None and solved >= success)
+        return bool(asked) and all(asked)
 
     def measurements(self, network: MTSparkNetwork) -> dict[str, dict[str, float | None]]:
         """Density of each layer and task, how paths overlap, and which paths stay."""

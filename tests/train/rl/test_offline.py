@@ -26,6 +26,7 @@ from mtspark.core.environments import (
 from mtspark.core.errors import BadFileError, BadRequestError, DivergedError
 from mtspark.train.checkpoint import load_agent
 from mtspark.train.config import TrainConfig, notes, to_config
+from mtspark.train.config.recipe import override, read_recipe
 from mtspark.train.rl.bcq import constrained
 from mtspark.train.rl.iql import advantage_weights, expectile_loss
 from mtspark.train.rl.recorded import at_statistics
@@ -597,6 +598,10 @@ def test_a_game_of_ale_learns_from_frame_stacks(tmp_path: Path) -> None:
             {"pruning": {**PATHS, "freeze_returns": [1.0]}},
             "pruning.freeze_returns: is of runs that play",
         ),
+        (
+            {"pruning": {**PATHS, "freeze_success": 0.5}},
+            "pruning.freeze_success: is of runs that play",
+        ),
     ],
 )
 def test_what_no_data_can_teach_is_refused(changes: dict[str, Any], reason: str) -> None:
@@ -654,3 +659,26 @@ def test_statistics_of_an_agent_that_it_starts_from_stay(tmp_path: Path) -> None
     resumed.restore(deepcopy(begun.state()))
     assert resumed.agent().tasks[0].environment == task.environment
     assert resumed.update() == begun.update()
+
+
+@pytest.mark.parametrize(
+    ("name", "needs"), [("minigrid-mt3", "minigrid"), ("halfcheetah-pair", "mujoco")]
+)
+def test_offline_recipes_find_paths_of_the_network_that_they_follow(name: str, needs: str) -> None:
+    pytest.importorskip(needs)
+    folder = Path(__file__).parents[3]
+    online = {
+        "minigrid-mt3": folder / "examples/recipes/minigrid-mt3-ppo.toml",
+        "halfcheetah-pair": "halfcheetah-pair",
+    }[name]
+    found = ["pruning.layers=all", "pruning.method=pathways"]
+    recipes = (folder / f"examples/recipes/{name}-offline.toml", online)
+    made, followed = (to_config(override(read_recipe(one), found), name) for one in recipes)
+    assert isinstance(made, TrainConfig)
+    assert isinstance(followed, TrainConfig)
+    assert made.learns_offline
+    assert made.games == followed.games
+    assert made.environments == followed.environments
+    assert made.network == followed.network
+    assert made.pruning.density == 0.05
+    assert not [note for note in notes(made) if "no effect" in note]

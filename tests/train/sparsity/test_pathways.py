@@ -502,6 +502,33 @@ def test_a_task_that_reaches_its_return_keeps_its_path(monkeypatch: pytest.Monke
     assert trainer.measurements()["path_frozen"] == {"pong": 1, "breakout": 0}
 
 
+@pytest.mark.parametrize(
+    ("asked", "solved", "frozen"),
+    [
+        ({"freeze_success": 0.5}, ([True, False], [True, False, False]), [1, 0]),
+        ({"freeze_success": 0.5}, ([], [True]), [0, 1]),
+        ({"freeze_success": 0.5, "freeze_returns": (-100.0, 1e6)}, ([True], [True]), [1, 0]),
+        ({"freeze_success": 0.5, "freeze_returns": (-100.0, 1e6)}, ([False], [True]), [0, 0]),
+    ],
+)
+def test_a_task_that_is_solved_often_keeps_its_path(
+    monkeypatch: pytest.MonkeyPatch,
+    asked: dict[str, Any],
+    solved: tuple[list[bool], list[bool]],
+    frozen: list[int],
+) -> None:
+    """Of a task that says nothing, nothing is known; where returns are asked for, too, both."""
+    script_games(monkeypatch)
+    trainer = PqnTrainer(replace(WALKING, pruning=replace(WALKING.pruning, end=1.0, **asked)))
+    for _ in range(3):
+        for game, own in zip(trainer.games.of_tasks, solved, strict=True):
+            game.episodes += 1
+            game.successes.clear()
+            game.successes.extend(own)
+        trainer.update()
+    assert list(trainer.measurements()["path_frozen"].values()) == frozen
+
+
 def test_paths_of_a_resumed_run_are_those_of_one_that_never_stopped(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -554,6 +581,7 @@ def test_what_cannot_be_is_refused_in_one_line() -> None:
         ("ranking", "all"),
         ("score_window", 0),
         ("freeze_returns", [1.0]),
+        ("freeze_success", 1.5),
     ):
         with pytest.raises(BadRequestError, match=field):
             to_config({**recipe, "pruning": {**recipe["pruning"], field: value}}, "recipe")
