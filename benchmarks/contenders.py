@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mtspark.core.chip_network.network import ChipNetwork, ConnectionKind
+from mtspark.core.chip_network.network import ChipNetwork
 from mtspark.sim.backends.reference import ReferenceChip
 from mtspark.sim.engine.chip import EngineChip
 
@@ -41,7 +41,7 @@ def numpy_im2col(network: ChipNetwork, frames: NDArray[np.uint8]) -> Decide:
         weights = link.weights.reshape(len(link.weights), -1).T.astype(np.float32)
         bias = (population.bias_mantissa / SCALE).astype(np.float32)[None]
         threshold = population.thresholds[0].astype(np.float32)[None]
-        conv = link.kind is ConnectionKind.CONV
+        conv = link.kind.convolves
         layers.append((conv, link.weights.shape[2:], link.stride, weights, bias, threshold))
     first = (frames != 0).astype(np.float32)
 
@@ -89,7 +89,7 @@ def snntorch_eager(
     layers: list[Any] = []
     for link, population in zip(network.connections, network.populations, strict=True):
         weights = torch.tensor(link.weights, dtype=torch.float32)
-        if link.kind is ConnectionKind.CONV:
+        if link.kind.convolves:
             out, inner, *kernel = link.weights.shape
             synapses: Any = torch.nn.Conv2d(inner, out, kernel, link.stride, bias=False)
         else:
@@ -101,7 +101,7 @@ def snntorch_eager(
             beta=KEEP, threshold=threshold, reset_mechanism="zero", reset_delay=False
         )
         bias = torch.tensor(population.bias_mantissa / SCALE, dtype=torch.float32)
-        layers.append((link.kind is ConnectionKind.DENSE, synapses, bias, neurons))
+        layers.append((not link.kind.convolves, synapses, bias, neurons))
     first = torch.tensor((frames != 0).astype(np.float32))
 
     def step(sent: Any, membranes: list[Any]) -> tuple[Any, list[Any]]:
@@ -161,7 +161,7 @@ def onnx_runtime(network: ChipNetwork, frames: NDArray[np.uint8]) -> Decide:
         shape = [batch, *population.shape]
         inputs.append(helper.make_tensor_value_info(f"v{i}", TensorProto.FLOAT, shape))
         outputs.append(helper.make_tensor_value_info(f"n{i}", TensorProto.FLOAT, shape))
-        if link.kind is ConnectionKind.CONV:
+        if link.kind.convolves:
             weights = constant(f"w{i}", link.weights)
             nodes.append(
                 helper.make_node("Conv", [sent, weights], [f"c{i}"], strides=list(link.stride))

@@ -128,7 +128,7 @@ def described(network: ChipNetwork, frames: Any) -> dict[str, Any]:
     operations = {name: walked / steps for name, walked in chip.synops_walked.items()}
     return {
         "neurons": sum(population.size for population in network.populations),
-        "synapses_stored": sum(link.weights.size for link in network.connections),
+        "synapses_stored": sum(link.stored_weights for link in network.connections),
         "activity": {name: float(sent.mean()) / steps for name, sent in activity.window.items()},
         "operations_a_step": operations,
         "engine_bytes": chip.bytes_used,

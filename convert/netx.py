@@ -403,7 +403,7 @@ def _add_conv(chain: _Chain, layer: Layer) -> None:
         name=f"{chain.source}->{name}",
         source=chain.source,
         target=name,
-        kind=ConnectionKind.CONV,
+        kind=ConnectionKind.CONV.without_zeros(kernel),
         weights=kernel,
         sign_mode=mode,
         exponent=exponent,
@@ -547,14 +547,15 @@ def _delayed(
     links: list[Connection] = []
     for delay in np.unique(steps):
         taken = steps == delay
-        plain = bool(taken.all())
+        kept = np.where(taken, weights, 0)
+        kind = ConnectionKind.DENSE if taken.all() else ConnectionKind.SPARSE
         links.append(
             Connection(
                 name=f"{chain.source}->{name}" + (f"#{len(links) + 1}" if links else ""),
                 source=chain.source,
                 target=name,
-                kind=ConnectionKind.DENSE if plain else ConnectionKind.SPARSE,
-                weights=weights if plain else np.where(taken, weights, 0),
+                kind=kind.without_zeros(kept),
+                weights=kept,
                 sign_mode=mode,
                 exponent=exponent,
                 delay=int(delay),

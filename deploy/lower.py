@@ -391,8 +391,7 @@ def _in_chip_time(link: FloatConnection, depths: dict[str, int], whole: int) -> 
         name=link.name,
         source=link.source,
         target=link.target,
-        # As in a pooling laid out as a matrix, or where training has cut most weights.
-        kind=kind.without_zeros(link.weights),
+        kind=kind,
         weights=link.weights,
         **link.conv_fields,
         delay=depths[link.target] - depths[link.source] - 1 + link.delay * whole,

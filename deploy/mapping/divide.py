@@ -267,12 +267,12 @@ class Divider:
     def hardest_neuron(self) -> Part:
         """The neuron with most synapses."""
         if len(self.shape) == 3:
-            # Borders hear less than the middle, and grouped channels hear alike.
-            return box_part(
-                self.name,
-                self.shape,
-                tuple((length // 2, length // 2 + 1) for length in self.shape),
-            )
+            # Borders hear less than the middle, and channels as many as their kernels have weights.
+            heard = np.zeros(self.shape[0], np.int64)
+            for link, _ in self.incoming:
+                heard += (link.weights != 0).reshape(self.shape[0], -1).sum(1)
+            middle = (int(heard.argmax()), *(length // 2 for length in self.shape[1:]))
+            return box_part(self.name, self.shape, tuple((at, at + 1) for at in middle))
         heard = np.zeros(self.size, np.int64)
         for link, _ in self.incoming:
             heard += (link.weights != 0).sum(1)

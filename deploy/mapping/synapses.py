@@ -52,8 +52,12 @@ def synapses_per_axon(
     geometry = conv_geometry(link, source, link.weights.shape)
     assert geometry is not None, "the network is checked"
     rows, columns = (_meetings(geometry, axis, box[axis + 1]) for axis in (0, 1))
-    synapses = np.einsum("iab,ay,bx->iyx", _synapses_per_tap(link, box[0]), rows, columns)
-    return np.asarray(synapses, np.int64).reshape(-1)
+    by_tap = _synapses_per_tap(link, box[0])
+    if link.kind.stores_zeros:
+        # Every tap has all filters, so rows and columns count apart.
+        met = rows.sum(0)[:, None] * columns.sum(0)
+        return np.asarray(by_tap[:, :1, :1] * met, np.int64).reshape(-1)
+    return np.asarray(rows.T @ (by_tap @ columns), np.int64).reshape(-1)
 
 
 def synapse_bits(
@@ -86,10 +90,12 @@ def in_axons(
 ) -> int:
     """Axons that a connection needs at a part's core: one a source neuron that is heard.
 
-    A shared convolution needs one, which says where in the kernel a message falls.
+    A shared convolution that has a synapse there needs one, which says where in the kernel a
+    message falls.
     """
     if link.kind.convolves and chip.shares_convolutions:
-        return 1
+        box = part.box or _bounding_box(part, target)
+        return int(_synapses_per_tap(link, box[0]).any())
     return int(np.count_nonzero(synapses_per_axon(link, source, target, part)))
 
 

@@ -552,7 +552,8 @@ def _candidate(
             name=link.name,
             source=link.source,
             target=link.target,
-            kind=link.kind,
+            # As in a pooling laid out as a matrix, or where training has cut most weights.
+            kind=link.kind.without_zeros(integers),
             weights=integers,
             sign_mode=SignMode.MIXED,
             exponent=exponent + offset,

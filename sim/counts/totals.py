@@ -42,7 +42,7 @@ class ConnectionCounts:
 
     Attributes:
         name, source, target: of the connection.
-        synops_structural: zero weights included (of a sparse connection: none are stored).
+        synops_structural: stored zeros included (sparse connections store none).
         synops_effective: on nonzero weights.
     """
 
@@ -71,7 +71,7 @@ class LayerCounts:
         name: of the population.
         neurons: in it.
         spikes: sent by it.
-        synops_structural: on its incoming synapses, zero weights included.
+        synops_structural: on its incoming synapses, stored zeros included.
         synops_effective: on its incoming synapses with nonzero weights.
         neuron_updates: every neuron at every step.
         silent_neurons: neurons that could have spiked within the window and never did; 0 of a

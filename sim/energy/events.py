@@ -35,10 +35,10 @@ class OperationEvents:
 
     Attributes:
         connection: its name.
-        kind: dense, conv or sparse.
+        kind: of the connection.
         graded: messages carry a payload that is multiplied.
         messages: of the source, each counted once whatever its fan-out.
-        operations: synapses met, zero weights included.
+        operations: synapses met, stored zeros included.
         weights: that are stored (a convolution stores its kernel once).
         taps: of a kernel, rows times columns; 1 for dense and sparse.
         sources: neurons (or values) that can send.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from math import ceil
 from typing import Any, ClassVar, Literal
 
 from mtspark.core.environments import Environment, GameProtocol, why_not_playable
@@ -441,22 +442,35 @@ class TrainConfig:
             )
 
     def _check_cuts_happen(self) -> None:
-        """Check that synapses are exchanged, or paths chosen, at least once."""
+        """Check that synapses are cut, exchanged or chosen while the run can still learn."""
         pruning = self.pruning
-        if not pruning.layers or pruning.method not in ("evolution", "pathways"):
+        if not pruning.layers or pruning.method == "static":
             return
-        played = min(self.copies) if self.schedule == "sequential" else sum(self.copies)
-        together = (1 if self.learns_offline else played) * self.rollout_steps
-        # A path that has not been looked for until `end` is found once, at the first look.
-        evolves = pruning.method == "evolution"
-        updates = int((pruning.end if evolves else 1.0) * self.total_steps / together)
-        if pruning.every_updates > updates:
-            until, done = ("until pruning.end", "exchanged") if evolves else ("in all", "chosen")
-            fewer = f"at most {updates}, or " if updates else ""
+        # Of schedules that play one game at a time, the most updates that there may be.
+        playing = sum(self.copies) if self.schedule == "interleaved" else min(self.copies)
+        together = self.rollout_steps * (1 if self.learns_offline else playing)
+        updates = ceil(self.total_steps / together)
+        due = range(pruning.every_updates, updates + 1, pruning.every_updates)
+        if pruning.method == "magnitude":
+            # It also cuts in the first update after its end.
+            happens = [*due, ceil(pruning.end * self.total_steps / together)]
+            happens = [one for one in happens if one < updates]
+            what = "cut before the last update"
+        elif self.schedule != "interleaved":
+            happens, what = list(due), "exchanged"
+        elif pruning.method == "evolution":
+            shares = ((one, one * together / self.total_steps) for one in due)
+            happens = [one for one, share in shares if pruning.start <= share < pruning.end]
+            what = "exchanged between pruning.start and pruning.end"
+        else:
+            # A path that has not been looked for until `end` is found once, at the next look.
+            happens = [one for one in due if one * together >= pruning.start * self.total_steps]
+            what = "chosen after pruning.start"
+        if not happens:
             raise ValueError(
-                f"pruning.every_updates is {pruning.every_updates:,}: there are {updates:,} "
-                f"updates of {together:,} decisions {until}, so no synapse is ever {done}; use "
-                f"{fewer}more decisions (total_steps)"
+                f"pruning.every_updates is {pruning.every_updates:,}: of {updates:,} updates of "
+                f"{together:,} decisions, none comes at which synapses are {what}; use a smaller "
+                "one, or more decisions (total_steps)"
             )
 
     def _check_pretraining(self) -> None:

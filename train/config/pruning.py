@@ -44,7 +44,7 @@ class PruningConfig:
         start: share of the run's decisions before the first cut or exchange.
         end: share of the run's decisions after which no more are cut or exchanged.
         every_updates: updates between two cuts or exchanges; magnitude cuts also in the first
-            update after `end`; evolution needs one before it, pathways one in the run.
+            update after `end`. A run in which none comes is refused.
         drop_fraction: share of a layer's synapses that evolution exchanges at a time.
         score_window: looks whose scores are averaged (pathways).
         freeze_returns: of each game, the mean return of its last episodes from which on its path

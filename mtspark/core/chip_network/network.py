@@ -69,11 +69,14 @@ class ConnectionKind(str, Enum):
         return self in (ConnectionKind.DENSE, ConnectionKind.CONV)
 
     def without_zeros(self, weights: NDArray[Any]) -> ConnectionKind:
-        """The kind that stores these weights in fewer synapses: a list where most are zero.
+        """The kind that keeps these weights, in chip units, with fewer synapses.
 
-        The same holds for the layers that come from floats and for what pruning leaves.
+        A matrix is a list where fewer than half of its weights are not 0, a kernel where fewer
+        than a third are: with its indices, a list of more would take more memory than a kernel
+        that all places share.
         """
-        if not self.stores_zeros or np.count_nonzero(weights) * 2 >= weights.size:
+        least = 3 if self.convolves else 2
+        if not self.stores_zeros or np.count_nonzero(weights) * least >= weights.size:
             return self
         return ConnectionKind.SPARSE_CONV if self.convolves else ConnectionKind.SPARSE
 

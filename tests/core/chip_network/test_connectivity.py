@@ -51,16 +51,16 @@ def test_a_sparse_kernel_meets_its_own_weights_only() -> None:
 @pytest.mark.parametrize(
     ("kind", "zeros", "stored"),
     [
-        ("dense", 2, "dense"),
-        ("dense", 3, "sparse"),
-        ("conv", 2, "conv"),
-        ("conv", 3, "sparse_conv"),
+        ("dense", 6, "dense"),
+        ("dense", 7, "sparse"),
+        ("conv", 8, "conv"),
+        ("conv", 9, "sparse_conv"),
         ("sparse", 0, "sparse"),
         ("sparse_conv", 0, "sparse_conv"),
     ],
 )
 def test_what_is_mostly_zero_is_stored_as_a_list(kind: str, zeros: int, stored: str) -> None:
-    weights = np.where(np.arange(4) < zeros, 0, 2)
+    weights = np.where(np.arange(12) < zeros, 0, 2)
     assert ConnectionKind(kind).without_zeros(weights).value == stored
 
 

@@ -146,7 +146,7 @@ def test_a_sparse_kernel_is_stored_as_a_list_a_tap() -> None:
     assert synapse_bits(conv(INPUT, "p", weights), *ends, part, model) == 2 * 2 * 64
     # The core that has only the last two filters keeps nothing.
     none = box_part("p", ends[1], ((6, 8), (0, 1), (0, 4)))
-    assert synapse_bits(link, *ends, none, model) == 0
+    assert synapse_bits(link, *ends, none, model) == in_axons(link, *ends, none, model) == 0
 
 
 @given(

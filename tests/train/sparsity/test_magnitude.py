@@ -116,25 +116,40 @@ def test_what_is_left_in_the_end_does_not_depend_on_the_updates_between_cuts(
     assert density(trainer.target, "hidden") == pytest.approx(0.25, abs=0.01)
 
 
-@pytest.mark.parametrize(
-    ("method", "owner", "end"),
-    [("evolution", "masked_layers", 0.5), ("pathways", "pathway_layers", 1.0)],
-)
-def test_too_many_updates_between_two_looks_are_refused(
-    method: Any, owner: str, end: float
+SCHEDULES: list[tuple[str, dict[str, Any], int, int]] = [
+    # Of ten updates: the method, its window, an interval that comes in it, and one that does not.
+    ("evolution", {"start": 0.0, "end": 0.5}, 4, 5),
+    ("evolution", {"start": 0.3, "end": 0.5}, 4, 5),
+    ("evolution", {"start": 0.35, "end": 0.55}, 5, 3),
+    ("pathways", {"start": 0.0, "end": 0.5}, 10, 11),
+    ("pathways", {"start": 0.7, "end": 0.9}, 9, 6),
+    ("magnitude", {"start": 0.0, "end": 1.0}, 9, 10),
+]
+
+
+def ten_updates(method: Any, window: dict[str, float], every: int, **changes: Any) -> TrainConfig:
+    owner = "pathway_layers" if method == "pathways" else "masked_layers"
+    pruning = PruningConfig(("hidden",), method=method, every_updates=every, **window)
+    steps = 10 * sum(SMALL.copies) * SMALL.rollout_steps
+    fields: dict[str, Any] = {"pruning": pruning, "total_steps": steps, **changes}
+    return replace(SMALL, **fields, network=replace(SMALL.network, **{owner: ("hidden",)}))
+
+
+@pytest.mark.parametrize(("method", "window", "comes", "never"), SCHEDULES)
+def test_an_interval_at_which_nothing_ever_happens_is_refused(
+    method: Any, window: dict[str, float], comes: int, never: int
 ) -> None:
-    """Exchanges end at `end`, but a path is looked for until there is one."""
+    assert ten_updates(method, window, comes).pruning.every_updates == comes
+    with pytest.raises(ValueError, match=rf"every_updates is {never}: of 10 updates of 24 dec"):
+        ten_updates(method, window, never)
 
-    def config(every: int, steps: int, **changes: Any) -> TrainConfig:
-        pruning = PruningConfig(("hidden",), method=method, end=0.5, every_updates=every)
-        fields = {"pruning": pruning, "total_steps": steps, **changes}
-        return replace(SMALL, **fields, network=replace(SMALL.network, **{owner: ("hidden",)}))
 
-    per_update = sum(SMALL.copies) * SMALL.rollout_steps
-    most = int(end * 10)
-    assert config(most, 10 * per_update).pruning.every_updates == most
-    words = rf"there are {most} updates of {per_update} decisions .* at most {most}"
-    with pytest.raises(ValueError, match=words):
-        config(most + 1, 10 * per_update)
-    with pytest.raises(ValueError, match=r"0 updates .* use more decisions \(total_steps\)"):
-        config(1, per_update - 1)
+def test_what_may_happen_is_not_refused() -> None:
+    """An update begun counts as one; where one game plays at a time, there are more of them."""
+    assert ten_updates("pathways", {"start": 0.0}, 10, total_steps=24 * 9 + 1)
+    assert ten_updates("pathways", {"start": 0.0}, 1, total_steps=1)
+    for schedule in ("sequential", "interval", "performance"):
+        assert ten_updates("evolution", {"end": 0.5}, 15, schedule=schedule)
+    # Magnitude cuts after its end, whatever the interval.
+    assert ten_updates("magnitude", {"start": 0.0, "end": 0.8}, 1_000)
+    assert ten_updates("static", {}, 1_000)
