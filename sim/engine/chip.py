@@ -12,7 +12,7 @@ import logging
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
 from typing import Any
@@ -27,6 +27,8 @@ from mtspark.core.backend import Activity, ChipTrace, Decision
 from mtspark.core.chip_network import (
     INPUT,
     ChipNetwork,
+    Connection,
+    ConnectionKind,
     Encoder,
     ReadoutKind,
     check_batch,
@@ -104,6 +106,11 @@ def _notice_of_compiling() -> Iterator[None]:
         yield
 
 
+def _walked(link: Connection) -> Connection:
+    """The connection with the zeros that the engine walks: kernels are stored whole."""
+    return replace(link, kind=ConnectionKind.CONV) if link.kind.convolves else link
+
+
 class EngineChip:
     """A simulated chip, or a batch of them, that keeps its state between decisions.
 
@@ -157,7 +164,7 @@ class EngineChip:
         self._lane_index = LaneIndex(layout.plan, shapes)
         self._input_size = prod(network.input.shape)
         self._fans_of_frame = {
-            link.name: fan_out(link, network.input.shape)[0].reshape(-1)
+            link.name: fan_out(_walked(link), network.input.shape)[0].reshape(-1)
             for link in network.connections
             if link.source == INPUT and network.input.encoder is not Encoder.EVERY_STEP
         }

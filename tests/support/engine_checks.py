@@ -16,6 +16,7 @@ from tests.support.networks import (
     network,
     random_weights,
     sparse,
+    sparse_conv,
 )
 
 PATHS = st.sampled_from(["automatic", "events", "windows", "product"])
@@ -98,7 +99,9 @@ def plain_convolutions(draw: st.DrawFn) -> ChipNetwork:
         [first, second],
         [
             conv(INPUT, "first", **taps, padding=(1, 1)),
-            conv("first", "second", **draw(random_weights((out, middle, *kernel))), **geometry),
+            draw(st.sampled_from([conv, sparse_conv]))(
+                "first", "second", **draw(random_weights((out, middle, *kernel))), **geometry
+            ),
         ],
         time_steps=draw(st.integers(1, 3)),
     )

@@ -30,6 +30,7 @@ from tests.support.networks import (
     network,
     population,
     random_networks,
+    sparse_conv,
     three_neurons,
     varied_networks,
 )
@@ -83,6 +84,18 @@ def test_memory_divides_a_layer() -> None:
         for bits in (3 * 64, 6 * 64 - 1, 6 * 64, 9 * 64)
     }
     assert cores == {192: 3, 383: 3, 384: 2, 576: 1}
+
+
+def test_the_channel_with_the_fullest_kernel_decides_whether_a_neuron_fits() -> None:
+    """Loihi 1 has 4,096 axons a core; of four filters of 4,608 taps, the first has weights."""
+    weights = np.zeros((4, 8, 24, 24), int)
+    weights[0] = 2
+    parts = [population("p", np.ones((1, 4, 1, 1)))]
+    net = network((8, 24, 24), parts, [sparse_conv(INPUT, "p", weights)])
+    mapping = map_network(net, chip("loihi1"), place=False)
+    assert not mapping.fits
+    found = [one.actual for one in mapping.violations]
+    assert any(text.startswith("one neuron alone takes 4,608 ") for text in found), found
 
 
 def test_a_neuron_that_does_not_fit_a_core_is_said_and_mapped_all_the_same() -> None:
