@@ -19,6 +19,7 @@ from mtspark.core.errors import BadFileError, MtsparkError
 from mtspark.deploy.bundle import write_bundle
 from mtspark.train.config import TrainConfig
 from mtspark.train.config.pruning import PruningMethod
+from mtspark.train.config.tasks import TaskContext
 from mtspark.train.networks.config import EXPERT_GATES
 from tests.support.networks import three_neurons
 
@@ -286,7 +287,7 @@ def test_help_of_train_names_every_method():
         "pruning.method": get_args(PruningMethod),
         "pruning.scope": ("actor", "critics"),
         "expert_gate": EXPERT_GATES,
-        "task_context": ("dendrites", "one_hot", "both"),
+        "task_context": get_args(TaskContext),
         "plasticity": ("measure_every", "redo_every", "reset_every", "weight_decay"),
         "pruning": ("pretrain_steps", "gradual", "ranking", "reopen"),
         "network": ("experts", "heads", "layer_norm"),

@@ -50,8 +50,9 @@ class PruningConfig:
         freeze_returns: of each game, the mean return of its last episodes from which on its path
             stays (pathways); empty: paths stay from `end` on.
         freeze_success: share of its last episodes in which a task was solved, from which on its
-            path stays, of environments that say so, as Meta-World's (pathways); where
-            `freeze_returns` are given, too, both must be reached. 0: not asked for.
+            path stays, of environments that say so, as Meta-World's; of another, `end` alone
+            counts (pathways). Where `freeze_returns` are given, too, both must be reached. 0: not
+            asked for.
         ranking: among which synapses a path takes the best (pathways): network, all layers
             together, as published; layer, `density` of each layer. A weight of a convolution acts
             at many places: together they are kept nearly all, and most operations with them.

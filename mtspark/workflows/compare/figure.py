@@ -67,10 +67,18 @@ def _courses(axis: Any, comparison: RunComparison) -> None:
             ends = [point.interval or (0.0, 0.0) for point in method.curve]
             low, high = [end[0] for end in ends], [end[1] for end in ends]
             axis.fill_between(steps, low, high, color=f"C{place}", alpha=0.15, linewidth=0)
-    axis.set_xlabel("decisions")
+    _over_decisions(axis)
     axis.set_ylabel(f"IQM of {comparison.kind}")
     axis.legend(fontsize="small")
     axis.grid(alpha=0.3)
+
+
+def _over_decisions(axis: Any) -> None:
+    """Label the horizontal axis; whole numbers of a million decisions would run into another."""
+    from matplotlib.ticker import EngFormatter
+
+    axis.set_xlabel("decisions")
+    axis.xaxis.set_major_formatter(EngFormatter())
 
 
 def _measure(name: str, title: str) -> Any:
@@ -80,7 +88,7 @@ def _measure(name: str, title: str) -> Any:
         for place, method in enumerate(comparison.methods):
             known = _known(method, name)
             axis.plot(*known, color=f"C{place}", label=method.name)
-        axis.set_xlabel("decisions")
+        _over_decisions(axis)
         axis.set_ylabel(title)
         axis.grid(alpha=0.3)
 
