@@ -449,22 +449,22 @@ class TrainConfig:
         # Of schedules that play one game at a time, the most updates that there may be.
         playing = sum(self.copies) if self.schedule == "interleaved" else min(self.copies)
         together = self.rollout_steps * (1 if self.learns_offline else playing)
-        updates = ceil(self.total_steps / together)
-        due = range(pruning.every_updates, updates + 1, pruning.every_updates)
+        updates, every = ceil(self.total_steps / together), pruning.every_updates
+        last = updates // every * every
         if pruning.method == "magnitude":
             # It also cuts in the first update after its end.
-            happens = [*due, ceil(pruning.end * self.total_steps / together)]
-            happens = [one for one in happens if one < updates]
-            what = "cut before the last update"
+            first = min(every, ceil(pruning.end * self.total_steps / together))
+            happens, what = first < updates, "cut before the last update"
         elif self.schedule != "interleaved":
-            happens, what = list(due), "exchanged"
+            happens, what = last > 0, "exchanged"
         elif pruning.method == "evolution":
-            shares = ((one, one * together / self.total_steps) for one in due)
-            happens = [one for one, share in shares if pruning.start <= share < pruning.end]
+            begun = ceil(pruning.start * self.total_steps / together)
+            first = max(1, ceil(begun / every)) * every
+            happens = first <= updates and first * together < pruning.end * self.total_steps
             what = "exchanged between pruning.start and pruning.end"
         else:
             # A path that has not been looked for until `end` is found once, at the next look.
-            happens = [one for one in due if one * together >= pruning.start * self.total_steps]
+            happens = last > 0 and last * together >= pruning.start * self.total_steps
             what = "chosen after pruning.start"
         if not happens:
             raise ValueError(
