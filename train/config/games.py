@@ -452,9 +452,9 @@ class TrainConfig:
         updates, every = ceil(self.total_steps / together), pruning.every_updates
         last = updates // every * every
         if pruning.method == "magnitude":
-            # It also cuts in the first update after its end.
+            # It also cuts in the first update after its end; after a single update nothing learns.
             first = min(every, ceil(pruning.end * self.total_steps / together))
-            happens, what = first < updates, "cut before the last update"
+            happens, what = first < max(updates, 2), "cut before the last update"
         elif self.schedule != "interleaved":
             happens, what = last > 0, "exchanged"
         elif pruning.method == "evolution":
