@@ -525,9 +525,8 @@ class MTSparkNetwork(nn.Module):
         if torch.is_autocast_enabled(kind) and torch.get_autocast_dtype(kind) == torch.bfloat16:
             whole = frames.to(torch.bfloat16)
             return whole.contiguous(memory_format=torch.channels_last), self.config.message_value
-        seen = frames.float() / 255.0
-        if self.config.input != "pixels":
-            seen = frames.float() * self.config.message_value
+        seen = frames.float()
+        seen = seen / 255.0 if self.config.input == "pixels" else seen * self.config.message_value
         return seen.contiguous(memory_format=torch.channels_last), 1.0
 
     @contextmanager

@@ -148,6 +148,7 @@ class ActorCritic(nn.Module):
             ],
             lr=config.learning_rate,
             eps=1e-5,
+            fused=True,
         )
 
     @property

@@ -62,6 +62,7 @@ class OfflineTrainer(Trainer):
                 {"params": others, "weight_decay": 0.0},
             ],
             lr=config.learning_rate,
+            fused=True,
         )
         if self.alone is not None:
             self.alone.begin(self.learned())

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from stable_baselines3.common.policies import ContinuousCritic
 from torch import nn
 
 from mtspark.core.errors import BadRequestError
@@ -167,3 +168,34 @@ def test_critics_that_cannot_be_cut_are_refused(changes: dict[str, Any], problem
     fields = {**PENDULUM, "pruning": {"layers": ["hidden"], "scope": "critics"}, **changes}
     with pytest.raises(BadRequestError, match=problem):
         to_config(fields, "recipe")
+
+
+def test_the_loss_of_the_actor_asks_the_critics_for_the_gradient_of_actions_alone() -> None:
+    critic = trainer_of("sac", normed=True).learner.critic
+    seen, actions = torch.randn(7, 4), torch.rand(7, 1).requires_grad_()
+    by_library, by_ours = (
+        torch.autograd.grad(sum(one.sum() for one in forward(seen, actions)), actions)[0]
+        for forward in (lambda *given: ContinuousCritic.forward(critic, *given), critic)
+    )
+    assert torch.equal(by_library, by_ours)
+    assert bool((by_ours != 0).any())
+
+    critic.optimizer.zero_grad()
+    sum(one.sum() for one in critic(seen, actions)).backward()
+    assert all(one.grad is None for one in critic.parameters())
+    sum(one.sum() for one in critic(seen, actions.detach())).backward()
+    assert all(one.grad is not None for one in critic.parameters())
+
+
+def test_an_optimizer_of_a_run_that_was_not_fused_goes_on() -> None:
+    trainer = trainer_of("sac", normed=False)
+    for _ in range(3):
+        trainer.update()
+    state = trainer.learner.critic.optimizer.state_dict()
+    state["param_groups"][0].update(fused=None)
+    trainer.learner.critic.optimizer.load_state_dict(state)
+    before = [one.detach().clone() for one in trainer.learner.critic.parameters()]
+    trainer.update()
+    trainer.update()
+    after = list(trainer.learner.critic.parameters())
+    assert any(bool((one != was).any()) for one, was in zip(after, before, strict=True))
