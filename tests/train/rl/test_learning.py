@@ -183,17 +183,18 @@ DQN = {
         capacity=8_000, warmup=1_000, batch_size=128, update_every=32, target_every=25
     ),
 }
+PPO = {
+    "algorithm": "ppo",
+    "total_steps": 40_000,
+    "trace": 0.95,
+    "epochs": 4,
+    "exploration_fraction": TrainConfig.exploration_fraction,
+    "network": {"dueling": False},
+}
 PATHWAYS: dict[str, dict[str, Any]] = {
     "pqn": {},
     "dqn": DQN,
-    "ppo": {
-        "algorithm": "ppo",
-        "total_steps": 40_000,
-        "trace": 0.95,
-        "epochs": 4,
-        "exploration_fraction": TrainConfig.exploration_fraction,
-        "network": {"dueling": False},
-    },
+    "ppo": PPO,
     # Of other seeds, a tenth more than half of what can be had is not always reached with 0.3.
     "without spikes": {"network": {"neuron": "relu"}, "pruning": {"density": 0.5}},
     "of each layer": {
@@ -283,6 +284,10 @@ METHODS: dict[str, dict[str, Any]] = {
     "magnitude of the actor": {
         "pruning": PruningConfig(("conv1", "hidden"), scope="actor", **HALF)
     },
+    "magnitude of the critics": {
+        "pruning": PruningConfig(("conv1", "hidden"), scope="critics", **HALF),
+        **PPO,
+    },
     "evolution": {"pruning": PruningConfig(("conv1", "hidden"), method="evolution", **HALF)},
     "static": {"pruning": PruningConfig(("conv1", "hidden"), method="static", density=0.5)},
     "experts by currents": {"network": {"experts": 4, "expert_gate": "current"}},
@@ -313,10 +318,13 @@ def test_methods_learn_to_catch(catch: None, method: str, neuron: str) -> None:
     own = {"neuron": neuron, **changes.pop("network", {})}
     pruning = changes.get("pruning", PruningConfig())
     network = replace(CATCH.network, masked_layers=pruning.layers, **own)
-    trainer = PqnTrainer(replace(CATCH, network=network, **changes))
+    trainer = make_trainer(replace(CATCH, network=network, **changes), resumed=False)
     assert mean_return_after(trainer) > 0.3
     if pruning.layers:
         # By ERK, the small convolution may be dense; all together have half of their synapses.
         masks = [trainer.network.layer(name).mask for name in pruning.layers]
         kept = [mask.flatten() for mask in masks if mask is not None]
         assert float(torch.cat(kept).float().mean()) == pytest.approx(0.5, abs=0.01)
+    if pruning.scope == "critics":
+        of_layers = trainer.measurements()["critic_density"]
+        assert of_layers == {name: pytest.approx(0.5, abs=0.01) for name in of_layers} != {}
