@@ -34,7 +34,7 @@ class TaskCores:
         alone_cores: cores that its part takes where no other task is on the chip.
         alone_memory_bits: of the synapses of that part.
         switch_weight_bytes: synapses that a chip of one part at a time would write on a switch to
-            this task: those of the layers in which parts differ.
+            this task, at most: all of each connection that is not the same in every part.
         switch_weight_messages: the same in words of the chip's synaptic memory.
         switch_threshold_writes: registers that the dearest switch to this task writes instead,
             where all parts are on the chip.
@@ -117,13 +117,8 @@ def pack_tasks(network: ChipNetwork, mapping: ChipMapping, chip: ChipModel) -> P
     if not parts:
         return Packing()
     idle = [set(idle_cores(mapping, part)) for part in parts]
-    everyone = (1 << len(parts)) - 1
     needed = {one.name: users(parts, one.name) for one in network.populations}
-    differing = {name for name, flags in needed.items() if ((flags > 0) & (flags < everyone)).any()}
-    # A layer behind one that differs hears other neurons, so its synapses differ, too.
-    rewritten = differing | {
-        link.target for link in network.connections if link.source in differing
-    }
+    rewritten = _rewritten(parts)
     dearest = {
         one.target: one.writes
         for one in sorted(task_switches(network, mapping, chip), key=lambda switch: switch.writes)
@@ -161,13 +156,24 @@ def pack_tasks(network: ChipNetwork, mapping: ChipMapping, chip: ChipModel) -> P
     )
 
 
+def _rewritten(parts: tuple[TaskPart, ...]) -> set[str]:
+    """Connections that are not the same in the networks of all tasks."""
+    first, *others = (part.network.connections for part in parts)
+    return {
+        link.name
+        for more in others
+        for link, other in zip(first, more, strict=True)
+        if link.exponent != other.exponent or not np.array_equal(link.weights, other.weights)
+    }
+
+
 def _stored(
-    network: ChipNetwork, mapping: ChipMapping, chip: ChipModel, targets: set[str]
+    network: ChipNetwork, mapping: ChipMapping, chip: ChipModel, names: set[str]
 ) -> tuple[int, int]:
-    """Bits, and words of memory, of the synapses into some populations."""
+    """Bits, and words of memory, of the synapses of some connections."""
     bits = words = 0
     for link in network.connections:
-        if link.target not in targets:
+        if link.name not in names:
             continue
         source, target = network.shape_of(link.source), network.shape_of(link.target)
         for place in mapping.layers[link.target]:

@@ -158,12 +158,38 @@ def test_a_pathway_goes_to_the_chip_pruned_and_no_spike_changes(
     mine, other = (torch.cat([layer.paths[row].flatten() for layer in layers]) for row in (0, 1))
     assert stored["pathway"]["own"] == int(mine.sum())
     assert stored["pathway"]["union"] == int((mine | other).sum())
+    # Of the integers: the other task's own export scales shared synapses by themselves.
+    name = pathways.tasks[1].name
+    old = export_to(ExportRequest(source=source, task=name), tmp_path / "other").bundle.network
+    pairs = np.concatenate(
+        [
+            np.stack([left.weights.ravel(), right.weights.ravel()])
+            for left, right in zip(old.connections, whole.network.connections, strict=True)
+        ],
+        axis=1,
+    )
+    written = [(was, now) for was, now in pairs.T.tolist() if now not in (0, was)]
+    neurons = list(zip(old.populations, whole.network.populations, strict=True))
+    thresholds = sum(int((left.thresholds != right.thresholds).sum()) for left, right in neurons)
+    biases = sum(
+        int(
+            (
+                left.bias_mantissa * 2**left.bias_exponent
+                != right.bias_mantissa * 2**right.bias_exponent
+            ).sum()
+        )
+        for left, right in neurons
+    )
     assert stored["pathway"]["switches"] == {
-        pathways.tasks[1].name: {
-            "written": int((mine & ~other).sum()),
-            "removed": int((other & ~mine).sum()),
+        name: {
+            "written": len(written),
+            "rescaled": sum(was != 0 for was, _ in written),
+            "removed": sum(now == 0 != was for was, now in pairs.T.tolist()),
+            "thresholds": thresholds,
+            "biases": biases,
         }
     }
+    assert any(was != 0 for was, _ in written)
     assert fidelity_of(small).pruned == result.export.pruning
 
 
@@ -376,6 +402,26 @@ def test_a_dense_agent_may_be_pruned_for_all_its_tasks(
             ReferenceChip(net).decide(frames, row) for net in (export.plain_network, export.network)
         )
         np.testing.assert_array_equal(one.values, other.values)
+
+
+@pytest.mark.parametrize("layer", ["conv2", "hidden"])
+def test_an_agent_of_which_a_whole_layer_is_silent_is_pruned(
+    make_agent: MakeAgent, tmp_path: Path, layer: str
+) -> None:
+    agent = make_agent(dendrite_segments=0)
+    with torch.no_grad():
+        agent.network.layer(layer).standardise.gain.zero_()
+        agent.network.layer(layer).synapses.bias.fill_(-1.0)
+    result = export_to(ExportRequest(source=agent, prune=True), tmp_path / "pruned")
+    left, whole = result.export.network, result.export.plain_network
+    assert left is not None
+    assert whole is not None
+    # One neuron or channel, which is off, stands for the layer.
+    assert left.population(layer).shape[0] == 1
+    frames = frames_of(agent)
+    answers = [chip.decide(frames, 0) for chip in (ReferenceChip(whole), EngineChip(left))]
+    np.testing.assert_array_equal(answers[0].values, answers[1].values)
+    assert not answers[1].activity.window[layer].any()
 
 
 @pytest.mark.third_party

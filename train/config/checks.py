@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any
 
@@ -52,6 +52,17 @@ def check_at_most(settings: Any, largest: Mapping[str, int]) -> None:
         highest = max(value, default=0) if isinstance(value, tuple) else value
         if highest > bound:
             raise ValueError(f"{name} is {highest:,}, must be at most {bound:,}")
+
+
+def check_once(name: str, layers: Sequence[str]) -> None:
+    """Check that no layer is named twice: what is done to each would be done to it again.
+
+    Raises:
+        ValueError: one is.
+    """
+    twice = sorted({layer for layer in layers if layers.count(layer) > 1})
+    if twice:
+        raise ValueError(f"{name} has {', '.join(twice)} more than once; name each layer once")
 
 
 def check_above_zero(settings: Any, names: tuple[str, ...]) -> None:

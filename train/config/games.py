@@ -462,6 +462,13 @@ class TrainConfig:
             first = max(1, ceil(begun / every)) * every
             happens = first <= updates and first * together < pruning.end * self.total_steps
             what = "exchanged between pruning.start and pruning.end"
+        elif pruning.gradual:
+            # As magnitude, it looks once more in the first update after its end.
+            begun = max(1, ceil(pruning.start * self.total_steps / together))
+            first = min(
+                ceil(begun / every) * every, ceil(pruning.end * self.total_steps / together)
+            )
+            happens, what = first < max(updates, 2), "chosen before the last update"
         else:
             # A path that has not been looked for until `end` is found once, at the next look.
             happens = last > 0 and last * together >= pruning.start * self.total_steps

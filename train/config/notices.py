@@ -118,6 +118,26 @@ def _without_effect(config: TrainConfig) -> list[tuple[list[str], str]]:
             "static synapses stay as they were drawn",
         ),
         (
+            config.learns_offline and pruning.method == "pathways" and not pruning.gradual,
+            ("pruning.end", "pruning.score_window"),
+            f"{config.algorithm} chooses each path once",
+        ),
+        (
+            pruning.method == "evolution" and pruning.density == 1,
+            ("pruning.start", "pruning.end", "pruning.every_updates", "pruning.drop_fraction"),
+            "pruning.density is 1, so there is no other place to grow at",
+        ),
+        (
+            config.network.experts == 0,
+            ("network.expert_gate",),
+            "network.experts is 0",
+        ),
+        (
+            not pruning.layers and not config.start_from,
+            ("network.masked_layers", "network.pathway_layers"),
+            "pruning.layers names none, so no synapse is cut",
+        ),
+        (
             not config.plasticity.measure_every and not config.plasticity.redo_every,
             ("plasticity.samples", "plasticity.dormant_threshold"),
             "neither measure_every nor redo_every is set",

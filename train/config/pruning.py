@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from mtspark.train.config.checks import MOST_STEPS, check_at_most
+from mtspark.train.config.checks import MOST_STEPS, check_at_most, check_once
 from mtspark.train.networks import OVERLAP_RULES, PATH_RANKINGS, OverlapRule, PathRanking
 
 PruningMethod = Literal["magnitude", "evolution", "static", "pathways"]
@@ -26,7 +26,8 @@ class PruningConfig:
     * ``static``: the layers have `density` together from the start, at random places that stay.
 
     * ``pathways``: every task has its own synapses of the shared layers, `density` of all of them:
-      those with the largest |weight times gradient| of its loss. From `start` on they are chosen
+      those with the largest |weight times gradient| of its loss, and fewer where fewer have one
+      that is not 0. From `start` on they are chosen
       anew every `every_updates` updates in which the task has finished an episode since, by the
       mean of the last `score_window` looks, until the task reaches its return or `end` has come
       (NPF, ICLR 2023 submission; DAPD, NeurIPS 2024).
@@ -43,8 +44,8 @@ class PruningConfig:
             these layers' together; of each task (pathways).
         start: share of the run's decisions before the first cut or exchange.
         end: share of the run's decisions after which no more are cut or exchanged.
-        every_updates: updates between two cuts or exchanges; magnitude cuts also in the first
-            update after `end`. A run in which none comes is refused.
+        every_updates: updates between two cuts or exchanges; magnitude and gradual paths are also
+            cut in the first update after `end`. A run in which none comes is refused.
         drop_fraction: share of a layer's synapses that evolution exchanges at a time.
         score_window: looks whose scores are averaged (pathways).
         freeze_returns: of each game, the mean return of its last episodes from which on its path
@@ -98,6 +99,7 @@ class PruningConfig:
         if self.method not in get_args(PruningMethod):
             known = ", ".join(get_args(PruningMethod))
             raise ValueError(f"method is {self.method!r}, must be one of {known}")
+        check_once("layers", self.layers)
         if self.scope not in ("all", "actor", "critics"):
             raise ValueError(f"scope is {self.scope!r}, must be all, actor or critics")
         if self.scope != "all" and self.method != "magnitude":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, is_dataclass, replace
 from difflib import get_close_matches
 from importlib.resources import files
@@ -123,6 +123,9 @@ def to_config(fields: dict[str, Any], where: str) -> RunConfig:
     """
     fields = dict(fields)
     schema = _schema(fields.pop("kind", "games"), where)
+    truths = list(_truths(fields, schema, ""))
+    if truths:
+        raise BadRequestError(f"{where}: " + "; ".join(truths))
     if schema is AblationSettings:
         settings: AblationSettings = _validated(schema, fields, where)
         return _checked(settings, where)
@@ -318,6 +321,21 @@ def _validated(schema: type[RunConfig], fields: dict[str, Any], where: str) -> A
     except ValidationError as error:
         problems = [_described(problem, schema) for problem in error.errors()]
         raise BadRequestError(f"{where}: " + "; ".join(problems)) from error
+
+
+def _truths(value: Any, hint: Any, path: str) -> Iterator[str]:
+    """Truth values where none belongs: they would be taken as the numbers 1 and 0."""
+    parts = [part for part in (get_args(hint) or (hint,)) if part not in (type(None), Ellipsis)]
+    if isinstance(value, bool):
+        if {int, float} & set(parts) and bool not in parts:
+            yield f"{path} is {str(value).lower()}, must be a number"
+    elif isinstance(value, dict) and is_dataclass(hint):
+        hints = get_type_hints(hint)
+        for name, entry in value.items():
+            yield from _truths(entry, hints.get(name, Any), f"{path}.{name}".lstrip("."))
+    elif isinstance(value, (list, tuple)) and parts:
+        for number, entry in enumerate(value):
+            yield from _truths(entry, parts[0], f"{path}.{number}")
 
 
 def _described(problem: Any, schema: Any) -> str:

@@ -292,7 +292,10 @@ def check_network_config(config: NetworkConfig) -> None:
         if value not in known:
             raise BadNetworkError(f"network {name} {value!r}: choose {', '.join(known)}")
     for name in ("dendrite_layers", "masked_layers", "pathway_layers"):
-        unknown = sorted(set(getattr(config, name)) - set(config.layer_names))
+        named = getattr(config, name)
+        if len(set(named)) < len(named):
+            raise BadNetworkError(f"{name} {', '.join(named)}: name each layer once")
+        unknown = sorted(set(named) - set(config.layer_names))
         if unknown:
             raise BadNetworkError(
                 f"{name} {', '.join(unknown)}: this network has {', '.join(config.layer_names)}"

@@ -21,7 +21,7 @@ class Cuts:
     Args:
         config: of the run.
         network: whose synapses they are; where the method is evolution or static, its sparse
-            layers get their synapses now.
+            layers get their synapses now, unless its agent has cut some: then these stay.
     """
 
     def __init__(self, config: TrainConfig, network: MTSparkNetwork) -> None:
@@ -34,8 +34,10 @@ class Cuts:
                 name: tuple(network.layer(name).synapses.weight.shape)
                 for name in self._pruning.layers
             }
-            densities = erk_densities(shapes, self._pruning.density)
-            draw_synapses(network, densities, self._generator)
+            masks = [network.layer(name).mask for name in self._pruning.layers]
+            if all(mask is not None and bool(mask.all()) for mask in masks):
+                densities = erk_densities(shapes, self._pruning.density)
+                draw_synapses(network, densities, self._generator)
 
     def due(self, updates: int, share: float) -> bool:
         """Whether synapses are cut or exchanged now.

@@ -66,9 +66,20 @@ class Pathways:
         self._alone: list[int] = []
         self._episodes = [0] * tasks
 
-    def due(self, updates: int) -> bool:
-        """Whether paths may be chosen after so many updates."""
-        return not all(self._frozen) and updates % self._pruning.every_updates == 0
+    def due(self, updates: int, share: float) -> bool:
+        """Whether paths may be chosen now.
+
+        Gradual ones also are in the first update after their end, so that they have `density`
+        however many updates are between two looks.
+
+        Args:
+            updates: of the run.
+            share: of the run's planned decisions.
+        """
+        if all(self._frozen):
+            return False
+        last = self._pruning.gradual and share >= self._pruning.end
+        return last or updates % self._pruning.every_updates == 0
 
     def after_update(
         self,
@@ -110,7 +121,8 @@ class Pathways:
                     follow_path(network, task, path)
                 self._episodes[task] = games[task].episodes
         self._copy(network, target)
-        self._freeze(games, share)
+        # A gradual path that was not looked at has not got its last density yet.
+        self._freeze(games, share, present if self._pruning.gradual else set(tasks))
 
     def _choose_alone(
         self,
@@ -217,8 +229,8 @@ class Pathways:
             assert slow is not None
             slow.copy_(fast)
 
-    def _freeze(self, games: Games, share: float) -> None:
-        for task in range(len(self._frozen)):
+    def _freeze(self, games: Games, share: float, tasks: set[int]) -> None:
+        for task in tasks:
             if share >= self._pruning.end or self._plays_well(games, task):
                 self._frozen[task] = True
                 self._history[task].clear()

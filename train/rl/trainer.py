@@ -267,7 +267,7 @@ class Trainer(ABC):
         seen = self.last_transitions()
         if seen is None:
             return
-        if self.pathways is not None and self.pathways.due(updates):
+        if self.pathways is not None and self.pathways.due(updates, share):
             alone = None if self.alone is None else self.alone.task
             self.pathways.after_update(
                 self.network, self.target, seen, self.games, share, alone=alone
@@ -295,8 +295,11 @@ class Trainer(ABC):
         return seen
 
     def _looks_at(self, updates: int) -> bool:
-        """Whether the decisions of the update with this number, from 1, are looked at."""
-        scored = self.pathways is not None and self.pathways.due(updates)
+        """Whether the decisions of the update with this number, from 1, may be looked at."""
+        # While an update plays, nobody knows how many decisions it will have: the most that can be.
+        most = self.progress.steps + self.config.rollout_steps * sum(self.config.copies)
+        share = most / self.schedule.planned
+        scored = self.pathways is not None and self.pathways.due(updates, share)
         return scored or self.care.due(updates)
 
     def _cut_synapses(self, share: float) -> None:

@@ -16,7 +16,7 @@ from mtspark.train.networks import MTSparkNetwork
 def draw_synapses(
     network: MTSparkNetwork, densities: Mapping[str, float], generator: np.random.Generator
 ) -> None:
-    """Keep synapses at random places of each layer that has no cut yet.
+    """Keep synapses at random places of each layer.
 
     The gains of a layer grow by 1 / sqrt(density): how its currents vary stays, or a
     sparse layer of spiking neurons would begin silent.
@@ -29,8 +29,6 @@ def draw_synapses(
     for name, density in densities.items():
         layer = network.layer(name)
         assert layer.mask is not None
-        if not bool(layer.mask.all()):
-            continue
         layer.mask.copy_(drawn_like(layer.mask, density, generator))
         layer.standardise.gain.mul_(math.sqrt(layer.mask.numel() / int(layer.mask.sum())))
 

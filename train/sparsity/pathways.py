@@ -8,26 +8,12 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from mtspark.train.networks import MTSparkNetwork, PathRanking
-
-
-@dataclass(frozen=True)
-class PathSwitch:
-    """What a change to a task's path writes into a chip that holds one path at a time.
-
-    Attributes:
-        written: synapses that the new path has and the old one has not.
-        removed: synapses that only the old one has.
-    """
-
-    written: int
-    removed: int
 
 
 @dataclass(frozen=True)
@@ -38,17 +24,13 @@ class PathSharing:
         synapses: in these layers.
         own: in the task's path.
         union: in any path.
-        switches: from each other task to this one.
+        others: names of the other tasks.
     """
 
     synapses: int
     own: int
     union: int
-    switches: Mapping[str, PathSwitch]
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain values, a field each."""
-        return asdict(self)
+    others: tuple[str, ...]
 
 
 COLLAPSE_SHARE = 0.1
@@ -119,8 +101,8 @@ def choose_path(
             score last.
 
     Returns:
-        Masks by layer; None where fewer scores than that are above 0, or `within` has fewer
-        synapses: the old path then stays.
+        Masks by layer, without synapses whose score is 0, so that there may be fewer. None where
+        no score of a layer is above 0, or `within` has fewer synapses: the old path then stays.
     """
     names = list(scores)
     sizes = [scores[name].numel() for name in names]
@@ -128,17 +110,17 @@ def choose_path(
     known = flat > 0
     if within is not None:
         known = torch.cat([within[name].flatten() for name in names])
-        flat = flat.masked_fill(~known, -1.0)
-    there = [int(part.sum()) if within is not None else part.numel() for part in known.split(sizes)]
-    if ranking == "layer":
-        wanted = [max(1, round(density * size)) for size in sizes]
-        least = [min(few, most) for few, most in zip(wanted, there, strict=True)]
-        kept = sum(least)
-    else:
-        wanted = [max(1, math.floor(COLLAPSE_SHARE * density * size)) for size in sizes]
-        least = [min(few, most) for few, most in zip(wanted, there, strict=True)]
-        kept = max(1, round(density * sum(sizes)))
-    if int(known.sum()) < kept:
+    flat = flat.masked_fill(~known, -1.0)
+    there = [int(part.sum()) for part in known.split(sizes)]
+    share = density if ranking == "layer" else COLLAPSE_SHARE * density
+    counted = round if ranking == "layer" else math.floor
+    least = [
+        min(max(1, counted(share * size)), most) for size, most in zip(sizes, there, strict=True)
+    ]
+    kept = sum(least) if ranking == "layer" else max(1, round(density * sum(sizes)))
+    if within is None:
+        kept = min(kept, sum(there))
+    if min(there) == 0 if within is None else sum(there) < kept:
         return None
     chosen = torch.zeros_like(flat, dtype=torch.bool)
     for part, taken, count in zip(flat.split(sizes), chosen.split(sizes), least, strict=True):
@@ -205,7 +187,7 @@ def path_overlap(network: MTSparkNetwork, names: Sequence[str]) -> dict[str, flo
 
 
 def path_sharing(network: MTSparkNetwork, names: Sequence[str], task: int) -> PathSharing:
-    """Count the synapses of a task's path, those of all tasks, and those that a switch writes.
+    """Count the synapses of a task's path, and those of all tasks.
 
     Args:
         network: with paths.
@@ -213,13 +195,8 @@ def path_sharing(network: MTSparkNetwork, names: Sequence[str], task: int) -> Pa
         task: index of the task.
     """
     flat = _all_paths(network)
-    own = flat[task]
-    switches = {
-        name: PathSwitch(int((own & ~flat[other]).sum()), int((flat[other] & ~own).sum()))
-        for other, name in enumerate(names)
-        if other != task
-    }
-    return PathSharing(flat.shape[1], int(own.sum()), int(flat.any(0).sum()), switches)
+    others = tuple(name for index, name in enumerate(names) if index != task)
+    return PathSharing(flat.shape[1], int(flat[task].sum()), int(flat.any(0).sum()), others)
 
 
 def _all_paths(network: MTSparkNetwork) -> Tensor:

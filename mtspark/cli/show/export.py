@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from rich.table import Table
@@ -179,9 +180,15 @@ def _print_pruned(fidelity: Fidelity) -> None:
             soft_wrap=True,
         )
         for task, switch in pathway["switches"].items():
-            console.print(
-                f"a change from {task} writes {switch['written']:,} synapses and clears "
-                f"{switch['removed']:,}",
-                markup=False,
-                soft_wrap=True,
-            )
+            console.print(f"a change from {task} " + _switch(switch), markup=False, soft_wrap=True)
+
+
+def _switch(switch: Mapping[str, int] | None) -> str:
+    """Say what a change from another task writes."""
+    if switch is None:
+        return "is not counted: that task's network cannot be turned into integers"
+    return (
+        f"writes {switch['written']:,} synapses ({switch['rescaled']:,} of them in both paths, as "
+        f"other integers), clears {switch['removed']:,}, and writes {switch['thresholds']:,} "
+        f"thresholds and {switch['biases']:,} biases"
+    )

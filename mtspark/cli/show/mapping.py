@@ -124,7 +124,7 @@ def print_packing(packing: Packing) -> None:
     console.print(
         "idle: cores that only other tasks need, powered all the same; alone: cores of the task's "
         "part by itself; switch: bytes of thresholds in place of the synapses that a chip of one "
-        "part at a time would write"
+        "part at a time would write at most, all of each connection in which parts differ"
     )
 
 

@@ -84,8 +84,9 @@ class Fidelity:
         compared_on: the inputs of the comparison in `layers`, in a few words.
         layers: each spiking layer of the chip beside the float network.
         pruned: agents: what was removed because no input makes it matter.
-        pathway: agents: the synapses of the exported task, of all tasks, and those that a change
-            from another task writes; see :class:`mtspark.train.sparsity.PathSharing`.
+        pathway: agents: the synapses of the exported task and of all tasks, see
+            :class:`mtspark.train.sparsity.PathSharing`; and by task what a change from it writes,
+            see :class:`mtspark.deploy.rewriting.Rewriting`, None where it has no integers.
         warnings: what went badly wrong, a sentence each.
     """
 

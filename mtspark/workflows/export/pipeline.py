@@ -53,6 +53,7 @@ from mtspark.workflows.export.sources import (
     write_module_graph,
 )
 from mtspark.workflows.export.state import Export
+from mtspark.workflows.export.switching import count_switches
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,7 @@ STEPS: dict[Source, tuple[Step, ...]] = {
         Step("writing a NIR graph of every task", write_agent_graphs),
         Step("joining the graphs in a float network", join_agent_graphs),
         *QUANTISE,
+        Step("counting what a change of pathway writes", count_switches),
         Step("comparing answers with limited thresholds", compare_limited_thresholds),
         Step("removing what no input makes matter", prune_agent),
         Step("comparing the graphs with torch", compare_graphs),

@@ -52,6 +52,10 @@ def _compared(whole: ChipNetwork, pruned: Pruned, frames: np.ndarray, row: int) 
     count, same = 0, np.array_equal(before.values, after.values)
     for name, kept in pruned.kept.items():
         spikes = after.trace.spikes[name]
+        if not kept.any():
+            # What stands for a population of which nothing is left is off.
+            same &= not spikes.any()
+            continue
         flat = before.trace.spikes[name].reshape(*spikes.shape[:2], -1)[:, :, kept]
         same &= np.array_equal(flat, spikes.reshape(flat.shape))
         count += flat.size

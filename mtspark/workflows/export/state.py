@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from mtspark.core.chip_network import ChipNetwork
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from mtspark.convert.agreement import LayerAgreement, PoolExchange, TraceAgreement
     from mtspark.deploy.prune import Pruning
+    from mtspark.deploy.rewriting import Rewriting
     from mtspark.train.checkpoint import Agent
     from mtspark.train.sparsity import PathSharing
 
@@ -77,6 +78,7 @@ class Export:
         palette_tasks: what they change in the answers, by task.
         pruning: what was removed because no input makes it matter.
         sharing: the exported task's pathway beside those of the agent's other tasks.
+        switches: what a change from each of these writes; None where it has no integers.
         headroom: how much of the range of sums each population can use.
         graph_agreement: how the NIR graph of each task agrees with torch.
         comparison: float network and chip side by side.
@@ -106,6 +108,7 @@ class Export:
     palette_tasks: Mapping[str, TaskCost] = field(default_factory=dict)
     pruning: Pruning | None = None
     sharing: PathSharing | None = None
+    switches: Mapping[str, Rewriting | None] = field(default_factory=dict)
     headroom: tuple[Headroom, ...] = ()
     graph_agreement: Mapping[str, tuple[LayerAgreement, ...]] = field(default_factory=dict)
     comparison: Comparison | None = None
@@ -163,12 +166,20 @@ class Export:
             palette_tasks=self.palette_tasks,
             calibration=self.calibration,
             pruned=self.pruning,
-            pathway=None if self.sharing is None else self.sharing.to_json(),
+            pathway=self._pathway(),
             quantise_options={"weight_limits": _plain(options.weight_limits)}
             if self.request.calibrate is not None and options is not None
             else {},
             warnings=tuple(self.warnings),
         )
+
+    def _pathway(self) -> dict[str, Any] | None:
+        """Plain values of the task's pathway, and of what a change to it writes."""
+        if self.sharing is None:
+            return None
+        found = {name: None if one is None else asdict(one) for name, one in self.switches.items()}
+        counts = {name: getattr(self.sharing, name) for name in ("synapses", "own", "union")}
+        return {**counts, "switches": found}
 
     def _exact(self) -> tuple[ExactNeurons, ...]:
         return tuple(layer.counted() for layer in self.exactness)

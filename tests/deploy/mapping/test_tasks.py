@@ -71,6 +71,24 @@ def test_three_neurons_by_hand() -> None:
     assert users(parts, "out").tolist() == [3]
 
 
+def test_a_connection_that_is_the_same_in_every_part_is_not_written() -> None:
+    """Of :func:`own_neurons` with equal synapses of the output, 64 of 192 bits less; of both equal,
+    nothing: a hidden neuron each that hears the same frame, as of experts whose heads differ."""
+    net, model = own_neurons(), chip("loihi2", neurons_per_core=1)
+    first, last = net.connections
+    for weights, heads, written in (
+        (first.weights, [[4, 4]], (16, 2)),
+        (np.array([[64, 64]] * 2), [[2, 4]], (8, 1)),
+        (np.array([[64, 64]] * 2), [[4, 4]], (0, 0)),
+    ):
+        changed = replace(
+            net,
+            connections=(replace(first, weights=weights), replace(last, weights=np.array(heads))),
+        )
+        for task in pack_tasks(changed, map_network(changed, model), model).tasks:
+            assert (task.switch_weight_bytes, task.switch_weight_messages) == written
+
+
 def test_tasks_that_share_all_neurons_have_no_parts() -> None:
     net, model = three_neurons(), load_chip("loihi2")
     assert task_parts(net) == ()

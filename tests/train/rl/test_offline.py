@@ -686,3 +686,5 @@ def test_offline_recipes_find_paths_of_the_network_that_they_follow(name: str, n
     assert made.learns_offline
     assert made.network.pathway_layers == ("hidden",)
     assert not [note for note in notes(made) if "no effect" in note]
+    looks = replace(made, pruning=replace(made.pruning, score_window=9))
+    assert "pruning.score_window: no effect, iql chooses each path once" in notes(looks)

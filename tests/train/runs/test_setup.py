@@ -244,6 +244,26 @@ def test_all_problems_of_a_recipe_are_told_together() -> None:
         to_config({"games": 3, "seed": "x", "speed": 3}, "mine")
 
 
+def test_truth_values_are_no_numbers() -> None:
+    recipe = {
+        **{"games": ["CartPole-v1"], "total_steps": True, "games_per_task": False},
+        **{
+            "environments": [
+                {"id": "CartPole-v1", "max_steps": True, "arguments": {"sutton_barto_reward": True}}
+            ]
+        },
+        **{"pruning": {"density": True, "gradual": True}, "bfloat16": False},
+    }
+    text = (
+        "recipe: total_steps is true, must be a number; games_per_task is false, must be a "
+        "number; environments.0.max_steps is true, must be a number; pruning.density is true, "
+        "must be a number"
+    )
+    with pytest.raises(BadRequestError) as error:
+        to_config(recipe, "recipe")
+    assert str(error.value) == text
+
+
 def test_a_saved_state_has_the_keys_that_are_asked_for() -> None:
     trainer = PqnTrainer(
         TrainConfig(

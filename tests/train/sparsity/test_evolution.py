@@ -212,9 +212,27 @@ def test_a_recipe_that_cannot_be(pruning: dict[str, Any], words: str) -> None:
         ({"layers": "all", "drop_fraction": 0.5}, "pruning.drop_fraction: no effect, the method"),
         ({"layers": "all", "method": "static", "end": 0.9}, "pruning.end: no effect, static"),
         ({"method": "static"}, "pruning.method: no effect, pruning.layers names none"),
+        (
+            {"layers": "all", "method": "evolution", "density": 1.0, "start": 0.1},
+            "pruning.start: no effect, pruning.density is 1",
+        ),
     ],
 )
 def test_fields_without_effect(pruning: dict[str, Any], words: str) -> None:
     config = to_config({"pruning": pruning}, "recipe")
     assert isinstance(config, TrainConfig)
     assert any(line.startswith(words) for line in notes(config))
+
+
+def test_settings_of_a_network_that_nothing_uses_are_told() -> None:
+    for network, words in (
+        ({"masked_layers": ["hidden"]}, "network.masked_layers: no effect, pruning.layers names"),
+        ({"pathway_layers": ["hidden"]}, "network.pathway_layers: no effect, pruning.layers"),
+        ({"expert_gate": "output"}, "network.expert_gate: no effect, network.experts is 0"),
+    ):
+        config = to_config({"network": network}, "recipe")
+        assert isinstance(config, TrainConfig)
+        assert any(line.startswith(words) for line in notes(config))
+        # An agent that has cut some goes on without them.
+        began = [line for line in notes(replace(config, start_from="agent.pt")) if words in line]
+        assert bool(began) == ("expert_gate" in network)

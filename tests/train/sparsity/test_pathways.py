@@ -14,10 +14,15 @@ from mtspark.core.errors import BadNetworkError, BadRequestError
 from mtspark.train.checkpoint.agent import save_agent
 from mtspark.train.config.games import TrainConfig
 from mtspark.train.config.notices import notes
-from mtspark.train.config.pruning import PruningConfig
+from mtspark.train.config.pruning import PruningConfig, PruningMethod
 from mtspark.train.config.recipe import to_config
 from mtspark.train.config.stored import config_to_json
-from mtspark.train.networks.config import ConvSize, NetworkConfig, check_network_config
+from mtspark.train.networks.config import (
+    ConvSize,
+    NetworkConfig,
+    PathRanking,
+    check_network_config,
+)
 from mtspark.train.networks.network import MTSparkNetwork, NetworkTrace
 from mtspark.train.networks.paths import combined_gradient, weights_of_tasks
 from mtspark.train.rl import collect, pathways
@@ -273,9 +278,20 @@ def test_a_path_narrows_within_itself_and_loses_what_has_no_score_first() -> Non
     assert few is None
 
 
-def test_too_few_scores_above_0_keep_the_old_path() -> None:
-    assert choose_path({"hidden": torch.tensor([0.5, 0.5, 0.0, 0.0])}, 0.75) is None
-    assert choose_path({"hidden": torch.tensor([0.5, 0.5, 0.0, 0.0])}, 0.5) is not None
+@pytest.mark.parametrize("ranking", ["network", "layer"])
+def test_synapses_without_a_score_are_in_no_path(ranking: PathRanking) -> None:
+    few = {
+        "conv1": torch.tensor([0.1, 0.2, 0.3, 0.4]),
+        "hidden": torch.tensor([0.5, 0.6, *[0.0] * 6]),
+    }
+    chosen = choose_path(few, 0.75, ranking)
+    assert chosen is not None
+    # Nine are asked for of both together, or three and six, and two of hidden have a score.
+    conv1 = [True] * 4 if ranking == "network" else [False, True, True, True]
+    assert chosen["conv1"].tolist() == conv1
+    assert chosen["hidden"].tolist() == [True, True, *[False] * 6]
+    # Without any, the layer would be cut off: the old path stays.
+    assert choose_path({**few, "hidden": torch.zeros(8)}, 0.25, ranking) is None
 
 
 def test_overlap_by_hand() -> None:
@@ -392,6 +408,29 @@ def test_a_density_that_cannot_change_is_refused(
         PqnTrainer(replace(asked, pruning=replace(pruning, density=0.5)))
 
 
+@pytest.mark.parametrize("method", ["static", "evolution"])
+def test_the_synapses_of_an_agent_that_has_cut_one_layer_of_two_stay_as_they_are(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, method: PruningMethod
+) -> None:
+    script_games(monkeypatch)
+    masked = replace(SMALL.network, masked_layers=("conv1", "hidden"))
+    first = PqnTrainer(replace(SMALL, network=masked))
+    prune(first.network, ["hidden"], 0.5)
+    save_agent(first.agent(), tmp_path / "half.pt")
+    masks = [first.network.layer(name).mask for name in ("conv1", "hidden")]
+    kept = torch.cat([mask.flatten() for mask in masks if mask is not None])
+    pruning = PruningConfig(masked.masked_layers, float(kept.float().mean()), method=method)
+    begun = PqnTrainer(
+        replace(SMALL, network=masked, pruning=pruning, start_from=str(tmp_path / "half.pt"))
+    )
+    # Drawn at that density, conv1 would have fewer, and both together less than was asked for.
+    for name, mask in zip(("conv1", "hidden"), masks, strict=True):
+        found = begun.network.layer(name).mask
+        assert found is not None
+        assert mask is not None
+        assert torch.equal(found, mask)
+
+
 def paths_of(network: MTSparkNetwork) -> torch.Tensor:
     parts = [network.layer(name).paths for name in network.config.pathway_layers]
     return torch.cat([part.flatten(1) for part in parts if part is not None], 1)
@@ -456,6 +495,28 @@ def test_gradual_paths_narrow_by_the_cubic_schedule_and_never_widen(
     assert torch.equal(paths_of(trainer.target), before)
     # No jump of the gains: they are what was learned.
     assert (trainer.network.hidden.standardise.gain / gain < 1.1).all()
+
+
+@pytest.mark.parametrize(
+    ("every", "end", "updates"), [(7, 0.5, 5), (7, 1.0, 10), (1000, 0.5, 5), (4, 0.85, 9)]
+)
+def test_gradual_paths_have_their_density_after_the_first_update_behind_their_end(
+    monkeypatch: pytest.MonkeyPatch, every: int, end: float, updates: int
+) -> None:
+    script_games(monkeypatch)
+    pruning = replace(WALKING.pruning, gradual=True, end=end, ranking="layer", every_updates=every)
+    trainer = PqnTrainer(replace(WALKING, total_steps=240, pruning=pruning))
+    for _ in range(updates - 1):
+        trainer.update()
+    frozen = trainer.measurements()["path_frozen"]
+    assert frozen == {"pong": 0, "breakout": 0}
+    # 24 of 240 decisions an update.
+    trainer.update()
+    for name in ("conv1", "hidden"):
+        paths = trainer.network.layer(name).paths
+        assert paths is not None
+        assert [int(own.sum()) for own in paths] == [round(0.2 * paths[0].numel())] * 2
+        assert torch.equal(paths, trainer.target.layer(name).paths)
 
 
 def test_gradual_scores_are_those_of_the_synapses_that_are_left() -> None:
@@ -587,6 +648,13 @@ def test_what_cannot_be_is_refused_in_one_line() -> None:
             to_config({**recipe, "pruning": {**recipe["pruning"], field: value}}, "recipe")
     with pytest.raises(BadNetworkError, match="name it once"):
         check_network_config(replace(THREE, masked_layers=("hidden",)))
+    # Gains would rise twice, and twice as many synapses be exchanged.
+    with pytest.raises(BadNetworkError, match="name each layer once"):
+        check_network_config(replace(THREE, pathway_layers=("hidden", "hidden")))
+    for method in ("pathways", "evolution"):
+        twice = {"layers": ["hidden", "hidden"], "method": method}
+        with pytest.raises(BadRequestError, match="layers has hidden more than once"):
+            to_config({**recipe, "pruning": twice}, "recipe")
     with pytest.raises(BadRequestError, match="give task indices"):
         MTSparkNetwork(THREE)(torch.zeros(1, 1, 8, 8, dtype=torch.uint8), torch.zeros(1, 3))
 
