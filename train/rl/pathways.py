@@ -262,6 +262,24 @@ class Pathways:
         }
         return {"path_density": density, "path_overlap": overlap, "path_frozen": frozen}
 
+    def notes(self, network: MTSparkNetwork) -> list[str]:
+        """Say which paths have not the density that was asked for, a line each."""
+        names, wanted = self._pruning.layers, self._pruning.density
+        said = []
+        for task, name in enumerate(self._config.games):
+            own = [self._path(network, layer, task) for layer in names]
+            size, kept = sum(path.numel() for path in own), sum(int(path.sum()) for path in own)
+            # Every layer is rounded by itself, and keeps one.
+            if abs(kept - wanted * size) <= len(names):
+                continue
+            more = kept > wanted * size
+            why = "it was not chosen, as in some layer no synapse had" if more else "no other has"
+            said.append(
+                f"the path of {name} has {kept:,} of {size:,} synapses, not {wanted:.3g} of them: "
+                f"{why} a score above 0"
+            )
+        return said
+
     def state(self) -> dict[str, Any]:
         """Return what a resumed run needs beside the paths themselves."""
         return {

@@ -170,7 +170,10 @@ def _train(
         episodes=games.episodes,
         returns=games.mean_returns(),
         success=games.success_rates(),
-        notes=(*notes(config), *said, *(note for game in games for note in game.notes)),
+        notes=(
+            *(*notes(config), *said, *trainer.notes()),
+            *(note for game in games for note in game.notes),
+        ),
     )
 
 

@@ -314,6 +314,10 @@ class Trainer(ABC):
         if self.cost is not None:
             self.cost.recount(self.network)
 
+    def notes(self) -> list[str]:
+        """What a user should know of the network that was learned, a line each."""
+        return [] if self.pathways is None else self.pathways.notes(self.network)
+
     def measurements(self) -> dict[str, dict[str, float | None]]:
         """What an update measured beside its loss, by name and then by game or layer."""
         measured: dict[str, dict[str, float | None]] = {}

@@ -519,6 +519,31 @@ def test_gradual_paths_have_their_density_after_the_first_update_behind_their_en
         assert torch.equal(paths, trainer.target.layer(name).paths)
 
 
+def test_paths_of_another_density_than_was_asked_for_are_told(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    script_games(monkeypatch)
+    config = replace(WALKING, total_steps=24)
+    assert not [note for note in train(config, tmp_path / "as").notes if "the path of" in note]
+    # 32 synapses of a 4x4 kernel twice, and 2 * 3 * 3 * 5.
+    monkeypatch.setattr(pathways, "choose_path", lambda *_: None)
+    said = [note for note in train(config, tmp_path / "all").notes if "the path of" in note]
+    assert said == [
+        f"the path of {name} has 122 of 122 synapses, not 0.2 of them: it was not chosen, as in "
+        "some layer no synapse had a score above 0"
+        for name in ("pong", "breakout")
+    ]
+
+    def one_of_each(scores: Any, *_: Any) -> Any:
+        return {name: score >= score.max() for name, score in scores.items()}
+
+    monkeypatch.setattr(pathways, "choose_path", one_of_each)
+    said = [note for note in train(config, tmp_path / "two").notes if "the path of" in note]
+    assert said[1] == (
+        "the path of breakout has 2 of 122 synapses, not 0.2 of them: no other has a score above 0"
+    )
+
+
 def test_gradual_scores_are_those_of_the_synapses_that_are_left() -> None:
     torch.manual_seed(0)
     network = MTSparkNetwork(THREE)
