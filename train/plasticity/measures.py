@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol
 
@@ -206,7 +207,7 @@ class Plasticity:
         effective_rank: of the activity of the last spiking layer.
         fisher_trace: of the softmax policy of the action values; of numbers, of the Gaussian.
         weight_norm: of each layer's weights, as they are learned, and of the head's.
-        gradient_norm: of each task's loss.
+        gradient_norm: of each task's loss, whatever the rule by which tasks share weights.
         gradient_cosine: mean over the pairs of tasks; None for one task.
         conflicts: share of pairs of tasks whose gradients are in conflict; None for one task.
     """
@@ -263,6 +264,9 @@ def measure(
 ) -> Plasticity:
     """Measure a network's plasticity; neither its weights nor random numbers change.
 
+    Gradients are those of the loss, and of the policy: where tasks share a weight, the rule by
+    which training combines their gradients (`network.overlap`) has no part in them.
+
     Args:
         network: in float32.
         transitions: of its tasks.
@@ -278,10 +282,13 @@ def measure(
     counts = {name: int(counted.sum()) for name, (_, counted) in layers.items()}
     sleeping = {name: int(which.sum()) for name, which in asleep.items()}
     features, _ = layers[network.layer_names[-1]]
-    gradients = {
-        names[int(index)]: _loss_gradient(network, transitions, int(index))
-        for index in transitions.task.unique()
-    }
+    with _true_gradients(network):
+        gradients = {
+            names[int(index)]: _loss_gradient(network, transitions, int(index))
+            for index in transitions.task.unique()
+        }
+        with _random_numbers_kept(network):
+            fisher = fisher_trace(_policies(network, transitions.thinned(FISHER_SAMPLES)))
     cosines = (
         gradient_cosines(torch.stack(list(gradients.values()))) if len(gradients) > 1 else None
     )
@@ -294,7 +301,7 @@ def measure(
         dormant_ratio=sum(sleeping.values()) / max(1, sum(counts.values())),
         dormant={name: sleeping[name] / max(1, counts[name]) for name in layers},
         effective_rank=effective_rank(features, delta),
-        fisher_trace=fisher_trace(_policies(network, transitions.thinned(FISHER_SAMPLES))),
+        fisher_trace=fisher,
         weight_norm={name: float(weight.detach().norm()) for name, weight in weights.items()},
         gradient_norm={name: float(gradient.norm()) for name, gradient in gradients.items()},
         gradient_cosine=None if cosines is None else float(cosines.mean()),
@@ -302,10 +309,33 @@ def measure(
     )
 
 
+@contextmanager
+def _true_gradients(network: MTSparkNetwork) -> Iterator[None]:
+    """Differentiate what a network computes, and then by its own rule of shared weights again.
+
+    Rules other than "sum" replace the gradient of a shared weight, and one draws random numbers.
+    """
+    rule = network.overlap
+    try:
+        network.overlap = "sum"
+        yield
+    finally:
+        network.overlap = rule
+
+
+@contextmanager
+def _random_numbers_kept(network: MTSparkNetwork) -> Iterator[None]:
+    """Let what is drawn, on the CPU or the network's device, be drawn again afterwards."""
+    device = network.advantage.weight.device
+    devices = [] if device.type == "cpu" else [device]
+    # PyTorch forks the generator of the CPU in any case.
+    with torch.random.fork_rng(devices=devices, device_type=device.type):
+        yield
+
+
 def _loss_gradient(network: MTSparkNetwork, transitions: Seen, index: int) -> Tensor:
     """Gradient of a task's mean loss, all parameters in one row."""
-    # What a loss draws is drawn again by whoever draws next.
-    with torch.random.fork_rng(devices=[]):
+    with _random_numbers_kept(network):
         return _flat_gradient(network, transitions.of_task(index).loss(network))
 
 
