@@ -21,7 +21,7 @@ from mtspark.core.errors import BadRequestError
 from mtspark.core.progress import Progress, ProgressCallback, no_progress
 from mtspark.train.checkpoint import Agent
 from mtspark.train.networks import legal_action_mask, mask_illegal
-from mtspark.train.plasticity.measures import DrawnNumbers, Transitions
+from mtspark.train.plasticity.measures import DrawnNumbers, Transitions, check_stateless
 
 COPIES, RANDOM_ACTIONS, DISCOUNT = 4, 0.05, 0.99
 
@@ -45,8 +45,10 @@ def play_transitions(
         progress: called at every decision.
 
     Raises:
-        BadRequestError: a task is an image set, or takes numbers whose deviations are not known.
+        BadRequestError: a task is an image set, or takes numbers whose deviations are not known;
+            or the network is stateful.
     """
+    check_stateless(agent.network)
     strangers = [task.name for task in agent.tasks if not task.game]
     if strangers:
         raise BadRequestError(

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from mtspark.core.errors import BadRequestError
 from mtspark.train.networks import MTSparkNetwork, NetworkTrace, mask_illegal
 from mtspark.train.plasticity.metrics import (
     activity_scores,
@@ -227,6 +228,20 @@ class Plasticity:
         return asdict(self)
 
 
+def check_stateless(network: MTSparkNetwork) -> None:
+    """Check that a network's decisions are independent of those before.
+
+    Raises:
+        BadRequestError: the network is stateful. Single decisions, as they are measured, would
+            begin at rest, which they do in no episode but at its first decision.
+    """
+    if network.config.stateful:
+        raise BadRequestError(
+            "network.stateful is true: plasticity is measured on single decisions, without memory "
+            "of those before; give an agent trained without network.stateful"
+        )
+
+
 def layer_activity(
     network: MTSparkNetwork, frames: Tensor, task: Tensor
 ) -> dict[str, tuple[Tensor, Tensor]]:
@@ -240,7 +255,11 @@ def layer_activity(
     Returns:
         For each layer the mean activity, (samples, neurons), over the steps of a decision and the
         places of a channel; and which neurons count, (neurons,): those with a synapse left.
+
+    Raises:
+        BadRequestError: the network is stateful.
     """
+    check_stateless(network)
     trace = NetworkTrace()
     with torch.no_grad():
         network(frames, task, trace)
@@ -273,6 +292,9 @@ def measure(
         names: of the tasks, by index.
         threshold: a neuron is dormant if its score is at most this.
         delta: share of the singular values' sum that the effective rank leaves out.
+
+    Raises:
+        BadRequestError: the network is stateful.
     """
     layers = layer_activity(network, transitions.frames, transitions.task)
     asleep = {

@@ -40,6 +40,9 @@ def renew_dormant(
 
     Returns:
         Neurons that were renewed, by layer.
+
+    Raises:
+        BadRequestError: the network is stateful.
     """
     activity = layer_activity(network, frames, task)
     asleep = {

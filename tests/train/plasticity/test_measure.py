@@ -11,10 +11,13 @@ import numpy as np
 import pytest
 import torch
 
+from mtspark.core.errors import BadRequestError
+from mtspark.train.checkpoint import Agent
 from mtspark.train.config.plasticity import PlasticityConfig
 from mtspark.train.config.stored import config_to_json
 from mtspark.train.networks.config import ConvSize, NetworkConfig
 from mtspark.train.networks.network import MTSparkNetwork, NetworkTrace
+from mtspark.train.plasticity.experience import play_transitions
 from mtspark.train.plasticity.measures import Transitions, layer_activity, measure
 from mtspark.train.plasticity.renewal import renew_dormant
 from mtspark.train.rl.dqn import DqnTrainer
@@ -23,6 +26,7 @@ from mtspark.train.rl.run import train
 from mtspark.train.rl.trainer import Trainer
 from mtspark.train.runs.callbacks import RunCallback
 from tests.support.scripted import SMALL, script_games
+from tests.support.worlds import cartpole
 
 TINY = NetworkConfig(
     (1, 8, 8), (ConvSize(3, 4, 2),), hidden=6, actions=3, tasks=2, masked_layers=("hidden",)
@@ -194,6 +198,21 @@ def test_renewal_and_decay_change_a_run_and_it_resumes_to_the_bit(
         trainer.update()
     norms = [trainer.network.hidden.synapses.weight.norm().item() for trainer in trainers]
     assert norms[1] < norms[0]
+
+
+def test_a_network_that_remembers_decisions_is_refused() -> None:
+    network = MTSparkNetwork(
+        replace(TINY, masked_layers=(), dendrite_segments=0, time_steps=1, tasks=1, stateful=True)
+    )
+    seen = transitions()
+    seen = replace(seen, task=torch.zeros_like(seen.task))
+    refused = pytest.raises(BadRequestError, match=r"^network.stateful is true: .*; give an agent")
+    with refused:
+        measure(network, seen, ("a",))
+    with refused:
+        renew_dormant(network, seen.frames, seen.task, 0.1)
+    with refused:
+        play_transitions(Agent(network, (cartpole(),), None, {}), 4, seed=0)
 
 
 def test_files_of_runs_without_it_do_not_name_it() -> None:
