@@ -6,7 +6,7 @@ of the user's own, as of snntorch, gets them by :class:`SparseModule`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -21,6 +21,8 @@ from mtspark.train.sparsity.pathways import choose_path, shares_of
 
 LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 """Whose weights are masked, and never their biases."""
+Layer = nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d
+"""One of them."""
 
 
 class Mask(nn.Module):
@@ -49,24 +51,19 @@ class SparseModule:
 
     Args:
         module: of any kind, also one of snntorch; it is changed in place.
-        layers: names of its layers, as `named_modules` has them; None: all that can be masked.
+        layers: names of its layers, as `named_modules` has them; None: all that can be masked. A
+            layer that the module has under several names goes by one of them.
 
     Raises:
-        BadRequestError: no such layer, or one that has a parametrised weight already.
+        BadRequestError: no such layer, or one that is named twice; or one whose weight has a
+            parametrisation already, is not made yet (lazy), is computed by a hook, or is shared
+            with another layer.
     """
 
     def __init__(self, module: nn.Module, layers: Sequence[str] | None = None) -> None:
-        found = {name: one for name, one in module.named_modules() if isinstance(one, LAYERS)}
-        unknown = [name for name in layers or () if name not in found]
-        if unknown or not found or layers == ():
-            raise BadRequestError(
-                f"layers {', '.join(unknown) or 'none'}: the linear layers and convolutions are "
-                f"{', '.join(found) or 'none'}"
-            )
-        self.layers = {name: found[name] for name in layers or found}
+        self.layers = _chosen(module, layers)
         for name, layer in self.layers.items():
-            if parametrize.is_parametrized(layer, "weight"):
-                raise BadRequestError(f"layer {name}: its weight has a parametrisation already")
+            _check_weight(module, name, layer)
         for layer in self.layers.values():
             parametrize.register_parametrization(layer, "weight", Mask(layer.weight))
 
@@ -191,6 +188,71 @@ class SparseModule:
         weight = lists["weight"]
         assert isinstance(weight, parametrize.ParametrizationList)
         return weight
+
+
+def _chosen(module: nn.Module, layers: Iterable[str] | None) -> dict[str, Layer]:
+    """Linear layers and convolutions of a module by name, each once."""
+    if isinstance(layers, str):
+        raise BadRequestError(f"layers {layers!r}: one string; give a sequence, [{layers!r}]")
+    own = {name: one for name, one in module.named_modules() if isinstance(one, LAYERS)}
+    # A layer that is registered twice goes by any of its names.
+    every = {
+        name: one
+        for name, one in module.named_modules(remove_duplicate=False)
+        if isinstance(one, LAYERS)
+    }
+    names = list(own if layers is None else layers)
+    unknown = [name for name in names if name not in every]
+    if unknown or not names:
+        raise BadRequestError(
+            f"layers {_listed(unknown)}: the linear layers and convolutions are {_listed(every)}"
+        )
+    names_of: dict[Layer, list[str]] = {}
+    for name in names:
+        names_of.setdefault(every[name], []).append(name)
+    for same in names_of.values():
+        if len(same) > 1:
+            raise BadRequestError(
+                f"layers {_listed(same)}: one layer, named {len(same)} times; name it once"
+            )
+    return {name: every[name] for name in names}
+
+
+def _check_weight(module: nn.Module, name: str, layer: Layer) -> None:
+    """Check that a mask can act on the weight of a module's layer, and on nothing else."""
+    where = f"layer {_listed([name])}"
+    if parametrize.is_parametrized(layer, "weight"):
+        raise BadRequestError(
+            f"{where}: its weight has a parametrisation already; remove it first, as by fold() of "
+            "its SparseModule or torch.nn.utils.parametrize.remove_parametrizations"
+        )
+    weight = dict(layer.named_parameters(recurse=False, remove_duplicate=False)).get("weight")
+    if weight is None:
+        raise BadRequestError(
+            f"{where}: its weight is no parameter, a hook computes it, as that of "
+            "torch.nn.utils.weight_norm; remove the hook first, as by remove_weight_norm"
+        )
+    if isinstance(weight, nn.parameter.UninitializedParameter):
+        raise BadRequestError(
+            f"{where}: its weight is not made yet, as the layer is lazy; call the module once "
+            "with a sample first"
+        )
+    others = [
+        f"{owner}.{key}".removeprefix(".")
+        for owner, one in module.named_modules()
+        for key, parameter in one.named_parameters(recurse=False, remove_duplicate=False)
+        if parameter is weight and (one is not layer or key != "weight")
+    ]
+    if others:
+        raise BadRequestError(
+            f"{where}: its weight is also {', '.join(others)}; a shared weight cannot have "
+            "the mask of one layer; give each a weight of its own, or leave them out of `layers`"
+        )
+
+
+def _listed(names: Iterable[str]) -> str:
+    """Names in a row; that of the module itself is empty."""
+    return ", ".join(str(name) or "''" for name in names) or "none"
 
 
 def _check_share(name: str, value: float) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 import snntorch
+import snntorch.utils
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.utils import parametrizations, parametrize, prune
 
 import mtspark
 from mtspark.core.errors import BadRequestError
@@ -175,3 +178,125 @@ def test_what_cannot_be_is_refused() -> None:
     for density in (0.0, 1.5):
         with pytest.raises(BadRequestError, match="must be above 0 and at most 1"):
             sparse.prune(density)
+
+
+@pytest.mark.parametrize("layers", [(), [], set(), iter(()), {}])
+def test_no_layers_are_refused_however_they_are_given(layers: Any) -> None:
+    net = Net()
+    with pytest.raises(BadRequestError, match=r"^layers none: .* are first, last$"):
+        SparseModule(net, layers)
+    assert not hasattr(net.first, "parametrizations")
+
+
+def test_any_sequence_of_names_will_do() -> None:
+    for layers in (["first"], iter(["first"]), np.array(["first"]), {"first": 1}):
+        given: Any = layers
+        assert list(SparseModule(Net(), given).layers) == ["first"]
+
+
+@pytest.mark.parametrize(
+    ("layers", "words"),
+    [
+        (
+            ["first", "last", "first"],
+            r"layers first, first: one layer, named 2 times; name it once",
+        ),
+        ("first", r"layers 'first': one string; give a sequence, \['first'\]"),
+        ([0], r"layers 0: the linear layers and convolutions are first, last"),
+        ([""], r"layers '': the linear layers and convolutions are first, last"),
+    ],
+)
+def test_names_that_cannot_be_are_refused(layers: Any, words: str) -> None:
+    net = Net()
+    with pytest.raises(BadRequestError, match=f"^{words}$"):
+        SparseModule(net, layers)
+    assert not hasattr(net.first, "parametrizations")
+
+
+class Tied(nn.Module):
+    """The head has the weight of the embedding; its first layer is also the one behind it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(6, 4)
+        self.first = nn.Linear(4, 4)
+        self.again = self.first
+        self.head = nn.Linear(4, 6)
+        self.head.weight = self.embedding.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.head(self.again(self.first(self.embedding(x)).relu()))
+        return out
+
+
+def test_layers_that_share_a_weight_are_refused() -> None:
+    one, other = nn.Linear(4, 4), nn.Linear(4, 4)
+    other.weight = one.weight
+    net = nn.Sequential(one, nn.ReLU(), other)
+    # Also where one of them would have a mask: fold() would cut the weight of both.
+    for layers, first, second in ((None, "0", "2"), (["2"], "2", "0"), (["0", "2"], "0", "2")):
+        with pytest.raises(BadRequestError, match=rf"^layer {first}: .* is also {second}\.weight;"):
+            SparseModule(net, layers)
+        assert not parametrize.is_parametrized(one)
+    with pytest.raises(BadRequestError, match=r"^layer head: .* is also embedding\.weight; "):
+        SparseModule(Tied())
+    alone = nn.Linear(4, 4)
+    alone.register_parameter("other", alone.weight)
+    with pytest.raises(BadRequestError, match=r"^layer '': its weight is also other; "):
+        SparseModule(alone)
+
+
+@pytest.mark.parametrize("layers", [["first"], ["again"]])
+def test_a_layer_that_is_registered_twice_has_one_mask(layers: list[str]) -> None:
+    net = Tied()
+    sparse = SparseModule(net, layers)
+    sparse.draw(0.5, np.random.default_rng(0))
+    assert sparse.densities == {layers[0]: 0.5}
+    assert int((net.first.weight != 0).sum()) == int((net.again.weight != 0).sum()) == 8
+    x = torch.arange(6)
+    before = net(x)
+    scores = sparse.scores(lambda: net(x).square().mean())
+    assert scores[layers[0]].sum().item() == pytest.approx(1)
+    sparse.fold()
+    assert torch.equal(net(x), before)
+    assert net.first.weight is net.again.weight
+    assert int((net.first.weight != 0).sum()) == 8
+    with pytest.raises(BadRequestError, match=r"^layers first, again: one layer, named 2 "):
+        SparseModule(net, ["first", "again"])
+    net.head = nn.Linear(4, 6)
+    assert list(SparseModule(net).layers) == ["first", "head"]
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: nn.LazyLinear(3), "is not made yet, .*; call the module once with a sample first"),
+        (lambda: nn.LazyConv2d(3, 3), "is not made yet, "),
+        (
+            lambda: nn.utils.weight_norm(nn.Linear(3, 3)),
+            "is no parameter, a hook computes it, .*; remove the hook first",
+        ),
+        (lambda: nn.utils.spectral_norm(nn.Linear(3, 3)), "is no parameter, a hook computes it, "),
+        (lambda: prune.l1_unstructured(nn.Linear(3, 3), "weight", 0.5), "is no parameter, "),
+        (
+            lambda: parametrizations.weight_norm(nn.Linear(3, 3)),
+            "has a parametrisation already; remove it first",
+        ),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_weights_that_are_not_plain_parameters_are_refused(
+    make: Callable[[], nn.Module], words: str
+) -> None:
+    net = nn.Sequential(nn.Linear(3, 3), make())
+    with pytest.raises(BadRequestError, match=f"^layer 1: its weight {words}"):
+        SparseModule(net)
+    # The layers beside it are as they were, and can have masks.
+    assert not parametrize.is_parametrized(net[0])
+    assert SparseModule(net, ["0"]).densities == {"0": 1.0}
+
+
+def test_a_lazy_layer_has_a_mask_once_its_weight_is_made() -> None:
+    net = nn.Sequential(nn.LazyLinear(3))
+    net(torch.rand(1, 5))
+    assert SparseModule(net).masks["0"].shape == (3, 5)
