@@ -69,7 +69,15 @@ class SparseModule:
 
     @property
     def masks(self) -> dict[str, Tensor]:
-        """Masks by layer: the buffers that the module has now, wherever it was moved."""
+        """Masks by layer: the buffers that the module has now, wherever it was moved.
+
+        Raises:
+            BadRequestError: :meth:`fold` took them away. All that uses masks raises it.
+        """
+        if not self.layers:
+            raise BadRequestError(
+                "masks: none, fold() took them away; give the module to a new SparseModule"
+            )
         found: dict[str, Tensor] = {}
         for name in self.layers:
             mask = self._parametrised(name)[0]
@@ -134,17 +142,33 @@ class SparseModule:
         """Score every synapse by |w dL/dw|, with all synapses in place (NPF; DAPD).
 
         Args:
-            loss: of a task, with the module; its weights and their gradients do not change.
+            loss: of a task, with the module; its weights and their gradients do not change. A
+                module that keeps its state between calls, as snntorch's neurons with
+                `init_hidden`, is reset in it: the graph of the call before is gone.
 
         Returns:
             Scores in the shape of each layer's weights; they sum to 1 over the layers, or are 0.
+
+        Raises:
+            BadRequestError: a weight is frozen, or the loss is no number with a gradient.
         """
         before = {name: mask.clone() for name, mask in self.masks.items()}
-        weights = [self._weight(name) for name in self.masks]
+        weights = [self._weight(name) for name in before]
+        frozen = [
+            name for name, weight in zip(before, weights, strict=True) if not weight.requires_grad
+        ]
+        if frozen:
+            raise BadRequestError(
+                f"layers {_listed(frozen)}: requires_grad of their weights is False; scores are "
+                "gradients of weights; set it to True while they are scored, or leave these layers "
+                "out of `layers`"
+            )
         try:
             for mask in self.masks.values():
                 mask.fill_(True)
-            slopes = torch.autograd.grad(loss(), weights, allow_unused=True, materialize_grads=True)
+            value = loss()
+            _check_loss(value)
+            slopes = torch.autograd.grad(value, weights, allow_unused=True, materialize_grads=True)
         finally:
             self.follow(before)
         rows = zip(self.masks, weights, slopes, strict=True)
@@ -159,14 +183,35 @@ class SparseModule:
 
         Returns:
             Masks for :meth:`follow`; None where fewer scores than that are above 0.
+
+        Raises:
+            BadRequestError: scores of no layer, of an unknown one, or in another shape.
         """
         _check_share("density", density)
+        if not scores:
+            raise BadRequestError("scores: none; give those of at least one layer")
+        self._check_shapes("scores", scores)
         return choose_path(scores, density)
 
     @torch.no_grad()
     def follow(self, masks: Mapping[str, Tensor]) -> None:
-        """Let these synapses act and no others, by layer, as of the task that plays now."""
+        """Let these synapses act and no others, as of the task that plays now.
+
+        Args:
+            masks: by layer, True where a synapse acts, in the shape of its weights; layers without
+                one stay as they are.
+
+        Raises:
+            BadRequestError: an unknown layer, or a mask of another shape or dtype; no mask changes.
+        """
         own = self.masks
+        self._check_shapes("mask", masks)
+        for name, mask in masks.items():
+            if mask.dtype != torch.bool:
+                raise BadRequestError(
+                    f"mask of layer {_listed([name])}: dtype {mask.dtype}; must be "
+                    "torch.bool, as those of path() are"
+                )
         for name, mask in masks.items():
             own[name].copy_(mask)
 
@@ -175,6 +220,25 @@ class SparseModule:
         for layer in self.layers.values():
             parametrize.remove_parametrizations(layer, "weight")
         self.layers = {}
+
+    def _check_shapes(self, what: str, given: Mapping[str, Tensor]) -> None:
+        """Check that tensors are of layers with masks, in the shape of their weights."""
+        own = self.masks
+        unknown = [name for name in given if name not in own]
+        if unknown:
+            raise BadRequestError(
+                f"{what} of layer {_listed(unknown)}: the layers with masks are {_listed(own)}"
+            )
+        for name, one in given.items():
+            shape = tuple(own[name].shape)
+            # PyTorch would broadcast one that is smaller.
+            if not isinstance(one, Tensor) or one.shape != shape:
+                found = (
+                    f"shape {tuple(one.shape)}" if isinstance(one, Tensor) else type(one).__name__
+                )
+                raise BadRequestError(
+                    f"{what} of layer {_listed([name])}: {found}; must be a tensor of shape {shape}"
+                )
 
     def _weight(self, name: str) -> Tensor:
         """What lies behind a layer's mask."""
@@ -247,6 +311,21 @@ def _check_weight(module: nn.Module, name: str, layer: Layer) -> None:
         raise BadRequestError(
             f"{where}: its weight is also {', '.join(others)}; a shared weight cannot have "
             "the mask of one layer; give each a weight of its own, or leave them out of `layers`"
+        )
+
+
+def _check_loss(value: object) -> None:
+    """Check that a loss can be differentiated."""
+    if not isinstance(value, Tensor):
+        raise BadRequestError(f"loss: {type(value).__name__}; must return a tensor of one number")
+    if value.numel() != 1:
+        raise BadRequestError(
+            f"loss: shape {tuple(value.shape)}; must be one number, as the mean of these"
+        )
+    if not value.requires_grad:
+        raise BadRequestError(
+            "loss: it has no gradient; compute it from the module's outputs, and neither under "
+            "torch.no_grad nor detached"
         )
 
 

@@ -300,3 +300,104 @@ def test_a_lazy_layer_has_a_mask_once_its_weight_is_made() -> None:
     net = nn.Sequential(nn.LazyLinear(3))
     net(torch.rand(1, 5))
     assert SparseModule(net).masks["0"].shape == (3, 5)
+
+
+def test_frozen_weights_have_masks_but_no_scores() -> None:
+    net = Net()
+    net.first.requires_grad_(False)
+    sparse = SparseModule(net)
+    sparse.prune(0.5)
+    x = torch.rand(3, 5, 4)
+    with pytest.raises(BadRequestError, match=r"^layers first: requires_grad .*; set it to True"):
+        sparse.scores(lambda: net(x).sum())
+    assert sparse.densities == {"first": 0.5, "last": 0.5}
+    net.requires_grad_(True)
+    assert set(sparse.scores(lambda: net(x).sum())) == {"first", "last"}
+
+
+@pytest.mark.parametrize(
+    ("loss", "words"),
+    [
+        (lambda values: values.sum().detach(), "loss: it has no gradient; .* nor detached"),
+        (lambda values: values, r"loss: shape \(2, 2\); must be one number"),
+        (lambda values: values.sum().item(), "loss: float; must return a tensor of one number"),
+    ],
+)
+def test_a_loss_without_a_slope_is_refused_and_masks_stay(
+    loss: Callable[[Tensor], Any], words: str
+) -> None:
+    layer, sparse = plain([[1.0, -2.0, 3.0], [4.0, 0.5, -1.0]])
+    sparse.prune(0.5)
+    with pytest.raises(BadRequestError, match=f"^{words}"):
+        sparse.scores(lambda: loss(layer(torch.ones(2, 3))))
+    assert sparse.densities == {"0": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("name", "mask", "words"),
+    [
+        ("9", torch.ones(2, 3).bool(), "mask of layer 9: the layers with masks are 0"),
+        ("0", torch.ones(3).bool(), r"mask of layer 0: shape \(3,\); must be .* shape \(2, 3\)"),
+        ("0", torch.tensor(True), r"mask of layer 0: shape \(\); must be .* shape \(2, 3\)"),
+        ("0", np.ones((2, 3), bool), r"mask of layer 0: ndarray; must be .* shape \(2, 3\)"),
+        ("0", torch.rand(2, 3), "mask of layer 0: dtype torch.float32; must be torch.bool"),
+    ],
+)
+def test_masks_that_do_not_fit_are_refused_and_none_changes(
+    name: str, mask: Any, words: str
+) -> None:
+    sparse = SparseModule(nn.Sequential(nn.Linear(3, 2)))
+    sparse.prune(0.5)
+    with pytest.raises(BadRequestError, match=f"^{words}"):
+        sparse.follow({name: mask})
+    both = SparseModule(nn.Sequential(nn.Linear(3, 2), nn.Linear(3, 2)))
+    with pytest.raises(BadRequestError):
+        both.follow({"1": torch.zeros(2, 3).bool(), name: mask})
+    assert both.densities == {"0": 1.0, "1": 1.0}
+    assert sparse.densities == {"0": 0.5}
+
+
+def test_scores_that_do_not_fit_are_refused() -> None:
+    _, sparse = plain([[1.0, -2.0, 3.0], [4.0, 0.5, -1.0]])
+    for scores, words in (
+        ({}, "scores: none; give those of at least one layer"),
+        ({"9": torch.ones(2, 3)}, "scores of layer 9: the layers with masks are 0"),
+        ({"0": torch.ones(3, 2)}, r"scores of layer 0: shape \(3, 2\); must be"),
+    ):
+        with pytest.raises(BadRequestError, match=f"^{words}"):
+            sparse.path(scores, 0.5)
+
+
+def test_nothing_is_masked_after_folding() -> None:
+    layer, sparse = plain([[1.0, -2.0, 3.0], [4.0, 0.5, -1.0]])
+    sparse.fold()
+    sparse.fold()
+    calls: tuple[Callable[[], object], ...] = (
+        lambda: sparse.prune(0.5),
+        lambda: sparse.draw(0.5, np.random.default_rng(0)),
+        lambda: sparse.exchange(0.5, np.random.default_rng(0)),
+        lambda: sparse.scores(lambda: layer(torch.ones(1, 3)).sum()),
+        lambda: sparse.path({"0": torch.ones(2, 3)}, 0.5),
+        lambda: sparse.follow({"0": torch.ones(2, 3).bool()}),
+        lambda: sparse.densities,
+    )
+    for call in calls:
+        with pytest.raises(BadRequestError, match=r"^masks: none, fold\(\) took them away; "):
+            call()
+
+
+def test_scores_of_a_module_that_keeps_its_state_are_taken_twice() -> None:
+    torch.manual_seed(1)
+    net = nn.Sequential(
+        nn.Linear(8, 20), snntorch.Leaky(beta=0.5, init_hidden=True), nn.Linear(20, 3)
+    )
+    sparse = SparseModule(net)
+    x, y = torch.rand(4, 8), torch.randint(3, (4,))
+
+    def loss() -> Tensor:
+        snntorch.utils.reset(net)
+        return functional.cross_entropy(net(x), y)
+
+    first, second = sparse.scores(loss), sparse.scores(loss)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert float(first["2"].sum()) > 0
