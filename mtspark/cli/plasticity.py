@@ -35,6 +35,8 @@ def plasticity_command(
 
     Dormant neurons, effective rank, the Fisher information of its policy, norms of weights and
     gradients, and whether the gradients of its tasks are in conflict. The file is not changed.
+    Agents with network.stateful are refused: single decisions are measured, without memory of
+    those before.
     """
     one_thread_each()
     from mtspark.cli.show import print_plasticity

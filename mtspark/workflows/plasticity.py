@@ -33,7 +33,7 @@ def measure_checkpoint(
 
     Raises:
         BadFileError: no agent file.
-        BadRequestError: numbers out of range, or a task that is no game.
+        BadRequestError: numbers out of range, a task that is no game, or a stateful agent.
     """
     if decisions < 1 or seed < 0:
         raise BadRequestError(
