@@ -14,7 +14,13 @@ import torch
 
 from mtspark.convert.nir.agent import agent_to_nir
 from mtspark.core.chip_network import ConnectionKind
-from mtspark.core.errors import BadFileError, BadNetworkError, BadRequestError
+from mtspark.core.environments import Task
+from mtspark.core.errors import (
+    BackendMissingError,
+    BadFileError,
+    BadNetworkError,
+    BadRequestError,
+)
 from mtspark.deploy.bundle import Bundle, load_bundle
 from mtspark.deploy.lava.shim import installed_lava
 from mtspark.sim.backends.lava.backend import LavaBackend
@@ -30,6 +36,7 @@ from mtspark.workflows.diff import diff
 from mtspark.workflows.diff.twin import compare_with_twin, twin_of
 from mtspark.workflows.evaluate.bundle import EvaluationRequest, evaluate_bundle
 from mtspark.workflows.explain import explain
+from mtspark.workflows.export import quantising
 from mtspark.workflows.export.comparing import compare_graphs
 from mtspark.workflows.export.fidelity import fidelity_of
 from mtspark.workflows.export.pipeline import STEPS, export_to, run_steps, write_export
@@ -187,6 +194,10 @@ def test_a_pathway_goes_to_the_chip_pruned_and_no_spike_changes(
             "removed": sum(now == 0 != was for was, now in pairs.T.tolist()),
             "thresholds": thresholds,
             "biases": biases,
+            "exponents": sum(
+                left.exponent != right.exponent
+                for left, right in zip(old.connections, whole.network.connections, strict=True)
+            ),
         }
     }
     assert any(was != 0 for was, _ in written)
@@ -402,6 +413,26 @@ def test_a_dense_agent_may_be_pruned_for_all_its_tasks(
             ReferenceChip(net).decide(frames, row) for net in (export.plain_network, export.network)
         )
         np.testing.assert_array_equal(one.values, other.values)
+
+
+def test_a_task_without_integers_does_not_keep_another_from_the_chip(
+    pathways: Agent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = (task.name for task in pathways.tasks)
+
+    def frames(agent: Agent, task: Task, moments: int) -> np.ndarray:
+        if task.name == second:
+            raise BackendMissingError(f"{second}: its console is not installed")
+        return frames_of(agent, moments)
+
+    monkeypatch.setattr(quantising, "frames_of", frames)
+    request = ExportRequest(source=pathways, task=first, calibrate="largest")
+    export = export_to(request, tmp_path / "one").export
+    assert export.fidelity().pathway["switches"] == {
+        second: f"{second}: its console is not installed"
+    }
+    with pytest.raises(BackendMissingError, match="not installed"):
+        export_to(replace(request, task=second), tmp_path / "two")
 
 
 @pytest.mark.parametrize("layer", ["conv2", "hidden"])

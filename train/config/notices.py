@@ -123,7 +123,7 @@ def _without_effect(config: TrainConfig) -> list[tuple[list[str], str]]:
             f"{config.algorithm} chooses each path once",
         ),
         (
-            pruning.method == "evolution" and pruning.density == 1,
+            bool(pruning.layers) and pruning.method == "evolution" and pruning.density == 1,
             ("pruning.start", "pruning.end", "pruning.every_updates", "pruning.drop_fraction"),
             "pruning.density is 1, so there is no other place to grow at",
         ),

@@ -27,10 +27,10 @@ class PruningConfig:
 
     * ``pathways``: every task has its own synapses of the shared layers, `density` of all of them:
       those with the largest |weight times gradient| of its loss, and fewer where fewer have one
-      that is not 0. From `start` on they are chosen
-      anew every `every_updates` updates in which the task has finished an episode since, by the
-      mean of the last `score_window` looks, until the task reaches its return or `end` has come
-      (NPF, ICLR 2023 submission; DAPD, NeurIPS 2024).
+      that is not 0. From `start` on they are chosen anew every `every_updates` updates in which
+      the task has finished an episode since, by the mean of the last `score_window` looks, until
+      the task reaches its return or `end` has come (NPF, ICLR 2023 submission; DAPD, NeurIPS
+      2024).
 
     ``evolution`` and ``static`` share the synapses out among the layers by Erdős-Rényi-Kernel
     (Evci et al. 2020, arXiv:1911.11134), see

@@ -270,14 +270,11 @@ class Pathways:
             own = [self._path(network, layer, task) for layer in names]
             size, kept = sum(path.numel() for path in own), sum(int(path.sum()) for path in own)
             # Every layer is rounded by itself, and keeps one.
-            if abs(kept - wanted * size) <= len(names):
-                continue
-            more = kept > wanted * size
-            why = "it was not chosen, as in some layer no synapse had" if more else "no other has"
-            said.append(
-                f"the path of {name} has {kept:,} of {size:,} synapses, not {wanted:.3g} of them: "
-                f"{why} a score above 0"
-            )
+            if abs(kept - wanted * size) > len(names):
+                said.append(
+                    f"the path of {name} has {kept:,} of {size:,} synapses, {kept / size:.3g} of "
+                    f"them where pruning.density is {wanted:g}"
+                )
         return said
 
     def state(self) -> dict[str, Any]:

@@ -101,15 +101,17 @@ def _check_density_stays(config: TrainConfig, network: MTSparkNetwork) -> None:
     Raises:
         BadRequestError: static and evolution are asked for another one.
     """
-    wanted, masks = config.pruning, [network.layer(name).mask for name in config.pruning.layers]
+    wanted = config.pruning
     if wanted.method not in ("static", "evolution"):
         return
-    sizes = [mask.numel() for mask in masks if mask is not None]
-    left = sum(int(mask.sum()) for mask in masks if mask is not None)
-    if sizes and left < sum(sizes) and abs(left / sum(sizes) - wanted.density) > SAME_DENSITY:
+    # What its agent has no mask of is whole.
+    layers = [network.layer(name) for name in wanted.layers]
+    size = sum(layer.synapses.weight.numel() for layer in layers)
+    cut = sum(int((~layer.mask).sum()) for layer in layers if layer.mask is not None)
+    if cut and abs(1 - cut / size - wanted.density) > SAME_DENSITY:
         raise BadRequestError(
             f"pruning.density is {wanted.density:g}: {config.start_from} has "
-            f"{left / sum(sizes):.3g} of these synapses, and {wanted.method} keeps how many there "
+            f"{1 - cut / size:.3g} of these synapses, and {wanted.method} keeps how many there "
             "are; set that density, or method magnitude or pathways"
         )
 

@@ -183,10 +183,10 @@ def _print_pruned(fidelity: Fidelity) -> None:
             console.print(f"a change from {task} " + _switch(switch), markup=False, soft_wrap=True)
 
 
-def _switch(switch: Mapping[str, int] | None) -> str:
+def _switch(switch: Mapping[str, int] | str) -> str:
     """Say what a change from another task writes."""
-    if switch is None:
-        return "is not counted: that task's network cannot be turned into integers"
+    if isinstance(switch, str):
+        return f"is not counted: {switch}"
     return (
         f"writes {switch['written']:,} synapses ({switch['rescaled']:,} of them in both paths, as "
         f"other integers), clears {switch['removed']:,}, and writes {switch['thresholds']:,} "

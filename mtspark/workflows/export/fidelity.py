@@ -86,7 +86,8 @@ class Fidelity:
         pruned: agents: what was removed because no input makes it matter.
         pathway: agents: the synapses of the exported task and of all tasks, see
             :class:`mtspark.train.sparsity.PathSharing`; and by task what a change from it writes,
-            see :class:`mtspark.deploy.rewriting.Rewriting`, None where it has no integers.
+            before neurons are removed, see :class:`mtspark.deploy.rewriting.Rewriting`, or why
+            it is not known.
         warnings: what went badly wrong, a sentence each.
     """
 

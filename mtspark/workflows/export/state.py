@@ -78,7 +78,7 @@ class Export:
         palette_tasks: what they change in the answers, by task.
         pruning: what was removed because no input makes it matter.
         sharing: the exported task's pathway beside those of the agent's other tasks.
-        switches: what a change from each of these writes; None where it has no integers.
+        switches: what a change from each of these writes, or why it has no integers.
         headroom: how much of the range of sums each population can use.
         graph_agreement: how the NIR graph of each task agrees with torch.
         comparison: float network and chip side by side.
@@ -108,7 +108,7 @@ class Export:
     palette_tasks: Mapping[str, TaskCost] = field(default_factory=dict)
     pruning: Pruning | None = None
     sharing: PathSharing | None = None
-    switches: Mapping[str, Rewriting | None] = field(default_factory=dict)
+    switches: Mapping[str, Rewriting | str] = field(default_factory=dict)
     headroom: tuple[Headroom, ...] = ()
     graph_agreement: Mapping[str, tuple[LayerAgreement, ...]] = field(default_factory=dict)
     comparison: Comparison | None = None
@@ -177,7 +177,10 @@ class Export:
         """Plain values of the task's pathway, and of what a change to it writes."""
         if self.sharing is None:
             return None
-        found = {name: None if one is None else asdict(one) for name, one in self.switches.items()}
+        found = {
+            name: one if isinstance(one, str) else asdict(one)
+            for name, one in self.switches.items()
+        }
         counts = {name: getattr(self.sharing, name) for name in ("synapses", "own", "union")}
         return {**counts, "switches": found}
 

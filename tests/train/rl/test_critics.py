@@ -197,5 +197,7 @@ def test_an_optimizer_of_a_run_that_was_not_fused_goes_on() -> None:
     before = [one.detach().clone() for one in trainer.learner.critic.parameters()]
     trainer.update()
     trainer.update()
+    # As it was, to the bit: what is stored says how it steps.
+    assert trainer.learner.critic.optimizer.param_groups[0]["fused"] is None
     after = list(trainer.learner.critic.parameters())
     assert any(bool((one != was).any()) for one, was in zip(after, before, strict=True))

@@ -74,6 +74,17 @@ def test_the_gradient_step_sees_the_actor_that_plays() -> None:
         assert log_chance[row].item() == pytest.approx(math.log(density), abs=1e-2)
 
 
+def test_a_gradient_step_puts_what_played_into_training_mode() -> None:
+    trainer: Any = make_trainer(config())
+    learner = trainer.learner
+    parts = (learner.actor, learner.actor.network, learner.critic)
+    trainer.update()
+    for part in parts[1:]:
+        part.eval()
+        trainer.update()
+        assert all(module.training for one in parts for module in one.modules())
+
+
 def test_what_is_stored_is_what_was_seen_done_and_got() -> None:
     trainer: Any = make_trainer(config())
     before = trainer.games[0].values.copy()

@@ -409,6 +409,26 @@ def test_a_density_that_cannot_change_is_refused(
 
 
 @pytest.mark.parametrize("method", ["static", "evolution"])
+def test_a_layer_that_an_agent_has_no_mask_of_counts_as_whole(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, method: PruningMethod
+) -> None:
+    script_games(monkeypatch)
+    first = PqnTrainer(replace(SMALL, network=replace(SMALL.network, masked_layers=("conv1",))))
+    prune(first.network, ["conv1"], 0.5)
+    save_agent(first.agent(), tmp_path / "half.pt")
+    both = replace(SMALL.network, masked_layers=("conv1", "hidden"))
+    asked = replace(
+        SMALL,
+        network=both,
+        pruning=PruningConfig(both.masked_layers, density=0.5, method=method),
+        start_from=str(tmp_path / "half.pt"),
+    )
+    # Of 32 and 90 synapses, 16 are cut.
+    with pytest.raises(BadRequestError, match=r"density is 0.5: .* has 0.869 of these synapses"):
+        PqnTrainer(asked)
+
+
+@pytest.mark.parametrize("method", ["static", "evolution"])
 def test_the_synapses_of_an_agent_that_has_cut_one_layer_of_two_stay_as_they_are(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, method: PruningMethod
 ) -> None:
@@ -529,8 +549,7 @@ def test_paths_of_another_density_than_was_asked_for_are_told(
     monkeypatch.setattr(pathways, "choose_path", lambda *_: None)
     said = [note for note in train(config, tmp_path / "all").notes if "the path of" in note]
     assert said == [
-        f"the path of {name} has 122 of 122 synapses, not 0.2 of them: it was not chosen, as in "
-        "some layer no synapse had a score above 0"
+        f"the path of {name} has 122 of 122 synapses, 1 of them where pruning.density is 0.2"
         for name in ("pong", "breakout")
     ]
 
@@ -540,7 +559,7 @@ def test_paths_of_another_density_than_was_asked_for_are_told(
     monkeypatch.setattr(pathways, "choose_path", one_of_each)
     said = [note for note in train(config, tmp_path / "two").notes if "the path of" in note]
     assert said[1] == (
-        "the path of breakout has 2 of 122 synapses, not 0.2 of them: no other has a score above 0"
+        "the path of breakout has 2 of 122 synapses, 0.0164 of them where pruning.density is 0.2"
     )
 
 
