@@ -370,13 +370,22 @@ class _Rounding:
     def _not_empty(
         self, population: FloatPopulation, largest: list[Floats], scales: list[float]
     ) -> list[Floats]:
-        """Give groups without weights a unit that suits their thresholds."""
+        """Give groups without weights a unit that suits their biases, or else their thresholds.
+
+        A neuron without weights is driven by its bias alone, and whether and when it fires depends
+        on how many biases its threshold is. Thresholds may lie far apart: of a neuron that is off
+        in some tasks, or whose gain is nearly 0 there. None that its bias reaches is rounded away
+        so, and what lies above the chip's largest threshold takes more than 500 biases to reach.
+        """
         empty = np.max(largest, axis=0) == 0
         if population.thresholds is None or not empty.any():
             return largest
-        highest = (population.thresholds.max(0) / self.gain).reshape(self.groups, -1).max(1)
-        usable = empty & np.isfinite(highest) & (highest > 0)
-        return [np.where(usable, highest / scales[0], largest[0]), *largest[1:]]
+        driven = np.abs(self.bias(population)).reshape(self.groups, -1).max(1)
+        above = np.where(population.thresholds > 0, population.thresholds, np.inf)
+        lowest = (above.min(0) / self.gain).reshape(self.groups, -1).min(1)
+        unit = np.where(driven > 0, driven, lowest)
+        usable = empty & np.isfinite(unit) & (unit > 0)
+        return [np.where(usable, unit / scales[0], largest[0]), *largest[1:]]
 
 
 class _ExactRounding(_Rounding):

@@ -9,14 +9,23 @@ import numpy as np
 import pytest
 import snntorch as snn
 import torch
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 import mtspark
 from mtspark.convert.nir.reader import import_graph, import_tasks
-from mtspark.core.chip_network.network import ChipNetwork
+from mtspark.core.chip_network.network import INPUT, ChipNetwork
 from mtspark.core.environments.protocol import GameProtocol
 from mtspark.core.errors import BadNetworkError
+from mtspark.core.float_network.network import (
+    FloatConnection,
+    FloatInput,
+    FloatKind,
+    FloatNetwork,
+    FloatOutput,
+    OutputKind,
+    leaky_population,
+)
 from mtspark.core.float_network.simulator import run_float
 from mtspark.deploy.quantise.bounds import headroom
 from mtspark.deploy.quantise.network import quantise
@@ -304,3 +313,42 @@ def test_recurrent_weights_beside_those_of_many_pixels_find_exponents() -> None:
     for name, spikes in reference.spikes.items():
         assert (engine.spikes[name] == spikes).all()
         assert (engine.membranes[name] == reference.membranes[name]).all()
+
+
+@given(seed=st.integers(0, 500), decimals=st.integers(-3, 3), keep=st.sampled_from([0.0, 0.5, 1.0]))
+@settings(deadline=None, max_examples=30, phases=[Phase.generate])
+def test_neurons_that_biases_alone_drive_fire_as_their_thresholds_of_each_task_say(
+    seed: int, decimals: int, keep: float
+) -> None:
+    """Also where they are off in another task, or their gain is nearly 0 or very large there."""
+    generator = np.random.default_rng(seed)
+    size, steps = 12, 6
+    # One of the neurons has a synapse, to an input that is silent.
+    weights = np.zeros((size, 2))
+    weights[0, 0] = 10.0**decimals
+    biases = generator.uniform(0.1, 2, size) * generator.choice([-1, 1, 1], size) * 10.0**decimals
+    far = generator.choice([1.0, 1e12, 1e6, 300.0, 1e-3, 1e-9], (3, size))
+    thresholds = generator.uniform(0.2, 3, (3, size)) * 10.0**decimals * far
+    net = FloatNetwork(
+        "net",
+        FloatInput((2,)),
+        (leaky_population("n", (size,), membrane_keep=keep, thresholds=thresholds),),
+        (FloatConnection("a", INPUT, "n", FloatKind.DENSE, weights),),
+        FloatOutput("n", OutputKind.SPIKES),
+        time_steps=steps,
+        tasks=("one", "two", "three"),
+    )
+    population = replace(net.populations[0], membrane_bias=biases)
+    chip = quantise(replace(net, populations=(population,)))
+    for row in range(3):
+        trace = ReferenceChip(chip).decide(np.zeros((1, steps, 2), np.uint8), row, trace=True).trace
+        assert trace is not None
+        # The layer is one step behind the input.
+        first, membrane, clear = 1, np.zeros(size), np.ones(size, bool)
+        for step in range(steps):
+            membrane = keep * membrane + biases
+            # A threshold that a membrane nearly meets is rounded to either side of it.
+            clear &= np.abs(membrane - thresholds[row]) > 0.03 * np.abs(biases)
+            fires = membrane > thresholds[row]
+            np.testing.assert_array_equal(trace.spikes["n"][first + step, 0][clear], fires[clear])
+            membrane = np.where(fires, 0, membrane)
