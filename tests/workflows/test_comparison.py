@@ -184,6 +184,12 @@ def test_costs_of_one_chip_are_compared_and_of_two_are_not() -> None:
         "(estimate); prices of different chips cannot be compared; the cheapest networks without "
         "spikes cost 9 µJ."
     )
+    mine, theirs = replace(rows[0], card="mine"), replace(rows[1], card="theirs")
+    assert Comparison((mine, theirs)).sentences[1] == (
+        "A decision costs 4 µJ by card mine with a and 3 µJ by card theirs with b, dynamic energy "
+        "on Loihi 2 (estimate); prices of different cards cannot be compared; the cheapest "
+        "networks without spikes cost 9 µJ and 9 µJ."
+    )
     unknown = replace(rows[1], cost=None)
     assert "and an unknown energy with b, dynamic" in Comparison((rows[0], unknown)).sentences[1]
     assert Comparison((replace(rows[0], cost=None), unknown)).sentences[1].startswith("No result")

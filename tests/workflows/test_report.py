@@ -16,6 +16,7 @@ from mtspark.sim.recording.study import Study, study_task
 from mtspark.workflows.report import page as page_workflow
 from mtspark.workflows.report.checks import NO_NEUROBENCH, NO_SILICON, replay_checks
 from mtspark.workflows.report.page import report
+from mtspark.workflows.report.sentences import score_of_run
 from mtspark.workflows.report.stored import stored_report
 from mtspark.workflows.run.games import run_games, store_run
 from tests.sim.report.test_data import tiny_network
@@ -45,6 +46,29 @@ def test_the_latest_run_of_each_task_is_reported(bundle: Bundle) -> None:
     content = stored.to_json()
     assert (content["format"], content["agent"]) == ("mtspark-report", "tiny")
     assert content["runs"] == list(stored.runs)
+
+
+def test_the_chip_stands_beside_a_float_network_that_played_the_same(bundle: Bundle) -> None:
+    short, long, other = (
+        run_games(bundle, "pong", seed=seed, max_decisions=decisions)
+        for seed, decisions in ((1, 2), (1, 4), (2, 4))
+    )
+    assert not any(one.run.episodes[0].finished for one in (short, long, other))
+    for left_out in (short, other):
+        store_run(bundle, replace(left_out, backend="torch"))
+        assert score_of_run(bundle, long.to_json()).float_network is None
+    store_run(bundle, replace(long, backend="torch", date="2999-01-01T00:00:00+00:00"))
+    assert score_of_run(bundle, long.to_json()).float_network == long.run.mean_return
+    assert score_of_run(bundle, short.to_json()).float_network is None
+    sticky = long.to_json()
+    sticky["protocol"] = {**sticky["protocol"], "sticky_action_probability": 0.5}
+    assert score_of_run(bundle, sticky).float_network is None
+    # Of whole games, as many as each played.
+    whole = [replace(one, finished=True) for one in other.run.episodes]
+    done = replace(other, run=replace(other.run, episodes=tuple(whole)))
+    store_run(bundle, replace(done, backend="torch", date="2999-02-01T00:00:00+00:00"))
+    again = {**done.to_json(), "episodes": [{**whole[0].to_json(), "seed": 9}] * 3}
+    assert score_of_run(bundle, again).float_network == other.run.mean_return
 
 
 def test_a_page_is_written_silently_and_its_data_are_the_result(

@@ -57,6 +57,7 @@ class Compared:
         cut_off: games that were cut off by the user.
         origin: of the data, where the score is an accuracy.
         cost: of a mean decision; None where nothing was priced.
+        card: of its prices; empty where nothing was priced.
     """
 
     bundle: str
@@ -81,6 +82,7 @@ class Compared:
     cut_off: int = 0
     origin: str = ""
     cost: Cost | None = None
+    card: str = ""
 
     @property
     def score(self) -> str:
@@ -188,12 +190,17 @@ def _row(bundle: Bundle, values: dict[str, Any], kind: str) -> Compared:
     interval = None if game else wilson_interval(round(chip * samples), samples)
     if game and samples >= FEWEST_FOR_INTERVAL:
         interval = confidence_interval([float(one["return"]) for one in values["episodes"]])
+    if game:
+        sticky = stored_sticky(values)
+        float_score = float_return(bundle, values["task"], values["episodes"], sticky)
+    else:
+        float_score = values["float_accuracy"]
     return Compared(
         bundle=str(bundle.folder),
         task=values["task"],
         kind=kind,
         chip=chip,
-        float_network=float_return(bundle, values["task"]) if game else values["float_accuracy"],
+        float_network=float_score,
         samples=samples,
         dynamic_j=dynamic,
         rival_j=None if cost is None else cost["cheapest_baseline_j_per_decision"],
@@ -211,6 +218,7 @@ def _row(bundle: Bundle, values: dict[str, Any], kind: str) -> Compared:
         cut_off=sum(not one["finished"] for one in values["episodes"]) if game else 0,
         origin="" if game else values["origin"],
         cost=cost_of_result(values),
+        card="" if bills[0] is None else bills[0]["card"],
     )
 
 
@@ -270,6 +278,7 @@ def _costs(rows: Sequence[Compared], names: dict[str, str]) -> str:
     if not known:
         return NOT_PRICED
     chips = dict.fromkeys(row.cost.chip for row in known if row.cost is not None)
+    cards = dict.fromkeys(row.card for row in known)
     parts, rivals = [], []
     for folder, name in names.items():
         own = []
@@ -278,15 +287,19 @@ def _costs(rows: Sequence[Compared], names: dict[str, str]) -> str:
                 continue
             where = f" in {row.task}" if len(tasks) > 1 else ""
             place = f" on {row.cost.chip}" if len(chips) > 1 else ""
+            if not place and len(cards) > 1:
+                place = f" by card {row.card}"
             own.append(f"{micro_joules(row.cost.dynamic_j)}{where}{place}")
             if row.cost.rival_j is not None:
                 rivals.append(micro_joules(row.cost.rival_j))
         parts.append(f"{listed(own)} with {name}" if own else f"an unknown energy with {name}")
-    less = _less(known) if len(chips) == 1 and len(tasks) == 1 and len(names) == 2 else ""
+    alike = len(chips) == len(cards) == 1
+    less = _less(known) if alike and len(tasks) == 1 and len(names) == 2 else ""
     on = f" on {next(iter(chips))}" if len(chips) == 1 else ""
     text = f"A {what} costs {listed(parts)}{less}, dynamic energy{on} (estimate)"
-    if len(chips) > 1:
-        text += "; prices of different chips cannot be compared"
+    if not alike:
+        unlike = "chips" if len(chips) > 1 else "cards"
+        text += f"; prices of different {unlike} cannot be compared"
     if rivals:
         text += f"; the cheapest networks without spikes cost {listed(rivals)}"
     return f"{text}."

@@ -42,16 +42,17 @@ def score_of_run(bundle: Bundle, result: Mapping[str, Any]) -> Score:
         BadFileError: a file in the folder of runs is no run.
     """
     episodes, task = result["episodes"], result["task"]
+    sticky = stored_sticky(dict(result))
     on_chip = result["backend"] != BackendName.TORCH.value
     return Score(
         kind="return",
         task=task,
         chip=float(result["mean_return"]),
-        float_network=float_return(bundle, task) if on_chip else None,
+        float_network=float_return(bundle, task, episodes, sticky) if on_chip else None,
         agreement=None,
         count=len(episodes),
         cut_off=sum(not episode["finished"] for episode in episodes),
-        sticky=stored_sticky(dict(result)),
+        sticky=sticky,
         who="the chip" if on_chip else "the float network",
         success=result.get("success_rate"),
     )

@@ -79,7 +79,8 @@ def stored_report(bundle: Bundle | AnyPath) -> StoredReport:
                 f"`mtspark eval {bundle.folder} --data x.npy --labels y.npy`"
             )
         raise BadRequestError(
-            f"{bundle.folder}: no runs of this network yet; play with "
+            f"{bundle.folder}: no runs of this network yet, those with drawn actions (--sample) "
+            "apart, which no report shows; play with "
             f"`mtspark run {bundle.folder} --task {task.name}`"
         )
     return StoredReport(
