@@ -271,7 +271,10 @@ def _game_of(bundle: Bundle, task: str | None) -> str:
     if task is None and not bundle.network.plays:
         raise BadRequestError(f"{bundle.folder}: plays no game, and hil plays games alone")
     if task is None:
-        raise BadRequestError("name the game with --task, or serve the chip with --serve")
+        known = ", ".join(one.name for one in bundle.network.tasks)
+        raise BadRequestError(
+            f"{bundle.folder}: name the game with --task ({known}), or serve the chip with --serve"
+        )
     return task
 
 

@@ -34,6 +34,7 @@ def test_it_writes_a_dataset_and_its_json(
     ("words", "reason"),
     [
         (("--epsilon", 0.5, "--sample", 1), "leave one out"),
+        (("--epsilon", 0.5, "--temperature", 3), "replaces best ones; leave one out"),
         (("--epsilon", 2), "epsilon 2: must be above 0 and at most 1"),
         (("--temperature", 2), "give sample, too"),
         (("--sticky", 0.25), "is of ALE's games"),

@@ -173,6 +173,16 @@ def test_runs_that_cannot_be_compared_are_refused(tmp_path: Path) -> None:
     wrong = write_run(tmp_path / "wrong", 1, [(9, {"returns": {"a": "x", "b": 1}})])
     with pytest.raises(BadFileError, match="a is 'x', must be a number"):
         compare_runs([wrong])
+    both = {"returns": {"a": 1.0, "b": 1.0}}
+    for name, (first, second) in {"again": (800, 600), "huge": (9, 10**13)}.items():
+        joined = write_run(tmp_path / name, 1, [(first, both), (second, both)])
+        with pytest.raises(BadFileError, match=rf"log.jsonl: line 2 is of {second} decisions"):
+            compare_runs([joined])
+    write_run(tmp_path / "padded", 1, [(100, both)])
+    (tmp_path / "padded" / "seed-1").rename(tmp_path / "padded" / "seed-01")
+    write_run(tmp_path / "padded", 1, [(100, both)])
+    with pytest.raises(BadRequestError, match="seed-01 and seed-1 are of one seed"):
+        compare_runs([tmp_path / "padded"])
     (tmp_path / "bare" / "seed-1").mkdir(parents=True)
     with pytest.raises(BadFileError, match=r"log.jsonl: no such file"):
         compare_runs([tmp_path / "bare"])

@@ -21,6 +21,8 @@ ScoreKind = Literal["return", "success"]
 KINDS: dict[str, str] = {"return": "returns", "success": "success"}
 """Of a line of the log: the entry that holds the scores of each task."""
 MEASURES = ("dormant_ratio", "effective_rank")
+MOST_STEPS = 10**12
+"""Decisions of a run; more than any machine plays, and whole numbers of 64 bits."""
 SEED_FOLDER = re.compile(r"seed-(\d+)")
 
 
@@ -74,7 +76,13 @@ def logged_runs(
     for path in folder.glob("seed-*"):
         match = SEED_FOLDER.fullmatch(path.name)
         if match is not None and path.is_dir():
-            found[int(match[1])] = path
+            seed = int(match[1])
+            if seed in found:
+                twice = " and ".join(sorted((found[seed].name, path.name)))
+                raise BadRequestError(
+                    f"{folder}: {twice} are of one seed; move one of them elsewhere"
+                )
+            found[seed] = path
     if not found:
         raise BadRequestError(
             f"{folder}: holds no folder seed-N of a run; train with mtspark train --seeds 1,2,3 "
@@ -100,7 +108,14 @@ def _logged(seed: int, folder: Path, kind: ScoreKind) -> LoggedRun:
             raise BadFileError(f"{path}: has no returns of games; is no log of a run on games")
         tasks = tasks or tuple(returns)
         values = record.get(entry, {})
-        steps.append(int(record["steps"]))
+        reached = int(record["steps"])
+        if not (steps[-1] if steps else 0) <= reached <= MOST_STEPS:
+            raise BadFileError(
+                f"{path}: line {len(steps) + 1} is of {one_line(str(reached), 30)} decisions, must "
+                f"not be fewer than in the line before, and at most {MOST_STEPS:,}; compare the log "
+                "of one run"
+            )
+        steps.append(reached)
         scores.append([_number(values, task, path) for task in tasks])
         measured = record.get("plasticity", {})
         for name in MEASURES:

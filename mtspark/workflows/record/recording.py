@@ -82,7 +82,9 @@ def record_play(
     chosen = [task for task in player.tasks if not names or task.name in names]
     for task in chosen:
         if not task.game:
-            raise BadRequestError(f"{path}: {task.name} is no game; name others by --task")
+            games = ", ".join(one.name for one in player.tasks if one.game)
+            remedy = f"; name others by --task: {games}" if games else ", and only play is recorded"
+            raise BadRequestError(f"{path}: {task.name} is no game{remedy}")
         check_sampling(task, request.exploring)
     protocol = protocol_with_sticky(player.protocol, request.sticky)
     places = [folder / dataset_name(task.name) for task in chosen]

@@ -76,6 +76,11 @@ def exploring_of(
     Raises:
         BadRequestError: numbers that cannot be, or both at once.
     """
+    if epsilon is not None and seed is None and temperature != 1:
+        raise BadRequestError(
+            f"temperature {temperature:g}: is of drawn actions, and --epsilon {epsilon:g} replaces "
+            "best ones; leave one out"
+        )
     drawn = sampling_of(seed, temperature)
     if epsilon is None:
         return drawn

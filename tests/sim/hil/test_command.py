@@ -294,7 +294,7 @@ def test_the_only_task_needs_no_name_and_one_of_two_does(
     ]
     both = replace(bundle.network, tasks=tasks, populations=tuple(rows))
     assert hil(write_bundle(tmp_path / "two.deploy", both), *few) == 2
-    assert "name the game with --task" in capsys.readouterr().err
+    assert "name the game with --task (pong, again)" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
