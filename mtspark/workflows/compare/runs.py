@@ -72,7 +72,7 @@ def logged_runs(
         BadRequestError: there is no run of a seed, or one that logged no such scores.
         BadFileError: a log that cannot be read, or that is none of a run on games.
     """
-    found = {}
+    found: dict[int, Path] = {}
     for path in folder.glob("seed-*"):
         match = SEED_FOLDER.fullmatch(path.name)
         if match is not None and path.is_dir():
@@ -112,8 +112,8 @@ def _logged(seed: int, folder: Path, kind: ScoreKind) -> LoggedRun:
         if not (steps[-1] if steps else 0) <= reached <= MOST_STEPS:
             raise BadFileError(
                 f"{path}: line {len(steps) + 1} is of {one_line(str(reached), 30)} decisions, must "
-                f"not be fewer than in the line before, and at most {MOST_STEPS:,}; compare the log "
-                "of one run"
+                f"not be fewer than in the line before, and at most {MOST_STEPS:,}; compare logs "
+                "of one run each"
             )
         steps.append(reached)
         scores.append([_number(values, task, path) for task in tasks])
