@@ -134,6 +134,10 @@ def row(bundle: str, chip: float, **changes: Any) -> Compared:
             "In pong a and b are equally good (3).",
         ),
         (
+            [row("x/a", 3.0), row("x/b", 3.0, cut_off=2)],
+            "In pong a and b are equally good (3), and games of b were cut off.",
+        ),
+        (
             [row("x/a", 3.0), row("x/b", 5.0, sticky=0.25)],
             "In pong the bundles played with sticky actions 0 and 0.25, and cannot be compared.",
         ),

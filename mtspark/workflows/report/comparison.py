@@ -239,18 +239,18 @@ def _ranked(rows: Sequence[Compared], names: dict[str, str], *, several: bool) -
         sticky = listed([f"{one:g}" for one in rules])
         return f"{where}the bundles played with sticky actions {sticky}, and cannot be compared"
     second, unlike = others[0], _unlike(rows, names)
+    cut = [names[row.bundle] for row in rows if row.cut_off]
+    short = f", and games of {listed(cut)} were cut off" if cut else ""
     if best.chip == second.chip:
         equal = listed([names[row.bundle] for row in rows if row.chip == best.chip])
-        return f"{where}{equal} are equally good ({best.score}){unlike and f', {unlike}'}"
+        return f"{where}{equal} are equally good ({best.score}){unlike and f', {unlike}'}{short}"
     gap = best.chip - second.chip
     by = f"{digits(100 * gap)} points" if best.kind == "accuracy" else digits(gap)
     degree = "better than" if len(others) == 1 else "best, before"
-    text = (
+    return (
         f"{where}{names[best.bundle]} is {degree} {names[second.bundle]} by {by} ({best.score} "
-        f"against {second.score}), {unlike or _chance(best, second)}"
+        f"against {second.score}), {unlike or _chance(best, second)}{short}"
     )
-    cut = [names[row.bundle] for row in rows if row.cut_off]
-    return f"{text}, and games of {listed(cut)} were cut off" if cut else text
 
 
 def _unlike(rows: Sequence[Compared], names: dict[str, str]) -> str:
