@@ -6,6 +6,7 @@ from .ablation import AblationSettings as AblationSettings
 from .ablation import Cell as Cell
 from .ablation import grid as grid
 from .ablation import run_config as run_config
+from .checks import MOST_STEPS as MOST_STEPS
 from .games import OF_CONSOLES as OF_CONSOLES
 from .games import PER_GAME as PER_GAME
 from .games import TrainConfig as TrainConfig

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from mtspark.core.errors import BadFileError, BadRequestError, one_line
 from mtspark.core.files import EvaluationFile, EvaluationRow, first_problem, read_result
+from mtspark.train.config import MOST_STEPS
 from mtspark.train.runs import LOG_FILE, records_of
 from mtspark.workflows.compare.statistics import Scores
 
@@ -21,8 +22,6 @@ ScoreKind = Literal["return", "success"]
 KINDS: dict[str, str] = {"return": "returns", "success": "success"}
 """Of a line of the log: the entry that holds the scores of each task."""
 MEASURES = ("dormant_ratio", "effective_rank")
-MOST_STEPS = 10**12
-"""Decisions of a run; more than any machine plays, and whole numbers of 64 bits."""
 SEED_FOLDER = re.compile(r"seed-(\d+)")
 
 
