@@ -40,9 +40,15 @@ def test_commands_on_one_bundle_at_the_same_time(tmp_path: Path, call: Callable[
     }
     answers = side_by_side(tmp_path, asked)
     failed = [(name, *row) for name, rows in answers.items() for row in rows if row[0]]
-    # A reader may meet two bundles, of 8 and of 7 bits, and says so rather than mix them.
-    mixed = "changed since the bundle was read; read it again"
-    assert [row for row in failed if row[0] != "readers" or mixed not in row[-1]] == []
+    # A reader may meet two bundles, of 8 and of 7 bits, and says so rather than mix them; and
+    # one that nothing has played yet, of which there is nothing to report.
+    honest = ("changed since the bundle was read; read it again", "no runs of this network yet")
+    unexpected = [
+        row
+        for row in failed
+        if row[0] != "readers" or not any(sentence in row[-1] for sentence in honest)
+    ]
+    assert unexpected == []
     assert not any("Traceback" in row[-1] for row in failed)
     told = [
         Path(re.findall(r"^wrote (.*-seed\d+(?:-\d+)?\.json)$", out, re.MULTILINE)[-1])
