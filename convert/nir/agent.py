@@ -21,7 +21,7 @@ from mtspark.convert.nir.file import METADATA, read_nir
 from mtspark.core.errors import BadFileError, BadNetworkError
 from mtspark.core.files import AnyPath, hdf5_bytes, write_bytes
 from mtspark.train.checkpoint import Agent
-from mtspark.train.networks import HIDDEN, SpikingLayer, why_not_deployable
+from mtspark.train.networks import SpikingLayer, why_not_deployable
 
 STEP_S = 1e-4
 """The time step that published NIR graphs imply; only tau / dt matters here."""
@@ -113,12 +113,13 @@ def _graph_nodes(agent: Agent, task: int, head: Head) -> dict[str, nir.NIRNode]:
         gains = dendritic_gains(agent, task, f"conv{index + 1}")
         nodes[f"conv{index + 1}_lif"] = _lif(config.beta, config.threshold / gains)
     nodes["flatten"] = nir.Flatten(input_type={"input": shape}, start_dim=0, end_dim=-1)
-    hidden = network.hidden
-    nodes["hidden"] = nir.Affine(
-        weight=_array(hidden.folded_weight()), bias=_array(hidden.folded_bias())
-    )
-    thresholds = config.threshold / dendritic_gains(agent, task)
-    nodes["hidden_lif"] = _lif(config.beta, thresholds)
+    for name in network.layer_names[len(config.convolutions) :]:
+        connected = network.layer(name)
+        nodes[name] = nir.Affine(
+            weight=_array(connected.folded_weight()), bias=_array(connected.folded_bias())
+        )
+        thresholds = config.threshold / dendritic_gains(agent, task, name)
+        nodes[f"{name}_lif"] = _lif(config.beta, thresholds)
     if network.recurrent is not None:
         nodes[LOOP] = nir.Linear(weight=_array(network.recurrent.weight))
     weight, bias = fold_head(agent, head)
@@ -138,7 +139,7 @@ def _edges(names: list[str]) -> list[tuple[str, str]]:
     return [*itertools.pairwise(chain), *loop]
 
 
-def dendritic_gains(agent: Agent, task: int, layer: str = HIDDEN) -> NDArray[np.float64]:
+def dendritic_gains(agent: Agent, task: int, layer: str) -> NDArray[np.float64]:
     """Compute the gain of every neuron of a layer under a task.
 
     A gain near 0 means off. It is kept above :data:`SMALLEST_GAIN`, where the threshold is far

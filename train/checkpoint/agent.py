@@ -228,7 +228,7 @@ def _network_config(data: Any, path: Path, limits: FileLimits) -> NetworkConfig:
     if not isinstance(data, dict) or not set(FIRST_FIELDS) <= set(data) <= names:
         raise BadFileError(f"{path}: network sizes must be exactly the fields {sorted(names)}")
     try:
-        lists = {"dendrite_layers", "masked_layers", "pathway_layers"} & set(data)
+        lists = {"dendrite_layers", "masked_layers", "pathway_layers", "dense"} & set(data)
         data = {**data, **{name: tuple(data[name]) for name in lists}}
         convolutions = tuple(ConvSize(**size) for size in data["convolutions"])
         channels, height, width = (int(length) for length in data["observation_shape"])

@@ -12,7 +12,6 @@ from mtspark.train.checkpoint.agent import Agent
 from mtspark.train.checkpoint.single import single_task
 from mtspark.train.networks import (
     HIDDEN,
-    ActiveDendrites,
     MTSparkNetwork,
     NetworkConfig,
     why_not_deployable,
@@ -73,9 +72,15 @@ def _config(old: NetworkConfig, tasks: int, copied: set[str]) -> NetworkConfig:
         replace(size, channels=size.channels * (tasks if name in copied else 1))
         for name, size in zip(old.layer_names, old.convolutions, strict=False)
     )
+    connected = old.layer_names[len(old.convolutions) :]
+    dense = tuple(
+        width * (tasks if name in copied else 1)
+        for name, width in zip(connected, old.dense, strict=False)
+    )
     return replace(
         old,
         convolutions=convolutions,
+        dense=dense,
         hidden=old.hidden * tasks,
         masked_layers=old.layer_names,
         pathway_layers=(),
@@ -113,8 +118,8 @@ def _fill_layer(
     logits = torch.full((count, rows, *gains[0].shape), -OFF)
     for task, gain in enumerate(gains):
         logits[task, task if copies else 0] = gain.double().logit().clamp(-OFF, OFF).float()
-    dendrites = network.dendrites if name == HIDDEN else network.conv_dendrites[name]
-    assert isinstance(dendrites, ActiveDendrites)
+    dendrites = network.dendrites_of(name)
+    assert dendrites is not None
     dendrites.segments.copy_(logits.flatten(1).T[:, None, :])
 
 

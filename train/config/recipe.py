@@ -31,13 +31,13 @@ from mtspark.train.config.ppo import why_not_together
 from mtspark.train.config.sac import why_not_learned
 from mtspark.train.config.tasks import run_environments
 from mtspark.train.networks import (
-    HIDDEN,
     NEURONS,
     VARIANTS,
     NetworkConfig,
     check_agent_limits,
     check_network_config,
     decided_fields,
+    spiking_layers,
     with_variant,
 )
 
@@ -289,9 +289,13 @@ def _with_masked_layers(fields: dict[str, Any]) -> dict[str, Any]:
         return fields
     layers = pruning["layers"]
     if tuple(layers) == ("all",):
-        convolutions = network.get("convolutions", NetworkConfig.convolutions)
-        count = len(convolutions) if isinstance(convolutions, (list, tuple)) else 0
-        layers = (*(f"conv{index + 1}" for index in range(count)), HIDDEN)
+        sizes = (
+            network.get("convolutions", NetworkConfig.convolutions),
+            network.get("dense", NetworkConfig.dense),
+        )
+        layers = spiking_layers(
+            *(len(size) if isinstance(size, (list, tuple)) else 0 for size in sizes)
+        )
     owner = "pathway_layers" if pruning.get("method") == "pathways" else "masked_layers"
     network = {owner: layers, **network}
     return {**fields, "pruning": {**pruning, "layers": layers}, "network": network}

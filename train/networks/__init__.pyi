@@ -10,6 +10,7 @@ from .config import OverlapRule as OverlapRule
 from .config import PathRanking as PathRanking
 from .config import check_network_config as check_network_config
 from .config import network_to_json as network_to_json
+from .config import spiking_layers as spiking_layers
 from .dendrites import ActiveDendrites as ActiveDendrites
 from .fusing import fused as fused
 from .limits import check_agent_limits as check_agent_limits

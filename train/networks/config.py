@@ -10,7 +10,8 @@ from mtspark.core.environments import MESSAGES_PER_DEVIATION
 from mtspark.core.errors import BadNetworkError, one_line
 
 HIDDEN = "hidden"
-"""Name of the fully connected layer; the convolutions are conv1, conv2 and so on."""
+"""Name of the last fully connected layer; the convolutions are conv1, conv2 and so on, the fully
+connected layers between them dense1, dense2 and so on."""
 
 OverlapRule = Literal["participants", "sum", "mean", "euclidean", "stochastic"]
 """How the gradients of tasks that share a weight are combined, see
@@ -87,7 +88,8 @@ class NetworkConfig:
     Attributes:
         observation_shape: channels, height, width of a frame stack (uint8 pixels).
         convolutions: spiking convolutions, in order, without padding.
-        hidden: width of the spiking fully connected layer after them.
+        dense: widths of spiking fully connected layers after them, in order.
+        hidden: width of the last spiking layer, which is fully connected, too.
         actions: width of the shared action head.
         tasks: number of tasks.
         dendrite_segments: K segments a neuron; 0 leaves the dendrites out.
@@ -101,14 +103,14 @@ class NetworkConfig:
         drive: factor on the input current; 1 - beta makes the LIF of a time constant.
         surrogate: derivative of the spike: inverse_square, atan, sigmoid, fast_sigmoid, triangle.
         surrogate_slope: its steepness; 0 for the usual one of its kind.
-        dendrite_layers: the layers that carry dendrites: hidden, conv1, conv2, ...
+        dendrite_layers: the layers that carry dendrites: hidden, conv1, ..., dense1, ...
         conv_gate: neuron: each neuron of a convolution has segments of its own; channel: the
             neurons of a channel share them.
         dendrite_selection: which segment of a neuron counts: absolute_max or max.
         context: the tasks' context vectors: one_hot, embedding (learned) or prototype.
         context_size: length of an embedding or a prototype; one_hot has one entry a task.
         k_winners: share of the hidden neurons that may fire in a step; 0 for all of them.
-        masked_layers: the layers some of whose synapses may be cut: hidden, conv1, conv2, ...
+        masked_layers: the layers some of whose synapses may be cut: hidden, conv1, ..., dense1, ...
         pathway_layers: the layers of which each task uses synapses of its own, its pathway.
         experts: groups of equal size into which the hidden neurons are divided, the experts of a
             mixture; their sum goes to the head. 0: one group.
@@ -156,6 +158,7 @@ class NetworkConfig:
     layer_norm: bool = False
     stateful: bool = False
     recurrent: bool = False
+    dense: tuple[int, ...] = ()
 
     @property
     def by_task(self) -> str:
@@ -183,7 +186,7 @@ class NetworkConfig:
     @property
     def layer_names(self) -> tuple[str, ...]:
         """Names of the spiking layers, input side first."""
-        return (*(f"conv{index + 1}" for index in range(len(self.convolutions))), HIDDEN)
+        return spiking_layers(len(self.convolutions), len(self.dense))
 
     @property
     def layer_shapes(self) -> dict[str, tuple[int, ...]]:
@@ -194,7 +197,12 @@ class NetworkConfig:
             height = (height - size.kernel) // size.stride + 1
             width = (width - size.kernel) // size.stride + 1
             shapes[name] = (size.channels, height, width)
-        return {**shapes, HIDDEN: (self.hidden,)}
+        connected = self.layer_names[len(self.convolutions) :]
+        widths = (*self.dense, self.hidden)
+        return {
+            **shapes,
+            **{name: (width,) for name, width in zip(connected, widths, strict=True)},
+        }
 
     @property
     def gated_layers(self) -> tuple[str, ...]:
@@ -232,6 +240,15 @@ class NetworkConfig:
         )
 
 
+def spiking_layers(convolutions: int, dense: int) -> tuple[str, ...]:
+    """Names of the spiking layers of a network with so many of each kind, input side first."""
+    return (
+        *(f"conv{index + 1}" for index in range(convolutions)),
+        *(f"dense{index + 1}" for index in range(dense)),
+        HIDDEN,
+    )
+
+
 LARGEST_STRIDE = 2**15
 """Of a convolution: longer than any frame; PyTorch takes no number of 64 bits here."""
 
@@ -247,6 +264,7 @@ YOUNG_FIELDS = (
     "layer_norm",
     "stateful",
     "recurrent",
+    "dense",
 )
 """Fields that a file names only where they differ from their default."""
 
@@ -309,6 +327,7 @@ def check_network_config(config: NetworkConfig) -> None:
     sizes = {
         "observation_shape": config.observation_shape,
         "convolutions": tuple(size for conv in config.convolutions for size in astuple(conv)),
+        "dense": config.dense,
         "hidden": (config.hidden,),
         "actions": (config.actions,),
     }
@@ -388,6 +407,7 @@ def _check_types(config: NetworkConfig) -> None:
     lengths = {
         "observation_shape": config.observation_shape,
         "convolutions": tuple(size for conv in config.convolutions for size in astuple(conv)),
+        "dense": config.dense,
     }
     for name, values in lengths.items():
         if any(type(value) is not int for value in values):

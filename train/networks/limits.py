@@ -37,22 +37,28 @@ def weight_shapes(config: NetworkConfig) -> dict[str, tuple[int, ...]]:
     for index, (name, size) in enumerate(
         zip(config.layer_names, config.convolutions, strict=False)
     ):
-        synapses = (size.channels, before[0], size.kernel, size.kernel)
+        synapses: tuple[int, ...] = (size.channels, before[0], size.kernel, size.kernel)
         shapes[f"convolutions.{index}.synapses.weight"] = synapses
         before = config.layer_shapes[name]
         if name in config.masked_layers:
             shapes[f"convolutions.{index}.mask"] = synapses
         if name in config.pathway_layers:
             shapes[f"convolutions.{index}.paths"] = (config.tasks, *synapses)
-    shapes["hidden.synapses.weight"] = (config.hidden, math.prod(before))
-    if HIDDEN in config.masked_layers:
-        shapes["hidden.mask"] = shapes["hidden.synapses.weight"]
-    if HIDDEN in config.pathway_layers:
-        shapes["hidden.paths"] = (config.tasks, *shapes["hidden.synapses.weight"])
+    connected = config.layer_names[len(config.convolutions) :]
+    for index, name in enumerate(connected):
+        owner = HIDDEN if name == HIDDEN else f"dense.{index}"
+        synapses = (*config.layer_shapes[name], math.prod(before))
+        shapes[f"{owner}.synapses.weight"] = synapses
+        before = config.layer_shapes[name]
+        if name in config.masked_layers:
+            shapes[f"{owner}.mask"] = synapses
+        if name in config.pathway_layers:
+            shapes[f"{owner}.paths"] = (config.tasks, *synapses)
     if config.recurrent:
         shapes["recurrent.weight"] = (config.hidden, config.hidden)
     for layer, segments in config.segment_shapes.items():
-        owner = "dendrites" if layer == HIDDEN else f"conv_dendrites.{layer}"
+        kind = "dense" if layer in connected else "conv"
+        owner = "dendrites" if layer == HIDDEN else f"{kind}_dendrites.{layer}"
         shapes[f"{owner}.segments"] = segments
     heads = config.tasks if config.heads == "task" else 1
     shapes["advantage.weight"] = (config.actions * heads, config.head_inputs)

@@ -241,21 +241,34 @@ class MTSparkNetwork(nn.Module):
             )
             self.convolutions.append(layer)
             channels, height, width = self.layer_shapes[name]
-        self.hidden = SpikingLayer(
-            nn.Linear(channels * height * width, config.hidden),
-            config.neuron_constants(HIDDEN),
-            config.drive,
-            masked=HIDDEN in config.masked_layers,
-            centred=bool(config.convolutions) or config.input == "pixels",
-            paths=config.tasks if HIDDEN in config.pathway_layers else 0,
-        )
+        self.dense = nn.ModuleList()
+        inputs = channels * height * width
+        for name in config.layer_names[len(config.convolutions) :]:
+            (neurons,) = self.layer_shapes[name]
+            layer = SpikingLayer(
+                nn.Linear(inputs, neurons),
+                config.neuron_constants(name),
+                config.drive,
+                masked=name in config.masked_layers,
+                centred=name != config.layer_names[0] or config.input == "pixels",
+                paths=config.tasks if name in config.pathway_layers else 0,
+            )
+            if name == HIDDEN:
+                self.hidden = layer
+            else:
+                self.dense.append(layer)
+            inputs = neurons
         self.context = TaskContext(config.context, config.tasks, config.context_size)
         dendrites = {
             name: ActiveDendrites(*shape, config.dendrite_selection)
             for name, shape in config.segment_shapes.items()
         }
         self.dendrites = dendrites.pop(HIDDEN, None)
-        self.conv_dendrites = nn.ModuleDict(dendrites)
+        convolved = config.layer_names[: len(config.convolutions)]
+        self.conv_dendrites = nn.ModuleDict(
+            {name: dendrites.pop(name) for name in convolved if name in dendrites}
+        )
+        self.dense_dendrites = nn.ModuleDict(dendrites)
         heads, width = config.tasks if config.heads == "task" else 1, config.head_inputs
         self.advantage = nn.Linear(width, config.actions * heads)
         self.value = nn.Linear(width, heads) if config.dueling else None
@@ -293,9 +306,20 @@ class MTSparkNetwork(nn.Module):
     def layer(self, name: str) -> SpikingLayer:
         """The spiking layer of a name."""
         index = self.layer_names.index(name)
-        layer = self.hidden if name == HIDDEN else self.convolutions[index]
+        layer = [*self.convolutions, *self.dense, self.hidden][index]
         assert isinstance(layer, SpikingLayer)
         return layer
+
+    def dendrites_of(self, name: str) -> ActiveDendrites | None:
+        """The dendrites of the layer of a name, None where it has none."""
+        if name == HIDDEN:
+            return self.dendrites
+        for dendrites in (self.conv_dendrites, self.dense_dendrites):
+            if name in dendrites:
+                found = dendrites[name]
+                assert isinstance(found, ActiveDendrites)
+                return found
+        return None
 
     def gains(self, name: str, contexts: Tensor) -> Tensor | None:
         """Dendritic gain of every neuron of a layer, None where it has no dendrites.
@@ -309,10 +333,9 @@ class MTSparkNetwork(nn.Module):
         Returns:
             (batch, *shape of the layer).
         """
-        if name not in self.config.segment_shapes:
+        dendrites = self.dendrites_of(name)
+        if dendrites is None:
             return None
-        dendrites = self.dendrites if name == HIDDEN else self.conv_dendrites[name]
-        assert dendrites is not None
         gains: Tensor = dendrites(contexts)
         shape = self.layer_shapes[name]
         if gains.shape[1] < math.prod(shape):
@@ -402,7 +425,7 @@ class MTSparkNetwork(nn.Module):
             layer = self.layer(name)
             # A constant frame gives a constant current: one product serves all T steps.
             drive = pixels if spikes is None else spikes.flatten(0, 1)
-            if name == HIDDEN:
+            if isinstance(layer.synapses, nn.Linear):
                 drive = drive.flatten(1)
             current = layer.current(drive, unit if spikes is None else 1.0, groups, self.overlap)
             current = _time_major(current.float(), batch)
@@ -468,7 +491,7 @@ class MTSparkNetwork(nn.Module):
         for name in self.layer_names:
             layer = self.layer(name)
             drive = pixels if spikes is None else spikes.flatten(0, 1)
-            drive = drive.flatten(1) if name == HIDDEN else drive
+            drive = drive.flatten(1) if isinstance(layer.synapses, nn.Linear) else drive
             current = layer.current(drive, unit if spikes is None else 1.0)
             current = _time_major(current.float(), batch)
             gains, loop = self._gains_of_samples(name, task), None

@@ -17,7 +17,6 @@ from torch.nn import functional
 from mtspark.core.arithmetic import DECAY_ONE, STATE_SHIFT, THRESHOLD_LIMIT
 from mtspark.core.errors import BadNetworkError
 from mtspark.train.networks import (
-    HIDDEN,
     MTSparkNetwork,
     NeuronConstants,
     fused,
@@ -175,15 +174,15 @@ class Twin(nn.Module):
             layer, whole = network.layer(name), integers[name]
             # A frame is held: one product serves all T steps.
             messages = frames if sent is None else sent.flatten(0, 1)
-            if name == HIDDEN:
-                messages = messages.flatten(1)
             synapses = layer.synapses
+            if isinstance(synapses, nn.Linear):
+                messages = messages.flatten(1)
             stride = int(synapses.stride[0]) if isinstance(synapses, nn.Conv2d) else None
             sums = _sums(messages, whole, stride, self.bfloat16_gradients)
             sums = sums.unflatten(0, (-1, len(frames)))
             thresholds, scale = self._thresholds(name, whole, task)
             run = fused(_all_steps) if network.compiled else _all_steps
-            constants, decay = network.config.neuron_constants(HIDDEN), whole.membrane_decay
+            constants, decay = network.config.neuron_constants(name), whole.membrane_decay
             sent, membranes = run(
                 sums, _step(whole), whole.bias, decay, thresholds, scale, constants, steps
             )

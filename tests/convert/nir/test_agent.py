@@ -109,7 +109,7 @@ def test_thresholds_are_threshold_over_gain_exactly(make_agent: MakeAgent) -> No
         thresholds = graph.nodes["hidden_lif"].v_threshold
         assert thresholds.dtype == np.float64
         np.testing.assert_array_equal(thresholds, 0.75 / gains)
-        np.testing.assert_array_equal(dendritic_gains(agent, task), gains)
+        np.testing.assert_array_equal(dendritic_gains(agent, task, "hidden"), gains)
         assert np.unique(thresholds).size == 10
         for name in ("conv1_lif", "conv2_lif"):
             assert set(graph.nodes[name].v_threshold.flat) == {0.75}
