@@ -108,7 +108,7 @@ def _make_agent(seed: int = 0, **changes: Any) -> Agent:
         network = MTSparkNetwork(config)
         with torch.no_grad():
             # As after training: no bias, gain or head weight is left at its plain start.
-            for layer in (*network.convolutions, network.hidden):
+            for layer in (*network.convolutions, *network.dense, network.hidden):
                 layer.synapses.bias.uniform_(0.1, 0.6)
                 layer.standardise.gain.uniform_(0.7, 1.5)
             for head in (network.advantage, network.value):

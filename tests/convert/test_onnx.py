@@ -61,7 +61,9 @@ class Stepper:
         return made
 
 
-@pytest.mark.parametrize("changes", [{}, {"reset": "subtract"}, {"dueling": False, "drive": 0.5}])
+@pytest.mark.parametrize(
+    "changes", [{}, {"reset": "subtract"}, {"dueling": False, "drive": 0.5}, {"dense": (12, 9)}]
+)
 def test_each_step_is_that_of_torch(make_agent: Callable[..., Agent], changes: Any) -> None:
     agent = make_agent(**changes)
     frames, tasks = some(agent, 5)

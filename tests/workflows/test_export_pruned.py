@@ -101,6 +101,8 @@ def frames_of(agent: Agent, count: int = 12) -> np.ndarray:
         {"context": "embedding", "context_size": 4, "dendrite_layers": ("conv1", "hidden")},
         {"context": "prototype", "context_size": 4, "masked_layers": ("hidden",)},
         {"dendrite_segments": 0, "dueling": False, "pathway_layers": ("conv2",)},
+        {"dense": (12, 9), "pathway_layers": ("dense1", "dense2", "hidden")}
+        | {"dendrite_layers": ("dense2",)},
     ],
 )
 def test_one_task_alone_computes_what_it_computed_among_others(
@@ -212,6 +214,8 @@ def test_a_pathway_goes_to_the_chip_pruned_and_no_spike_changes(
         {"pathway_layers": ("conv2", "hidden"), "context": "embedding", "context_size": 4},
         {"experts": 2, "expert_gate": "output", "dendrite_segments": 0},
         {"pathway_layers": ("hidden",), "experts": 5, "dueling": False},
+        {"pathway_layers": ("dense2", "hidden"), "dense": (12, 9)}
+        | {"dendrite_layers": ("dense1", "hidden")},
     ],
 )
 def test_tasks_side_by_side_compute_what_they_computed_and_switch_by_thresholds(
@@ -461,7 +465,13 @@ def test_an_agent_of_which_a_whole_layer_is_silent_is_pruned(
 )
 @pytest.mark.parametrize(
     ("options", "stock"),
-    [({"task": "pong"}, False), ({"side_by_side": True}, False), ({}, False), ({}, True)],
+    [
+        ({"task": "pong"}, False),
+        ({"side_by_side": True}, False),
+        ({}, False),
+        ({}, True),
+        ({"layers": 3}, False),
+    ],
 )
 def test_lava_gives_every_spike_and_membrane_of_the_masked_network(
     pathways: Agent,
@@ -472,7 +482,12 @@ def test_lava_gives_every_spike_and_membrane_of_the_masked_network(
     stock: bool,
 ) -> None:
     agent = pathways
-    if not options:
+    if "layers" in options:
+        # One fully connected layer after another, all with paths.
+        names = ("dense1", "dense2", "hidden")
+        agent = with_random_paths(make_agent(dense=(20, 16), hidden=24, pathway_layers=names))
+        options = {"task": "breakout"}
+    elif not options:
         # Dense, two tasks by thresholds; a channel and neurons that no input makes fire.
         agent = make_agent(hidden=24)
         with torch.no_grad():

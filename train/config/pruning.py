@@ -37,8 +37,8 @@ class PruningConfig:
     :func:`mtspark.train.sparsity.densities.erk_densities`.
 
     Attributes:
-        layers: whose synapses are cut: hidden, conv1, conv2, ...; empty: none. A recipe may say
-            "all". The loop of `network.recurrent` and the head keep all synapses.
+        layers: whose synapses are cut: hidden, conv1, ..., dense1, ...; empty: none. A recipe may
+            say "all". The loop of `network.recurrent` and the head keep all synapses.
         method: magnitude, evolution, static or pathways.
         density: share of synapses that is left in the end: of each layer's (magnitude) or of all
             these layers' together; of each task (pathways).

@@ -37,7 +37,7 @@ def plain_loop(
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     """Q and spikes, step by step, sample by sample, from the folded weights alone."""
     config = network.config
-    layers = [*network.convolutions, network.hidden]
+    layers = [*network.convolutions, *network.dense, network.hidden]
     values: list[torch.Tensor] = []
     logs: dict[str, list[torch.Tensor]] = {name: [] for name in network.layer_names}
     for frame, task in zip(frames, tasks, strict=True):
@@ -61,8 +61,9 @@ def plain_loop(
             signal = frame[None] / 255.0
             for index, (layer, neuron) in enumerate(zip(layers, neurons, strict=True)):
                 weight, bias = layer.folded_weight(), layer.synapses.bias
-                if layer is network.hidden:
-                    current = functional.linear(signal.flatten(1), weight, bias) * gains
+                if weight.dim() == 2:
+                    current = functional.linear(signal.flatten(1), weight, bias)
+                    current = current * gains if layer is network.hidden else current
                 else:
                     stride = layer.synapses.stride
                     current = functional.conv2d(signal, weight, bias, stride=stride)
@@ -87,6 +88,8 @@ def plain_loop(
         {"beta": 0.9, "time_steps": 7},
         {"observation_shape": (3, 17, 12), "convolutions": (ConvSize(5, 4, 2),)},
         {"dendrite_segments": 0, "dueling": False, "threshold": 0.6},
+        {"dense": (12, 7)},
+        {"convolutions": (), "dense": (9,), "dueling": False},
     ],
 )
 def test_forward_equals_a_plain_loop_of_stock_neurons(make_agent: MakeAgent, changes: Any) -> None:

@@ -293,6 +293,12 @@ def test_what_does_not_deploy_says_why(make_agent: MakeAgent, changes: Any, reas
         ({"time_steps": 0}, "0 time steps"),
         ({"hidden": 0}, "network.hidden has 0: at least 1"),
         ({"convolutions": (ConvSize(2, 90, 1),)}, "conv1 would have no neurons"),
+        ({"dense": (4, 0)}, "network.dense has 0: at least 1"),
+        ({"dense": (4.0,)}, r"network.dense has \(4.0,\): whole numbers"),
+        (
+            {"masked_layers": ("dense2",), "dense": (4,)},
+            "dense2: this network has conv1, conv2, dense1, hidden",
+        ),
     ],
 )
 def test_choices_that_do_not_exist_are_refused(changes: Any, message: str) -> None:

@@ -35,6 +35,8 @@ NETWORKS: list[dict[str, Any]] = [
     {"dendrite_layers": ("conv2",), "conv_gate": "channel", "context": "embedding"}
     | {"context_size": 5},
     {"observation_shape": (3, 17, 12), "convolutions": (ConvSize(5, 4, 2),), "tasks": 1},
+    {"dense": (12, 7), "dendrite_layers": ("dense2", "hidden")},
+    {"convolutions": (), "dense": (16,), "observation_shape": (1, 9, 6)},
 ]
 OPTIONS = [
     TwinOptions(),

@@ -185,6 +185,7 @@ def test_all_names_every_spiking_layer() -> None:
     for network, names in (
         ({}, ("conv1", "conv2", "conv3", "hidden")),
         ({"convolutions": [{"channels": 4, "kernel": 8, "stride": 4}]}, ("conv1", "hidden")),
+        ({"convolutions": [], "dense": [8, 6]}, ("dense1", "dense2", "hidden")),
     ):
         config = to_config({"pruning": {"layers": "all"}, "network": network}, "recipe")
         assert isinstance(config, TrainConfig)
