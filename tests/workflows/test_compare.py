@@ -114,7 +114,7 @@ def row(task: str, backend: str, score: float) -> dict[str, Any]:
 
 
 def evaluated(folder: Path, seed: int, *rows: dict[str, Any]) -> None:
-    write_run(folder, seed, [(100, {"returns": {"a": None}})])
+    write_run(folder, seed, [(100, {"returns": {one["task"]: None for one in rows}})])
     content = {"format": "mtspark-eval", "version": 1, "network_sha256": "0", "rows": list(rows)}
     (folder / f"seed-{seed}" / "eval.json").write_text(json.dumps(content))
 
@@ -137,6 +137,26 @@ def test_a_run_that_played_nothing_is_compared_by_its_evaluation(tmp_path: Path)
     evaluated(folder, 3, row("a", "engine", 20), twice)
     with pytest.raises(BadRequestError, match=r"has 2 rows of a \(sticky actions 0, 0.25\)"):
         compare_runs([folder], scores_file="eval.json", backend="engine")
+
+
+def test_a_task_that_was_not_played_alike_everywhere_is_told_of(tmp_path: Path) -> None:
+    whole = {seed: row("a", "engine", seed) for seed in (1, 2)}
+    for seed in (1, 2):
+        evaluated(tmp_path / "dense", seed, whole[seed], row("b", "engine", 1))
+        evaluated(tmp_path / "same", seed, whole[seed], row("b", "engine", 2))
+        cut = {**whole[seed], **({"max_decisions": 1000} if seed == 2 else {})}
+        sticky = {**row("b", "engine", 3), "sticky_action_probability": 0.25}
+        evaluated(tmp_path / "other", seed, cut, sticky)
+    alike = compare_runs([tmp_path / "dense", tmp_path / "same"], scores_file="eval.json")
+    assert not [note for note in alike.notes if "alike" in note]
+    found = compare_runs([tmp_path / "dense", tmp_path / "other"], scores_file="eval.json")
+    first, second = (note for note in found.notes if "alike" in note)
+    dense, other = tmp_path / "dense" / "seed-1", tmp_path / "other"
+    assert first == (
+        f"a was not played alike, so its scores say little: whole episodes ({dense}); "
+        f"episodes of at most 1,000 decisions ({other / 'seed-2'})"
+    )
+    assert second.endswith(f"whole episodes, sticky actions 0.25 ({other / 'seed-1'})")
 
 
 @pytest.mark.parametrize(

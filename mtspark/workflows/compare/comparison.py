@@ -20,6 +20,7 @@ from mtspark.workflows.compare.result import (
 )
 from mtspark.workflows.compare.runs import (
     MEASURES,
+    FinalScores,
     LoggedRun,
     ScoreKind,
     evaluated_scores,
@@ -83,10 +84,11 @@ def compare_runs(
     scales = _scales(ranges or {}, tasks)
     reached = sorted(int(run.steps[-1]) for runs in read.values() for run in runs)
     at = reached[0]
-    scores = {
-        name: np.array([_final(run, tasks, at, kind, scores_file, backend) for run in runs])
+    found = {
+        name: [_final(run, tasks, at, kind, scores_file, backend) for run in runs]
         for name, runs in read.items()
     }
+    scores = {name: np.array([one.scores for one in of_runs]) for name, of_runs in found.items()}
     methods = tuple(
         _method(name, runs, _scaled(scores[name], scales), tasks, at, scales, scores_file is None)
         for name, runs in read.items()
@@ -99,7 +101,7 @@ def compare_runs(
         ranges={task: (float(low), float(high)) for task, (low, high) in (ranges or {}).items()},
         methods=methods,
         differences=tuple(_paired(method, methods[0]) for method in methods[1:]),
-        notes=_notes(methods, reached, kind, scales),
+        notes=(*_notes(methods, reached, kind, scales), *_played_otherwise(read, found, tasks)),
     )
 
 
@@ -177,8 +179,8 @@ def _final(
     kind: ScoreKind,
     scores_file: str | None,
     backend: str | None,
-) -> Scores:
-    """(tasks,) scores of a run that count."""
+) -> FinalScores:
+    """The scores of a run that count."""
     if scores_file is not None:
         return evaluated_scores(run, scores_file, kind, backend, tasks)
     scores = _in_order(run, tasks, run.scores_at(at))
@@ -188,7 +190,7 @@ def _final(
             f"{run.folder}: no episode of {', '.join(missing)} had finished after {at:,} "
             "decisions, up to which all runs have come; train longer"
         )
-    return scores
+    return FinalScores(scores)
 
 
 def _in_order(run: LoggedRun, tasks: tuple[str, ...], scores: Scores) -> Scores:
@@ -267,6 +269,25 @@ def _paired(method: MethodScores, baseline: MethodScores) -> PairedDifference:
         interval=interval,
         by_seed=tuple(map(float, (own - other).mean(1))),
     )
+
+
+def _played_otherwise(
+    read: Mapping[str, tuple[LoggedRun, ...]],
+    found: Mapping[str, Sequence[FinalScores]],
+    tasks: tuple[str, ...],
+) -> tuple[str, ...]:
+    """Of each task that was not evaluated alike in all runs, how and in which run first."""
+    notes = []
+    for number, task in enumerate(tasks):
+        first: dict[str, Path] = {}
+        for name, runs in read.items():
+            for run, final in zip(runs, found[name], strict=True):
+                if final.protocols:
+                    first.setdefault(final.protocols[number], run.folder)
+        if len(first) > 1:
+            ways = "; ".join(f"{way} ({folder})" for way, folder in first.items())
+            notes.append(f"{task} was not played alike, so its scores say little: {ways}")
+    return tuple(notes)
 
 
 def _notes(

@@ -157,9 +157,22 @@ def _number(values: Any, name: str, path: Path) -> float:
     return float(value)
 
 
+@dataclass(frozen=True)
+class FinalScores:
+    """The scores of a run that count.
+
+    Attributes:
+        scores: (tasks,).
+        protocols: of each evaluated task, how it was played, in words; empty of logged scores.
+    """
+
+    scores: Scores
+    protocols: tuple[str, ...] = ()
+
+
 def evaluated_scores(
     run: LoggedRun, name: str, kind: ScoreKind, backend: str | None, tasks: Sequence[str]
-) -> Scores:
+) -> FinalScores:
     """Read the scores that ``mtspark eval --json`` has written into a run's folder.
 
     Args:
@@ -168,9 +181,6 @@ def evaluated_scores(
         kind: return or success.
         backend: who played, as the file calls it; None: the only one of the file.
         tasks: whose scores.
-
-    Returns:
-        (tasks,) scores.
 
     Raises:
         BadFileError: there is no such file, or it is none of ``mtspark eval``.
@@ -196,8 +206,20 @@ def evaluated_scores(
                 f"{', '.join(f'{one:g}' for one in sticky)}); write one with mtspark eval --json "
                 "to a file of its own, without --sticky"
             )
-    of_task = {row["task"]: row.get(entry) for row in chosen}
-    lacking = [task for task in tasks if of_task.get(task) is None]
+    of_task = {row["task"]: row for row in chosen}
+    lacking = [task for task in tasks if of_task.get(task, {}).get(entry) is None]
     if lacking:
         raise BadRequestError(f"{path}: has no {kind} of {', '.join(lacking)}")
-    return np.array([float(of_task[task]) for task in tasks])
+    return FinalScores(
+        np.array([float(of_task[task][entry]) for task in tasks]),
+        tuple(_protocol(of_task[task]) for task in tasks),
+    )
+
+
+def _protocol(row: Mapping[str, Any]) -> str:
+    """What changes the score that a row of an evaluation could have had."""
+    cut = row.get("max_decisions")
+    parts = ["whole episodes" if cut is None else f"episodes of at most {cut:,} decisions"]
+    if row["sticky_action_probability"]:
+        parts.append(f"sticky actions {row['sticky_action_probability']:g}")
+    return ", ".join(parts)
