@@ -121,10 +121,11 @@ def train_command(
     arm). How a network is told which one it plays, --set task_context=VALUE: dendrites, thresholds
     of each task; one_hot, a flag in what it sees; both.
 
-    What tasks share, --set network.NAME=VALUE: experts=N, groups of hidden neurons that each task
-    weighs; for tasks that need different features. expert_gate=current deploys as thresholds,
-    output one task at a time, orthogonal not at all. heads=task gives each task a head; where the
-    same action means different things.
+    What tasks share, --set network.NAME=VALUE: dense=[256], dense layers before the last one; where
+    one is too small for all tasks, or for their paths. experts=N, groups of hidden neurons that
+    each task weighs; for tasks that need different features. expert_gate=current deploys as
+    thresholds, output one task at a time, orthogonal not at all. heads=task gives each task a head;
+    where the same action means different things.
 
     Plasticity, --set plasticity.NAME=N: measure_every, updates between two measurements in the log;
     whether a long run still learns. redo_every, between two renewals of dormant neurons (ReDo);

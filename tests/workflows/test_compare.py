@@ -153,10 +153,15 @@ def test_a_task_that_was_not_played_alike_everywhere_is_told_of(tmp_path: Path) 
     first, second = (note for note in found.notes if "alike" in note)
     dense, other = tmp_path / "dense" / "seed-1", tmp_path / "other"
     assert first == (
-        f"a was not played alike, so its scores say little: whole episodes ({dense}); "
-        f"episodes of at most 1,000 decisions ({other / 'seed-2'})"
+        f"a was not played alike, so its scores say little: whole episodes by engine ({dense}), "
+        f"episodes of at most 1,000 decisions by engine ({other / 'seed-2'}); evaluate all with "
+        "the same player, --max-decisions and --sticky"
     )
-    assert second.endswith(f"whole episodes, sticky actions 0.25 ({other / 'seed-1'})")
+    assert f"whole episodes by engine with sticky actions 0.25 ({other / 'seed-1'})" in second
+    for seed in (1, 2):
+        evaluated(tmp_path / "float", seed, row("a", "torch", seed), row("b", "torch", 1))
+    mixed = compare_runs([tmp_path / "dense", tmp_path / "float"], scores_file="eval.json")
+    assert sum("by torch" in note for note in mixed.notes) == 2
 
 
 @pytest.mark.parametrize(

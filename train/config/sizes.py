@@ -125,7 +125,10 @@ def check_sizes(config: TrainConfig, folder: Path) -> None:
 
 def _largest(config: TrainConfig, sizes: RunSizes, *, disk: bool = False) -> str:
     """What takes most, and which field makes it smaller."""
-    network = (sizes.state, "the weights of the network, with the optimizer's", "network.hidden")
+    shapes = weight_shapes(config.network)
+    largest = max(shapes, key=lambda name: math.prod(shapes[name]))
+    width = "network.dense" if largest.startswith("dense.") else "network.hidden"
+    network = (sizes.state, "the weights of the network, with the optimizer's", width)
     replay = (
         sizes.replay,
         f"{sum(replay_places(config)):,} decisions in the replays",

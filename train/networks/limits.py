@@ -34,22 +34,21 @@ def weight_shapes(config: NetworkConfig) -> dict[str, tuple[int, ...]]:
     """Shapes of a network's weights and masks, most of its memory, by their names in its state."""
     shapes: dict[str, tuple[int, ...]] = {}
     before: tuple[int, ...] = config.observation_shape
-    for index, (name, size) in enumerate(
-        zip(config.layer_names, config.convolutions, strict=False)
-    ):
+    names, layers = config.layer_names, config.layer_shapes
+    for index, (name, size) in enumerate(zip(names, config.convolutions, strict=False)):
         synapses: tuple[int, ...] = (size.channels, before[0], size.kernel, size.kernel)
         shapes[f"convolutions.{index}.synapses.weight"] = synapses
-        before = config.layer_shapes[name]
+        before = layers[name]
         if name in config.masked_layers:
             shapes[f"convolutions.{index}.mask"] = synapses
         if name in config.pathway_layers:
             shapes[f"convolutions.{index}.paths"] = (config.tasks, *synapses)
-    connected = config.layer_names[len(config.convolutions) :]
+    connected = names[len(config.convolutions) :]
     for index, name in enumerate(connected):
         owner = HIDDEN if name == HIDDEN else f"dense.{index}"
-        synapses = (*config.layer_shapes[name], math.prod(before))
+        synapses = (*layers[name], math.prod(before))
         shapes[f"{owner}.synapses.weight"] = synapses
-        before = config.layer_shapes[name]
+        before = layers[name]
         if name in config.masked_layers:
             shapes[f"{owner}.mask"] = synapses
         if name in config.pathway_layers:

@@ -1,4 +1,4 @@
-"""The MTSpark network: spiking convolutions, active dendrites, a dueling head."""
+"""The MTSpark network: spiking convolutions and dense layers, dendrites, a dueling head."""
 
 from __future__ import annotations
 

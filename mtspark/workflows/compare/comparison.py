@@ -276,7 +276,7 @@ def _played_otherwise(
     found: Mapping[str, Sequence[FinalScores]],
     tasks: tuple[str, ...],
 ) -> tuple[str, ...]:
-    """Of each task that was not evaluated alike in all runs, how and in which run first."""
+    """Name the tasks that were not evaluated alike in all runs: how, and in which run first."""
     notes = []
     for number, task in enumerate(tasks):
         first: dict[str, Path] = {}
@@ -285,8 +285,11 @@ def _played_otherwise(
                 if final.protocols:
                     first.setdefault(final.protocols[number], run.folder)
         if len(first) > 1:
-            ways = "; ".join(f"{way} ({folder})" for way, folder in first.items())
-            notes.append(f"{task} was not played alike, so its scores say little: {ways}")
+            ways = ", ".join(f"{way} ({folder})" for way, folder in first.items())
+            notes.append(
+                f"{task} was not played alike, so its scores say little: {ways}; evaluate all with "
+                "the same player, --max-decisions and --sticky"
+            )
     return tuple(notes)
 
 

@@ -182,6 +182,9 @@ def evaluated_scores(
         backend: who played, as the file calls it; None: the only one of the file.
         tasks: whose scores.
 
+    Returns:
+        Scores, and how they were played.
+
     Raises:
         BadFileError: there is no such file, or it is none of ``mtspark eval``.
         BadRequestError: it lacks a task, or several players or rows could be meant.
@@ -217,9 +220,11 @@ def evaluated_scores(
 
 
 def _protocol(row: Mapping[str, Any]) -> str:
-    """What changes the score that a row of an evaluation could have had."""
+    """Say who played a row of an evaluation, until when, and with what chance in it.
+
+    First seeds and numbers of episodes are left out: they move a mean by its own spread alone.
+    """
     cut = row.get("max_decisions")
-    parts = ["whole episodes" if cut is None else f"episodes of at most {cut:,} decisions"]
-    if row["sticky_action_probability"]:
-        parts.append(f"sticky actions {row['sticky_action_probability']:g}")
-    return ", ".join(parts)
+    whole = "whole episodes" if cut is None else f"episodes of at most {cut:,} decisions"
+    sticky = row["sticky_action_probability"]
+    return f"{whole} by {row['backend']}" + (f" with sticky actions {sticky:g}" if sticky else "")

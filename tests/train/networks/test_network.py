@@ -51,11 +51,13 @@ def plain_loop(
             for _ in layers
         ]
         states = [neuron.reset_mem() for neuron in neurons]
-        gains = torch.ones(config.hidden)
-        if network.dendrites is not None:
-            responses = network.dendrites.segments[:, :, task]
-            strongest = responses.abs().argmax(1, keepdim=True)
-            gains = torch.sigmoid(responses.gather(1, strongest).squeeze(1))
+        gains = {}
+        for own, layer in zip(network.layer_names, layers, strict=True):
+            dendrites = network.dendrites_of(own)
+            if dendrites is not None:
+                responses = dendrites.segments[:, :, task]
+                strongest = responses.abs().argmax(1, keepdim=True)
+                gains[layer] = torch.sigmoid(responses.gather(1, strongest).squeeze(1))
         rates, logged = torch.zeros(config.hidden), []
         for _ in range(config.time_steps):
             signal = frame[None] / 255.0
@@ -63,7 +65,7 @@ def plain_loop(
                 weight, bias = layer.folded_weight(), layer.synapses.bias
                 if weight.dim() == 2:
                     current = functional.linear(signal.flatten(1), weight, bias)
-                    current = current * gains if layer is network.hidden else current
+                    current = current * gains.get(layer, torch.ones(()))
                 else:
                     stride = layer.synapses.stride
                     current = functional.conv2d(signal, weight, bias, stride=stride)
@@ -89,6 +91,7 @@ def plain_loop(
         {"observation_shape": (3, 17, 12), "convolutions": (ConvSize(5, 4, 2),)},
         {"dendrite_segments": 0, "dueling": False, "threshold": 0.6},
         {"dense": (12, 7)},
+        {"dense": (12, 7), "dendrite_layers": ("dense2", "hidden")},
         {"convolutions": (), "dense": (9,), "dueling": False},
     ],
 )
