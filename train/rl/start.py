@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from mtspark.core.environments import Task, box_of, task_for_game, world_task
-from mtspark.core.errors import BadRequestError
+from mtspark.core.errors import BadRequestError, one_line
 from mtspark.train.checkpoint import load_agent
 from mtspark.train.config import TrainConfig, run_environments, why_not_learned, why_not_together
-from mtspark.train.networks import MTSparkNetwork
+from mtspark.train.networks import MTSparkNetwork, NetworkConfig, network_to_json
 from mtspark.train.rl.collect import random_frames
 from mtspark.train.sparsity import density, reopen
 
@@ -74,9 +76,15 @@ def start_network(config: TrainConfig, tasks: tuple[Task, ...]) -> MTSparkNetwor
         time_steps=config.network.time_steps,
     )
     if resized != config.network:
+        own, asked = network_to_json(resized), network_to_json(config.network)
+        wanted = [
+            f"{name} = {one_line(_in_toml(own.get(name, getattr(NetworkConfig, name))), 80)}"
+            for name in sorted(own.keys() | asked.keys())
+            if getattr(resized, name) != getattr(config.network, name)
+        ]
         raise BadRequestError(
-            f"start_from: the network of {config.start_from} has other sizes than this run's; "
-            "copy its [network] fields"
+            f"start_from: the network of {config.start_from} is another one than this run's; set "
+            f"in [network]: {', '.join(wanted)}"
         )
     network = agent.network
     _check_density_stays(config, network)
@@ -93,6 +101,15 @@ def start_network(config: TrainConfig, tasks: tuple[Task, ...]) -> MTSparkNetwor
             {**fresh, **{name: one for name, one in stored.items() if name in fresh}}
         )
     return network
+
+
+def _in_toml(value: Any) -> str:
+    """Write a field as a recipe does."""
+    if isinstance(value, dict):
+        return f"{{ {', '.join(f'{name} = {_in_toml(one)}' for name, one in value.items())} }}"
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(map(_in_toml, value))}]"
+    return json.dumps(value)
 
 
 def _check_density_stays(config: TrainConfig, network: MTSparkNetwork) -> None:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from mtspark.core.errors import BadRequestError
 from mtspark.train.checkpoint.agent import save_agent
 from mtspark.train.config.games import TrainConfig
+from mtspark.train.networks.config import ConvSize
 from mtspark.train.quantised.integers import TwinOptions
 from mtspark.train.quantised.twin import Twin
 from mtspark.train.rl import start
@@ -186,8 +187,12 @@ def test_a_run_starts_from_the_weights_of_an_agent(scripted: None, tmp_path: Pat
     for name, value in first.network.state_dict().items():
         assert torch.equal(value, third.network.state_dict()[name])
     other = replace(SMALL, start_from=str(path), network=replace(SMALL.network, hidden=6))
-    with pytest.raises(BadRequestError, match="has other sizes than this run's"):
+    with pytest.raises(BadRequestError, match=r"set in \[network\]: hidden = 5$"):
         PqnTrainer(other)
+    deeper = replace(SMALL.network, convolutions=(ConvSize(2, 4, 4),), dense=(3,), heads="task")
+    own = r"convolutions = \[{ channels = 2, kernel = 4, stride = 2 }\], "
+    with pytest.raises(BadRequestError, match=own + r'dense = \[\], heads = "shared"$'):
+        PqnTrainer(replace(SMALL, start_from=str(path), network=deeper))
     swapped = replace(SMALL, start_from=str(path), games=("breakout", "pong"))
     with pytest.raises(BadRequestError, match="plays pong, breakout, this run breakout, pong"):
         PqnTrainer(swapped)
