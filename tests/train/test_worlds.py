@@ -29,7 +29,7 @@ from mtspark.train.config import TrainConfig, to_config
 from mtspark.train.config.games import ReplayConfig
 from mtspark.train.networks import MTSparkNetwork, NetworkConfig
 from mtspark.train.rl.collect import Games, Step, TaskGames
-from mtspark.train.rl.run import make_trainer
+from mtspark.train.rl.run import make_trainer, train
 from mtspark.train.runs import check_request
 from tests.support.worlds import Shows, cartpole, register, register_door
 
@@ -131,6 +131,23 @@ def test_an_environment_that_ignores_its_seed_is_told(made: Any, told: bool) -> 
         del gymnasium.registry["Unseeded-v0"]
     notes = [note for note in game.notes if "another course from the same seed" in note]
     assert bool(notes) == told
+
+
+def test_a_run_tells_of_a_rate_that_nobody_stated(tmp_path: Path) -> None:
+    class Timeless(Shows):
+        metadata = {"render_modes": []}  # noqa: RUF012 (gymnasium's own form)
+
+    seen = spaces.Box(-1, 1, (2,), np.float64)
+    gymnasium.register("Timeless-v0", lambda: Timeless(seen), disable_env_checker=True)
+    try:
+        small: dict[str, Any] = {"games": ["Timeless-v0"], "total_steps": 64}
+        silent = train(config(**small), tmp_path / "silent")
+        asked = [{"id": "Timeless-v0", "decisions_per_s": 30.0}]
+        told = train(config(**small, environments=asked), tmp_path / "told")
+    finally:
+        del gymnasium.registry["Timeless-v0"]
+    assert next(note for note in silent.notes if "render_fps" in note).startswith("Timeless-v0: ")
+    assert not [note for note in told.notes if "render_fps" in note]
 
 
 def test_settings_of_an_environment_reach_its_spaces() -> None:

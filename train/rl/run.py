@@ -11,11 +11,12 @@ from typing import Any, cast
 
 import torch
 
+from mtspark.core.environments import rate_note
 from mtspark.core.errors import BadRequestError
 from mtspark.core.files import AnyPath
 from mtspark.core.progress import Progress, ProgressCallback, no_progress
 from mtspark.train.checkpoint import load_plain, save_agent
-from mtspark.train.config import TrainConfig, notes
+from mtspark.train.config import TrainConfig, notes, run_environments
 from mtspark.train.rl.bcq import BcqTrainer
 from mtspark.train.rl.dqn import DqnTrainer
 from mtspark.train.rl.iql import IqlTrainer
@@ -173,8 +174,17 @@ def _train(
         notes=(
             *(*notes(config), *said, *trainer.notes()),
             *(note for game in games for note in game.notes),
+            *_notes_of_rates(config),
         ),
     )
+
+
+def _notes_of_rates(config: TrainConfig) -> list[str]:
+    """Which environments nobody told the rate of, a line each."""
+    if not config.worlds:
+        return []
+    asked = run_environments(config.games, config.environments, config.task_context)
+    return list(filter(None, map(rate_note, asked)))
 
 
 def _loop(trainer: Trainer, run: Run, notify: RunCallback) -> None:

@@ -59,6 +59,7 @@ from .vector import Games as Games
 from .worlds import World as World
 from .worlds import WorldGames as WorldGames
 from .worlds import masks_of as masks_of
+from .worlds import rate_note as rate_note
 from .worlds import seed_note as seed_note
 from .worlds import shown_by as shown_by
 from .worlds import side_by_side as side_by_side

@@ -135,9 +135,15 @@ def _is_minigrid(made: gymnasium.Env[Any, Any]) -> bool:
 
 def _picture_rate(made: gymnasium.Env[Any, Any]) -> float:
     """Pictures a second that an environment states, MuJoCo's control rate, or the usual one."""
+    return _stated_rate(made) or USUAL_RATE
+
+
+def _stated_rate(made: gymnasium.Env[Any, Any]) -> float | None:
+    """The rate that an environment states; None where it states none that can be."""
     stated = (made.metadata or {}).get("render_fps")
-    rate = stated if isinstance(stated, (int, float, np.number)) else USUAL_RATE
-    return float(rate) if 0 < rate <= FASTEST_RATE else USUAL_RATE
+    if not isinstance(stated, (int, float, np.number)):
+        return None
+    return float(stated) if 0 < stated <= FASTEST_RATE else None
 
 
 @contextmanager
@@ -446,6 +452,27 @@ def seed_note(task: Task) -> str | None:
         f"{task.name}: played another course from the same seed, so no score of it can be "
         "repeated, and float network and chip never play the same game; let its reset call "
         "super().reset(seed=seed), and draw with self.np_random alone"
+    )
+
+
+def rate_note(environment: Environment) -> str | None:
+    """Say that nobody told how often an environment asks for a decision.
+
+    Args:
+        environment: as a recipe describes it, before it was looked at.
+
+    Returns:
+        One line; None where a rate is asked for or stated.
+    """
+    if environment.decisions_per_s:
+        return None
+    with _opened(environment) as made:
+        if _stated_rate(made) is not None:
+            return None
+    return (
+        f"{environment.task_name}: states no render_fps in its metadata, so it counts as a world "
+        f"of {USUAL_RATE:g} decisions a second, which says how long a chip may take and rests; if "
+        "it has another rate, train with decisions_per_s under [[environments]]"
     )
 
 

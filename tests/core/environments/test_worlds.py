@@ -23,6 +23,7 @@ from mtspark.core.environments import (
     World,
     Wrapper,
     make_games,
+    rate_note,
     tasks_from_json,
     tasks_to_json,
     world_task,
@@ -482,6 +483,11 @@ def test_what_else_an_environment_tells_does_no_harm(named: Any) -> None:
     task = world_task(Environment("Odd-v0"))
     assert task.environment is not None
     assert task.environment.decisions_per_s == 30
+    said = rate_note(Environment("Odd-v0"))
+    assert said is not None
+    assert said.startswith("Odd-v0: states no render_fps in its metadata")
+    assert rate_note(Environment("Odd-v0", decisions_per_s=30.0)) is None
+    assert rate_note(Environment("CartPole-v1")) is None
     games = make_games(task, None, 3)
     games.reset(seed=0)
     for _ in range(8):
