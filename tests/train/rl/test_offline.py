@@ -673,8 +673,10 @@ def test_offline_recipes_find_paths_of_the_network_that_they_follow(name: str, n
     recipe, followed = (
         read_recipe(one) for one in (folder / f"examples/recipes/{name}-offline.toml", online)
     )
-    for field in ("games", "environments", "task_context", "network"):
+    for field in ("games", "environments", "task_context"):
         assert recipe.get(field) == followed.get(field), field
+    # Of HalfCheetah, a network of one layer follows one of two.
+    assert recipe["network"].items() <= followed["network"].items()
     assert recipe["pruning"]["density"] == 0.05
     pytest.importorskip(
         needs, reason="an optional extra; a recipe is checked by the spaces of its environments"

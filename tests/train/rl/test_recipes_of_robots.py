@@ -36,10 +36,13 @@ def small(name: str, steps: int, *changes: str) -> TrainConfig:
 def test_half_cheetah_learns_both_ways(tmp_path: Path) -> None:
     pytest.importorskip("mujoco")
     paths = ("pruning.layers=all", "pruning.method=pathways", "pruning.start=0.0")
-    train(small("halfcheetah-pair", 60, *paths, "pruning.every_updates=1"), tmp_path / "run")
+    narrow = ("network.dense=[12]", "pruning.every_updates=1")
+    train(small("halfcheetah-pair", 60, *paths, *narrow), tmp_path / "run")
     lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     assert set(lines[-1]["returns"]) == {"forward", "backward"}
-    assert lines[-1]["path_density"]["hidden.forward"] == pytest.approx(0.05, abs=0.01)
+    sizes, density = {"dense1": 12 * (17 + 2), "hidden": 16 * 12}, lines[-1]["path_density"]
+    there = sum(size * density[f"{layer}.forward"] for layer, size in sizes.items())
+    assert there / sum(sizes.values()) == pytest.approx(0.05, abs=0.01)
 
 
 @pytest.mark.slow
@@ -82,8 +85,9 @@ def test_mt10_starts_resumes_and_shows_success(tmp_path: Path) -> None:
     pytest.importorskip("metaworld")
     short = [f"{{id = {name!r}, max_steps = 6}}" for name in read_recipe("mt10")["games"]]
     change = f"environments=[{', '.join(short)}]"
-    train(small("mt10", 100, change), tmp_path / "run")
-    result = train(small("mt10", 150, change), tmp_path / "run")
+    narrow = (change, "network.dense=[8]")
+    train(small("mt10", 100, *narrow), tmp_path / "run")
+    result = train(small("mt10", 150, *narrow), tmp_path / "run")
     assert result.started_at == 100
     lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     names = {name.replace("/", "-") for name in read_recipe("mt10")["games"]}
