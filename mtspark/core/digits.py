@@ -26,6 +26,11 @@ def decimals(value: float, places: int) -> str:
     return f"{value:,.{places}f}"
 
 
+def several(count: int, noun: str) -> str:
+    """Write how many there are of a thing whose plural ends in s."""
+    return f"{count:,} {noun}" + "s" * (count != 1)
+
+
 def percent(share: float, places: int = 1) -> str:
     """Write a share in percent: one that is not 0 is never 0 %, and one below 1 never 100 %.
 

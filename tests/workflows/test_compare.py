@@ -10,7 +10,14 @@ import numpy as np
 import pytest
 
 from mtspark.core.errors import BadFileError, BadRequestError
-from mtspark.workflows.compare import as_markdown, compare_runs, write_comparison
+from mtspark.workflows.compare import (
+    as_markdown,
+    compare_runs,
+    rows_of,
+    rows_of_tasks,
+    sentences_of,
+    write_comparison,
+)
 from mtspark.workflows.compare.statistics import (
     interquartile_mean,
     interval_of,
@@ -63,6 +70,52 @@ def test_methods_are_compared_by_hand(tmp_path: Path) -> None:
     # (1, 1): 1 - 0.5; (2, 2): 6.5 - 5.5.
     assert pair.interval == (0.5, 1.0)
     assert first.dormant_ratio is None
+
+
+def test_the_verdict_names_the_best_and_what_pairs_say(tmp_path: Path) -> None:
+    dense = write_runs(tmp_path / "dense", {1: (0, 1), 2: (2, 9), 3: (4, 4)})
+    alone = compare_runs([dense])
+    assert sentences_of(alone)[0] == (
+        "The interquartile mean of the returns of dense is 2.75 (95 %: 0.5 to 5.5), over 3 seeds "
+        "and 2 tasks."
+    )
+    assert "name the folder of another" in sentences_of(alone)[1]
+    better = write_runs(tmp_path / "better", {1: (2, 1), 2: (3, 9), 3: (5, 5)})
+    best, pairs = sentences_of(compare_runs([dense, better]))
+    assert best.startswith("better has the highest interquartile mean of the returns of 2 methods")
+    assert pairs == (
+        "In pairs of the same seed the mean of better is 0.833 above that of dense, and above it "
+        "in 3 of 3 pairs; so few decide little."
+    )
+    # The baseline is best: the nearest of the others stands beside it.
+    best, pairs = sentences_of(compare_runs([better, dense]))
+    assert best.startswith("better has the highest")
+    assert "the mean of dense is 0.833 below that of better, and above it in 0 of 3 pairs" in pairs
+
+
+@pytest.mark.parametrize(
+    ("shift", "told"),
+    [(1.0, "(1 to 1) leaves 0 out."), (0.0, "(0 to 0) holds 0, so these seeds tell no difference")],
+)
+def test_enough_pairs_decide(shift: float, told: str, tmp_path: Path) -> None:
+    scores = {seed: (float(seed), 2.0 * seed) for seed in range(1, 7)}
+    one = write_runs(tmp_path / "one", scores)
+    two = write_runs(tmp_path / "two", {n: (a + shift, b + shift) for n, (a, b) in scores.items()})
+    found = sentences_of(compare_runs([one, two]))[1]
+    assert told in found
+    assert ("is as high as that of one" in found) == (shift == 0)
+
+
+def test_many_tasks_have_rows_of_their_own(tmp_path: Path) -> None:
+    names = [f"a task of a robot, number {n}" for n in range(3)]
+    values = {name: float(n) for n, name in enumerate(names)}
+    line = {"returns": dict.fromkeys(names, 0.0), "success": values}
+    result = compare_runs([write_run(tmp_path / "runs", 1, [(10, line)])], score="success")
+    assert result.methods[0].mean == 1.0
+    assert not set(rows_of(result)[0]) & set(names)
+    assert rows_of_tasks(result) == [{"task": name, "runs": str(n)} for n, name in enumerate(names)]
+    assert f"| {names[2]} | 2 |" in as_markdown(result)
+    assert result.to_json()["methods"][0]["mean"] == 1.0
 
 
 def test_scores_are_scaled_task_by_task(tmp_path: Path) -> None:
@@ -218,8 +271,8 @@ def test_a_page_has_a_row_for_each_method_and_each_pair(tmp_path: Path) -> None:
     sparse = write_runs(tmp_path / "a|b", {1: (1, 1), 2: (4, 9)})
     found = compare_runs([dense, sparse])
     text = as_markdown(found)
-    assert "| dense | 2 | 1 | 5 | 1.5 | 0.5 to 5.5 | - | - | - | - | - |" in text
-    assert "| a\\|b | 2 | 2.5 | 5 | 2.5 | 1 to 6.5 | +1 | 0.5 to 1 | 2 of 2 | - | - |" in text
+    assert "| dense | 2 | 1 | 5 | 3 | 1.5 | 0.5 to 5.5 | - | - | - | - | - |" in text
+    assert "| a\\|b | 2 | 2.5 | 5 | 3.75 | 2.5 | 1 to 6.5 | +1 | 0.5 to 1 | 2 of 2 | - | - |" in text
     assert "| a\\|b | +0.5 | +1 |" in text
     page, picture = write_comparison(found, tmp_path / "page.md")
     assert page.read_text() == text

@@ -14,15 +14,18 @@ if TYPE_CHECKING:
 
 
 def print_run_comparison(result: RunComparison) -> None:
-    """Show a row for each method, and the notes."""
-    from mtspark.workflows.compare import rows_of, title_of
+    """Show the verdict, a row for each method, those of many tasks, and the notes."""
+    from mtspark.workflows.compare import rows_of, rows_of_tasks, sentences_of, title_of
 
-    rows = rows_of(result)
-    table = Table(title=escape(title_of(result)))
-    for name in rows[0]:
-        table.add_column(escape(name), justify="left" if name == "method" else "right")
-    for row in rows:
-        table.add_row(*map(escape, row.values()))
-    console.print(table)
+    console.print(" ".join(sentences_of(result)), markup=False)
+    title = title_of(result)
+    for rows in filter(None, (rows_of(result), rows_of_tasks(result))):
+        table = Table(title=escape(title))
+        for number, name in enumerate(rows[0]):
+            table.add_column(escape(name), justify="right" if number else "left")
+        for row in rows:
+            table.add_row(*map(escape, row.values()))
+        console.print(table)
+        title = f"{title}, by task"
     for note in result.notes:
         console.print(f"note: {note}", soft_wrap=True, markup=False)

@@ -7,4 +7,6 @@ from .result import PairedDifference as PairedDifference
 from .result import RunComparison as RunComparison
 from .result import as_markdown as as_markdown
 from .result import rows_of as rows_of
+from .result import rows_of_tasks as rows_of_tasks
+from .result import sentences_of as sentences_of
 from .result import title_of as title_of

@@ -5,11 +5,15 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from mtspark.core.digits import digits, percent
+from mtspark.core.digits import digits, percent, several
 from mtspark.core.version import __version__
 from mtspark.workflows.compare.statistics import Interval
 
 FORMAT, VERSION = "mtspark-run-comparison", 1
+WIDEST_TASKS = 40
+"""Characters of all tasks' names that have a column each; more have a table of their own."""
+FEW_PAIRS = 5
+"""Fewer pairs of seeds decide little, whatever their interval."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,11 @@ class MethodScores:
     dormant_ratio: float | None
     effective_rank: float | None
     curve: tuple[CurvePoint, ...]
+
+    @property
+    def mean(self) -> float:
+        """Over seeds and tasks."""
+        return _mean(tuple(map(_mean, self.scores.values())))
 
 
 @dataclass(frozen=True)
@@ -112,7 +121,49 @@ class RunComparison:
         content = asdict(self)
         for row, one in zip(content["differences"], self.differences, strict=True):
             row["better"] = one.better
-        return {**head, **content}
+        for row, method in zip(content["methods"], self.methods, strict=True):
+            row["mean"] = method.mean
+        return {**head, **content, "verdict": list(sentences_of(self))}
+
+
+def sentences_of(result: RunComparison) -> tuple[str, str]:
+    """Say which method is best, and what it is against the baseline.
+
+    Success is judged by its mean, as benchmarks of it are; returns by the interquartile mean.
+    """
+    success = result.kind == "success"
+    what = "mean success rate" if success else "interquartile mean of the returns"
+
+    def value(method: MethodScores) -> float:
+        return method.mean if success else method.iqm
+
+    def written(method: MethodScores) -> str:
+        spread = "" if success or method.interval is None else between(method.interval)
+        return digits(value(method)) + (f" (95 %: {spread})" if spread else "")
+
+    baseline, *others = result.methods
+    if not others:
+        return (
+            f"The {what} of {baseline.name} is {written(baseline)}, over "
+            f"{several(len(baseline.seeds), 'seed')} and {several(len(result.tasks), 'task')}.",
+            "Nothing stands beside it: name the folder of another method's runs, too.",
+        )
+    best = max(result.methods, key=value)
+    rival = best if best is not baseline else max(others, key=value)
+    first = f"{best.name} has the highest {what} of {len(result.methods)} methods: {written(best)}."
+    pair = next(one for one in result.differences if one.name == rival.name)
+    apart, pairs = _mean(pair.by_seed), several(len(pair.seeds), "pair")
+    side = "above" if apart > 0 else "below"
+    course = f"{digits(abs(apart))} {side}" if apart else "as high as"
+    second = (
+        f"In pairs of the same seed the mean of {rival.name} is {course} that of {baseline.name}, "
+        f"and above it in {pair.better} of {pairs}"
+    )
+    if pair.interval is None or len(pair.seeds) < FEW_PAIRS:
+        return first, f"{second}; so few decide little."
+    low, high = pair.interval
+    told = "leaves 0 out" if low > 0 or high < 0 else "holds 0, so these seeds tell no difference"
+    return first, f"{second}; the interval of the difference ({between(pair.interval)}) {told}."
 
 
 def rows_of(result: RunComparison) -> list[dict[str, str]]:
@@ -124,7 +175,12 @@ def rows_of(result: RunComparison) -> list[dict[str, str]]:
         row = {
             "method": method.name,
             "seeds": str(len(method.seeds)),
-            **{task: digits(_mean(values)) for task, values in method.scores.items()},
+            **(
+                {}
+                if _apart(result)
+                else {task: digits(_mean(method.scores[task])) for task in result.tasks}
+            ),
+            "mean": digits(method.mean),
             "IQM": digits(method.iqm),
             "95 % interval": between(method.interval),
             "minus baseline": "-" if own is None else f"{own.difference:+.3g}",
@@ -135,6 +191,20 @@ def rows_of(result: RunComparison) -> list[dict[str, str]]:
         }
         rows.append(row)
     return rows
+
+
+def rows_of_tasks(result: RunComparison) -> list[dict[str, str]]:
+    """Write a row for each task, method by method; none where tasks are columns of the methods."""
+    if not _apart(result):
+        return []
+    return [
+        {"task": task, **{one.name: digits(_mean(one.scores[task])) for one in result.methods}}
+        for task in result.tasks
+    ]
+
+
+def _apart(result: RunComparison) -> bool:
+    return sum(map(len, result.tasks)) > WIDEST_TASKS
 
 
 def title_of(result: RunComparison) -> str:
@@ -149,8 +219,12 @@ def title_of(result: RunComparison) -> str:
 def as_markdown(result: RunComparison) -> str:
     """Write the table, the pairs of each seed and the notes as Markdown."""
     rows = rows_of(result)
-    lines = [f"{title_of(result)[0].upper()}{title_of(result)[1:]}.", ""]
+    lines = [" ".join(sentences_of(result)), ""]
+    lines += [f"{title_of(result)[0].upper()}{title_of(result)[1:]}.", ""]
     lines += _table([list(rows[0]), *(list(row.values()) for row in rows)])
+    tasks = rows_of_tasks(result)
+    if tasks:
+        lines += ["", *_table([list(tasks[0]), *(list(row.values()) for row in tasks)])]
     if result.differences:
         seeds = sorted({seed for one in result.differences for seed in one.seeds})
         head = [f"minus {result.methods[0].name}, mean over tasks", *(f"seed {n}" for n in seeds)]

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mtspark.core.digits import percent
+from mtspark.core.digits import percent, several
 from mtspark.core.environments import box_of
 from mtspark.core.errors import BadFileError
 from mtspark.core.files import AnyPath
@@ -36,11 +36,11 @@ def recorded_sentences(
         BadFileError: no such card.
     """
     result = recorded.result
-    many = f"{_several(result.samples, 'sample')} of {recorded.recording}"
+    many = f"{several(result.samples, 'sample')} of {recorded.recording}"
     unit = "sample"
     if result.network.stateful:
-        each = _several(len(result.decision_values[0]), "decision")
-        many = f"{_several(result.samples, 'episode')} of {each} of {recorded.recording}"
+        each = several(len(result.decision_values[0]), "decision")
+        many = f"{several(result.samples, 'episode')} of {each} of {recorded.recording}"
         many += ", each from rest and its state carried from decision to decision"
         unit = "decision"
     if result.backend == BackendName.TORCH.value:
@@ -51,10 +51,6 @@ def recorded_sentences(
     else:
         beside = _beside(bundle, recorded, network)
     return f"The chip ran {many}, {beside}.", result.cost(card)[1].sentence(unit)
-
-
-def _several(count: int, noun: str) -> str:
-    return f"{count:,} {noun}" + "s" * (count != 1)
 
 
 def _float_network(bundle: Bundle) -> FloatNetwork | None:
