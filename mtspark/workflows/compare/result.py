@@ -150,7 +150,9 @@ def sentences_of(result: RunComparison) -> tuple[str, str]:
         )
     best = max(result.methods, key=value)
     rival = best if best is not baseline else max(others, key=value)
-    first = f"{best.name} has the highest {what} of {len(result.methods)} methods: {written(best)}."
+    alike = [one.name for one in result.methods if value(one) == value(best)]
+    who = f"{' and '.join(alike)} have" if len(alike) > 1 else f"{best.name} has"
+    first = f"{who} the highest {what} of {len(result.methods)} methods: {written(best)}."
     pair = next(one for one in result.differences if one.name == rival.name)
     apart, pairs = _mean(pair.by_seed), several(len(pair.seeds), "pair")
     side = "above" if apart > 0 else "below"
@@ -163,7 +165,10 @@ def sentences_of(result: RunComparison) -> tuple[str, str]:
         return first, f"{second}; so few decide little."
     low, high = pair.interval
     told = "leaves 0 out" if low > 0 or high < 0 else "holds 0, so these seeds tell no difference"
-    return first, f"{second}; the interval of the difference ({between(pair.interval)}) {told}."
+    return first, (
+        f"{second}; the interval of the difference of interquartile means "
+        f"({between(pair.interval)}) {told}."
+    )
 
 
 def rows_of(result: RunComparison) -> list[dict[str, str]]:
