@@ -121,7 +121,7 @@ def train_command(
     arm). How a network is told which one it plays, --set task_context=VALUE: dendrites, thresholds
     of each task; one_hot, a flag in what it sees; both.
 
-    What tasks share, --set network.NAME=VALUE: dense=[256], dense layers before the last one; where
+    What tasks share, --set network.NAME=VALUE: dense=256, a dense layer before the last one; where
     one is too small for all tasks, or for their paths. experts=N, groups of hidden neurons that
     each task weighs; for tasks that need different features. expert_gate=current deploys as
     thresholds, output one task at a time, orthogonal not at all. heads=task gives each task a head;
