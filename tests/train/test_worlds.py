@@ -135,7 +135,9 @@ def test_an_environment_that_ignores_its_seed_is_told(made: Any, told: bool) -> 
 
 def test_a_run_tells_of_a_rate_that_nobody_stated(tmp_path: Path) -> None:
     class Timeless(Shows):
-        metadata = {"render_modes": []}  # noqa: RUF012 (gymnasium's own form)
+        def __init__(self, seen: spaces.Space[Any]) -> None:
+            super().__init__(seen)
+            self.metadata = {"render_modes": []}
 
     seen = spaces.Box(-1, 1, (2,), np.float64)
     gymnasium.register("Timeless-v0", lambda: Timeless(seen), disable_env_checker=True)

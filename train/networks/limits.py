@@ -35,18 +35,14 @@ def weight_shapes(config: NetworkConfig) -> dict[str, tuple[int, ...]]:
     shapes: dict[str, tuple[int, ...]] = {}
     before: tuple[int, ...] = config.observation_shape
     names, layers = config.layer_names, config.layer_shapes
-    for index, (name, size) in enumerate(zip(names, config.convolutions, strict=False)):
-        synapses: tuple[int, ...] = (size.channels, before[0], size.kernel, size.kernel)
-        shapes[f"convolutions.{index}.synapses.weight"] = synapses
-        before = layers[name]
-        if name in config.masked_layers:
-            shapes[f"convolutions.{index}.mask"] = synapses
-        if name in config.pathway_layers:
-            shapes[f"convolutions.{index}.paths"] = (config.tasks, *synapses)
-    connected = names[len(config.convolutions) :]
-    for index, name in enumerate(connected):
-        owner = HIDDEN if name == HIDDEN else f"dense.{index}"
-        synapses = (*layers[name], math.prod(before))
+    convolved = len(config.convolutions)
+    connected = names[convolved:]
+    for index, name in enumerate(names):
+        synapses: tuple[int, ...] = (layers[name][0], math.prod(before))
+        owner = HIDDEN if name == HIDDEN else f"dense.{index - convolved}"
+        if index < convolved:
+            kernel = config.convolutions[index].kernel
+            synapses, owner = (layers[name][0], before[0], kernel, kernel), f"convolutions.{index}"
         shapes[f"{owner}.synapses.weight"] = synapses
         before = layers[name]
         if name in config.masked_layers:

@@ -13,15 +13,12 @@ import torch
 
 import mtspark
 from mtspark.convert.nir.agent import agent_to_nir
-from mtspark.core.chip_network import fan_out
 from mtspark.core.environments import Task
 from mtspark.sim.backends import ReferenceChip
 from mtspark.sim.engine import EngineChip
 from mtspark.train.backend import TorchBackend
 from mtspark.train.checkpoint import Agent
-from mtspark.train.checkpoint.single import single_task
 from mtspark.train.networks import weight_shapes
-from mtspark.train.sparsity import synapses_met
 
 MakeAgent = Callable[..., Agent]
 DEEP: dict[str, Any] = {"dense": (12, 7)}
@@ -56,23 +53,6 @@ def test_graphs_have_a_node_of_each(make_agent: MakeAgent) -> None:
         wanted = 1 / gains[0].double().detach().numpy()
         np.testing.assert_array_equal(graph.nodes["dense2_lif"].v_threshold, wanted)
         assert set(graph.nodes["hidden_lif"].v_threshold) == {1.0}
-
-
-def test_synapses_that_spikes_meet_are_those_of_the_chip(make_agent: MakeAgent) -> None:
-    names = ("dense1", "dense2", "hidden")
-    agent = make_agent(**DEEP, pathway_layers=names)
-    generator = torch.Generator().manual_seed(3)
-    for name in names:
-        layer = agent.network.layer(name)
-        assert layer.paths is not None
-        layer.paths.copy_(torch.rand(layer.paths.shape, generator=generator) < 0.3)
-        layer.synapses.weight.data.sign_()
-    for index, task in enumerate(agent.tasks):
-        chip = mtspark.export(single_task(agent, task.name)).network
-        met = synapses_met(agent.network, index)
-        for link in chip.connections[1:]:
-            structural, _ = fan_out(link, chip.shape_of(link.source))
-            np.testing.assert_array_equal(met[link.source].numpy(), structural)
 
 
 def test_the_mean_has_the_mean_of_what_acts(make_agent: MakeAgent) -> None:

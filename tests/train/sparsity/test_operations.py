@@ -71,12 +71,15 @@ def test_synapses_are_those_of_the_chip(make_agent: Callable[..., Any]) -> None:
         np.testing.assert_array_equal(met[link.source].numpy(), structural)
 
 
+@pytest.mark.parametrize(
+    ("layers", "dense"), [(("conv1", "hidden"), ()), (("dense1", "dense2", "hidden"), (12, 7))]
+)
 def test_each_task_meets_the_synapses_of_its_path_as_its_chip_does(
-    make_agent: Callable[..., Any],
+    make_agent: Callable[..., Any], layers: tuple[str, ...], dense: tuple[int, ...]
 ) -> None:
-    agent = make_agent(pathway_layers=("conv1", "hidden"))
+    agent = make_agent(pathway_layers=layers, dense=dense)
     generator = torch.Generator().manual_seed(3)
-    for name in ("conv1", "hidden"):
+    for name in layers:
         layer = agent.network.layer(name)
         layer.paths.copy_(torch.rand(layer.paths.shape, generator=generator) < 0.3)
         # Weights of one size: none is rounded to 0.
