@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import gymnasium
 import pytest
 
 from mtspark.core.datasets import read_dataset
@@ -68,3 +69,20 @@ def test_without_minari_one_line_names_the_command(
     said = capsys.readouterr().err
     remedy = 'record: needs minari; pip install "mtspark[offline]"'
     assert said == f"error: {remedy if sys.version_info >= (3, 11) else TOO_OLD}\n"
+
+
+def test_a_missing_package_of_the_environment_leaves_no_folder(
+    call: Callable[..., int],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pytest.importorskip("minari")
+
+    def make(*_: object, **__: object) -> None:
+        raise gymnasium.error.DependencyNotInstalled("no physics here")
+
+    monkeypatch.setattr(gymnasium, "make", make)
+    assert call("record", AGENT, "-o", tmp_path / "new" / "d", "--episodes", 2) == 2
+    assert "a package is missing (no physics here)" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()

@@ -27,6 +27,7 @@ from mtspark.core.environments import (
     GameProtocol,
     Task,
     check_sampling,
+    make_games,
     named_task,
     protocol_with_sticky,
 )
@@ -70,7 +71,7 @@ def record_play(
         progress: called at every decision.
 
     Raises:
-        BackendMissingError: minari is not installed.
+        BackendMissingError: minari, or a package of an environment, is not installed.
         BadFileError: no such agent, or the folder cannot be written.
         BadRequestError: an unknown task, one that is no game, numbers that cannot be, or a
             dataset of another recording.
@@ -99,6 +100,10 @@ def record_play(
         "mtspark": __version__,
         **request.to_json(),
     }
+    for task, place in zip(chosen, places, strict=True):
+        # Before anything is played or written: a package may be missing.
+        if not place.exists():
+            make_games(task, protocol, 1).close()
     done = []
     for task, place in zip(chosen, places, strict=True):
         origin = Origin(task, protocol if task.is_ale else None, played)
