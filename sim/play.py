@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
@@ -13,6 +14,7 @@ from mtspark.core.arrays import Integers
 from mtspark.core.backend import AgentBackend, Moment, Outcome
 from mtspark.core.chip_network import ChipNetwork
 from mtspark.core.environments import (
+    ENDLESS,
     LARGEST_MESSAGE,
     Action,
     Epsilon,
@@ -35,6 +37,8 @@ from mtspark.core.environments import (
 from mtspark.core.errors import BadRequestError
 from mtspark.core.files import LONGEST_TEXT
 from mtspark.sim.counts import Counter, RunCounts
+
+log = logging.getLogger(__name__)
 
 MAX_GAMES_AT_ONCE = 32
 MOST_PLAYED = 10**7
@@ -349,6 +353,13 @@ def _play_group(
             observe(Moment(frames, episode[running], chosen, rewards, decision, allowed, outcome))
         score[running] += rewards
         decisions[running] += 1
+        if max_decisions is None and decisions.max() == ENDLESS:
+            log.warning(
+                "%s: an episode has gone on for %s decisions and may never end; max_decisions "
+                "cuts it off (--max-decisions)",
+                task.name,
+                f"{ENDLESS:,}",
+            )
         for index, action, reward in zip(running, chosen, rewards.tolist(), strict=True):
             played[index].append(as_plain(action))
             course[index] += [*action.reshape(-1).tolist(), reward]

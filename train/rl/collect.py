@@ -21,6 +21,7 @@ from torch import Tensor
 from mtspark.core.arrays import AnyArray, Booleans, Floats, Integers, Singles
 from mtspark.core.environments import (
     EMULATOR_ACTIONS,
+    ENDLESS,
     LARGEST_NUMBER,
     NOOP,
     SPREAD,
@@ -413,6 +414,12 @@ class TaskGames:
     def notes(self) -> tuple[str, ...]:
         """What a user should know of what the game shows, a line each."""
         found = [] if self._seed_note is None else [self._seed_note]
+        played = max(map(len, self._actions), default=0) // self._width
+        if not self.episodes and played >= ENDLESS:
+            found.append(
+                f"{self.task.name}: no episode ended in {played:,} decisions, so it has no return; "
+                "if it never ends by itself, set [environment] max_steps"
+            )
         unseen = () if self.statistics is None else self.statistics.unseen
         if not unseen:
             return tuple(found)

@@ -23,6 +23,7 @@ from .atari import task_for_game as task_for_game
 from .delay import NOOP as NOOP
 from .delay import STRIP_ROWS as STRIP_ROWS
 from .delay import action_strips as action_strips
+from .environment import ENDLESS as ENDLESS
 from .environment import LARGEST_NUMBER as LARGEST_NUMBER
 from .environment import SPREAD as SPREAD
 from .environment import ActionBox as ActionBox

@@ -47,6 +47,8 @@ RESERVED = {
     "max_episode_steps": "left out: write max_steps beside the arguments",
 }
 """Arguments of gymnasium.make that no argument of an environment may take the place of."""
+ENDLESS = 30_000
+"""Decisions after which an episode may be one that never ends; ALE's games take 27,000 at most."""
 LARGEST_NUMBER = 1e18
 SPREAD = 1e-6
 """A value of a smaller deviation counts as constant."""
