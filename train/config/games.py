@@ -427,6 +427,7 @@ class TrainConfig:
                 "new weights where synapses are cut; leave one of them out"
             )
         self._check_cuts_happen()
+        self._check_renewals_happen()
         self._check_pretraining()
         if not self.network.pathway_layers:
             return
@@ -446,39 +447,66 @@ class TrainConfig:
         pruning = self.pruning
         if not pruning.layers or pruning.method == "static":
             return
-        # Of schedules that play one game at a time, the most updates that there may be.
-        playing = sum(self.copies) if self.schedule == "interleaved" else min(self.copies)
-        together = self.rollout_steps * (1 if self.learns_offline else playing)
-        updates, every = ceil(self.total_steps / together), pruning.every_updates
+        together, every = self._decisions_together(), pruning.every_updates
+        updates = ceil(self.total_steps / together)
         last = updates // every * every
+        learns = self._first_learning_update()
+        ending = ceil(pruning.end * self.total_steps / together)
+        begun = max(learns, ceil(pruning.start * self.total_steps / together))
+        if learns > 1 and learns >= ending:
+            raise ValueError(
+                f"pruning.end is {pruning.end:g} of {self.total_steps:,} decisions, and nothing is "
+                f"learned before update {learns:,}, after {learns * together:,} (replay.warmup); "
+                "raise pruning.end or total_steps, or lower replay.warmup"
+            )
         if pruning.method == "magnitude":
             # It also cuts in the first update after its end; after a single update nothing learns.
-            first = min(every, ceil(pruning.end * self.total_steps / together))
+            first = min(ceil(learns / every) * every, ending)
             happens, what = first < max(updates, 2), "cut before the last update"
         elif self.schedule != "interleaved":
             happens, what = last > 0, "exchanged"
         elif pruning.method == "evolution":
-            begun = ceil(pruning.start * self.total_steps / together)
-            first = max(1, ceil(begun / every)) * every
+            first = ceil(begun / every) * every
             happens = first <= updates and first * together < pruning.end * self.total_steps
             what = "exchanged between pruning.start and pruning.end"
-        elif pruning.gradual:
-            # As magnitude, it looks once more in the first update after its end.
-            begun = max(1, ceil(pruning.start * self.total_steps / together))
-            first = min(
-                ceil(begun / every) * every, ceil(pruning.end * self.total_steps / together)
-            )
-            happens, what = first < max(updates, 2), "chosen before the last update"
         else:
-            # A path that has not been looked for until `end` is found once, at the next look.
-            happens = last > 0 and last * together >= pruning.start * self.total_steps
-            what = "chosen after pruning.start"
+            first = ceil(begun / every) * every
+            if pruning.gradual:
+                # As magnitude, it looks once more in the first update after its end.
+                first = min(first, ending)
+            # Otherwise a path that nobody has looked for until `end` is found at the next look.
+            happens, what = first < max(updates, 2), "chosen before the last update"
         if not happens:
             raise ValueError(
                 f"pruning.every_updates is {pruning.every_updates:,}: of {updates:,} updates of "
                 f"{together:,} decisions, none comes at which synapses are {what}; use a smaller "
                 "one, or more decisions (total_steps)"
             )
+
+    def _check_renewals_happen(self) -> None:
+        """Check that neurons are renewed and heads reset while the run can still learn."""
+        updates = ceil(self.total_steps / self._decisions_together())
+        learns = self._first_learning_update()
+        filling = f", of which {learns - 1:,} only fill the replay," if learns > 1 else ""
+        for name in ("redo_every", "reset_every"):
+            every = getattr(self.plasticity, name)
+            if every and ceil(learns / every) * every >= max(updates, 2):
+                raise ValueError(
+                    f"plasticity.{name} is {every:,}: the run has {updates:,} updates{filling} and "
+                    "ends before it can learn with what is renewed; use a smaller one, or more "
+                    "decisions (total_steps)"
+                )
+
+    def _decisions_together(self) -> int:
+        """Decisions of an update; where one game plays at a time, the fewest that there may be."""
+        playing = sum(self.copies) if self.schedule == "interleaved" else min(self.copies)
+        return self.rollout_steps * (1 if self.learns_offline else playing)
+
+    def _first_learning_update(self) -> int:
+        """The first update that learns, at the earliest: off-policy ones fill a replay first."""
+        if self.algorithm not in ("sac", "dqn") or self.schedule != "interleaved":
+            return 1
+        return max(1, *(ceil(self.replay.warmup / (self.rollout_steps * n)) for n in self.copies))
 
     def _check_pretraining(self) -> None:
         """Check that each task can find a path alone, and that all play together afterwards."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 
 from mtspark.train.config import TrainConfig
@@ -23,6 +26,7 @@ class Care:
         self._measured: Plasticity | None = None
         self._renewed: dict[str, int] | None = None
         self._reset = False
+        self._resets = 0
 
     def due(self, updates: int) -> bool:
         """Whether it looks at the decisions of an update after so many updates."""
@@ -76,14 +80,25 @@ class Care:
             Whether it was.
         """
         wanted = self._config.plasticity
-        if (
-            is_due(wanted.reset_every, updates)
-            and updates // wanted.reset_every <= wanted.reset_most
-        ):
+        if is_due(wanted.reset_every, updates) and self._resets < wanted.reset_most:
             reset_heads(network, target, optimizer)
             self._reset = True
+            self._resets += 1
             return True
         return False
+
+    def state(self) -> dict[str, int]:
+        """How many resets there were; nothing where none will be."""
+        return {"resets": self._resets} if self._config.plasticity.reset_every else {}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take the count of :meth:`state` back.
+
+        States of versions that kept none have counted by updates.
+        """
+        every, most = self._config.plasticity.reset_every, self._config.plasticity.reset_most
+        if every:
+            self._resets = state.get("resets", min(state["updates"] // every, most))
 
     def measurements(self) -> dict[str, dict[str, float | None]]:
         """What was measured and done since the last call, by name and then by layer or game."""

@@ -52,7 +52,7 @@ class DqnTrainer(Trainer):
         ready = all(len(self.replays[index]) >= self.config.replay.warmup for index in active)
         steps = decisions // self.config.replay.update_every if ready else 0
         losses = [self.learn(active) for _ in range(steps)]
-        self.tend_network()
+        self.tend_network(is_learning=ready)
         return float(torch.stack(losses).mean()) if losses else 0.0
 
     def _store(self, turns: list[Turn], active: tuple[int, ...]) -> None:

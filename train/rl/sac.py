@@ -204,10 +204,10 @@ class SacTrainer(Trainer):
             return super().learned()
         return {**super().learned(), "critic": self.learner.critic}
 
-    def tend_network(self) -> None:
+    def tend_network(self, *, is_learning: bool = True) -> None:
         """As every trainer; a task that ends its turn alone leaves the next one fresh critics."""
         before = self.schedule.alone
-        super().tend_network()
+        super().tend_network(is_learning=is_learning)
         if self.schedule.alone != before:
             self.learner.begin_turn()
 

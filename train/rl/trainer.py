@@ -234,14 +234,21 @@ class Trainer(ABC):
         if self.config.quiet_biases:
             quiet_biases(self.network)
 
-    def tend_network(self) -> None:
+    def tend_network(self, *, is_learning: bool = True) -> None:
         """End an update: cut, grow and choose the synapses that are due, then care for plasticity.
 
         A task that plays alone ends its turn here.
 
         Networks are scored and measured in float32, also where a run learns in bfloat16.
+
+        Args:
+            is_learning: False while a replay is filled: weights that nothing has taught yet say
+                nothing of which synapses to cut.
         """
-        self._look()
+        if is_learning:
+            self._look()
+        else:
+            self.recent.forget()
         if self.alone is None or not self.alone.after_update(self._last_decisions, self.learned()):
             return
         self.target.load_state_dict(self.network.state_dict())
@@ -365,6 +372,7 @@ class Trainer(ABC):
             "generator": json.dumps(self.generator.bit_generator.state),
             "torch_generator": torch.get_rng_state(),
             **self.cuts.state(),
+            **self.care.state(),
             **({} if self.pathways is None else self.pathways.state()),
             **({} if self.alone is None else self.alone.state()),
             **({} if self.recall is None else self.recall.state()),
@@ -395,6 +403,7 @@ class Trainer(ABC):
         self.progress.steps = state["steps"]
         self.progress.updates = state["updates"]
         self.cuts.restore(state)
+        self.care.restore(state)
         if self.pathways is not None:
             self.pathways.restore(state, self.device)
         if self.alone is not None:

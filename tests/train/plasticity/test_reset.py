@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 
 from mtspark.core.errors import BadRequestError
-from mtspark.train.config.games import ReplayConfig
+from mtspark.train.config.games import ReplayConfig, TrainConfig
 from mtspark.train.config.plasticity import PlasticityConfig
 from mtspark.train.config.pruning import PruningConfig
 from mtspark.train.config.recipe import to_config
@@ -53,6 +54,80 @@ def test_heads_are_reset_when_due_and_no_more_often_than_asked(
         trainer.update()
         seen.append("reset" in trainer.measurements())
     assert seen == [False, True, False, True, False, False, False]
+
+
+def filling(**changes: Any) -> TrainConfig:
+    """A run of ten updates that learns from its third on: 36 decisions a task, 12 at a time."""
+    replay = ReplayConfig(capacity=100, warmup=36, batch_size=4, update_every=4, target_every=1)
+    fields: dict[str, Any] = {"algorithm": "dqn", "replay": replay, "total_steps": 240, **changes}
+    network = replace(SMALL.network, masked_layers=("hidden",) if "pruning" in fields else ())
+    return replace(SMALL, **fields, network=network)
+
+
+def test_nothing_is_cut_or_reset_while_a_replay_is_filled(monkeypatch: pytest.MonkeyPatch) -> None:
+    script_games(monkeypatch)
+    config = filling(
+        pruning=PruningConfig(("hidden",), 0.2, start=0.0, end=0.5, every_updates=1),
+        plasticity=PlasticityConfig(reset_every=1, reset_most=2, measure_every=1),
+    )
+    trainer = DqnTrainer(config)
+    seen, densities = [], []
+    for _ in range(6):
+        trainer.update()
+        found = trainer.measurements()
+        seen.append("reset" in found)
+        densities.append(found["density"]["hidden"])
+        assert ("plasticity" in found) == (len(seen) > 2)
+    assert seen == [False, False, True, True, False, False]
+    assert densities[:2] == [1.0, 1.0]
+    assert 1 > densities[2] > densities[3] > densities[4] == pytest.approx(0.2, abs=0.02)
+
+
+@pytest.mark.parametrize("counted", [True, False])
+def test_a_resumed_run_resets_no_more_often(monkeypatch: pytest.MonkeyPatch, counted: bool) -> None:
+    """Also from a state of a version that told resets by updates."""
+    script_games(monkeypatch)
+    config = replace(SMALL, plasticity=PlasticityConfig(reset_every=2, reset_most=2))
+    first = PqnTrainer(config)
+    for _ in range(3):
+        first.update()
+    state = first.state()
+    assert state["resets"] == 1
+    if not counted:
+        del state["resets"]
+    resumed = PqnTrainer(config, resumed=True)
+    resumed.restore(state)
+    seen = []
+    for _ in range(4):
+        resumed.update()
+        seen.append("reset" in resumed.measurements())
+    assert seen == [True, False, False, False]
+    assert "resets" not in PqnTrainer(SMALL).state()
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        (
+            {"pruning": PruningConfig(("hidden",), end=0.3, every_updates=1)},
+            "pruning.end is 0.3 of 240 decisions, and nothing is learned before update 3, after 72",
+        ),
+        (
+            {"pruning": PruningConfig(("hidden",), end=0.4, every_updates=4, method="evolution")},
+            "pruning.every_updates is 4: of 10 updates of 24 decisions, none comes",
+        ),
+        (
+            {"plasticity": PlasticityConfig(reset_every=10)},
+            "plasticity.reset_every is 10: the run has 10 updates, of which 2 only fill the replay",
+        ),
+        ({"plasticity": PlasticityConfig(redo_every=11)}, "plasticity.redo_every is 11: the run"),
+    ],
+)
+def test_what_would_come_before_anything_is_learned_or_after_is_refused(
+    changes: dict[str, Any], problem: str
+) -> None:
+    with pytest.raises(ValueError, match=problem):
+        filling(**changes)
 
 
 def test_cuts_of_the_actor_leave_its_target_whole(monkeypatch: pytest.MonkeyPatch) -> None:

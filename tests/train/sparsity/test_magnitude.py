@@ -121,7 +121,7 @@ SCHEDULES: list[tuple[str, dict[str, Any], int, int]] = [
     ("evolution", {"start": 0.0, "end": 0.5}, 4, 5),
     ("evolution", {"start": 0.3, "end": 0.5}, 4, 5),
     ("evolution", {"start": 0.35, "end": 0.55}, 5, 3),
-    ("pathways", {"start": 0.0, "end": 0.5}, 10, 11),
+    ("pathways", {"start": 0.0, "end": 0.5}, 9, 10),
     ("pathways", {"start": 0.7, "end": 0.9}, 9, 6),
     ("magnitude", {"start": 0.0, "end": 1.0}, 9, 10),
 ]
@@ -146,7 +146,7 @@ def test_an_interval_at_which_nothing_ever_happens_is_refused(
 
 def test_what_may_happen_is_not_refused() -> None:
     """An update begun counts as one; where one game plays at a time, there are more of them."""
-    assert ten_updates("pathways", {"start": 0.0}, 10, total_steps=24 * 9 + 1)
+    assert ten_updates("pathways", {"start": 0.0}, 9, total_steps=24 * 9 + 1)
     assert ten_updates("pathways", {"start": 0.0}, 1, total_steps=1)
     for schedule in ("sequential", "interval", "performance"):
         assert ten_updates("evolution", {"end": 0.5}, 15, schedule=schedule)
