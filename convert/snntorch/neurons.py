@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from snntorch import SpikingNeuron
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from mtspark.core.arrays import Floats
 from mtspark.core.errors import BadNetworkError
@@ -134,9 +135,11 @@ def _recurrent(
         return None
     if not neuron.all_to_all:
         return _array(neuron.recurrent.V, shape, "V", where)
-    if type(neuron.recurrent) not in (nn.Linear, nn.Conv2d):
+    # Masks and norms of the weights (parametrisations) are in the weights that are read.
+    kind_of_layer = parametrize.type_before_parametrizations(neuron.recurrent)
+    if kind_of_layer not in (nn.Linear, nn.Conv2d):
         raise BadNetworkError(
-            f"{where}: recurrence by {type(neuron.recurrent).__name__}; use nn.Linear or nn.Conv2d"
+            f"{where}: recurrence by {kind_of_layer.__name__}; use nn.Linear or nn.Conv2d"
         )
     return neuron.recurrent
 

@@ -7,11 +7,14 @@ of the user's own, as of snntorch, gets them by :class:`SparseModule`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from numbers import Real
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
+from torch.utils.hooks import RemovableHandle
 
 from mtspark.core.errors import BadRequestError
 from mtspark.train.sparsity.densities import erk_densities
@@ -19,9 +22,20 @@ from mtspark.train.sparsity.evolution import drawn_like, exchanged_in
 from mtspark.train.sparsity.magnitude import largest_of
 from mtspark.train.sparsity.pathways import choose_path, shares_of
 
-LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+LAYERS = (
+    *(nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d),
+    *(nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d),
+)
 """Whose weights are masked, and never their biases."""
-Layer = nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d
+Layer = (
+    nn.Linear
+    | nn.Conv1d
+    | nn.Conv2d
+    | nn.Conv3d
+    | nn.ConvTranspose1d
+    | nn.ConvTranspose2d
+    | nn.ConvTranspose3d
+)
 """One of them."""
 
 
@@ -47,7 +61,8 @@ class SparseModule:
 
     The masks are buffers of the module, so its state holds them, and it learns, moves and is
     exported as before: a cut synapse is a weight of 0 that no optimizer moves back. Behind its cut
-    a weight is kept, and it returns where a synapse grows again.
+    a weight waits, and it returns where a synapse grows again, or where another task is played. It
+    has no gradient, but moments and weight decay move it all the same: see :meth:`guard`.
 
     Args:
         module: of any kind, also one of snntorch; it is changed in place.
@@ -64,6 +79,7 @@ class SparseModule:
         self.layers = _chosen(module, layers)
         for name, layer in self.layers.items():
             _check_weight(module, name, layer)
+        self._guards: list[RemovableHandle] = []
         for layer in self.layers.values():
             parametrize.register_parametrization(layer, "weight", Mask(layer.weight))
 
@@ -115,6 +131,7 @@ class SparseModule:
             generator: of the places.
         """
         _check_share("density", density)
+        _check_generator(generator)
         masks = self.masks
         shapes = {name: tuple(mask.shape) for name, mask in masks.items()}
         for name, own in erk_densities(shapes, density).items():
@@ -132,11 +149,58 @@ class SparseModule:
             Synapses that were exchanged, by layer.
         """
         _check_share("fraction", fraction)
+        _check_generator(generator)
         counts = {}
         for name, mask in self.masks.items():
             changed, counts[name] = exchanged_in(self._weight(name), mask, fraction, generator)
             mask.copy_(changed)
         return counts
+
+    def guard(self, optimizer: torch.optim.Optimizer) -> None:
+        """Let an optimizer change nothing behind a cut, from its next step on.
+
+        A synapse that is cut has a gradient of 0. Adam and momentum move its weight all the same,
+        by what they remember, and weight decay shrinks it: what one task learns then changes the
+        synapses of the others, and what grows again is another weight. With this, weights and
+        moments wait unchanged while they are cut.
+
+        Args:
+            optimizer: of the module's parameters.
+
+        Raises:
+            BadRequestError: it has none of the masked weights.
+        """
+        own = {self._weight(name): name for name in self.masks}
+        held = {one for group in optimizer.param_groups for one in group["params"]}
+        guarded = {name: weight for weight, name in own.items() if weight in held}
+        if not guarded:
+            raise BadRequestError(
+                "optimizer: it has none of the weights that are masked here; make it of the "
+                "module's parameters()"
+            )
+        waiting: dict[str, dict[Any, Tensor]] = {}
+
+        def before(*_: Any) -> None:
+            waiting.clear()
+            waiting.update(
+                (name, {key: value.clone() for key, value in _moved(optimizer, weight).items()})
+                for name, weight in guarded.items()
+            )
+
+        def after(*_: Any) -> None:
+            if not self.layers:
+                return
+            masks = self.masks
+            for name, weight in guarded.items():
+                for key, value in _moved(optimizer, weight).items():
+                    # Moments that this step has made begin at 0.
+                    old = waiting[name].get(key, torch.zeros_like(value))
+                    value.copy_(torch.where(masks[name], value, old))
+
+        self._guards += [
+            optimizer.register_step_pre_hook(before),
+            optimizer.register_step_post_hook(after),
+        ]
 
     def scores(self, loss: Callable[[], Tensor]) -> dict[str, Tensor]:
         """Score every synapse by |w dL/dw|, with all synapses in place (NPF; DAPD).
@@ -150,7 +214,8 @@ class SparseModule:
             Scores in the shape of each layer's weights; they sum to 1 over the layers, or are 0.
 
         Raises:
-            BadRequestError: a weight is frozen, or the loss is no number with a gradient.
+            BadRequestError: a weight is frozen, or the loss is no finite number with a finite
+                gradient.
         """
         before = {name: mask.clone() for name, mask in self.masks.items()}
         weights = [self._weight(name) for name in before]
@@ -171,6 +236,12 @@ class SparseModule:
             slopes = torch.autograd.grad(value, weights, allow_unused=True, materialize_grads=True)
         finally:
             self.follow(before)
+        for name, slope in zip(before, slopes, strict=True):
+            if not slope.isfinite().all():
+                raise BadRequestError(
+                    f"loss: its gradient by layer {_listed([name])} is not finite; scores of it "
+                    "would say nothing, so train on finite numbers, or clip them"
+                )
         rows = zip(self.masks, weights, slopes, strict=True)
         return shares_of({name: (weight.detach() * one).abs() for name, weight, one in rows})
 
@@ -182,15 +253,23 @@ class SparseModule:
             density: share of all synapses that is kept.
 
         Returns:
-            Masks for :meth:`follow`; None where fewer scores than that are above 0.
+            Masks for :meth:`follow`; fewer synapses where fewer scores are above 0, and None where
+            no score of a layer is.
 
         Raises:
-            BadRequestError: scores of no layer, of an unknown one, or in another shape.
+            BadRequestError: scores of no layer, of an unknown one, in another shape, or such as
+                are no scores: negative or not finite.
         """
         _check_share("density", density)
         if not scores:
             raise BadRequestError("scores: none; give those of at least one layer")
         self._check_shapes("scores", scores)
+        for name, score in scores.items():
+            if not (score.isfinite() & (score >= 0)).all():
+                raise BadRequestError(
+                    f"scores of layer {_listed([name])}: must be finite and at least 0, as those "
+                    "of scores() are"
+                )
         return choose_path(scores, density)
 
     @torch.no_grad()
@@ -216,7 +295,12 @@ class SparseModule:
             own[name].copy_(mask)
 
     def fold(self) -> None:
-        """Make the cuts weights of 0 and take the masks away; this object is then of no use."""
+        """Make the cuts weights of 0 and take the masks away, before an export or at the end.
+
+        This object is then of no use, and a module that is trained on moves these weights again.
+        """
+        for guard in self._guards:
+            guard.remove()
         for layer in self.layers.values():
             parametrize.remove_parametrizations(layer, "weight")
         self.layers = {}
@@ -266,6 +350,12 @@ def _chosen(module: nn.Module, layers: Iterable[str] | None) -> dict[str, Layer]
         if isinstance(one, LAYERS)
     }
     names = list(own if layers is None else layers)
+    no_names = [name for name in names if not isinstance(name, str)]
+    if no_names:
+        raise BadRequestError(
+            f"layers {_listed(map(repr, no_names))}: names are strings, as named_modules() has "
+            f"them: {_listed(map(repr, every))}"
+        )
     unknown = [name for name in names if name not in every]
     if unknown or not names:
         raise BadRequestError(
@@ -301,6 +391,11 @@ def _check_weight(module: nn.Module, name: str, layer: Layer) -> None:
             f"{where}: its weight is not made yet, as the layer is lazy; call the module once "
             "with a sample first"
         )
+    if not weight.numel():
+        raise BadRequestError(
+            f"{where}: its weight has no synapse (shape {tuple(weight.shape)}); leave it out of "
+            "`layers`"
+        )
     others = [
         f"{owner}.{key}".removeprefix(".")
         for owner, one in module.named_modules()
@@ -322,6 +417,8 @@ def _check_loss(value: object) -> None:
         raise BadRequestError(
             f"loss: shape {tuple(value.shape)}; must be one number, as the mean of these"
         )
+    if not value.isfinite().all():
+        raise BadRequestError(f"loss: {float(value.detach())}; must be finite to score by it")
     if not value.requires_grad:
         raise BadRequestError(
             "loss: it has no gradient; compute it from the module's outputs, and neither under "
@@ -334,6 +431,26 @@ def _listed(names: Iterable[str]) -> str:
     return ", ".join(str(name) or "''" for name in names) or "none"
 
 
-def _check_share(name: str, value: float) -> None:
-    if not 0 < value <= 1:
-        raise BadRequestError(f"{name} {value:g}: must be above 0 and at most 1")
+def _moved(optimizer: torch.optim.Optimizer, weight: Tensor) -> dict[Any, Tensor]:
+    """What an optimizer's step moves of a weight: itself, and moments in its shape."""
+    state = optimizer.state.get(weight, {})
+    moments = {
+        key: value
+        for key, value in state.items()
+        if isinstance(value, Tensor) and value.shape == weight.shape
+    }
+    return {None: weight.detach(), **moments}
+
+
+def _check_share(name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise BadRequestError(f"{name} of type {type(value).__name__}: must be a number")
+    if not 0 < (share := float(value)) <= 1:
+        raise BadRequestError(f"{name} {share:g}: must be above 0 and at most 1")
+
+
+def _check_generator(generator: object) -> None:
+    if not isinstance(generator, np.random.Generator):
+        raise BadRequestError(
+            f"generator of type {type(generator).__name__}: give numpy.random.default_rng(SEED)"
+        )

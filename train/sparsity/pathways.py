@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mtspark.core.errors import BadRequestError
 from mtspark.train.networks import MTSparkNetwork, PathRanking
 
 
@@ -76,7 +77,15 @@ def shares_of(scores: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def mean_scores(history: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-    """Average the scores of several looks, layer by layer."""
+    """Average the scores of several looks, layer by layer.
+
+    Raises:
+        BadRequestError: there is no look, or looks are of different layers.
+    """
+    if not history:
+        raise BadRequestError("scores: none; give those of at least one look")
+    if any(one.keys() != history[-1].keys() for one in history):
+        raise BadRequestError("scores: the looks are of different layers; score the same in all")
     return {name: torch.stack([scores[name] for scores in history]).mean(0) for name in history[-1]}
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from torch.nn.utils import parametrizations, parametrize, prune
 
 import mtspark
 from mtspark.core.errors import BadRequestError
-from mtspark.train.sparsity import SparseModule, erk_densities
+from mtspark.train.sparsity import SparseModule, erk_densities, mean_scores
 
 
 class Net(nn.Module):
@@ -165,6 +166,30 @@ def test_cut_synapses_are_none_of_the_chips() -> None:
     assert np.count_nonzero(first.weights) <= int(sparse.masks["first"].sum()) == 13
 
 
+@pytest.mark.parametrize(
+    "neuron",
+    [
+        lambda: snntorch.RLeaky(beta=0.5, linear_features=9, init_hidden=True),
+        lambda: snntorch.RSynaptic(alpha=0.8, beta=0.5, linear_features=9, init_hidden=True),
+    ],
+)
+def test_a_masked_recurrence_is_exported_as_the_folded_one(neuron: Callable[[], Any]) -> None:
+    torch.manual_seed(1)
+    net = nn.Sequential(
+        nn.Linear(6, 9), neuron(), nn.Linear(9, 3), snntorch.Leaky(beta=0.5, init_hidden=True)
+    )
+    sparse = SparseModule(net)
+    sparse.prune(0.3)
+    options: dict[str, Any] = {"input_shape": (6,), "time_steps": 4}
+    masked = mtspark.export(net, **options)
+    sparse.fold()
+    folded = mtspark.export(net, **options)
+    pairs = zip(masked.network.connections, folded.network.connections, strict=True)
+    assert all(np.array_equal(one.weights, other.weights) for one, other in pairs)
+    within = [one for one in masked.network.connections if one.source == one.target]
+    assert [np.count_nonzero(one.weights) for one in within] == [round(0.3 * 81)]
+
+
 def test_what_cannot_be_is_refused() -> None:
     net = Net()
     with pytest.raises(BadRequestError, match=r"layers head: the linear layers .* first, last"):
@@ -202,7 +227,7 @@ def test_any_sequence_of_names_will_do() -> None:
             r"layers first, first: one layer, named 2 times; name it once",
         ),
         ("first", r"layers 'first': one string; give a sequence, \['first'\]"),
-        ([0], r"layers 0: the linear layers and convolutions are first, last"),
+        ([0], r"layers 0: names are strings, as named_modules\(\) has them: 'first', 'last'"),
         ([""], r"layers '': the linear layers and convolutions are first, last"),
     ],
 )
@@ -321,6 +346,8 @@ def test_frozen_weights_have_masks_but_no_scores() -> None:
         (lambda values: values.sum().detach(), "loss: it has no gradient; .* nor detached"),
         (lambda values: values, r"loss: shape \(2, 2\); must be one number"),
         (lambda values: values.sum().item(), "loss: float; must return a tensor of one number"),
+        (lambda values: values.sum() * math.nan, "loss: nan; must be finite"),
+        (lambda values: (values.sum() * 0).sqrt(), "loss: its gradient by layer 0 is not finite"),
     ],
 )
 def test_a_loss_without_a_slope_is_refused_and_masks_stay(
@@ -363,6 +390,8 @@ def test_scores_that_do_not_fit_are_refused() -> None:
         ({}, "scores: none; give those of at least one layer"),
         ({"9": torch.ones(2, 3)}, "scores of layer 9: the layers with masks are 0"),
         ({"0": torch.ones(3, 2)}, r"scores of layer 0: shape \(3, 2\); must be"),
+        ({"0": torch.tensor([[1, 1, math.nan], [1, 1, 1]])}, "scores of layer 0: must be finite"),
+        ({"0": torch.tensor([[1, 1, -1.0], [1, 1, 1]])}, "scores of layer 0: must be finite and"),
     ):
         with pytest.raises(BadRequestError, match=f"^{words}"):
             sparse.path(scores, 0.5)
@@ -401,3 +430,87 @@ def test_scores_of_a_module_that_keeps_its_state_are_taken_twice() -> None:
     first, second = sparse.scores(loss), sparse.scores(loss)
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert float(first["2"].sum()) > 0
+
+
+TRAINED: dict[str, Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]] = {
+    "Adam": lambda weights: torch.optim.Adam(weights, 1e-2),
+    "AdamW": lambda weights: torch.optim.AdamW(weights, 1e-2, weight_decay=0.1),
+    "L2": lambda weights: torch.optim.Adam(weights, 1e-2, weight_decay=0.1, amsgrad=True),
+    "momentum": lambda weights: torch.optim.SGD(weights, 1e-2, momentum=0.9),
+    "SGD": lambda weights: torch.optim.SGD(weights, 1e-2),
+}
+
+
+@pytest.mark.parametrize("name", list(TRAINED))
+@pytest.mark.parametrize("guarded", [True, False])
+def test_what_a_task_learns_leaves_the_path_of_another_alone(name: str, guarded: bool) -> None:
+    torch.manual_seed(2)
+    layer = nn.Linear(8, 4, bias=False)
+    sparse, optimizer = SparseModule(layer), TRAINED[name](layer.parameters())
+    if guarded:
+        sparse.guard(optimizer)
+    one = torch.zeros(4, 8, dtype=torch.bool)
+    one[:, :4] = True
+    x, y = torch.rand(16, 8), torch.rand(16, 4)
+
+    def play(path: Tensor, steps: int) -> Tensor:
+        sparse.follow({"": path})
+        for _ in range(steps):
+            optimizer.zero_grad()
+            functional.mse_loss(layer(x), y).backward()
+            optimizer.step()
+        return layer(x).detach()
+
+    before = play(~one, 5)
+    waiting = {key: value.clone() for key, value in _tensors(optimizer).items()}
+    assert not torch.equal(play(one, 5), before)
+    # Moments wait, too.
+    for key, value in _tensors(optimizer).items():
+        assert torch.equal(value[~one], waiting[key][~one]) == guarded
+    assert torch.equal(play(~one, 0), before) == (guarded or name == "SGD")
+    sparse.fold()
+    play_on = layer.weight.detach().clone()
+    functional.mse_loss(layer(x), y).backward()
+    optimizer.step()
+    assert not torch.equal(layer.weight, play_on)
+
+
+def _tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    (state,) = optimizer.state.values() or ({},)
+    return {key: value for key, value in state.items() if value is not None and value.dim() == 2}
+
+
+def test_an_optimizer_of_other_weights_is_no_guard() -> None:
+    _, sparse = plain([[1.0, 2.0]])
+    with pytest.raises(BadRequestError, match="optimizer: it has none of the weights"):
+        sparse.guard(torch.optim.SGD(nn.Linear(2, 1).parameters(), 1.0))
+
+
+def test_what_is_no_number_or_generator_is_refused() -> None:
+    _, sparse = plain([[1.0, 2.0]])
+    wrong: list[tuple[Callable[[Any], object], Any, str]] = [
+        (sparse.prune, "0.5", "density of type str: must be a number"),
+        (sparse.prune, torch.tensor(0.5), "density of type Tensor: must be a number"),
+        (sparse.prune, True, "density of type bool"),
+        (lambda one: sparse.draw(0.5, one), 1, r"generator of type int: give numpy\.random"),
+        (lambda one: sparse.exchange(0.5, one), torch.Generator(), "generator of type Generator"),
+        (mean_scores, [], "scores: none; give those of at least one look"),
+        (mean_scores, [{"0": torch.ones(1)}, {"1": torch.ones(1)}], "scores: the looks are of dif"),
+    ]
+    for call, given, words in wrong:
+        with pytest.raises(BadRequestError, match=f"^{words}"):
+            call(given)
+    sparse.prune(np.float32(0.5))
+    assert sparse.densities == {"0": 0.5}
+
+
+def test_transposed_convolutions_have_masks_and_empty_layers_none() -> None:
+    sparse = SparseModule(nn.Sequential(nn.ConvTranspose2d(2, 3, 3), nn.Conv1d(3, 2, 1)))
+    sparse.prune(0.5)
+    assert sparse.densities == {"0": 0.5, "1": 0.5}
+    empty = nn.Sequential(nn.Linear(0, 4), nn.Linear(4, 2))
+    with pytest.raises(BadRequestError, match=r"layer 0: its weight has no synapse \(shape \(4, 0"):
+        SparseModule(empty)
+    assert set(SparseModule(empty, ["1"]).masks) == {"1"}
+    with pytest.raises(BadRequestError, match=r"layers 1: names are strings, .* '0', '1'"):
+        SparseModule(nn.Sequential(nn.Linear(1, 4), nn.Linear(4, 2)), [1])  # type: ignore[list-item]
