@@ -294,6 +294,9 @@ def _resume(trainer: Trainer, folder: Path, progress: ProgressCallback) -> tuple
         state["schedule"].setdefault("planned", saved["config"]["total_steps"])
         trainer.load_experience(_experience(folder, state["steps"]), state)
         return trainer.restore(state, on_decision)
+    except BadRequestError:
+        # Such as data of another digest: the checkpoint is sound.
+        raise
     except DAMAGED as error:
         raise damaged_state(path, error) from error
 

@@ -116,9 +116,23 @@ def _check_density_stays(config: TrainConfig, network: MTSparkNetwork) -> None:
     """Refuse a density that a run keeps as its agent has it.
 
     Raises:
-        BadRequestError: static and evolution are asked for another one.
+        BadRequestError: static and evolution are asked for another one, or magnitude for more
+            synapses than any layer has left.
     """
     wanted = config.pruning
+    if wanted.method == "magnitude" and not wanted.reopen:
+        left = {name: density(network, name) for name in wanted.layers}
+        sizes = [network.layer(name).synapses.weight.numel() for name in wanted.layers]
+        # As it cuts, in whole synapses.
+        asked = [round(wanted.density * size) / size for size in sizes]
+        rows = zip(asked, left.values(), strict=True)
+        if left and all(one - own > SAME_DENSITY for one, own in rows):
+            has = ", ".join(f"{one:.3g} in {name}" for name, one in left.items())
+            raise BadRequestError(
+                f"pruning.density is {wanted.density:g}: of these synapses {config.start_from} has "
+                f"{one_line(has, 80)}, and magnitude only cuts; set a lower density, or "
+                "pruning.reopen = true to have them back first"
+            )
     if wanted.method not in ("static", "evolution"):
         return
     # What its agent has no mask of is whole.

@@ -524,6 +524,10 @@ def test_other_data_than_before_is_refused(tmp_path: Path, data: Path) -> None:
     resumed: Any = make_trainer(config(tmp_path / "a"), resumed=True)
     with pytest.raises(BadRequestError, match="another one than this run has learned from"):
         resumed.restore(state)
+    train(config(data), tmp_path / "run")
+    # Its checkpoint is sound, so nothing is said of it.
+    with pytest.raises(BadRequestError, match=r"^offline\.data: .* another folder for a new run$"):
+        train(config(tmp_path / "a"), tmp_path / "run")
 
 
 def test_data_of_another_world_is_refused(tmp_path: Path) -> None:

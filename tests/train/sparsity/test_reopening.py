@@ -95,6 +95,22 @@ def test_a_run_opens_what_its_start_has_cut_and_resumes_without_it(
     assert PqnTrainer(opened, resumed=True).config == opened
 
 
+def test_a_density_that_magnitude_cannot_reach_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """It only cuts: an agent that has fewer synapses would stay as it is."""
+    script_games(monkeypatch)
+    first = PqnTrainer(PRUNED)
+    prune(first.network, ["hidden"], 0.25)
+    save_agent(first.agent(), tmp_path / "sparse.pt")
+    again = replace(PRUNED, start_from=str(tmp_path / "sparse.pt"))
+    denser = replace(PRUNED.pruning, density=0.9)
+    with pytest.raises(BadRequestError, match=r"density is 0\.9: .* 0\.244 in hidden, and"):
+        PqnTrainer(replace(again, pruning=denser))
+    assert PqnTrainer(replace(again, pruning=replace(denser, reopen=True)))
+    assert PqnTrainer(replace(again, pruning=replace(denser, density=0.1)))
+
+
 def test_cut_weights_do_not_act_in_a_whole_target(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
