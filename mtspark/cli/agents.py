@@ -10,7 +10,7 @@ import typer
 from mtspark.cli._console import one_thread_each
 from mtspark.cli._progress import progress_bar
 from mtspark.core.errors import BadRequestError
-from mtspark.core.files import check_target, write_json
+from mtspark.core.files import check_json_target, write_json
 
 group = typer.Typer(add_completion=False, invoke_without_command=True)
 
@@ -49,7 +49,7 @@ def list_command(
     from mtspark.cli.show import print_agents
     from mtspark.workflows.zoo import list_agents
 
-    check_target(json_out)
+    check_json_target(json_out)
     listing = list_agents(address)
     print_agents(listing, details=details)
     if json_out is not None:
@@ -99,7 +99,7 @@ def push_command(
     from mtspark.cli.show import print_pushed
     from mtspark.workflows.zoo import PushRequest, push_agent
 
-    check_target(json_out)
+    check_json_target(json_out)
     request = PushRequest(
         source=source,
         address=address,
@@ -139,7 +139,7 @@ def pull_command(
     from mtspark.cli.show import print_pulled
     from mtspark.workflows.zoo import pull_agent
 
-    check_target(json_out)
+    check_json_target(json_out)
     with progress_bar() as progress:
         result = pull_agent(name, address, output, replace=force, progress=progress)
     print_pulled(result)
@@ -170,7 +170,7 @@ def mean_command(
 
     if json_out is not None and json_out.resolve() == output.resolve():
         raise BadRequestError(f"--json {json_out}: is written by -o, too; choose another name")
-    check_target(json_out)
+    check_json_target(json_out)
     with progress_bar() as progress:
         result = average_agents(sources, output, replace=force, progress=progress)
     print_averaged(result)

@@ -9,7 +9,7 @@ import typer
 
 from mtspark.cli._console import console
 from mtspark.core.errors import BadRequestError
-from mtspark.core.files import check_target, write_json
+from mtspark.core.files import check_json_target, check_target, write_json
 
 
 def compare_command(
@@ -64,7 +64,7 @@ def compare_command(
     from mtspark.cli.show import print_run_comparison
     from mtspark.workflows.compare import check_page, compare_runs, write_comparison
 
-    check_target(json_out)
+    check_json_target(json_out)
     if page is not None:
         check_page(page)
         for path in (page, page.with_suffix(".png")):

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from mtspark.cli._console import MOST_RECORDED, one_thread_each, refuse_given
-from mtspark.core.files import check_target, write_json
+from mtspark.core.files import check_json_target, write_json
 from mtspark.sim.energy import DEFAULT_CARD
 
 
@@ -61,7 +61,7 @@ def diff_command(
     from mtspark.cli.show import print_diff, print_diff_verdict
     from mtspark.workflows.diff import diff
 
-    check_target(json_out)
+    check_json_target(json_out)
     with progress_bar() as progress:
         result = diff(
             first, against, task, decisions=decisions, seed=seed, card=card, progress=progress

@@ -13,7 +13,7 @@ from mtspark.cli._console import DETAILS, EXECUTOR, MOST, one_thread_each, refus
 from mtspark.cli._playing import MaxDecisions, print_seed_notes
 from mtspark.cli._progress import progress_bar
 from mtspark.cli.measuring import DATA, LABELS, score_labelled
-from mtspark.core.files import check_target, write_json
+from mtspark.core.files import check_json_target, write_json
 from mtspark.sim.energy import DEFAULT_CARD
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def evaluate_command(
         is_labelled,
     )
 
-    check_target(json_out)
+    check_json_target(json_out)
     if data is not None and (labels is not None or is_labelled(data)):
         check_executor(executor, {"--data with labels": True})
         refuse_given(context, "is of games and image sets, --data has labels", *OF_SETS, *OF_GAMES)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from mtspark.cli._console import DETAILS, MOST, MOST_RECORDED, one_thread_each, refuse_given
-from mtspark.core.files import check_target, write_json
+from mtspark.core.files import check_json_target, write_json
 from mtspark.sim.energy import DEFAULT_CARD
 
 
@@ -65,7 +65,7 @@ def explain_command(
     from mtspark.cli.show import print_explanation
     from mtspark.workflows.explain import explain
 
-    check_target(json_out)
+    check_json_target(json_out)
     if inputs is not None and not episodes:
         refuse_given(context, "is of the game, and the inputs are those of --input", "seed")
     bits = parse_bits(weight_bits)

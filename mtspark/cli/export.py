@@ -13,7 +13,7 @@ import typer
 from mtspark.cli._console import one_thread_each, refuse_given
 from mtspark.cli.measuring import DATA, LABELS, score_labelled, typed_command, written_page
 from mtspark.core.errors import BadRequestError
-from mtspark.core.files import check_target, write_json
+from mtspark.core.files import check_json_target, write_json
 from mtspark.sim.energy import DEFAULT_CARD
 from mtspark.workflows.export import (
     DeclaredOption,
@@ -76,7 +76,7 @@ def export_command(
     for name, option in former_names().items():
         if options.pop(name):
             raise BadRequestError(f"--{name}: is now called {option.flag}; give that instead")
-    check_target(json_out)
+    check_json_target(json_out)
     source = source_of(checkpoint)
     given = {
         parameter.name or ""

@@ -17,7 +17,7 @@ from mtspark.cli._playing import (
     Temperature,
     print_seed_notes,
 )
-from mtspark.core.files import check_target
+from mtspark.core.files import check_json_target, check_target
 from mtspark.sim.energy import DEFAULT_CARD
 from mtspark.sim.hil import KEY_VARIABLE, SILENCE_S, ChipBackend, Hold, Jitter
 
@@ -175,7 +175,7 @@ def hil_command(
     from mtspark.sim.hil import Loop, Timing, parse_faults
     from mtspark.workflows.hil import HilRequest, hil, parse_refreshes, parse_sweep
 
-    check_target(json_out)
+    check_json_target(json_out)
     check_target(picture)
     check_executor(executor, {"--serve": serve is not None})
     bundle = load_bundle(folder)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from mtspark.cli._console import console
-from mtspark.core.files import check_target, write_json
+from mtspark.core.files import check_json_target, write_json
 
 
 def install_lava_command(
@@ -20,7 +20,7 @@ def install_lava_command(
     """Install the Lava backend (lava-nc 0.10.0) in this environment and check that it imports."""
     from mtspark.deploy.lava import install_lava
 
-    check_target(json_out)
+    check_json_target(json_out)
     installed = install_lava()
     state = "installed" if installed.installed_now else "already there"
     typer.echo(
@@ -51,7 +51,7 @@ def install_lava_dl_command(
     """
     from mtspark.deploy.lava import PYTHON_VARIABLE, default_folder, install_lava_dl
 
-    check_target(json_out)
+    check_json_target(json_out)
     with console.status("installing lava-dl"):
         installed = install_lava_dl(python, folder)
     state = "installed" if installed.installed_now else "already there"

@@ -11,7 +11,7 @@ import typer
 from mtspark.cli._console import DETAILS, MOST, console, one_thread_each, refuse_given
 from mtspark.cli._progress import progress_bar
 from mtspark.core.errors import BadRequestError
-from mtspark.core.files import check_target, write_json
+from mtspark.core.files import check_json_target, write_json
 
 
 class DivisionName(str, Enum):
@@ -95,7 +95,7 @@ def map_command(
         raise BadRequestError("--decisions is the former name of --max-decisions; give the latter")
     from mtspark.workflows.map import check_picture
 
-    check_target(json_out)
+    check_json_target(json_out)
     check_picture(picture)
     if pilotnet is not None:
         own = ("pilotnet", "picture", "json_out")

@@ -9,7 +9,7 @@ import typer
 
 from mtspark.cli._console import MOST, one_thread_each
 from mtspark.cli._progress import progress_bar
-from mtspark.core.files import check_target
+from mtspark.core.files import check_json_target
 
 
 def plasticity_command(
@@ -43,7 +43,7 @@ def plasticity_command(
     from mtspark.core.files import write_json
     from mtspark.workflows.plasticity import measure_checkpoint
 
-    check_target(json_out)
+    check_json_target(json_out)
     with progress_bar() as progress:
         result = measure_checkpoint(
             checkpoint,

@@ -10,7 +10,7 @@ import typer
 from mtspark.cli._console import MOST, one_thread_each
 from mtspark.cli._playing import MaxDecisions, Sample, Seed, Sticky, Temperature
 from mtspark.cli._progress import progress_bar
-from mtspark.core.files import check_target
+from mtspark.core.files import check_json_target
 from mtspark.workflows.backends import BackendName
 
 
@@ -57,7 +57,7 @@ def record_command(
     from mtspark.core.files import write_json
     from mtspark.workflows.record import RecordRequest, exploring_of, record_play
 
-    check_target(json_out)
+    check_json_target(json_out)
     request = RecordRequest(
         tasks=tuple(task or ()),
         episodes=episodes,

@@ -18,7 +18,7 @@ from mtspark.cli._console import (
 from mtspark.cli.measuring import LABELS, typed_command, written_page
 from mtspark.core.chip_network import Encoder
 from mtspark.core.errors import BadRequestError
-from mtspark.core.files import check_target, write_json
+from mtspark.core.files import check_json_target, write_json
 
 
 def report_command(
@@ -101,7 +101,7 @@ def report_command(
 ) -> None:
     """Show spikes, operations and energy of the latest runs, or write a page about them."""
     one_thread_each()
-    check_target(json_out)
+    check_json_target(json_out)
     folder = folders[0]
     given = (task, seed, max_decisions, card, times, pilotnet, data, labels)
     asked = any(value is not None for value in given) or episodes != 1 or neurobench > 0

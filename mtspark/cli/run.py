@@ -11,7 +11,7 @@ from mtspark.cli._console import DETAILS, EXECUTOR, MOST, console, one_thread_ea
 from mtspark.cli._playing import MaxDecisions, Seed, Sticky, Temperature, print_seed_notes
 from mtspark.cli._progress import progress_bar
 from mtspark.core.errors import BadRequestError
-from mtspark.core.files import check_target, write_json
+from mtspark.core.files import check_json_target, write_json
 from mtspark.sim.energy import DEFAULT_CARD
 from mtspark.workflows.backends import BackendName
 
@@ -70,7 +70,7 @@ def run_command(
     from mtspark.workflows.report import run_sentences
     from mtspark.workflows.run import run_games, store_run
 
-    check_target(json_out)
+    check_json_target(json_out)
     check_film_target(video)
     sampling = sampling_of(sample, temperature)
     check_executor(executor, {"--input": recording is not None, "--video": video is not None})

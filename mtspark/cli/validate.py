@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from mtspark.cli._console import one_thread_each
-from mtspark.core.files import check_target, write_json
+from mtspark.core.files import check_json_target, write_json
 
 
 def validate_command(
@@ -28,7 +28,7 @@ def validate_command(
     from mtspark.cli.show import print_validation
     from mtspark.sim.validation import validate
 
-    check_target(json_out)
+    check_json_target(json_out)
     validation = validate(folder)
     print_validation(validation)
     if json_out is not None:

@@ -13,7 +13,7 @@ from mtspark.cli._console import console, one_thread_each
 from mtspark.cli._playing import MaxDecisions, Seed, Sticky
 from mtspark.cli._progress import progress_bar
 from mtspark.core.errors import BadRequestError
-from mtspark.core.files import check_target, write_json
+from mtspark.core.files import check_json_target, write_json
 from mtspark.sim.energy import DEFAULT_CARD
 
 
@@ -42,7 +42,7 @@ def watch_command(
     from mtspark.sim.hil import end_on_sigterm
     from mtspark.workflows.watch import Session, WatchRequest, served_page
 
-    check_target(json_out)
+    check_json_target(json_out)
     network = load_bundle(folder).network
     if task is None and len(network.tasks) == 1:
         task = network.tasks[0].name

@@ -29,3 +29,12 @@ def test_numbers_that_cannot_be(
 ) -> None:
     assert call("plasticity", checkpoint, "--delta", 1.5) == 2
     assert "delta 1.5" in capsys.readouterr().err
+
+
+def test_the_agent_that_is_measured_is_not_written_over(
+    checkpoint: Path, call: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = checkpoint.read_bytes()
+    assert call("plasticity", checkpoint, "--json", checkpoint) == 2
+    assert "is there already and holds no JSON of a result; choose" in capsys.readouterr().err
+    assert checkpoint.read_bytes() == before

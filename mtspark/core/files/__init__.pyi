@@ -4,6 +4,7 @@ from .arrays import read_idx as read_idx
 from .arrays import read_npz as read_npz
 from .atomic import AnyPath as AnyPath
 from .atomic import UnwritableError as UnwritableError
+from .atomic import check_json_target as check_json_target
 from .atomic import check_target as check_target
 from .atomic import is_full as is_full
 from .atomic import reason_of as reason_of

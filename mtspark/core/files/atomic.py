@@ -40,6 +40,11 @@ _NO_SECOND_NAMES = frozenset({errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EM
 """What a file system answers that gives no file a second name, or not this one."""
 
 
+CATALOGUES = ("manifest.json", "card.json")
+"""Files that list those beside them, by name under ``files``: of a bundle, and of an agent."""
+_LONGEST_READ = 2**20
+"""Bytes of a file that are read to see what it is."""
+
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 """What a file system answers that has no room."""
 
@@ -284,6 +289,72 @@ def check_target(path: AnyPath | None) -> None:
             return
         parent = behind_links(path).parent
     writable_folder(parent)
+
+
+def check_json_target(path: AnyPath | None) -> None:
+    """As :func:`check_target`; also refuse to write over a file that is no JSON result.
+
+    An agent, a log or the network of a bundle would be lost, and such a name is a slip: what a
+    command reads stands beside what it writes.
+
+    Raises:
+        BadRequestError: a folder, or a file that is no JSON or that a bundle or an agent's card
+            lists as its own.
+        UnwritableError: see :func:`check_target`.
+    """
+    check_target(path)
+    if path is None:
+        return
+    path = Path(path)
+    with _unwritable(path):
+        if _own_stream(path) is not None or _is_special(path) or not path.is_file():
+            return
+        target = behind_links(path)
+        owner = _owner(target)
+        problem = f"belongs to {owner}" if owner else "holds no JSON of a result"
+        if owner is None and _may_be_result(target):
+            return
+    raise BadRequestError(
+        f"{path}: is there already and {problem}; choose another name, or remove it first"
+    )
+
+
+def _owner(path: Path) -> Path | None:
+    """The bundle or the card that a file is part of."""
+    for name in CATALOGUES:
+        catalogue = path.with_name(name)
+        try:
+            listed = catalogue.is_file() and catalogue.stat().st_size <= _LONGEST_READ
+            found = json.loads(catalogue.read_bytes()) if listed else None
+        except (OSError, ValueError, RecursionError):
+            # Another file of that name.
+            continue
+        files = found.get("files") if isinstance(found, dict) else None
+        if isinstance(files, dict) and (path.name in files or path == catalogue):
+            return catalogue.parent if name == CATALOGUES[0] else catalogue
+    return None
+
+
+def _may_be_result(path: Path) -> bool:
+    """Whether a file is empty or one JSON document, as :func:`write_json` or a formatter wrote it.
+
+    The line of a log is one, too, so a file of JSON lines is told by its name.
+    """
+    size = path.stat().st_size
+    if not size:
+        return True
+    with path.open("rb") as file:
+        start = file.read(_LONGEST_READ)
+    if start[:1] not in b"{[" or path.suffix == ".jsonl":
+        return False
+    if start[1:2] in b"\r\n":
+        # Indented, as ours are: a large one need not be read.
+        return True
+    try:
+        json.loads(start)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def writable_folder(folder: AnyPath, remedy: str = "choose another folder") -> Path:

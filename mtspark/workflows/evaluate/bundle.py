@@ -21,7 +21,7 @@ from mtspark.core.environments import (
 )
 from mtspark.core.errors import BadRequestError, one_line
 from mtspark.core.executor import Job, check_executor, finished_jobs
-from mtspark.core.files import AnyPath, check_checkpoint_file, check_target, writable_folder
+from mtspark.core.files import AnyPath, check_checkpoint_file, check_json_target, writable_folder
 from mtspark.core.progress import ProgressCallback, begin, no_progress
 from mtspark.deploy.bundle import AGENT, Bundle
 from mtspark.sim.counts import ShareCounter
@@ -91,7 +91,7 @@ class EvaluationRequest:
             BadFileError: the rows could not be stored, or there is no such card.
             BackendMissingError: the executor's package is not installed.
         """
-        check_target(self.store)
+        check_json_target(self.store)
         check_executor(self.executor)
         load_card(self.card)
         if not 0 <= self.sticky < 1:

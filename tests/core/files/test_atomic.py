@@ -20,6 +20,7 @@ from mtspark.core.errors import BadFileError, BadRequestError
 from mtspark.core.files import atomic
 from mtspark.core.files.atomic import (
     UnwritableError,
+    check_json_target,
     check_target,
     replacing,
     writable_folder,
@@ -59,7 +60,7 @@ def test_a_link_to_nothing_yet_makes_its_target(tmp_path: Path) -> None:
 def test_a_pipe_is_written_into(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
-    check_target(pipe)
+    check_json_target(pipe)
     read: list[str] = []
     reader = threading.Thread(target=lambda: read.append(pipe.read_text()), daemon=True)
     reader.start()
@@ -72,7 +73,7 @@ def test_a_pipe_is_written_into(tmp_path: Path) -> None:
 def test_a_device_is_written_into(tmp_path: Path) -> None:
     link = tmp_path / "null"
     link.symlink_to("/dev/null")
-    check_target(link)
+    check_json_target(link)
     write_json(link, {"a": 1})
     assert link.is_symlink()
     assert Path("/dev/null").is_char_device()
@@ -80,7 +81,9 @@ def test_a_device_is_written_into(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("to_file", [False, True])
 def test_stdout_gets_the_json_after_what_was_printed(tmp_path: Path, to_file: bool) -> None:
-    code = WRITE + "print('before'); w(Path('/dev/stdout'), [1]); print('after')"
+    check = "from mtspark.core.files.atomic import check_json_target as c\n"
+    before = "print('before', flush=True); c('/dev/stdout'); "
+    code = f"{WRITE}{check}{before}w(Path('/dev/stdout'), [1]); print('after')"
     out = tmp_path / "out.txt"
     with out.open("w") as file:
         done = subprocess.run(
@@ -104,6 +107,61 @@ def test_links_in_a_circle_and_folders_are_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(BadFileError, match="cannot be written"):
         check_target(tmp_path / "file" / "x.json")
+
+
+RESULTS = {
+    "ours.json": '{\n  "format": "mtspark-run"\n}\n',
+    "dense.json": '{"format": "mtspark-run", "rows": [1, 2]}',
+    "formatted.json": "[\r\n1]",
+    "list.json": "[1, 2]",
+    "empty.json": "",
+}
+OTHERS = {
+    "agent.pt": "PK\x03\x04",
+    "log.jsonl": '{"steps": 1}\n',
+    "log.json": '{"steps": 1}\n{"steps": 2}\n',
+    "recipe.toml": "games = []",
+    "table.toml": "[network]\nhidden = 3\n",
+    "torn.json": '{"steps": ',
+    "net.py": "import torch\n",
+}
+
+
+@pytest.mark.parametrize("name", list(RESULTS))
+def test_a_result_may_be_replaced(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(RESULTS[name], newline="")
+    check_json_target(tmp_path / name)
+    check_json_target(tmp_path / "new" / name)
+    check_json_target(None)
+
+
+@pytest.mark.parametrize("name", list(OTHERS))
+def test_what_is_no_result_is_not_written_over(name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    path.write_text(OTHERS[name])
+    (tmp_path / "link.json").symlink_to(path)
+    for given in (path, tmp_path / "link.json"):
+        with pytest.raises(BadRequestError, match=r"is there already and holds no JSON of a resu"):
+            check_json_target(given)
+    assert path.read_text() == OTHERS[name]
+
+
+@pytest.mark.parametrize(
+    ("catalogue", "owner"), [("manifest.json", ""), ("card.json", "/card.json")]
+)
+def test_what_a_bundle_or_a_card_lists_is_not_written_over(
+    catalogue: str, owner: str, tmp_path: Path
+) -> None:
+    write_json(tmp_path / catalogue, {"files": {"network.json": "1234"}})
+    write_json(tmp_path / "network.json", {})
+    write_json(tmp_path / "eval.json", {})
+    for name in (catalogue, "network.json"):
+        with pytest.raises(BadRequestError, match=f"and belongs to {tmp_path}{owner}; choose"):
+            check_json_target(tmp_path / name)
+    check_json_target(tmp_path / "eval.json")
+    # A manifest of somebody else's says nothing of ours.
+    (tmp_path / catalogue).write_text('{"files": 3}')
+    check_json_target(tmp_path / "network.json")
 
 
 def test_a_file_is_replaced_whole_or_not_at_all(
