@@ -155,6 +155,17 @@ def prune_network(network: ChipNetwork) -> Pruned:
     return Pruned(left, kept, _report(network, left, kept, fires, needed))
 
 
+def hears_input(network: ChipNetwork) -> bool:
+    """Whether a chain of synapses leads from any input to the readout, whoever fires in it.
+
+    Args:
+        network: of any kind; of a pruned one, neurons that no input makes fire are gone.
+    """
+    everyone = {one.name: np.ones(one.size, bool) for one in network.populations}
+    everyone[INPUT] = np.ones(int(np.prod(network.input.shape)), bool)
+    return bool(_needed(network, everyone)[INPUT].any())
+
+
 def largest_membranes(
     population: Population, rising: Integers, steps: int
 ) -> tuple[Integers, Integers]:

@@ -31,6 +31,7 @@ from mtspark.train.checkpoint.single import single_task
 from mtspark.train.checkpoint.union import side_by_side
 from mtspark.train.networks.network import NetworkTrace
 from mtspark.train.networks.variants import why_not_deployable
+from mtspark.train.sparsity.reach import deaf_tasks
 from mtspark.workflows.backends import BackendName, open_backend
 from mtspark.workflows.diff import diff
 from mtspark.workflows.diff.twin import compare_with_twin, twin_of
@@ -441,7 +442,7 @@ def test_a_task_without_integers_does_not_keep_another_from_the_chip(
 
 @pytest.mark.parametrize("layer", ["conv2", "hidden"])
 def test_an_agent_of_which_a_whole_layer_is_silent_is_pruned(
-    make_agent: MakeAgent, tmp_path: Path, layer: str
+    make_agent: MakeAgent, tmp_path: Path, layer: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     agent = make_agent(dendrite_segments=0)
     with torch.no_grad():
@@ -453,10 +454,32 @@ def test_an_agent_of_which_a_whole_layer_is_silent_is_pruned(
     assert whole is not None
     # One neuron or channel, which is off, stands for the layer.
     assert left.population(layer).shape[0] == 1
+    assert "nothing that it sees reaches its answer" in caplog.text
     frames = frames_of(agent)
     answers = [chip.decide(frames, 0) for chip in (ReferenceChip(whole), EngineChip(left))]
     np.testing.assert_array_equal(answers[0].values, answers[1].values)
     assert not answers[1].activity.window[layer].any()
+
+
+@pytest.mark.parametrize("prune", [False, True])
+def test_a_task_whose_input_reaches_no_answer_is_told(
+    pathways: Agent, prune: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In pong, the dense layer hears one channel alone, of which no synapse is left."""
+    hidden, conv = (pathways.network.layer(name).paths for name in ("hidden", "conv2"))
+    assert hidden is not None
+    assert conv is not None
+    width = hidden.shape[2] // conv.shape[1]
+    hidden[0] = False
+    hidden[0, :, width : 2 * width] = True
+    conv[0, 1] = False
+    assert deaf_tasks(pathways.network) == [0]
+    said = "nothing that it sees reaches its answer"
+    for task, told in (("pong", True), (pathways.tasks[1].name, False)):
+        caplog.clear()
+        exported(tmp_path / task, source=pathways, task=task, prune=prune)
+        assert any(line.startswith(f"{task}: {said}") for line in caplog.messages) == told
+        assert any(said in line for line in caplog.messages) == told
 
 
 @pytest.mark.third_party

@@ -34,7 +34,7 @@ from mtspark.train.rl.start import check_actions, run_tasks, start_network, star
 from mtspark.train.rl.turn import Turn
 from mtspark.train.rl.values import ActionValues
 from mtspark.train.runs import check_finite, descend, prepare_network, prepare_torch
-from mtspark.train.sparsity import density, quiet_biases
+from mtspark.train.sparsity import deaf_tasks, density, quiet_biases
 
 
 @dataclass
@@ -323,7 +323,13 @@ class Trainer(ABC):
 
     def notes(self) -> list[str]:
         """What a user should know of the network that was learned, a line each."""
-        return [] if self.pathways is None else self.pathways.notes(self.network)
+        said = [] if self.pathways is None else self.pathways.notes(self.network)
+        deaf = deaf_tasks(self.network) if self.config.pruning.layers else []
+        return said + [
+            f"{self.config.games[task]}: the synapses that are left connect no input with the "
+            "answer, which is always the same; raise pruning.density, or widen the layers"
+            for task in deaf
+        ]
 
     def measurements(self) -> dict[str, dict[str, float | None]]:
         """What an update measured beside its loss, by name and then by game or layer."""

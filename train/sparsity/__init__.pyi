@@ -17,4 +17,5 @@ from .pathways import path_scores as path_scores
 from .pathways import path_sharing as path_sharing
 from .pathways import raise_gains as raise_gains
 from .quiet import quiet_biases as quiet_biases
+from .reach import deaf_tasks as deaf_tasks
 from .reopening import reopen as reopen

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 
 import numpy as np
 
 from mtspark.core.chip_network import ChipNetwork
 from mtspark.core.errors import BadNetworkError
-from mtspark.deploy.prune import PRUNED, Pruned, prune_network
+from mtspark.deploy.prune import PRUNED, Pruned, hears_input, prune_network
 from mtspark.deploy.quantise import headroom
 from mtspark.sim.backends import ReferenceChip
 from mtspark.workflows.export.agent import frames_of
 from mtspark.workflows.export.state import Export
+
+log = logging.getLogger(__name__)
 
 
 def prune_agent(export: Export) -> Export:
@@ -25,12 +28,14 @@ def prune_agent(export: Export) -> Export:
     assert whole is not None
     assert agent is not None
     if not export.request.prune:
+        _warn_if_deaf(whole)
         return export
     pruned = prune_network(whole)
     compared = sum(
         _compared(whole, pruned, frames_of(agent, task), row)
         for row, task in enumerate(agent.tasks)
     )
+    _warn_if_deaf(pruned.network)
     removed = sum(one.neurons - one.kept for one in pruned.report.populations)
     network = replace(
         pruned.network, provenance={**pruned.network.provenance, PRUNED: f"{removed} neurons"}
@@ -41,6 +46,16 @@ def prune_agent(export: Export) -> Export:
         pruning=replace(pruned.report, spikes_compared=compared),
         headroom=tuple(headroom(network)),
     )
+
+
+def _warn_if_deaf(network: ChipNetwork) -> None:
+    """Tell where too few synapses or too high thresholds are left for any input to matter."""
+    if not hears_input(network):
+        log.warning(
+            "%s: nothing that it sees reaches its answer, which is always the same; too few "
+            "synapses are left, or its neurons never fire",
+            ", ".join(task.name for task in network.tasks),
+        )
 
 
 def _compared(whole: ChipNetwork, pruned: Pruned, frames: np.ndarray, row: int) -> int:

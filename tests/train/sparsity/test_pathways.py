@@ -563,6 +563,25 @@ def test_paths_of_another_density_than_was_asked_for_are_told(
     )
 
 
+def test_a_task_without_a_chain_of_synapses_is_told(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Each layer keeps a synapse, of a channel that the next one does not hear."""
+    script_games(monkeypatch)
+
+    def apart(scores: Any, *_: Any) -> Any:
+        masks = {name: torch.zeros_like(score, dtype=torch.bool) for name, score in scores.items()}
+        masks["conv1"][0] = True
+        masks["hidden"][0, -1] = True
+        return masks
+
+    config = replace(WALKING, total_steps=24)
+    assert not [n for n in train(config, tmp_path / "as").notes if "connect no input" in n]
+    monkeypatch.setattr(pathways, "choose_path", apart)
+    said = [n for n in train(config, tmp_path / "apart").notes if "connect no input" in n]
+    assert [line.partition(":")[0] for line in said] == ["pong", "breakout"]
+
+
 def test_gradual_scores_are_those_of_the_synapses_that_are_left() -> None:
     torch.manual_seed(0)
     network = MTSparkNetwork(THREE)
