@@ -133,6 +133,12 @@ sparse = {index_bits = 6, header_bits = 8, word_bits = 32, source = "me", confid
 """
 
 
+def test_a_stored_cost_of_one_task_of_several_names_it(played: Path, call: Call) -> None:
+    with console.capture() as shown:
+        assert call("map", played) == 0
+    assert "A decision of pong costs" in " ".join(shown.get().split())
+
+
 def test_a_chip_of_ones_own_with_two_chips_and_no_times(
     played: Path, call: Call, tmp_path: Path
 ) -> None:

@@ -372,6 +372,16 @@ def test_a_neuron_that_differs_has_the_number_that_it_had(
         whole_network(replace(bundle, network=changed))
 
 
+def test_bundles_of_different_tasks_are_not_compared(
+    pathways: Agent, tmp_path: Path, read_here: None
+) -> None:
+    names = [task.name for task in pathways.tasks]
+    pair = [exported(tmp_path / name, source=pathways, task=name) for name in names]
+    words = f"{pair[1].folder}: its tasks are {names[1]}, and {pair[0].folder} is compared in"
+    with pytest.raises(BadRequestError, match=words):
+        diff(pair[0], str(pair[1].folder))
+
+
 @pytest.mark.slow
 def test_a_pruned_bundle_is_explained_as_the_network_before(
     pathways: Agent, tmp_path: Path, read_here: None

@@ -136,7 +136,7 @@ def to_config(fields: dict[str, Any], where: str) -> RunConfig:
         variant, constants = network.pop("variant", None), network.pop("constants", None)
         _refuse_contradictions(network, variant, constants, where)
         fields["network"] = {**_implied(fields, schema, where), **network}
-        fields = _with_masked_layers(fields)
+        fields = _with_masked_layers(fields, where)
     config = _validated(schema, fields, where)
     if variant is not None or constants is not None:
         try:
@@ -282,19 +282,32 @@ def _implied_by_worlds(
     }
 
 
-def _with_masked_layers(fields: dict[str, Any]) -> dict[str, Any]:
-    """The fields, with masks or paths of the pruned layers; "all" names every spiking layer."""
+def _with_masked_layers(fields: dict[str, Any], where: str) -> dict[str, Any]:
+    """The fields, with masks or paths of the pruned layers; "all" names every spiking layer.
+
+    Raises:
+        BadRequestError: a name that no layer of the network has.
+    """
     pruning, network = fields.get("pruning", {}), fields["network"]
     if not isinstance(pruning, dict) or "layers" not in pruning:
         return fields
     layers = pruning["layers"]
+    sizes = (
+        network.get("convolutions", NetworkConfig.convolutions),
+        network.get("dense", NetworkConfig.dense),
+    )
+    every = spiking_layers(*(len(size) if isinstance(size, (list, tuple)) else 0 for size in sizes))
+    if not isinstance(layers, (list, tuple)):
+        # The schema says what is wrong.
+        return fields
     if tuple(layers) == ("all",):
-        sizes = (
-            network.get("convolutions", NetworkConfig.convolutions),
-            network.get("dense", NetworkConfig.dense),
-        )
-        layers = spiking_layers(
-            *(len(size) if isinstance(size, (list, tuple)) else 0 for size in sizes)
+        layers = every
+    unknown = [repr(name) for name in layers if isinstance(name, str) and name not in every]
+    if unknown:
+        several = f"; several are written {list(every[:2])}" if len(every) > 1 else ""
+        raise BadRequestError(
+            f"{where}: pruning.layers has {one_line(', '.join(unknown), 100)}, must be of "
+            f"{', '.join(every)}, or all{several}"
         )
     owner = "pathway_layers" if pruning.get("method") == "pathways" else "masked_layers"
     network = {owner: layers, **network}

@@ -51,9 +51,11 @@ class SacConfig:
 def why_not_learned(task: Task, algorithm: str) -> str | None:
     """Say why an algorithm cannot learn a task; None where it can."""
     if box_of(task) is not None and algorithm not in ("sac", "ppo", "iql"):
+        # What learns from recorded data goes on to do so.
+        remedy = "iql" if algorithm == "bcq" else "sac"
         return (
             f"{task.name}: takes numbers (a Box of actions), algorithm {algorithm} learns one of a "
-            'list; set algorithm = "sac"'
+            f'list; set algorithm = "{remedy}"'
         )
     if box_of(task) is None and algorithm == "sac":
         return (

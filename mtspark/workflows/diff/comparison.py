@@ -213,6 +213,12 @@ def _with_bundle(
     ]
     if layers[0] != layers[1] or takes[0] != takes[1]:
         raise BadRequestError(f"{against}: another network than {bundle.folder}, layers differ")
+    theirs = [one.name for one in other.network.tasks]
+    if task not in theirs:
+        raise BadRequestError(
+            f"{against}: its tasks are {', '.join(theirs)}, and {bundle.folder} is compared in "
+            f"{task}; name a task of both (--task), or another bundle"
+        )
     network, log = bundle.network, EpisodeLog()
     frames = task_frames(network, task, decisions, seed, observe=log.observe, progress=progress)
     agreement = compare_traces(

@@ -141,4 +141,6 @@ def stored_cost(bundle: Bundle, chip: ChipModel, card: PriceCard) -> str:
             priced = bool(bills) and bills[0].get("card_key") == card.key
             if priced and cost is not None and chip.name in (cost["chip"], cost.get("place")):
                 costs[task.name] = Cost.from_json(cost)
+    if len(costs) == 1 and len(bundle.network.tasks) > 1:
+        what = f"{what} of {next(iter(costs))}"
     return costs_sentence(costs, what) if costs else ""

@@ -694,3 +694,9 @@ def test_offline_recipes_find_paths_of_the_network_that_they_follow(name: str, n
     assert not [note for note in notes(made) if "no effect" in note]
     looks = replace(made, pruning=replace(made.pruning, score_window=9))
     assert "pruning.score_window: no effect, iql chooses each path once" in notes(looks)
+
+
+def test_numbers_that_bcq_cannot_learn_are_sent_to_iql() -> None:
+    fields = {"games": ["Pendulum-v1"], "algorithm": "bcq", "offline": {"data": ["d"]}}
+    with pytest.raises(BadRequestError, match=r'algorithm bcq learns one .* algorithm = "iql"$'):
+        to_config(fields, "recipe")

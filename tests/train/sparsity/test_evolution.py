@@ -208,6 +208,24 @@ def test_a_recipe_that_cannot_be(pruning: dict[str, Any], words: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("layers", "shown"),
+    [("[hidden,conv1]", "'[hidden,conv1]'"), ("", "''"), (["hidden", "conv9"], "'conv9'")],
+)
+def test_layers_that_the_network_has_not_are_named_with_those_that_it_has(
+    layers: Any, shown: str
+) -> None:
+    for method in ("magnitude", "pathways"):
+        with pytest.raises(BadRequestError) as error:
+            to_config({"pruning": {"layers": layers, "method": method}}, "recipe")
+        assert f"{error.value}" == (
+            f"recipe: pruning.layers has {shown}, must be of conv1, conv2, conv3, hidden, or all; "
+            "several are written ['conv1', 'conv2']"
+        )
+    with pytest.raises(BadRequestError, match=r"has 'a', must be of hidden, or all$"):
+        to_config({"pruning": {"layers": "a"}, "network": {"convolutions": []}}, "recipe")
+
+
+@pytest.mark.parametrize(
     ("pruning", "words"),
     [
         ({"layers": "all", "drop_fraction": 0.5}, "pruning.drop_fraction: no effect, the method"),
