@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -15,6 +16,8 @@ from mtspark.core.chip_network.network import INPUT, ChipNetwork
 from mtspark.core.environments import Environment, world_task
 from tests.support.networks import dense, network, population
 
+DICE = itertools.count()
+"""No two rolls are the same, which real dice might be, and no seed brings one back."""
 STEPS = 12
 COLOURS = [(20 * step, 255 - 20 * step, 90) for step in range(STEPS + 1)]
 
@@ -30,7 +33,7 @@ class Lamp(gymnasium.Env[Any, Any]):
         self.dice, self.draws, self.render_mode = dice, draws, render_mode
 
     def seen(self) -> Any:
-        return np.array([self.number, np.random.randint(1000) if self.dice else 0])
+        return np.array([self.number, next(DICE) % 1000 if self.dice else 0])
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
         super().reset(seed=seed)

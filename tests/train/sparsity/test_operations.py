@@ -200,7 +200,7 @@ def test_a_run_with_masks_starts_from_an_agent_without(
         ({"operation_penalties": [-1.0]}, "a number below 0"),
         ({"operation_penalties": [1.0, 1.0]}, "2 entries for 1 games"),
         ({"operation_penalties": 0.1, "network": {"neuron": "relu"}}, "operations are counted"),
-        ({"pruning": {"layers": ["hiden"]}}, "masked_layers hiden"),
+        ({"pruning": {"layers": ["hiden"]}}, "pruning.layers has 'hiden', must be of"),
         ({"pruning": {"layers": ["hidden"], "density": 2.0}}, "density is 2.0"),
     ],
 )
