@@ -98,7 +98,7 @@ class Care:
         """
         every, most = self._config.plasticity.reset_every, self._config.plasticity.reset_most
         if every:
-            self._resets = state.get("resets", min(state["updates"] // every, most))
+            self._resets = int(state.get("resets", min(state["updates"] // every, most)))
 
     def measurements(self) -> dict[str, dict[str, float | None]]:
         """What was measured and done since the last call, by name and then by layer or game."""
