@@ -111,6 +111,8 @@ def make():
     return net
 """
 FILES = ("old.json", "old.png", "old.gif", "old.npz", "old.html")
+OLD = "{}"
+"""What they hold: a result, too, as --json replaces no other file."""
 
 CASES: dict[str, tuple[object, ...]] = {
     # {d} is the disk, {w} what lies elsewhere.
@@ -183,7 +185,7 @@ def answers(
         return [str(word).format(d=disk, w=work) for word in arguments]
 
     before = {
-        "texts": dict.fromkeys(FILES, "old"),
+        "texts": dict.fromkeys(FILES, OLD),
         "copied": {name: str(work / name) for name in ("cart.deploy", "plain.deploy")},
     }
     cases: dict[str, Any] = {name: {**before, "words": words(case)} for name, case in CASES.items()}
