@@ -10,6 +10,7 @@ import torch
 
 from mtspark.core.errors import BadRequestError
 from mtspark.train.checkpoint.agent import save_agent
+from mtspark.train.config.games import TrainConfig
 from mtspark.train.config.pruning import PruningConfig
 from mtspark.train.networks.config import ConvSize, NetworkConfig
 from mtspark.train.networks.network import MTSparkNetwork
@@ -77,14 +78,19 @@ def test_a_layer_without_cuts_stays_as_it_is() -> None:
         assert torch.equal(value, before[name]), name
 
 
-def test_a_run_opens_what_its_start_has_cut_and_resumes_without_it(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def begun_sparse(monkeypatch: pytest.MonkeyPatch, folder: Path) -> TrainConfig:
+    """A run that starts from an agent with a quarter of the synapses, `sparse.pt`."""
     script_games(monkeypatch)
     first = PqnTrainer(PRUNED)
     prune(first.network, ["hidden"], 0.25)
-    save_agent(first.agent(), tmp_path / "sparse.pt")
-    again = replace(PRUNED, start_from=str(tmp_path / "sparse.pt"))
+    save_agent(first.agent(), folder / "sparse.pt")
+    return replace(PRUNED, start_from=str(folder / "sparse.pt"))
+
+
+def test_a_run_opens_what_its_start_has_cut_and_resumes_without_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    again = begun_sparse(monkeypatch, tmp_path)
     assert density(PqnTrainer(again).network, "hidden") == pytest.approx(0.25, abs=0.01)
     pruning = replace(PRUNED.pruning, reopen=True)
     opened = replace(again, pruning=pruning)
@@ -99,11 +105,7 @@ def test_a_density_that_magnitude_cannot_reach_is_refused(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """It only cuts: an agent that has fewer synapses would stay as it is."""
-    script_games(monkeypatch)
-    first = PqnTrainer(PRUNED)
-    prune(first.network, ["hidden"], 0.25)
-    save_agent(first.agent(), tmp_path / "sparse.pt")
-    again = replace(PRUNED, start_from=str(tmp_path / "sparse.pt"))
+    again = begun_sparse(monkeypatch, tmp_path)
     denser = replace(PRUNED.pruning, density=0.9)
     with pytest.raises(BadRequestError, match=r"density is 0\.9: .* 0\.244 in hidden, and"):
         PqnTrainer(replace(again, pruning=denser))
