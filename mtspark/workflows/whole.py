@@ -26,6 +26,9 @@ from mtspark.deploy.quantise import (
 )
 from mtspark.sim.compare import Places, SharedPlaces
 
+SIDE_BY_SIDE = "side_by_side"
+"""In the provenance of a network in which tasks have neurons of their own."""
+
 
 def float_side(bundle: Bundle) -> tuple[FloatNetwork, QuantiseOptions]:
     """Return the float network of a bundle, all tasks in one, and how it was quantised.

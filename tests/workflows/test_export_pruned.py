@@ -34,6 +34,7 @@ from mtspark.train.networks.variants import why_not_deployable
 from mtspark.train.sparsity.reach import deaf_tasks
 from mtspark.workflows.backends import BackendName, open_backend
 from mtspark.workflows.diff import diff
+from mtspark.workflows.diff.files import diff_files
 from mtspark.workflows.diff.twin import compare_with_twin, twin_of
 from mtspark.workflows.evaluate.bundle import EvaluationRequest, evaluate_bundle
 from mtspark.workflows.explain import explain
@@ -380,6 +381,22 @@ def test_bundles_of_different_tasks_are_not_compared(
     words = f"{pair[1].folder}: its tasks are {names[1]}, and {pair[0].folder} is compared in"
     with pytest.raises(BadRequestError, match=words):
         diff(pair[0], str(pair[1].folder))
+
+
+@pytest.mark.parametrize("prune", [False, True])
+def test_tasks_side_by_side_are_compared_with_the_agent_that_they_came_from(
+    pathways: Agent, tmp_path: Path, read_here: None, prune: bool
+) -> None:
+    save_agent(pathways, tmp_path / "agent.pt")
+    bundle = exported(tmp_path / "union", source=pathways, side_by_side=True, prune=prune)
+    for task in pathways.tasks:
+        agent = str(tmp_path / "agent.pt")
+        found = diff(bundle, agent, task.name, decisions=6)
+        twin = diff(bundle, str(bundle.folder / "agent.pt"), task.name, decisions=6)
+        turned = diff_files(agent, str(bundle.folder), task.name, decisions=6)
+        assert found.agreement.layers == twin.agreement.layers == turned.agreement.layers
+        assert found.agreement.compared > 1000
+        assert found.agreement.different < 0.02 * found.agreement.compared
 
 
 @pytest.mark.slow

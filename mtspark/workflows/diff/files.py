@@ -24,6 +24,7 @@ from mtspark.workflows.diff.sides import (
     ChipSide,
     OnnxIntegerSide,
     Side,
+    TorchSide,
     fitted,
     netx_side,
     onnx_side,
@@ -126,6 +127,9 @@ def _opened(first: Bundle | str, against: str, task: str | None) -> Iterator[tup
             folder = Path(stack.enter_context(TemporaryDirectory(prefix="mtspark-onnx-")))
             other = onnx_side(one.network, folder)
         stack.callback(other.close)
+        for side, its_like in ((one, other), (other, one)):
+            if isinstance(side, TorchSide) and isinstance(its_like, ChipSide) and its_like.bundle:
+                side.follow(its_like.bundle)
         yield one, other
 
 

@@ -24,7 +24,7 @@ from mtspark.deploy.bundle import Bundle, load_bundle
 from mtspark.sim.backends import ReferenceChip
 from mtspark.sim.compare import Places
 from mtspark.workflows.diff.frames import Feed, feed_of
-from mtspark.workflows.whole import places_of
+from mtspark.workflows.whole import SIDE_BY_SIDE, places_of
 
 if TYPE_CHECKING:
     from mtspark.core.float_network import FloatNetwork
@@ -104,14 +104,14 @@ class ChipSide:
     def __init__(
         self, name: str, network: ChipNetwork, backend: Decider, bundle: Bundle | None = None
     ) -> None:
-        self.name, self.network, self._backend, self._bundle = name, network, backend, bundle
+        self.name, self.network, self._backend, self.bundle = name, network, backend, bundle
         self.tasks = tuple(task.name for task in network.tasks)
         self.feed: Feed | None = feed_of(network)
 
     @cached_property
     def places(self) -> Places | None:
         """Where the neurons of a pruned bundle stood before."""
-        return None if self._bundle is None else places_of(self._bundle)
+        return None if self.bundle is None else places_of(self.bundle)
 
     def run(self, frames: NDArray[np.uint8], feed: Feed, row: int) -> ChipTrace:
         """Run whole decisions and cut out each population's window."""
@@ -192,6 +192,20 @@ class TorchSide(_Plain):
             self.agent.network(torch.from_numpy(frames), tasks, trace)
         spikes = {name: layer.spikes.numpy() > 0 for name, layer in trace.layers.items()}
         return ChipTrace(spikes, {})
+
+    def follow(self, bundle: Bundle) -> None:
+        """Become what a bundle was exported from, where it holds all tasks side by side.
+
+        Args:
+            bundle: that this side is compared with.
+
+        Raises:
+            BadRequestError: this agent's tasks cannot stand side by side.
+        """
+        from mtspark.train.checkpoint import side_by_side
+
+        if SIDE_BY_SIDE in bundle.network.provenance and self.agent.network.config.by_task:
+            self.agent = side_by_side(self.agent)
 
 
 class FloatSide(_Plain):

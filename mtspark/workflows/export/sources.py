@@ -25,6 +25,7 @@ from mtspark.workflows.export.request import ExportRequest, check_shape, import_
 from mtspark.workflows.export.sample import Layout, is_graded, layouts, sample_encoding
 from mtspark.workflows.export.state import Export
 from mtspark.workflows.export.unused import check_matters, check_shape_taken, check_used
+from mtspark.workflows.whole import SIDE_BY_SIDE
 
 if TYPE_CHECKING:
     from torch import nn
@@ -62,7 +63,7 @@ def read_agent(export: Export) -> Export:
     task = export.request.task
     if export.request.side_by_side:
         agent = side_by_side(agent)
-        provenance["side_by_side"] = f"{len(agent.tasks)} tasks"
+        provenance[SIDE_BY_SIDE] = f"{len(agent.tasks)} tasks"
         files = {AGENT: agent_bytes(agent)}
         return replace(export, agent=agent, provenance=provenance, files=files)
     if task is None:
