@@ -117,7 +117,7 @@ class SparseModule:
             density: share of each layer that is left, rounded to whole synapses, at least one.
         """
         _check_share("density", density)
-        for name, mask in self.masks.items():
+        for name, mask in self._changeable().items():
             kept = max(1, round(density * mask.numel()))
             if kept < int(mask.sum()):
                 mask.copy_(largest_of(self._weight(name), mask, kept))
@@ -132,7 +132,7 @@ class SparseModule:
         """
         _check_share("density", density)
         _check_generator(generator)
-        masks = self.masks
+        masks = self._changeable()
         shapes = {name: tuple(mask.shape) for name, mask in masks.items()}
         for name, own in erk_densities(shapes, density).items():
             masks[name].copy_(drawn_like(masks[name], own, generator))
@@ -151,7 +151,7 @@ class SparseModule:
         _check_share("fraction", fraction)
         _check_generator(generator)
         counts = {}
-        for name, mask in self.masks.items():
+        for name, mask in self._changeable().items():
             changed, counts[name] = exchanged_in(self._weight(name), mask, fraction, generator)
             mask.copy_(changed)
         return counts
@@ -217,7 +217,7 @@ class SparseModule:
             BadRequestError: a weight is frozen, or the loss is no finite number with a finite
                 gradient.
         """
-        before = {name: mask.clone() for name, mask in self.masks.items()}
+        before = {name: mask.clone() for name, mask in self._changeable().items()}
         weights = [self._weight(name) for name in before]
         frozen = [
             name for name, weight in zip(before, weights, strict=True) if not weight.requires_grad
@@ -283,7 +283,7 @@ class SparseModule:
         Raises:
             BadRequestError: an unknown layer, or a mask of another shape or dtype; no mask changes.
         """
-        own = self.masks
+        own = self._changeable()
         self._check_shapes("mask", masks)
         for name, mask in masks.items():
             if mask.dtype != torch.bool:
@@ -304,6 +304,18 @@ class SparseModule:
         for layer in self.layers.values():
             parametrize.remove_parametrizations(layer, "weight")
         self.layers = {}
+
+    def _changeable(self) -> dict[str, Tensor]:
+        """Masks whose changes act at once."""
+        masks = self.masks
+        layer = next(iter(self.layers.values()))
+        one, another = layer.weight, layer.weight
+        if one is another:  # PyTorch keeps the first one that it is asked for.
+            raise BadRequestError(
+                "masks: inside of torch.nn.utils.parametrize.cached() the weights of before act; "
+                "score and change masks outside of it"
+            )
+        return masks
 
     def _check_shapes(self, what: str, given: Mapping[str, Tensor]) -> None:
         """Check that tensors are of layers with masks, in the shape of their weights."""

@@ -415,6 +415,28 @@ def test_nothing_is_masked_after_folding() -> None:
             call()
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda sparse: sparse.prune(0.5),
+        lambda sparse: sparse.draw(0.5, np.random.default_rng(1)),
+        lambda sparse: sparse.exchange(0.5, np.random.default_rng(1)),
+        lambda sparse: sparse.follow({"0": torch.zeros(2, 3, dtype=torch.bool)}),
+        lambda sparse: sparse.scores(lambda: sparse.layers["0"].weight.sum()),
+    ],
+)
+def test_masks_do_not_change_behind_weights_that_pytorch_keeps(
+    change: Callable[[SparseModule], Any],
+) -> None:
+    layer, sparse = plain([[0.1, -0.9, 0.5], [-0.2, 0.3, 0.4]])
+    with parametrize.cached():
+        layer(torch.ones(1, 3))
+        with pytest.raises(BadRequestError, match=r"inside of .*cached\(\)"):
+            change(sparse)
+    assert sparse.densities == {"0": 1.0}
+    change(sparse)
+
+
 def test_scores_of_a_module_that_keeps_its_state_are_taken_twice() -> None:
     torch.manual_seed(1)
     net = nn.Sequential(
