@@ -116,6 +116,7 @@ def on_chip(
     sent: Mapping[str, Integers],
     decisions: int,
     *,
+    task: str | None = None,
     times: str | None = None,
     host_us: float | None = None,
 ) -> OnChip:
@@ -125,6 +126,7 @@ def on_chip(
         network, chip, mapping: see :func:`map_for`.
         sent: messages by source, over all decisions.
         decisions: how many.
+        task: whose they are; None: of several.
         times: which of the chip's sets of times; None for its first.
         host_us: time of a decision on this computer, shown beside the modelled one.
     """
@@ -135,6 +137,7 @@ def on_chip(
         chip,
         sent,
         decisions,
+        task=task,
         times=times,
         traffic=traffic,
         measured_host_us=host_us,
@@ -158,13 +161,19 @@ def mean_bill_on_chip(
     network: ChipNetwork,
     card: PriceCard,
     sent: Mapping[str, Integers] | None = None,
+    task: str | None = None,
 ) -> tuple[Bill, OnChip | None]:
-    """As :func:`mean_bill`, with the mapping that the bill is of; None where there is none."""
+    """As :func:`mean_bill`, with the mapping that the bill is of; None where there is none.
+
+    Args:
+        counts, network, card, sent: likewise.
+        task: whose decisions they are, which says how long they may take; None: of several.
+    """
     on = None
     if card.chip and sent and counts.decisions:
         chip = load_chip(card.chip)
         mapping = map_for(network, chip, network.input.encoder, sent)
-        on = on_chip(network, chip, mapping, sent, counts.decisions)
+        on = on_chip(network, chip, mapping, sent, counts.decisions, task=task)
     return price(counts, network, card, None if on is None else on.device), on
 
 

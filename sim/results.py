@@ -190,7 +190,7 @@ def run_result(
     if shares is None:
         on_chip = mean_bill(run.counts, network, prices, run.sent)
     else:
-        on_chip, cost = mean_cost(run.counts, network, prices, run.sent, shares)
+        on_chip, cost = mean_cost(run.counts, network, prices, run.sent, shares, task)
     return RunResult(
         run=run,
         agent=network.name,

@@ -275,14 +275,16 @@ def mean_cost(
     card: PriceCard,
     sent: Mapping[str, Integers],
     shares: ShareCounter,
+    task: str | None = None,
 ) -> tuple[Bill, Cost]:
     """Price the mean decision, and sum up what it costs.
 
     Args:
         counts, network, card, sent: as for :func:`mtspark.sim.device.mean_bill`.
         shares: of the same decisions.
+        task: whose they are; None: of several.
     """
-    bill, on = mean_bill_on_chip(counts, network, card, sent)
+    bill, on = mean_bill_on_chip(counts, network, card, sent, task)
     rivals = baselines_of(network, shares.shares, shares.changed_shares)
     return bill, cost_of(bill, [price_baseline(one, card) for one in rivals], on)
 
@@ -292,6 +294,7 @@ class PricedSamples:
 
     Attributes:
         network: that answered.
+        task: whose thresholds were used, by name.
         backend: who ran it.
         counts: totals over all samples; a decision is one sample.
         sent: messages by source, over all samples; empty for a float network.
@@ -299,6 +302,7 @@ class PricedSamples:
     """
 
     network: ChipNetwork
+    task: str
     backend: str
     counts: RunCounts
     sent: Mapping[str, Integers]
@@ -327,7 +331,10 @@ class PricedSamples:
         """
         if self.shares is None:
             raise BadRequestError(f"{self.backend}: is no chip, so it has no cost on one")
-        return mean_cost(self.counts, self.network, load_card(card), self.sent, self.shares)
+        prices = load_card(card)
+        return mean_cost(
+            self.counts, self.network, prices, self.sent, self.shares, self.task or None
+        )
 
 
 class Costing:

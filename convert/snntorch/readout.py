@@ -143,11 +143,35 @@ def returned(recording: Recording) -> Iterator[list[Any]]:
 
 
 def _returned_tensors(recording: Recording) -> Iterator[list[Tensor]]:
-    """Every tensor that was returned, over the calls."""
+    """Every tensor that was returned, over the calls; of a list of all steps, over the steps."""
+    listed = list(_listed(recording, recording.outputs[0])) if len(recording.outputs) == 1 else []
+    yield from listed
+    seen = {id(tensor) for tensors in listed for tensor in tensors}
     paths = [dict(_leaves(output, ())) for output in recording.outputs]
-    for path in paths[0]:
-        if all(path in entry for entry in paths):
+    for path, tensor in paths[0].items():
+        if id(tensor) not in seen and all(path in entry for entry in paths):
             yield [entry[path] for entry in paths]
+
+
+def _listed(recording: Recording, value: Any) -> Iterator[list[Tensor]]:
+    """Lists with a tensor of each step, in order, as of `outputs.append(spikes)` in a loop."""
+    entries = list(value.values()) if isinstance(value, dict) else value
+    if not isinstance(entries, (list, tuple)):
+        return
+    if len(entries) == recording.time_steps and all(isinstance(one, Tensor) for one in entries):
+        forms = [recording.form(tensor) for tensor in entries]
+        if all(_is_of_step(recording, form, step) for step, form in enumerate(forms)):
+            yield list(entries)
+            return
+    for entry in entries:
+        yield from _listed(recording, entry)
+
+
+def _is_of_step(recording: Recording, value: Any, step: int) -> bool:
+    steps = (
+        {recording.step_of(one.source) for one in value.terms} if isinstance(value, Form) else ()
+    )
+    return set(steps) == {step}
 
 
 def _leaves(value: Any, path: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...], Tensor]]:

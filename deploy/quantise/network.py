@@ -12,7 +12,14 @@ from dataclasses import replace
 
 import numpy as np
 
-from mtspark.core.chip_network import ChipNetwork, FrameInput, Readout, ReadoutKind, check_network
+from mtspark.core.chip_network import (
+    GIVEN_FLAT,
+    ChipNetwork,
+    FrameInput,
+    Readout,
+    ReadoutKind,
+    check_network,
+)
 from mtspark.core.environments import GameProtocol, Task
 from mtspark.core.errors import BadNetworkError
 from mtspark.core.float_network import FloatNetwork, OutputKind
@@ -120,6 +127,7 @@ def quantise_exactly(
     if network.output.kind is OutputKind.MEAN:
         scale = scale / steps
     counted = network.output.kind is OutputKind.SPIKES
+    flat = len(network.input.shape) == 1 < len(lowered.input_shape)
     chip = ChipNetwork(
         name=name or network.name,
         input=replace(frames, shape=lowered.input_shape),
@@ -139,6 +147,7 @@ def quantise_exactly(
             "weight_scale": PER_CHANNEL if options.per_channel else PER_LAYER,
             "rounding": KEEPS_SUMS if options.keep_sums else NEAREST,
             "notes": "; ".join(notes),
+            **({GIVEN_FLAT: "yes"} if flat else {}),
         },
         stateful=network.stateful,
     )

@@ -713,7 +713,9 @@ def export(
         given=given,
         **fields,
     )
-    check_given(options, request.kind)
+    # One that is given as it is anyway asks for nothing.
+    anyway = {one.name for one in declared_options() if options.get(one.name) is one.default}
+    check_given(options.keys() - anyway, request.kind)
     finished = run_steps(request, progress=progress)
     for warning in finished.warnings:
         log.warning("%s: %s", finished.name, in_python(warning))

@@ -200,7 +200,15 @@ def map_bundle(
     known = ""
     if played is not None:
         run, shares = played
-        on = on_chip(bundle.network, chip, mapping, run.sent, decisions, times=asked.times)
+        on = on_chip(
+            bundle.network,
+            chip,
+            mapping,
+            run.sent,
+            decisions,
+            task=asked.task,
+            times=asked.times,
+        )
         traffic, time = on.traffic, on.time
         cost = cost_on(on, run.counts, bundle.network, shares, card)
         score = _score(run, asked.task or "")

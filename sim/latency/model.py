@@ -202,6 +202,7 @@ def decision_time(
     sent: Dictionary[str, NDArray[np.integer]],
     decisions: int,
     *,
+    task: str | None = None,
     times: str | None = None,
     measured_host_us: float | None = None,
     traffic: Traffic | None = None,
@@ -210,6 +211,7 @@ def decision_time(
 
     Args:
         network, mapping, chip, times, traffic: see :func:`step_time`.
+        task: whose decisions were counted; None: of several, of which the most hurried one waits.
         sent: messages by source, added up over the decisions.
         decisions: how many.
         measured_host_us: time of a decision on this computer, kept beside it.
@@ -245,7 +247,8 @@ def decision_time(
         _term("host call", 1.0, figures.get("host_call_ns")),
     )
     deadline = None
-    waits = [seconds_per_decision(task, network.protocol) for task in network.tasks]
+    counted = network.tasks if task is None else (network.tasks[network.task_index(task)],)
+    waits = [seconds_per_decision(one, network.protocol) for one in counted]
     if known := [seconds for seconds in waits if seconds is not None]:
         deadline = 1e6 * min(known)
     return DecisionTime(step, steps, by_step, terms, deadline, measured_host_us)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mtspark.core.chip_network import ChipNetwork
+from mtspark.core.chip_network import GIVEN_FLAT, ChipNetwork
 from mtspark.core.errors import BadFileError, BadRequestError
 from mtspark.core.files import AnyPath, current_policy, map_npy, over
 
@@ -66,7 +67,7 @@ def load_inputs(path: AnyPath, network: ChipNetwork) -> tuple[NDArray[Any], bool
     array, given = load_array(path), network.input
     if not np.isfinite(array).all():
         raise BadFileError(f"{path}: has values that are not finite")
-    axes = axes_before(array.shape, given.shape)
+    axes = axes_before(array.shape, network)
     if axes is None or not array.size:
         wanted = ", ".join(map(str, given.shape))
         needed = f"frames (batch, {wanted}) or series (batch, T, {wanted}) are needed, or one "
@@ -84,20 +85,23 @@ def load_inputs(path: AnyPath, network: ChipNetwork) -> tuple[NDArray[Any], bool
     return series, False
 
 
-def axes_before(found: tuple[int, ...], shape: tuple[int, ...]) -> int | None:
+def axes_before(found: tuple[int, ...], network: ChipNetwork) -> int | None:
     """Return how many axes stand before those of a step: 1 of a batch, 2 with time; None: neither.
 
     Args:
         found: shape of an array.
-        shape: of a step; axes of size 1 may be missing in the array.
+        network: whose steps they are; axes of size 1 may be missing in the array, and what a module
+            shapes itself comes flat.
     """
+    shape = network.input.shape
     for axes in (1, 2):
         if found[axes:] == shape and len(found) == axes + len(shape):
             return axes
     for axes in (1, 2):
         if len(found) >= axes and _plain(found[axes:]) == _plain(shape):
             return axes
-    return None
+    flat = GIVEN_FLAT in network.provenance
+    return next((axes for axes in (1, 2) if flat and found[axes:] == (prod(shape),)), None)
 
 
 def _plain(shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -193,7 +193,59 @@ def test_the_module_keeps_its_mode() -> None:
     assert not module.lif_a.training
 
 
+def test_the_module_keeps_the_state_of_its_neurons() -> None:
+    """Those with init_hidden have one, fresh or of what the caller ran before."""
+    torch.manual_seed(1)
+    module = nn.Sequential(nn.Linear(6, 3), snn.Leaky(beta=0.5, threshold=5.0, init_hidden=True))
+    x = torch.rand(4, 6)
+    fresh = module[1].mem
+    mtspark.export(module, sample=x, time_steps=5)
+    assert module[1].mem is fresh
+    module(x)
+    before = module[1].mem
+    assert before.shape == (4, 3)
+    mtspark.export(module, sample=x, time_steps=5)
+    assert module[1].mem is before
+
+
+class Shaped(nn.Module):
+    """Makes images of two channels of flat numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(2)
+        self.conv, self.fc = nn.Conv2d(2, 3, 3), nn.Linear(3 * 2 * 3, 4)
+        self.lif, self.out = snn.Leaky(beta=0.5), snn.Leaky(beta=0.5)
+        with torch.no_grad():
+            self.fc.weight.mul_(6)
+
+    def forward(self, flat: torch.Tensor) -> torch.Tensor:
+        image = flat.reshape(-1, 2, 4, 5)
+        one, other, count = self.lif.init_leaky(), self.out.init_leaky(), 0
+        for _ in range(4):
+            spikes, one = self.lif(self.conv(image), one)
+            spikes, other = self.out(self.fc(spikes.flatten(1)), other)
+            count = count + spikes
+        return count
+
+
+def test_what_a_module_shapes_itself_is_given_flat() -> None:
+    x = np.random.default_rng(0).integers(0, 2, (12, 40)).astype(np.float32)
+    chip = mtspark.export(Shaped(), sample=x)
+    assert chip.network.input.shape == (2, 4, 5)
+    flat = chip.run(x).values
+    assert flat.std() > 0
+    np.testing.assert_array_equal(chip.run(x.reshape(12, 2, 4, 5)).values, flat)
+    assert chip.evaluate(x, flat.argmax(1)).accuracy == 1
+    # One that takes images knows nothing of the order of flat ones.
+    images = nn.Sequential(nn.Conv2d(2, 1, (4, 5)), nn.Flatten(), snn.Leaky(0.5, init_hidden=True))
+    chip = mtspark.export(images, sample=x.reshape(12, 2, 4, 5), time_steps=3)
+    with pytest.raises(ValueError, match=r"has shape \(12, 40\), Sequential takes frames"):
+        chip.run(x)
+
+
 STEP = nn.Sequential(nn.Linear(2, 2), snn.Leaky(beta=0.5, init_hidden=True))
+SHAPE: dict[str, Any] = {"input_shape": (2,), "time_steps": 4}
 FRAMES: dict[str, Any] = {"sample": np.eye(2), "time_steps": 4}
 CHANGING = np.repeat(np.eye(2)[[0, 1, 0, 1]][:, None], 3, axis=1)
 """(4 steps, 3 samples, 2)."""
@@ -276,6 +328,19 @@ def test_which_axis_of_a_sample_is_time() -> None:
             "^sample: changes from step to step, but this network holds one frame",
         ),
         (lambda: mtspark.load_bundle("nothing"), mtspark.BadFileError, "no such file"),
+        (
+            lambda: mtspark.export(Three(), prune=True, **SHAPE),
+            ValueError,
+            "^prune is for a checkpoint",
+        ),
+        (
+            lambda: mtspark.export(Three(), prune=False, **SHAPE).run(SERIES, task=0),
+            ValueError,
+            "^task: 0 is int; give one of the names default",
+        ),
+        (lambda: mtspark.compare_runs("runs"), ValueError, "folders: one path, runs; give a list"),
+        (lambda: mtspark.mean_agent("ab"), ValueError, "agents: str given; give agents, as of"),
+        (lambda: mtspark.save_agent("a.pt", "b"), ValueError, "agent: is str; give an agent, and"),
     ],
 )
 def test_what_is_wrong_with_a_call(

@@ -138,25 +138,84 @@ def test_settings_and_exports_that_cannot_be_are_named(task: Task) -> None:
         mtspark.export(made(4, 2), environment=Task("pong", "pong", (0, 1)))
 
 
-@pytest.mark.parametrize("factor", [1.0, 0.125])
-def test_actions_that_are_numbers_keep_the_factor_of_an_answer(factor: float) -> None:
-    """A factor changes no best action, and every number."""
+@pytest.mark.parametrize("returned", ["membrane", "spikes", "worth"])
+@pytest.mark.parametrize("factor", [0.125, 3.0])
+def test_the_factor_of_an_answer_is_that_of_the_chips_values(returned: str, factor: float) -> None:
+    """It changes no best action, but every number, and what is drawn."""
 
     class Torque(nn.Module):
-        def __init__(self) -> None:
+        def __init__(self, factor: float) -> None:
             super().__init__()
-            self.fc = nn.Linear(3, 1)
-            self.li = snn.Leaky(beta=0.5, reset_mechanism="none")
+            torch.manual_seed(2)
+            self.fc, self.factor = nn.Linear(3, 1), factor
+            worth = factor if returned == "worth" else 1.0
+            reset = "none" if returned == "membrane" else "zero"
+            self.li = snn.Leaky(beta=0.5, reset_mechanism=reset, graded_spikes_factor=worth)
+            with torch.no_grad():
+                self.fc.bias.fill_(0.8)
 
         def forward(self, seen: Tensor) -> Tensor:
-            membrane = self.li.init_leaky()
+            membrane, count = self.li.init_leaky(), torch.zeros(1)
             for _ in range(4):
-                _, membrane = self.li(self.fc(seen), membrane)
-            return membrane if factor == 1 else factor * membrane
+                spikes, membrane = self.li(self.fc(seen), membrane)
+                count = count + spikes
+            if returned == "worth":
+                return count
+            answer = membrane if returned == "membrane" else count
+            return answer if self.factor == 1 else self.factor * answer
 
     task = mtspark.environment_task("Pendulum-v1", mean=(0.0,) * 3, deviation=(1.0,) * 3)
-    if factor == 1:
-        assert mtspark.export(Torque(), environment=task).network.tasks == (task,)
-        return
-    with pytest.raises(BadNetworkError, match=r"Torque: returns 0.125 times what 'li' gives"):
-        mtspark.export(Torque(), environment=task)
+    plain, times = (mtspark.export(Torque(one), environment=task) for one in (1.0, factor))
+    assert times.network.tasks == (task,)
+    seen = np.array([[0.5, -1.0, 2.0], [-3.0, 0.25, 1.5], [0.0, 0.0, 0.0]], np.float32)
+    expected = Torque(factor)(torch.from_numpy(seen)).detach().numpy()
+    assert np.any(expected)
+    of_plain, of_times = (one.run(seen[:, None, :, None]).values for one in (plain, times))
+    np.testing.assert_allclose(of_times, factor * of_plain)
+    np.testing.assert_allclose(of_times, expected, atol=0.05 * factor)
+
+
+def test_actions_are_drawn_by_the_softmax_of_what_the_actor_returns() -> None:
+    """A mean of spikes, which a chip counts."""
+
+    class Mean(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.fc, self.lif = nn.Linear(4, 2), snn.Leaky(beta=0.5)
+            with torch.no_grad():
+                self.fc.bias.copy_(torch.tensor([2.0, 0.1]))
+
+        def forward(self, seen: Tensor) -> Tensor:
+            membrane, count = self.lif.init_leaky(), torch.zeros(2)
+            for _ in range(10):
+                spikes, membrane = self.lif(self.fc(seen), membrane)
+                count = count + spikes
+            return count / 10
+
+    task = mtspark.environment_task("CartPole-v1", mean=[0.0] * 4, deviation=[4.0] * 4)
+    chip, moments = mtspark.export(Mean(), environment=task), []
+    chip.play(episodes=30, sample=1, observe=moments.append)
+    values = np.concatenate([one.decision.values for one in moments])
+    chances = torch.from_numpy(values).softmax(1).numpy()
+    drawn = np.concatenate([one.actions for one in moments])
+    assert values.max() <= 1
+    assert abs((drawn == 0).mean() - chances[:, 0].mean()) < 0.1 < chances[:, 0].mean() - 0.5
+
+
+def test_outputs_beyond_the_actions_are_told_of() -> None:
+    task = mtspark.environment_task("CartPole-v1", mean=[0.0] * 4, deviation=[1.0] * 4)
+    chip = mtspark.export(made(4, 3), environment=task)
+    note = "CartPole-v1 takes 2 actions: of 3 outputs, the first 2 count"
+    assert note in chip.fidelity.import_notes
+
+
+def test_a_task_keeps_what_it_was_described_with() -> None:
+    hidden = [1, 3]
+    wrappers = [{"name": "HideEntries", "arguments": {"hidden": hidden}}]
+    task = mtspark.environment_task(
+        "CartPole-v1", mean=[0.0] * 2, deviation=[1.0] * 2, wrappers=wrappers
+    )
+    hidden.append(0)
+    assert task.environment is not None
+    assert task.environment.wrappers[0].arguments == {"hidden": [1, 3]}

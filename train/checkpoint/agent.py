@@ -17,7 +17,7 @@ from mtspark.core.environments import (
     tasks_from_json,
     tasks_to_json,
 )
-from mtspark.core.errors import BadFileError, BadNetworkError, one_line
+from mtspark.core.errors import BadFileError, BadNetworkError, BadRequestError, one_line
 from mtspark.core.files import AnyPath, FileLimits, chosen_policy, read_guarded, write_bytes
 from mtspark.core.version import is_version
 from mtspark.train.checkpoint.archive import (
@@ -65,7 +65,10 @@ def save_agent(agent: Agent, path: AnyPath) -> None:
 
     Raises:
         BadFileError: it cannot be written.
+        BadRequestError: the first argument is no agent.
     """
+    if not isinstance(agent, Agent):
+        raise BadRequestError(f"agent: is {type(agent).__name__}; give an agent, and then its path")
     write_bytes(path, agent_bytes(agent))
 
 

@@ -18,8 +18,10 @@ from mtspark.train.networks import act_as
 def mean_agent(agents: Sequence[Agent]) -> Agent:
     """Average agents of the same networks and tasks that were trained from the same weights.
 
-    It is the weights that act that are averaged: folded, and 0 where a synapse is cut. So a synapse
-    is there where one of the agents has it. Runs from the same start, such as seeds of a recipe,
+    It is the acting weights of layers that are averaged: folded, and 0 where a synapse is cut. So a
+    synapse is there where one of the agents has it. Heads, gains, dendrites and the gates of
+    experts are averaged each by itself; of a gate and the head behind it, the mean is not that of
+    their products, unless the agents are close. Runs from the same start, as seeds of a recipe,
     stay close enough for their mean to act as they do, and it is often better (Wortsman et al.
     2022, arXiv:2203.05482); of networks that began with other weights it need not play at all.
 
@@ -35,6 +37,12 @@ def mean_agent(agents: Sequence[Agent]) -> Agent:
             tasks with synapses of their own. Agents of an environment whose numbers are sent by
             running statistics have other tasks, too: their weights know other messages.
     """
+    odd = [type(one).__name__ for one in agents if not isinstance(one, Agent)]
+    if odd:
+        raise BadRequestError(
+            f"agents: {', '.join(dict.fromkeys(odd))} given; give agents, as of "
+            "mtspark.load_agent(path)"
+        )
     if len(agents) < 2:
         raise BadRequestError(f"agents: {len(agents)} given, a mean needs two or more")
     first = agents[0]

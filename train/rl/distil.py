@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import torch
@@ -12,6 +13,7 @@ from mtspark.core.environments import GameProtocol, Task
 from mtspark.core.errors import BadRequestError
 from mtspark.train.checkpoint import load_agent
 from mtspark.train.networks import MTSparkNetwork, NetworkConfig, mask_illegal
+from mtspark.train.rl.known import known_as
 
 Teacher = tuple[MTSparkNetwork, int]
 """A network and the index of the taught game among its own tasks."""
@@ -27,8 +29,9 @@ def load_teachers(
 
     Raises:
         BadFileError: a teacher's file cannot be read.
-        BadRequestError: not one path a task; or a teacher that does not play its game, or whose
-            frames, actions or decision delay differ from the student's.
+        BadRequestError: not one path a task; or a teacher that does not know it, see
+            :func:`mtspark.train.rl.known.known_as`, or whose frames, actions or decision delay
+            differ from the student's.
     """
     if not paths:
         return [None] * len(tasks)
@@ -47,11 +50,7 @@ def load_teachers(
                 f"of {task.name} does not share; learn it from its rewards"
             )
         agent = load_agent(Path(path))
-        known = [entry.game for entry in agent.tasks]
-        if task.game not in known:
-            raise BadRequestError(
-                f"teachers: {path} plays {', '.join(known)}, it cannot teach {task.game}"
-            )
+        place = known_as(task, agent.tasks, f"teachers: {path}")
         own = agent.network.config
         if own.observation_shape != student.observation_shape or own.actions != student.actions:
             raise BadRequestError(
@@ -66,13 +65,25 @@ def load_teachers(
                 f"{protocol.decision_delay}; they must be the same: train a teacher with "
                 f"protocol.decision_delay = {protocol.decision_delay}"
             )
-        if agent.tasks[known.index(task.game)].told != task.told:
+        if agent.tasks[place].told != task.told:
             raise BadRequestError(
                 f"teachers: {path} and this run see other flags of the task in their frames; use "
                 "the task_context and the games of that agent, or leave one of both out"
             )
-        teachers.append((agent.network, known.index(task.game)))
+        teachers.append((agent.network, place))
     return teachers
+
+
+def fingerprints(teachers: list[Teacher | None]) -> list[str]:
+    """SHA-256 of what each teacher knows, by which a resumed run knows it again; "" for none."""
+    found = []
+    for teacher in teachers:
+        digest = hashlib.sha256()
+        for name, value in ({} if teacher is None else teacher[0].state_dict()).items():
+            digest.update(name.encode())
+            digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+        found.append("" if teacher is None else f"{digest.hexdigest()} of task {teacher[1]}")
+    return found
 
 
 @torch.no_grad()

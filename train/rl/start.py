@@ -15,6 +15,7 @@ from mtspark.train.checkpoint import load_agent
 from mtspark.train.config import TrainConfig, run_environments, why_not_learned, why_not_together
 from mtspark.train.networks import MTSparkNetwork, NetworkConfig, network_to_json
 from mtspark.train.rl.collect import random_frames
+from mtspark.train.rl.known import known_as
 from mtspark.train.sparsity import density, reopen
 
 SAME_DENSITY = 0.005
@@ -51,11 +52,7 @@ def start_network(config: TrainConfig, tasks: tuple[Task, ...]) -> MTSparkNetwor
             )
         return network
     agent = load_agent(Path(config.start_from))
-    if [task.game for task in agent.tasks] != [task.game for task in tasks]:
-        known = ", ".join(task.game for task in agent.tasks)
-        raise BadRequestError(
-            f"start_from: {config.start_from} plays {known}, this run {', '.join(config.games)}"
-        )
+    _check_tasks(config, agent.tasks, tasks)
     sizes, reopened = agent.network.config, set(config.pruning.layers)
     cut = set(sizes.masked_layers) - (reopened if config.pruning.reopen else set())
     if config.pruning.reopen and not set(sizes.masked_layers) & reopened:
@@ -101,6 +98,25 @@ def start_network(config: TrainConfig, tasks: tuple[Task, ...]) -> MTSparkNetwor
             {**fresh, **{name: one for name, one in stored.items() if name in fresh}}
         )
     return network
+
+
+def _check_tasks(config: TrainConfig, known: tuple[Task, ...], tasks: tuple[Task, ...]) -> None:
+    """Check that a run goes on with the tasks of its agent, each in its place.
+
+    Raises:
+        BadRequestError: it does not. Heads, dendrites and paths go by the places of tasks.
+    """
+    what = f"start_from: {config.start_from}"
+    games, played = ([task.game for task in of] for of in (tasks, known))
+    if sorted(games) != sorted(played):
+        raise BadRequestError(f"{what} plays {', '.join(played)}, this run {', '.join(games)}")
+    if [known_as(task, known, what) for task in tasks] != list(range(len(tasks))):
+        names = ", ".join(task.name for task in known)
+        raise BadRequestError(
+            f"{what} has its tasks in the order {names}, this run "
+            f"{', '.join(task.name for task in tasks)}; write games, and all that is given by "
+            "game, in that order"
+        )
 
 
 def _in_toml(value: Any) -> str:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from mtspark.core.environments import Task, side_by_side
+from mtspark.core.errors import BadRequestError
 from mtspark.train.checkpoint import Agent
 from mtspark.train.config import TrainConfig, config_to_json
 from mtspark.train.networks import MTSparkNetwork, mask_illegal
@@ -24,7 +25,7 @@ from mtspark.train.rl.care import Care
 from mtspark.train.rl.collect import Games
 from mtspark.train.rl.cost import OperationCost
 from mtspark.train.rl.cuts import Cuts
-from mtspark.train.rl.distil import load_teachers
+from mtspark.train.rl.distil import fingerprints, load_teachers
 from mtspark.train.rl.exploration import Exploration, RandomActions
 from mtspark.train.rl.pathways import Pathways, Scored
 from mtspark.train.rl.recall import Recall
@@ -382,6 +383,7 @@ class Trainer(ABC):
             **({} if self.pathways is None else self.pathways.state()),
             **({} if self.alone is None else self.alone.state()),
             **({} if self.recall is None else self.recall.state()),
+            **({"teachers": fingerprints(self.teachers)} if any(self.teachers) else {}),
             **self.random_actions.state(),
             **self.games.state(),
         }
@@ -400,7 +402,11 @@ class Trainer(ABC):
 
         Returns:
             What a user should know of it, a line each; normally nothing.
+
+        Raises:
+            BadRequestError: a teacher is another one than before.
         """
+        self._check_teachers(state.get("teachers"))
         check_finite(state["network"])
         self.network.load_state_dict(state["network"])
         self.target.load_state_dict(state["target"])
@@ -435,6 +441,16 @@ class Trainer(ABC):
                 "stop (another version of ale-py?): they start afresh",
             )
         return ()
+
+    def _check_teachers(self, before: list[str] | None) -> None:
+        """Check that teachers are those of before; older checkpoints do not say which they had."""
+        rows = zip(self.config.teachers, fingerprints(self.teachers), before or (), strict=False)
+        for path, now, then in rows:
+            if now != then:
+                raise BadRequestError(
+                    f"teachers: {path} is another agent than this run has learned from; put the "
+                    "old one back, or choose another folder for a new run"
+                )
 
     def save_experience(self, folder: Path) -> None:  # noqa: B027 (nothing, for most algorithms)
         """Save what is too large for the state into a new folder."""

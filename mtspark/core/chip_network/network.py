@@ -40,6 +40,8 @@ from mtspark.core.geometry import ConvParameters
 
 INPUT = "input"
 """Name of the source of frames."""
+GIVEN_FLAT = "given_flat"
+"""In the provenance of a network whose origin takes flat inputs and shapes them itself."""
 
 
 class SignMode(str, Enum):

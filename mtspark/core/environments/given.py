@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from typing import Any
@@ -65,7 +66,8 @@ def environment_task(
             f"environment_task: {one_line(id, 80)} is a game of ALE, which takes agents that "
             f"mtspark trained: mtspark train pong --game {game_name(id)}"
         )
-    task = world_task(Environment(id, **settings))
+    # A caller that changes its lists afterwards changes no task.
+    task = world_task(Environment(id, **copy.deepcopy(settings)))
     assert task.environment is not None
     seen = task.environment.found
     given = {"mean": mean, "deviation": deviation}

@@ -125,6 +125,10 @@ def task_index(tasks: tuple[Task, ...], name: str) -> int:
         BadRequestError: no task has that name, or several could be meant.
     """
     names = [task.name for task in tasks]
+    given: object = name
+    if not isinstance(given, str):
+        shown = one_line(f"{given!r} is {type(given).__name__}", 80)
+        raise BadRequestError(f"task: {shown}; give one of the names {', '.join(names)}")
     if name not in names:
         plain = plain_name(name)
         meant = [

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import cast, get_args
 
 import numpy as np
 
-from mtspark.core.errors import BadRequestError
+from mtspark.core.errors import BadRequestError, one_line
 from mtspark.core.files import AnyPath, replacing
 from mtspark.workflows.compare.figure import draw
 from mtspark.workflows.compare.result import (
@@ -71,6 +72,11 @@ def compare_runs(
         raise BadRequestError(f"score {score!r}: choose {' or '.join(get_args(ScoreKind))}")
     if backend is not None and scores_file is None:
         raise BadRequestError("--backend: of files of mtspark eval; add --scores FILE")
+    if isinstance(folders, (str, os.PathLike)):
+        raise BadRequestError(
+            f"folders: one path, {one_line(os.fspath(folders), 80)}; give a list with one folder "
+            "for each recipe"
+        )
     kind, paths = cast(ScoreKind, score), [Path(folder) for folder in folders]
     if len({path.resolve() for path in paths}) < len(paths):
         raise BadRequestError("a folder of runs is named twice; name each once")

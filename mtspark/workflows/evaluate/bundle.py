@@ -394,7 +394,7 @@ def _rows(
         for name, run in runs.items()
     )
     played = runs[BackendName.ENGINE]
-    _, cost = mean_cost(played.counts, network, card, played.sent, shares)
+    _, cost = mean_cost(played.counts, network, card, played.sent, shares, task)
     if on_torch:
         on_chip = replace(on_chip, action_agreement=same / asked, decisions_compared=asked)
     return [*on_torch, on_chip], cost

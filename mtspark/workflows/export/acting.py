@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mtspark.core.environments import MESSAGES_PER_DEVIATION, box_of
+from mtspark.core.environments import MESSAGES_PER_DEVIATION
 from mtspark.core.errors import BadNetworkError, BadRequestError
 from mtspark.workflows.export.agent import MOMENTS, played_sample
 from mtspark.workflows.export.request import Source
@@ -52,17 +52,15 @@ def shown_to_module(task: Task, source: Source, given: set[str]) -> tuple[NDArra
     return sample, {"input_bits": 8 if graded else 0, "input_scale": unit, "one_frame": True}
 
 
-def in_environment(network: FloatNetwork, task: Task, factor: float = 1.0) -> FloatNetwork:
+def in_environment(network: FloatNetwork, task: Task) -> FloatNetwork:
     """The network with frames of an environment as its input.
 
     Args:
         network: of the module.
         task: that it acts in.
-        factor: the module returns this times the network's values.
 
     Raises:
-        BadNetworkError: it has fewer outputs than there are actions, or its actions are numbers
-            and it returns others than the network.
+        BadNetworkError: it has fewer outputs than there are actions.
     """
     assert task.environment is not None
     seen = task.environment.found
@@ -72,11 +70,9 @@ def in_environment(network: FloatNetwork, task: Task, factor: float = 1.0) -> Fl
             f"{network.name}: has {outputs} outputs, {task.name} takes {task.environment.actions} "
             "actions; give the actor an output for each"
         )
-    if box_of(task) is not None and not np.isclose(factor, 1.0, rtol=1e-6, atol=0):
-        raise BadNetworkError(
-            f"{network.name}: returns {factor:.6g} times what {network.output.population!r} gives, "
-            f"and the actions of {task.name} are numbers that follow from the values themselves; "
-            "return it without the factor, or put the factor into a last nn.Linear"
-        )
-    entry = replace(network.input, shape=seen.shape, signed=seen.graded)
-    return replace(network, input=entry)
+    entry, notes = replace(network.input, shape=seen.shape, signed=seen.graded), network.notes
+    if outputs > task.environment.actions:
+        taken = task.environment.actions
+        note = f"{task.name} takes {taken} actions: of {outputs} outputs, the first {taken} count"
+        notes = (*notes, note)
+    return replace(network, input=entry, notes=notes)

@@ -168,18 +168,19 @@ def trace_module(export: Export) -> Export:
         module, lines, remarks = built.module, built.lines, built.notes
     else:
         module, lines, remarks = _module_in_memory(request.source), {}, ()
-    with _modes_kept(module):
+    with _kept(module):
         traced, layout = _traced(export, module, lines)
         agreement = tuple(compare_with_recording(traced))
         network = replace(traced.network, notes=(*traced.network.notes, *remarks))
         if request.input_scale is not None:
             network = replace(network, input=replace(network.input, scale=request.input_scale))
         if request.environment is not None:
-            network = in_environment(network, request.environment, traced.factor)
+            network = in_environment(network, request.environment)
         export = replace(
             export,
             float_network=network,
             module_agreement=agreement,
+            answer_factor=traced.factor,
             # The module said itself how its input comes.
             one_frame=request.one_frame or request.stateful or traced.recording.held,
             input_bits=request.input_bits,
@@ -401,14 +402,28 @@ def _module_in_memory(source: Any) -> nn.Module:
 
 
 @contextmanager
-def _modes_kept(module: nn.Module) -> Iterator[None]:
-    """Tracing sets a module to eval mode; the caller's module keeps the modes that it had."""
-    modes = [(part, part.training) for part in module.modules()]
+def _kept(module: nn.Module) -> Iterator[None]:
+    """Leave the caller's module as it was.
+
+    Tracing sets it to eval mode, and snntorch's neurons with `init_hidden` keep their state.
+    """
+    from torch.nn.modules.lazy import LazyModuleMixin
+
+    # What makes a lazy layer a whole one stays.
+    before = [
+        (part, dict(vars(part)), dict(part._buffers))
+        for part in module.modules()
+        if not isinstance(part, LazyModuleMixin)
+    ]
     try:
         yield
     finally:
-        for part, mode in modes:
-            part.training = mode
+        for part, attributes, buffers in before:
+            own = vars(part)
+            own.clear()
+            own.update(attributes)
+            own["_buffers"].clear()
+            own["_buffers"].update(buffers)
 
 
 def _provenance(export: Export, content: bytes | None = None) -> dict[str, str]:

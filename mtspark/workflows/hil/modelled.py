@@ -134,7 +134,15 @@ def modelled_times(
     run, shares = _play(bundle, request, progress)
     decisions = run.counts.decisions
     mapping = map_for(bundle.network, model, bundle.network.input.encoder, run.sent)
-    on = on_chip(bundle.network, model, mapping, run.sent, decisions, times=request.times)
+    on = on_chip(
+        bundle.network,
+        model,
+        mapping,
+        run.sent,
+        decisions,
+        task=request.task,
+        times=request.times,
+    )
     if on.time.chip_us is None:
         raise BadRequestError(f"{request.chip}: its description has no times; give --latency-ms")
     message_us = None
@@ -179,7 +187,7 @@ def waiting_game(
     """
     prices = load_card(card)
     run, shares = _play(bundle, request, progress)
-    _, cost = mean_cost(run.counts, bundle.network, prices, run.sent, shares)
+    _, cost = mean_cost(run.counts, bundle.network, prices, run.sent, shares, request.task)
     return run.episodes[0].score, cost
 
 

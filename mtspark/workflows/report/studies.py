@@ -181,6 +181,7 @@ def chips_of_cards(
                     held if encoder is Encoder.EVERY_STEP else hosted,
                     {**study.deep.sent, INPUT: sent.sent},
                     study.deep.decisions,
+                    task=study.task,
                     times=chosen,
                     host_us=1e6 * study.host_s / study.deep.decisions,
                 )

@@ -205,7 +205,7 @@ def shown_values(values: NDArray[Any], network: ChipNetwork, name: str = "x") ->
     """
     shape, axes = network.input.shape, 1 if network.input.held else 2
     # A module's own shape may lack the axes of size 1 that an image on the chip has.
-    found = axes_before(values.shape, shape)
+    found = axes_before(values.shape, network)
     if found is None or not values.size or (found == 2 and axes == 1):
         wanted = ", ".join(map(str, shape))
         series = "" if axes == 1 else f" or series (batch, T, {wanted})"

@@ -248,7 +248,7 @@ def _remarks(values: NDArray[Any], network: ChipNetwork) -> Iterator[str]:
             f"{values.max(initial=0) * given.scale:g}; if they are pixels, give real numbers, "
             "scaled as for the network"
         )
-    series = not given.held and axes_before(shape, given.shape) == 2
+    series = not given.held and axes_before(shape, network) == 2
     if series and shape[0] == network.time_steps != shape[1]:
         yield (
             f"inputs are read as {shape[0]} samples of {shape[1]} steps, and the network was made "
@@ -399,7 +399,7 @@ def _episodes(given: NDArray[Any], network: ChipNetwork) -> NDArray[Any]:
         BadRequestError: another shape, or a value that no message stands for.
     """
     shape = network.input.shape
-    if axes_before(given.shape, shape) != 2 or not given.size:
+    if axes_before(given.shape, network) != 2 or not given.size:
         wanted = ", ".join(map(str, shape))
         check_forgets(
             network,

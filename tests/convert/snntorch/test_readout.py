@@ -94,6 +94,47 @@ def test_the_answer_is_what_the_module_returns(
     assert [layer.different for layer in compare_with_recording(traced)] == [0, 0]
 
 
+@pytest.mark.parametrize(
+    ("answer", "reset", "expected"),
+    [
+        (lambda m, s: s, "zero", lambda m, s: total(s)),
+        (lambda m, s: tuple(s), "zero", lambda m, s: total(s)),
+        (lambda m, s: (s, m), "subtract", lambda m, s: total(s)),
+        (lambda m, s: {"of": [m, s]}, "subtract", lambda m, s: total(s)),
+        (lambda m, s: m, "none", lambda m, s: m[-1]),
+        (lambda m, s: [0.5 * one for one in s], "zero", lambda m, s: 0.5 * total(s)),
+        (lambda m, s: total(s) / STEPS, "zero", lambda m, s: mean(s)),
+        (lambda m, s: 2 * m[-1], "none", lambda m, s: 2 * m[-1]),
+    ],
+)
+def test_the_chip_answers_with_what_the_module_returns(
+    answer: Answer, reset: str, expected: Answer
+) -> None:
+    """A list of the spikes of all steps is their number; a factor is the host's."""
+    inputs = np.random.default_rng(1).integers(0, 4, (20, 6)).astype(np.float32)
+    returned = Loop(answer, leaky(0.5, reset)).eval()
+    with torch.no_grad():
+        for parameter in returned.parameters():
+            parameter.copy_((parameter * 8).round() / 8)
+    chip = mtspark.export(returned, sample=inputs, time_steps=STEPS)
+    returned.answer = expected
+    own = returned(torch.from_numpy(inputs)).detach().numpy()
+    np.testing.assert_allclose(chip.run(inputs).values, own, rtol=1e-6, atol=1e-6)
+    assert own.std() > 0
+
+
+def test_two_answers_are_no_list_of_two_steps() -> None:
+    """Spikes and membrane of the last of two steps, in a tuple of two."""
+
+    class Two(Loop):
+        def forward(self, x: Tensor) -> Any:
+            return super().forward(x[:2])
+
+    module = Two(lambda m, s: (total(s), m[-1]), leaky(reset="subtract")).eval()
+    output = trace(module, (6,), 2).network.output
+    assert (output.population, output.kind) == ("out", OutputKind.SPIKES)
+
+
 @pytest.mark.parametrize("answer", [lambda m, s: total(m), lambda m, s: mean(m)])
 def test_the_chip_sums_membranes(answer: Answer) -> None:
     """Weights of four bits are kept as they are, and so is a beta of one half."""

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from mtspark.core.chip_network.network import INPUT
+from mtspark.core.environments import Environment, Task
 from mtspark.core.errors import BadFileError, BadRequestError
 from mtspark.deploy.chips.model import ChipModel, load_chip
 from mtspark.deploy.mapping.mapper import ChipMapping, InputPlace, map_network
@@ -224,6 +225,20 @@ def test_a_network_that_plays_no_game_has_no_deadline() -> None:
     net = replace(NET, protocol=None)
     found = decision_time(net, mapped(model), model, SENT, 1)
     assert (found.deadline_us, found.margin_us) == (None, None)
+
+
+def test_a_decision_has_the_time_that_its_own_task_gives_it() -> None:
+    """Four frames of a console, or half a second of a world that is asked twice a second."""
+    model = timed(load_chip("loihi1"), **ALL)
+    slow = Environment("Slow-v0", decisions_per_s=2.0)
+    world = Task("slow", "Slow-v0", (0,), slow)
+    hidden, out = (replace(one, thresholds=one.thresholds.repeat(2, 0)) for one in NET.populations)
+    net = replace(NET, tasks=(*NET.tasks, world), populations=(hidden, out))
+    found = {
+        task: decision_time(net, mapped(model), model, SENT, 1, task=task).deadline_us
+        for task in (NET.tasks[0].name, "slow", None)
+    }
+    assert list(found.values()) == pytest.approx([66_666.667, 500_000, 66_666.667])
 
 
 def test_nothing_counted_has_no_mean() -> None:
