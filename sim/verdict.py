@@ -357,10 +357,15 @@ class Costing:
         self._counter.add(decision.activity)
         self._shares.add(decision.activity.window, frames, episodes)
 
-    def cost(self, card: PriceCard) -> Cost:
-        """Price the mean of the decisions so far, on the chip of the card."""
+    def cost(self, card: PriceCard, task: str | None = None) -> Cost:
+        """Price the mean of the decisions so far, on the chip of the card.
+
+        Args:
+            card: prices.
+            task: whose decisions they are; None: of several.
+        """
         counts, sent = self._counter.result(), self._counter.sent
-        return mean_cost(counts, self._network, card, sent, self._shares)[1]
+        return mean_cost(counts, self._network, card, sent, self._shares, task)[1]
 
 
 CARDS_OF_CHIPS = {"loihi2": "loihi2_pilotnet", "loihi1": "loihi1_davies2018"}

@@ -35,8 +35,8 @@ class Readout:
         factor: the module returns this times what is read.
         where: the line of the source, for errors.
         notes: for the user.
-        returned: the tensors that the module returned as it, one a call; none where a layer is
-            read that it does not return.
+        returned: the tensors that the module returned as it, one a call, or one a step of a list;
+            none where a layer is read that it does not return.
     """
 
     layer: str
@@ -160,11 +160,22 @@ def _listed(recording: Recording, value: Any) -> Iterator[list[Tensor]]:
         return
     if len(entries) == recording.time_steps and all(isinstance(one, Tensor) for one in entries):
         forms = [recording.form(tensor) for tensor in entries]
-        if all(_is_of_step(recording, form, step) for step, form in enumerate(forms)):
+        of_steps = all(_is_of_step(recording, form, step) for step, form in enumerate(forms))
+        if of_steps and len({_layers(recording, form) for form in forms}) == 1:
             yield list(entries)
             return
     for entry in entries:
         yield from _listed(recording, entry)
+
+
+def _layers(recording: Recording, form: Form) -> frozenset[tuple[int, str] | None]:
+    """Which layers a value comes from, and what of them; None: what is none of a layer's."""
+    return frozenset(
+        None
+        if one.source.call is None
+        else (recording.place(one.source.call)[0], one.source.quantity)
+        for one in form.terms
+    )
 
 
 def _is_of_step(recording: Recording, value: Any, step: int) -> bool:
@@ -227,9 +238,11 @@ def _readout(
             "every step (torch.stack), or a membrane that leaks"
         )
     layer = _single_layer(recording, names, last, constant)
-    if layer is not None and single and (used != [steps - 1] or _spikes(last)):
+    summed = single and used != [steps - 1]
+    # Of membranes in a stack the last step's are read, and in an episode those of every step.
+    if layer is not None and (summed or _spikes(last) or (stateful and not single)):
         _check_alike(recording, names, by_step, layer)
-    if layer is not None and not _spikes(last) and single and used != [steps - 1]:
+    if layer is not None and not _spikes(last) and summed:
         factor = _factor(last[0].linear)
         what = "mean" if np.isclose(factor, 1 / steps, rtol=1e-6, atol=0) else "sum"
         note = f"the {what} of the membranes of {layer!r} over all steps is read"

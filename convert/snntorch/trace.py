@@ -84,8 +84,8 @@ class Traced:
         layers: population name of each of the recording's layers.
         exchanged: layers that fire before their max pool, an approximation.
         summed: population that adds up the membranes of a layer of its name, if there is one.
-        answer: the tensors that the module returned as its answer, one a call.
-        factor: the module returns this times the network's values.
+        answer: the tensors that the module returned as its answer, one a call, or one a step of a
+            list.
     """
 
     network: FloatNetwork
@@ -94,7 +94,6 @@ class Traced:
     exchanged: tuple[Exchanged, ...] = ()
     summed: str | None = None
     answer: tuple[Tensor, ...] = ()
-    factor: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -267,16 +266,14 @@ def _network_of(
         input=FloatInput(_chip_shape(shape)),
         populations=tuple(populations),
         connections=tuple(_named_apart(links)),
-        output=FloatOutput(chosen.layer, chosen.kind),
+        output=FloatOutput(chosen.layer, chosen.kind, chosen.factor),
         time_steps=1 if time_steps is None else time_steps,
         stateful=stateful,
         notes=(recording.note, *chosen.notes, *_notes_on_pools(recording, names)),
     )
     check_float_network(network)
     summed = None if chosen.summed is None else chosen.layer
-    return Traced(
-        network, recording, tuple(names), tuple(exchanged), summed, chosen.returned, chosen.factor
-    )
+    return Traced(network, recording, tuple(names), tuple(exchanged), summed, chosen.returned)
 
 
 def _summing(

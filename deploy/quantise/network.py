@@ -13,6 +13,7 @@ from dataclasses import replace
 import numpy as np
 
 from mtspark.core.chip_network import (
+    ANSWER_FACTOR,
     GIVEN_FLAT,
     ChipNetwork,
     FrameInput,
@@ -126,7 +127,7 @@ def quantise_exactly(
             scale = layer.membrane_unit
     if network.output.kind is OutputKind.MEAN:
         scale = scale / steps
-    counted = network.output.kind is OutputKind.SPIKES
+    counted, factor = network.output.kind is OutputKind.SPIKES, network.output.scale
     flat = len(network.input.shape) == 1 < len(lowered.input_shape)
     chip = ChipNetwork(
         name=name or network.name,
@@ -135,7 +136,8 @@ def quantise_exactly(
         connections=tuple(connections),
         readout=Readout(
             network.output.population,
-            np.ones(scale.shape) if counted else scale,
+            # The host's part: a chip counts spikes or has membranes, and multiplies neither.
+            factor * (np.ones(scale.shape) if counted else scale),
             ReadoutKind.SPIKES if counted else ReadoutKind.MEMBRANE,
         ),
         tasks=tasks or own_tasks,
@@ -148,6 +150,7 @@ def quantise_exactly(
             "rounding": KEEPS_SUMS if options.keep_sums else NEAREST,
             "notes": "; ".join(notes),
             **({GIVEN_FLAT: "yes"} if flat else {}),
+            **({ANSWER_FACTOR: repr(factor)} if factor != 1 else {}),
         },
         stateful=network.stateful,
     )

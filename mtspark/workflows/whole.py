@@ -1,5 +1,7 @@
 """What a bundle was made of: its float network, and its chip network before ``--prune``.
 
+What no float graph holds of them, the provenance of the chip network does.
+
 A pruned bundle holds the neurons that are left and the float graphs of all of them. So the whole
 network, and the places of what is left in it, follow from the bundle: its graphs are quantised and
 pruned again, and the result must be the bundle's network, number for number.
@@ -7,13 +9,14 @@ pruned again, and the result must be the bundle's network, number for number.
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from mtspark.core.chip_network import ChipNetwork, network_to_json
-from mtspark.core.errors import BadFileError, BadNetworkError
+from mtspark.core.chip_network import ANSWER_FACTOR, ChipNetwork, network_to_json
+from mtspark.core.errors import BadFileError, BadNetworkError, one_line
 from mtspark.core.float_network import FloatNetwork
 from mtspark.deploy.bundle import Bundle
 from mtspark.deploy.prune import PRUNED, prune_network
@@ -47,7 +50,28 @@ def float_side(bundle: Bundle) -> tuple[FloatNetwork, QuantiseOptions]:
     paths = {task: bundle.folder / name for task, name in names.items()}
     contents = {task: bundle.content(name) for task, name in names.items()}
     network = import_nir_tasks(paths, name=bundle.network.name, contents=contents)
+    factor = _factor_of(bundle)
+    if factor != 1:
+        network = replace(network, output=replace(network.output, scale=factor))
     return network, options_of(bundle)
+
+
+def _factor_of(bundle: Bundle) -> float:
+    """The number times which a network answers with what is read of it.
+
+    Raises:
+        BadFileError: it is none.
+    """
+    text = bundle.network.provenance.get(ANSWER_FACTOR, "1")
+    try:
+        factor = float(text)
+    except ValueError:
+        factor = math.nan
+    if not 0 < factor < math.inf:
+        raise BadFileError(
+            f"{bundle.folder}: {ANSWER_FACTOR} is {one_line(repr(text), 40)}, not a number above 0"
+        )
+    return factor
 
 
 def quantised_again(

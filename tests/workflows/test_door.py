@@ -208,6 +208,18 @@ def test_the_module_keeps_the_state_of_its_neurons() -> None:
     assert module[1].mem is before
 
 
+def test_a_mean_is_that_of_the_steps_of_the_export(caplog: pytest.LogCaptureFixture) -> None:
+    class Mean(Three):
+        def forward(self, series: torch.Tensor) -> torch.Tensor:
+            return super().forward(series).mean(0)
+
+    chip = mtspark.export(Mean(), input_shape=(2,), time_steps=4)
+    chip.run(np.ones((3, 4, 2)))
+    assert "factor" not in caplog.text
+    chip.run(np.ones((3, 8, 2)))
+    assert "inputs have 8 steps, and the factor of the answers, 0.25, is that of" in caplog.text
+
+
 class Shaped(nn.Module):
     """Makes images of two channels of flat numbers."""
 
@@ -237,6 +249,8 @@ def test_what_a_module_shapes_itself_is_given_flat() -> None:
     assert flat.std() > 0
     np.testing.assert_array_equal(chip.run(x.reshape(12, 2, 4, 5)).values, flat)
     assert chip.evaluate(x, flat.argmax(1)).accuracy == 1
+    with pytest.raises(ValueError, match=r"frames \(batch, 2, 4, 5\), or flat ones, of 40 values$"):
+        chip.run(x[:, 1:])
     # One that takes images knows nothing of the order of flat ones.
     images = nn.Sequential(nn.Conv2d(2, 1, (4, 5)), nn.Flatten(), snn.Leaky(0.5, init_hidden=True))
     chip = mtspark.export(images, sample=x.reshape(12, 2, 4, 5), time_steps=3)

@@ -399,6 +399,16 @@ def test_tasks_side_by_side_are_compared_with_the_agent_that_they_came_from(
         assert found.agreement.different < 0.02 * found.agreement.compared
 
 
+def test_tasks_side_by_side_are_not_compared_with_an_agent_of_another_kind(
+    pathways: Agent, make_agent: MakeAgent, tmp_path: Path, read_here: None
+) -> None:
+    bundle = exported(tmp_path / "union", source=pathways, side_by_side=True)
+    other = tmp_path / "heads.pt"
+    save_agent(make_agent(heads="task", hidden=24), other)
+    with pytest.raises(BadRequestError, match=r"heads\.pt and .*union: two different networks"):
+        diff(bundle, str(other))
+
+
 @pytest.mark.slow
 def test_a_pruned_bundle_is_explained_as_the_network_before(
     pathways: Agent, tmp_path: Path, read_here: None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,10 @@ from torch import Tensor, nn
 
 import mtspark
 from mtspark.core.environments import MESSAGES_PER_DEVIATION, Task
-from mtspark.core.errors import BadNetworkError, BadRequestError
+from mtspark.core.errors import BadFileError, BadNetworkError, BadRequestError
+from mtspark.core.float_network import run_float
+from mtspark.deploy.bundle import load_bundle
+from mtspark.workflows.whole import float_side, quantised_again
 
 MEAN, DEVIATION = (0.01, -0.02, 0.0, 0.1), (0.5, 1.0, 0.1, 1.0)
 
@@ -140,7 +144,9 @@ def test_settings_and_exports_that_cannot_be_are_named(task: Task) -> None:
 
 @pytest.mark.parametrize("returned", ["membrane", "spikes", "worth"])
 @pytest.mark.parametrize("factor", [0.125, 3.0])
-def test_the_factor_of_an_answer_is_that_of_the_chips_values(returned: str, factor: float) -> None:
+def test_the_factor_of_an_answer_is_that_of_the_chips_values(
+    returned: str, factor: float, tmp_path: Path
+) -> None:
     """It changes no best action, but every number, and what is drawn."""
 
     class Torque(nn.Module):
@@ -173,6 +179,15 @@ def test_the_factor_of_an_answer_is_that_of_the_chips_values(returned: str, fact
     of_plain, of_times = (one.run(seen[:, None, :, None]).values for one in (plain, times))
     np.testing.assert_allclose(of_times, factor * of_plain)
     np.testing.assert_allclose(of_times, expected, atol=0.05 * factor)
+    # The bundle knows it, whose graph does not: of the float network, and with other weights.
+    bundle = load_bundle(times.save(tmp_path / "times"))
+    network, options = float_side(bundle)
+    assert network.output.scale == pytest.approx(factor)
+    again = quantised_again(network, bundle.network, replace(options, weight_bits=7))
+    ratio = again.readout.scale / plain.network.readout.scale
+    assert np.all((ratio > 0.99 * factor) & (ratio < 2.1 * factor))
+    series = np.tile(seen[None, :, None, :, None], (4, 1, 1, 1, 1)).astype(np.float64)
+    np.testing.assert_allclose(run_float(network, series).values, expected, atol=1e-5 * factor)
 
 
 def test_actions_are_drawn_by_the_softmax_of_what_the_actor_returns() -> None:
@@ -201,6 +216,17 @@ def test_actions_are_drawn_by_the_softmax_of_what_the_actor_returns() -> None:
     drawn = np.concatenate([one.actions for one in moments])
     assert values.max() <= 1
     assert abs((drawn == 0).mean() - chances[:, 0].mean()) < 0.1 < chances[:, 0].mean() - 0.5
+
+
+def test_a_factor_that_is_none_is_a_damaged_bundle(tmp_path: Path) -> None:
+    chip = mtspark.export(made(4, 2), input_shape=(4,))
+    bundle = load_bundle(chip.save(tmp_path / "chip"))
+    assert float_side(bundle)[0].output.scale == 1
+    for text in ("-1", "nan", "inf", "much"):
+        provenance = {**bundle.network.provenance, "answer_factor": text}
+        odd = replace(bundle, network=replace(bundle.network, provenance=provenance))
+        with pytest.raises(BadFileError, match=f"answer_factor is '{text}', not a number above 0"):
+            float_side(odd)
 
 
 def test_outputs_beyond_the_actions_are_told_of() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 
 import torch
@@ -12,7 +13,7 @@ from torch.nn import functional
 from mtspark.core.environments import GameProtocol, Task
 from mtspark.core.errors import BadRequestError
 from mtspark.train.checkpoint import load_agent
-from mtspark.train.networks import MTSparkNetwork, NetworkConfig, mask_illegal
+from mtspark.train.networks import MTSparkNetwork, NetworkConfig, mask_illegal, network_to_json
 from mtspark.train.rl.known import known_as
 
 Teacher = tuple[MTSparkNetwork, int]
@@ -75,15 +76,16 @@ def load_teachers(
 
 
 def fingerprints(teachers: list[Teacher | None]) -> list[str]:
-    """SHA-256 of what each teacher knows, by which a resumed run knows it again; "" for none."""
-    found = []
-    for teacher in teachers:
-        digest = hashlib.sha256()
-        for name, value in ({} if teacher is None else teacher[0].state_dict()).items():
-            digest.update(name.encode())
-            digest.update(value.detach().cpu().contiguous().numpy().tobytes())
-        found.append("" if teacher is None else f"{digest.hexdigest()} of task {teacher[1]}")
-    return found
+    """SHA-256 of what each teacher is, by which a resumed run knows it again; "" for none."""
+    return ["" if teacher is None else _fingerprint(*teacher) for teacher in teachers]
+
+
+def _fingerprint(network: MTSparkNetwork, task: int) -> str:
+    digest = hashlib.sha256(json.dumps(network_to_json(network.config)).encode())
+    for name, value in network.state_dict().items():
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return f"{digest.hexdigest()} of task {task}"
 
 
 @torch.no_grad()

@@ -3,6 +3,7 @@ from .connectivity import fan_out_of as fan_out_of
 from .encoding import Encoder as Encoder
 from .limits import check_geometry as check_geometry
 from .limits import check_network_limits as check_network_limits
+from .network import ANSWER_FACTOR as ANSWER_FACTOR
 from .network import GIVEN_FLAT as GIVEN_FLAT
 from .network import INPUT as INPUT
 from .network import ChipNetwork as ChipNetwork

@@ -40,6 +40,9 @@ from mtspark.core.geometry import ConvParameters
 
 INPUT = "input"
 """Name of the source of frames."""
+ANSWER_FACTOR = "answer_factor"
+"""In the provenance of a network whose answers are a number times what is read of it; no graph has
+it."""
 GIVEN_FLAT = "given_flat"
 """In the provenance of a network whose origin takes flat inputs and shapes them itself."""
 

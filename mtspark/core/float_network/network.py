@@ -180,10 +180,17 @@ class FloatInput:
 
 @dataclass(frozen=True)
 class FloatOutput:
-    """What is read: a population, and how (see :class:`OutputKind`)."""
+    """What is read.
+
+    Attributes:
+        population: of it.
+        kind: how.
+        scale: an answer is this times what is read.
+    """
 
     population: str
     kind: OutputKind
+    scale: float = 1.0
 
 
 @dataclass(frozen=True)

@@ -109,16 +109,17 @@ def float_answers(network: FloatNetwork, run: FloatRun) -> Floats:
         answers = run.spikes[name]
     else:
         answers = run.membranes[name] + network.population(name).membrane_offset
+    answers = answers * network.output.scale
     return answers.reshape(*answers.shape[:2], -1)
 
 
 def _values(network: FloatNetwork, states: dict[str, _State], steps: int) -> Floats:
-    state = states[network.output.population]
-    if network.output.kind is OutputKind.SPIKES:
-        return np.asarray(state.shaped(state.sent).sum(0))
+    output, state = network.output, states[network.output.population]
+    if output.kind is OutputKind.SPIKES:
+        return np.asarray(state.shaped(state.sent).sum(0) * output.scale)
     # As a chip reads them: after the reset of the last step.
-    final = state.shaped(state.rests)[-1] + state.population.membrane_offset
-    return final / steps if network.output.kind is OutputKind.MEAN else final
+    final = (state.shaped(state.rests)[-1] + state.population.membrane_offset) * output.scale
+    return final / steps if output.kind is OutputKind.MEAN else final
 
 
 def _groups(network: FloatNetwork) -> list[list[str]]:

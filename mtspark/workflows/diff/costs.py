@@ -64,7 +64,7 @@ def costs_of(
         known = episodes or [0] * len(frames) * network.stateful
         count_frames(costing, network, frames, row, known)
         assert card is not None
-        costs[name] = costing.cost(card)
+        costs[name] = costing.cost(card, network.tasks[row].name)
     return costs
 
 

@@ -200,12 +200,17 @@ class TorchSide(_Plain):
             bundle: that this side is compared with.
 
         Raises:
-            BadRequestError: this agent's tasks cannot stand side by side.
+            BadRequestError: this agent's tasks cannot stand side by side, so it is another one.
         """
         from mtspark.train.checkpoint import side_by_side
 
         if SIDE_BY_SIDE in bundle.network.provenance and self.agent.network.config.by_task:
-            self.agent = side_by_side(self.agent)
+            try:
+                self.agent = side_by_side(self.agent)
+            except BadRequestError as error:
+                raise BadRequestError(
+                    f"{self.name} and {bundle.folder}: two different networks"
+                ) from error
 
 
 class FloatSide(_Plain):

@@ -95,7 +95,7 @@ def explain(
         decisions=len(frames),
         episodes=episodes,
         seed=seed,
-        cost=costing.cost(prices),
+        cost=costing.cost(prices, task),
         numbers=box_of(known_task) is not None,
         answer="action" if known_task.game else "answer",
         removed=removed,

@@ -90,11 +90,6 @@ def quantise_network(export: Export) -> Export:
         options=export.options,
         provenance=dict(export.provenance),
     )
-    if export.answer_factor != 1:
-        # The host's part: chips count spikes or read membranes, and none multiplies them.
-        readout = network.readout
-        readout = replace(readout, scale=readout.scale * export.answer_factor)
-        network = replace(network, readout=readout)
     network, doubt = _with_encoder(network, export.request.encoder)
     return replace(
         export,

@@ -180,7 +180,6 @@ def trace_module(export: Export) -> Export:
             export,
             float_network=network,
             module_agreement=agreement,
-            answer_factor=traced.factor,
             # The module said itself how its input comes.
             one_frame=request.one_frame or request.stateful or traced.recording.held,
             input_bits=request.input_bits,
@@ -409,6 +408,7 @@ def _kept(module: nn.Module) -> Iterator[None]:
     """
     from torch.nn.modules.lazy import LazyModuleMixin
 
+    modes = [(part, part.training) for part in module.modules()]
     # What makes a lazy layer a whole one stays.
     before = [
         (part, dict(vars(part)), dict(part._buffers))
@@ -424,6 +424,8 @@ def _kept(module: nn.Module) -> Iterator[None]:
             own.update(attributes)
             own["_buffers"].clear()
             own["_buffers"].update(buffers)
+        for part, mode in modes:
+            part.training = mode
 
 
 def _provenance(export: Export, content: bytes | None = None) -> dict[str, str]:

@@ -68,7 +68,6 @@ class Export:
         one_frame: whether a run is given one frame for all steps.
         input_bits: 0 (spikes) or 8 (values) of an input message.
         series: inputs in memory, (T, batch, *shape of a step).
-        answer_factor: the module answers with this times what is read of the float network.
         module_agreement: how the float network agrees with the module's own run.
         options: how weights become integers.
         calibration: what calibration chose for each connection.
@@ -99,7 +98,6 @@ class Export:
     one_frame: bool = False
     input_bits: int = 0
     series: NDArray[Any] | None = None
-    answer_factor: float = 1.0
     module_agreement: tuple[TraceAgreement, ...] = ()
     options: QuantiseOptions | None = None
     calibration: tuple[CalibrationReport, ...] = ()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mtspark.core.chip_network import ChipNetwork
+from mtspark.core.chip_network import GIVEN_FLAT, ChipNetwork
 from mtspark.core.errors import BadRequestError, one_line
 from mtspark.sim.recording import as_messages, axes_before
 
@@ -209,6 +210,8 @@ def shown_values(values: NDArray[Any], network: ChipNetwork, name: str = "x") ->
     if found is None or not values.size or (found == 2 and axes == 1):
         wanted = ", ".join(map(str, shape))
         series = "" if axes == 1 else f" or series (batch, T, {wanted})"
+        if GIVEN_FLAT in network.provenance:
+            series += f", or flat ones, of {prod(shape)} values"
         raise BadRequestError(
             f"{name}: has shape {values.shape}, {network.name} takes frames (batch, {wanted})"
             f"{series}"

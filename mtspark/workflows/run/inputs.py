@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from mtspark.core.arrays import Integers
 from mtspark.core.backend import AgentBackend, ChipTrace, Decision
-from mtspark.core.chip_network import ChipNetwork, Encoder, check_forgets
+from mtspark.core.chip_network import ANSWER_FACTOR, ChipNetwork, Encoder, check_forgets
 from mtspark.core.errors import BadRequestError
 from mtspark.core.files import AnyPath, replacing, writable_folder
 from mtspark.core.process import main_memory_bytes
@@ -253,6 +253,12 @@ def _remarks(values: NDArray[Any], network: ChipNetwork) -> Iterator[str]:
         yield (
             f"inputs are read as {shape[0]} samples of {shape[1]} steps, and the network was made "
             f"for {network.time_steps} steps; if the steps come first, swap the first two axes"
+        )
+    if series and shape[1] != network.time_steps and ANSWER_FACTOR in network.provenance:
+        yield (
+            f"inputs have {shape[1]} steps, and the factor of the answers, "
+            f"{network.provenance[ANSWER_FACTOR]}, is that of the {network.time_steps} steps that "
+            "the network was made for: a mean of the steps is then none"
         )
 
 

@@ -61,6 +61,10 @@ def mean(values: list[Tensor]) -> Tensor:
     return torch.stack(values).mean(0)
 
 
+def uneven(values: list[Tensor]) -> list[Tensor]:
+    return [(step + 1) * one for step, one in enumerate(values)]
+
+
 @pytest.mark.parametrize("beta", [0.0, 0.5, 0.9])
 @pytest.mark.parametrize(
     ("answer", "factor", "read"),
@@ -71,24 +75,25 @@ def mean(values: list[Tensor]) -> Tensor:
         (lambda m, s: mean(m), 1, "the mean of the membranes of 'out' over all steps"),
         (lambda m, s: m[-1], 1, "the membrane of 'out' after the last step"),
         (lambda m, s: total(s), 1, "the spikes of 'out' over all steps"),
-        (lambda m, s: mean(s), STEPS, "the spikes of 'out' over all steps"),
+        (lambda m, s: mean(s), 1 / STEPS, "the spikes of 'out' over all steps"),
+        (lambda m, s: 2 * m[-1], 2, "the membrane of 'out' after the last step"),
     ],
 )
 def test_the_answer_is_what_the_module_returns(
-    answer: Answer, factor: int, read: str, beta: float
+    answer: Answer, factor: float, read: str, beta: float
 ) -> None:
     module = Loop(answer, leaky(beta)).eval()
     traced = trace(module, (6,), STEPS)
     assert any(read in note for note in traced.network.notes)
     series = drive((6,))[:STEPS]
-    own = factor * module(series).detach().double().numpy()
+    own = module(series).detach().double().numpy()
     values = run_float(traced.network, series.double().numpy()).values
     np.testing.assert_allclose(values, own, rtol=0, atol=1e-5 * np.abs(own).max())
     assert own.std() > 0
-    # So does the graph that a bundle keeps.
+    # So does the graph that a bundle keeps, but for the factor, which the bundle knows.
     again = import_graph(network_to_nir(traced.network))
     assert again.output.kind is traced.network.output.kind
-    values = run_float(again, series.double().numpy()).values
+    values = factor * run_float(again, series.double().numpy()).values
     np.testing.assert_allclose(values, own, rtol=0, atol=1e-5 * np.abs(own).max())
     # The layer that is read is compared with the module's own membranes, too.
     assert [layer.different for layer in compare_with_recording(traced)] == [0, 0]
@@ -156,6 +161,9 @@ def test_the_chip_sums_membranes(answer: Answer) -> None:
         (lambda m, s: s[2] + s[3] + s[4], leaky(), "the spikes of 'out' do not count alike"),
         (lambda m, s: total(s) + s[1], leaky(), "do not count alike in all steps"),
         (lambda m, s: m[-1] + m[-2], leaky(), "or the membrane of the last one"),
+        (lambda m, s: uneven(s), leaky(), "the spikes of 'out' do not count alike in all steps"),
+        (lambda m, s: torch.stack(uneven(s)), leaky(), "the spikes of 'out' do not count alike"),
+        (lambda m, s: [*s[:-1], -s[-1]], leaky(), "do not count alike"),
         (lambda m, s: (s[-1], m[-1]), leaky(reset="subtract"), "do not count alike in all steps"),
         (lambda m, s: total(m), leaky(reset="zero"), "it fires, and its spikes reset them"),
         (lambda m, s: mean(m), leaky(1.0), "it never leaks (beta 1)"),

@@ -6,12 +6,15 @@ import numpy as np
 import pytest
 
 from mtspark.core.chip_network.network import INPUT
-from mtspark.core.environments import Environment, Task
+from mtspark.core.environments import Environment, Observation, Task
 from mtspark.core.errors import BadFileError, BadRequestError
 from mtspark.deploy.chips.model import ChipModel, load_chip
 from mtspark.deploy.mapping.mapper import ChipMapping, InputPlace, map_network
+from mtspark.sim.energy import load_card
+from mtspark.sim.engine import EngineChip
 from mtspark.sim.latency.model import DecisionTime, TimeTerm, decision_time, step_time
 from mtspark.sim.latency.serialise import decision_to_json, step_to_json
+from mtspark.sim.verdict import Costing
 from tests.support.chips import timed
 from tests.support.networks import (
     conv,
@@ -230,7 +233,8 @@ def test_a_network_that_plays_no_game_has_no_deadline() -> None:
 def test_a_decision_has_the_time_that_its_own_task_gives_it() -> None:
     """Four frames of a console, or half a second of a world that is asked twice a second."""
     model = timed(load_chip("loihi1"), **ALL)
-    slow = Environment("Slow-v0", decisions_per_s=2.0)
+    slow = Environment("Slow-v0", decisions_per_s=2.0, observation=Observation("multibinary", 2))
+    fast = replace(slow, decisions_per_s=10.0)
     world = Task("slow", "Slow-v0", (0,), slow)
     hidden, out = (replace(one, thresholds=one.thresholds.repeat(2, 0)) for one in NET.populations)
     net = replace(NET, tasks=(*NET.tasks, world), populations=(hidden, out))
@@ -239,6 +243,13 @@ def test_a_decision_has_the_time_that_its_own_task_gives_it() -> None:
         for task in (NET.tasks[0].name, "slow", None)
     }
     assert list(found.values()) == pytest.approx([66_666.667, 500_000, 66_666.667])
+    net = replace(net, tasks=(world, replace(world, name="fast", environment=fast)))
+    net = replace(net, protocol=None, input=replace(net.input, shape=(1, 2, 1)))
+    costing, frames = Costing(net), np.ones((1, 1, 2, 1), np.uint8)
+    costing.add(EngineChip(net).decide(frames, 1), frames, None)
+    card = load_card("loihi2_pilotnet")
+    assert costing.cost(card, "slow").deadline_us == 500_000
+    assert costing.cost(card).deadline_us == 100_000
 
 
 def test_nothing_counted_has_no_mean() -> None:
