@@ -37,8 +37,7 @@ def config(environments: list[dict[str, Any]], **changes: Any) -> TrainConfig:
 
 
 def lakes(*names: str, **changes: Any) -> TrainConfig:
-    kinds = dict(zip(("dry", "wet"), LAKES.values(), strict=True))
-    rows = [{"name": n, "id": "FrozenLake-v1", "arguments": kinds.get(n, {})} for n in names]
+    rows = [{"name": n, "id": "FrozenLake-v1", "arguments": LAKES.get(n, {})} for n in names]
     return config(rows, **changes)
 
 
