@@ -77,7 +77,7 @@ def test_a_missing_package_of_the_environment_leaves_no_folder(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    pytest.importorskip("minari", reason="minari, which Python 3.10 has not, is asked for first")
+    pytest.importorskip("minari", reason="recording needs minari, which Python 3.10 lacks")
 
     def make(*_: object, **__: object) -> None:
         raise gymnasium.error.DependencyNotInstalled("no physics here")

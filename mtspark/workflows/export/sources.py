@@ -406,15 +406,7 @@ def _kept(module: nn.Module) -> Iterator[None]:
 
     Tracing sets it to eval mode, and snntorch's neurons with `init_hidden` keep their state.
     """
-    from torch.nn.modules.lazy import LazyModuleMixin
-
-    modes = [(part, part.training) for part in module.modules()]
-    # What makes a lazy layer a whole one stays.
-    before = [
-        (part, dict(vars(part)), dict(part._buffers))
-        for part in module.modules()
-        if not isinstance(part, LazyModuleMixin)
-    ]
+    before = [(part, dict(vars(part)), dict(part._buffers)) for part in module.modules()]
     try:
         yield
     finally:
@@ -424,8 +416,6 @@ def _kept(module: nn.Module) -> Iterator[None]:
             own.update(attributes)
             own["_buffers"].clear()
             own["_buffers"].update(buffers)
-        for part, mode in modes:
-            part.training = mode
 
 
 def _provenance(export: Export, content: bytes | None = None) -> dict[str, str]:
