@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mtspark.cli._console import DETAILS, EXECUTOR, MOST, one_thread_each, refuse_given
-from mtspark.cli._playing import MaxDecisions, print_seed_notes
+from mtspark.cli._playing import MaxDecisions, Sample, Temperature, print_seed_notes
 from mtspark.cli._progress import progress_bar
 from mtspark.cli.measuring import DATA, LABELS, score_labelled
 from mtspark.core.files import check_json_target, write_json
@@ -19,7 +19,7 @@ from mtspark.sim.energy import DEFAULT_CARD
 if TYPE_CHECKING:
     from mtspark.core.environments import Task
 
-OF_GAMES = ("episodes", "seed", "sticky", "max_decisions")
+OF_GAMES = ("episodes", "seed", "sticky", "max_decisions", "sample", "temperature")
 OF_SETS = ("images", "into")
 """Parameters that mean nothing to other inputs."""
 
@@ -54,6 +54,8 @@ def evaluate_command(
         int, typer.Option(min=0, max=MOST, help="Test images of each task; 0: all.")
     ] = 0,
     max_decisions: MaxDecisions = None,
+    sample: Sample = None,
+    temperature: Temperature = 1.0,
     into: Annotated[
         Path | None, typer.Option(help="Store the rows in this checkpoint, too.")
     ] = None,
@@ -70,15 +72,17 @@ def evaluate_command(
 ) -> None:
     """Score float network and chip on the same starts, without and with sticky actions.
 
-    Every task is played greedily over full, unclipped episodes. While the chip plays, the
-    float network is asked about the same frames: the share of decisions with the same action is
-    printed (of numbers: each within 5 % of its range). A task
+    Every task is played over full, unclipped episodes, greedily or, with --sample, by actions
+    that are drawn, as an agent learned by PPO does. While the chip plays, the
+    float network is asked about the same frames: the share of decisions with the same (best)
+    action is printed (of numbers: each within 5 % of its range). A task
     that is an image set is scored by the share of its test images that are named rightly; any
     network is scored so on data of your own, --data, and the mean sample is counted and priced. An
     agent that no chip can run, such as a teacher that does not spike, is scored by its own file.
     """
     one_thread_each()
     from mtspark.cli.show import print_evaluation
+    from mtspark.core.environments import sampling_of
     from mtspark.core.errors import BadRequestError
     from mtspark.core.executor import check_executor
     from mtspark.deploy.bundle import load_bundle
@@ -108,6 +112,7 @@ def evaluate_command(
         max_decisions=max_decisions,
         executor=executor,
         card=card,
+        sampling=sampling_of(sample, temperature),
     )
     request.check()
     is_agent_file = folder.is_file() or (folder.suffix == ".pt" and not folder.exists())

@@ -28,6 +28,7 @@ class Score:
         who: whose score it is, in words.
         success: share of games whose task was solved; None where the environment does not say.
         numbers: actions are numbers, which are the same within 5 % of their range.
+        drawn: the games' actions were drawn; the same is then what both think best.
     """
 
     kind: str
@@ -43,6 +44,7 @@ class Score:
     who: str = "the chip"
     success: float | None = None
     numbers: bool = False
+    drawn: bool = False
 
     @property
     def sentence(self) -> str:
@@ -53,7 +55,8 @@ class Score:
         else:
             games = f"{self.count:,} game" + "s" * (self.count != 1)
             sticky = f", sticky actions {self.sticky:g}" if self.sticky else ""
-            text = f"{self.task}{sticky}: {self.who} scores {self.chip:,.4g} over {games}"
+            drawn = " of drawn actions" if self.drawn else ""
+            text = f"{self.task}{sticky}: {self.who} scores {self.chip:,.4g} over {games}{drawn}"
         if self.interval_95 is not None:
             low, high = (self._number(value) for value in self.interval_95)
             text += f" (95 %: {low} to {high})"
@@ -84,7 +87,9 @@ class Score:
             same = "answer" if self.kind == "accuracy" else "action"
             if self.numbers:
                 same += " (within 5 % of its range)"
-            text += f"; both give the same {same} to {percent(self.agreement)}"
+            verb = "both think the same" if self.drawn else "both give the same"
+            best = " best" if self.drawn else ""
+            text += f"; {verb} {same}{best} to {percent(self.agreement)}"
         return text
 
     @property
@@ -105,6 +110,8 @@ class Score:
         values = asdict(self)
         if not self.numbers:
             del values["numbers"]
+        if not self.drawn:
+            del values["drawn"]
         if self.success is None:
             del values["success"]
         return values
@@ -139,7 +146,8 @@ def scores_sentence(scores: Sequence[Score]) -> str:
     if len(counts) == 1:
         (count,) = counts
         each = "one game or sample" if count == 1 else f"{count:,} games or samples"
-        texts.append(f"over {each} each")
+        drawn = ", actions drawn" if first.drawn else ""
+        texts.append(f"over {each} each{drawn}")
     texts += ["in brackets the float network's"] if beside else []
     known = [score.agreement for score in scores if score.agreement is not None]
     if known:

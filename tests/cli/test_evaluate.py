@@ -25,7 +25,7 @@ from mtspark.sim.verdict import Cost
 from mtspark.train.checkpoint.agent import Agent, load_agent, save_agent
 from mtspark.workflows.backends import BackendName
 from mtspark.workflows.evaluate import bundle as evaluate
-from mtspark.workflows.evaluate.rows import Evaluation, GameRow, confidence_interval
+from mtspark.workflows.evaluate.rows import Evaluation, GameRow, Question, confidence_interval
 
 
 @pytest.fixture(scope="module")
@@ -242,8 +242,8 @@ def test_only_the_asked_tasks_are_played(
 ) -> None:
     played: list[str] = []
 
-    def note(bundle: Bundle, task: str, *rest: Any, **more: Any) -> tuple[list[GameRow], Cost]:
-        played.append(task)
+    def note(bundle: Bundle, question: Question, **more: Any) -> tuple[list[GameRow], Cost]:
+        played.append(question.task)
         return [], Cost("Loihi 2", 2e-6)
 
     monkeypatch.setattr(evaluate, "pair_of_rows", note)
@@ -273,13 +273,11 @@ def test_a_stopped_evaluation_goes_on_with_the_rows_that_it_has(
     played: list[float] = []
     plain = evaluate.pair_of_rows
 
-    def pair(
-        bundle: Bundle, task: str, sticky: float, *rest: Any, **more: Any
-    ) -> tuple[list[GameRow], Cost]:
-        played.append(sticky)
+    def pair(bundle: Bundle, question: Question, **more: Any) -> tuple[list[GameRow], Cost]:
+        played.append(question.sticky)
         if len(played) == 2:
             raise KeyboardInterrupt
-        return plain(bundle, task, sticky, *rest, **more)
+        return plain(bundle, question, **more)
 
     monkeypatch.setattr(evaluate, "pair_of_rows", pair)
     path = tmp_path / "rows.json"

@@ -13,7 +13,7 @@ from mtspark.core.errors import BadRequestError
 from mtspark.sim.backends.reference import ReferenceChip
 from mtspark.sim.engine.chip import EngineChip
 from mtspark.sim.play import play
-from mtspark.workflows.evaluate.rows import GameRow, game_row
+from mtspark.workflows.evaluate.rows import GameRow, Question, game_row
 from tests.support.engine_checks import assert_same
 from tests.support.networks import PONG, dense, network, population
 
@@ -170,7 +170,7 @@ def test_points_after_the_end_of_an_episode_do_not_count(monkeypatch: pytest.Mon
     # A game that ended by its rules is written as before there was a word for the others.
     ends = [(e.to_json()["finished"], e.to_json().get("truncated")) for e in run.episodes]
     assert ends == [(True, None), (True, True)]
-    row = game_row(run.episodes, "pong", "reference", 0.0, 0, "a" * 64)
+    row = game_row(run.episodes, "reference", Question("pong", 0.0, 0, 2), "a" * 64)
     assert (row.unfinished_episodes, row.truncated_episodes) == (0, 1)
     assert GameRow.from_json(row.to_json()) == row
     old = {name: value for name, value in row.to_json().items() if name != "truncated_episodes"}

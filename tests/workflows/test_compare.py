@@ -209,7 +209,7 @@ def test_a_task_that_was_not_played_alike_everywhere_is_told_of(tmp_path: Path) 
     assert first == (
         f"a was not played alike, so its scores say little: whole episodes by engine ({dense}), "
         f"episodes of at most 1,000 decisions by engine ({other / 'seed-2'}); evaluate all with "
-        "the same player, --max-decisions and --sticky"
+        "the same player, --max-decisions, --sticky and --sample"
     )
     assert f"whole episodes by engine with sticky actions 0.25 ({other / 'seed-1'})" in second
     for seed in (1, 2):

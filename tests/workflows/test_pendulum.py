@@ -21,6 +21,7 @@ from mtspark.sim.play import play
 from mtspark.train.config import TrainConfig, config_of
 from mtspark.workflows.deployment import Deployment
 from mtspark.workflows.evaluate.bundle import pair_of_rows
+from mtspark.workflows.evaluate.rows import Question
 from tests.support.hil_agent import LocalChip
 
 AGENT = Path(__file__).parents[2] / "examples" / "agents" / "pendulum" / "pendulum.pt"
@@ -139,7 +140,7 @@ def test_float_beside_chip_counts_numbers_within_a_twentieth(deployed: Deploymen
     got = np.concatenate([moment.actions for moment in seen])[:, 0]
     share = float((np.abs(wanted - got) <= 0.05 * 4).mean())
     assert 0.5 < share <= 1
-    (_, on_chip), _ = pair_of_rows(deployed.bundle, NAME, 0.0, 0, 1, 60)
+    (_, on_chip), _ = pair_of_rows(deployed.bundle, Question(NAME, 0.0, 0, 1, 60))
     assert on_chip.action_agreement == pytest.approx(share, abs=1e-9)
 
 

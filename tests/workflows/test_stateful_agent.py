@@ -26,6 +26,7 @@ from mtspark.train.networks import ConvSize, MTSparkNetwork, NetworkConfig, Netw
 from mtspark.train.rl.pqn import PqnTrainer
 from mtspark.train.runs import Run, RunCallback, Update
 from mtspark.workflows.evaluate.bundle import pair_of_rows
+from mtspark.workflows.evaluate.rows import Question
 from tests.support.worlds import HIDDEN as NAME
 from tests.support.worlds import cartpole, register_hidden
 
@@ -160,7 +161,7 @@ def test_it_is_exported_and_plays_as_it_does_in_torch(agent: Agent, tmp_path: Pa
     folder = tmp_path / "bundle"
     deployed.save(folder)
     assert load_bundle(folder).network.stateful
-    (_, on_chip), _ = pair_of_rows(load_bundle(folder), "CartPole-v1", 0.0, 0, 3, 20)
+    (_, on_chip), _ = pair_of_rows(load_bundle(folder), Question("CartPole-v1", 0.0, 0, 3, 20))
     assert on_chip.action_agreement > 0.9
     assert deployed.diff(against="engine", decisions=20).to_json()["equal"]
     looped = deployed.hil("CartPole-v1", **options).to_json()["points"][0]

@@ -44,7 +44,9 @@ def _print_games(agent: str, rows: list[dict[str, Any]], numbers: frozenset[str]
     cuts = sorted({row["max_decisions"] for row in rows if "max_decisions" in row})
     lengths = f"cut off after {' or '.join(f'{cut:,}' for cut in cuts)} decisions"
     episodes = f"episodes {lengths}" if cuts else "full episodes"
-    table = Table(title=f"{agent}: greedy, {episodes}, unclipped returns")
+    draws = {row["sampling"]["temperature"] for row in rows if "sampling" in row}
+    acts = f"drawn at temperature {' or '.join(f'{one:g}' for one in sorted(draws))}"
+    table = Table(title=f"{agent}: {acts if draws else 'greedy'}, {episodes}, unclipped returns")
     solved = ["success"] if any("success_rate" in row for row in rows) else []
     columns = ["task", "who", "sticky", "mean return", "95 %", *solved, "episodes", "distinct"]
     for column in (*columns, "agree"):
@@ -70,11 +72,11 @@ def _print_games(agent: str, rows: list[dict[str, Any]], numbers: frozenset[str]
     limit = "a limit of time (frames of the protocol, or the environment's own), not by its rules"
     print_ends(played, cut, limited, limit)
     kinds = {row["task"] in numbers for row in rows if row["decisions_compared"]}
-    same = "take the same action"
+    same = "think the same action best" if draws else "take the same action"
     if kinds == {True}:
-        same = "take the same action, each number within 5 % of its range"
+        same += ", each number within 5 % of its range"
     elif True in kinds:
-        same = "take the same action (numbers: each within 5 % of its range)"
+        same += " (numbers: each within 5 % of its range)"
     _print_compared(rows, "decisions", same)
 
 

@@ -199,6 +199,13 @@ def _finite(text: str) -> float:
     return number
 
 
+class SamplingEntry(Entry):
+    """How actions were drawn; a plain :class:`mtspark.core.environments.Sampling`."""
+
+    seed: Annotated[int, Strict(), Ge(0), Lt(2**63)]
+    temperature: Annotated[Number, Ge(1e-6), Le(1e6)]
+
+
 class EvaluationRow(Entry):
     """The games of one task by one player, in a file of ``mtspark eval``."""
 
@@ -222,6 +229,7 @@ class EvaluationRow(Entry):
     weight_scale: Text | None = None
     rounding: Text | None = None
     max_decisions: Positive | None = None
+    sampling: SamplingEntry | None = None
 
 
 class EvaluationFile(Entry):

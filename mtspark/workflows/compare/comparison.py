@@ -294,7 +294,7 @@ def _played_otherwise(
             ways = ", ".join(f"{way} ({folder})" for way, folder in first.items())
             notes.append(
                 f"{task} was not played alike, so its scores say little: {ways}; evaluate all with "
-                "the same player, --max-decisions and --sticky"
+                "the same player, --max-decisions, --sticky and --sample"
             )
     return tuple(notes)
 

@@ -226,5 +226,6 @@ def _protocol(row: Mapping[str, Any]) -> str:
     """
     cut = row.get("max_decisions")
     whole = "whole episodes" if cut is None else f"episodes of at most {cut:,} decisions"
-    sticky = row["sticky_action_probability"]
-    return f"{whole} by {row['backend']}" + (f" with sticky actions {sticky:g}" if sticky else "")
+    sticky, drawn = row["sticky_action_probability"], row.get("sampling")
+    text = f"{whole} by {row['backend']}" + (f" with sticky actions {sticky:g}" if sticky else "")
+    return text if drawn is None else f"{text}, actions drawn at {drawn['temperature']:g}"

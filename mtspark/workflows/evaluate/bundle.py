@@ -13,8 +13,10 @@ import numpy as np
 from mtspark.core.backend import Moment
 from mtspark.core.environments import (
     GameProtocol,
+    Sampling,
     Task,
     box_of,
+    check_sampling,
     chosen_actions,
     same_actions,
     sticky_of,
@@ -70,6 +72,7 @@ class EvaluationRequest:
         executor: workers that play, as of :func:`mtspark.core.executor.parse_executor`; None:
             this process. The rows are the same.
         card: prices of the mean decision, a name or a file.
+        sampling: draw actions, as an agent that learned a policy (PPO) does; None takes the best.
     """
 
     tasks: tuple[str, ...] = ()
@@ -82,6 +85,7 @@ class EvaluationRequest:
     max_decisions: int | None = None
     executor: str | None = None
     card: AnyPath = DEFAULT_CARD
+    sampling: Sampling | None = None
 
     def check(self) -> None:
         """Refuse numbers that cannot be, and a file that cannot be written.
@@ -119,18 +123,25 @@ class EvaluationRequest:
 
         Raises:
             BadRequestError: a limit of games where none is played, or a choice of images where
-                none is shown.
+                none is shown; drawn actions of a task that has none to draw.
         """
         chosen = [task for task in tasks if not self.tasks or task.name in self.tasks]
         images = {"--data": self.data is not None, "--images": bool(self.images)}
+        games = {
+            "--max-decisions": self.max_decisions is not None,
+            "--sample": self.sampling is not None,
+        }
         for given, kind, used in (
-            ({"--max-decisions": self.max_decisions is not None}, "games", any),
+            (games, "games", any),
             (images, "image sets", lambda games: not all(games)),
         ):
             if used(bool(task.game) for task in chosen):
                 continue
             for name in [name for name, is_given in given.items() if is_given]:
                 raise BadRequestError(f"{name}: is of {kind}, and no task is one; leave it out")
+        for task in chosen:
+            if task.game:
+                check_sampling(task, self.sampling)
 
 
 def evaluate_bundle(
@@ -201,7 +212,7 @@ def evaluate_bundle(
             images += rows_of_images
         for question in questions_of(task, network.protocol, request):
             if question not in pairs:
-                rows, cost = pair_of_rows(bundle, *question, card=card, progress=progress)
+                rows, cost = pair_of_rows(bundle, question, card=card, progress=progress)
                 pairs[question], costs[question] = rows, cost
             store(request.store, replace(evaluation(), images=()))
     store(request.store, evaluation())
@@ -235,6 +246,8 @@ def _checked_checkpoint(bundle: Bundle, into: AnyPath, request: EvaluationReques
         raise BadRequestError("--into stores the rows of all tasks; leave --task out")
     if request.max_decisions is not None:
         raise BadRequestError("--into stores the scores of whole games; leave --max-decisions out")
+    if request.sampling is not None:
+        raise BadRequestError("--into stores the scores of the best actions; leave --sample out")
     from mtspark.train.checkpoint import load_agent
 
     _check_same_agent(bundle, load_agent(into), into)
@@ -263,11 +276,7 @@ def _check_same_agent(bundle: Bundle, agent: Agent, checkpoint: AnyPath) -> None
 
 def pair_of_rows(
     bundle: Bundle,
-    task: str,
-    sticky: float,
-    seed: int,
-    episodes: int,
-    max_decisions: int | None = None,
+    question: Question,
     *,
     card: PriceCard | None = None,
     progress: ProgressCallback = no_progress,
@@ -275,7 +284,8 @@ def pair_of_rows(
     """Play float network and chip on the same starts; the chip alone where there is no agent.
 
     Args:
-        bundle, task, sticky, seed, episodes, max_decisions: as in :class:`EvaluationRequest`.
+        bundle: of the agent.
+        question: the games.
         card: prices; the main one where None.
         progress: called at every decision.
 
@@ -283,6 +293,7 @@ def pair_of_rows(
         Rows of both, the chip's with their agreement; and what a decision costs on the card.
     """
     network = bundle.network
+    task = question.task
     index = network.task_index(task)
     known = network.tasks[index]
     same, asked = 0, 0
@@ -306,15 +317,19 @@ def pair_of_rows(
                 torch_agent.keep(np.array([followed.index(one) for one in playing]))
             followed[:] = playing
             answer = torch_agent.decide(moment.frames, index)
-            chosen = chosen_actions(answer.values, known, moment.masks)
-            agree = same_actions(chosen, moment.actions, box_of(known))
+            # Of drawn actions, too, those are compared that both think best.
+            chosen, on_chip = (
+                chosen_actions(values, known, moment.masks)
+                for values in (answer.values, moment.decision.values)
+            )
+            agree = same_actions(chosen, on_chip, box_of(known))
             same += int(agree.sum())
             asked += len(agree)
 
         for name in players:
             with open_backend(name, bundle, task) as player:
-                stage = f"{task}, sticky {sticky:g}, {name.value}"
-                observers = [episode_reports(progress, stage, episodes)]
+                stage = f"{question.text}, {name.value}"
+                observers = [episode_reports(progress, stage, question.episodes)]
                 if name is BackendName.ENGINE:
                     observers.append(ask_torch)
 
@@ -326,13 +341,13 @@ def pair_of_rows(
                     player,
                     network,
                     task,
-                    episodes=episodes,
-                    seed=seed,
-                    max_decisions=max_decisions,
-                    sticky=sticky,
+                    episodes=question.episodes,
+                    seed=question.seed,
+                    max_decisions=question.max_decisions,
+                    sticky=question.sticky,
                     observe=observe,
+                    sampling=question.sampling,
                 )
-    question = (task, sticky, seed, episodes, max_decisions)
     prices = load_card(DEFAULT_CARD) if card is None else card
     return _rows(bundle, question, runs, shares, prices, same, asked)
 
@@ -350,13 +365,21 @@ def pairs_elsewhere(
     owners: list[tuple[Question, BackendName]] = []
     parts: dict[Question, dict[BackendName, PlayedParts]] = {}
     for question in questions:
-        task, sticky, seed, episodes, most = question
         parts[question] = {}
         for name in players:
             judged = name is BackendName.ENGINE and len(players) > 1
-            asked = GameQuestion(task, name, episodes, seed, most, sticky, judged=judged)
+            asked = GameQuestion(
+                question.task,
+                name,
+                question.episodes,
+                question.seed,
+                question.max_decisions,
+                question.sticky,
+                question.sampling,
+                judged,
+            )
             parts[question][name] = PlayedParts(bundle.network, asked)
-            made = game_jobs(asked, package, f"{task}, sticky {sticky:g}, {name.value}")
+            made = game_jobs(asked, package, f"{question.text}, {name.value}")
             jobs += made
             owners += [(question, name)] * len(made)
     stage = f"{bundle.network.name}: games"
@@ -383,18 +406,16 @@ def _rows(
     asked: int,
 ) -> tuple[list[GameRow], Cost]:
     """Rows of the players of a question, the chip last, and what a decision costs."""
-    task, sticky, seed, _, most = question
     network = bundle.network
     notes = {key: network.provenance.get(key) for key in QUANTISATION}
     *on_torch, on_chip = (
         replace(
-            game_row(run.episodes, task, name.value, sticky, seed, bundle.network_hash, most),
-            quantisation=notes,
+            game_row(run.episodes, name.value, question, bundle.network_hash), quantisation=notes
         )
         for name, run in runs.items()
     )
     played = runs[BackendName.ENGINE]
-    _, cost = mean_cost(played.counts, network, card, played.sent, shares, task)
+    _, cost = mean_cost(played.counts, network, card, played.sent, shares, question.task)
     if on_torch:
         on_chip = replace(on_chip, action_agreement=same / asked, decisions_compared=asked)
     return [*on_torch, on_chip], cost
@@ -408,7 +429,14 @@ def questions_of(
         return []
     usual = sticky_of(protocol)
     return [
-        (task.name, sticky, request.seed, request.episodes, request.max_decisions)
+        Question(
+            task.name,
+            sticky,
+            request.seed,
+            request.episodes,
+            request.max_decisions,
+            request.sampling,
+        )
         for sticky in dict.fromkeys((usual, request.sticky if task.is_ale else usual))
     ]
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mtspark.core.environments import Task, named_task
+from mtspark.core.environments import Sampling, Task, named_task
 from mtspark.core.errors import BadRequestError
 from mtspark.core.executor import Job, Package, finished_jobs
 from mtspark.core.files import AnyPath, check_checkpoint_file, current_policy, read_whole
@@ -106,10 +106,7 @@ def evaluate_checkpoint(
             images.append(float_image_row(agent, row, data, count, digest, progress))
         for question in questions_of(task, agent.protocol, request):
             if question not in known:
-                sticky = question[1]
-                known[question] = float_game_row(
-                    agent, task, row, sticky, request, digest, progress
-                )
+                known[question] = float_game_row(agent, task, row, question, digest, progress)
             store(request.store, replace(evaluation(), images=()))
     store(request.store, evaluation())
     return evaluation()
@@ -127,32 +124,40 @@ def _rows_elsewhere(
     package = Package({AGENT: content}, modules)
     name = BackendName.TORCH.value
     jobs, owners = [], []
-    for (task, sticky, seed, episodes, most), row in questions.items():
-        for first in range(0, episodes, MAX_GAMES_AT_ONCE):
-            count = min(MAX_GAMES_AT_ONCE, episodes - first)
+    for question, row in questions.items():
+        drawn = question.sampling
+        for first in range(0, question.episodes, MAX_GAMES_AT_ONCE):
+            count = min(MAX_GAMES_AT_ONCE, question.episodes - first)
             arguments = {
                 "row": row,
                 "episodes": count,
-                "seed": seed + first,
-                "max_decisions": most,
-                "sticky": sticky,
+                "seed": question.seed + first,
+                "max_decisions": question.max_decisions,
+                "sticky": question.sticky,
+                "sampling": None if drawn is None else [drawn.seed, drawn.temperature],
             }
-            text = f"{task}, sticky {sticky:g}, {name}, {seeds_text(seed + first, count)}"
+            text = f"{question.text}, {name}, {seeds_text(question.seed + first, count)}"
             jobs.append(Job(text, play_float_games, arguments, package, weight=count))
-            owners.append((task, sticky, seed, episodes, most))
+            owners.append(question)
     played: dict[Question, list[Episode]] = {question: [] for question in questions}
     for index, part in finished_jobs(
         executor, jobs, stage="games on torch", unit="episodes", progress=progress
     ):
-        question = task, sticky, seed, episodes, most = owners[index]
+        question = owners[index]
         played[question] += [episode_of(values) for values in part]
-        if len(played[question]) == episodes:
+        if len(played[question]) == question.episodes:
             games = sorted(played[question], key=lambda episode: episode.seed)
-            yield game_row(games, task, name, sticky, seed, digest, most)
+            yield game_row(games, name, question, digest)
 
 
 def play_float_games(
-    folder: Path, row: int, episodes: int, seed: int, max_decisions: int | None, sticky: float
+    folder: Path,
+    row: int,
+    episodes: int,
+    seed: int,
+    max_decisions: int | None,
+    sticky: float,
+    sampling: Sequence[Any] | None,
 ) -> list[dict[str, Any]]:
     """Play games with the float network of an agent's file; runs on a worker.
 
@@ -160,6 +165,7 @@ def play_float_games(
         folder: of the file.
         row: of the task.
         episodes, seed, max_decisions, sticky: as for :func:`mtspark.sim.play.play_task`.
+        sampling: seed and temperature.
 
     Returns:
         The episodes, as plain values.
@@ -178,6 +184,7 @@ def play_float_games(
             seed=seed,
             max_decisions=max_decisions,
             sticky=sticky,
+            sampling=None if sampling is None else Sampling(*sampling),
         )
     return [episode_values(episode) for episode in played]
 
@@ -186,8 +193,7 @@ def float_game_row(
     agent: Agent,
     task: Task,
     row: int,
-    sticky: float,
-    request: EvaluationRequest,
+    question: Question,
     digest: str,
     progress: ProgressCallback = no_progress,
 ) -> GameRow:
@@ -195,17 +201,18 @@ def float_game_row(
     from mtspark.train.backend import TorchBackend
 
     name = BackendName.TORCH.value
-    stage = f"{task.name}, sticky {sticky:g}, {name}"
+    stage = f"{question.text}, {name}"
     with closing(TorchBackend(agent)) as player:
         played = play_task(
             player,
             task,
             row,
             agent.protocol,
-            episodes=request.episodes,
-            seed=request.seed,
-            max_decisions=request.max_decisions,
-            sticky=sticky,
-            observe=episode_reports(progress, stage, request.episodes),
+            episodes=question.episodes,
+            seed=question.seed,
+            max_decisions=question.max_decisions,
+            sticky=question.sticky,
+            observe=episode_reports(progress, stage, question.episodes),
+            sampling=question.sampling,
         )
-    return game_row(played, task.name, name, sticky, request.seed, digest, request.max_decisions)
+    return game_row(played, name, question, digest)

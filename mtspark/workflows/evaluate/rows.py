@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
+from mtspark.core.environments import Sampling
 from mtspark.core.files import (
     AnyPath,
     EvaluationFile,
@@ -32,7 +33,29 @@ QUANTISATION = ("weight_bits", "weight_scale", "rounding")
 """Entries of a network's provenance that say how its weights became integers."""
 
 
-Question = tuple[str, float, int, int, int | None]
+class Question(NamedTuple):
+    """What is asked of a player of games.
+
+    Attributes:
+        task: its name.
+        sticky: probability of sticky actions.
+        seed: of the first game.
+        episodes: how many.
+        max_decisions: cut every game off after this many; None for whole games.
+        sampling: draw actions; None takes the best.
+    """
+
+    task: str
+    sticky: float
+    seed: int
+    episodes: int
+    max_decisions: int | None = None
+    sampling: Sampling | None = None
+
+    @property
+    def text(self) -> str:
+        """Name it in progress and errors."""
+        return f"{self.task}, sticky {self.sticky:g}"
 
 
 @dataclass(frozen=True)
@@ -58,6 +81,7 @@ class GameRow:
         max_decisions: after which every game was cut off; None for whole games.
         success_rate: share of games whose task was solved; None where the environment does not
             say.
+        sampling: how actions were drawn; None: the best was taken.
     """
 
     task: str
@@ -76,6 +100,7 @@ class GameRow:
     truncated_episodes: int = 0
     max_decisions: int | None = None
     success_rate: float | None = None
+    sampling: Sampling | None = None
 
     @property
     def mean_return(self) -> float:
@@ -84,9 +109,9 @@ class GameRow:
 
     @property
     def question(self) -> Question:
-        """What the row answers: task, sticky actions, first seed, episodes, their cut."""
+        """What the row answers."""
         sticky, episodes = self.sticky_action_probability, len(self.returns)
-        return (self.task, sticky, self.seed, episodes, self.max_decisions)
+        return Question(self.task, sticky, self.seed, episodes, self.max_decisions, self.sampling)
 
     def to_json(self) -> dict[str, Any]:
         """Return a row of the file."""
@@ -108,6 +133,7 @@ class GameRow:
             "action_agreement": self.action_agreement,
             "decisions_compared": self.decisions_compared,
             **({} if self.max_decisions is None else {"max_decisions": self.max_decisions}),
+            **({} if self.sampling is None else {"sampling": asdict(self.sampling)}),
             **(self.quantisation or {}),
         }
 
@@ -116,6 +142,7 @@ class GameRow:
         """Rebuild a row from :meth:`to_json`, once :class:`EvaluationRow` has checked it."""
         low, high = row["interval_95"]
         notes = {key: row[key] for key in QUANTISATION if key in row}
+        drawn = row.get("sampling")
         return cls(
             task=row["task"],
             backend=row["backend"],
@@ -133,6 +160,7 @@ class GameRow:
             truncated_episodes=row.get("truncated_episodes", 0),
             max_decisions=row.get("max_decisions"),
             success_rate=row.get("success_rate"),
+            sampling=None if drawn is None else Sampling(**drawn),
         )
 
 
@@ -230,6 +258,7 @@ class Evaluation:
             who="the float network" if chip.backend == FLOAT else "the chip",
             success=chip.success_rate,
             numbers=chip.task in self.numbers,
+            drawn=chip.sampling is not None,
         )
 
     def _costs(self) -> str:
@@ -285,31 +314,24 @@ def _chip_first(rows: list[Row]) -> tuple[Row, Row | None]:
     return (chip[-1], beside[-1] if beside else None) if chip else (beside[-1], None)
 
 
-def game_row(
-    episodes: Sequence[Episode],
-    task: str,
-    backend: str,
-    sticky: float,
-    seed: int,
-    sha256: str,
-    max_decisions: int | None = None,
-) -> GameRow:
-    """Return the scores of a player's episodes of one task; `sha256` names the weights."""
+def game_row(episodes: Sequence[Episode], backend: str, question: Question, sha256: str) -> GameRow:
+    """Return the scores of a player's episodes of a question; `sha256` names the weights."""
     scores = tuple(episode.score for episode in episodes)
     return GameRow(
-        task=task,
+        task=question.task,
         backend=backend,
         network_sha256=sha256,
-        sticky_action_probability=sticky,
-        seed=seed,
+        sticky_action_probability=question.sticky,
+        seed=question.seed,
         distinct_episodes=distinct(tuple(episodes)),
         unfinished_episodes=sum(not episode.finished for episode in episodes),
         interval_95=confidence_interval(scores),
         returns=scores,
         decisions=sum(episode.decisions for episode in episodes),
         truncated_episodes=sum(episode.truncated for episode in episodes),
-        max_decisions=max_decisions,
+        max_decisions=question.max_decisions,
         success_rate=success_rate(episodes),
+        sampling=question.sampling,
     )
 
 

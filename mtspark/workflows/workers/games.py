@@ -137,8 +137,11 @@ def play_games(
                 shares.add(moment.decision.activity.window, moment.frames, moment.episodes)
             if judge is not None:
                 answer = judge.decide(moment.frames, row)
-                chosen = chosen_actions(answer.values, network.tasks[row], moment.masks)
-                agree = same_actions(chosen, moment.actions, box_of(network.tasks[row]))
+                chosen, on_chip = (
+                    chosen_actions(values, network.tasks[row], moment.masks)
+                    for values in (answer.values, moment.decision.values)
+                )
+                agree = same_actions(chosen, on_chip, box_of(network.tasks[row]))
                 same += int(agree.sum())
                 asked += len(agree)
 
