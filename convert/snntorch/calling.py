@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from snntorch import SpikingNeuron
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from mtspark.convert.linear import is_identity
 from mtspark.convert.snntorch.maxima import refused
@@ -247,14 +248,20 @@ def _remedy(dtype: torch.dtype, reason: str, of_shape: bool) -> str:
 
 
 def _check_numbers(module: nn.Module) -> None:
-    """Refuse weights and constants that are no numbers, or give such.
+    """Refuse weights and constants that are no numbers, give such, or are not there yet.
 
-    A diverged training leaves them.
+    A diverged training leaves the first.
 
     Raises:
         BadNetworkError: there are such.
     """
     for name, tensor in (*module.named_parameters(), *module.named_buffers()):
+        if is_lazy(tensor):
+            raise BadNetworkError(
+                f"{type(module).__name__}: {name} is not made yet, since a lazy layer makes its "
+                "weights of its first input; call the module once with a sample, train it, or "
+                "load its weights first"
+            )
         if tensor.is_floating_point() and tensor.isnan().any():
             raise BadNetworkError(
                 f"{type(module).__name__}: {name} has {int(tensor.isnan().sum())} values that are "

@@ -159,6 +159,22 @@ def test_numbers_that_are_none_are_named() -> None:
         trace_module(module, name="net", input_shape=(3,), time_steps=4)
 
 
+@pytest.mark.parametrize(
+    ("made", "name"), [((), "0.weight"), (("0",), "1.weight"), (("0", "1"), "")]
+)
+def test_layers_that_have_no_weights_yet_are_named(made: tuple[str, ...], name: str) -> None:
+    lif = snn.Leaky(0.9, init_hidden=True)
+    module = nn.Sequential(nn.LazyLinear(3), nn.LazyBatchNorm1d(), lif)
+    sample = torch.rand(2, 4)
+    for part in made:
+        sample = module.get_submodule(part)(sample)
+    if not name:
+        trace(module, (4,))
+        return
+    with pytest.raises(BadNetworkError, match=f"{name} is not made yet, .* once with a sample"):
+        trace_module(module, name="net", input_shape=(4,), time_steps=4)
+
+
 class Counted(Loop):
     """A number of steps as an argument."""
 
