@@ -34,7 +34,7 @@ def commands_page() -> str:
         "# Commands\n",
         "This page is generated from the command line; `mtspark COMMAND --help` prints the same.\n",
         EPILOG + "\n",
-        "Options before the command, as in `mtspark --trust export net.nir`:\n",
+        "Options of all commands, as in `mtspark export net.nir --trust`:\n",
         _options(group, context),
     ]
     for name in COMMANDS:

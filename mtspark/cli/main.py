@@ -80,12 +80,36 @@ class LazyCommands(TyperGroup):
                     ctx=ctx,
                     param_hint=repr(name) if name else "an argument",
                 )
-        return list(super().parse_args(ctx, args))
+        return list(super().parse_args(ctx, _with_own_options_first(ctx, args)))
 
     def invoke(self, ctx: Any) -> Any:
         """Load and run the command that was named."""
         with errors_as_one_line():
             return super().invoke(ctx)
+
+
+def _with_own_options_first(context: Any, words: list[str]) -> list[str]:
+    """Move --trust and --limit of every command before it, where the group looks for them.
+
+    Raises:
+        BadParameter: a limit at the end, which would take the command for its value.
+    """
+    own: list[str] = []
+    others: list[str] = []
+    rest = iter(words)
+    for word in rest:
+        if word == "--":
+            others += [word, *rest]
+        elif word == "--limit":
+            value = next(rest, None)
+            if value is None:
+                raise typer.BadParameter("needs NAME=N", ctx=context, param_hint="'--limit'")
+            own += [word, value]
+        elif word == "--trust" or word.startswith("--limit="):
+            own.append(word)
+        else:
+            others.append(word)
+    return [*own, *others]
 
 
 app = typer.Typer(

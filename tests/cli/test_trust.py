@@ -1,4 +1,4 @@
-"""The options before a command that say how files are read."""
+"""The options of every command that say how files are read."""
 
 from __future__ import annotations
 
@@ -27,6 +27,35 @@ def test_a_limit_holds_for_the_command(
     assert call("report", played) == 0
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("report", "{}", "--limit", "text_bytes=10"),
+        ("report", "--limit=text_bytes=10", "{}"),
+        ("--limit", "array_bytes=1G", "report", "{}", "--limit", "text_bytes=10"),
+    ],
+)
+def test_it_may_stand_behind_the_command(
+    words: tuple[str, ...],
+    played: Path,
+    call: Callable[..., int],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert call(*(word.format(played) for word in words)) == 2
+    assert "10 is the limit" in capsys.readouterr().err
+
+
+def test_a_limit_needs_a_value_and_words_behind_dashes_are_no_options(
+    played: Path, call: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call("report", played, "--limit") == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "'--limit': needs NAME=N" in line
+    assert call("report", "--", "--trust") == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "--trust: no such" in line
+
+
 def test_a_wrong_limit_lists_them(
     played: Path, call: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -44,6 +73,7 @@ def test_trust_reads_in_this_process(
     )
     assert call("report", played) == 0
     assert children
-    children.clear()
-    assert call("--trust", "report", played) == 0
-    assert not children
+    for words in (("--trust", "report", played), ("report", played, "--trust")):
+        children.clear()
+        assert call(*words) == 0
+        assert not children
