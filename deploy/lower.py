@@ -14,6 +14,7 @@ which brings an initial state.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
@@ -168,6 +169,8 @@ def _refuse_what_no_episode_has(network: FloatNetwork, helpers: list[str]) -> No
 def _refuse_what_the_chip_lacks(network: FloatNetwork) -> None:
     for population in network.populations:
         name, thresholds = population.name, population.thresholds
+        if not math.prod(population.shape):
+            raise BadNetworkError(f"population {name!r}: has no neurons (shape {population.shape})")
         if population.reset is FloatReset.ZERO_LATE and population.spiking:
             raise BadNetworkError(
                 f"population {name!r}: a reset to zero that also drops the next step's input "

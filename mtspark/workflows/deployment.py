@@ -749,6 +749,8 @@ def evaluate(
     max_decisions: int | None = None,
     executor: str | None = None,
     card: AnyPath = DEFAULT_CARD,
+    sample: int | None = None,
+    temperature: float = 1.0,
     progress: ProgressCallback = no_progress,
 ) -> Evaluation:
     """Score an agent in its games and image sets: float network and chip on the same starts.
@@ -765,6 +767,7 @@ def evaluate(
         max_decisions: cut every game off after this many.
         executor: workers that play, as for :meth:`Deployment.play`; None: this process.
         card: prices of the mean decision on the chip, a name or a file.
+        sample, temperature: draw actions, as for :meth:`Deployment.play`; None takes the best.
         progress: called at every decision.
 
     Raises:
@@ -773,7 +776,17 @@ def evaluate(
     """
     names = (tasks,) if isinstance(tasks, str) else tuple(tasks)
     request = EvaluationRequest(
-        names, episodes, seed, sticky, data, images, store, max_decisions, executor, card
+        tasks=names,
+        episodes=episodes,
+        seed=seed,
+        sticky=sticky,
+        data=data,
+        images=images,
+        store=store,
+        max_decisions=max_decisions,
+        executor=executor,
+        card=card,
+        sampling=sampling_of(sample, temperature),
     )
     if isinstance(agent, Deployment):
         return evaluate_bundle(agent.bundle, request, progress=progress)

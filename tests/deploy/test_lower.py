@@ -248,6 +248,19 @@ def test_what_the_chip_lacks_is_refused_with_what_to_do(
         quantise(network, options=OPTIONS)
 
 
+def test_a_population_without_neurons_is_named() -> None:
+    none = np.zeros(0)
+    nodes = {
+        "w": nir.Linear(np.zeros((0, 2))),
+        "a": nir.LIF(none, none, none, none, none),
+        "v": nir.Linear(np.zeros((2, 0))),
+        "b": neurons(),
+    }
+    edges = [("input", "w"), ("w", "a"), ("a", "v"), ("v", "b"), ("b", "output")]
+    with pytest.raises(BadNetworkError, match=r"'a': has no neurons \(shape \(0,\)\)"):
+        quantise(import_graph(graph_of(nodes, edges), ImportOptions(dt=1.0)), options=OPTIONS)
+
+
 @pytest.mark.parametrize(
     ("leak", "reset", "start", "remedy"),
     [

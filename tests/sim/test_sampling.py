@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -103,3 +104,23 @@ def test_numbers_that_cannot_be_are_named() -> None:
         Sampling(1, 0.0)
     with pytest.raises(BadRequestError, match="give sample, too"):
         sampling_of(None, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("seed", "temperature", "text"),
+    [
+        (3.5, 1.0, r"sample 3\.5: must be a whole number"),
+        ("3", 1.0, "sample '3': must be a whole number"),
+        (True, 1.0, "sample True: must be a whole number"),
+        (1, "hot", "temperature 'hot': must be a number"),
+    ],
+)
+def test_what_is_no_number_is_named(seed: Any, temperature: Any, text: str) -> None:
+    with pytest.raises(BadRequestError, match=text):
+        sampling_of(seed, temperature)
+
+
+def test_numbers_of_numpy_become_plain() -> None:
+    drawn = Sampling(np.int64(3), np.float32(0.5))  # type: ignore[arg-type]
+    assert (type(drawn.seed), type(drawn.temperature)) == (int, float)
+    assert drawn == Sampling(3, 0.5)

@@ -18,6 +18,7 @@ from torch import nn
 import mtspark
 from mtspark.cli import main as cli
 from mtspark.core.backend import greedy_actions
+from mtspark.core.environments import Sampling
 from mtspark.core.progress import Progress
 
 ACCOUNT = """
@@ -507,6 +508,8 @@ def test_an_agent_is_scored_as_by_the_command_line(
     assert json.loads(json.dumps(result.to_json())) == json.loads(out.read_text())
     in_memory = mtspark.evaluate(mtspark.load_agent(path), tasks="pong", episodes=2, sticky=0.0)
     assert [row.returns for row in in_memory.games] == [result.games[0].returns]
+    drawn = mtspark.evaluate(path, tasks="pong", episodes=2, sticky=0.0, sample=3, temperature=9.0)
+    assert drawn.games[0].sampling == Sampling(3, 9.0)
     with pytest.raises(ValueError, match="must be 2 to"):
         mtspark.evaluate(path, episodes=1)
     with pytest.raises(mtspark.BadFileError, match="cannot be written"):

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
+from torch.nn.utils import parametrize
 
 from mtspark.core.environments import (
     GameProtocol,
@@ -65,7 +67,7 @@ def save_agent(agent: Agent, path: AnyPath) -> None:
 
     Raises:
         BadFileError: it cannot be written.
-        BadRequestError: the first argument is no agent.
+        BadRequestError: the first argument is no agent, or one that no file can hold.
     """
     if not isinstance(agent, Agent):
         raise BadRequestError(f"agent: is {type(agent).__name__}; give an agent, and then its path")
@@ -73,7 +75,13 @@ def save_agent(agent: Agent, path: AnyPath) -> None:
 
 
 def agent_bytes(agent: Agent) -> bytes:
-    """Make the content of an agent's file."""
+    """Make the content of an agent's file.
+
+    Raises:
+        BadRequestError: nobody could read it: its network is wrapped, has parametrisations, or
+            weights that are not finite.
+    """
+    _check_network(agent)
     content = {
         "format": FORMAT,
         "version": VERSION,
@@ -85,6 +93,25 @@ def agent_bytes(agent: Agent) -> bytes:
         "state": {name: value.cpu() for name, value in agent.network.state_dict().items()},
     }
     return _saved(content)
+
+
+def _check_network(agent: Agent) -> None:
+    network: nn.Module = agent.network
+    if not isinstance(network, MTSparkNetwork):
+        wrapped = isinstance(getattr(network, "_orig_mod", None), MTSparkNetwork)
+        remedy = "; give what torch.compile was given, agent.network._orig_mod" if wrapped else ""
+        raise BadRequestError(
+            f"agent: its network is {type(network).__name__}, must be one of mtspark{remedy}"
+        )
+    masked = [name for name, one in network.named_modules() if parametrize.is_parametrized(one)]
+    if masked:
+        raise BadRequestError(
+            f"agent: its network has parametrisations in {', '.join(masked)}, which no agent file "
+            "holds; take them away first, as by fold() of a SparseModule"
+        )
+    for name, value in network.state_dict().items():
+        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+            raise BadRequestError(f"agent: {name} has values that are not finite")
 
 
 def save_whole(content: dict[str, Any], path: AnyPath) -> None:

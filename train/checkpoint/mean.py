@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 
 import torch
@@ -15,7 +15,7 @@ from mtspark.train.networks import act_as
 
 
 @torch.no_grad()
-def mean_agent(agents: Sequence[Agent]) -> Agent:
+def mean_agent(agents: Iterable[Agent]) -> Agent:
     """Average agents of the same networks and tasks that were trained from the same weights.
 
     It is the acting weights of layers that are averaged: folded, and 0 where a synapse is cut. So a
@@ -37,6 +37,7 @@ def mean_agent(agents: Sequence[Agent]) -> Agent:
             tasks with synapses of their own. Agents of an environment whose numbers are sent by
             running statistics have other tasks, too: their weights know other messages.
     """
+    agents = list(agents)
     odd = [type(one).__name__ for one in agents if not isinstance(one, Agent)]
     if odd:
         raise BadRequestError(

@@ -439,7 +439,8 @@ class TrainConfig:
         if self.quantisation_aware:
             raise ValueError(
                 "quantisation_aware: a chip holds one set of synapses, not a pathway for each "
-                "task; leave it out, or export one task and fine-tune that agent"
+                "task; leave it out, or, of tasks that are shown alike, export one and fine-tune "
+                "that agent"
             )
 
     def _check_cuts_happen(self) -> None:

@@ -152,11 +152,6 @@ def _without_effect(config: TrainConfig) -> list[tuple[list[str], str]]:
             tuple(f"pruning.{entry.name}" for entry in fields(PruningConfig)),
             "pruning.layers names none",
         ),
-        (
-            config.quantisation_aware and not taught,
-            ("bfloat16",),
-            "quantisation_aware runs on integers",
-        ),
     )
     ignored = []
     for never, names, reason in unused:

@@ -345,6 +345,7 @@ def check_network_config(config: NetworkConfig) -> None:
             f"{empty[0]} would have no neurons: frames of {config.observation_shape[1:]} are too "
             "small for these convolutions"
         )
+    _check_fan_in(config)
     if config.context_size < 0 or (config.context == "one_hot") != (config.context_size == 0):
         raise BadNetworkError(
             f"context_size {config.context_size} with context {config.context}: an embedding or "
@@ -366,6 +367,22 @@ def check_network_config(config: NetworkConfig) -> None:
             f"k_winners {config.k_winners}, surrogate_slope {config.surrogate_slope}, drive "
             f"{config.drive}: a share from 0 to 1, 0 or more, and above 0 are needed"
         )
+
+
+def _check_fan_in(config: NetworkConfig) -> None:
+    """Check that weights are left where their mean is taken off."""
+    before: tuple[int, ...] = config.observation_shape
+    for index, name in enumerate(config.layer_names):
+        heard = math.prod(before)
+        if index < len(config.convolutions):
+            heard = before[0] * config.convolutions[index].kernel ** 2
+        # That of a first layer of numbers or spikes is not.
+        if heard == 1 and (index or config.input == "pixels"):
+            raise BadNetworkError(
+                f"{name}: each of its neurons hears one value, and the mean of its weights is "
+                "taken off, so that all would be 0; give what it hears two values or more"
+            )
+        before = config.layer_shapes[name]
 
 
 def _check_state(config: NetworkConfig) -> None:

@@ -104,6 +104,8 @@ class OfflineTrainer(Trainer):
         """Take the gradient steps of an update; return their mean loss."""
         episodes, active, steps = self.games.episodes, self.active, self.config.rollout_steps
         size, total = self.config.replay.batch_size, 0.0
+        # What is learned here is of the task whose turn it is, not of the update before.
+        self._learned_task = active[0]
         self.set_learning_rate()
         self.network.train()
         sums: dict[str, float] = {}

@@ -61,9 +61,20 @@ def start_network(config: TrainConfig, tasks: tuple[Task, ...]) -> MTSparkNetwor
             f"{', '.join(config.pruning.layers)}; leave it out"
         )
     if not cut <= set(config.network.masked_layers):
+        others = [name for name in sizes.layer_names if name in cut]
+        have = "pruning.reopen = true to have them back"
+        if config.pruning.reopen:
+            have = "name them in pruning.layers, too, to have them back"
         raise BadRequestError(
-            f"start_from: {config.start_from} has cut synapses in {', '.join(sorted(cut))}; set "
-            "network.masked_layers so, or pruning.reopen = true to have them back"
+            f"start_from: {config.start_from} has cut synapses in {', '.join(others)}; set "
+            f"network.masked_layers so, or {have}"
+        )
+    for_all = [name for name in sizes.pathway_layers if name in config.network.masked_layers]
+    if for_all:
+        raise BadRequestError(
+            f"start_from: {config.start_from} has a path for each task in {', '.join(for_all)}, "
+            f"and {config.pruning.method} cuts for all tasks alike; set pruning.method = "
+            "'pathways', and gradual = true to narrow the paths, or leave these layers out"
         )
     # Weights hold for any number of steps; a run may learn to decide in fewer.
     resized = replace(
@@ -117,6 +128,16 @@ def _check_tasks(config: TrainConfig, known: tuple[Task, ...], tasks: tuple[Task
             f"{', '.join(task.name for task in tasks)}; write games, and all that is given by "
             "game, in that order"
         )
+    for task, one in zip(tasks, known, strict=True):
+        if task.environment is None or one.environment is None:
+            continue
+        own, other = task.environment.found, one.environment.found
+        if other.frame and (own.frame, own.start) != (other.frame, other.start):
+            raise BadRequestError(
+                f"{what} learned {one.name} beside other tasks, in a frame of {other.frame} values "
+                f"of which it is shown {other.size}; this run has no such places: go on with all "
+                "tasks of the agent that it was taken from, or from one that learned it alone"
+            )
 
 
 def _in_toml(value: Any) -> str:

@@ -17,6 +17,7 @@ from torch.nn.utils import parametrize
 from torch.utils.hooks import RemovableHandle
 
 from mtspark.core.errors import BadRequestError
+from mtspark.train.networks import SpikingLayer
 from mtspark.train.sparsity.densities import erk_densities
 from mtspark.train.sparsity.evolution import drawn_like, exchanged_in
 from mtspark.train.sparsity.magnitude import largest_of
@@ -71,8 +72,8 @@ class SparseModule:
 
     Raises:
         BadRequestError: no such layer, or one that is named twice; or one whose weight has a
-            parametrisation already, is not made yet (lazy), is computed by a hook, or is shared
-            with another layer.
+            parametrisation already, is not made yet (lazy), is computed by a hook, is shared with
+            another layer, or is standardised behind the mask, as in a network of mtspark train.
     """
 
     def __init__(self, module: nn.Module, layers: Sequence[str] | None = None) -> None:
@@ -80,6 +81,7 @@ class SparseModule:
         for name, layer in self.layers.items():
             _check_weight(module, name, layer)
         self._guards: list[RemovableHandle] = []
+        self._module = module
         for layer in self.layers.values():
             parametrize.register_parametrization(layer, "weight", Mask(layer.weight))
 
@@ -193,8 +195,10 @@ class SparseModule:
             masks = self.masks
             for name, weight in guarded.items():
                 for key, value in _moved(optimizer, weight).items():
-                    # Moments that this step has made begin at 0.
-                    old = waiting[name].get(key, torch.zeros_like(value))
+                    old = waiting[name].get(key)
+                    if old is None:
+                        # What this step has made: moments begin at 0, the steps of Rprop do not.
+                        old = value if key == "step_size" else torch.zeros_like(value)
                     value.copy_(torch.where(masks[name], value, old))
 
         self._guards += [
@@ -206,9 +210,10 @@ class SparseModule:
         """Score every synapse by |w dL/dw|, with all synapses in place (NPF; DAPD).
 
         Args:
-            loss: of a task, with the module; its weights and their gradients do not change. A
-                module that keeps its state between calls, as snntorch's neurons with
-                `init_hidden`, is reset in it: the graph of the call before is gone.
+            loss: of a task, with the module; its weights, their gradients and the running
+                statistics of its normalisations do not change. A module that keeps its state
+                between calls, as snntorch's neurons with `init_hidden`, is reset in it: the graph
+                of the call before is gone.
 
         Returns:
             Scores in the shape of each layer's weights; they sum to 1 over the layers, or are 0.
@@ -228,6 +233,7 @@ class SparseModule:
                 "gradients of weights; set it to True while they are scored, or leave these layers "
                 "out of `layers`"
             )
+        statistics = {one: one.clone() for one in _running_statistics(self._module)}
         try:
             for mask in self.masks.values():
                 mask.fill_(True)
@@ -236,6 +242,8 @@ class SparseModule:
             slopes = torch.autograd.grad(value, weights, allow_unused=True, materialize_grads=True)
         finally:
             self.follow(before)
+            for one, old in statistics.items():
+                one.copy_(old)
         for name, slope in zip(before, slopes, strict=True):
             if not slope.isfinite().all():
                 raise BadRequestError(
@@ -384,9 +392,26 @@ def _chosen(module: nn.Module, layers: Iterable[str] | None) -> dict[str, Layer]
     return {name: every[name] for name in names}
 
 
+def _running_statistics(module: nn.Module) -> list[Tensor]:
+    """What batch and instance normalisation remember of the samples that they have seen."""
+    kinds = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm)
+    return [
+        buffer
+        for part in module.modules()
+        if isinstance(part, kinds)
+        for buffer in part.buffers(recurse=False)
+    ]
+
+
 def _check_weight(module: nn.Module, name: str, layer: Layer) -> None:
     """Check that a mask can act on the weight of a module's layer, and on nothing else."""
     where = f"layer {_listed([name])}"
+    owners = [one for one in module.modules() if isinstance(one, SpikingLayer)]
+    if any(one.synapses is layer for one in owners):
+        raise BadRequestError(
+            f"{where}: belongs to a network of mtspark train, which standardises its weights "
+            "behind any mask; cut it by [pruning] of a recipe, with start_from"
+        )
     if parametrize.is_parametrized(layer, "weight"):
         raise BadRequestError(
             f"{where}: its weight has a parametrisation already; remove it first, as by fold() of "

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from mtspark.core.arrays import Booleans, Floats
 from mtspark.core.backend import greedy_actions
 from mtspark.core.environments.environment import ActionBox, Environment
 from mtspark.core.environments.protocol import Task
-from mtspark.core.errors import BadRequestError
+from mtspark.core.errors import BadRequestError, one_line
 
 Action = int | tuple[float, ...]
 """Of one decision, as plain values: the number of an action, or the numbers of a box."""
@@ -61,6 +62,16 @@ class Sampling:
 
     def __post_init__(self) -> None:
         """Check the numbers."""
+        given: tuple[tuple[str, Any, Any, str], ...] = (
+            ("sample", self.seed, Integral, "a whole number"),
+            ("temperature", self.temperature, Real, "a number"),
+        )
+        for name, value, kind, what in given:
+            if isinstance(value, bool) or not isinstance(value, kind):
+                raise BadRequestError(f"{name} {one_line(repr(value), 40)}: must be {what}")
+        # Of NumPy's kinds, too, which no file of JSON holds.
+        object.__setattr__(self, "seed", int(self.seed))
+        object.__setattr__(self, "temperature", float(self.temperature))
         if not 0 <= self.seed < 2**63:
             raise BadRequestError(f"sample {self.seed}: must be 0 to {2**63 - 1}")
         if not 1e-6 <= self.temperature <= 1e6:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import os
 import pickle
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +14,10 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from torch import nn
+from torch.nn.utils import parametrize
 
-from mtspark.core.errors import BadFileError
+from mtspark.core.errors import BadFileError, BadRequestError
 from mtspark.train.checkpoint.agent import Agent, load_agent, load_plain, save_agent, save_whole
 
 
@@ -66,6 +70,34 @@ def test_round_trip_keeps_everything(tiny_agent: Agent, tmp_path: Path) -> None:
     for name in ("tasks", "protocol", "training", "evaluations"):
         assert getattr(loaded, name) == getattr(tiny_agent, name)
     assert [entry.name for entry in path.parent.iterdir()] == ["agent.pt"]
+
+
+def test_what_no_file_can_hold_replaces_none(tiny_agent: Agent, tmp_path: Path) -> None:
+    path = tmp_path / "agent.pt"
+    save_agent(tiny_agent, path)
+    before = path.read_bytes()
+
+    def masked(network: nn.Module) -> Any:
+        parametrize.register_parametrization(
+            network.get_submodule("advantage"), "weight", nn.Tanh()
+        )
+
+        return network
+
+    def spoilt(network: nn.Module) -> Any:
+        network.get_parameter("hidden.synapses.weight").data[0, 0] = float("nan")
+        return network
+
+    for change, text in (
+        (masked, r"network has parametrisations in advantage, .* by fold\(\) of a SparseModule"),
+        (spoilt, "hidden.synapses.weight has values that are not finite"),
+        (torch.compile, r"is OptimizedModule, .* agent.network._orig_mod"),
+    ):
+        agent = replace(tiny_agent, network=change(copy.deepcopy(tiny_agent.network)))
+        with pytest.raises(BadRequestError, match=text):
+            save_agent(agent, path)
+        assert path.read_bytes() == before
+    assert [entry.name for entry in tmp_path.iterdir()] == ["agent.pt"]
 
 
 def test_a_loaded_agent_answers_as_the_saved_one(tiny_agent: Agent, saved: Path) -> None:

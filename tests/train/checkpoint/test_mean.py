@@ -85,6 +85,29 @@ def test_agents_stay_as_they_were_and_the_mean_of_one_twice_is_it(
     torch.testing.assert_close(values, wanted, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("masked", [(), ("dense1", "hidden")])
+def test_a_layer_of_one_number_has_a_mean(make_agent: MakeAgent, masked: tuple[str, ...]) -> None:
+    sizes: dict[str, Any] = {
+        **{"observation_shape": (1, 1, 1), "convolutions": (), "input": "values"},
+        **{"dense": (4,), "tasks": 1, "masked_layers": masked},
+    }
+    agents = [make_agent(seed, **sizes) for seed in range(2)]
+    for agent in agents:
+        if agent.network.hidden.mask is not None:
+            agent.network.hidden.mask[:, 1] = False
+    wanted = np.mean([one.network.layer("dense1").folded_weight().detach() for one in agents], 0)
+    mean = mtspark.mean_agent(one for one in agents)
+    assert np.abs(wanted).min() > 0
+    np.testing.assert_allclose(
+        mean.network.layer("dense1").folded_weight().detach().numpy(), wanted, rtol=1e-5
+    )
+    alone = mtspark.mean_agent(agents[:1] * 2).network
+    for name in ("dense1", "hidden"):
+        torch.testing.assert_close(
+            alone.layer(name).folded_weight(), agents[0].network.layer(name).folded_weight()
+        )
+
+
 def test_what_has_no_mean_is_refused_in_one_line(make_agent: MakeAgent) -> None:
     agent = make_agent()
     protocol = agent.protocol

@@ -14,13 +14,22 @@ import torch
 import mtspark
 from mtspark.convert.nir.agent import agent_to_nir
 from mtspark.core.environments import Task
+from mtspark.core.errors import BadNetworkError
 from mtspark.sim.backends import ReferenceChip
 from mtspark.sim.engine import EngineChip
 from mtspark.train.backend import TorchBackend
 from mtspark.train.checkpoint import Agent
-from mtspark.train.networks import weight_shapes
+from mtspark.train.networks import (
+    ConvSize,
+    MTSparkNetwork,
+    NetworkConfig,
+    check_network_config,
+    weight_shapes,
+)
+from mtspark.train.networks.network import ScaledStandardisation
 
 MakeAgent = Callable[..., Agent]
+ONE_BY_ONE = (ConvSize(2, 1, 1),)
 DEEP: dict[str, Any] = {"dense": (12, 7)}
 
 
@@ -53,6 +62,33 @@ def test_graphs_have_a_node_of_each(make_agent: MakeAgent) -> None:
         wanted = 1 / gains[0].double().detach().numpy()
         np.testing.assert_array_equal(graph.nodes["dense2_lif"].v_threshold, wanted)
         assert set(graph.nodes["hidden_lif"].v_threshold) == {1.0}
+
+
+@pytest.mark.parametrize(
+    ("sizes", "name"),
+    [
+        ({"convolutions": (), "dense": (1,), "input": "values"}, "hidden"),
+        ({"convolutions": (), "dense": (4, 1, 4), "input": "spikes"}, "dense3"),
+        ({"observation_shape": (1, 4, 4), "convolutions": ONE_BY_ONE}, "conv1"),
+        (
+            {"observation_shape": (2, 4, 4), "convolutions": (ConvSize(1, 1, 1), *ONE_BY_ONE)},
+            "conv2",
+        ),
+        ({"observation_shape": (1, 1, 1), "convolutions": ()}, "hidden"),
+    ],
+)
+def test_a_layer_whose_weights_would_all_be_0_is_refused(sizes: dict[str, Any], name: str) -> None:
+    config = NetworkConfig(**{"observation_shape": (1, 3, 1), **sizes})
+    with pytest.raises(BadNetworkError, match=f"{name}: each of its neurons hears one value"):
+        check_network_config(config)
+
+
+def test_one_number_is_enough_for_a_first_layer() -> None:
+    # Less the mean of one weight, nothing is left.
+    assert not ScaledStandardisation(3)(torch.rand(3, 1)).any()
+    config = NetworkConfig((1, 1, 1), (), input="values", dense=(4,))
+    check_network_config(config)
+    assert MTSparkNetwork(config).layer("dense1").folded_weight().all()
 
 
 def test_the_mean_has_the_mean_of_what_acts(make_agent: MakeAgent) -> None:

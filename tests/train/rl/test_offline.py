@@ -379,6 +379,26 @@ def test_a_resumed_run_is_the_uninterrupted_one(changes: dict[str, Any], data: P
     assert one.measurements() == resumed.measurements()
 
 
+def test_each_task_in_turn_begins_with_the_whole_learning_rate(data: Path) -> None:
+    changes: dict[str, Any] = {**TWO, "schedule": "sequential", "final_learning_rate_fraction": 0.0}
+    one, other = trainer_of(data, **changes), trainer_of(data, **changes)
+    rates = []
+    for _ in range(4):
+        one.update()
+        rates.append(one.optimizer.param_groups[0]["lr"])
+    # Two updates a task, of a fall to 0.
+    assert rates == pytest.approx([1e-2, 5e-3] * 2)
+    # A run that was stopped between the tasks goes on as this one did.
+    other.update()
+    other.update()
+    resumed: Any = make_trainer(config(data, **changes), resumed=True)
+    resumed.restore(other.state())
+    resumed.update()
+    resumed.update()
+    again = resumed.network.state_dict()
+    assert all(torch.equal(value, again[name]) for name, value in one.network.state_dict().items())
+
+
 def test_paths_are_chosen_once_and_stay(data: Path) -> None:
     trainer = trainer_of(data, **TWO, pruning=PATHS)
     trainer.update()

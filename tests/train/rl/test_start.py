@@ -1,19 +1,28 @@
-"""The network that a run begins with: which action it prefers untrained."""
+"""The network that a run begins with."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from mtspark.core.environments.atari import task_for_game
 from mtspark.core.errors import BadRequestError
-from mtspark.train.config import TrainConfig
+from mtspark.train.checkpoint import save_agent, single_task
+from mtspark.train.config import TrainConfig, to_config
 from mtspark.train.networks import NetworkConfig
+from mtspark.train.rl.pqn import PqnTrainer
 from mtspark.train.rl.start import start_network
 
 ENDURO = TrainConfig(games=("enduro",), favoured_action=1)
+SMALL: dict[str, Any] = {
+    **{"games_per_task": [1], "rollout_steps": 2, "minibatches": 1, "bfloat16": False},
+    "reward_clipping": False,
+    "network": {"hidden": 6, "time_steps": 2},
+}
 
 
 def test_an_untrained_network_prefers_its_action() -> None:
@@ -43,3 +52,19 @@ def test_actions_that_cannot_be_preferred() -> None:
         replace(ENDURO, start_from="agent.pt")
     with pytest.raises(ValueError, match="favoured_action is 18, must be from 0 to 17"):
         replace(ENDURO, favoured_action=18)
+
+
+def test_a_task_that_had_a_place_in_a_frame_does_not_go_on_alone(tmp_path: Path) -> None:
+    """Its weights know the places of the others, too."""
+    both = to_config({**SMALL, "games": ["CartPole-v1", "Acrobot-v1"]}, "recipe")
+    assert isinstance(both, TrainConfig)
+    agent = PqnTrainer(both).agent()
+    for task in ("CartPole-v1", "Acrobot-v1"):
+        save_agent(single_task(agent, task), tmp_path / "one.pt")
+        start = {"games": [task], "start_from": str(tmp_path / "one.pt")}
+        alone = to_config({**SMALL, **start}, "recipe")
+        assert isinstance(alone, TrainConfig)
+        with pytest.raises(BadRequestError, match="beside other tasks, in a frame of 10 values"):
+            PqnTrainer(alone)
+    save_agent(agent, tmp_path / "both.pt")
+    PqnTrainer(replace(both, start_from=str(tmp_path / "both.pt")))

@@ -281,6 +281,7 @@ def test_a_saved_state_has_the_keys_that_are_asked_for() -> None:
         ((), []),
         (("compiled=true", "network.neuron=relu"), ["mtspark export will", "compiled has no eff"]),
         (("compiled=true", "quantisation_aware=true"), []),
+        (("bfloat16=false", "quantisation_aware=true"), []),
         (
             ("replay.capacity=5000", "replay.batch_size=9"),
             ["replay.capacity, replay.batch_size: no effect, the algorithm is pqn"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -454,6 +455,34 @@ def test_scores_of_a_module_that_keeps_its_state_are_taken_twice() -> None:
     assert float(first["2"].sum()) > 0
 
 
+@pytest.mark.parametrize(
+    "norm", [nn.BatchNorm1d(5), nn.InstanceNorm1d(5, track_running_stats=True), nn.SyncBatchNorm(5)]
+)
+def test_scores_leave_running_statistics_alone(norm: nn.Module) -> None:
+    net = nn.Sequential(nn.Conv1d(2, 5, 1), copy.deepcopy(norm), nn.Flatten(), nn.Linear(15, 2))
+    sparse = SparseModule(net)
+    sparse.prune(0.3)
+    x = torch.rand(6, 2, 3)
+    net(x)
+    before = {name: value.clone() for name, value in net.named_buffers()}
+    sparse.scores(lambda: net(x).square().sum())
+    after = dict(net.named_buffers())
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
+    # What the module does by itself moves them.
+    net(x + 1)
+    assert not torch.equal(before["1.running_mean"], after["1.running_mean"])
+
+
+@pytest.mark.parametrize("layers", [None, ["hidden.synapses"], ["convolutions.1.synapses"]])
+def test_standardised_weights_of_our_own_networks_are_refused(
+    make_agent: Callable[..., Any], layers: list[str] | None
+) -> None:
+    agent = make_agent()
+    with pytest.raises(BadRequestError, match=r"synapses: belongs to a network of mtspark train"):
+        SparseModule(agent.network, layers)
+    assert not any(parametrize.is_parametrized(one) for one in agent.network.modules())
+
+
 TRAINED: dict[str, Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]] = {
     "Adam": lambda weights: torch.optim.Adam(weights, 1e-2),
     "AdamW": lambda weights: torch.optim.AdamW(weights, 1e-2, weight_decay=0.1),
@@ -495,6 +524,33 @@ def test_what_a_task_learns_leaves_the_path_of_another_alone(name: str, guarded:
     functional.mse_loss(layer(x), y).backward()
     optimizer.step()
     assert not torch.equal(layer.weight, play_on)
+
+
+def test_the_steps_of_rprop_wait_as_they_began() -> None:
+    torch.manual_seed(3)
+    layer = nn.Linear(4, 2, bias=False)
+    sparse, optimizer = SparseModule(layer), torch.optim.Rprop(layer.parameters(), 0.01)
+    sparse.guard(optimizer)
+    left = torch.zeros(2, 4, dtype=torch.bool)
+    left[:, :2] = True
+    x, y = torch.rand(8, 4), torch.rand(8, 2)
+    before = layer.weight.detach().clone()
+
+    def steps(path: Tensor) -> Tensor:
+        sparse.follow({"": path})
+        for _ in range(3):
+            optimizer.zero_grad()
+            functional.mse_loss(layer(x), y).backward()
+            optimizer.step()
+        weight = layer.parametrizations["weight"].original
+        assert isinstance(weight, Tensor)
+        return weight.detach().clone()
+
+    after = steps(left)
+    assert torch.equal(after[~left], before[~left])
+    assert torch.equal(_tensors(optimizer)["step_size"][~left], torch.full((4,), 0.01))
+    # Its first step is 0.01 long.
+    assert (steps(~left) - after)[~left].abs().min() > 0.009
 
 
 def _tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

@@ -390,6 +390,45 @@ def test_an_agent_that_has_learned_keeps_its_gains_and_gets_its_synapses_back(
         PqnTrainer(replace(WALKING, start_from=str(tmp_path / "paths.pt"), pruning=config.pruning))
 
 
+def test_paths_are_not_cut_for_all_tasks_alike(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    script_games(monkeypatch)
+    save_agent(PqnTrainer(WALKING).agent(), tmp_path / "paths.pt")
+    masked = replace(
+        WALKING,
+        pruning=PruningConfig(("hidden",), 0.1),
+        network=replace(SMALL.network, masked_layers=("hidden",)),
+        start_from=str(tmp_path / "paths.pt"),
+    )
+    with pytest.raises(BadRequestError, match=r"path for each task in hidden, and magnitude cuts"):
+        PqnTrainer(masked)
+    # As it says.
+    narrowed = replace(WALKING.pruning, gradual=True)
+    PqnTrainer(replace(WALKING, pruning=narrowed, start_from=str(tmp_path / "paths.pt")))
+
+
+def test_layers_that_are_not_reopened_are_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    script_games(monkeypatch)
+    masked = replace(SMALL.network, masked_layers=("conv1", "hidden"))
+    first = PqnTrainer(replace(SMALL, network=masked))
+    prune(first.network, ["conv1", "hidden"], 0.5)
+    save_agent(first.agent(), tmp_path / "half.pt")
+    asked = replace(
+        SMALL,
+        network=replace(SMALL.network, masked_layers=("hidden",)),
+        pruning=PruningConfig(("hidden",), 0.2, reopen=True),
+        start_from=str(tmp_path / "half.pt"),
+    )
+    with pytest.raises(BadRequestError, match=r"in conv1; .* name them in pruning.layers, too"):
+        PqnTrainer(asked)
+    both = replace(asked.pruning, layers=("conv1", "hidden"))
+    PqnTrainer(replace(asked, network=masked, pruning=both))
+    PqnTrainer(replace(asked, network=masked))
+
+
 def test_a_density_that_cannot_change_is_refused(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -14,6 +14,7 @@ from mtspark.train.config.games import TrainConfig
 from mtspark.train.config.pruning import PruningConfig
 from mtspark.train.networks.config import ConvSize, NetworkConfig
 from mtspark.train.networks.network import MTSparkNetwork
+from mtspark.train.networks.refit import act_as
 from mtspark.train.rl.pqn import PqnTrainer
 from mtspark.train.sparsity.magnitude import density, prune
 from mtspark.train.sparsity.reopening import reopen
@@ -66,6 +67,28 @@ def test_without_standardised_means_nothing_changes_but_the_mask() -> None:
     reopen(network, ["hidden"])
     torch.testing.assert_close(layer.folded_weight().detach(), before)
     assert density(network, "hidden") == 1.0
+
+
+def test_neurons_that_hear_one_number_keep_their_weights() -> None:
+    network = MTSparkNetwork(
+        NetworkConfig((1, 1, 1), (), hidden=6, input="values", masked_layers=("hidden",))
+    )
+    prune(network, ["hidden"], 0.5)
+    before = network.hidden.folded_weight().detach().clone()
+    assert int((before != 0).sum()) == 3
+    reopen(network, ["hidden"])
+    torch.testing.assert_close(network.hidden.folded_weight().detach(), before)
+
+
+def test_a_row_of_equal_weights_is_taken_off_as_a_whole_and_nothing_grows() -> None:
+    """Rounding leaves a spread that nothing may be divided by."""
+    network = MTSparkNetwork(
+        NetworkConfig((1, 8, 8), (ConvSize(2, 4, 2),), hidden=3, masked_layers=("hidden",))
+    )
+    stored = network.hidden.synapses.weight.detach().clone()
+    act_as(network.hidden, torch.full_like(stored, 0.1))
+    assert torch.equal(network.hidden.synapses.weight, stored)
+    assert not network.hidden.standardise.gain.any()
 
 
 def test_a_layer_without_cuts_stays_as_it_is() -> None:
