@@ -155,15 +155,20 @@ def prune_network(network: ChipNetwork) -> Pruned:
     return Pruned(left, kept, _report(network, left, kept, fires, needed))
 
 
-def hears_input(network: ChipNetwork) -> bool:
-    """Whether a chain of synapses leads from any input to the readout, whoever fires in it.
+def deaf_tasks(network: ChipNetwork) -> list[str]:
+    """Tasks in which no chain of synapses leads from what they show to the readout.
 
     Args:
-        network: of any kind; of a pruned one, neurons that no input makes fire are gone.
+        network: of any kind; of a pruned one, neurons that no input makes fire are gone. Whoever is
+            left may fire. A task that has a place of its own in the frame shows nothing elsewhere.
+
+    Returns:
+        Their names, in order.
     """
     everyone = {one.name: np.ones(one.size, bool) for one in network.populations}
     everyone[INPUT] = np.ones(int(np.prod(network.input.shape)), bool)
-    return bool(_needed(network, everyone)[INPUT].any())
+    heard = _needed(network, everyone)[INPUT]
+    return [task.name for task in network.tasks if not heard[task.place].any()]
 
 
 def largest_membranes(

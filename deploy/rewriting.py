@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from mtspark.core.chip_network import ChipNetwork
 
 
@@ -23,8 +21,9 @@ class Rewriting:
         rescaled: of these, those that the old network has, too.
         removed: synapses of the old network alone, which are set to 0.
         thresholds: neurons whose threshold differs.
-        biases: neurons whose bias differs.
-        exponents: connections whose weights have another exponent, one register each.
+        biases: neurons whose bias is another integer; its exponent is not of each neuron.
+        exponents: connections whose weights, and populations whose biases, have another exponent,
+            one register each.
     """
 
     written: int
@@ -56,6 +55,6 @@ def rewriting(old: ChipNetwork, new: ChipNetwork) -> Rewriting:
     thresholds = biases = 0
     for left, right in zip(old.populations, new.populations, strict=True):
         thresholds += int((left.thresholds[0] != right.thresholds[0]).sum())
-        shifted = (one.bias_mantissa << one.bias_exponent for one in (left, right))
-        biases += int(np.not_equal(*shifted).sum())
+        biases += int((left.bias_mantissa != right.bias_mantissa).sum())
+        exponents += int(left.bias_exponent != right.bias_exponent)
     return Rewriting(written, rescaled, removed, thresholds, biases, exponents)

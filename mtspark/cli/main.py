@@ -105,7 +105,7 @@ def _with_own_options_first(context: Any, words: list[str]) -> list[str]:
             if value is None:
                 raise typer.BadParameter("needs NAME=N", ctx=context, param_hint="'--limit'")
             own += [word, value]
-        elif word == "--trust" or word.startswith("--limit="):
+        elif word == "--trust" or word.startswith(("--limit=", "--trust=")):
             own.append(word)
         else:
             others.append(word)

@@ -51,9 +51,12 @@ def test_a_limit_needs_a_value_and_words_behind_dashes_are_no_options(
     assert call("report", played, "--limit") == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "'--limit': needs NAME=N" in line
+    assert call("report", played, "--trust=1") == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "'--trust' does not take a value" in line
     assert call("report", "--", "--trust") == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert "--trust: no such" in line
+    assert "--trust/manifest.json: no such file" in line
 
 
 def test_a_wrong_limit_lists_them(

@@ -211,6 +211,8 @@ def test_a_task_that_was_not_played_alike_everywhere_is_told_of(tmp_path: Path) 
         f"episodes of at most 1,000 decisions by engine ({other / 'seed-2'}); evaluate all with "
         "the same player, --max-decisions, --sticky and --sample"
     )
+    with pytest.raises(BadRequestError, match="folders: none given"):
+        compare_runs([])
     assert f"whole episodes by engine with sticky actions 0.25 ({other / 'seed-1'})" in second
     for seed in (1, 2):
         evaluated(tmp_path / "float", seed, row("a", "torch", seed), row("b", "torch", 1))

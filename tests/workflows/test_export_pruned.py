@@ -14,7 +14,8 @@ import torch
 
 from mtspark.convert.nir.agent import agent_to_nir
 from mtspark.core.chip_network import ConnectionKind
-from mtspark.core.environments import Task
+from mtspark.core.environments import Environment, Observation, Task, world_task
+from mtspark.core.environments import side_by_side as placed
 from mtspark.core.errors import (
     BackendMissingError,
     BadFileError,
@@ -182,15 +183,8 @@ def test_a_pathway_goes_to_the_chip_pruned_and_no_spike_changes(
     written = [(was, now) for was, now in pairs.T.tolist() if now not in (0, was)]
     neurons = list(zip(old.populations, whole.network.populations, strict=True))
     thresholds = sum(int((left.thresholds != right.thresholds).sum()) for left, right in neurons)
-    biases = sum(
-        int(
-            (
-                left.bias_mantissa * 2**left.bias_exponent
-                != right.bias_mantissa * 2**right.bias_exponent
-            ).sum()
-        )
-        for left, right in neurons
-    )
+    biases = sum(int((one.bias_mantissa != two.bias_mantissa).sum()) for one, two in neurons)
+    registers = zip(old.connections, whole.network.connections, strict=True)
     assert stored["pathway"]["switches"] == {
         name: {
             "written": len(written),
@@ -198,10 +192,8 @@ def test_a_pathway_goes_to_the_chip_pruned_and_no_spike_changes(
             "removed": sum(now == 0 != was for was, now in pairs.T.tolist()),
             "thresholds": thresholds,
             "biases": biases,
-            "exponents": sum(
-                left.exponent != right.exponent
-                for left, right in zip(old.connections, whole.network.connections, strict=True)
-            ),
+            "exponents": sum(one.exponent != two.exponent for one, two in registers)
+            + sum(one.bias_exponent != two.bias_exponent for one, two in neurons),
         }
     }
     assert any(was != 0 for was, _ in written)
@@ -510,13 +502,55 @@ def test_a_task_whose_input_reaches_no_answer_is_told(
     hidden[0] = False
     hidden[0, :, width : 2 * width] = True
     conv[0, 1] = False
-    assert deaf_tasks(pathways.network) == [0]
+    assert deaf_tasks(pathways.network, pathways.tasks) == [0]
     said = "nothing that it sees reaches its answer"
     for task, told in (("pong", True), (pathways.tasks[1].name, False)):
         caplog.clear()
         exported(tmp_path / task, source=pathways, task=task, prune=prune)
         assert any(line.startswith(f"{task}: {said}") for line in caplog.messages) == told
         assert any(said in line for line in caplog.messages) == told
+
+
+@pytest.mark.parametrize("prune", [False, True])
+def test_a_task_that_hears_the_places_of_another_alone_is_told(
+    make_agent: MakeAgent, prune: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """CartPole's four numbers come first in the frame, and no synapse is left of them."""
+    worlds = (world_task(Environment(name)) for name in ("CartPole-v1", "Acrobot-v1"))
+    tasks = tuple(
+        replace(task, environment=replace(task.environment, observation=measured(task)))
+        for task in placed(tuple(worlds))
+        if task.environment is not None
+    )
+    assert [task.place for task in tasks] == [slice(0, 4), slice(4, 10)]
+    made = make_agent(
+        **{"observation_shape": (1, 10, 1), "convolutions": (), "actions": 3, "input": "values"},
+        masked_layers=("hidden",),
+    )
+    agent = replace(made, tasks=tasks, protocol=None)
+    mask = agent.network.hidden.mask
+    assert mask is not None
+    assert deaf_tasks(agent.network, tasks) == []
+    mask[:, :4] = False
+    assert deaf_tasks(agent.network, tasks) == [0]
+    said = "nothing that it sees reaches its answer"
+    for task, told in (("CartPole-v1", True), ("Acrobot-v1", False)):
+        caplog.clear()
+        exported(tmp_path / task, source=agent, task=task, prune=prune)
+        assert any(line.startswith(f"{task}: {said}") for line in caplog.messages) == told
+        assert any(said in line for line in caplog.messages) == told
+    caplog.clear()
+    exported(tmp_path / "all", source=agent, prune=prune)
+    # Of all tasks the one that is deaf.
+    (line,) = {line for line in caplog.messages if said in line}
+    assert line.startswith(f"CartPole-v1: {said}")
+
+
+def measured(task: Task) -> Observation:
+    """What a task shows, with statistics as of training."""
+    assert task.environment is not None
+    seen = task.environment.found
+    return seen.with_statistics((0.0,) * seen.size, (1.0,) * seen.size)
 
 
 @pytest.mark.third_party

@@ -429,6 +429,7 @@ class TrainConfig:
         self._check_cuts_happen()
         self._check_renewals_happen()
         self._check_pretraining()
+        self._check_integers()
         if not self.network.pathway_layers:
             return
         if self.schedule != "interleaved" and len(self.games) > 1:
@@ -442,6 +443,22 @@ class TrainConfig:
                 "task; leave it out, or, of tasks that are shown alike, export one and fine-tune "
                 "that agent"
             )
+
+    def _check_integers(self) -> None:
+        """Check that a run on integers learns what a chip holds for all of its tasks at once."""
+        own = self.network.by_task
+        if not self.quantisation_aware or not own or self.network.pathway_layers:
+            return
+        remedies = {
+            "network.heads = 'shared'": self.network.heads == "task",
+            "network.expert_gate = 'current'": bool(self.network.experts)
+            and self.network.expert_gate != "current",
+        }
+        wanted = " and ".join(name for name, helps in remedies.items() if helps)
+        raise ValueError(
+            f"quantisation_aware: the tasks have {own}, and a chip holds one network for all of "
+            f"them; set {wanted}, or leave it out"
+        )
 
     def _check_cuts_happen(self) -> None:
         """Check that synapses are cut, exchanged or chosen while the run can still learn."""

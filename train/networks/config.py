@@ -236,7 +236,8 @@ class NetworkConfig:
             detach_reset=self.detach_reset,
             surrogate=self.surrogate,
             slope=float(self.surrogate_slope or SURROGATES[self.surrogate]),
-            winners=math.ceil(self.k_winners * self.hidden) if layer == HIDDEN else 0,
+            # As a product of floats, 0.07 of 100 would be above 7.
+            winners=math.ceil(round(self.k_winners * self.hidden, 9)) if layer == HIDDEN else 0,
         )
 
 

@@ -240,7 +240,9 @@ class AgentOfEachGame(RunCallback):
             return
         (game,) = update.record["tasks"]
         if trainer.config.games[trainer.active[0]] != game:
-            save_agent(trainer.agent(), run.folder / f"agent.after-{game}.pt")
+            # Its task's name is one of a file, which a module:ns/World-v0 is not.
+            name = trainer.tasks[trainer.config.games.index(game)].name
+            save_agent(trainer.agent(), run.folder / f"agent.after-{name}.pt")
 
 
 def _updated(trainer: Trainer) -> Update:

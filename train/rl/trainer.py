@@ -285,6 +285,9 @@ class Trainer(ABC):
         judged = self.judged_on(seen) if self.care.due(updates) else None
         if judged is not None:
             self.care.after_update(self.network, judged, self.optimizer, updates)
+            if self.config.quiet_biases:
+                # A renewed neuron has the bias of a new one.
+                quiet_biases(self.network)
 
     def judged_on(self, seen: Scored) -> Seen | None:
         """On what plasticity is measured and neurons are judged; None: it is not."""
@@ -325,7 +328,7 @@ class Trainer(ABC):
     def notes(self) -> list[str]:
         """What a user should know of the network that was learned, a line each."""
         said = [] if self.pathways is None else self.pathways.notes(self.network)
-        deaf = deaf_tasks(self.network) if self.config.pruning.layers else []
+        deaf = deaf_tasks(self.network, self.tasks) if self.config.pruning.layers else []
         return said + [
             f"{self.config.games[task]}: the synapses that are left connect no input with the "
             "answer, which is always the same; raise pruning.density, or widen the layers"

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import nn
 from torch.nn import functional
 
+from mtspark.core.environments import Task
 from mtspark.train.networks import MTSparkNetwork
 
 
 @torch.no_grad()
-def deaf_tasks(network: MTSparkNetwork) -> list[int]:
+def deaf_tasks(network: MTSparkNetwork, tasks: Sequence[Task]) -> list[int]:
     """Tasks in which no chain of synapses leads from the input to the last layer.
 
     Each layer keeps some synapses, whatever the density; they need not meet those of the next. The
@@ -18,13 +21,15 @@ def deaf_tasks(network: MTSparkNetwork) -> list[int]:
 
     Args:
         network: with masks or paths.
+        tasks: its own; one that has a place of its own in the frame is shown nothing elsewhere.
 
     Returns:
         Their indices, in order.
     """
     deaf = []
-    for task in range(network.config.tasks):
-        reached = torch.ones(1, *network.config.observation_shape)
+    for task, shown in enumerate(tasks):
+        reached = torch.zeros(1, *network.config.observation_shape)
+        reached.view(-1)[shown.place] = 1
         for name in network.layer_names:
             layer = network.layer(name)
             there = (layer.folded_weight(task) != 0).float().cpu()

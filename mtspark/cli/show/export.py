@@ -190,5 +190,5 @@ def _switch(switch: Mapping[str, int] | str) -> str:
     return (
         f"writes {switch['written']:,} synapses ({switch['rescaled']:,} of them in both paths, as "
         f"other integers), clears {switch['removed']:,}, and writes {switch['thresholds']:,} "
-        f"thresholds and {switch['biases']:,} biases"
+        f"thresholds, {switch['biases']:,} biases and {switch['exponents']:,} exponents"
     )

@@ -81,6 +81,14 @@ class Task:
         """Whether it is a game of ALE."""
         return bool(self.game) and self.environment is None
 
+    @property
+    def place(self) -> slice:
+        """Of the flat frame, what it shows: all, or its own among tasks that see other things."""
+        seen = None if self.environment is None else self.environment.observation
+        if seen is None or not seen.frame:
+            return slice(None)
+        return slice(seen.start, seen.start + seen.size)
+
 
 PROTOCOL_RANGES: dict[str, tuple[float, float]] = {
     "frame_skip": (1, 1000),

@@ -78,6 +78,8 @@ def compare_runs(
             "for each recipe"
         )
     kind, paths = cast(ScoreKind, score), [Path(folder) for folder in folders]
+    if not paths:
+        raise BadRequestError("folders: none given; give those of mtspark train --seeds")
     if len({path.resolve() for path in paths}) < len(paths):
         raise BadRequestError("a folder of runs is named twice; name each once")
     names = _names(paths)

@@ -9,7 +9,7 @@ import numpy as np
 
 from mtspark.core.chip_network import ChipNetwork
 from mtspark.core.errors import BadNetworkError
-from mtspark.deploy.prune import PRUNED, Pruned, hears_input, prune_network
+from mtspark.deploy.prune import PRUNED, Pruned, deaf_tasks, prune_network
 from mtspark.deploy.quantise import headroom
 from mtspark.sim.backends import ReferenceChip
 from mtspark.workflows.export.agent import frames_of
@@ -50,11 +50,12 @@ def prune_agent(export: Export) -> Export:
 
 def _warn_if_deaf(network: ChipNetwork) -> None:
     """Tell where too few synapses or too high thresholds are left for any input to matter."""
-    if not hears_input(network):
+    deaf = deaf_tasks(network)
+    if deaf:
         log.warning(
             "%s: nothing that it sees reaches its answer, which is always the same; too few "
             "synapses are left, or its neurons never fire",
-            ", ".join(task.name for task in network.tasks),
+            ", ".join(deaf),
         )
 
 

@@ -169,3 +169,26 @@ def test_plain_networks_are_written_as_before_and_wrong_choices_refused() -> Non
             check_network_config(NetworkConfig(**changes))
     with pytest.raises(BadRequestError, match="redo_every"):
         to_config({"network": {"experts": 2}, "plasticity": {"redo_every": 5}}, "recipe")
+
+
+@pytest.mark.parametrize(
+    ("network", "remedy"),
+    [
+        ({"heads": "task"}, r"heads of their own, .*; set network.heads = 'shared', or leave"),
+        ({"experts": 2, "expert_gate": "output"}, r"; set network.expert_gate = 'current', or"),
+        (
+            {"heads": "task", "experts": 2, "expert_gate": "output"},
+            r"; set network.heads = 'shared' and network.expert_gate = 'current', or",
+        ),
+    ],
+)
+def test_a_run_on_integers_says_what_to_set_in_its_recipe(
+    network: dict[str, Any], remedy: str
+) -> None:
+    recipe = {"games": ["pong", "breakout"], "quantisation_aware": True}
+    with pytest.raises(BadRequestError, match=f"quantisation_aware: the tasks have .*{remedy}"):
+        to_config({**recipe, "network": network}, "recipe")
+    # Of one task there is no other, and as it says there is none.
+    to_config({**recipe, "games": ["pong"], "network": network}, "recipe")
+    fits = {"heads": "shared", "expert_gate": "current"}
+    to_config({**recipe, "network": {**network, **fits}}, "recipe")

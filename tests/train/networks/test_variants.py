@@ -99,6 +99,17 @@ def test_k_winners_bound_the_hidden_layer_in_every_step() -> None:
     assert trace.layers["conv1"].spikes.sum((2, 3, 4)).max() > 3
 
 
+@pytest.mark.parametrize(
+    ("share", "hidden", "winners"),
+    [(0.07, 100, 7), (0.14, 50, 7), (0.29, 100, 29), (0.25, 10, 3), (0.001, 10, 1), (1.0, 10, 10)],
+)
+def test_winners_are_a_share_whatever_floats_make_of_it(
+    share: float, hidden: int, winners: int
+) -> None:
+    config = NetworkConfig(hidden=hidden, k_winners=share)
+    assert config.neuron_constants("hidden").winners == winners
+
+
 def test_max_takes_the_largest_segment_and_absolute_max_the_strongest() -> None:
     gains = {}
     for selection in ("max", "absolute_max"):

@@ -13,6 +13,7 @@ import torch
 import mtspark
 from mtspark.core.chip_network import INPUT
 from mtspark.train.config import TrainConfig
+from mtspark.train.config.plasticity import PlasticityConfig
 from mtspark.train.networks.config import ConvSize, NetworkConfig
 from mtspark.train.networks.network import MTSparkNetwork
 from mtspark.train.networks.neurons import run_layer
@@ -70,6 +71,20 @@ def test_a_run_keeps_biases_quiet(monkeypatch: pytest.MonkeyPatch) -> None:
     for network in (trainer.network, trainer.target):
         for name in network.layer_names:
             assert float(network.layer(name).synapses.bias.max()) <= 0.5
+
+
+def test_renewed_neurons_have_quiet_biases(monkeypatch: pytest.MonkeyPatch) -> None:
+    script_games(monkeypatch)
+    redo = PlasticityConfig(redo_every=1, dormant_threshold=1.0, samples=8)
+    network = replace(SMALL.network, beta=0.9)
+    trainer = PqnTrainer(replace(SMALL, network=network, quiet_biases=True, plasticity=redo))
+    trainer.update()
+    assert sum(value or 0 for value in trainer.measurements()["renewed"].values()) > 0
+    for name in trainer.network.layer_names:
+        bias = trainer.network.layer(name).synapses.bias
+        assert bias is not None
+        # A new neuron's is 0.3, and the limit is threshold (1 - beta).
+        assert float(bias.max()) <= 0.1 + 1e-6
 
 
 def test_neurons_that_do_not_fire_are_refused() -> None:
