@@ -102,6 +102,9 @@ def _with_own_options_first(context: Any, words: list[str]) -> list[str]:
             others += [word, *rest]
         elif word == "--limit":
             value = next(rest, None)
+            if value is None and context.resilient_parsing:
+                others.append(word)  # A shell completes what is not written yet.
+                continue
             if value is None:
                 raise typer.BadParameter("needs NAME=N", ctx=context, param_hint="'--limit'")
             own += [word, value]

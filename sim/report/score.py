@@ -146,12 +146,15 @@ def scores_sentence(scores: Sequence[Score]) -> str:
     if len(counts) == 1:
         (count,) = counts
         each = "one game or sample" if count == 1 else f"{count:,} games or samples"
-        drawn = ", actions drawn" if first.drawn else ""
-        texts.append(f"over {each} each{drawn}")
+        texts.append(f"over {each} each")
     texts += ["in brackets the float network's"] if beside else []
     known = [score.agreement for score in scores if score.agreement is not None]
+    drawn = any(score.drawn for score in scores)
+    if drawn:
+        texts.append("actions of games are drawn")
     if known:
-        texts.append(f"both answer the same to {percent(min(known))} at least")
+        same = "think the same best" if drawn else "answer the same"
+        texts.append(f"both {same} to {percent(min(known))} at least")
     cut = sum(score.cut_off for score in scores)
     if cut:
         texts.append(f"{cut:,} of them were cut off")

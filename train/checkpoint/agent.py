@@ -111,7 +111,10 @@ def _check_network(agent: Agent) -> None:
         )
     for name, value in network.state_dict().items():
         if value.is_floating_point() and not bool(torch.isfinite(value).all()):
-            raise BadRequestError(f"agent: {name} has values that are not finite")
+            raise BadRequestError(
+                f"agent: {name} has values that are not finite; give the weights of before the "
+                "training diverged"
+            )
 
 
 def save_whole(content: dict[str, Any], path: AnyPath) -> None:

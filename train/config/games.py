@@ -440,8 +440,8 @@ class TrainConfig:
         if self.quantisation_aware:
             raise ValueError(
                 "quantisation_aware: a chip holds one set of synapses, not a pathway for each "
-                "task; leave it out, or, of tasks that are shown alike, export one and fine-tune "
-                "that agent"
+                "task; leave it out, or export one task and fine-tune that agent, unless the tasks "
+                "have places of their own in one frame"
             )
 
     def _check_integers(self) -> None:

@@ -35,6 +35,7 @@ from mtspark.train.networks import (
     VARIANTS,
     NetworkConfig,
     check_agent_limits,
+    check_fan_in,
     check_network_config,
     decided_fields,
     spiking_layers,
@@ -185,6 +186,7 @@ def _check_network(network: NetworkConfig, where: str) -> None:
     """Check at the start what the reader of the agent file will check at the end."""
     try:
         check_network_config(network)
+        check_fan_in(network)
     except BadNetworkError as error:
         raise BadRequestError(f"{where}: {error}") from error
     check_agent_limits(network, f"{where}: this network's agent file", current_policy().limits)

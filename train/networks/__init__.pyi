@@ -8,6 +8,7 @@ from .config import NetworkConfig as NetworkConfig
 from .config import NeuronConstants as NeuronConstants
 from .config import OverlapRule as OverlapRule
 from .config import PathRanking as PathRanking
+from .config import check_fan_in as check_fan_in
 from .config import check_network_config as check_network_config
 from .config import network_to_json as network_to_json
 from .config import spiking_layers as spiking_layers

@@ -236,9 +236,15 @@ class NetworkConfig:
             detach_reset=self.detach_reset,
             surrogate=self.surrogate,
             slope=float(self.surrogate_slope or SURROGATES[self.surrogate]),
-            # As a product of floats, 0.07 of 100 would be above 7.
-            winners=math.ceil(round(self.k_winners * self.hidden, 9)) if layer == HIDDEN else 0,
+            winners=self._winners if layer == HIDDEN else 0,
         )
+
+    @property
+    def _winners(self) -> int:
+        """Hidden neurons that may fire in a step; 0: all."""
+        # As a product of floats, 0.07 of 100 would be above 7.
+        share = math.ceil(round(self.k_winners * self.hidden, 9))
+        return max(1, share) if self.k_winners else 0
 
 
 def spiking_layers(convolutions: int, dense: int) -> tuple[str, ...]:
@@ -346,7 +352,6 @@ def check_network_config(config: NetworkConfig) -> None:
             f"{empty[0]} would have no neurons: frames of {config.observation_shape[1:]} are too "
             "small for these convolutions"
         )
-    _check_fan_in(config)
     if config.context_size < 0 or (config.context == "one_hot") != (config.context_size == 0):
         raise BadNetworkError(
             f"context_size {config.context_size} with context {config.context}: an embedding or "
@@ -370,8 +375,12 @@ def check_network_config(config: NetworkConfig) -> None:
         )
 
 
-def _check_fan_in(config: NetworkConfig) -> None:
-    """Check that weights are left where their mean is taken off."""
+def check_fan_in(config: NetworkConfig) -> None:
+    """Check that weights are left where their mean is taken off, of a network that is to learn.
+
+    Raises:
+        BadNetworkError: a layer hears one value.
+    """
     before: tuple[int, ...] = config.observation_shape
     for index, name in enumerate(config.layer_names):
         heard = math.prod(before)

@@ -108,7 +108,7 @@ def train(
 
     Writes ``log.jsonl`` (a line an update), TensorBoard's files, ``resume.pt`` (at every
     checkpoint) and ``agent.pt`` (every five minutes and at the end). With the schedule sequential,
-    ``agent.after-GAME.pt`` is the agent at the end of each game's share.
+    ``agent.after-TASK.pt`` is the agent at the end of each task's share.
 
     The first checkpoint is saved after the first update, the next ones where the decisions have
     doubled, until they are `config.checkpoint_every_steps` apart. A run that is killed, at

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 from torch.nn.utils import parametrize
 from torch.utils.hooks import RemovableHandle
 
@@ -400,6 +401,7 @@ def _running_statistics(module: nn.Module) -> list[Tensor]:
         for part in module.modules()
         if isinstance(part, kinds)
         for buffer in part.buffers(recurse=False)
+        if not is_lazy(buffer)  # It remembers nothing yet.
     ]
 
 

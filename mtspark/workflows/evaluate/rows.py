@@ -160,7 +160,7 @@ class GameRow:
             truncated_episodes=row.get("truncated_episodes", 0),
             max_decisions=row.get("max_decisions"),
             success_rate=row.get("success_rate"),
-            sampling=None if drawn is None else Sampling(**drawn),
+            sampling=None if drawn is None else Sampling(drawn["seed"], drawn["temperature"]),
         )
 
 

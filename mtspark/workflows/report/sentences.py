@@ -55,6 +55,7 @@ def score_of_run(bundle: Bundle, result: Mapping[str, Any]) -> Score:
         sticky=sticky,
         who="the chip" if on_chip else "the float network",
         success=result.get("success_rate"),
+        drawn=result.get("sampling") is not None,
     )
 
 

@@ -14,19 +14,19 @@ import torch
 import mtspark
 from mtspark.convert.nir.agent import agent_to_nir
 from mtspark.core.environments import Task
-from mtspark.core.errors import BadNetworkError
+from mtspark.core.errors import BadNetworkError, BadRequestError
 from mtspark.sim.backends import ReferenceChip
 from mtspark.sim.engine import EngineChip
 from mtspark.train.backend import TorchBackend
 from mtspark.train.checkpoint import Agent
+from mtspark.train.config import to_config
 from mtspark.train.networks import (
     ConvSize,
     MTSparkNetwork,
     NetworkConfig,
-    check_network_config,
+    check_fan_in,
     weight_shapes,
 )
-from mtspark.train.networks.network import ScaledStandardisation
 
 MakeAgent = Callable[..., Agent]
 ONE_BY_ONE = (ConvSize(2, 1, 1),)
@@ -79,15 +79,21 @@ def test_graphs_have_a_node_of_each(make_agent: MakeAgent) -> None:
 )
 def test_a_layer_whose_weights_would_all_be_0_is_refused(sizes: dict[str, Any], name: str) -> None:
     config = NetworkConfig(**{"observation_shape": (1, 3, 1), **sizes})
+    # Less the mean of one weight, nothing is left.
+    assert not MTSparkNetwork(config).layer(name).folded_weight().any()
     with pytest.raises(BadNetworkError, match=f"{name}: each of its neurons hears one value"):
-        check_network_config(config)
+        check_fan_in(config)
+
+
+def test_a_recipe_of_such_a_layer_is_refused() -> None:
+    recipe = {"games": ["CartPole-v1"], "network": {"dense": [1]}}
+    with pytest.raises(BadRequestError, match="hidden: each of its neurons hears one value"):
+        to_config(recipe, "recipe")
 
 
 def test_one_number_is_enough_for_a_first_layer() -> None:
-    # Less the mean of one weight, nothing is left.
-    assert not ScaledStandardisation(3)(torch.rand(3, 1)).any()
     config = NetworkConfig((1, 1, 1), (), input="values", dense=(4,))
-    check_network_config(config)
+    check_fan_in(config)
     assert MTSparkNetwork(config).layer("dense1").folded_weight().all()
 
 

@@ -468,6 +468,9 @@ def test_scores_leave_running_statistics_alone(norm: nn.Module) -> None:
     sparse.scores(lambda: net(x).square().sum())
     after = dict(net.named_buffers())
     assert all(torch.equal(value, after[name]) for name, value in before.items())
+    # What remembers nothing yet is no hindrance.
+    lazy = nn.Sequential(nn.Linear(3, 4), nn.LazyBatchNorm1d())
+    assert SparseModule(lazy).scores(lambda: lazy(x[:, 0]).square()[0].sum())["0"].any()
     # What the module does by itself moves them.
     net(x + 1)
     assert not torch.equal(before["1.running_mean"], after["1.running_mean"])
