@@ -160,8 +160,8 @@ def deaf_tasks(network: ChipNetwork) -> list[str]:
 
     Args:
         network: of any kind; of a pruned one, neurons that no input makes fire are gone. Whoever is
-            left may fire, so of tasks side by side one may be deaf that is not named. A task that has
-            a place of its own in the frame shows nothing elsewhere.
+            left may fire, so of tasks side by side one may be deaf that is not named. A task that
+            has a place of its own in the frame shows nothing elsewhere.
 
     Returns:
         Their names, in order.
