@@ -13,6 +13,7 @@ from mtspark.cli._console import DETAILS, EXECUTOR, MOST, one_thread_each, refus
 from mtspark.cli._playing import MaxDecisions, Sample, Temperature, print_seed_notes
 from mtspark.cli._progress import progress_bar
 from mtspark.cli.measuring import DATA, LABELS, score_labelled
+from mtspark.core.errors import BadRequestError
 from mtspark.core.files import check_json_target, write_json
 from mtspark.sim.energy import DEFAULT_CARD
 
@@ -72,18 +73,15 @@ def evaluate_command(
 ) -> None:
     """Score float network and chip on the same starts, without and with sticky actions.
 
-    Every task is played over full, unclipped episodes, greedily or, with --sample, by actions
-    that are drawn, as an agent learned by PPO does. While the chip plays, the
-    float network is asked about the same frames: the share of decisions with the same (best)
-    action is printed (of numbers: each within 5 % of its range). A task
-    that is an image set is scored by the share of its test images that are named rightly; any
-    network is scored so on data of your own, --data, and the mean sample is counted and priced. An
-    agent that no chip can run, such as a teacher that does not spike, is scored by its own file.
+    Every task is played over full, unclipped episodes, greedily or, with --sample, by drawn
+    actions, as an agent of PPO learned. While the chip plays, the float network is asked about the
+    same frames: the share of decisions with the same (best) action is printed (of numbers: each
+    within 5 % of its range). Image sets and data of your own, --data, are scored by the share that
+    is named rightly. An agent that no chip can run, as one without spikes, is scored by its file.
     """
     one_thread_each()
     from mtspark.cli.show import print_evaluation
     from mtspark.core.environments import sampling_of
-    from mtspark.core.errors import BadRequestError
     from mtspark.core.executor import check_executor
     from mtspark.deploy.bundle import load_bundle
     from mtspark.workflows.evaluate import (
