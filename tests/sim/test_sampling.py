@@ -121,6 +121,7 @@ def test_what_is_no_number_is_named(seed: Any, temperature: Any, text: str) -> N
 
 
 def test_numbers_of_numpy_become_plain() -> None:
-    drawn = Sampling(np.int64(3), np.float32(0.5))  # type: ignore[arg-type]
+    given: tuple[Any, Any] = (np.int64(3), np.float32(0.5))
+    drawn = Sampling(*given)
     assert (type(drawn.seed), type(drawn.temperature)) == (int, float)
     assert drawn == Sampling(3, 0.5)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from mtspark.core.environments import (
@@ -109,12 +110,20 @@ def _check_network(agent: Agent) -> None:
             f"agent: its network has parametrisations in {', '.join(masked)}, which no agent file "
             "holds; take them away first, as by fold() of a SparseModule"
         )
-    for name, value in network.state_dict().items():
-        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
-            raise BadRequestError(
-                f"agent: {name} has values that are not finite; give the weights of before the "
-                "training diverged"
-            )
+    if names := not_finite(network.state_dict()):
+        raise BadRequestError(
+            f"agent: {names[0]} has values that are not finite; give the weights of before the "
+            "training diverged"
+        )
+
+
+def not_finite(values: Mapping[str, Tensor]) -> list[str]:
+    """Names of the tensors that hold a value that is not finite."""
+    return [
+        name
+        for name, value in values.items()
+        if value.is_floating_point() and not bool(value.isfinite().all())
+    ]
 
 
 def save_whole(content: dict[str, Any], path: AnyPath) -> None:
@@ -177,9 +186,8 @@ def _agent(path: Path, content: dict[str, Any], limits: FileLimits) -> Agent:
     if not isinstance(training, dict) or not isinstance(evaluations, list):
         raise BadFileError(f"{path}: 'training' must be an object and 'evaluations' a list")
     network = _built(path, config, content.get("state"))
-    for name, value in network.state_dict().items():
-        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
-            raise BadFileError(f"{path}: {name} has values that are not finite")
+    if names := not_finite(network.state_dict()):
+        raise BadFileError(f"{path}: {names[0]} has values that are not finite")
     protocol = None
     if any(task.is_ale for task in tasks) or content.get("protocol") is not None:
         protocol = protocol_from_json(content.get("protocol"), str(path))

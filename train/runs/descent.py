@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mtspark.core.errors import DivergedError
+from mtspark.train.checkpoint import not_finite
 
 
 def descend(
@@ -42,15 +43,6 @@ def descend(
     if not bool(sound[0]):
         raise DivergedError(f"the loss is {float(loss.detach())}")
     raise DivergedError(f"weights are not finite ({not_finite(weights)[0]})")
-
-
-def not_finite(values: Mapping[str, Tensor]) -> list[str]:
-    """Names of the tensors that hold a value that is not finite."""
-    return [
-        name
-        for name, value in values.items()
-        if value.is_floating_point() and not bool(value.isfinite().all())
-    ]
 
 
 def check_finite(weights: Mapping[str, Tensor]) -> None:

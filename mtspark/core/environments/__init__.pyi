@@ -16,6 +16,7 @@ from .actions import noisy_values as noisy_values
 from .actions import random_actions as random_actions
 from .actions import resting_actions as resting_actions
 from .actions import same_actions as same_actions
+from .actions import same_choices as same_choices
 from .actions import sampling_of as sampling_of
 from .actions import stretched as stretched
 from .atari import make_games as make_games

@@ -241,6 +241,20 @@ def same_actions(one: NDArray[Any], other: NDArray[Any], box: ActionBox | None) 
     return np.asarray(within.all(axis=1))
 
 
+def same_choices(
+    values: Floats, others: Floats, task: Task, masks: Booleans | None = None
+) -> Booleans:
+    """In which decisions two agents think the same action best, (batch,).
+
+    Args:
+        values, others: of their readouts, as for :func:`chosen_actions`.
+        task: that both play.
+        masks: see :func:`chosen_actions`.
+    """
+    one, other = (chosen_actions(own, task, masks) for own in (values, others))
+    return same_actions(one, other, box_of(task))
+
+
 def idle_actions(task: Task, count: int, masks: Booleans | None = None) -> NDArray[Any]:
     """What copies of a game get that nobody plays: the first action, or the middle of a box.
 

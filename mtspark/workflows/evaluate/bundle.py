@@ -17,8 +17,7 @@ from mtspark.core.environments import (
     Task,
     box_of,
     check_sampling,
-    chosen_actions,
-    same_actions,
+    same_choices,
     sticky_of,
 )
 from mtspark.core.errors import BadRequestError, one_line
@@ -318,11 +317,7 @@ def pair_of_rows(
             followed[:] = playing
             answer = torch_agent.decide(moment.frames, index)
             # Of drawn actions, too, those are compared that both think best.
-            chosen, on_chip = (
-                chosen_actions(values, known, moment.masks)
-                for values in (answer.values, moment.decision.values)
-            )
-            agree = same_actions(chosen, on_chip, box_of(known))
+            agree = same_choices(answer.values, moment.decision.values, known, moment.masks)
             same += int(agree.sum())
             asked += len(agree)
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtspark.core.chip_network import ChipNetwork
-from mtspark.core.environments import box_of, chosen_actions, same_actions
+from mtspark.core.environments import same_choices
 from mtspark.core.errors import BadNetworkError
 from mtspark.core.float_network import FloatNetwork, FloatRun, run_float
 from mtspark.deploy.quantise import (
@@ -74,8 +74,7 @@ def compare_limited_thresholds(export: Export) -> Export:
     for row, task in enumerate(agent.tasks):
         frames, masks = sample_of(agent, task)
         before, after = (ReferenceChip(net).decide(frames, row) for net in (plain, limited))
-        one, other = (chosen_actions(chip.values, task, masks) for chip in (before, after))
-        same = same_actions(one, other, box_of(task))
+        same = same_choices(before.values, after.values, task, masks)
         layers = {
             name: float((counts != after.activity.window[name]).mean())
             for name, counts in before.activity.window.items()

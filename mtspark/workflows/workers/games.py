@@ -10,7 +10,7 @@ from typing import Any
 
 from mtspark.core.backend import Moment
 from mtspark.core.chip_network import ChipNetwork
-from mtspark.core.environments import Action, Sampling, box_of, chosen_actions, same_actions
+from mtspark.core.environments import Action, Sampling, same_choices
 from mtspark.core.executor import Job, Package
 from mtspark.sim.counts import Counter, ShareCounter
 from mtspark.sim.play import MAX_GAMES_AT_ONCE, Episode, Run, counted_run, play
@@ -137,11 +137,8 @@ def play_games(
                 shares.add(moment.decision.activity.window, moment.frames, moment.episodes)
             if judge is not None:
                 answer = judge.decide(moment.frames, row)
-                chosen, on_chip = (
-                    chosen_actions(values, network.tasks[row], moment.masks)
-                    for values in (answer.values, moment.decision.values)
-                )
-                agree = same_actions(chosen, on_chip, box_of(network.tasks[row]))
+                values, task_played = moment.decision.values, network.tasks[row]
+                agree = same_choices(answer.values, values, task_played, moment.masks)
                 same += int(agree.sum())
                 asked += len(agree)
 
